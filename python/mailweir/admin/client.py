@@ -1,0 +1,48 @@
+"""Asks the running process over the admin socket. Called by the command line.
+
+Standard library only: `mailweir status` has to answer in under 100 ms, and importing
+an HTTP client alone costs more than that.
+"""
+
+import http.client
+import json
+import socket
+from typing import Any
+
+from mailweir.errors import MailweirError, NotRunningError
+
+# A reload may wait for first checks and for workers; reading never takes that long.
+_TIMEOUT = 60.0
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=_TIMEOUT)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def ask(socket_path: str, method: str, route: str) -> dict[str, Any]:
+    """The JSON answer, whatever its HTTP status. Raises NotRunningError or MailweirError."""
+    connection = _UnixConnection(socket_path)
+    try:
+        connection.request(method, route)
+        answer: dict[str, Any] = json.loads(connection.getresponse().read())
+        return answer
+    except (FileNotFoundError, ConnectionRefusedError):
+        raise NotRunningError(
+            f"nobody answers at {socket_path}: mailweir isn't running, or has another"
+            " `admin.socket` (give it with --socket or MAILWEIR_SOCKET)"
+        ) from None
+    except PermissionError:
+        raise MailweirError(
+            f"{socket_path}: permission denied; run this as root or as a member of its group"
+        ) from None
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise MailweirError(f"{socket_path}: no usable answer: {error}") from None
+    finally:
+        connection.close()

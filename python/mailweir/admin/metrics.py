@@ -1,0 +1,263 @@
+"""What Prometheus scrapes. Owned by the daemon, which also reports checks and reloads here.
+
+The data plane's figures are read anew at each scrape by a collector; what happens in
+Python (checks, reloads) is counted where it happens. No label ever holds a client's
+address. Names: prefix `mailweir_`, base units, `_total` for counters.
+"""
+
+from collections import Counter as Tally
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from mailweir import plane
+from mailweir.spec import ServerKey, ServerState
+
+# A loopback EHLO takes 2 ms, postscreen delays its greeting by 6 s.
+_CHECK_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0)
+
+
+class Metrics:
+    """The registry and what is counted in Python."""
+
+    def __init__(self, stats: Callable[[], plane.Stats], *, version: str, started: float) -> None:
+        """`stats` is called once per scrape; `started` is seconds since 1970."""
+        # The `_created` series would double what every counter and histogram costs.
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no annotations
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        registry.register(PlaneCollector(stats))
+        build = Gauge("mailweir_build_info", "Always 1.", ["version"], registry=registry)
+        build.labels(version).set(1)
+        start_time = Gauge(
+            "mailweir_start_time_seconds", "When the process began.", registry=registry
+        )
+        start_time.set(started)
+        self._count_checks()
+        self._count_reloads()
+
+    def _count_checks(self) -> None:
+        registry = self.registry
+        self._check_seconds = Histogram(
+            "mailweir_check_duration_seconds",
+            "How long checks took, failed ones included.",
+            ["pool"],
+            buckets=_CHECK_BOUNDS,
+            registry=registry,
+        )
+        self._check_failures = Counter(
+            "mailweir_check_failures_total",
+            "Checks that failed, by the step that did.",
+            ["pool", "server", "step"],
+            registry=registry,
+        )
+        self._transitions = Counter(
+            "mailweir_server_transitions_total",
+            "Times that checks found a server up or down that was not.",
+            ["pool", "server"],
+            registry=registry,
+        )
+
+    def _count_reloads(self) -> None:
+        registry = self.registry
+        self._reload_success = Gauge(
+            "mailweir_config_last_reload_success",
+            "1 where the last reload (or the start) took the file, 0 where it was refused.",
+            registry=registry,
+        )
+        self._reload_time = Gauge(
+            "mailweir_config_last_reload_timestamp_seconds",
+            "When the configuration that runs was taken.",
+            registry=registry,
+        )
+        self._reloads = Counter(
+            "mailweir_config_reloads_total", "Reloads tried.", registry=registry
+        )
+        self._reload_failures = Counter(
+            "mailweir_config_reload_failures_total",
+            "Reloads refused; the old configuration stayed.",
+            registry=registry,
+        )
+
+    def loaded(self, *, at: float) -> None:
+        """The first configuration runs."""
+        self._reload_success.set(1)
+        self._reload_time.set(at)
+
+    def reloaded(self, *, ok: bool, at: float) -> None:
+        """A reload was tried."""
+        self._reloads.inc()
+        self._reload_success.set(1 if ok else 0)
+        if ok:
+            self._reload_time.set(at)
+        else:
+            self._reload_failures.inc()
+
+    def checked(self, key: ServerKey, *, failed_step: str, seconds: float) -> None:
+        """A check ended; `failed_step` is empty where it succeeded."""
+        self._check_seconds.labels(key.pool).observe(seconds)
+        if failed_step:
+            self._check_failures.labels(key.pool, key.server, failed_step).inc()
+
+    def transition(self, key: ServerKey) -> None:
+        """Checks changed their mind about a server."""
+        self._transitions.labels(key.pool, key.server).inc()
+
+
+class PlaneCollector(Collector):
+    """One reading of the data plane per scrape."""
+
+    def __init__(self, stats: Callable[[], plane.Stats]) -> None:
+        self._stats = stats
+
+    def describe(self) -> Iterable[Metric]:
+        """Names only: registering mustn't need a data plane that runs."""
+        yield from _process(())
+        yield from _listeners(())
+        yield from _servers(())
+        yield from _server_states(())
+        yield from _relay(())
+
+    def collect(self) -> Iterable[Metric]:
+        stats = self._stats()
+        servers = stats.servers
+        yield from _process((stats,))
+        yield from _listeners(stats.listeners)
+        yield from _servers(servers)
+        yield from _server_states(servers)
+        yield from _relay((stats.relay,))
+
+
+def _process(stats: Sequence[plane.Stats]) -> Iterator[Metric]:
+    generation = GaugeMetricFamily(
+        "mailweir_config_generation", "Number of the snapshot that runs; 0 before the first."
+    )
+    active = GaugeMetricFamily("mailweir_sessions_active", "Sessions now.")
+    draining = GaugeMetricFamily("mailweir_draining", "1 while the process drains.")
+    workers = GaugeMetricFamily("mailweir_workers", "Data-plane threads.")
+    for one in stats:
+        generation.add_metric([], one.generation)
+        active.add_metric([], one.active)
+        draining.add_metric([], one.draining)
+        workers.add_metric([], one.workers)
+    yield from (generation, active, draining, workers)
+
+
+def _listeners(listeners: Sequence[plane.ListenerStats]) -> Iterator[Metric]:
+    by = ["listener"]
+    prefix = "mailweir_listener"
+    accepted = CounterMetricFamily(f"{prefix}_connections", "Connections accepted.", labels=by)
+    active = GaugeMetricFamily(f"{prefix}_connections_active", "Connections now.", labels=by)
+    ended = CounterMetricFamily(
+        f"{prefix}_connections_ended", "Connections ended, by reason.", labels=[*by, "reason"]
+    )
+    received = CounterMetricFamily(
+        f"{prefix}_received_bytes", "Bytes received from clients.", labels=by
+    )
+    sent = CounterMetricFamily(f"{prefix}_sent_bytes", "Bytes sent to clients.", labels=by)
+    pauses = CounterMetricFamily(
+        f"{prefix}_accept_pauses",
+        "Times that accepting paused for want of descriptors or memory.",
+        labels=by,
+    )
+    seconds = HistogramMetricFamily(
+        f"{prefix}_session_seconds", "How long sessions lasted.", labels=by
+    )
+    for listener in listeners:
+        labels = [listener.name]
+        accepted.add_metric(labels, listener.accepted)
+        active.add_metric(labels, listener.active)
+        for reason, count in listener.ended.items():
+            ended.add_metric([*labels, reason], count)
+        received.add_metric(labels, listener.received_bytes)
+        sent.add_metric(labels, listener.sent_bytes)
+        pauses.add_metric(labels, listener.accept_pauses)
+        _add_histogram(seconds, labels, listener.session_seconds)
+    yield from (accepted, active, ended, received, sent, pauses, seconds)
+
+
+def _servers(servers: Sequence[plane.ServerStats]) -> Iterator[Metric]:
+    by = ["pool", "server"]
+    prefix = "mailweir_server"
+    sessions = CounterMetricFamily(f"{prefix}_sessions", "Sessions connected to it.", labels=by)
+    active = GaugeMetricFamily(f"{prefix}_sessions_active", "Sessions on it now.", labels=by)
+    weight = GaugeMetricFamily(f"{prefix}_weight", "Its weight, 0 to 1000.", labels=by)
+    failures = CounterMetricFamily(
+        f"{prefix}_connect_failures", "Failed connects, by cause.", labels=[*by, "reason"]
+    )
+    received = CounterMetricFamily(f"{prefix}_received_bytes", "Bytes received from it.", labels=by)
+    sent = CounterMetricFamily(f"{prefix}_sent_bytes", "Bytes sent to it.", labels=by)
+    seconds = HistogramMetricFamily(
+        f"{prefix}_connect_seconds", "How long it took to accept.", labels=by
+    )
+    for server in servers:
+        labels = [server.pool, server.name]
+        sessions.add_metric(labels, server.sessions)
+        active.add_metric(labels, server.active)
+        weight.add_metric(labels, server.weight)
+        for reason, count in server.connect_failures.items():
+            failures.add_metric([*labels, reason], count)
+        received.add_metric(labels, server.received_bytes)
+        sent.add_metric(labels, server.sent_bytes)
+        _add_histogram(seconds, labels, server.connect_seconds)
+    yield from (sessions, active, weight, failures, received, sent, seconds)
+
+
+def _server_states(servers: Sequence[plane.ServerStats]) -> Iterator[Metric]:
+    state = GaugeMetricFamily(
+        "mailweir_server_state",
+        "1 for the state that a server is in, 0 for the others.",
+        labels=["pool", "server", "state"],
+    )
+    in_pool = GaugeMetricFamily(
+        "mailweir_pool_servers", "Servers of a pool, by state.", labels=["pool", "state"]
+    )
+    tally: dict[str, Tally[str]] = {}
+    for server in servers:
+        tally.setdefault(server.pool, Tally())[server.state] += 1
+        for one in ServerState:
+            state.add_metric([server.pool, server.name, one], server.state == one)
+    for pool, counts in tally.items():
+        for one in ServerState:
+            in_pool.add_metric([pool, one], counts[one])
+    yield from (state, in_pool)
+
+
+def _relay(relays: Sequence[plane.RelayStats]) -> Iterator[Metric]:
+    copied = CounterMetricFamily("mailweir_relay_copied_bytes", "Bytes relayed by copying.")
+    spliced = CounterMetricFamily("mailweir_relay_spliced_bytes", "Bytes relayed by splice(2).")
+    pipes = GaugeMetricFamily("mailweir_relay_pipes", "Pipes that exist, lent and idle.")
+    failures = CounterMetricFamily(
+        "mailweir_relay_pipe_failures", "Times that a pipe couldn't be had and bytes were copied."
+    )
+    for relay in relays:
+        copied.add_metric([], relay.copied_bytes)
+        spliced.add_metric([], relay.spliced_bytes)
+        pipes.add_metric([], relay.pipes)
+        failures.add_metric([], relay.pipe_failures)
+    yield from (copied, spliced, pipes, failures)
+
+
+def _add_histogram(
+    family: HistogramMetricFamily, labels: Sequence[str], histogram: plane.Histogram
+) -> None:
+    total = 0
+    buckets: list[tuple[str, float]] = []
+    for bound, count in zip([*histogram.bounds, float("inf")], histogram.counts, strict=True):
+        total += count
+        buckets.append(("+Inf" if bound == float("inf") else repr(bound), total))
+    family.add_metric(labels, buckets, histogram.sum)

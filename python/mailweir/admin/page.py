@@ -1,0 +1,55 @@
+"""The page: one plain table of servers that refreshes itself. No script, no file of its own."""
+
+from base64 import b64encode
+from hashlib import sha256
+from html import escape
+
+from mailweir.admin.views import Situation, servers, unready
+
+_STYLE = (
+    "body{font:14px/1.5 system-ui,sans-serif;margin:2em}table{border-collapse:collapse}"
+    "th,td{border-bottom:1px solid #ccc;padding:.2em .8em;text-align:left}"
+    ".up{color:#060}.down{color:#a00}"
+)
+_STYLE_HASH = b64encode(sha256(_STYLE.encode()).digest()).decode()
+
+# Nothing is loaded from anywhere, nothing runs, and nobody may frame it.
+HEADERS = {
+    "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}';"
+    " frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+_COLUMNS = ("pool", "name", "address", "state", "weight", "active", "sessions")
+
+
+def render(situation: Situation) -> str:
+    """The page as HTML."""
+    reasons = unready(situation)
+    rows = "".join(_row(server) for server in servers(situation))
+    heads = "".join(f"<th>{column}</th>" for column in (*_COLUMNS, "last check"))
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta http-equiv="refresh" content="5"><title>mailweir</title>'
+        f"<style>{_STYLE}</style></head><body><h1>mailweir</h1>"
+        f"<p>{escape('; '.join(reasons) or 'ready')}. {situation.stats.active} sessions,"
+        f" generation {situation.stats.generation}.</p>"
+        f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></body></html>"
+    )
+
+
+def _row(server: dict[str, object]) -> str:
+    cells = "".join(
+        f'<td class="{server["state"]}">{escape(str(server[column]))}</td>'
+        if column == "state"
+        else f"<td>{escape(str(server[column]))}</td>"
+        for column in _COLUMNS
+    )
+    return f"<tr>{cells}<td>{escape(_check(server['check']))}</td></tr>"
+
+
+def _check(check: object) -> str:
+    if not isinstance(check, dict):
+        return "not yet"
+    return "ok" if check["ok"] else f"{check['step']}: {check['detail']}"

@@ -1,0 +1,111 @@
+"""The HTTP routes and who may use which. Built by `server`.
+
+The same routes stand on the UNIX socket, where file permissions decide, and on TCP,
+where nothing can be changed and only names that can't be an attacker's are answered
+to (a page in an operator's browser may point its own name at 127.0.0.1).
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from ipaddress import ip_address
+from typing import Protocol
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+from mailweir.admin import page
+from mailweir.admin.views import ReloadOutcome, Situation, servers, status, unready
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Balancer(Protocol):
+    """What the routes ask of the running process. The daemon is one."""
+
+    def situation(self) -> Situation:
+        """The process at this moment."""
+
+    async def reload(self) -> ReloadOutcome:
+        """Read the configuration again; returns when that is over, well or not."""
+
+
+def read_write(balancer: Balancer, registry: CollectorRegistry) -> web.Application:
+    """The application for the UNIX socket."""
+    app = web.Application()
+    _add_reading(app, balancer, registry)
+
+    async def reload(_: web.Request) -> web.Response:
+        outcome = await balancer.reload()
+        return web.json_response(asdict(outcome), status=200 if outcome.ok else 422)
+
+    app.router.add_post("/api/v1/reload", reload)
+    return app
+
+
+def read_only(balancer: Balancer, registry: CollectorRegistry, *, hostname: str) -> web.Application:
+    """The application for TCP. Answers to IP addresses, `localhost` and `hostname`."""
+
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.method not in ("GET", "HEAD"):
+            text = "this address is read-only; use the admin socket\n"
+            return web.Response(status=403, text=text)
+        if not _is_ours(request.host, hostname):
+            text = "this name isn't answered to; use the IP address\n"
+            return web.Response(status=403, text=text)
+        return await handler(request)
+
+    app = web.Application(middlewares=[guard])
+    _add_reading(app, balancer, registry)
+    return app
+
+
+def _add_reading(app: web.Application, balancer: Balancer, registry: CollectorRegistry) -> None:
+    async def index(_: web.Request) -> web.Response:
+        text = page.render(balancer.situation())
+        return web.Response(text=text, content_type="text/html", headers=page.HEADERS)
+
+    async def healthz(_: web.Request) -> web.Response:
+        return web.Response(text="alive\n")
+
+    async def readyz(_: web.Request) -> web.Response:
+        reasons = unready(balancer.situation())
+        if reasons:
+            return web.Response(status=503, text="".join(f"{reason}\n" for reason in reasons))
+        return web.Response(text="ready\n")
+
+    async def show_status(_: web.Request) -> web.Response:
+        return web.json_response(status(balancer.situation()))
+
+    async def show_servers(_: web.Request) -> web.Response:
+        return web.json_response({"servers": servers(balancer.situation())})
+
+    async def metrics(request: web.Request) -> web.Response:
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        # In a thread: for thousands of servers it takes longer than checks may be late.
+        body = await asyncio.to_thread(encode, registry)
+        response = web.Response(body=body, headers={"Content-Type": content_type})
+        response.enable_compression()
+        return response
+
+    app.router.add_get("/", index)
+    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/readyz", readyz)
+    app.router.add_get("/metrics", metrics)
+    app.router.add_get("/api/v1/status", show_status)
+    app.router.add_get("/api/v1/servers", show_servers)
+
+
+def _is_ours(host: str, hostname: str) -> bool:
+    """Whether a Host header names us in a way that DNS can't have been bent to."""
+    name = host.rpartition("]")[0].removeprefix("[") if host.startswith("[") else ""
+    name = name or host.partition(":")[0]
+    if name.lower() in ("localhost", hostname.lower()):
+        return True
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True

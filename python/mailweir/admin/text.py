@@ -1,0 +1,104 @@
+"""The process's answers as aligned plain text. Called by the command line; stdlib only. Pure."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Aligned columns, numbers to the right, no ruling."""
+    cells = [[str(cell) for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in [head, *cells]) for i in range(len(head))]
+    right = [bool(rows) and all(isinstance(row[i], int) for row in rows) for i in range(len(head))]
+    lines = []
+    for row in [list(head), *cells]:
+        padded = [
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(row, widths, right, strict=True)
+        ]
+        lines.append("  ".join(padded).rstrip() + "\n")
+    return "".join(lines)
+
+
+def status(answer: Mapping[str, Any]) -> str:
+    """`mailweir status`."""
+    load = answer["config"]["last_load"]
+    ready = "ready" if answer["ready"] else "NOT READY: " + "; ".join(answer["reasons"])
+    outcome = load["message"] if load["ok"] else f"REFUSED: {load['message']}"
+    lines = [
+        f"mailweir {answer['version']}, pid {answer['pid']}, up {_span(answer['uptime_seconds'])},"
+        f" {answer['workers']} workers",
+        ready,
+        f"{answer['sessions']} sessions",
+        f"configuration {answer['config']['file']}, generation {answer['generation']};"
+        f" last load: {outcome}",
+    ]
+    listeners = table(
+        ("LISTENER", "PROTOCOL", "POOL", "SESSIONS", "ACCEPTED", "ADDRESSES"),
+        [
+            (
+                li["name"],
+                li["protocol"] or "-",
+                li["pool"] or "-",
+                li["active"],
+                li["accepted"],
+                " ".join(li["addresses"]),
+            )
+            for li in answer["listeners"]
+        ],
+    )
+    pools = table(
+        ("POOL", "BALANCE", "UP", "SERVERS", "SESSIONS"),
+        [
+            (pool["name"], pool["balance"] or "-", pool["up"], pool["servers"], pool["active"])
+            for pool in answer["pools"]
+        ],
+    )
+    return "\n".join([*lines, "", listeners, pools])
+
+
+def servers(answer: Mapping[str, Any]) -> str:
+    """`mailweir servers`."""
+    return table(
+        ("SERVER", "ADDRESS", "STATE", "WEIGHT", "ACTIVE", "SESSIONS", "FAILED", "LAST CHECK"),
+        [
+            (
+                f"{server['pool']}/{server['name']}",
+                server["address"],
+                server["state"],
+                server["weight"],
+                server["active"],
+                server["sessions"],
+                server["connect_failures"],
+                _check(server["check"]),
+            )
+            for server in answer["servers"]
+        ],
+    )
+
+
+def reload(answer: Mapping[str, Any]) -> str:
+    """`mailweir reload` that went well."""
+    return f"reloaded, generation {answer['generation']}: {answer['message']}\n"
+
+
+def _check(check: Mapping[str, Any] | None) -> str:
+    if check is None:
+        return "not yet"
+    when = f"{_span(check['age_seconds'])} ago"
+    if check["ok"]:
+        return f"{check['kind']} ok in {check['seconds'] * 1000:.0f} ms, {when}"
+    return f"{check['kind']} failed, {when}: {check['step']}: {check['detail']}"
+
+
+def _span(seconds: float) -> str:
+    """About how long, in the two largest units."""
+    whole = int(seconds)
+    days, hours = divmod(whole // 3600, 24)
+    minutes = whole // 60 % 60
+    if days:
+        return f"{days}d {hours}h"
+    if hours:
+        return f"{hours}h {minutes}m"
+    if minutes:
+        return f"{minutes}m {whole % 60}s"
+    return f"{whole}s"

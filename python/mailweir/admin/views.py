@@ -1,0 +1,145 @@
+"""What the process says of itself, as plain values for JSON, page and readiness. Pure."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Protocol
+
+from mailweir.config.model import Config
+from mailweir.plane import ListenerStats, ServerStats, Stats
+from mailweir.spec import ServerKey, ServerState
+
+
+class LastCheck(Protocol):
+    """The last check of a server, as the monitor keeps it."""
+
+    @property
+    def ok(self) -> bool: ...
+    @property
+    def step(self) -> str: ...
+    @property
+    def detail(self) -> str: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def at(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadOutcome:
+    """How a reload went. `message` is the change in one sentence, or why there was none."""
+
+    ok: bool
+    generation: int
+    message: str
+    at: float  # seconds since 1970
+    problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """The process at one moment, as the daemon hands it out."""
+
+    version: str
+    pid: int
+    started: float  # seconds since 1970
+    now: float
+    config_file: str
+    config: Config
+    listening: bool
+    last_load: ReloadOutcome
+    stats: Stats
+    last_check: Callable[[ServerKey], LastCheck | None]
+
+
+def unready(situation: Situation) -> list[str]:
+    """Why new sessions shouldn't be sent here; empty where they may."""
+    if situation.stats.draining:
+        return ["draining: no new sessions are taken"]
+    if not situation.listening:
+        return ["starting: the listeners aren't open yet"]
+    up = {server.pool for server in situation.stats.servers if server.state == ServerState.UP}
+    used = dict.fromkeys(listener.pool for listener in situation.config.listeners.values())
+    return [f"pool {pool}: no server is up" for pool in used if pool not in up]
+
+
+def status(situation: Situation) -> dict[str, object]:
+    """The answer to `mailweir status`."""
+    stats, reasons = situation.stats, unready(situation)
+    return {
+        "version": situation.version,
+        "pid": situation.pid,
+        "started": situation.started,
+        "uptime_seconds": round(situation.now - situation.started, 3),
+        "workers": stats.workers,
+        "ready": not reasons,
+        "reasons": reasons,
+        "draining": stats.draining,
+        "sessions": stats.active,
+        "generation": stats.generation,
+        "config": {"file": situation.config_file, "last_load": asdict(situation.last_load)},
+        "listeners": [_listener(listener, situation.config) for listener in stats.listeners],
+        "pools": _pools(stats.servers, situation.config),
+    }
+
+
+def servers(situation: Situation) -> list[dict[str, object]]:
+    """The answer to `mailweir servers`, in the file's order."""
+    return [_server(server, situation) for server in situation.stats.servers]
+
+
+def _listener(listener: ListenerStats, config: Config) -> dict[str, object]:
+    configured = config.listeners.get(listener.name)
+    return {
+        "name": listener.name,
+        "addresses": listener.addresses,
+        "protocol": configured.protocol if configured else None,
+        "pool": configured.pool if configured else None,
+        "active": listener.active,
+        "accepted": listener.accepted,
+    }
+
+
+def _pools(stats: list[ServerStats], config: Config) -> list[dict[str, object]]:
+    members: dict[str, list[ServerStats]] = {name: [] for name in config.pools}
+    for server in stats:
+        members.setdefault(server.pool, []).append(server)
+    return [
+        {
+            "name": name,
+            "balance": config.pools[name].balance if name in config.pools else None,
+            "servers": len(of_pool),
+            "up": sum(server.state == ServerState.UP for server in of_pool),
+            "active": sum(server.active for server in of_pool),
+        }
+        for name, of_pool in members.items()
+    ]
+
+
+def _server(server: ServerStats, situation: Situation) -> dict[str, object]:
+    key = ServerKey(server.pool, server.name)
+    return {
+        "pool": server.pool,
+        "name": server.name,
+        "address": server.address,
+        "state": server.state,
+        "weight": server.weight,
+        "active": server.active,
+        "sessions": server.sessions,
+        "connect_failures": sum(server.connect_failures.values()),
+        "check": _check(key, situation),
+    }
+
+
+def _check(key: ServerKey, situation: Situation) -> dict[str, object] | None:
+    last = situation.last_check(key)
+    if last is None:
+        return None
+    return {
+        "kind": situation.config.check_kind(key.pool) if key.pool in situation.config.pools else "",
+        "ok": last.ok,
+        "step": last.step,
+        "detail": last.detail,
+        "seconds": round(last.seconds, 4),
+        "age_seconds": round(max(0.0, situation.now - last.at), 1),
+    }

@@ -1,0 +1,158 @@
+"""The command line: arguments and exit codes only.
+
+The imports inside functions are on purpose: a command pays for what it uses, so that
+`mailweir status` answers in under 100 ms without pydantic, aiohttp and uvloop.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mailweir.errors import ConfigError, Exit, MailweirError, PlaneError, Problem
+
+DEFAULT_SOCKET = "/run/mailweir/admin.sock"
+
+_config = click.option(
+    "-c",
+    "--config",
+    "config_file",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The YAML configuration.",
+)
+_socket = click.option(
+    "--socket",
+    "socket_path",
+    envvar="MAILWEIR_SOCKET",
+    default=DEFAULT_SOCKET,
+    show_default=True,
+    metavar="PATH",
+    help="The admin socket of the running process (or MAILWEIR_SOCKET).",
+)
+_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="mailweir")
+def commands() -> None:
+    """A load balancer in front of SMTP farms."""
+
+
+@commands.command()
+@_config
+@click.option("-v", "--verbose", is_flag=True, help="Log every check as well.")
+def run(config_file: Path, verbose: bool) -> None:
+    """Run the balancer in the foreground.
+
+    HUP reloads the configuration, TERM drains and ends, a second TERM ends at once.
+    """
+    from importlib.metadata import version
+
+    import uvloop
+
+    from mailweir import logs
+    from mailweir.daemon import Daemon
+
+    logs.configure(verbose=verbose)
+
+    async def serve() -> None:
+        await Daemon(config_file, version=version("mailweir")).run()
+
+    uvloop.run(serve())
+
+
+@commands.command()
+@_config
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing about a file that is fine.")
+def check(config_file: Path, quiet: bool) -> None:
+    """Check a configuration file without running it.
+
+    Every problem is shown as file:line:col: path: message. Exit code 78 for a bad file.
+    """
+    import socket
+
+    from mailweir import plane
+    from mailweir.config.load import load
+    from mailweir.state.desired import fold
+    from mailweir.state.diff import describe
+
+    loaded = load(config_file)
+    desired = fold(loaded.config, {}, hostname=socket.gethostname())
+    try:
+        plane.check(desired)
+    except PlaneError as error:
+        raise ConfigError([Problem(str(config_file), 0, 0, "", str(error))]) from None
+    if not quiet:
+        for warning in loaded.warnings:
+            click.echo(f"warning: {warning}", err=True)
+        click.echo(f"{config_file}: ok, {describe(None, desired)}")
+
+
+@commands.command()
+@_socket
+@_json
+def status(socket_path: str, as_json: bool) -> None:
+    """Show how the running process is."""
+    from mailweir.admin import text
+
+    _show(_ask(socket_path, "GET", "/api/v1/status"), as_json, text.status)
+
+
+@commands.command()
+@_socket
+@_json
+def servers(socket_path: str, as_json: bool) -> None:
+    """List the servers with their states, sessions and last checks."""
+    from mailweir.admin import text
+
+    _show(_ask(socket_path, "GET", "/api/v1/servers"), as_json, text.servers)
+
+
+@commands.command()
+@_socket
+@_json
+def reload(socket_path: str, as_json: bool) -> None:
+    """Have the running process read its configuration again, and say how that went."""
+    from mailweir.admin import text
+
+    answer = _ask(socket_path, "POST", "/api/v1/reload")
+    for warning in answer["warnings"]:
+        click.echo(f"warning: {warning}", err=True)
+    if answer["ok"]:
+        _show(answer, as_json, text.reload)
+        return
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+    for problem in answer["problems"]:
+        click.echo(problem, err=True)
+    click.echo(f"reload refused, the old configuration stays: {answer['message']}", err=True)
+    sys.exit(Exit.BAD_CONFIG if answer["problems"] else Exit.FAILURE)
+
+
+def _ask(socket_path: str, method: str, route: str) -> dict[str, Any]:
+    from mailweir.admin.client import ask
+
+    return ask(socket_path, method, route)
+
+
+def _show(answer: dict[str, Any], as_json: bool, render: Callable[[dict[str, Any]], str]) -> None:
+    click.echo(json.dumps(answer, indent=2) if as_json else render(answer).rstrip("\n"))
+
+
+def main() -> None:
+    """The `mailweir` command."""
+    try:
+        commands(prog_name="mailweir")
+    except ConfigError as error:
+        for warning in error.warnings:
+            click.echo(f"warning: {warning}", err=True)
+        click.echo(str(error), err=True)
+        sys.exit(error.exit_code)
+    except MailweirError as error:
+        click.echo(f"mailweir: {error}", err=True)
+        sys.exit(error.exit_code)

@@ -1,0 +1,81 @@
+"""pydantic's errors in an operator's words. Called by `load`. Pure."""
+
+import re
+from collections.abc import Sequence
+from typing import get_args
+
+from pydantic import BaseModel
+from pydantic_core import ErrorDetails
+
+from mailweir.config.rules import did_you_mean
+
+# Types whose values come from the file as another type than the key wants.
+_WANTED = {
+    "dict_type": "must be a mapping (`name: value` lines)",
+    "model_type": "must be a mapping (`key: value` lines)",
+    "model_attributes_type": "must be a mapping (`key: value` lines)",
+    "list_type": 'must be a list, for example ["0.0.0.0:25"]',
+    "int_type": "must be a whole number",
+    "string_type": "must be text",
+    "bool_type": "must be true or false",
+}
+_LONGEST_SHOWN = 60
+
+
+def is_about_key(detail: ErrorDetails) -> bool:
+    """Whether an error is placed at the key rather than at its value."""
+    return detail["type"] in ("extra_forbidden", "missing") or detail["loc"][-1:] == ("[key]",)
+
+
+def explain(detail: ErrorDetails, model: type[BaseModel]) -> str:
+    """One sentence for one of pydantic's errors about `model`."""
+    kind, given = detail["type"], detail["input"]
+    context = detail.get("ctx", {})
+    if kind == "missing":
+        return "is missing; it has no default"
+    if kind == "extra_forbidden":
+        key = str(detail["loc"][-1])
+        return f"unknown key{did_you_mean(key, _keys_at(model, detail['loc'][:-1]))}"
+    if given is None:
+        return "has no value"
+    if kind == "value_error":
+        return str(context["error"])
+    if kind == "enum":
+        known = re.findall(r"'([^']*)'", str(context["expected"]))
+        word = str(given)
+        return f"must be one of {', '.join(known)}; not {_shown(given)}{did_you_mean(word, known)}"
+    if kind in _WANTED:
+        return f"{_WANTED[kind]}, not {_shown(given)}"
+    if kind == "greater_than_equal":
+        return f"must be at least {context['ge']}, not {_shown(given)}"
+    if kind == "less_than_equal":
+        return f"must be at most {context['le']}, not {_shown(given)}"
+    if kind == "too_short":
+        return "must not be empty"
+    return detail["msg"]
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "...'"
+
+
+def _keys_at(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
+    """The keys that the part of the model at `path` knows."""
+    current: object = model
+    for step in path:
+        if isinstance(current, type) and issubclass(current, BaseModel):
+            current = current.model_fields[str(step)].annotation
+        else:
+            # A mapping of names: the values' type is the last argument, perhaps Annotated.
+            current = get_args(current)[-1]
+            current = getattr(current, "__origin__", current)
+    if isinstance(current, type) and issubclass(current, BaseModel):
+        return list(current.model_fields)
+    return []

@@ -1,0 +1,265 @@
+"""The typed, frozen model of the configuration: what there is, with defaults and their reasons.
+
+`load` builds it from YAML and `rules` adds what concerns more than one key. Times
+are seconds (float) here, whatever unit the file uses.
+"""
+
+import re
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    StrictBool,
+    StrictInt,
+)
+
+from mailweir.config.address import Address, parse_bind, parse_server
+from mailweir.config.units import format_duration, parse_duration
+
+# Linux: sockaddr_un.sun_path, with the ending zero.
+_MAX_SOCKET_PATH = 107
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+
+
+class Protocol(StrEnum):
+    """Who speaks first behind a listener."""
+
+    SMTP = "smtp"
+    SMTPS = "smtps"
+    TCP = "tcp"
+
+
+class Balance(StrEnum):
+    """How a pool picks a server."""
+
+    LEAST_CONN = "least_conn"
+    ROUND_ROBIN = "round_robin"
+
+
+class CheckKind(StrEnum):
+    """What a check asks of a server."""
+
+    EHLO = "ehlo"
+    TCP = "tcp"
+
+
+def _check_name(name: str) -> str:
+    if _NAME.fullmatch(name) is None:
+        raise ValueError(
+            f"{name!r} can't be a name: letters, digits and . _ - (a letter or digit first),"
+            " at most 64"
+        )
+    return name
+
+
+def _check_workers(value: object) -> int | None:
+    if value == "auto":
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1024:
+        return value
+    raise ValueError(f"must be auto or a number from 1 to 1024, not {value!r}")
+
+
+def _check_http(value: object) -> Address | None:
+    return None if value == "off" else parse_bind(value)
+
+
+def _check_path(value: object) -> Path:
+    if not isinstance(value, str) or not value.startswith("/"):
+        raise ValueError("must be an absolute path, one that begins with /")
+    return Path(value)
+
+
+def _check_socket(path: Path) -> Path:
+    length = len(bytes(path))
+    if length > _MAX_SOCKET_PATH:
+        raise ValueError(f"is {length} bytes long; a socket's path can have {_MAX_SOCKET_PATH}")
+    return path
+
+
+def _from_short_form(value: object) -> object:
+    return {"address": value} if isinstance(value, str) else value
+
+
+def _between(low: float, high: float) -> AfterValidator:
+    def check(seconds: float) -> float:
+        if not low <= seconds <= high:
+            raise ValueError(
+                f"must be from {format_duration(low)} to {format_duration(high)},"
+                f" not {format_duration(seconds)}"
+            )
+        return seconds
+
+    return AfterValidator(check)
+
+
+_HOUR = 3600.0
+Duration = Annotated[float, BeforeValidator(parse_duration)]
+Interval = Annotated[Duration, _between(0.1, _HOUR)]
+Limit = Annotated[Duration, _between(0.05, 24 * _HOUR)]
+Name = Annotated[str, AfterValidator(_check_name)]
+AbsolutePath = Annotated[Path, PlainValidator(_check_path)]
+Count = Annotated[StrictInt, Field(ge=1, le=100)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+
+class Admin(_Part):
+    """Where the process can be asked and told."""
+
+    socket: Annotated[AbsolutePath, AfterValidator(_check_socket)] = Field(
+        Path("/run/mailweir/admin.sock"),
+        description="Read-write; its file permissions (0660) decide who may. /run is emptied at"
+        " boot, so no stale socket outlives the machine.",
+    )
+    http: Annotated[Address | None, PlainValidator(_check_http)] = Field(
+        parse_bind("127.0.0.1:8025"),
+        description="Page, /metrics, /healthz and /readyz, read-only; `off` for none. Loopback,"
+        " since names and addresses of a farm are nobody else's business.",
+    )
+
+
+class Drain(_Part):
+    """How the process ends."""
+
+    deadline: Annotated[Duration, _between(0.0, 24 * _HOUR)] = Field(
+        1800.0,
+        description="How long sessions may go on after TERM. 30m lets a large message over a slow"
+        " line end, and a session that reached an idle limit (11m) as well.",
+    )
+
+
+class Timeouts(_Part):
+    """How long a listener's sessions may wait, and for what."""
+
+    connect: Limit = Field(
+        3.0,
+        description="For one server to accept. Beyond one lost SYN (1s), so that a lost packet"
+        " isn't taken for a dead server.",
+    )
+    accept_total: Limit = Field(
+        45.0,
+        description="For all attempts together, from the client's connect. Half of the least that"
+        " senders wait for a greeting.",
+    )
+    idle_client: Limit = Field(
+        330.0,
+        description="After the server spoke last. Beyond Postfix's own 300s, so that the server's"
+        " 421 comes first.",
+    )
+    idle_server: Limit = Field(
+        660.0,
+        description="After the client spoke last. RFC 5321, 4.5.3.2.6 allows 10 min for the answer"
+        " to the final dot; cutting there makes duplicates.",
+    )
+    half_closed: Limit = Field(
+        60.0,
+        description="After one side closed its direction, without anything from the other.",
+    )
+    i_accept_duplicates: StrictBool = Field(
+        False,
+        description="Allows idle limits below what keeps mail from being sent twice.",
+    )
+
+
+class Listener(_Part):
+    """An address that clients connect to."""
+
+    bind: Annotated[list[Annotated[Address, PlainValidator(parse_bind)]], Field(min_length=1)]
+    pool: str
+    protocol: Protocol = Field(
+        Protocol.SMTP, description="Mail is what this is for; ports 25 and 587 speak it."
+    )
+    timeouts: Timeouts = Timeouts()
+
+
+class Server(_Part):
+    """A mail server of a pool. The short form is its address alone."""
+
+    address: Annotated[Address, PlainValidator(parse_server)]
+    weight: Annotated[StrictInt, Field(ge=0, le=1000)] = Field(
+        100,
+        description="Share of the pool's sessions, by the sum of weights; 0 takes no new ones. 100"
+        " leaves room for finer and for larger shares.",
+    )
+
+
+class Check(_Part):
+    """How the servers of a pool are checked."""
+
+    kind: CheckKind | None = Field(
+        None,
+        description="`ehlo` where only smtp listeners use the pool, since a server that accepts"
+        " but doesn't greet is no use; else `tcp`.",
+    )
+    every: Interval = Field(
+        10.0, description="Between checks when nothing changes. Each is a session on the server."
+    )
+    fast: Interval = Field(2.0, description="Between checks while a change isn't confirmed yet.")
+    rise: Count = Field(2, description="Successes in a row until a server is up again.")
+    fall: Count = Field(
+        3,
+        description="Failures in a row until it is down. Clients don't suffer from it: a session"
+        " whose server doesn't accept goes to the next one.",
+    )
+    timeout: Interval = Field(
+        15.0,
+        description="For a whole check. Greetings are delayed on purpose by postscreen (6s) and"
+        " by DNS lookups.",
+    )
+
+
+class Pool(_Part):
+    """Servers that share sessions."""
+
+    balance: Balance = Field(
+        Balance.LEAST_CONN,
+        description="Sessions of mail differ in length by orders of magnitude; counting those that"
+        " are open evens that out.",
+    )
+    servers: Annotated[
+        dict[Name, Annotated[Server, BeforeValidator(_from_short_form)]], Field(min_length=1)
+    ]
+    check: Check = Check()
+
+
+class Config(_Part):
+    """The whole file."""
+
+    workers: Annotated[int | None, PlainValidator(_check_workers)] = Field(
+        None, description="Data-plane threads; `auto` is one per CPU this process may use."
+    )
+    admin: Admin = Admin()
+    state_dir: AbsolutePath = Field(
+        Path("/var/lib/mailweir"), description="Holds the lock that keeps a second process out."
+    )
+    drain: Drain = Drain()
+    listeners: Annotated[dict[Name, Listener], Field(min_length=1)]
+    pools: Annotated[dict[Name, Pool], Field(min_length=1)]
+
+    def check_kind(self, pool: str) -> CheckKind:
+        """What the servers of `pool` are asked: as configured, or by who uses the pool."""
+        return self.pools[pool].check.kind or default_check_kind(self.protocols(pool))
+
+    def protocols(self, pool: str) -> set[Protocol]:
+        """The protocols of the listeners that use `pool`."""
+        return {listener.protocol for _, listener in self.users(pool)}
+
+    def users(self, pool: str) -> Iterator[tuple[str, Listener]]:
+        """The listeners that use `pool`, by name."""
+        return ((n, listener) for n, listener in self.listeners.items() if listener.pool == pool)
+
+
+def default_check_kind(protocols: set[Protocol]) -> CheckKind:
+    """`ehlo` where every listener of a pool speaks plain SMTP first, else `tcp`."""
+    return CheckKind.EHLO if protocols == {Protocol.SMTP} else CheckKind.TCP

@@ -1,0 +1,143 @@
+"""What concerns more than one key: references, loops, duplicate addresses, idle limits.
+
+Called by `load` with the listeners and pools that are valid in themselves, so that a
+mistake in one place doesn't hide one in another. Pure.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from mailweir.config.address import Address
+from mailweir.config.model import Admin, CheckKind, Listener, Pool, Protocol, Timeouts
+from mailweir.config.units import format_duration
+
+Path = tuple[str | int, ...]
+
+# RFC 5321, 4.5.3.2.6: the sender waits 10 min for the answer to the final dot.
+_LEAST_IDLE_SERVER = 600.0
+# Postfix's smtpd_timeout: its own 421 has to come first.
+_LEAST_IDLE_CLIENT = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something wrong, or with `warning` only odd, at `path`."""
+
+    path: Path
+    message: str
+    warning: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What is valid in itself; `pool_names` has the others' names as well."""
+
+    admin: Admin | None
+    listeners: Mapping[str, Listener]
+    pools: Mapping[str, Pool]
+    pool_names: frozenset[str]
+    # The pool that each listener names, of those that aren't valid as well.
+    uses: Mapping[str, str]
+
+
+def findings(parts: Parts) -> Iterator[Finding]:
+    """Everything that is wrong or odd between the parts."""
+    for name, pool_name in parts.uses.items():
+        yield from _unknown_pool(("listeners", name, "pool"), pool_name, parts.pool_names)
+    for name, listener in parts.listeners.items():
+        path: Path = ("listeners", name)
+        yield from _timeouts((*path, "timeouts"), listener.timeouts)
+        yield from _loop(path, listener, parts.pools.get(listener.pool))
+    yield from _duplicate_addresses(parts)
+    for name, pool in parts.pools.items():
+        users = {n: li for n, li in parts.listeners.items() if li.pool == name}
+        yield from _check(("pools", name, "check"), pool, users)
+        if name not in parts.uses.values():
+            yield Finding(("pools", name), "no listener uses this pool", warning=True)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean ...?` where something known is near, else nothing."""
+    near = get_close_matches(word, list(known), n=1)
+    return f"; did you mean `{near[0]}`?" if near else ""
+
+
+def _unknown_pool(path: Path, pool: str, known: frozenset[str]) -> Iterator[Finding]:
+    # Without any pools there is one problem, not one per listener.
+    if known and pool not in known:
+        yield Finding(path, f"there is no pool `{pool}`{did_you_mean(pool, sorted(known))}")
+
+
+def _timeouts(path: Path, timeouts: Timeouts) -> Iterator[Finding]:
+    if timeouts.accept_total <= timeouts.connect:
+        # At the key that was written; the other one is at its default.
+        key = "accept_total" if "accept_total" in timeouts.model_fields_set else "connect"
+        total, connect = format_duration(timeouts.accept_total), format_duration(timeouts.connect)
+        yield Finding(
+            (*path, key),
+            f"`accept_total` ({total}) must be longer than `connect` ({connect}),"
+            " or no second server is ever tried",
+        )
+    if timeouts.i_accept_duplicates:
+        return
+    if timeouts.idle_server < _LEAST_IDLE_SERVER:
+        yield Finding(
+            (*path, "idle_server"),
+            "must be at least 600s: RFC 5321 gives a server 10 min to answer the final dot, and a"
+            " session cut before that is sent again (`i_accept_duplicates: true` allows it)",
+        )
+    if timeouts.idle_client < _LEAST_IDLE_CLIENT:
+        yield Finding(
+            (*path, "idle_client"),
+            "must be at least 300s: the server's own limit (Postfix: 300s) has to come first, so"
+            " that the client gets its 421 (`i_accept_duplicates: true` allows it)",
+        )
+
+
+def _loop(path: Path, listener: Listener, pool: Pool | None) -> Iterator[Finding]:
+    for name, server in (pool.servers if pool else {}).items():
+        for bind in listener.bind:
+            if _reaches(server.address, bind):
+                yield Finding(
+                    ("pools", listener.pool, "servers", name, "address"),
+                    f"{server.address} is this process itself: listener `{path[1]}` binds {bind}"
+                    f" and sends its sessions to this pool (a loop)",
+                )
+                break
+
+
+def _reaches(server: Address, bind: Address) -> bool:
+    """Whether connecting to `server` ends at `bind`, as far as the file alone can tell."""
+    if server.port != bind.port or server.ip.version != bind.ip.version:
+        return False
+    return server.ip == bind.ip or (bind.ip.is_unspecified and server.ip.is_loopback)
+
+
+def _duplicate_addresses(parts: Parts) -> Iterator[Finding]:
+    taken: dict[Address, str] = {}
+    for name, listener in parts.listeners.items():
+        for index, bind in enumerate(listener.bind):
+            # Port 0 is a new port each time.
+            if bind in taken and bind.port:
+                yield Finding(
+                    ("listeners", name, "bind", index),
+                    f"{bind} is bound by listener `{taken[bind]}` already",
+                )
+            taken.setdefault(bind, name)
+    http = parts.admin.http if parts.admin else None
+    if http is not None and http.port and http in taken:
+        yield Finding(("admin", "http"), f"{http} is bound by listener `{taken[http]}` already")
+
+
+def _check(path: Path, pool: Pool, users: Mapping[str, Listener]) -> Iterator[Finding]:
+    if pool.check.kind != CheckKind.EHLO:
+        return
+    for name, listener in users.items():
+        if listener.protocol == Protocol.SMTPS:
+            yield Finding(
+                (*path, "kind"),
+                f"`ehlo` can't check this pool: listener `{name}` is smtps, where TLS comes first"
+                " and the servers send no greeting; use `tcp`",
+            )
+            return

@@ -1,0 +1,46 @@
+"""Durations as they are written in the configuration: `500ms`, `30s`, `4h`.
+
+Used by the model to read them and by the diff to write them.
+"""
+
+import re
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(0|[1-9][0-9]{0,8})(ms|s|m|h|d)", re.ASCII)
+_NUMBER = re.compile(r"[0-9]+", re.ASCII)
+
+
+def parse_duration(value: object) -> float:
+    """Seconds of a duration such as `500ms`, `30s`, `5m`, `4h` or `1d`.
+
+    Raises ValueError with a message for the operator. A bare number is refused
+    rather than guessed at: other balancers read it as milliseconds.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        raise ValueError(f"needs a unit: write {value}s or {value}ms")
+    if not isinstance(value, str):
+        raise ValueError("must be a duration such as 500ms, 30s or 4h")
+    match = _DURATION.fullmatch(value)
+    if match is None:
+        if _NUMBER.fullmatch(value):
+            raise ValueError(f"needs a unit and no leading zero: write {value.lstrip('0') or 0}s")
+        raise ValueError(
+            f"must be a duration such as 500ms, 30s or 4h (a whole number and one of"
+            f" ms, s, m, h, d), not {value!r}"
+        )
+    number, unit = match.groups()
+    if unit == "ms":
+        return int(number) / 1000
+    return int(number) * _SECONDS[unit]
+
+
+def format_duration(seconds: float) -> str:
+    """The shortest exact writing of a duration; `parse_duration` reads it back."""
+    milliseconds = round(seconds * 1000)
+    if milliseconds == 0:
+        return "0s"
+    for unit in ("d", "h", "m", "s"):
+        size = round(_SECONDS[unit] * 1000)
+        if milliseconds % size == 0:
+            return f"{milliseconds // size}{unit}"
+    return f"{milliseconds}ms"

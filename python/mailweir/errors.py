@@ -1,0 +1,69 @@
+"""What can go wrong in words an operator can act on, and the exit codes that go with it.
+
+Every module may import this one; it imports none of ours.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Exit codes of the command line. 2 is click's own, 78 is sysexits' EX_CONFIG."""
+
+    OK = 0
+    FAILURE = 1
+    USAGE = 2
+    NOT_RUNNING = 3
+    NOT_READY = 4
+    BAD_CONFIG = 78
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with a configuration file, and where.
+
+    `line` and `column` count from 1; 0 means that the file as a whole is meant
+    (it can't be read, say). `path` names the key as `pools.farm.servers.a`.
+    """
+
+    file: str
+    line: int
+    column: int
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        return ": ".join(part for part in (place, self.path, self.message) if part)
+
+
+class MailweirError(Exception):
+    """Base of everything that is reported to the operator without a traceback."""
+
+    exit_code = Exit.FAILURE
+
+
+class ConfigError(MailweirError):
+    """The configuration can't be used; carries every problem that was found, in file order."""
+
+    exit_code = Exit.BAD_CONFIG
+
+    def __init__(self, problems: Sequence[Problem], warnings: Sequence[Problem] = ()) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = tuple(problems)
+        self.warnings = tuple(warnings)
+
+
+class StartError(MailweirError):
+    """The process can't start: a lock, a folder or a socket can't be had."""
+
+
+class PlaneError(MailweirError):
+    """The data plane refused what it was asked for; nothing has changed."""
+
+
+class NotRunningError(MailweirError):
+    """Nobody answers on the admin socket."""
+
+    exit_code = Exit.NOT_RUNNING

@@ -1,0 +1,1 @@
+"""Whether servers are fit for sessions: probes ask, `fsm` decides, `monitor` schedules."""

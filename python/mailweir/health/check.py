@@ -1,0 +1,68 @@
+"""One check of one server: the probe of its kind under one deadline. Called by the monitor."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from mailweir.config.address import Address
+from mailweir.config.model import Check, CheckKind, Config, Protocol
+from mailweir.config.units import format_duration
+from mailweir.health.probes import ehlo, tcp
+from mailweir.health.probes.dial import ProbeError, Progress
+from mailweir.spec import ServerKey
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What to check, and how."""
+
+    address: Address
+    kind: CheckKind
+    smtp: bool
+    check: Check
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a check found. `step` and `detail` say what failed and are empty where nothing did."""
+
+    ok: bool
+    step: str
+    detail: str
+    seconds: float
+    at: float  # seconds since 1970
+
+
+def targets(config: Config) -> dict[ServerKey, Target]:
+    """Every server of the configuration as something to check."""
+    found = {}
+    for pool_name, pool in config.pools.items():
+        kind = config.check_kind(pool_name)
+        smtp = config.protocols(pool_name) == {Protocol.SMTP}
+        for name, server in pool.servers.items():
+            key = ServerKey(pool_name, name)
+            found[key] = Target(server.address, kind, smtp, pool.check)
+    return found
+
+
+async def run(target: Target, *, hostname: str) -> Outcome:
+    """Check a server once. Never raises but for cancellation."""
+    progress = Progress()
+    started, at = time.monotonic(), time.time()
+    step = detail = ""
+    try:
+        async with asyncio.timeout(target.check.timeout):
+            if target.kind is CheckKind.EHLO:
+                await ehlo.probe(target.address, progress, hostname=hostname)
+            else:
+                await tcp.probe(target.address, progress, smtp=target.smtp)
+    except ProbeError as error:
+        step, detail = error.step, error.detail
+    except TimeoutError:
+        if not progress.passed:
+            step = progress.step
+            detail = f"no answer within {format_duration(target.check.timeout)}"
+    except Exception as error:
+        # A bug of ours or of a library: it must not end the checks of this server.
+        step, detail = progress.step, f"internal error: {error!r}"
+    return Outcome(not step, step, detail, time.monotonic() - started, at)

@@ -1,0 +1,48 @@
+"""Keeps a second process out. Taken by the daemon before anything else.
+
+SO_REUSEPORT would let two processes share a port silently, each with half of the
+sessions and its own idea of the limits.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mailweir.errors import StartError
+
+
+@contextmanager
+def only_instance(state_dir: Path) -> Iterator[None]:
+    """Hold the lock of `state_dir`, which is made where it is missing. Raises StartError.
+
+    The kernel gives the lock back when the process ends, however it does.
+    """
+    path = state_dir / "lock"
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    except OSError as error:
+        raise StartError(
+            f"state_dir: {path} can't be written: {error.strerror}; make {state_dir} with this"
+            " user as its owner, or choose another `state_dir`"
+        ) from None
+    try:
+        _lock(descriptor, state_dir)
+        os.truncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, state_dir: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+        raise StartError(
+            f"mailweir runs already with state_dir {state_dir} (pid {holder or 'unknown'});"
+            " stop it first, or give this one a `state_dir` of its own"
+        ) from None

@@ -1,0 +1,118 @@
+"""The data plane as the control plane sees it. The only importer of `_dataplane`.
+
+Converts a DesiredState to the extension's specification and its errors to ours.
+`Plane` is what everybody else depends on; tests put a fake in its place.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from mailweir import _dataplane
+from mailweir._dataplane import Histogram, ListenerStats, RelayStats, ServerStats, Stats
+from mailweir.errors import PlaneError
+from mailweir.spec import DesiredListener, DesiredPool, DesiredState, ServerKey, ServerState
+
+__all__ = [
+    "EmbeddedPlane",
+    "Histogram",
+    "ListenerStats",
+    "Plane",
+    "RelayStats",
+    "ServerStats",
+    "Stats",
+    "check",
+]
+
+
+class Plane(Protocol):
+    """A running data plane."""
+
+    def apply(self, state: DesiredState) -> int:
+        """Make `state` the running one, whole or not at all; the new generation number.
+
+        Binds sockets, so it can take a while. Raises PlaneError.
+        """
+
+    def set_server_states(self, states: Mapping[ServerKey, ServerState]) -> None:
+        """Change what servers may be used for; those that aren't there are passed over."""
+
+    def drain(self) -> None:
+        """Stop listening; sessions go on."""
+
+    def stats(self) -> Stats:
+        """Counters and gauges of this moment."""
+
+    def stop(self) -> None:
+        """End every session and the worker threads. Waits for them."""
+
+
+class EmbeddedPlane:
+    """The Rust data plane, in threads of this process that never take the GIL."""
+
+    def __init__(self, workers: int) -> None:
+        self._plane = _dataplane.DataPlane(workers=workers)
+
+    def apply(self, state: DesiredState) -> int:
+        try:
+            return self._plane.apply(spec=_spec(state))
+        except _dataplane.PlaneError as error:
+            raise PlaneError(str(error)) from None
+
+    def set_server_states(self, states: Mapping[ServerKey, ServerState]) -> None:
+        changes = [
+            _dataplane.ServerState(pool=key.pool, server=key.server, state=state)
+            for key, state in states.items()
+        ]
+        self._plane.set_server_states(states=changes)
+
+    def drain(self) -> None:
+        self._plane.drain()
+
+    def stats(self) -> Stats:
+        return self._plane.stats()
+
+    def stop(self) -> None:
+        self._plane.stop()
+
+
+def check(state: DesiredState) -> None:
+    """Raises PlaneError where `apply` would refuse the specification. Binds nothing."""
+    try:
+        _dataplane.check(spec=_spec(state))
+    except _dataplane.PlaneError as error:
+        raise PlaneError(str(error)) from None
+
+
+def _spec(state: DesiredState) -> _dataplane.PlaneSpec:
+    return _dataplane.PlaneSpec(
+        hostname=state.hostname,
+        listeners=[_listener(listener) for listener in state.listeners],
+        pools=[_pool(pool) for pool in state.pools],
+    )
+
+
+def _listener(listener: DesiredListener) -> _dataplane.ListenerSpec:
+    timeouts = listener.timeouts
+    return _dataplane.ListenerSpec(
+        name=listener.name,
+        bind=list(listener.bind),
+        protocol=listener.protocol,
+        pool=listener.pool,
+        timeouts=_dataplane.Timeouts(
+            connect=timeouts.connect,
+            accept_total=timeouts.accept_total,
+            idle_client=timeouts.idle_client,
+            idle_server=timeouts.idle_server,
+            half_closed=timeouts.half_closed,
+        ),
+    )
+
+
+def _pool(pool: DesiredPool) -> _dataplane.PoolSpec:
+    servers = [
+        _dataplane.ServerSpec(
+            name=server.name, address=server.address, weight=server.weight, state=server.state
+        )
+        for server in pool.servers
+    ]
+    return _dataplane.PoolSpec(name=pool.name, balance=pool.balance, servers=servers)

@@ -1,0 +1,87 @@
+"""What the data plane is to do, as plain frozen values: a DesiredState.
+
+The twin of rust/core/src/spec.rs. `state.desired` makes one, `state.diff` compares
+two, `plane` hands one over. It sits below all three, so that deciding (pure) and
+applying (the extension) share these words without importing each other.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from mailweir.config.model import Balance, Protocol
+
+
+class ServerKey(NamedTuple):
+    """A server's identity, which outlives reloads."""
+
+    pool: str
+    server: str
+
+    def __str__(self) -> str:
+        return f"{self.pool}/{self.server}"
+
+
+class ServerState(StrEnum):
+    """What a server may be used for."""
+
+    UP = "up"
+    DOWN = "down"
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredTimeouts:
+    """Seconds; the meaning is the configuration's."""
+
+    connect: float
+    accept_total: float
+    idle_client: float
+    idle_server: float
+    half_closed: float
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredListener:
+    """A listener; `bind` as `192.0.2.1:25` or `[2001:db8::1]:25`."""
+
+    name: str
+    bind: tuple[str, ...]
+    protocol: Protocol
+    pool: str
+    timeouts: DesiredTimeouts
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredServer:
+    """A server of a pool."""
+
+    name: str
+    address: str
+    weight: int
+    state: ServerState
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredPool:
+    """A pool and its servers, in the file's order."""
+
+    name: str
+    balance: Balance
+    servers: tuple[DesiredServer, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredState:
+    """All that the data plane is to do. `hostname` opens its refusal lines."""
+
+    hostname: str
+    listeners: tuple[DesiredListener, ...]
+    pools: tuple[DesiredPool, ...]
+
+    def server_states(self) -> dict[ServerKey, ServerState]:
+        """The part that changes with health alone."""
+        return {
+            ServerKey(pool.name, server.name): server.state
+            for pool in self.pools
+            for server in pool.servers
+        }

@@ -1,0 +1,137 @@
+"""What changed between two desired states, as one sentence: the log line. Pure."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields, replace
+from typing import TypeVar
+
+from mailweir.config.units import format_duration
+from mailweir.spec import (
+    DesiredListener,
+    DesiredPool,
+    DesiredServer,
+    DesiredState,
+    ServerKey,
+    ServerState,
+)
+
+# A sentence with more parts than this helps nobody; the rest is counted.
+MAX_PARTS = 12
+
+_Named = TypeVar("_Named", DesiredListener, DesiredPool, DesiredServer)
+
+
+def describe(old: DesiredState | None, new: DesiredState) -> str:
+    """`pool farm: server c added (10.0.0.3:25, weight 100); ...`, or `nothing changed`."""
+    if old is None:
+        return _inventory(new)
+    parts = list(_parts(old, new))
+    if not parts:
+        return "nothing changed"
+    hidden = len(parts) - MAX_PARTS
+    if hidden > 0:
+        parts[MAX_PARTS:] = [f"and {hidden} more"]
+    return "; ".join(parts)
+
+
+def changed_server_states(
+    old: DesiredState | None, new: DesiredState
+) -> Mapping[ServerKey, ServerState] | None:
+    """The server states that differ where nothing else does, else None."""
+    if old is None or _without_states(old) != _without_states(new):
+        return None
+    before = old.server_states()
+    return {key: state for key, state in new.server_states().items() if before[key] != state}
+
+
+def _without_states(state: DesiredState) -> DesiredState:
+    pools = tuple(
+        replace(
+            pool, servers=tuple(replace(server, state=ServerState.UP) for server in pool.servers)
+        )
+        for pool in state.pools
+    )
+    return replace(state, pools=pools)
+
+
+def _inventory(state: DesiredState) -> str:
+    servers = sum(len(pool.servers) for pool in state.pools)
+    return (
+        f"{_count(len(state.listeners), 'listener')}, {_count(len(state.pools), 'pool')},"
+        f" {_count(servers, 'server')}"
+    )
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+def _parts(old: DesiredState, new: DesiredState) -> Iterator[str]:
+    if old.hostname != new.hostname:
+        yield f"hostname {old.hostname} -> {new.hostname}"
+    yield from _members("listener", old.listeners, new.listeners, _new_listener, _listener)
+    yield from _members("pool", old.pools, new.pools, _new_pool, _pool)
+
+
+def _members(
+    kind: str,
+    old: Sequence[_Named],
+    new: Sequence[_Named],
+    added: Callable[[_Named], str],
+    changed: Callable[[_Named, _Named], Iterable[str]],
+) -> Iterator[str]:
+    """Parts for members of one kind that came, went or changed, matched by name."""
+    before = {member.name: member for member in old}
+    after = {member.name: member for member in new}
+    for name, member in after.items():
+        if name not in before:
+            yield f"{kind} {name} added ({added(member)})"
+        else:
+            for part in changed(before[name], member):
+                yield f"{kind} {name}: {part}"
+    for name in before:
+        if name not in after:
+            yield f"{kind} {name} removed"
+    kept_before = [name for name in before if name in after]
+    kept_after = [name for name in after if name in before]
+    if kept_before != kept_after:
+        yield f"{kind}s in another order"
+
+
+def _new_listener(listener: DesiredListener) -> str:
+    return f"{', '.join(listener.bind)}, pool {listener.pool}"
+
+
+def _new_pool(pool: DesiredPool) -> str:
+    return _count(len(pool.servers), "server")
+
+
+def _new_server(server: DesiredServer) -> str:
+    return f"{server.address}, weight {server.weight}"
+
+
+def _listener(old: DesiredListener, new: DesiredListener) -> Iterator[str]:
+    if old.bind != new.bind:
+        yield f"bind {', '.join(old.bind)} -> {', '.join(new.bind)}"
+    if old.protocol != new.protocol:
+        yield f"protocol {old.protocol} -> {new.protocol}"
+    if old.pool != new.pool:
+        yield f"pool {old.pool} -> {new.pool}"
+    for field in fields(old.timeouts):
+        before, after = getattr(old.timeouts, field.name), getattr(new.timeouts, field.name)
+        if before != after:
+            yield f"{field.name} {format_duration(before)} -> {format_duration(after)}"
+
+
+def _pool(old: DesiredPool, new: DesiredPool) -> Iterator[str]:
+    if old.balance != new.balance:
+        yield f"balance {old.balance} -> {new.balance}"
+    yield from _members("server", old.servers, new.servers, _new_server, _server)
+
+
+def _server(old: DesiredServer, new: DesiredServer) -> Iterator[str]:
+    if old.address != new.address:
+        yield f"address {old.address} -> {new.address}"
+    if old.weight != new.weight:
+        yield f"weight {old.weight} -> {new.weight}"
+    if old.state != new.state:
+        yield f"{old.state} -> {new.state}"

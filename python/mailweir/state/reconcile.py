@@ -1,0 +1,29 @@
+"""Brings the data plane to a desired state with the smallest step. Called by the daemon."""
+
+from mailweir.plane import Plane
+from mailweir.spec import DesiredState
+from mailweir.state.diff import changed_server_states
+
+
+class Reconciler:
+    """Knows what the data plane was last told. One caller at a time."""
+
+    def __init__(self, plane: Plane) -> None:
+        self._plane = plane
+        self.applied: DesiredState | None = None
+        self.generation = 0
+
+    def reconcile(self, desired: DesiredState) -> int:
+        """The generation that runs afterwards.
+
+        Where only server states differ, they alone are set: no new snapshot, no new
+        generation. May take a while (binds sockets). Raises PlaneError, and then what
+        ran before still runs.
+        """
+        states = changed_server_states(self.applied, desired)
+        if states is None:
+            self.generation = self._plane.apply(desired)
+        elif states:
+            self._plane.set_server_states(states)
+        self.applied = desired
+        return self.generation

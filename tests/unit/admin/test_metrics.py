@@ -1,0 +1,106 @@
+"""The exposition: names, values, and what a scrape costs in readings."""
+
+import shutil
+import subprocess
+
+import pytest
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from mailweir.admin.metrics import Metrics
+from mailweir.plane import Stats
+from mailweir.spec import ServerKey
+from unit.admin.situations import situation
+
+A = ServerKey("farm", "a")
+
+
+class Counting:
+    def __init__(self) -> None:
+        self.readings = 0
+
+    def stats(self) -> Stats:
+        self.readings += 1
+        return situation().stats
+
+
+@pytest.fixture
+def source() -> Counting:
+    return Counting()
+
+
+@pytest.fixture
+def metrics(source: Counting) -> Metrics:
+    made = Metrics(source.stats, version="1.2.3", started=900.0)
+    made.loaded(at=901.0)
+    made.checked(A, failed_step="", seconds=0.02)
+    made.checked(A, failed_step="greeting", seconds=15.0)
+    made.transition(A)
+    made.reloaded(ok=False, at=950.0)
+    return made
+
+
+def samples(metrics: Metrics) -> dict[str, float]:
+    found = {}
+    for family in text_string_to_metric_families(generate_latest(metrics.registry).decode()):
+        for sample in family.samples:
+            labels = ",".join(f"{k}={v}" for k, v in sorted(sample.labels.items()))
+            found[f"{sample.name}{{{labels}}}"] = sample.value
+    return found
+
+
+def test_values(metrics: Metrics) -> None:
+    found = samples(metrics)
+    expected = {
+        "mailweir_listener_connections_total{listener=mx}": 7,
+        "mailweir_listener_connections_active{listener=mx}": 1,
+        "mailweir_listener_connections_ended_total{listener=mx,reason=client_closed}": 6,
+        "mailweir_listener_connections_ended_total{listener=mx,reason=refused}": 0,
+        "mailweir_listener_received_bytes_total{listener=mx}": 100,
+        "mailweir_listener_session_seconds_bucket{le=0.1,listener=mx}": 1,
+        "mailweir_listener_session_seconds_bucket{le=1.0,listener=mx}": 3,
+        "mailweir_listener_session_seconds_bucket{le=+Inf,listener=mx}": 6,
+        "mailweir_listener_session_seconds_count{listener=mx}": 6,
+        "mailweir_listener_session_seconds_sum{listener=mx}": 4.5,
+        "mailweir_server_sessions_total{pool=farm,server=a}": 3,
+        "mailweir_server_weight{pool=farm,server=a}": 100,
+        "mailweir_server_state{pool=farm,server=a,state=up}": 1,
+        "mailweir_server_state{pool=farm,server=a,state=down}": 0,
+        "mailweir_server_state{pool=farm,server=b,state=down}": 1,
+        "mailweir_server_connect_failures_total{pool=farm,reason=refused,server=a}": 1,
+        "mailweir_pool_servers{pool=farm,state=up}": 1,
+        "mailweir_pool_servers{pool=farm,state=down}": 1,
+        "mailweir_relay_spliced_bytes_total{}": 2,
+        "mailweir_relay_pipe_failures_total{}": 0,
+        "mailweir_check_duration_seconds_count{pool=farm}": 2,
+        "mailweir_check_failures_total{pool=farm,server=a,step=greeting}": 1,
+        "mailweir_server_transitions_total{pool=farm,server=a}": 1,
+        "mailweir_config_generation{}": 1,
+        "mailweir_config_last_reload_success{}": 0,
+        "mailweir_config_last_reload_timestamp_seconds{}": 901,
+        "mailweir_config_reloads_total{}": 1,
+        "mailweir_config_reload_failures_total{}": 1,
+        "mailweir_build_info{version=1.2.3}": 1,
+        "mailweir_start_time_seconds{}": 900,
+    }
+    assert {name: found.get(name) for name in expected} == expected
+
+
+def test_a_good_reload_says_so(metrics: Metrics) -> None:
+    metrics.reloaded(ok=True, at=960.0)
+    found = samples(metrics)
+    assert found["mailweir_config_last_reload_success{}"] == 1
+    assert found["mailweir_config_last_reload_timestamp_seconds{}"] == 960
+
+
+def test_one_reading_per_scrape_and_none_before(source: Counting, metrics: Metrics) -> None:
+    assert source.readings == 0
+    generate_latest(metrics.registry)
+    assert source.readings == 1
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs Debian's prometheus package")
+def test_promtool_has_nothing_to_say(metrics: Metrics) -> None:
+    text = generate_latest(metrics.registry)
+    done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")

@@ -1,0 +1,137 @@
+"""Every route over loopback, and who is refused what."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+from prometheus_client import CollectorRegistry
+
+from mailweir.admin.routes import read_only, read_write
+from mailweir.admin.views import ReloadOutcome, Situation
+from unit.admin.situations import situation
+
+Client = TestClient[web.Request, web.Application]
+
+
+class FakeBalancer:
+    def __init__(self) -> None:
+        self.now = situation()
+        self.outcome = ReloadOutcome(True, 2, "nothing changed", 1000.0, warnings=("w",))
+        self.reloads = 0
+
+    def situation(self) -> Situation:
+        return self.now
+
+    async def reload(self) -> ReloadOutcome:
+        self.reloads += 1
+        return self.outcome
+
+
+@pytest.fixture
+def balancer() -> FakeBalancer:
+    return FakeBalancer()
+
+
+@pytest.fixture
+async def writable(balancer: FakeBalancer) -> AsyncIterator[Client]:
+    app = read_write(balancer, CollectorRegistry())
+    async with TestClient(TestServer(app)) as client:
+        yield client
+
+
+@pytest.fixture
+async def readable(balancer: FakeBalancer) -> AsyncIterator[Client]:
+    app = read_only(balancer, CollectorRegistry(), hostname="lb1")
+    async with TestClient(TestServer(app)) as client:
+        yield client
+
+
+@pytest.fixture(params=["writable", "readable"])
+def either(request: pytest.FixtureRequest) -> Client:
+    client: Client = request.getfixturevalue(request.param)
+    return client
+
+
+async def test_health_and_readiness(writable: Client, balancer: FakeBalancer) -> None:
+    assert (await writable.get("/healthz")).status == 200
+    answer = await writable.get("/readyz")
+    assert (answer.status, await answer.text()) == (200, "ready\n")
+    balancer.now = situation(up="")
+    answer = await writable.get("/readyz")
+    assert (answer.status, await answer.text()) == (503, "pool farm: no server is up\n")
+
+
+async def test_json_answers(readable: Client) -> None:
+    status = await (await readable.get("/api/v1/status")).json()
+    assert status["pid"] == 42
+    servers = await (await readable.get("/api/v1/servers")).json()
+    assert [server["name"] for server in servers["servers"]] == ["a", "b"]
+
+
+async def test_metrics_are_in_prometheus_text(readable: Client) -> None:
+    answer = await readable.get("/metrics")
+    assert answer.status == 200
+    assert answer.headers["Content-Type"].startswith("text/plain; version=")
+
+
+async def test_the_page_runs_nothing_and_escapes_what_servers_say(readable: Client) -> None:
+    answer = await readable.get("/")
+    text = await answer.text()
+    policy = answer.headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; style-src 'sha256-")
+    assert "unsafe" not in policy
+    assert "<script" not in text
+    assert "421 &lt;b&gt;busy&lt;/b&gt;" in text
+    assert "10.0.0.1:25" in text
+
+
+async def test_reload_on_the_socket(writable: Client, balancer: FakeBalancer) -> None:
+    answer = await writable.post("/api/v1/reload")
+    assert answer.status == 200
+    assert (await answer.json())["message"] == "nothing changed"
+    balancer.outcome = ReloadOutcome(False, 1, "bad", 1000.0, problems=("f.yaml:1:1: x",))
+    answer = await writable.post("/api/v1/reload")
+    assert answer.status == 422
+    assert (await answer.json())["problems"] == ["f.yaml:1:1: x"]
+
+
+async def test_reload_is_post_only(writable: Client, balancer: FakeBalancer) -> None:
+    assert (await writable.get("/api/v1/reload")).status == 405
+    assert balancer.reloads == 0
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
+async def test_tcp_is_read_only(readable: Client, balancer: FakeBalancer, method: str) -> None:
+    for route in ("/api/v1/reload", "/", "/api/v1/status"):
+        assert (await readable.request(method, route)).status == 403
+    assert balancer.reloads == 0
+    assert (await readable.get("/api/v1/reload")).status == 404
+
+
+HOSTS = [
+    ("127.0.0.1", 200),
+    ("127.0.0.1:8025", 200),
+    ("192.0.2.7:8025", 200),
+    ("[::1]:8025", 200),
+    ("[::1]", 200),
+    ("localhost:8025", 200),
+    ("LB1:8025", 200),
+    ("evil.example", 403),
+    ("evil.example:8025", 403),
+    ("127.0.0.1.evil.example", 403),
+    ("localhost.evil.example", 403),
+    ("[evil]:8025", 403),
+]
+
+
+@pytest.mark.parametrize(("host", "status"), HOSTS)
+async def test_tcp_answers_to_names_that_cannot_be_rebound(
+    readable: Client, host: str, status: int
+) -> None:
+    assert (await readable.get("/healthz", headers={"Host": host})).status == status
+
+
+async def test_unknown_routes(either: Client) -> None:
+    assert (await either.get("/api/v2/status")).status == 404
+    assert (await either.get("/../etc/passwd")).status == 404

@@ -1,0 +1,125 @@
+"""Bad configurations and the exact lines that an operator gets for each."""
+# ruff: noqa: E501 - the lines are data, compared as they are
+
+HEAD = "pools: {farm: {servers: {a: 10.0.0.1:25}}}\n"
+LISTENER = "listeners: {mx: {bind: [192.0.2.1:25], pool: farm}}\n"
+
+BAD: list[tuple[str, list[str]]] = [
+    # YAML itself
+    ("", ["f.yaml:1:1: the file is empty; the least it needs is `listeners` and `pools`"]),
+    ("# nothing\n", ["f.yaml:1:1: the file is empty; the least it needs is `listeners` and `pools`"]),
+    ("- a\n", ["f.yaml:1:1: the file must be a mapping that begins with `listeners:` or another key"]),
+    ("a: b: c\n", ["f.yaml:1:5: not valid YAML: mapping values are not allowed in this context"]),
+    ("a: [1, 2\nb: 3\n", ["f.yaml:2:2: not valid YAML: did not find expected ',' or ']' (while"
+                          " parsing a flow sequence that began at line 1)"]),
+    ("a: 1\n\tb: 2\n", ["f.yaml:2:1: not valid YAML: a tab can't indent in YAML; use spaces"]),
+    ("a: 1\nb: x\x07y\n", ["f.yaml:2:5: a control character (U+0007) can't be in this file"]),
+    ("a: 1\n---\nb: 1\n", ["f.yaml:2:1: only one YAML document can be in this file"]),
+    ("a: !!python/none x\n", ["f.yaml:1:4: YAML tags such as tag:yaml.org,2002:python/none aren't"
+                              " used here"]),
+    ("a: &x [*x]\n", ["f.yaml:1:8: *x would contain itself"]),
+    ("a: *x\n", ["f.yaml:1:4: nothing above is called &x"]),
+    ("[a]: 1\n", ["f.yaml:1:1: a key must be a plain word"]),
+    ("a: " + "[" * 40, ["f.yaml:1:35: nested deeper than 32 levels"]),
+    # keys
+    (HEAD + LISTENER + "listners: {}\n", ["f.yaml:3:1: listners: unknown key; did you mean"
+                                          " `listeners`?"]),
+    (HEAD + LISTENER + "include: [x.yaml]\n", ["f.yaml:3:1: include: unknown key"]),
+    (HEAD + LISTENER + "<<: {}\n", ["f.yaml:3:1: <<: unknown key"]),
+    (HEAD + LISTENER + LISTENER, ["f.yaml:3:1: `listeners` is written twice, first at line 2"]),
+    (HEAD, ["f.yaml:1:1: listeners: is missing; it has no default"]),
+    (LISTENER, ["f.yaml:1:1: pools: is missing; it has no default"]),
+    (HEAD + "listeners: {}\n", ["f.yaml:2:12: listeners: must not be empty"]),
+    (HEAD + "listeners:\n", ["f.yaml:2:11: listeners: has no value"]),
+    (HEAD + "listeners: [mx]\n", ["f.yaml:2:12: listeners: must be a mapping (`name: value` lines),"
+                                  " not a list"]),
+    (HEAD + "listeners: {mx: 25}\n", ["f.yaml:2:17: listeners.mx: must be a mapping (`key: value`"
+                                      " lines), not 25"]),
+    (HEAD + "listeners:\n  mx:\n    pool: farm\n", ["f.yaml:3:3: listeners.mx.bind: is missing; it"
+                                                    " has no default"]),
+    (HEAD + "listeners: {m x: {bind: [192.0.2.1:25], pool: farm}}\n",
+     ["f.yaml:2:13: listeners.m x: 'm x' can't be a name: letters, digits and . _ - (a letter or"
+      " digit first), at most 64"]),
+    # values
+    (HEAD + LISTENER + "workers: 0\n", ["f.yaml:3:10: workers: must be auto or a number from 1 to"
+                                        " 1024, not 0"]),
+    (HEAD + LISTENER + "workers: yes\n", ["f.yaml:3:10: workers: must be auto or a number from 1 to"
+                                          " 1024, not 'yes'"]),
+    (HEAD + LISTENER + "state_dir: state\n", ["f.yaml:3:12: state_dir: must be an absolute path, one"
+                                              " that begins with /"]),
+    (HEAD + LISTENER + "admin: {http: localhost}\n",
+     ["f.yaml:3:15: admin.http: must be an IP address and port, for example 10.0.0.1:25 or"
+      " [2001:db8::1]:25; not 'localhost'"]),
+    (HEAD + LISTENER + "admin: {http: 192.0.2.1:25}\n",
+     ["f.yaml:3:15: admin.http: 192.0.2.1:25 is bound by listener `mx` already"]),
+    (HEAD + LISTENER + f"admin: {{socket: /{'x' * 120}}}\n",
+     ["f.yaml:3:17: admin.socket: is 121 bytes long; a socket's path can have 107"]),
+    (HEAD + LISTENER + "drain: {deadline: 30}\n", ["f.yaml:3:19: drain.deadline: needs a unit: write"
+                                                   " 30s or 30ms"]),
+    (HEAD + LISTENER + "drain: {deadline: 25h}\n", ["f.yaml:3:19: drain.deadline: must be from 0s to"
+                                                    " 1d, not 25h"]),
+    (HEAD + "listeners: {mx: {bind: 192.0.2.1:25, pool: farm}}\n",
+     ['f.yaml:2:24: listeners.mx.bind: must be a list, for example ["0.0.0.0:25"], not'
+      " '192.0.2.1:25'"]),
+    (HEAD + "listeners: {mx: {bind: [], pool: farm}}\n",
+     ["f.yaml:2:24: listeners.mx.bind: must not be empty"]),
+    (HEAD + "listeners: {mx: {bind: [22:30], pool: farm}}\n",
+     ["f.yaml:2:25: listeners.mx.bind.0: must be an IP address and port, for example 10.0.0.1:25 or"
+      " [2001:db8::1]:25; not '22:30'"]),
+    (HEAD + "listeners: {mx: {bind: [192.0.2.1:25], pool: fram}}\n",
+     ["f.yaml:2:46: listeners.mx.pool: there is no pool `fram`; did you mean `farm`?"]),
+    (HEAD + "listeners: {mx: {bind: [192.0.2.1:25], pool: 7}}\n",
+     ["f.yaml:2:46: listeners.mx.pool: must be text, not 7"]),
+    (HEAD + "listeners: {mx: {bind: [192.0.2.1:25], pool: farm, protocol: smpt}}\n",
+     ["f.yaml:2:62: listeners.mx.protocol: must be one of smtp, smtps, tcp; not 'smpt'; did you mean"
+      " `smtp`?"]),
+    # servers and checks
+    ("pools: {farm: {servers: {}}}\n" + LISTENER, ["f.yaml:1:25: pools.farm.servers: must not be"
+                                                   " empty"]),
+    ("pools: {farm: {}}\n" + LISTENER, ["f.yaml:1:9: pools.farm.servers: is missing; it has no"
+                                        " default"]),
+    ("pools: {farm: {servers: {a: mx1.example:25}}}\n" + LISTENER,
+     ["f.yaml:1:29: pools.farm.servers.a.address: must be an IP address and port, for example"
+      " 10.0.0.1:25 or [2001:db8::1]:25; not 'mx1.example:25'"]),
+    ("pools: {farm: {servers: {a: {address: 10.0.0.1:25, wieght: 1}}}}\n" + LISTENER,
+     ["f.yaml:1:52: pools.farm.servers.a.wieght: unknown key; did you mean `weight`?"]),
+    ("pools: {farm: {servers: {a: {address: 10.0.0.1:25, weight: 1001}}}}\n" + LISTENER,
+     ["f.yaml:1:60: pools.farm.servers.a.weight: must be at most 1000, not 1001"]),
+    ("pools: {farm: {servers: {a: {address: 10.0.0.1:25, weight: 0100}}}}\n" + LISTENER,
+     ["f.yaml:1:60: pools.farm.servers.a.weight: must be a whole number, not '0100'"]),
+    ("pools: {farm: {servers: {a: {address: 10.0.0.1:25, weight: true}}}}\n" + LISTENER,
+     ["f.yaml:1:60: pools.farm.servers.a.weight: must be a whole number, not true"]),
+    ("pools: {farm: {check: {rise: 0}, servers: {a: 10.0.0.1:25}}}\n" + LISTENER,
+     ["f.yaml:1:30: pools.farm.check.rise: must be at least 1, not 0"]),
+    ("pools: {farm: {check: {every: 10ms}, servers: {a: 10.0.0.1:25}}}\n" + LISTENER,
+     ["f.yaml:1:31: pools.farm.check.every: must be from 100ms to 1h, not 10ms"]),
+    # between the parts
+    ("pools: {farm: {servers: {a: 192.0.2.1:25}}}\n" + LISTENER,
+     ["f.yaml:1:29: pools.farm.servers.a.address: 192.0.2.1:25 is this process itself: listener `mx`"
+      " binds 192.0.2.1:25 and sends its sessions to this pool (a loop)"]),
+    ("pools: {farm: {servers: {a: 127.0.0.1:25}}}\n"
+     "listeners: {mx: {bind: [0.0.0.0:25], pool: farm}}\n",
+     ["f.yaml:1:29: pools.farm.servers.a.address: 127.0.0.1:25 is this process itself: listener `mx`"
+      " binds 0.0.0.0:25 and sends its sessions to this pool (a loop)"]),
+    (HEAD + "listeners:\n  a: {bind: [192.0.2.1:25], pool: farm}\n"
+     "  b: {bind: [192.0.2.1:25], pool: farm}\n",
+     ["f.yaml:4:14: listeners.b.bind.0: 192.0.2.1:25 is bound by listener `a` already"]),
+    ("pools: {farm: {check: {kind: ehlo}, servers: {a: 10.0.0.1:465}}}\n"
+     "listeners: {mx: {bind: [192.0.2.1:465], pool: farm, protocol: smtps}}\n",
+     ["f.yaml:1:30: pools.farm.check.kind: `ehlo` can't check this pool: listener `mx` is smtps,"
+      " where TLS comes first and the servers send no greeting; use `tcp`"]),
+    (HEAD + "listeners: {mx: {bind: [192.0.2.1:25], pool: farm, timeouts: {idle_server: 5m}}}\n",
+     ["f.yaml:2:76: listeners.mx.timeouts.idle_server: must be at least 600s: RFC 5321 gives a"
+      " server 10 min to answer the final dot, and a session cut before that is sent again"
+      " (`i_accept_duplicates: true` allows it)"]),
+    (HEAD + "listeners: {mx: {bind: [192.0.2.1:25], pool: farm, timeouts: {idle_client: 1m}}}\n",
+     ["f.yaml:2:76: listeners.mx.timeouts.idle_client: must be at least 300s: the server's own limit"
+      " (Postfix: 300s) has to come first, so that the client gets its 421"
+      " (`i_accept_duplicates: true` allows it)"]),
+    (HEAD + "listeners: {mx: {bind: [192.0.2.1:25], pool: farm, timeouts: {connect: 1m}}}\n",
+     ["f.yaml:2:72: listeners.mx.timeouts.connect: `accept_total` (45s) must be longer than"
+      " `connect` (1m), or no second server is ever tried"]),
+    (HEAD + "listeners: {mx: {bind: [192.0.2.1:25], pool: farm,"
+     " timeouts: {i_accept_duplicates: yes}}}\n",
+     ["f.yaml:2:84: listeners.mx.timeouts.i_accept_duplicates: must be true or false, not 'yes'"]),
+]  # fmt: skip

@@ -1,0 +1,198 @@
+"""From text to the model: defaults, every kind of problem with its place, hostile files."""
+
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mailweir.config.load import MAX_BYTES, MAX_PROBLEMS, load, parse
+from mailweir.config.model import CheckKind, Protocol
+from mailweir.errors import ConfigError
+from unit.config.bad_configs import BAD
+from unit.fakes import MINIMAL, config
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "f.yaml")
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_the_smallest_file_has_defaults_for_the_rest() -> None:
+    read = config()
+    assert read.workers is None
+    assert str(read.admin.socket) == "/run/mailweir/admin.sock"
+    assert str(read.admin.http) == "127.0.0.1:8025"
+    assert read.listeners["mx"].protocol is Protocol.SMTP
+    assert read.listeners["mx"].timeouts.idle_server == 660.0
+    assert read.pools["farm"].servers["b"].weight == 100
+    assert read.check_kind("farm") is CheckKind.EHLO
+
+
+def test_the_shipped_minimal_file_is_good() -> None:
+    path = Path(__file__).parents[3] / "config" / "minimal.yaml"
+    assert load(path).warnings == ()
+
+
+def test_everything_that_can_be_written() -> None:
+    read = config("""
+workers: 4
+admin: {socket: /tmp/a.sock, http: off}
+state_dir: /tmp/s
+drain: {deadline: 0s}
+listeners:
+  mx: {bind: ["192.0.2.1:25", "[2001:db8::1]:25"], pool: in, protocol: smtp,
+       timeouts: {connect: 500ms, accept_total: 1m, idle_client: 6m, idle_server: 12m,
+                  half_closed: 90s}}
+  old: {bind: [192.0.2.1:26], pool: in, timeouts: {idle_server: 30s, i_accept_duplicates: true}}
+pools:
+  in:
+    balance: round_robin
+    check: {kind: tcp, every: 5s, fast: 1s, rise: 1, fall: 1, timeout: 3s}
+    servers: {"1": 10.0.0.1:25, null: {address: "10.0.0.2:25", weight: 0}}
+""")
+    assert read.workers == 4
+    assert read.admin.http is None
+    assert read.listeners["mx"].timeouts.connect == 0.5
+    assert list(read.pools["in"].servers) == ["1", "null"]
+    assert read.check_kind("in") is CheckKind.TCP
+
+
+def test_a_pool_that_smtps_uses_is_checked_by_tcp() -> None:
+    text = MINIMAL.replace("pool: farm\n", "pool: farm\n    protocol: smtps\n", 1)
+    assert config(text).check_kind("farm") is CheckKind.TCP
+
+
+@pytest.mark.parametrize(("text", "lines"), BAD, ids=[f"{text[-40:]!r}" for text, _ in BAD])
+def test_problem(text: str, lines: list[str]) -> None:
+    assert problems(text) == lines
+
+
+def test_all_problems_come_at_once_in_the_files_order() -> None:
+    found = problems("""\
+listeners:
+  mx:
+    bnd: ["0.0.0.0:25"]
+    pool: fram
+    timeouts: {connect: 30}
+  ok: {bind: ["127.0.0.1:25"], pool: farm, timeouts: {idle_client: 10s}}
+  ok: {}
+pools:
+  farm: {servers: {a: 127.0.0.1:25, b: nohost:25}}
+workers: none
+""")
+    assert [line.split(":")[1] for line in found] == ["2", "3", "4", "5", "6", "7", "9", "10"]
+    assert "did you mean `farm`" in found[2]
+
+
+def test_warnings_do_not_refuse_the_file() -> None:
+    text = MINIMAL + "  spare:\n    servers: {x: 10.0.0.9:25}\n"
+    assert [str(w) for w in parse(text, "f.yaml").warnings] == [
+        "f.yaml:11:5: pools.spare: no listener uses this pool"
+    ]
+
+
+def test_aliases_may_repeat_a_block() -> None:
+    read = config(
+        "listeners: {a: {bind: [192.0.2.1:25], pool: p, timeouts: &t {connect: 1s}},"
+        " b: {bind: [192.0.2.2:25], pool: p, timeouts: *t}}\n"
+        "pools: {p: {servers: {x: 10.0.0.1:25}}}\n"
+    )
+    assert read.listeners["b"].timeouts.connect == 1.0
+
+
+def test_billion_laughs_are_refused_at_once() -> None:
+    rows = ["a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]"]
+    rows += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 20)]
+    started = time.perf_counter()
+    found = problems("\n".join(rows))
+    assert time.perf_counter() - started < 0.1
+    assert found == ["f.yaml:6:10: too many YAML aliases: they stand for too much"]
+
+
+def test_a_flood_of_problems_is_cut() -> None:
+    found = problems("".join(f"k{i}: 1\n" for i in range(500)))
+    assert len(found) == MAX_PROBLEMS + 1
+    assert found[-1].endswith("... and 402 more")
+
+
+def test_ten_thousand_servers_are_read_in_time() -> None:
+    rows = ["listeners: {mx: {bind: [192.0.2.1:25], pool: p0}}", "pools:"]
+    for pool in range(100):
+        rows.append(f"  p{pool}:\n    servers:")
+        rows += [f"      s{i}: {{address: '10.{pool}.{i}.1:25', weight: 50}}" for i in range(100)]
+    started = time.perf_counter()
+    assert len(config("\n".join(rows)).pools) == 100
+    # The bar of the design is 1 s for the whole command; a busy machine gets some slack.
+    assert time.perf_counter() - started < 3
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (b"a: 1\nb: \xff\n", "{file}:2:4: isn't UTF-8 text"),
+        (b"x" * (MAX_BYTES + 1), "{file}: is larger than 4 MiB"),
+    ],
+)
+def test_a_file_that_is_no_text(tmp_path: Path, content: bytes, line: str) -> None:
+    file = tmp_path / "f.yaml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        load(file)
+    assert str(caught.value) == line.format(file=file)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"can't be read: No such file or directory"):
+        load(tmp_path / "none.yaml")
+    with pytest.raises(ConfigError, match=r"can't be read: Is a directory"):
+        load(tmp_path)
+    with pytest.raises(ConfigError, match=r"can't be read: embedded null byte"):
+        load(Path("a\0b"))
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
+    file = tmp_path / "f.yaml"
+    file.write_bytes(b"\xef\xbb\xbf" + MINIMAL.encode())
+    assert load(file).config.listeners
+
+
+WORDS = st.sampled_from(
+    "listeners pools servers bind pool mx farm a 10.0.0.1:25 auto no 30 30s smtp check timeouts"
+    " idle_server address weight ~ 22:30".split()
+)
+SCALARS = st.one_of(WORDS, st.text(max_size=8), st.integers(), st.booleans(), st.none())
+TREES = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(WORDS, inner, max_size=5)),
+    max_leaves=30,
+)
+
+
+def every_problem_has_a_place(text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "f.yaml")
+    rows = 2 + sum(text.count(end) for end in "\n\r\x85\u2028\u2029")
+    assert caught.value.problems
+    for problem in caught.value.problems:
+        assert 1 <= problem.line <= rows
+        assert problem.column >= 1
+        assert problem.message
+
+
+@given(st.text())
+def test_any_text_is_refused_with_places(text: str) -> None:
+    every_problem_has_a_place(text)
+
+
+@given(TREES)
+def test_any_tree_is_refused_with_places(tree: object) -> None:
+    every_problem_has_a_place(yaml.safe_dump(tree, allow_unicode=True))
+
+
+@given(st.lists(st.sampled_from("a: [] {} , \n & * ! | > ' \" # - ? % @ \t é 0 ~".split(" "))))
+def test_any_punctuation_is_refused_with_places(pieces: list[str]) -> None:
+    every_problem_has_a_place("".join(pieces))

@@ -1,0 +1,141 @@
+"""Stand-ins for the data plane, and configurations to begin with."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import cast
+
+from mailweir.config.load import Loaded, parse
+from mailweir.config.model import Config
+from mailweir.errors import PlaneError
+from mailweir.plane import Stats
+from mailweir.spec import DesiredState, ServerKey, ServerState
+
+MINIMAL = """\
+listeners:
+  mx:
+    bind: ["192.0.2.1:25"]
+    pool: farm
+pools:
+  farm:
+    servers:
+      a: 10.0.0.1:25
+      b: 10.0.0.2:25
+"""
+
+
+def loaded(text: str = MINIMAL) -> Loaded:
+    """A configuration from text, with its warnings and places."""
+    return parse(text, "f.yaml")
+
+
+def config(text: str = MINIMAL) -> Config:
+    """A configuration from text."""
+    return loaded(text).config
+
+
+@dataclass(frozen=True)
+class FakeHistogram:
+    bounds: tuple[float, ...] = (0.1, 1.0)
+    counts: tuple[int, ...] = (1, 2, 3)
+    sum: float = 4.5
+
+
+@dataclass(frozen=True)
+class FakeListenerStats:
+    name: str
+    addresses: list[str]
+    accepted: int = 7
+    active: int = 1
+    received_bytes: int = 100
+    sent_bytes: int = 200
+    accept_pauses: int = 0
+    ended: dict[str, int] = field(default_factory=lambda: {"client_closed": 6, "refused": 0})
+    session_seconds: FakeHistogram = FakeHistogram()
+
+
+@dataclass(frozen=True)
+class FakeServerStats:
+    pool: str
+    name: str
+    address: str
+    weight: int
+    state: str
+    active: int = 2
+    sessions: int = 3
+    connect_failures: dict[str, int] = field(
+        default_factory=lambda: {"refused": 1, "timeout": 0, "unreachable": 0, "other": 0}
+    )
+    received_bytes: int = 10
+    sent_bytes: int = 20
+    connect_seconds: FakeHistogram = FakeHistogram()
+
+
+@dataclass(frozen=True)
+class FakeRelayStats:
+    copied_bytes: int = 1
+    spliced_bytes: int = 2
+    pipes: int = 3
+    pipe_failures: int = 0
+
+
+@dataclass(frozen=True)
+class FakeStats:
+    generation: int
+    draining: bool
+    active: int
+    listeners: list[FakeListenerStats]
+    servers: list[FakeServerStats]
+    workers: int = 2
+    relay: FakeRelayStats = FakeRelayStats()
+
+
+class FakePlane:
+    """A plane that remembers what it was told. `refuse` makes the next apply fail."""
+
+    def __init__(self, workers: int = 2) -> None:
+        self.workers = workers
+        self.applied: list[DesiredState] = []
+        self.state_changes: list[dict[ServerKey, ServerState]] = []
+        self.states: dict[ServerKey, ServerState] = {}
+        self.refuse = ""
+        self.sessions = 0
+        self.draining = False
+        self.stopped = False
+
+    def apply(self, state: DesiredState) -> int:
+        if self.refuse:
+            raise PlaneError(self.refuse)
+        self.applied.append(state)
+        self.states = state.server_states()
+        return len(self.applied)
+
+    def set_server_states(self, states: Mapping[ServerKey, ServerState]) -> None:
+        self.state_changes.append(dict(states))
+        self.states.update(states)
+
+    def drain(self) -> None:
+        self.draining = True
+
+    def stop(self) -> None:
+        self.stopped = True
+
+    def stats(self) -> Stats:
+        now = self.applied[-1] if self.applied else None
+        listeners = [
+            FakeListenerStats(listener.name, list(listener.bind))
+            for listener in (now.listeners if now else ())
+        ]
+        servers = [
+            FakeServerStats(
+                pool.name,
+                server.name,
+                server.address,
+                server.weight,
+                str(self.states[ServerKey(pool.name, server.name)]),
+            )
+            for pool in (now.pools if now else ())
+            for server in pool.servers
+        ]
+        stats = FakeStats(len(self.applied), self.draining, self.sessions, listeners, servers)
+        # The extension's classes can't be made in Python; these have the same attributes.
+        return cast(Stats, stats)

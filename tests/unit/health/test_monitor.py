@@ -1,0 +1,199 @@
+"""The schedule: first checks at once, jitter, identity across updates, bounded concurrency."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from random import Random
+
+from mailweir.config.address import parse_server
+from mailweir.config.model import Check, CheckKind
+from mailweir.health.check import Outcome, Target
+from mailweir.health.monitor import JITTER, MAX_CHECKS, Monitor, Result
+from mailweir.spec import ServerKey
+from mailweir.state.desired import Health
+
+A, B = ServerKey("farm", "a"), ServerKey("farm", "b")
+
+
+def target(port: int, check: Check | None = None) -> Target:
+    address = parse_server(f"10.0.0.1:{port}")
+    return Target(address, CheckKind.EHLO, smtp=True, check=check or Check())
+
+
+@dataclass
+class World:
+    """Servers that answer as `up` says, and pauses that last until `tick`."""
+
+    up: dict[int, bool] = field(default_factory=dict)
+    results: list[Result] = field(default_factory=list)
+    pauses: list[float] = field(default_factory=list)
+    running: int = 0
+    most: int = 0
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    next: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def probe(self, target: Target) -> Outcome:
+        self.running += 1
+        self.most = max(self.most, self.running)
+        await self.gate.wait()
+        self.running -= 1
+        ok = self.up.get(target.address.port, True)
+        return Outcome(ok, "" if ok else "connect", "" if ok else "refused", 0.01, 1.0)
+
+    async def pause(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        await self.next.wait()
+
+    async def tick(self) -> None:
+        """Let every pause end once."""
+        ending, self.next = self.next, asyncio.Event()
+        ending.set()
+        await settle()
+
+
+async def settle() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def monitoring(world: World) -> AsyncIterator[Monitor]:
+    world.gate.set()
+    monitor = Monitor(
+        probe=world.probe,
+        on_result=world.results.append,
+        random=Random(1),  # noqa: S311 - the same spread in every run
+        pause=world.pause,
+    )
+    yield monitor
+    await monitor.close()
+
+
+async def test_first_results_come_at_once_and_decide() -> None:
+    world = World(up={2: False})
+    async with monitoring(world) as monitor:
+        monitor.update({A: target(1), B: target(2)})
+        assert monitor.health() == {A: Health.UNKNOWN, B: Health.UNKNOWN}
+        assert monitor.last(A) is None
+        await monitor.first_results()
+        assert monitor.health() == {A: Health.UP, B: Health.DOWN}
+        last = monitor.last(B)
+        assert last is not None
+        assert last.detail == "refused"
+
+
+async def test_first_results_wait_for_the_last() -> None:
+    world = World()
+    async with monitoring(world) as monitor:
+        world.gate.clear()
+        monitor.update({A: target(1)})
+        waiting = asyncio.create_task(monitor.first_results())
+        await settle()
+        assert not waiting.done()
+        world.gate.set()
+        await waiting
+
+
+async def test_nothing_to_check_is_nothing_to_wait_for() -> None:
+    async with monitoring(World()) as monitor:
+        monitor.update({})
+        await monitor.first_results()
+
+
+async def test_the_second_check_is_spread_and_later_ones_jitter() -> None:
+    world = World()
+    async with monitoring(world) as monitor:
+        monitor.update({ServerKey("farm", str(i)): target(i + 1) for i in range(50)})
+        await monitor.first_results()
+        await settle()
+        first = list(world.pauses)
+        await world.tick()
+        later = world.pauses[50:]
+    assert min(first) < 2
+    assert 8 < max(first) <= 10
+    assert len(later) == 50
+    assert all(10 * (1 - JITTER) <= pause <= 10 * (1 + JITTER) for pause in later)
+    assert max(later) - min(later) > 2
+
+
+async def test_a_pending_change_is_looked_at_fast() -> None:
+    world = World()
+    async with monitoring(world) as monitor:
+        monitor.update({A: target(1)})
+        await monitor.first_results()
+        await settle()
+        world.up[1] = False
+        for _ in range(2):
+            await world.tick()
+            assert monitor.health()[A] is Health.UP
+            assert world.pauses[-1] <= 2 * (1 + JITTER)
+        await world.tick()
+        assert monitor.health()[A] is Health.DOWN
+        assert world.pauses[-1] >= 10 * (1 - JITTER)
+    assert [(r.before, r.after) for r in world.results][-1] == (Health.UP, Health.DOWN)
+
+
+async def test_what_is_known_survives_an_update() -> None:
+    world = World()
+    async with monitoring(world) as monitor:
+        monitor.update({A: target(1)})
+        await monitor.first_results()
+        monitor.update({A: target(1), B: target(2)})
+        assert monitor.health() == {A: Health.UP, B: Health.UNKNOWN}
+        await monitor.first_results()
+        monitor.update({B: target(2)})
+        assert monitor.health() == {B: Health.UP}
+        assert len(world.results) == 2
+
+
+async def test_a_changed_address_keeps_health_until_its_first_result() -> None:
+    world = World(up={2: False})
+    async with monitoring(world) as monitor:
+        monitor.update({A: target(1)})
+        await monitor.first_results()
+        world.gate.clear()
+        monitor.update({A: target(2)})
+        await monitor.first_results()
+        assert monitor.health() == {A: Health.UP}
+        world.gate.set()
+        await settle()
+        assert monitor.health() == {A: Health.DOWN}
+
+
+async def test_a_changed_pace_forgets_nothing() -> None:
+    world = World()
+    async with monitoring(world) as monitor:
+        monitor.update({A: target(1)})
+        await monitor.first_results()
+        world.up[1] = False
+        monitor.update({A: target(1, Check.model_validate({"every": "1s"}))})
+        await settle()
+        assert monitor.health() == {A: Health.UP}
+        assert monitor.health() == {A: Health.UP}
+
+
+async def test_a_removed_server_is_not_asked_again() -> None:
+    world = World()
+    async with monitoring(world) as monitor:
+        world.gate.clear()
+        monitor.update({A: target(1)})
+        await settle()
+        monitor.update({})
+        world.gate.set()
+        await settle()
+    assert world.results == []
+
+
+async def test_checks_are_bounded() -> None:
+    world = World()
+    async with monitoring(world) as monitor:
+        world.gate.clear()
+        keys = [ServerKey("farm", str(i)) for i in range(MAX_CHECKS + 20)]
+        monitor.update({key: replace(target(1)) for key in keys})
+        await settle()
+        assert world.running == MAX_CHECKS
+        world.gate.set()
+        await monitor.first_results()
+    assert world.most == MAX_CHECKS
+    assert len(world.results) == len(keys)

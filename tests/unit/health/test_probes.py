@@ -1,0 +1,198 @@
+"""Both probes against a real SMTP library and against servers that misbehave by script."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
+from aiosmtpd.handlers import Sink
+from aiosmtpd.smtp import SMTP
+
+from mailweir.config.address import Address, parse_server
+from mailweir.config.model import Check, CheckKind
+from mailweir.health.check import Outcome, Target, run, targets
+from mailweir.spec import ServerKey
+from unit.fakes import config
+from unit.health import scripted
+from unit.health.scripted import Script, Scripted, playing, say
+
+
+def target(address: Address, kind: CheckKind = CheckKind.EHLO, timeout: float = 5.0) -> Target:
+    return Target(address, kind, smtp=True, check=Check.model_construct(timeout=timeout))
+
+
+async def ehlo(server: Scripted, deadline: float = 5.0) -> Outcome:
+    return await run(target(server.address, timeout=deadline), hostname="lb.example")
+
+
+@pytest.fixture
+async def sink() -> AsyncIterator[Address]:
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: SMTP(Sink(), loop=loop), "127.0.0.1", 0)
+    async with server:
+        yield parse_server(f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
+
+
+@pytest.mark.parametrize("kind", list(CheckKind))
+async def test_a_real_server(sink: Address, kind: CheckKind) -> None:
+    outcome = await run(target(sink, kind), hostname="lb.example")
+    assert (outcome.ok, outcome.step, outcome.detail) == (True, "", "")
+    assert 0 < outcome.seconds < 5
+
+
+GREETED = {
+    "one line": say(b"220 mx ESMTP\r\n"),
+    "several lines": say(b"220-mx teaser\r\n220 mx ESMTP\r\n"),
+    "several lines, apart": say(b"220-mx tea", b"ser\r\n", b"220 mx ", b"ESMTP\r\n"),
+    "no text": say(b"220\r\n"),
+    "bare newline": say(b"220 mx\n"),
+}
+
+
+@pytest.mark.parametrize("script", GREETED.values(), ids=GREETED)
+async def test_ehlo_is_polite(script: Script) -> None:
+    async with playing(script) as server:
+        outcome = await ehlo(server)
+        assert outcome.ok, outcome
+        await server.over.wait()
+    assert server.heard[:2] == [b"EHLO healthcheck.lb.example\r\n", b"QUIT\r\n"]
+    assert server.ended == ["fin"]
+
+
+async def test_a_delayed_greeting_is_waited_for() -> None:
+    released = asyncio.Event()
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await released.wait()
+        await say(b"220 mx\r\n")(reader, writer)
+
+    async with playing(script) as server:
+        check = asyncio.create_task(ehlo(server))
+        done, _ = await asyncio.wait({check}, timeout=0.05)
+        assert not done
+        released.set()
+        assert (await check).ok
+        await server.over.wait()
+
+
+async def endless(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while True:
+        writer.write(b"220-more to come\r\n" * 100)
+        await writer.drain()
+
+
+async def bad_ehlo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"220 mx\r\n")
+    await reader.readline()
+    writer.write(b"451 4.3.0 later\r\n")
+
+
+async def close_at_ehlo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"220 mx\r\n")
+    await reader.readline()
+    writer.close()
+
+
+FAILING = [
+    (say(b"421 4.3.2 too busy\r\n"), "greeting", "421 4.3.2 too busy"),
+    (say(b"554-no\r\n554 5.7.1 go away\r\n"), "greeting", "554 no 5.7.1 go away"),
+    (say(b"SSH-2.0-OpenSSH_9.2\r\n"), "greeting", "Malformed SMTP response line: SSH"),
+    (say(b"\x00\xff\xfe\n"), "greeting", "Malformed SMTP response line: \x00"),
+    (endless, "greeting", "Response too long"),
+    (scripted.close, "greeting", "connection closed by the server"),
+    (scripted.reset, "greeting", "connection"),
+    (scripted.silence, "greeting", "no answer within 100ms"),
+    (bad_ehlo, "ehlo", "451 4.3.0 later"),
+    (close_at_ehlo, "ehlo", "connection closed by the server"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("script", "step", "detail"), FAILING, ids=[row[2] for row in FAILING])
+async def test_ehlo_says_what_failed(script: Script, step: str, detail: str) -> None:
+    async with playing(script) as server:
+        outcome = await ehlo(server, deadline=0.1 if "within" in detail else 5.0)
+    assert (outcome.ok, outcome.step) == (False, step)
+    assert outcome.detail.startswith(detail)
+
+
+async def rude_at_quit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"220 mx\r\n")
+    await reader.readline()
+    writer.write(b"250 mx\r\n")
+    await reader.readline()
+    writer.close()
+
+
+async def silent_at_quit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"220 mx\r\n")
+    await reader.readline()
+    writer.write(b"250 mx\r\n")
+
+
+@pytest.mark.parametrize("script", [rude_at_quit, silent_at_quit])
+async def test_a_failed_quit_fails_nothing(script: Script) -> None:
+    async with playing(script) as server:
+        assert (await ehlo(server, deadline=0.2)).ok
+
+
+@pytest.mark.parametrize("kind", list(CheckKind))
+async def test_nobody_listens(kind: CheckKind) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = parse_server(f"127.0.0.1:{free.getsockname()[1]}")
+        outcome = await run(target(address, kind), hostname="lb.example")
+    assert (outcome.ok, outcome.step) == (False, "connect")
+    assert outcome.detail == "Connection refused"
+
+
+async def test_connect_has_the_same_deadline() -> None:
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        address = full.getsockname()
+        waiting = [socket.socket() for _ in range(3)]
+        for one in waiting:
+            one.setblocking(False)
+            one.connect_ex(address)
+        outcome = await run(
+            target(parse_server(f"127.0.0.1:{address[1]}"), timeout=0.1), hostname="h"
+        )
+        for one in waiting:
+            one.close()
+    assert (outcome.step, outcome.detail) == ("connect", "no answer within 100ms")
+
+
+async def test_tcp_leaves_politely_and_judges_by_the_connect_alone() -> None:
+    async with playing(say(b"421 4.3.2 busy\r\n")) as server:
+        assert (await run(target(server.address, CheckKind.TCP), hostname="h")).ok
+        await server.over.wait()
+    assert server.heard[0] == b"QUIT\r\n"
+    assert server.ended == ["fin"]
+
+
+@pytest.mark.parametrize("script", [scripted.close, scripted.reset, scripted.silence, endless])
+async def test_tcp_does_not_mind_bad_manners(script: Script) -> None:
+    async with playing(script) as server:
+        assert (await run(target(server.address, CheckKind.TCP, 0.2), hostname="h")).ok
+
+
+async def test_tcp_says_nothing_where_tls_comes_first() -> None:
+    async with playing(scripted.silence) as server:
+        silent = Target(server.address, CheckKind.TCP, smtp=False, check=Check())
+        assert (await run(silent, hostname="h")).ok
+        await server.over.wait()
+    assert server.heard == []
+
+
+async def test_a_bug_is_a_failed_check() -> None:
+    async with playing(say(b"220 mx\r\n")) as server:
+        outcome = await run(target(server.address), hostname="not a name")
+    assert (outcome.ok, outcome.step) == (False, "connect")
+    assert outcome.detail.startswith("internal error: ")
+
+
+def test_targets_follow_the_configuration() -> None:
+    found = targets(config())
+    assert list(found) == [ServerKey("farm", "a"), ServerKey("farm", "b")]
+    assert found[ServerKey("farm", "a")].kind is CheckKind.EHLO
+    assert found[ServerKey("farm", "a")].smtp

@@ -1,0 +1,272 @@
+"""The running process with a fake data plane: start, signals, reloads, health, ending."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
+
+from mailweir import daemon as module
+from mailweir.daemon import Daemon, restart_needed
+from mailweir.errors import ConfigError, StartError
+from mailweir.spec import ServerKey, ServerState
+from unit.fakes import MINIMAL, FakePlane, loaded
+from unit.health.scripted import close, playing, say
+
+
+@dataclass
+class Running:
+    """A daemon that serves, what it drives and what it logs."""
+
+    daemon: Daemon
+    plane: FakePlane
+    file: Path
+    task: "asyncio.Task[None]"
+    logs: list[EventDict]
+
+    def logged(self, event: str) -> list[EventDict]:
+        return [entry for entry in self.logs if entry["event"].startswith(event)]
+
+    def states(self) -> dict[str, ServerState]:
+        return {key.server: state for key, state in self.plane.states.items()}
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for what happens in other tasks and threads, at most 10 s."""
+    async with asyncio.timeout(10):
+        # What is waited for has no event of its own, part of it is in threads.
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
+
+
+def write(file: Path, servers: dict[str, str], extra: str = "") -> None:
+    rows = "".join(f"      {name}: {address}\n" for name, address in servers.items())
+    file.write_text(f"""\
+admin: {{socket: {file.parent}/admin.sock, http: off}}
+state_dir: {file.parent}/state
+{extra}
+listeners: {{mx: {{bind: ["192.0.2.1:25"], pool: farm}}}}
+pools:
+  farm:
+    check: {{every: 100ms, fast: 100ms, rise: 1, fall: 1, timeout: 2s}}
+    servers:
+{rows}""")
+
+
+@asynccontextmanager
+async def serving(folder: Path, servers: dict[str, str], extra: str = "") -> AsyncIterator[Running]:
+    file = folder / "f.yaml"
+    write(file, servers, extra)
+    plane = FakePlane()
+    with capture_logs() as logs:
+        daemon = Daemon(file, version="1.2.3", start_plane=lambda _: plane)
+        task = asyncio.create_task(daemon.run())
+        running = Running(daemon, plane, file, task, logs)
+        await until(lambda: running.logged("started") or task.done())
+        try:
+            yield running
+        finally:
+            if not task.done():
+                plane.sessions = 0
+                signal.raise_signal(signal.SIGTERM)
+            await task
+    assert plane.stopped
+    assert not (folder / "admin.sock").exists()
+
+
+@pytest.fixture
+async def servers() -> AsyncIterator[dict[str, str]]:
+    """Two servers that greet."""
+    async with AsyncExitStack() as stack:
+        found = {}
+        for name in ("a", "b"):
+            server = await stack.enter_async_context(playing(say(b"220 mx\r\n")))
+            found[name] = str(server.address)
+        yield found
+
+
+async def test_listeners_open_with_servers_that_are_up(
+    tmp_path: Path, servers: dict[str, str]
+) -> None:
+    async with serving(tmp_path, servers) as running:
+        assert len(running.plane.applied) == 1
+        assert set(running.plane.applied[0].server_states().values()) == {ServerState.UP}
+        assert running.logged("ready")
+        assert running.daemon.situation().last_load.message == "1 listener, 1 pool, 2 servers"
+    assert running.plane.draining
+
+
+async def test_a_server_that_takes_too_long_is_not_waited_for(
+    tmp_path: Path, servers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FIRST_CHECKS", 0.1)
+    with_silent = {**servers, "slow": "127.0.0.1:9"}
+
+    async def never(*_: object, **__: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("mailweir.health.probes.ehlo.connect", never)
+    async with serving(tmp_path, with_silent) as running:
+        assert set(running.plane.applied[0].server_states().values()) == {ServerState.DOWN}
+        assert running.logged("not ready")[0]["reason"] == "pool farm: no server is up"
+
+
+async def test_health_changes_states_and_nothing_else(tmp_path: Path) -> None:
+    async with playing(say(b"220 mx\r\n")) as a, playing(close) as b:
+        async with serving(tmp_path, {"a": str(a.address), "b": str(b.address)}) as running:
+            assert running.states() == {"a": ServerState.UP, "b": ServerState.DOWN}
+            entry = next(e for e in running.logged("server changed") if e["server"] == "farm/b")
+            assert entry["change"] == "unknown -> down"
+            assert entry["reason"] == "greeting: connection closed by the server"
+            write(running.file, {"a": str(b.address), "b": str(a.address)})
+            assert (await running.daemon.reload()).ok
+            await until(lambda: running.states() == {"a": ServerState.DOWN, "b": ServerState.UP})
+            assert len(running.plane.applied) == 2
+
+
+async def test_hup_reloads(tmp_path: Path, servers: dict[str, str]) -> None:
+    async with serving(tmp_path, servers) as running:
+        write(running.file, {**servers, "c": servers["a"]})
+        os.kill(os.getpid(), signal.SIGHUP)
+        await until(lambda: running.logged("reloaded"))
+        (entry,) = running.logged("reloaded")
+        assert entry["generation"] == 2
+        assert entry["change"] == f"pool farm: server c added ({servers['a']}, weight 100)"
+        # Known before it is used: no session is refused for want of a first check.
+        assert running.plane.applied[-1].server_states()[ServerKey("farm", "c")] is ServerState.UP
+
+
+async def test_a_storm_of_hups_is_few_reloads(tmp_path: Path, servers: dict[str, str]) -> None:
+    async with serving(tmp_path, servers) as running:
+        for _ in range(100):
+            signal.raise_signal(signal.SIGHUP)
+        outcome = await running.daemon.reload()
+        assert outcome.message == "nothing changed"
+        assert 1 <= len(running.logged("reloaded")) <= 3
+        assert len(running.plane.applied) == 1
+
+
+async def test_a_bad_file_changes_nothing(tmp_path: Path, servers: dict[str, str]) -> None:
+    async with serving(tmp_path, servers) as running:
+        running.file.write_text("listeners: {}\npools: 3\n")
+        outcome = await running.daemon.reload()
+        assert not outcome.ok
+        assert outcome.problems == (
+            f"{running.file}:1:12: listeners: must not be empty",
+            f"{running.file}:2:8: pools: must be a mapping (`name: value` lines), not 3",
+        )
+        assert [e["problem"] for e in running.logged("configuration")] == list(outcome.problems)
+        assert len(running.plane.applied) == 1
+        assert running.daemon.situation().last_load == outcome
+        write(running.file, servers)
+        assert (await running.daemon.reload()).ok
+
+
+async def test_an_address_that_cannot_be_had_changes_nothing(
+    tmp_path: Path, servers: dict[str, str]
+) -> None:
+    async with serving(tmp_path, servers) as running:
+        write(running.file, {**servers, "c": servers["a"]})
+        running.plane.refuse = "listener mx: 192.0.2.1:25: address in use"
+        outcome = await running.daemon.reload()
+        assert (outcome.ok, outcome.message) == (False, running.plane.refuse)
+        assert sorted(running.states()) == ["a", "b"]
+        running.plane.refuse = ""
+        assert (await running.daemon.reload()).generation == 2
+
+
+async def test_a_bug_in_a_reload_ends_nothing(
+    tmp_path: Path, servers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(tmp_path, servers) as running:
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "describe", lambda *_: 1 / 0)
+            outcome = await running.daemon.reload()
+        assert outcome.message == "internal error: ZeroDivisionError('division by zero')"
+        assert (await running.daemon.reload()).ok
+
+
+async def test_ignored_signals_say_why(tmp_path: Path, servers: dict[str, str]) -> None:
+    async with serving(tmp_path, servers) as running:
+        signal.raise_signal(signal.SIGUSR1)
+        signal.raise_signal(signal.SIGUSR2)
+        await until(lambda: running.logged("USR1 ignored") and running.logged("USR2 ignored"))
+
+
+async def test_term_drains_until_sessions_end(tmp_path: Path, servers: dict[str, str]) -> None:
+    async with serving(tmp_path, servers) as running:
+        running.plane.sessions = 2
+        signal.raise_signal(signal.SIGTERM)
+        await until(lambda: running.logged("draining"))
+        assert running.plane.draining
+        assert not running.plane.stopped
+        refused = await running.daemon.reload()
+        assert refused.message == "the process is ending; nothing is reloaded any more"
+        signal.raise_signal(signal.SIGHUP)
+        await until(lambda: running.logged("HUP ignored"))
+        running.plane.sessions = 0
+        await running.task
+        assert running.logged("stopping, every session has ended")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_second_term_is_now(
+    tmp_path: Path, servers: dict[str, str], number: signal.Signals
+) -> None:
+    async with serving(tmp_path, servers) as running:
+        running.plane.sessions = 2
+        signal.raise_signal(number)
+        await until(lambda: running.logged("draining"))
+        signal.raise_signal(number)
+        await running.task
+        assert running.logged("stopping with open sessions")[0]["reason"] == "told twice"
+
+
+async def test_the_deadline_ends_the_drain(tmp_path: Path, servers: dict[str, str]) -> None:
+    async with serving(tmp_path, servers, "drain: {deadline: 100ms}") as running:
+        running.plane.sessions = 2
+        signal.raise_signal(signal.SIGTERM)
+        await running.task
+        assert running.logged("stopping with open sessions")[0]["reason"] == "deadline reached"
+
+
+async def test_a_second_instance_is_refused(tmp_path: Path, servers: dict[str, str]) -> None:
+    async with serving(tmp_path, servers) as running:
+        second = Daemon(running.file, version="1", start_plane=lambda _: FakePlane())
+        with pytest.raises(StartError, match=rf"pid {os.getpid()}"):
+            await second.run()
+
+
+async def test_a_start_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "f.yaml"
+    write(file, {"a": "127.0.0.1:9"}, "workers: 0")
+    with pytest.raises(ConfigError, match="workers"):
+        await Daemon(file, version="1", start_plane=lambda _: FakePlane()).run()
+    write(file, {"a": "127.0.0.1:9"})
+    (tmp_path / "admin.sock").write_text("in the way")
+    plane = FakePlane()
+    with pytest.raises(StartError, match="isn't a socket"):
+        await Daemon(file, version="1", start_plane=lambda _: plane).run()
+    assert plane.stopped
+
+
+def test_what_needs_a_restart_is_said_with_its_place() -> None:
+    text = "workers: 2\nadmin:\n  http: off\n  socket: /tmp/a.sock\nstate_dir: /tmp/s\n" + MINIMAL
+    assert restart_needed(loaded(text), loaded(text)) == []
+    assert [str(problem) for problem in restart_needed(loaded(), loaded(text))] == [
+        "f.yaml:1:10: workers: can't change while running (auto -> 2); restart mailweir",
+        "f.yaml:4:11: admin.socket: can't change while running (/run/mailweir/admin.sock ->"
+        " /tmp/a.sock); restart mailweir",
+        "f.yaml:3:9: admin.http: can't change while running (127.0.0.1:8025 -> off); restart"
+        " mailweir",
+        "f.yaml:5:12: state_dir: can't change while running (/var/lib/mailweir -> /tmp/s);"
+        " restart mailweir",
+    ]
+    (problem,) = restart_needed(loaded("workers: 2\n" + MINIMAL), loaded())
+    assert (problem.line, problem.column) == (1, 1)

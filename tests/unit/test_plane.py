@@ -1,0 +1,23 @@
+"""The conversion to the extension's specification, and its errors made ours."""
+
+import pytest
+
+from mailweir import plane
+from mailweir.errors import PlaneError
+from mailweir.state.desired import fold
+from unit.fakes import MINIMAL, config
+
+
+def test_the_extension_takes_what_the_configuration_can_say() -> None:
+    for balance in ("least_conn", "round_robin"):
+        for protocol in ("smtp", "smtps", "tcp"):
+            text = MINIMAL.replace("pool: farm\n", f"pool: farm\n    protocol: {protocol}\n", 1)
+            text = text.replace("farm:\n", f"farm:\n    balance: {balance}\n")
+            plane.check(fold(config(text), {}, hostname="lb1"))
+
+
+def test_a_contradiction_is_a_plane_error() -> None:
+    state = fold(config(), {}, hostname="lb1")
+    without_pools = type(state)(state.hostname, state.listeners, ())
+    with pytest.raises(PlaneError, match="farm"):
+        plane.check(without_pools)
