@@ -1,0 +1,118 @@
+"""How each balancer is configured and started: the best settings we know for the purpose.
+
+A launcher writes its configuration into a directory and returns the command. All listen on
+loopback, spread over the same servers in turn and write no log of sessions.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+NGINX_STREAM_MODULE = "/usr/lib/nginx/modules/ngx_stream_module.so"
+
+DIRECT = "direct"
+
+
+@dataclass(frozen=True)
+class Site:
+    """What a launcher needs to know."""
+
+    directory: Path
+    port: int
+    admin_port: int
+    servers: tuple[str, str]
+    workers: int
+    mailweir: str
+
+
+def _haproxy(site: Site, *options: str) -> list[str]:
+    file = site.directory / "haproxy.cfg"
+    more = "".join(f"    {option}\n" for option in options)
+    first, second = site.servers
+    file.write_text(
+        f"""\
+global
+    nbthread {site.workers}
+    maxconn 4096
+defaults
+    mode tcp
+    maxconn 4096
+    timeout connect 5s
+    timeout client 11m
+    timeout server 11m
+    option tcp-smart-accept
+    option tcp-smart-connect
+{more}frontend mx
+    bind 127.0.0.1:{site.port}
+    default_backend farm
+backend farm
+    balance roundrobin
+    server a {first}
+    server b {second}
+"""
+    )
+    return ["haproxy", "-db", "-f", str(file)]
+
+
+def haproxy(site: Site) -> list[str]:
+    """HAProxy in `mode tcp`, copying through its buffers."""
+    return _haproxy(site)
+
+
+def haproxy_splice(site: Site) -> list[str]:
+    """The same, free to splice where it expects a gain."""
+    return _haproxy(site, "option splice-auto")
+
+
+def nginx(site: Site) -> list[str]:
+    """The stream module of nginx."""
+    file = site.directory / "nginx.conf"
+    first, second = site.servers
+    file.write_text(
+        f"""\
+load_module {NGINX_STREAM_MODULE};
+daemon off;
+pid {site.directory}/nginx.pid;
+error_log stderr crit;
+worker_processes {site.workers};
+events {{ worker_connections 8192; }}
+stream {{
+    access_log off;
+    upstream farm {{
+        server {first};
+        server {second};
+    }}
+    server {{
+        listen 127.0.0.1:{site.port} reuseport backlog=4096;
+        proxy_pass farm;
+        proxy_connect_timeout 5s;
+        proxy_timeout 11m;
+    }}
+}}
+"""
+    )
+    return ["nginx", "-e", "stderr", "-p", str(site.directory), "-c", str(file)]
+
+
+def mailweir(site: Site) -> list[str]:
+    """Ours, with everything at its default."""
+    file = site.directory / "mailweir.yaml"
+    first, second = site.servers
+    file.write_text(
+        f"""\
+workers: {site.workers}
+admin: {{socket: {site.directory}/admin.sock, http: "127.0.0.1:{site.admin_port}"}}
+state_dir: {site.directory}/state
+listeners: {{mx: {{bind: ["127.0.0.1:{site.port}"], pool: farm}}}}
+pools: {{farm: {{balance: round_robin, servers: {{a: "{first}", b: "{second}"}}}}}}
+"""
+    )
+    return [site.mailweir, "run", "-c", str(file)]
+
+
+LAUNCHERS: dict[str, Callable[[Site], list[str]]] = {
+    "haproxy": haproxy,
+    "haproxy-splice": haproxy_splice,
+    "nginx": nginx,
+    "mailweir": mailweir,
+}
