@@ -1,0 +1,183 @@
+//! Counters and histograms that one worker writes and anybody reads.
+//!
+//! Each worker has its own, on cache lines of its own, so that counting costs no traffic
+//! between cores; reading sums them up.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use crossbeam_utils::CachePadded;
+
+/// The number of a worker, from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WorkerId(pub(crate) usize);
+
+/// One `T` for each worker.
+#[derive(Debug)]
+pub(crate) struct PerWorker<T>(Box<[CachePadded<T>]>);
+
+impl<T: Default> PerWorker<T> {
+    pub(crate) fn new(workers: usize) -> Self {
+        Self((0..workers).map(|_| CachePadded::default()).collect())
+    }
+}
+
+impl<T> PerWorker<T> {
+    /// What `worker` writes.
+    pub(crate) fn of(&self, worker: WorkerId) -> &T {
+        &self.0[worker.0]
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> + Clone {
+        self.0.iter().map(|one| &**one)
+    }
+
+    /// The sum of one counter over all workers.
+    pub(crate) fn sum(&self, counter: impl Fn(&T) -> &Counter) -> u64 {
+        self.iter().map(|one| counter(one).value()).sum()
+    }
+}
+
+/// Only ever grows.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, number: u64) {
+        self.0.fetch_add(number, Relaxed);
+    }
+
+    pub(crate) fn value(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// One counter for each member of a closed list with `N` members.
+#[derive(Debug)]
+pub(crate) struct Tally<const N: usize>([Counter; N]);
+
+impl<const N: usize> Default for Tally<N> {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Counter::default()))
+    }
+}
+
+impl<const N: usize> Tally<N> {
+    pub(crate) fn count(&self, member: usize) {
+        self.0[member].add(1);
+    }
+
+    pub(crate) fn value(&self, member: usize) -> u64 {
+        self.0[member].value()
+    }
+}
+
+const BUCKETS: usize = 16;
+
+/// The upper bounds of a histogram's buckets, without the last (infinite) one.
+pub(crate) type Bounds = [Duration; BUCKETS - 1];
+
+/// For how long a server took to accept: a local one takes 50 us, a lost SYN 1 s.
+pub(crate) const CONNECT_BOUNDS: Bounds = millis([
+    0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2000.0, 3000.0,
+]);
+
+/// For how long sessions lasted: from a check to a mailing over a slow line.
+pub(crate) const SESSION_BOUNDS: Bounds = millis([
+    1.0, 5.0, 25.0, 100.0, 250.0, 500.0, 1e3, 2.5e3, 5e3, 10e3, 30e3, 60e3, 300e3, 900e3, 3600e3,
+]);
+
+const fn millis(bounds: [f64; BUCKETS - 1]) -> Bounds {
+    let mut result = [Duration::ZERO; BUCKETS - 1];
+    let mut at = 0;
+    while at < bounds.len() {
+        result[at] = Duration::from_micros((bounds[at] * 1000.0) as u64);
+        at += 1;
+    }
+    result
+}
+
+/// Durations by size.
+#[derive(Debug, Default)]
+pub(crate) struct Histogram {
+    counts: Tally<BUCKETS>,
+    nanos: Counter,
+}
+
+impl Histogram {
+    pub(crate) fn observe(&self, bounds: &Bounds, time: Duration) {
+        self.counts
+            .count(bounds.partition_point(|bound| *bound < time));
+        self.nanos
+            .add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+    }
+}
+
+/// A histogram of all workers, as it was read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HistogramStats {
+    /// Upper bounds, without the last (infinite) one.
+    pub bounds: Vec<Duration>,
+    /// Observations per bucket, not summed up; one longer than `bounds`.
+    pub counts: Vec<u64>,
+    /// Of everything observed.
+    pub sum: Duration,
+}
+
+impl HistogramStats {
+    pub(crate) fn read<'a>(
+        bounds: &Bounds,
+        histograms: &(impl Iterator<Item = &'a Histogram> + Clone),
+    ) -> Self {
+        let count = |bucket| histograms.clone().map(|h| h.counts.value(bucket)).sum();
+        Self {
+            bounds: bounds.to_vec(),
+            counts: (0..BUCKETS).map(count).collect(),
+            sum: Duration::from_nanos(histograms.clone().map(|h| h.nanos.value()).sum()),
+        }
+    }
+}
+
+/// What a worker counts of its own doings.
+#[derive(Debug, Default)]
+pub(crate) struct WorkerCounters {
+    /// Sessions begun and ended; the difference is how many there are now.
+    pub(crate) begun: Counter,
+    pub(crate) ended: Counter,
+    pub(crate) copied_bytes: Counter,
+    pub(crate) spliced_bytes: Counter,
+    /// Pipes made and closed.
+    pub(crate) pipes_made: Counter,
+    pub(crate) pipes_closed: Counter,
+    pub(crate) pipe_failures: Counter,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn observations_land_in_their_buckets() {
+        let histograms: PerWorker<Histogram> = PerWorker::new(2);
+        let ms = Duration::from_millis;
+        for (worker, time) in [(0, ms(1)), (1, ms(1)), (1, ms(2)), (0, ms(7_200_000))] {
+            histograms
+                .of(WorkerId(worker))
+                .observe(&SESSION_BOUNDS, time);
+        }
+        let stats = HistogramStats::read(&SESSION_BOUNDS, &histograms.iter());
+        assert_eq!(stats.bounds.len() + 1, stats.counts.len());
+        // A bound belongs to its bucket, as Prometheus' `le` has it.
+        assert_eq!(stats.counts[..2], [2, 1]);
+        assert_eq!(stats.counts.last(), Some(&1));
+        assert_eq!(stats.counts.iter().sum::<u64>(), 4);
+        assert_eq!(stats.sum, ms(7_200_004));
+    }
+
+    #[test]
+    fn bounds_rise() {
+        assert!(CONNECT_BOUNDS.is_sorted_by(|a, b| a < b));
+        assert!(SESSION_BOUNDS.is_sorted_by(|a, b| a < b));
+        assert_eq!(CONNECT_BOUNDS[0], Duration::from_micros(100));
+    }
+}

@@ -1,0 +1,204 @@
+//! The user-space path: carries bytes both ways until a session ends.
+//!
+//! Each direction goes on to its own end: a half-close travels as a half-close, behind the
+//! last byte. A reset travels as a reset. Nothing is held but what one read brought.
+
+mod copy;
+mod direction;
+mod idle;
+pub(crate) mod pipes;
+mod splice;
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until};
+
+use crate::metrics::WorkerCounters;
+use crate::record::{EndReason, ListenerCounters};
+use crate::server::ServerCounters;
+use crate::spec::Timeouts;
+use crate::sys;
+
+use direction::{Broken, Direction, Path};
+use idle::{Side, Silence};
+use pipes::Pipes;
+
+/// Where a session's bytes are counted.
+#[derive(Debug)]
+pub(crate) struct Traffic<'a> {
+    pub(crate) process: &'a WorkerCounters,
+    pub(crate) listener: &'a ListenerCounters,
+    pub(crate) server: &'a ServerCounters,
+}
+
+/// Carries bytes between `client` and `server` until both directions have ended, one end is
+/// lost or a limit of `timeouts` is reached. Closes both connections.
+pub(crate) async fn relay(
+    client: TcpStream,
+    server: TcpStream,
+    timeouts: &Timeouts,
+    pipes: &Arc<Pipes>,
+    traffic: &Traffic<'_>,
+) -> EndReason {
+    let silence = Silence::new(Instant::now());
+    let mut session = Session {
+        client,
+        server,
+        up: Direction::default(),
+        down: Direction::default(),
+        silence,
+        first_end: None,
+    };
+    let mut alarm = pin!(sleep_until(silence.limit(timeouts).0));
+    let reason = poll_fn(|cx| {
+        if let Poll::Ready(reason) = session.poll(cx, pipes, traffic) {
+            return Poll::Ready(reason);
+        }
+        // The alarm is moved only where it would ring too late. Where it rings too early,
+        // it is set anew: rarely, since most turns only put the limit off.
+        loop {
+            let (limit, reason) = session.silence.limit(timeouts);
+            if limit < alarm.deadline() {
+                alarm.as_mut().reset(limit);
+            }
+            match alarm.as_mut().poll(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(()) if limit <= Instant::now() => return Poll::Ready(reason),
+                Poll::Ready(()) => alarm.as_mut().reset(limit),
+            }
+        }
+    })
+    .await;
+    session.close(reason);
+    reason
+}
+
+#[derive(Debug)]
+struct Session {
+    client: TcpStream,
+    server: TcpStream,
+    /// From the client to the server.
+    up: Direction,
+    /// From the server to the client.
+    down: Direction,
+    silence: Silence,
+    /// What ended first, once something has.
+    first_end: Option<EndReason>,
+}
+
+impl Session {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipes: &Arc<Pipes>,
+        traffic: &Traffic<'_>,
+    ) -> Poll<EndReason> {
+        if !self.down.is_over() {
+            let silence = &mut self.silence;
+            let ended = self.down.poll_carry(
+                cx,
+                &mut self.server,
+                &mut self.client,
+                pipes,
+                |size, path| {
+                    silence.broken_by(Side::Server, Instant::now());
+                    traffic.down(size as u64, path);
+                },
+            );
+            if let Poll::Ready(result) = ended
+                && let Some(reason) = self.ended(cx, Side::Server, result)
+            {
+                return Poll::Ready(reason);
+            }
+        }
+        if !self.up.is_over() {
+            let silence = &mut self.silence;
+            let ended = self.up.poll_carry(
+                cx,
+                &mut self.client,
+                &mut self.server,
+                pipes,
+                |size, path| {
+                    silence.broken_by(Side::Client, Instant::now());
+                    traffic.up(size as u64, path);
+                },
+            );
+            if let Poll::Ready(result) = ended
+                && let Some(reason) = self.ended(cx, Side::Client, result)
+            {
+                return Poll::Ready(reason);
+            }
+        }
+        Poll::Pending
+    }
+
+    /// The direction that `from` speaks in has ended; why the session has, if it has.
+    fn ended(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: Side,
+        result: Result<(), Broken>,
+    ) -> Option<EndReason> {
+        let reason = match (from, result) {
+            (Side::Client, Ok(())) => EndReason::ClientClosed,
+            (Side::Server, Ok(())) => EndReason::ServerClosed,
+            (Side::Client, Err(Broken::From)) => return Some(EndReason::ClientReset),
+            (Side::Server, Err(Broken::From)) => return Some(EndReason::ServerReset),
+            // The other end takes nothing any more. What it said before that is still to be
+            // read and passed on (a server's last word, say); reading finds its end as well.
+            (Side::Client, Err(Broken::To)) => EndReason::ServerReset,
+            (Side::Server, Err(Broken::To)) => EndReason::ClientReset,
+        };
+        let first = *self.first_end.get_or_insert(reason);
+        if self.up.is_over() && self.down.is_over() {
+            return Some(first);
+        }
+        self.silence.closed_by(from, Instant::now());
+        if result.is_ok() {
+            match from {
+                Side::Client => direction::close(cx, &mut self.server),
+                Side::Server => direction::close(cx, &mut self.client),
+            }
+        }
+        None
+    }
+
+    /// Closes both connections: the other end of one that was reset gets a reset as well,
+    /// unless that would take back bytes that are still on their way to it.
+    fn close(self, reason: EndReason) {
+        let survivor = match reason {
+            EndReason::ClientReset => &self.server,
+            EndReason::ServerReset => &self.client,
+            _ => return,
+        };
+        if sys::unacknowledged(survivor).is_ok_and(|bytes| bytes == 0) {
+            // Without it the survivor gets an end of stream, which is the next best thing.
+            let _ = survivor.set_zero_linger();
+        }
+    }
+}
+
+impl Traffic<'_> {
+    fn up(&self, size: u64, path: Path) {
+        self.listener.received_bytes.add(size);
+        self.server.sent_bytes.add(size);
+        self.by_path(size, path);
+    }
+
+    fn down(&self, size: u64, path: Path) {
+        self.server.received_bytes.add(size);
+        self.listener.sent_bytes.add(size);
+        self.by_path(size, path);
+    }
+
+    fn by_path(&self, size: u64, path: Path) {
+        match path {
+            Path::Copied => self.process.copied_bytes.add(size),
+            Path::Spliced => self.process.spliced_bytes.add(size),
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! What is known of servers and pools while they live: state, sessions, place in the rotation.
+//!
+//! All of it outlives snapshots. A server is who its pool and name say, so that a reload
+//! that changes its address or weight loses none of it; see [`registry`](crate::registry).
+
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crossbeam_utils::CachePadded;
+
+use crate::metrics::{Counter, Histogram, PerWorker, Tally};
+use crate::spec::ServerState;
+
+/// Why a server couldn't be connected to. A closed list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectFailure {
+    /// It answered with a reset: nothing listens there.
+    Refused,
+    /// It didn't answer in time.
+    Timeout,
+    /// The network says that it can't be reached.
+    Unreachable,
+    /// Anything else: no descriptor or local port left, not permitted.
+    Other,
+}
+
+impl ConnectFailure {
+    /// Every cause there is.
+    pub const ALL: [Self; 4] = [Self::Refused, Self::Timeout, Self::Unreachable, Self::Other];
+
+    /// As metrics and logs write it.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Timeout => "timeout",
+            Self::Unreachable => "unreachable",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// What a worker counts of a server.
+#[derive(Debug, Default)]
+pub(crate) struct ServerCounters {
+    /// Sessions connected to it.
+    pub(crate) sessions: Counter,
+    /// From the server.
+    pub(crate) received_bytes: Counter,
+    /// To the server.
+    pub(crate) sent_bytes: Counter,
+    pub(crate) connect_time: Histogram,
+    connect_failures: Tally<{ ConnectFailure::ALL.len() }>,
+}
+
+impl ServerCounters {
+    pub(crate) fn count_failure(&self, cause: ConnectFailure) {
+        self.connect_failures.count(cause as usize);
+    }
+
+    pub(crate) fn failures(&self, cause: ConnectFailure) -> u64 {
+        self.connect_failures.value(cause as usize)
+    }
+}
+
+/// A server while it lives.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) counters: PerWorker<ServerCounters>,
+    state: AtomicU8,
+    /// Sessions that were given to it and haven't ended, those still connecting included.
+    in_flight: CachePadded<AtomicU64>,
+    /// Its place in the rotation; only used while the pool's [`Rotation`] is locked.
+    pass: AtomicU64,
+}
+
+impl Server {
+    pub(crate) fn new(workers: usize) -> Self {
+        Self {
+            counters: PerWorker::new(workers),
+            state: AtomicU8::new(ServerState::Down as u8),
+            in_flight: CachePadded::default(),
+            pass: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn state(&self) -> ServerState {
+        ServerState::ALL[usize::from(self.state.load(Relaxed))]
+    }
+
+    pub(crate) fn set_state(&self, state: ServerState) {
+        self.state.store(state as u8, Relaxed);
+    }
+
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.in_flight.load(Relaxed)
+    }
+
+    /// Counts a session in until the guard is dropped.
+    pub(crate) fn claim(self: &Arc<Self>) -> InFlight {
+        self.in_flight.fetch_add(1, Relaxed);
+        InFlight(Arc::clone(self))
+    }
+}
+
+/// A session's place at a server.
+#[derive(Debug)]
+pub(crate) struct InFlight(Arc<Server>);
+
+impl InFlight {
+    pub(crate) fn server(&self) -> &Server {
+        &self.0
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Whose turn it is in a pool, kept exactly across workers and reloads.
+///
+/// Stride scheduling: every server has a pass, the one with the least pass is next, and
+/// being picked moves its pass on by a stride that is smaller for larger weights. (Waldspurger
+/// and Weihl, "Stride Scheduling", 1995.)
+#[derive(Debug, Default)]
+pub(crate) struct Rotation(Mutex<u64>);
+
+/// Small enough that passes don't overflow in 10^12 picks, large enough that the rounding of
+/// a stride is below 0.01 % of it.
+const STRIDE: u64 = 1 << 24;
+
+/// The locked rotation: nobody else picks in this pool meanwhile.
+#[derive(Debug)]
+pub(crate) struct Turn<'a> {
+    /// The least pass of those that could be picked last time. Who comes in later than that
+    /// starts here, instead of catching up on all that it missed.
+    floor: MutexGuard<'a, u64>,
+}
+
+impl Rotation {
+    pub(crate) fn lock(&self) -> Turn<'_> {
+        // A poisoned lock guards a number that is valid at any time.
+        let floor = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Turn { floor }
+    }
+}
+
+impl Turn<'_> {
+    /// A server's place; the least is next.
+    pub(crate) fn pass(&self, server: &Server) -> u64 {
+        server.pass.load(Relaxed).max(*self.floor)
+    }
+
+    /// `server`, whose weight is above 0, was picked; `least` is the least pass there was.
+    pub(crate) fn took(mut self, server: &Server, weight: u32, least: u64) {
+        let pass = self.pass(server) + STRIDE / u64::from(weight);
+        server.pass.store(pass, Relaxed);
+        *self.floor = least;
+    }
+}

@@ -1,0 +1,156 @@
+//! What a data plane says of itself, as plain values: counters and gauges of one moment.
+
+use std::net::SocketAddr;
+
+use crate::metrics::{CONNECT_BOUNDS, HistogramStats, PerWorker, SESSION_BOUNDS, WorkerCounters};
+use crate::record::EndReason;
+use crate::server::ConnectFailure;
+use crate::snapshot::{BindKey, Listener, Member, Pool};
+use crate::spec::ServerState;
+
+/// A data plane at one moment.
+#[derive(Debug, Clone)]
+pub struct Stats {
+    /// The number of the snapshot that runs; 0 before the first.
+    pub generation: u64,
+    /// Worker threads.
+    pub workers: usize,
+    /// Whether it has stopped listening.
+    pub draining: bool,
+    /// Sessions now, those of removed listeners included.
+    pub active: u64,
+    /// In the specification's order.
+    pub listeners: Vec<ListenerStats>,
+    /// In the specification's order, pool by pool.
+    pub servers: Vec<ServerStats>,
+    /// The user-space path.
+    pub relay: RelayStats,
+}
+
+/// A listener at one moment.
+#[derive(Debug, Clone)]
+pub struct ListenerStats {
+    /// Its name.
+    pub name: String,
+    /// As bound: a configured port 0 shows as the port that was given.
+    pub addresses: Vec<SocketAddr>,
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Sessions now.
+    pub active: u64,
+    /// From clients.
+    pub received_bytes: u64,
+    /// To clients.
+    pub sent_bytes: u64,
+    /// Times that accepting paused because descriptors or memory ran out.
+    pub accept_pauses: u64,
+    /// Sessions ended, by reason; every reason is there.
+    pub ended: Vec<(EndReason, u64)>,
+    /// How long sessions lasted.
+    pub session_time: HistogramStats,
+}
+
+/// A server at one moment.
+#[derive(Debug, Clone)]
+pub struct ServerStats {
+    /// Its pool's name.
+    pub pool: String,
+    /// Its name.
+    pub name: String,
+    /// Where it is reached.
+    pub address: SocketAddr,
+    /// Its share.
+    pub weight: u32,
+    /// What it may be used for.
+    pub state: ServerState,
+    /// Sessions now, those still connecting included.
+    pub active: u64,
+    /// Sessions that were connected to it.
+    pub sessions: u64,
+    /// Failed connects, by cause; every cause is there.
+    pub connect_failures: Vec<(ConnectFailure, u64)>,
+    /// From the server.
+    pub received_bytes: u64,
+    /// To the server.
+    pub sent_bytes: u64,
+    /// How long it took to accept.
+    pub connect_time: HistogramStats,
+}
+
+/// The user-space path at one moment.
+#[derive(Debug, Clone)]
+pub struct RelayStats {
+    /// Bytes that went through a buffer.
+    pub copied_bytes: u64,
+    /// Bytes that went through a pipe.
+    pub spliced_bytes: u64,
+    /// Pipes that exist, lent and idle.
+    pub pipes: u64,
+    /// Times that a pipe couldn't be had and bytes were copied instead.
+    pub pipe_failures: u64,
+}
+
+impl ListenerStats {
+    /// `bound` says where a key's sockets are, if it has any.
+    pub(crate) fn read(
+        listener: &Listener,
+        bound: impl Fn(&BindKey) -> Option<SocketAddr>,
+    ) -> Self {
+        let counters = &*listener.counters;
+        let ended = EndReason::ALL.map(|reason| {
+            let count = counters.iter().map(|one| one.ended(reason)).sum();
+            (reason, count)
+        });
+        // Ends first: read in between, a session would count as ended and not as accepted.
+        let all_ended: u64 = ended.iter().map(|(_, count)| count).sum();
+        let accepted = counters.sum(|one| &one.accepted);
+        let times = counters.iter().map(|one| &one.session_time);
+        Self {
+            name: listener.name.to_string(),
+            addresses: listener.bind.iter().filter_map(bound).collect(),
+            accepted,
+            active: accepted.saturating_sub(all_ended),
+            received_bytes: counters.sum(|one| &one.received_bytes),
+            sent_bytes: counters.sum(|one| &one.sent_bytes),
+            accept_pauses: counters.sum(|one| &one.accept_pauses),
+            ended: ended.into(),
+            session_time: HistogramStats::read(&SESSION_BOUNDS, &times),
+        }
+    }
+}
+
+impl ServerStats {
+    pub(crate) fn read(pool: &Pool, member: &Member) -> Self {
+        let counters = &member.server.counters;
+        let failures = ConnectFailure::ALL.map(|cause| {
+            let count = counters.iter().map(|one| one.failures(cause)).sum();
+            (cause, count)
+        });
+        let times = counters.iter().map(|one| &one.connect_time);
+        Self {
+            pool: pool.name.to_string(),
+            name: member.name.to_string(),
+            address: member.address,
+            weight: member.weight,
+            state: member.server.state(),
+            active: member.server.in_flight(),
+            sessions: counters.sum(|one| &one.sessions),
+            connect_failures: failures.into(),
+            received_bytes: counters.sum(|one| &one.received_bytes),
+            sent_bytes: counters.sum(|one| &one.sent_bytes),
+            connect_time: HistogramStats::read(&CONNECT_BOUNDS, &times),
+        }
+    }
+}
+
+impl RelayStats {
+    pub(crate) fn read(workers: &PerWorker<WorkerCounters>) -> Self {
+        let closed = workers.sum(|one| &one.pipes_closed);
+        Self {
+            copied_bytes: workers.sum(|one| &one.copied_bytes),
+            spliced_bytes: workers.sum(|one| &one.spliced_bytes),
+            pipes: workers.sum(|one| &one.pipes_made).saturating_sub(closed),
+            pipe_failures: workers.sum(|one| &one.pipe_failures),
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! One thread with one runtime: its own listening sockets, its own sessions, its own pipes.
+//!
+//! A worker shares nothing with others but the snapshot and what that leads to. It never
+//! takes Python's lock.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::TcpListener as StdListener;
+use std::sync::{Arc, mpsc as std_mpsc};
+use std::thread::{self, JoinHandle};
+
+use arc_swap::ArcSwap;
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle as TaskHandle;
+
+use crate::listener;
+use crate::session::Commons;
+use crate::snapshot::{BindKey, Snapshot};
+use crate::sys;
+
+/// What a worker can be told.
+enum Command {
+    /// Accept at these sockets, which listen already.
+    Listen(Vec<(BindKey, TcpListener)>),
+    /// Stop accepting there, once the queues are empty; then say so.
+    Leave(Vec<BindKey>, std_mpsc::Sender<()>),
+    /// End every session and the thread.
+    Stop,
+}
+
+/// A worker thread, as its owner sees it. Dropping it doesn't stop it: see [`Worker::stop`].
+#[derive(Debug)]
+pub(crate) struct Worker {
+    commands: mpsc::UnboundedSender<Command>,
+    runtime: Handle,
+    thread: JoinHandle<()>,
+}
+
+impl Worker {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// If the system has no thread or no descriptors left.
+    pub(crate) fn start(current: Arc<ArcSwap<Snapshot>>, commons: Commons) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let (commands, received) = mpsc::unbounded_channel();
+        let thread = thread::Builder::new()
+            .name(format!("mailweir-w{}", commons.worker.0))
+            .spawn(move || {
+                sys::block_signals();
+                runtime.block_on(obey(received, current, Arc::new(commons)));
+            })?;
+        Ok(Self {
+            commands,
+            runtime: handle,
+            thread,
+        })
+    }
+
+    /// Makes a listening socket one of this worker's; nothing is accepted there yet.
+    ///
+    /// # Errors
+    /// What the reactor says.
+    pub(crate) fn adopt(&self, socket: StdListener) -> io::Result<TcpListener> {
+        let _inside = self.runtime.enter();
+        TcpListener::from_std(socket)
+    }
+
+    /// Accepts at these sockets, which were adopted, from now on.
+    pub(crate) fn listen(&self, sockets: Vec<(BindKey, TcpListener)>) {
+        self.tell(Command::Listen(sockets));
+    }
+
+    /// Leaves these addresses; `done` hears of it once their queues are empty and they are closed.
+    pub(crate) fn leave(&self, keys: Vec<BindKey>, done: std_mpsc::Sender<()>) {
+        self.tell(Command::Leave(keys, done));
+    }
+
+    /// Ends every session, then the thread; waits for it.
+    pub(crate) fn stop(self) {
+        self.tell(Command::Stop);
+        // Sessions' panics stay in their tasks. One of the worker's own was printed already,
+        // and its thread has ended, which is what is asked for here.
+        let _ = self.thread.join();
+    }
+
+    fn tell(&self, command: Command) {
+        // Nobody listens only where the thread died by a panic: then nothing can be told.
+        let _ = self.commands.send(command);
+    }
+}
+
+/// The accept loop at one address.
+struct Accepting {
+    leave: oneshot::Sender<()>,
+    ended: TaskHandle<()>,
+}
+
+async fn obey(
+    mut commands: mpsc::UnboundedReceiver<Command>,
+    current: Arc<ArcSwap<Snapshot>>,
+    commons: Arc<Commons>,
+) {
+    let mut accepting: HashMap<BindKey, Accepting> = HashMap::new();
+    while let Some(command) = commands.recv().await {
+        match command {
+            Command::Listen(sockets) => {
+                for (key, socket) in sockets {
+                    accepting.insert(key, begin(socket, key, &current, &commons));
+                }
+            }
+            Command::Leave(keys, done) => {
+                let leaving = keys.iter().filter_map(|key| accepting.remove(key));
+                tokio::spawn(leave(leaving.collect(), done));
+            }
+            Command::Stop => return,
+        }
+    }
+}
+
+fn begin(
+    socket: TcpListener,
+    key: BindKey,
+    current: &Arc<ArcSwap<Snapshot>>,
+    commons: &Arc<Commons>,
+) -> Accepting {
+    let (leave, left) = oneshot::channel();
+    let accept = listener::accept(socket, key, Arc::clone(current), Arc::clone(commons), left);
+    Accepting {
+        leave,
+        ended: tokio::spawn(accept),
+    }
+}
+
+async fn leave(leaving: Vec<Accepting>, done: std_mpsc::Sender<()>) {
+    let mut ends = Vec::new();
+    for Accepting { leave, ended } in leaving {
+        // It has ended already where nobody hears this.
+        let _ = leave.send(());
+        ends.push(ended);
+    }
+    for ended in ends {
+        let _ = ended.await;
+    }
+    // The asker may have gone.
+    let _ = done.send(());
+}

@@ -1,0 +1,40 @@
+//! The core's errors as Python's.
+
+use mailweir_core::ApplyError;
+use pyo3::create_exception;
+use pyo3::exceptions::PyException;
+use pyo3::prelude::*;
+
+create_exception!(
+    mailweir._dataplane,
+    PlaneError,
+    PyException,
+    "Base of what the data plane refuses."
+);
+create_exception!(
+    mailweir._dataplane,
+    SpecError,
+    PlaneError,
+    "The specification contradicts itself; the message names the part."
+);
+create_exception!(
+    mailweir._dataplane,
+    BindError,
+    PlaneError,
+    "A listening address can't be had; the message names listener, address and cause."
+);
+
+/// One of the exceptions above, with the error's own words.
+pub(crate) fn apply_error(error: &ApplyError) -> PyErr {
+    let message = error.to_string();
+    match error {
+        ApplyError::Spec(_) => SpecError::new_err(message),
+        ApplyError::Bind { .. } => BindError::new_err(message),
+        ApplyError::Draining => PlaneError::new_err(message),
+    }
+}
+
+/// For a word that isn't one of a closed list, as `kind "word"`.
+pub(crate) fn unknown(kind: &str, word: &str) -> PyErr {
+    SpecError::new_err(format!("unknown {kind} {word:?}"))
+}

@@ -1,0 +1,24 @@
+//! `mailweir._dataplane`: the data plane as a Python extension. Types in, types out.
+//!
+//! Nothing is decided here and nothing calls back into Python. Whatever waits does so with
+//! Python's lock released. The contract is python/mailweir/_dataplane.pyi.
+
+mod errors;
+mod plane;
+mod spec;
+mod stats;
+
+use pyo3::prelude::*;
+
+/// The data plane of mailweir.
+#[pymodule(gil_used = false)]
+mod _dataplane {
+    #[pymodule_export]
+    use super::errors::{BindError, PlaneError, SpecError};
+    #[pymodule_export]
+    use super::plane::{DataPlane, check};
+    #[pymodule_export]
+    use super::spec::{ListenerSpec, PlaneSpec, PoolSpec, ServerSpec, ServerState, Timeouts};
+    #[pymodule_export]
+    use super::stats::{Histogram, ListenerStats, RelayStats, ServerStats, Stats};
+}

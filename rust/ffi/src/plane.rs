@@ -1,0 +1,66 @@
+//! The running data plane.
+
+use mailweir_core as core;
+use pyo3::prelude::*;
+
+use crate::errors::{PlaneError, SpecError, apply_error};
+use crate::spec::{PlaneSpec, ServerState};
+use crate::stats::Stats;
+
+/// Worker threads and what they run. They never take Python's lock.
+#[pyclass(frozen, module = "mailweir._dataplane")]
+pub(crate) struct DataPlane(core::DataPlane);
+
+#[pymethods]
+impl DataPlane {
+    /// Starts the worker threads. Nothing listens before the first `apply`.
+    #[new]
+    #[pyo3(signature = (*, workers))]
+    fn new(py: Python<'_>, workers: usize) -> PyResult<Self> {
+        if workers == 0 {
+            return Err(PlaneError::new_err(
+                "a data plane needs at least one worker",
+            ));
+        }
+        py.detach(|| core::DataPlane::start(workers))
+            .map(Self)
+            .map_err(|error| PlaneError::new_err(format!("workers can't start: {error}")))
+    }
+
+    /// Makes `spec` the running one, at once and whole; the new generation number.
+    #[pyo3(signature = (*, spec))]
+    fn apply(&self, py: Python<'_>, spec: &PlaneSpec) -> PyResult<u64> {
+        py.detach(|| self.0.apply(&spec.0))
+            .map_err(|error| apply_error(&error))
+    }
+
+    /// Changes what servers may be used for; those that aren't there are passed over.
+    #[pyo3(signature = (*, states))]
+    fn set_server_states(&self, states: Vec<ServerState>) {
+        for one in states {
+            self.0.set_server_state(&one.pool, &one.server, one.state);
+        }
+    }
+
+    /// Stops listening (accept queues are emptied first); sessions go on.
+    fn drain(&self, py: Python<'_>) {
+        py.detach(|| self.0.drain());
+    }
+
+    /// Counters and gauges of this moment.
+    fn stats(&self, py: Python<'_>) -> Stats {
+        py.detach(|| self.0.stats()).into()
+    }
+
+    /// Ends every session and joins the workers. A second call does nothing.
+    fn stop(&self, py: Python<'_>) {
+        py.detach(|| self.0.stop());
+    }
+}
+
+/// Raises SpecError as `apply` would; binds nothing.
+#[pyfunction]
+#[pyo3(signature = (*, spec))]
+pub(crate) fn check(spec: &PlaneSpec) -> PyResult<()> {
+    core::check(&spec.0).map_err(|error| SpecError::new_err(error.to_string()))
+}

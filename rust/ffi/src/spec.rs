@@ -1,0 +1,153 @@
+//! Specifications: from Python's values to the core's. Text is parsed here, once.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use mailweir_core::spec as core;
+use pyo3::prelude::*;
+
+use crate::errors::{SpecError, unknown};
+
+/// How long a listener's sessions may wait, in seconds.
+#[pyclass(frozen, from_py_object, module = "mailweir._dataplane")]
+#[derive(Clone, Copy)]
+pub(crate) struct Timeouts(core::Timeouts);
+
+#[pymethods]
+impl Timeouts {
+    #[new]
+    #[pyo3(signature = (*, connect, accept_total, idle_client, idle_server, half_closed))]
+    fn new(
+        connect: f64,
+        accept_total: f64,
+        idle_client: f64,
+        idle_server: f64,
+        half_closed: f64,
+    ) -> PyResult<Self> {
+        Ok(Self(core::Timeouts {
+            connect: seconds("connect", connect)?,
+            accept_total: seconds("accept_total", accept_total)?,
+            idle_client: seconds("idle_client", idle_client)?,
+            idle_server: seconds("idle_server", idle_server)?,
+            half_closed: seconds("half_closed", half_closed)?,
+        }))
+    }
+}
+
+/// Addresses that clients connect to.
+#[pyclass(frozen, from_py_object, module = "mailweir._dataplane")]
+#[derive(Clone)]
+pub(crate) struct ListenerSpec(core::ListenerSpec);
+
+#[pymethods]
+impl ListenerSpec {
+    #[new]
+    #[pyo3(signature = (*, name, bind, protocol, pool, timeouts))]
+    fn new(
+        name: String,
+        bind: Vec<String>,
+        protocol: &str,
+        pool: String,
+        timeouts: Timeouts,
+    ) -> PyResult<Self> {
+        let bind = bind.into_iter().map(|text| address(&text));
+        Ok(Self(core::ListenerSpec {
+            name,
+            bind: bind.collect::<PyResult<_>>()?,
+            protocol: core::Protocol::parse(protocol)
+                .ok_or_else(|| unknown("protocol", protocol))?,
+            pool,
+            timeouts: timeouts.0,
+        }))
+    }
+}
+
+/// A mail server of a pool.
+#[pyclass(frozen, from_py_object, module = "mailweir._dataplane")]
+#[derive(Clone)]
+pub(crate) struct ServerSpec(core::ServerSpec);
+
+#[pymethods]
+impl ServerSpec {
+    #[new]
+    #[pyo3(signature = (*, name, address, weight, state))]
+    fn new(name: String, address: &str, weight: u32, state: &str) -> PyResult<Self> {
+        Ok(Self(core::ServerSpec {
+            name,
+            address: self::address(address)?,
+            weight,
+            state: server_state(state)?,
+        }))
+    }
+}
+
+/// Servers that share sessions.
+#[pyclass(frozen, from_py_object, module = "mailweir._dataplane")]
+#[derive(Clone)]
+pub(crate) struct PoolSpec(core::PoolSpec);
+
+#[pymethods]
+impl PoolSpec {
+    #[new]
+    #[pyo3(signature = (*, name, balance, servers))]
+    fn new(name: String, balance: &str, servers: Vec<ServerSpec>) -> PyResult<Self> {
+        Ok(Self(core::PoolSpec {
+            name,
+            balance: core::Balance::parse(balance).ok_or_else(|| unknown("balance", balance))?,
+            servers: servers.into_iter().map(|server| server.0).collect(),
+        }))
+    }
+}
+
+/// All that the data plane is to do.
+#[pyclass(frozen, module = "mailweir._dataplane")]
+pub(crate) struct PlaneSpec(pub(crate) core::PlaneSpec);
+
+#[pymethods]
+impl PlaneSpec {
+    #[new]
+    #[pyo3(signature = (*, hostname, listeners, pools))]
+    fn new(hostname: String, listeners: Vec<ListenerSpec>, pools: Vec<PoolSpec>) -> Self {
+        Self(core::PlaneSpec {
+            hostname,
+            listeners: listeners.into_iter().map(|listener| listener.0).collect(),
+            pools: pools.into_iter().map(|pool| pool.0).collect(),
+        })
+    }
+}
+
+/// What one server may be used for from now on.
+#[pyclass(frozen, from_py_object, module = "mailweir._dataplane")]
+#[derive(Clone)]
+pub(crate) struct ServerState {
+    pub(crate) pool: String,
+    pub(crate) server: String,
+    pub(crate) state: core::ServerState,
+}
+
+#[pymethods]
+impl ServerState {
+    #[new]
+    #[pyo3(signature = (*, pool, server, state))]
+    fn new(pool: String, server: String, state: &str) -> PyResult<Self> {
+        Ok(Self {
+            pool,
+            server,
+            state: server_state(state)?,
+        })
+    }
+}
+
+fn server_state(label: &str) -> PyResult<core::ServerState> {
+    core::ServerState::parse(label).ok_or_else(|| unknown("state", label))
+}
+
+fn address(text: &str) -> PyResult<SocketAddr> {
+    text.parse()
+        .map_err(|_| SpecError::new_err(format!("{text:?} isn't an address and port")))
+}
+
+fn seconds(name: &str, value: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(value)
+        .map_err(|_| SpecError::new_err(format!("{name}: {value} isn't a time in seconds")))
+}

@@ -1,0 +1,142 @@
+//! What the data plane says of itself: from the core's values to Python's.
+
+use std::collections::BTreeMap;
+
+use mailweir_core as core;
+use pyo3::prelude::*;
+
+/// Durations by size, in seconds.
+#[pyclass(frozen, get_all, module = "mailweir._dataplane")]
+#[derive(Clone)]
+pub(crate) struct Histogram {
+    bounds: Vec<f64>,
+    counts: Vec<u64>,
+    sum: f64,
+}
+
+/// A listener at one moment.
+#[pyclass(frozen, get_all, module = "mailweir._dataplane")]
+#[derive(Clone)]
+pub(crate) struct ListenerStats {
+    name: String,
+    addresses: Vec<String>,
+    accepted: u64,
+    active: u64,
+    received_bytes: u64,
+    sent_bytes: u64,
+    accept_pauses: u64,
+    ended: BTreeMap<&'static str, u64>,
+    session_seconds: Histogram,
+}
+
+/// A server at one moment.
+#[pyclass(frozen, get_all, module = "mailweir._dataplane")]
+#[derive(Clone)]
+pub(crate) struct ServerStats {
+    pool: String,
+    name: String,
+    address: String,
+    weight: u32,
+    state: &'static str,
+    active: u64,
+    sessions: u64,
+    connect_failures: BTreeMap<&'static str, u64>,
+    received_bytes: u64,
+    sent_bytes: u64,
+    connect_seconds: Histogram,
+}
+
+/// The user-space path at one moment.
+#[pyclass(frozen, get_all, module = "mailweir._dataplane")]
+#[derive(Clone)]
+pub(crate) struct RelayStats {
+    copied_bytes: u64,
+    spliced_bytes: u64,
+    pipes: u64,
+    pipe_failures: u64,
+}
+
+/// A data plane at one moment.
+#[pyclass(frozen, get_all, module = "mailweir._dataplane")]
+pub(crate) struct Stats {
+    generation: u64,
+    workers: usize,
+    draining: bool,
+    active: u64,
+    listeners: Vec<ListenerStats>,
+    servers: Vec<ServerStats>,
+    relay: RelayStats,
+}
+
+impl From<core::Stats> for Stats {
+    fn from(stats: core::Stats) -> Self {
+        Self {
+            generation: stats.generation,
+            workers: stats.workers,
+            draining: stats.draining,
+            active: stats.active,
+            listeners: stats.listeners.into_iter().map(Into::into).collect(),
+            servers: stats.servers.into_iter().map(Into::into).collect(),
+            relay: RelayStats {
+                copied_bytes: stats.relay.copied_bytes,
+                spliced_bytes: stats.relay.spliced_bytes,
+                pipes: stats.relay.pipes,
+                pipe_failures: stats.relay.pipe_failures,
+            },
+        }
+    }
+}
+
+impl From<core::ListenerStats> for ListenerStats {
+    fn from(stats: core::ListenerStats) -> Self {
+        let ended = stats.ended.into_iter();
+        Self {
+            name: stats.name,
+            addresses: stats.addresses.iter().map(ToString::to_string).collect(),
+            accepted: stats.accepted,
+            active: stats.active,
+            received_bytes: stats.received_bytes,
+            sent_bytes: stats.sent_bytes,
+            accept_pauses: stats.accept_pauses,
+            ended: ended
+                .map(|(reason, count)| (reason.label(), count))
+                .collect(),
+            session_seconds: stats.session_time.into(),
+        }
+    }
+}
+
+impl From<core::ServerStats> for ServerStats {
+    fn from(stats: core::ServerStats) -> Self {
+        let failures = stats.connect_failures.into_iter();
+        Self {
+            pool: stats.pool,
+            name: stats.name,
+            address: stats.address.to_string(),
+            weight: stats.weight,
+            state: stats.state.label(),
+            active: stats.active,
+            sessions: stats.sessions,
+            connect_failures: failures
+                .map(|(cause, count)| (cause.label(), count))
+                .collect(),
+            received_bytes: stats.received_bytes,
+            sent_bytes: stats.sent_bytes,
+            connect_seconds: stats.connect_time.into(),
+        }
+    }
+}
+
+impl From<core::HistogramStats> for Histogram {
+    fn from(stats: core::HistogramStats) -> Self {
+        Self {
+            bounds: stats
+                .bounds
+                .iter()
+                .map(|bound| bound.as_secs_f64())
+                .collect(),
+            counts: stats.counts,
+            sum: stats.sum.as_secs_f64(),
+        }
+    }
+}
