@@ -134,7 +134,7 @@ const STRIDE: u64 = 1 << 24;
 /// The locked rotation: nobody else picks in this pool meanwhile.
 #[derive(Debug)]
 pub(crate) struct Turn<'a> {
-    /// The least pass of those that could be picked last time. Who comes in later than that
+    /// The least pass there is among those that can be picked. Who comes in later than that
     /// starts here, instead of catching up on all that it missed.
     floor: MutexGuard<'a, u64>,
 }
@@ -153,10 +153,11 @@ impl Turn<'_> {
         server.pass.load(Relaxed).max(*self.floor)
     }
 
-    /// `server`, whose weight is above 0, was picked; `least` is the least pass there was.
-    pub(crate) fn took(mut self, server: &Server, weight: u32, least: u64) {
+    /// `server`, whose weight is above 0, was picked; `others` is the least pass of those that
+    /// could have been picked instead.
+    pub(crate) fn took(mut self, server: &Server, weight: u32, others: u64) {
         let pass = self.pass(server) + STRIDE / u64::from(weight);
         server.pass.store(pass, Relaxed);
-        *self.floor = least;
+        *self.floor = pass.min(others);
     }
 }

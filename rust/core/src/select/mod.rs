@@ -31,7 +31,8 @@ struct Candidate<'a> {
 /// The next server of `pool`, or none if every one is unusable or in `tried`.
 pub(crate) fn pick<'a>(pool: &'a Pool, tried: &[usize]) -> Option<Picked<'a>> {
     let turn = pool.rotation.lock();
-    let mut least = u64::MAX;
+    // The two least passes of all that are usable. Those that were tried keep their places.
+    let mut least = [u64::MAX; 2];
     let candidates = pool
         .members
         .iter()
@@ -41,8 +42,11 @@ pub(crate) fn pick<'a>(pool: &'a Pool, tried: &[usize]) -> Option<Picked<'a>> {
                 return None;
             }
             let pass = turn.pass(&member.server);
-            // Those that were tried keep their place in the rotation.
-            least = least.min(pass);
+            if pass < least[0] {
+                least = [pass, least[0]];
+            } else {
+                least[1] = least[1].min(pass);
+            }
             let candidate = Candidate {
                 index,
                 member,
@@ -50,11 +54,16 @@ pub(crate) fn pick<'a>(pool: &'a Pool, tried: &[usize]) -> Option<Picked<'a>> {
             };
             (!tried.contains(&index)).then_some(candidate)
         });
-    let Candidate { index, member, .. } = match pool.balance {
+    let Candidate {
+        index,
+        member,
+        pass,
+    } = match pool.balance {
         Balance::LeastConn => least_conn::pick(candidates),
         Balance::RoundRobin => round_robin::pick(candidates),
     }?;
-    turn.took(&member.server, member.weight, least);
+    let others = if pass == least[0] { least[1] } else { least[0] };
+    turn.took(&member.server, member.weight, others);
     Some(Picked {
         member,
         in_flight: member.server.claim(),

@@ -1,0 +1,101 @@
+//! A data plane with one listener and one pool, on free ports of loopback.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use mailweir_core::spec::{
+    Balance, ListenerSpec, PlaneSpec, PoolSpec, Protocol, ServerSpec, ServerState, Timeouts,
+};
+use mailweir_core::{DataPlane, EndReason, Stats};
+use mailweir_testkit::wait::LIMIT;
+use tokio::time::{Instant, sleep};
+
+pub(crate) struct Rig {
+    pub(crate) plane: DataPlane,
+    pub(crate) spec: PlaneSpec,
+}
+
+/// Far beyond what a test takes: nothing ends by them unless a test shortens one.
+pub(crate) const TIMEOUTS: Timeouts = Timeouts {
+    connect: Duration::from_secs(20),
+    accept_total: Duration::from_secs(25),
+    idle_client: Duration::from_secs(60),
+    idle_server: Duration::from_secs(60),
+    half_closed: Duration::from_secs(60),
+};
+
+/// Listener `mx` in front of pool `farm`, whose servers are called `0`, `1`, ...
+pub(crate) fn spec(servers: &[SocketAddr]) -> PlaneSpec {
+    let server = |(index, address): (usize, &SocketAddr)| ServerSpec {
+        name: index.to_string(),
+        address: *address,
+        weight: 100,
+        state: ServerState::Up,
+    };
+    PlaneSpec {
+        hostname: "mx.test".into(),
+        listeners: vec![ListenerSpec {
+            name: "mx".into(),
+            bind: vec![(Ipv4Addr::LOCALHOST, 0).into()],
+            protocol: Protocol::Smtp,
+            pool: "farm".into(),
+            timeouts: TIMEOUTS,
+        }],
+        pools: vec![PoolSpec {
+            name: "farm".into(),
+            balance: Balance::RoundRobin,
+            servers: servers.iter().enumerate().map(server).collect(),
+        }],
+    }
+}
+
+impl Rig {
+    /// Two workers in front of `servers`.
+    pub(crate) fn start(servers: &[SocketAddr]) -> Self {
+        Self::start_with(spec(servers))
+    }
+
+    pub(crate) fn start_with(spec: PlaneSpec) -> Self {
+        let plane = DataPlane::start(2).unwrap();
+        plane.apply(&spec).unwrap();
+        Self { plane, spec }
+    }
+
+    /// Where clients connect to.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.plane.stats().listeners[0].addresses[0]
+    }
+
+    /// Waits until the figures satisfy `condition`, and returns them.
+    pub(crate) async fn wait_for(&self, condition: impl Fn(&Stats) -> bool) -> Stats {
+        let until = Instant::now() + LIMIT;
+        loop {
+            let stats = self.plane.stats();
+            if condition(&stats) {
+                return stats;
+            }
+            assert!(Instant::now() < until, "still {stats:#?}");
+            sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// Waits until no session is left, and returns the figures.
+    pub(crate) async fn wait_for_ends(&self) -> Stats {
+        self.wait_for(|stats| stats.active == 0).await
+    }
+}
+
+/// How many sessions ended for this reason.
+pub(crate) fn ended(stats: &Stats, reason: EndReason) -> u64 {
+    let ended = stats.listeners.iter().flat_map(|one| &one.ended);
+    ended
+        .filter(|(why, _)| *why == reason)
+        .map(|(_, n)| n)
+        .sum()
+}
+
+/// The reasons that sessions ended for.
+pub(crate) fn reasons(stats: &Stats) -> Vec<(EndReason, u64)> {
+    let ended = stats.listeners.iter().flat_map(|one| &one.ended);
+    ended.filter(|(_, n)| *n > 0).copied().collect()
+}

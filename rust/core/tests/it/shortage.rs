@@ -1,0 +1,67 @@
+//! Out of descriptors: nothing spins, nothing dies, and work goes on when some are free again.
+//!
+//! In a process of its own, since the limit is the process's.
+
+use std::fs::File;
+use std::process::Command;
+
+use mailweir_testkit::client::SmtpClient;
+use mailweir_testkit::script::Script;
+use mailweir_testkit::server::ScriptedServer;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::net::TcpStream;
+
+use crate::rig::Rig;
+
+const IN_CHILD: &str = "MAILWEIR_TEST_SHORTAGE";
+
+#[test]
+fn accepting_pauses_without_descriptors_and_goes_on_with_them() {
+    if std::env::var_os(IN_CHILD).is_some() {
+        return;
+    }
+    let own = std::env::current_exe().unwrap();
+    let child = Command::new(own)
+        .args(["--exact", "shortage::in_a_process_of_its_own", "--ignored"])
+        .env(IN_CHILD, "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&child.stdout);
+    assert!(child.status.success(), "{said}");
+    assert!(said.contains("1 passed"), "{said}");
+}
+
+#[tokio::test]
+#[ignore = "run by the test above"]
+async fn in_a_process_of_its_own() {
+    let server = ScriptedServer::start(Script::Smtp).await.unwrap();
+    let rig = Rig::start(&[server.addr()]);
+    let addr = rig.addr();
+    let before = getrlimit(Resource::Nofile);
+    let mut waiting = vec![];
+    for _ in 0..8 {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        waiting.push(socket);
+    }
+    let low = Rlimit {
+        current: Some(200),
+        maximum: before.maximum,
+    };
+    setrlimit(Resource::Nofile, low).unwrap();
+    let mut taken = vec![];
+    while let Ok(file) = File::open("/dev/null") {
+        taken.push(file);
+    }
+    let mut clients: Vec<TcpStream> = vec![];
+    for socket in waiting {
+        clients.push(socket.connect(addr).await.unwrap());
+    }
+    let pauses = |stats: &mailweir_core::Stats| stats.listeners[0].accept_pauses;
+    let stats = rig.wait_for(|stats| pauses(stats) >= 3).await;
+    assert_eq!(stats.listeners[0].accepted, 0);
+    drop(taken);
+    for client in clients {
+        let mut client = SmtpClient::over(client);
+        assert_eq!(client.greeting().await.unwrap().code, 220);
+    }
+}
