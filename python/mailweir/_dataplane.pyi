@@ -6,6 +6,25 @@ sizes are bytes, addresses are text as `192.0.2.1:25` or `[2001:db8::1]:25`.
 
 from typing import final
 
+__all__ = [
+    "BindError",
+    "DataPlane",
+    "Histogram",
+    "ListenerSpec",
+    "ListenerStats",
+    "PlaneError",
+    "PlaneSpec",
+    "PoolSpec",
+    "RelayStats",
+    "ServerSpec",
+    "ServerState",
+    "ServerStats",
+    "SpecError",
+    "Stats",
+    "Timeouts",
+    "check",
+]
+
 class PlaneError(Exception):
     """Base of what the data plane refuses."""
 

@@ -94,6 +94,25 @@ def check(config_file: Path, quiet: bool) -> None:
 
 
 @commands.command()
+@click.option("--once", is_flag=True, help="Run for 15 s; exit code 1 where mail came to harm.")
+def demo(once: bool) -> None:
+    """Show the balancer at work: three mail servers, traffic, a table that lives.
+
+    Needs no configuration and no privileges, and leaves nothing behind.
+    """
+    try:
+        from mailweir.demo.run import run
+    except ModuleNotFoundError as error:
+        extra = (error.name or "").partition(".")[0]
+        if extra not in ("aiosmtpd", "rich"):
+            raise
+        raise MailweirError(
+            f"the demo needs {extra}, which isn't installed: pip install 'mailweir[demo]'"
+        ) from None
+    sys.exit(run(once=once))
+
+
+@commands.command()
 @_socket
 @_json
 def status(socket_path: str, as_json: bool) -> None:

@@ -1,0 +1,117 @@
+"""The child process: what it is given, how it comes up, fails and ends. Others stand in for it."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from mailweir.config.load import load
+from mailweir.demo import balancer as module
+from mailweir.demo.balancer import Balancer
+from mailweir.errors import MailweirError, StartError
+
+SERVERS = {"swift": 2501, "flaky": 2502}
+
+
+def playing(folder: Path, code: str) -> Balancer:
+    """A balancer whose child runs `code` instead."""
+    return Balancer(folder, SERVERS, command=(sys.executable, "-c", code))
+
+
+async def answering(balancer: Balancer, answers: dict[str, object]) -> web.AppRunner:
+    """An admin socket that gives these answers by route."""
+    app = web.Application()
+    for route, answer in answers.items():
+
+        async def handle(_: web.Request, answer: object = answer) -> web.Response:
+            return web.json_response(answer)
+
+        app.router.add_get(route, handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.UnixSite(runner, str(balancer.socket)).start()
+    return runner
+
+
+def test_the_configuration_is_a_good_one(tmp_path: Path) -> None:
+    folder = tmp_path / "it's {odd}, #1"
+    folder.mkdir()
+    balancer = Balancer(folder, SERVERS)
+    balancer.file.write_text(balancer.config)
+    loaded = load(balancer.file)
+    assert loaded.warnings == ()
+    admin, pool = loaded.config.admin, loaded.config.pools["farm"]
+    assert (admin.socket, loaded.config.state_dir) == (balancer.socket, folder)
+    assert str(admin.http) == f"127.0.0.1:{balancer.http_port}"
+    assert [str(a) for a in loaded.config.listeners["mx"].bind] == [
+        f"127.0.0.1:{balancer.smtp_port}"
+    ]
+    assert {name: server.address.port for name, server in pool.servers.items()} == SERVERS
+
+
+async def test_it_is_ready_when_it_says_so(tmp_path: Path) -> None:
+    balancer = playing(tmp_path, "import time; time.sleep(60)")
+    await balancer.start()
+    answers = {"/api/v1/status": {"ready": True}, "/api/v1/servers": {"servers": [{"name": "x"}]}}
+    runner = await answering(balancer, answers)
+    await balancer.ready()
+    assert await balancer.servers() == [{"name": "x"}]
+    await runner.cleanup()
+    await balancer.stop()
+    await balancer.stop()
+
+
+async def test_what_a_child_that_fails_said_is_shown(tmp_path: Path) -> None:
+    balancer = playing(tmp_path, "import sys; print(sys.argv[1:]); sys.exit('no memory')")
+    await balancer.start()
+    with pytest.raises(StartError) as caught:
+        await balancer.ready()
+    assert str(caught.value) == (
+        "the balancer ended with exit code 1; it said:\n"
+        f"['run', '-c', '{tmp_path}/mailweir.yaml']\nno memory"
+    )
+
+
+async def test_a_child_that_ends_later_is_noticed(tmp_path: Path) -> None:
+    balancer = playing(tmp_path, "")
+    await balancer.start()
+    with pytest.raises(StartError, match=r"ended with exit code 0; it said nothing"):
+        await balancer.servers()
+
+
+async def test_a_child_that_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_START", 0.2)
+    monkeypatch.setattr(module, "_NOTICE", 0.1)
+    balancer = playing(tmp_path, "import time; time.sleep(60)")
+    await balancer.start()
+    runner = await answering(balancer, {"/api/v1/status": {"ready": False}})
+    with pytest.raises(StartError, match="isn't ready after 0 s; it said nothing"):
+        await balancer.ready()
+    await runner.cleanup()
+    with pytest.raises(MailweirError, match="nobody answers"):
+        await balancer.servers()
+    await balancer.stop()
+
+
+async def test_a_child_that_ignores_term_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_END", 0.1)
+    deaf = """
+import pathlib, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+pathlib.Path(sys.argv[3]).with_name("deaf").touch()
+time.sleep(60)
+"""
+    balancer = playing(tmp_path, deaf)
+    await balancer.start()
+    async with asyncio.timeout(10):
+        while not (tmp_path / "deaf").exists():  # noqa: ASYNC110 - a process, not a task
+            await asyncio.sleep(0.01)
+    await balancer.stop()
+    with pytest.raises(StartError, match="exit code -9"):
+        await balancer.ready()
