@@ -13,9 +13,13 @@ use rustix::pipe::{
 
 use crate::metrics::{PerWorker, WorkerCounters, WorkerId};
 
-/// What a pipe should hold, in bytes. More than the default of 64 KiB, so that a large message
-/// takes fewer calls. Beyond `pipe-user-pages-soft` an unprivileged user gets less.
-const CAPACITY: usize = 256 * 1024;
+/// What a large pipe holds, in bytes: as much as an unprivileged user may ask for. The fewer
+/// calls carry a message, the less often its two ends are woken, which is most of the cost.
+const LARGE: usize = 1024 * 1024;
+/// Large pipes in the process. Together they take half of what an unprivileged user's pipes
+/// may take (`pipe-user-pages-soft`: 64 MiB); beyond all of that, new pipes hold next to
+/// nothing. The others keep the size that the kernel gives them, 64 KiB.
+const MOST_LARGE: usize = 32;
 /// Idle pipes that a worker keeps, for bursts; each is two descriptors and little memory.
 const MOST_IDLE: usize = 64;
 
@@ -24,9 +28,16 @@ const FLAGS: SpliceFlags = SpliceFlags::NONBLOCK.union(SpliceFlags::MOVE);
 /// One worker's pipes.
 #[derive(Debug)]
 pub(crate) struct Pipes {
-    idle: Mutex<Vec<Ends>>,
+    shelf: Mutex<Shelf>,
     worker: WorkerId,
     counters: Arc<PerWorker<WorkerCounters>>,
+}
+
+#[derive(Debug)]
+struct Shelf {
+    idle: Vec<Ends>,
+    /// Large pipes that may still be made.
+    large_left: usize,
 }
 
 #[derive(Debug)]
@@ -47,8 +58,12 @@ pub(crate) struct Pipe {
 
 impl Pipes {
     pub(crate) fn new(worker: WorkerId, counters: Arc<PerWorker<WorkerCounters>>) -> Self {
+        let workers = counters.iter().count();
         Self {
-            idle: Mutex::new(vec![]),
+            shelf: Mutex::new(Shelf {
+                idle: vec![],
+                large_left: (MOST_LARGE / workers).max(1),
+            }),
             worker,
             counters,
         }
@@ -56,8 +71,8 @@ impl Pipes {
 
     /// An empty pipe, or none if the system has none left: then bytes are copied instead.
     pub(crate) fn lend(self: &Arc<Self>) -> Option<Pipe> {
-        let idle = self.idle().pop();
-        let Ok(ends) = idle.map_or_else(|| self.make(), Ok) else {
+        let mut shelf = self.shelf();
+        let Ok(ends) = shelf.largest().map_or_else(|| self.make(&mut shelf), Ok) else {
             self.counters().pipe_failures.add(1);
             return None;
         };
@@ -68,10 +83,11 @@ impl Pipes {
         })
     }
 
-    fn make(&self) -> io::Result<Ends> {
+    fn make(&self, shelf: &mut Shelf) -> io::Result<Ends> {
         let (out, into) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        // Refused beyond the user's budget of pages: then it stays as it is.
-        let _ = fcntl_setpipe_size(&into, CAPACITY);
+        if shelf.large_left > 0 && fcntl_setpipe_size(&into, LARGE).is_ok() {
+            shelf.large_left -= 1;
+        }
         let capacity = fcntl_getpipe_size(&into)?;
         self.counters().pipes_made.add(1);
         Ok(Ends {
@@ -82,22 +98,35 @@ impl Pipes {
     }
 
     fn give_back(&self, ends: Ends) {
-        let mut idle = self.idle();
-        if idle.len() < MOST_IDLE {
-            idle.push(ends);
+        let mut shelf = self.shelf();
+        if shelf.idle.len() < MOST_IDLE {
+            shelf.idle.push(ends);
         } else {
-            drop(idle);
-            self.counters().pipes_closed.add(1);
+            self.close(&mut shelf, &ends);
         }
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Ends>> {
-        // Nothing can panic half-way through a push or a pop.
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Counts a pipe out that is dropped next.
+    fn close(&self, shelf: &mut Shelf, ends: &Ends) {
+        shelf.large_left += usize::from(ends.capacity >= LARGE);
+        self.counters().pipes_closed.add(1);
+    }
+
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        // Nothing can panic half-way through a change.
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn counters(&self) -> &WorkerCounters {
         self.counters.of(self.worker)
+    }
+}
+
+impl Shelf {
+    fn largest(&mut self) -> Option<Ends> {
+        let ends = self.idle.iter().enumerate();
+        let (at, _) = ends.max_by_key(|(_, ends)| ends.capacity)?;
+        Some(self.idle.swap_remove(at))
     }
 }
 
@@ -145,8 +174,7 @@ impl Drop for Pipe {
         if self.held == 0 {
             self.pipes.give_back(ends);
         } else {
-            drop(ends);
-            self.pipes.counters().pipes_closed.add(1);
+            self.pipes.close(&mut self.pipes.shelf(), &ends);
         }
     }
 }
@@ -173,13 +201,13 @@ mod tests {
         assert_eq!(pipe.fill(&from).unwrap(), 5);
         assert_eq!(pipe.drain(&to).unwrap(), 5);
         drop(pipe);
-        assert_eq!(pipes.idle().len(), 1);
+        assert_eq!(pipes.shelf().idle.len(), 1);
 
         let mut pipe = pipes.lend().unwrap();
         source.write_all(b"lost").unwrap();
         assert_eq!(pipe.fill(&from).unwrap(), 4);
         drop(pipe);
-        assert_eq!(pipes.idle().len(), 0);
+        assert_eq!(pipes.shelf().idle.len(), 0);
         assert_eq!(pipes.counters().pipes_made.value(), 1);
         assert_eq!(pipes.counters().pipes_closed.value(), 1);
 
@@ -197,7 +225,17 @@ mod tests {
         let pipes = pipes();
         let lent: Vec<Pipe> = (0..MOST_IDLE + 3).filter_map(|_| pipes.lend()).collect();
         drop(lent);
-        assert_eq!(pipes.idle().len(), MOST_IDLE);
+        assert_eq!(pipes.shelf().idle.len(), MOST_IDLE);
         assert_eq!(pipes.counters().pipes_closed.value(), 3);
+    }
+    #[test]
+    fn only_some_are_large_and_those_are_lent_first() {
+        let pipes = pipes();
+        let lent: Vec<Pipe> = (0..MOST_LARGE + 2).filter_map(|_| pipes.lend()).collect();
+        let large = |pipe: &Pipe| pipe.ends().capacity == LARGE;
+        assert_eq!(lent.iter().filter(|pipe| large(pipe)).count(), MOST_LARGE);
+        drop(lent);
+        let lent: Vec<Pipe> = (0..MOST_LARGE).filter_map(|_| pipes.lend()).collect();
+        assert!(lent.iter().all(large));
     }
 }

@@ -1,0 +1,57 @@
+//! A working balancer without the control plane: one address in front of some servers.
+//!
+//!     cargo run --release -p mailweir-core --example static_lb -- 127.0.0.1:2525 10.0.0.1:25 10.0.0.2:25
+
+use std::error::Error;
+use std::net::SocketAddr;
+use std::thread;
+use std::time::Duration;
+
+use mailweir_core::DataPlane;
+use mailweir_core::spec::{
+    Balance, ListenerSpec, PlaneSpec, PoolSpec, Protocol, ServerSpec, ServerState, Timeouts,
+};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let addresses: Vec<SocketAddr> = std::env::args()
+        .skip(1)
+        .map(|argument| argument.parse())
+        .collect::<Result<_, _>>()?;
+    let [bind, servers @ ..] = addresses.as_slice() else {
+        return Err("usage: static_lb LISTEN SERVER...".into());
+    };
+    let server = |address: &SocketAddr| ServerSpec {
+        name: address.to_string(),
+        address: *address,
+        weight: 100,
+        state: ServerState::Up,
+    };
+    let plane = DataPlane::start(thread::available_parallelism()?.get())?;
+    plane.apply(&PlaneSpec {
+        hostname: "static-lb.invalid".into(),
+        listeners: vec![ListenerSpec {
+            name: "mx".into(),
+            bind: vec![*bind],
+            protocol: Protocol::Smtp,
+            pool: "farm".into(),
+            timeouts: Timeouts {
+                connect: Duration::from_secs(3),
+                accept_total: Duration::from_secs(45),
+                idle_client: Duration::from_secs(330),
+                idle_server: Duration::from_secs(660),
+                half_closed: Duration::from_secs(60),
+            },
+        }],
+        pools: vec![PoolSpec {
+            name: "farm".into(),
+            balance: Balance::LeastConn,
+            servers: servers.iter().map(server).collect(),
+        }],
+    })?;
+    loop {
+        thread::sleep(Duration::from_secs(1));
+        let stats = plane.stats();
+        let sessions: Vec<u64> = stats.servers.iter().map(|one| one.sessions).collect();
+        eprintln!("{} sessions now, {sessions:?} so far", stats.active);
+    }
+}
