@@ -4,6 +4,7 @@ SO_REUSEPORT would let two processes share a port silently, each with half of th
 sessions and its own idea of the limits.
 """
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -20,21 +21,30 @@ def only_instance(state_dir: Path) -> Iterator[None]:
     The kernel gives the lock back when the process ends, however it does.
     """
     path = state_dir / "lock"
-    try:
+    with _explained(path):
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    except OSError as error:
-        raise StartError(
-            f"state_dir: {path} can't be written: {error.strerror}; make {state_dir} with this"
-            " user as its owner, or choose another `state_dir`"
-        ) from None
     try:
-        _lock(descriptor, state_dir)
-        os.truncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        with _explained(path):
+            _lock(descriptor, state_dir)
+            os.truncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "make room there" if full else f"make {path.parent} with this user as its owner"
+        raise StartError(
+            f"state_dir: {path} can't be written: {error.strerror}; {remedy}, or choose another"
+            " `state_dir`"
+        ) from None
 
 
 def _lock(descriptor: int, state_dir: Path) -> None:

@@ -87,7 +87,9 @@ def test_check_asks_the_data_plane_too(
     assert run(capsys, "check", "-c", str(file)) == (78, "", f"{file}: pool farm: odd\n")
 
 
-@pytest.mark.parametrize("arguments", [["nonsense"], ["check"], ["status", "extra"], ["demo", "extra"]])
+@pytest.mark.parametrize(
+    "arguments", [["nonsense"], ["check"], ["status", "extra"], ["demo", "extra"]]
+)
 def test_usage(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     assert run(capsys, *arguments)[0] == 2
 

@@ -1,6 +1,5 @@
 """The exposition: names, values, and what a scrape costs in readings."""
 
-import shutil
 import subprocess
 
 import pytest
@@ -99,7 +98,7 @@ def test_one_reading_per_scrape_and_none_before(source: Counting, metrics: Metri
     assert source.readings == 1
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs Debian's prometheus package")
+@pytest.mark.needs("prometheus")
 def test_promtool_has_nothing_to_say(metrics: Metrics) -> None:
     text = generate_latest(metrics.registry)
     done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True)
