@@ -1,0 +1,84 @@
+# From set-up to benchmarks; `make help` lists the targets.
+#
+# Every target sets up what it needs: Debian packages that are missing (as root; others
+# are told the command), a virtual environment in .venv, Python packages at the versions
+# of requirements-dev.lock, the Rust extension. What is up to date isn't done again.
+# ARGS is passed on: make demo ARGS=--once, make test ARGS="-k reload".
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# What the extension is made of. The folders count too: a file that is gone is a change.
+EXTENSION := Cargo.toml Cargo.lock pyproject.toml rust/core/Cargo.toml rust/ffi/Cargo.toml \
+	$(shell find rust/core/src rust/ffi/src)
+
+.PHONY: help
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+.PHONY: demo
+demo: setup  ## run a balancer with servers and load on this machine, and show it
+	$(BIN)/mailweir demo $(ARGS)
+
+.PHONY: test
+test: setup  ## run all tests, Rust's and Python's (ARGS goes to pytest)
+	cargo test --locked --quiet
+	$(BIN)/pytest $(ARGS)
+
+.PHONY: test-long
+test-long: export MAILWEIR_LONG := 1
+test-long: test  ## the same with full counts (MAILWEIR_LONG=1)
+
+.PHONY: check
+check:  ## run what CI runs: formats, lints, types, import rules, tests
+	.ci/run
+
+.PHONY: bench
+bench: setup  ## measure mailweir beside HAProxy and nginx (ARGS goes to benches/peers/run.py)
+	@.ci/need bench
+	$(BIN)/python benches/peers/run.py $(ARGS)
+
+.PHONY: fmt
+fmt: $(VENV)/.packages  ## format all sources
+	cargo fmt --all
+	$(BIN)/ruff check --fix --quiet .
+	$(BIN)/ruff format .
+
+.PHONY: lock
+lock: need  ## renew Cargo.lock and requirements-dev.lock to the newest versions allowed
+	cargo update
+	$(PYTHON) -m venv $(VENV)/lock
+	$(VENV)/lock/bin/pip install --quiet uv
+	{ sed '/^[^#]/,$$d' requirements-dev.lock; \
+	  $(VENV)/lock/bin/uv pip compile pyproject.toml --extra dev --upgrade --generate-hashes \
+	    --python-version 3.11 --python-platform linux --annotation-style line --no-header \
+	    --quiet; \
+	} > $(VENV)/lock/lock
+	mv $(VENV)/lock/lock requirements-dev.lock
+
+# --- set-up ------------------------------------------------------------------
+
+.PHONY: setup
+setup: $(VENV)/.extension  ## only the set-up
+
+.PHONY: need
+need:
+	@PYTHON=$(PYTHON) .ci/need build
+
+$(BIN)/pip: | need
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.packages: requirements-dev.lock | $(BIN)/pip
+	$(BIN)/pip install --quiet --require-hashes --requirement requirements-dev.lock
+	@touch $@
+
+$(VENV)/.extension: $(VENV)/.packages $(EXTENSION) | need
+	@# No index: what the lock file lacks is an error and not a surprise.
+	PIP_NO_INDEX=1 PIP_QUIET=1 VIRTUAL_ENV=$(CURDIR)/$(VENV) \
+	  $(BIN)/maturin develop --release --locked
+	@touch $@

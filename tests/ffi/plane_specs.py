@@ -1,0 +1,137 @@
+"""Specifications to begin with, a data plane that is stopped in the end, a small farm."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import BinaryIO
+
+from mailweir._dataplane import (
+    DataPlane,
+    ListenerSpec,
+    PlaneSpec,
+    PoolSpec,
+    ServerSpec,
+    ServerState,
+    Timeouts,
+)
+
+LIMIT = 10.0  # seconds for a step that waits
+
+
+def timeouts(
+    *,
+    connect: float = 3.0,
+    accept_total: float = 45.0,
+    idle_client: float = 330.0,
+    idle_server: float = 660.0,
+    half_closed: float = 60.0,
+) -> Timeouts:
+    return Timeouts(
+        connect=connect,
+        accept_total=accept_total,
+        idle_client=idle_client,
+        idle_server=idle_server,
+        half_closed=half_closed,
+    )
+
+
+def listener(
+    *,
+    name: str = "mx",
+    bind: str = "127.0.0.1:0",
+    protocol: str = "smtp",
+    pool: str = "farm",
+    limits: Timeouts | None = None,
+) -> ListenerSpec:
+    limits = limits or timeouts()
+    return ListenerSpec(name=name, bind=[bind], protocol=protocol, pool=pool, timeouts=limits)
+
+
+def server(
+    *, name: str = "a", address: str = "127.0.0.1:9", weight: int = 100, state: str = "up"
+) -> ServerSpec:
+    return ServerSpec(name=name, address=address, weight=weight, state=state)
+
+
+def pool(*servers: ServerSpec, name: str = "farm", balance: str = "least_conn") -> PoolSpec:
+    return PoolSpec(name=name, balance=balance, servers=list(servers) or [server()])
+
+
+def spec(
+    *,
+    hostname: str = "mx.example",
+    listeners: list[ListenerSpec] | None = None,
+    pools: list[PoolSpec] | None = None,
+) -> PlaneSpec:
+    return PlaneSpec(
+        hostname=hostname,
+        listeners=[listener()] if listeners is None else listeners,
+        pools=[pool()] if pools is None else pools,
+    )
+
+
+def state(value: str, *, pool: str = "farm", server: str = "a") -> ServerState:
+    return ServerState(pool=pool, server=server, state=value)
+
+
+@contextmanager
+def running(workers: int = 2) -> Iterator[DataPlane]:
+    """A data plane whose threads are gone afterwards."""
+    plane = DataPlane(workers=workers)
+    try:
+        yield plane
+    finally:
+        plane.stop()
+
+
+def address(plane: DataPlane) -> tuple[str, int]:
+    """Where the first listener is to be reached."""
+    host, _, port = plane.stats().listeners[0].addresses[0].rpartition(":")
+    return host, int(port)
+
+
+@contextmanager
+def farm() -> Iterator[str]:
+    """The address of a server that greets, answers QUIT with 221 and ends."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listening.accept()
+                except OSError:
+                    return
+                # Tests may cut it short.
+                with connection, connection.makefile("rb") as stream, suppress(OSError):
+                    connection.sendall(b"220 farm.example\r\n")
+                    if stream.readline() == b"QUIT\r\n":
+                        connection.sendall(b"221 bye\r\n")
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            # A close alone doesn't wake an accept that waits.
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join(LIMIT)
+
+
+@contextmanager
+def connected(at: tuple[str, int]) -> Iterator[tuple[socket.socket, BinaryIO]]:
+    """A client's connection, and what it hears."""
+    with (
+        socket.create_connection(at, timeout=LIMIT) as connection,
+        connection.makefile("rb") as stream,
+    ):
+        yield connection, stream
+
+
+def talk(at: tuple[str, int], said: bytes = b"QUIT\r\n") -> bytes:
+    """All that a client hears which says `said` once it is greeted."""
+    with connected(at) as (connection, stream):
+        greeting = stream.readline()
+        if greeting.startswith(b"220"):
+            connection.sendall(said)
+        return greeting + stream.read()

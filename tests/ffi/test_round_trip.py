@@ -1,0 +1,196 @@
+"""What goes into the extension comes out as it should, and a refusal changes nothing."""
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import pytest
+
+from ffi import plane_specs as given
+from mailweir import _dataplane
+from mailweir._dataplane import BindError, DataPlane, PlaneError, PlaneSpec, SpecError
+
+
+@pytest.fixture
+def plane() -> Iterator[DataPlane]:
+    with given.running() as plane:
+        yield plane
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for what the workers do in their own time."""
+    deadline = time.monotonic() + given.LIMIT
+    while not condition():
+        assert time.monotonic() < deadline, "it never came to that"
+        time.sleep(0.005)
+
+
+def test_before_the_first_apply(plane: DataPlane) -> None:
+    stats = plane.stats()
+    assert (stats.generation, stats.workers, stats.active, stats.draining) == (0, 2, 0, False)
+    assert (stats.listeners, stats.servers) == ([], [])
+
+
+def test_port_0_shows_as_the_port_that_was_given(plane: DataPlane) -> None:
+    listeners = [given.listener(), given.listener(name="v6", bind="[::1]:0")]
+    assert plane.apply(spec=given.spec(listeners=listeners)) == 1
+    four, six = (listener.addresses for listener in plane.stats().listeners)
+    assert four[0].startswith("127.0.0.1:")
+    assert six[0].startswith("[::1]:")
+    for (text,) in (four, six):
+        host, _, port = text.rpartition(":")
+        socket.create_connection((host.strip("[]"), int(port)), timeout=given.LIMIT).close()
+
+
+def test_generations_count_up_and_a_kept_listener_keeps_its_port(plane: DataPlane) -> None:
+    assert plane.apply(spec=given.spec()) == 1
+    before = given.address(plane)
+    assert plane.apply(spec=given.spec(pools=[given.pool(given.server(weight=7))])) == 2
+    assert plane.stats().generation == 2
+    assert given.address(plane) == before
+
+
+def test_servers_come_back_in_order_as_given(plane: DataPlane) -> None:
+    servers = [
+        given.server(name="b", address="10.0.0.2:25", weight=0, state="drain"),
+        given.server(name="a", address="[2001:db8::1]:2525", weight=1000, state="maint"),
+    ]
+    plane.apply(spec=given.spec(pools=[given.pool(*servers, balance="round_robin")]))
+    assert [(s.pool, s.name, s.address, s.weight, s.state) for s in plane.stats().servers] == [
+        ("farm", "b", "10.0.0.2:25", 0, "drain"),
+        ("farm", "a", "[2001:db8::1]:2525", 1000, "maint"),
+    ]
+
+
+def test_a_session_is_relayed_and_counted(plane: DataPlane) -> None:
+    with given.farm() as address:
+        plane.apply(spec=given.spec(pools=[given.pool(given.server(address=address))]))
+        assert given.talk(given.address(plane)) == b"220 farm.example\r\n221 bye\r\n"
+        until(lambda: plane.stats().active == 0)
+    stats = plane.stats()
+    listener, server = stats.listeners[0], stats.servers[0]
+    assert (listener.accepted, listener.active, server.sessions, server.active) == (1, 0, 1, 0)
+    assert (listener.received_bytes, listener.sent_bytes) == (6, 27)
+    assert (server.received_bytes, server.sent_bytes) == (27, 6)
+    assert sum(listener.ended.values()) == 1
+    assert all(label.replace("_", "").isalpha() for label in listener.ended)
+    for histogram in (listener.session_seconds, server.connect_seconds):
+        assert len(histogram.counts) == len(histogram.bounds) + 1
+        assert sum(histogram.counts) == 1
+        assert 0 < histogram.sum < given.LIMIT
+        assert histogram.bounds == sorted(histogram.bounds)
+    assert stats.relay.copied_bytes + stats.relay.spliced_bytes == 33
+
+
+def test_without_a_server_the_client_gets_a_421(plane: DataPlane) -> None:
+    plane.apply(spec=given.spec(pools=[given.pool(given.server(state="down"))]))
+    assert given.talk(given.address(plane)).startswith(b"421 4.3.2 mx.example ")
+
+
+def test_server_states_change_alone(plane: DataPlane) -> None:
+    plane.apply(spec=given.spec(pools=[given.pool(given.server(state="down"))]))
+    plane.set_server_states(states=[given.state("up"), given.state("up", server="nobody")])
+    assert [server.state for server in plane.stats().servers] == ["up"]
+    assert plane.stats().generation == 1
+
+
+def test_drain_stops_listening_and_keeps_sessions(plane: DataPlane) -> None:
+    with given.farm() as address:
+        plane.apply(spec=given.spec(pools=[given.pool(given.server(address=address))]))
+        at = given.address(plane)
+        with given.connected(at) as (connection, stream):
+            assert stream.readline() == b"220 farm.example\r\n"
+            plane.drain()
+            assert plane.stats().draining
+
+            def refused() -> bool:
+                with suppress(ConnectionRefusedError):
+                    socket.create_connection(at, timeout=given.LIMIT).close()
+                    return False
+                return True
+
+            until(refused)
+            connection.sendall(b"QUIT\r\n")
+            assert stream.read() == b"221 bye\r\n"
+        until(lambda: plane.stats().active == 0)
+
+
+def test_stop_ends_sessions_and_a_second_one_does_nothing(plane: DataPlane) -> None:
+    with given.farm() as address:
+        plane.apply(spec=given.spec(pools=[given.pool(given.server(address=address))]))
+        with given.connected(given.address(plane)) as (_, stream):
+            assert stream.readline().startswith(b"220")
+            plane.stop()
+            with suppress(ConnectionResetError):
+                assert stream.read() == b""
+    plane.stop()
+
+
+CONTRADICTIONS: dict[str, Callable[[], PlaneSpec]] = {
+    "two listeners of a name": lambda: given.spec(listeners=[given.listener(), given.listener()]),
+    "two pools of a name": lambda: given.spec(pools=[given.pool(), given.pool()]),
+    "two servers of a name": lambda: given.spec(pools=[given.pool(given.server(), given.server())]),
+    "a pool that isn't there": lambda: given.spec(listeners=[given.listener(pool="other")]),
+    "no address": lambda: given.spec(listeners=[given.listener(bind="localhost:25")]),
+    "no server address": lambda: given.spec(pools=[given.pool(given.server(address="a:25"))]),
+    "a protocol": lambda: given.spec(listeners=[given.listener(protocol="http")]),
+    "a balance": lambda: given.spec(pools=[given.pool(balance="best")]),
+    "a state": lambda: given.spec(pools=[given.pool(given.server(state="tired"))]),
+    "a weight": lambda: given.spec(pools=[given.pool(given.server(weight=1001))]),
+    "a time": lambda: given.spec(
+        listeners=[given.listener(limits=given.timeouts(connect=float("nan")))]
+    ),
+    "a negative time": lambda: given.spec(
+        listeners=[given.listener(limits=given.timeouts(idle_client=-1.0))]
+    ),
+}
+
+
+@pytest.mark.parametrize("wrong", CONTRADICTIONS.values(), ids=CONTRADICTIONS)
+def test_a_contradiction_is_a_spec_error(plane: DataPlane, wrong: Callable[[], PlaneSpec]) -> None:
+    """Raised where the part is made or where the whole is looked at, but always raised."""
+    plane.apply(spec=given.spec())
+    before = given.address(plane)
+    with pytest.raises(SpecError):
+        _dataplane.check(spec=wrong())
+    with pytest.raises(SpecError):
+        plane.apply(spec=wrong())
+    assert plane.stats().generation == 1
+    assert given.address(plane) == before
+
+
+def test_check_of_what_is_fine() -> None:
+    _dataplane.check(spec=given.spec())
+
+
+def test_an_unknown_state_is_a_spec_error(plane: DataPlane) -> None:
+    plane.apply(spec=given.spec())
+    with pytest.raises(SpecError):
+        plane.set_server_states(states=[given.state("tired")])
+    assert [server.state for server in plane.stats().servers] == ["up"]
+
+
+def test_a_taken_port_changes_nothing(plane: DataPlane) -> None:
+    plane.apply(spec=given.spec(pools=[given.pool(given.server(state="down"))]))
+    before = given.address(plane)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        bind = f"127.0.0.1:{taken.getsockname()[1]}"
+        more = [given.listener(), given.listener(name="taken", bind=bind)]
+        with pytest.raises(BindError) as caught:
+            plane.apply(spec=given.spec(hostname="other.example", listeners=more))
+    for part in ("taken", bind, "in use"):
+        assert part in str(caught.value)
+    stats = plane.stats()
+    assert stats.generation == 1
+    assert [(li.name, li.addresses) for li in stats.listeners] == [
+        ("mx", [f"{before[0]}:{before[1]}"])
+    ]
+    assert [server.state for server in stats.servers] == ["down"]
+    assert given.talk(before).startswith(b"421 4.3.2 mx.example ")
+
+
+def test_errors_have_one_base() -> None:
+    assert issubclass(SpecError, PlaneError)
+    assert issubclass(BindError, PlaneError)
+    assert {SpecError.__module__, BindError.__module__} == {"mailweir._dataplane"}
