@@ -1,0 +1,151 @@
+"""Debian's Postfix: an instance of its own in a folder, and its smtp-sink.
+
+Needs the packages postfix and openssl.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness.needs import missing, program
+from harness.proc import listening_ports
+from harness.process import Running, run, running
+from harness.waiting import LIMIT, until
+
+DOMAIN = "farm.test"
+# Debian's nobody, who owns the mail that is delivered.
+_NOBODY = 65534
+
+_MAIN = """\
+compatibility_level = 3.6
+queue_directory = {home}/queue
+data_directory = {home}/data
+maillog_file = {home}/mail.log
+maillog_file_prefixes = {home}
+myhostname = mx.{domain}
+mydestination =
+mynetworks = 127.0.0.0/8
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+alias_maps =
+alias_database =
+message_size_limit = 104857600
+mailbox_size_limit = 0
+virtual_mailbox_limit = 0
+virtual_mailbox_domains = {domain}
+virtual_mailbox_base = {home}/mail
+virtual_mailbox_maps = static:box/
+virtual_uid_maps = static:{nobody}
+virtual_gid_maps = static:{nobody}
+smtpd_relay_restrictions = reject_unauth_destination
+smtpd_tls_security_level = may
+smtpd_tls_cert_file = {home}/cert.pem
+smtpd_tls_key_file = {home}/key.pem
+smtpd_tls_loglevel = 1
+"""
+
+# Port 0: the kernel's choice, read from /proc afterwards.
+_MASTER = """\
+127.0.0.1:0 inet  n - n - -     smtpd
+cleanup    unix   n - n - 0     cleanup
+qmgr       unix   n - n 300 1   qmgr
+tlsmgr     unix   - - n 1000? 1 tlsmgr
+rewrite    unix   - - n - -     trivial-rewrite
+bounce     unix   - - n - 0     bounce
+defer      unix   - - n - 0     bounce
+trace      unix   - - n - 0     bounce
+error      unix   - - n - -     error
+retry      unix   - - n - -     error
+proxymap   unix   - - n - -     proxymap
+virtual    unix   - n n - -     virtual
+anvil      unix   - - n - 1     anvil
+postlog    unix-dgram n - n - 1 postlogd
+"""
+
+
+class Postfix:
+    """The instance while it runs."""
+
+    def __init__(self, home: Path, process: Running) -> None:
+        self._home = home
+        ports = process.until(lambda: listening_ports(process.pid), "Postfix to listen")
+        self.address = f"127.0.0.1:{ports[0]}"
+
+    @property
+    def log(self) -> str:
+        """Its mail log so far."""
+        return (self._home / "mail.log").read_text()
+
+    def delivered(self, number: int) -> list[bytes]:
+        """The mails in the box, in the order of arrival, once there are `number`."""
+        box = self._home / "mail" / "box" / "new"
+
+        def arrived() -> list[Path]:
+            files = sorted(box.glob("*"), key=lambda file: file.stat().st_mtime_ns)
+            return files if len(files) >= number else []
+
+        return [file.read_bytes() for file in until(arrived, f"{number} mails in the box")]
+
+
+@contextmanager
+def postfix(directory: Path) -> Iterator[Postfix]:
+    """A Postfix with STARTTLS that delivers mail for DOMAIN to one box."""
+    if os.geteuid() != 0:
+        missing("needs root, to run Postfix")
+    # Not below pytest's folder: the users that Postfix becomes can't enter that.
+    home = Path(tempfile.mkdtemp(prefix="mailweir-postfix-"))
+    try:
+        home.chmod(0o755)
+        _prepare(home)
+        master = [program_of_postfix("master"), "-c", str(home), "-s"]
+        with running(master, directory, "postfix") as process:
+            yield Postfix(home, process)
+    finally:
+        shutil.rmtree(home)
+
+
+@contextmanager
+def smtp_sink(directory: Path, name: str) -> Iterator[str]:
+    """Postfix's own test server; yields its address."""
+    user = ["-u", "nobody"] if os.geteuid() == 0 else []  # it refuses to be root
+    sink = [program("smtp-sink"), *user, "127.0.0.1:0", "1000"]
+    with running(sink, directory, name) as process:
+        ports = process.until(lambda: listening_ports(process.pid), "smtp-sink to listen")
+        yield f"127.0.0.1:{ports[0]}"
+
+
+def certificate(directory: Path, name: str) -> tuple[Path, Path]:
+    """A self-signed certificate for `name` and its key."""
+    cert, key = directory / "cert.pem", directory / "key.pem"
+    made = run(
+        [
+            *(program("openssl"), "req", "-x509", "-newkey", "ec"),
+            *("-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"),
+            *("-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}"),
+            *("-keyout", key, "-out", cert),
+        ]
+    )
+    assert made.returncode == 0, made.stderr
+    return cert, key
+
+
+def program_of_postfix(name: str) -> str:
+    """The path of one of Postfix's daemons."""
+    folder = run([program("postconf"), "-d", "-h", "daemon_directory"]).stdout.strip()
+    path = Path(folder, name)
+    return str(path) if path.exists() else missing(f"needs {path}")
+
+
+def _prepare(home: Path) -> None:
+    certificate(home, f"mx.{DOMAIN}")
+    settings = _MAIN.format(home=home, domain=DOMAIN, nobody=_NOBODY)
+    (home / "main.cf").write_text(settings)
+    (home / "master.cf").write_text(_MASTER)
+    for name, owner in (("queue", "root"), ("data", "postfix"), ("mail", "nobody")):
+        (home / name).mkdir()
+        shutil.chown(home / name, owner)
+    checked = run([program("postfix"), "-c", str(home), "check"], limit=2 * LIMIT)
+    assert checked.returncode == 0, checked.stderr

@@ -1,0 +1,55 @@
+"""What the scenarios begin with: mailweir in front of servers, and load.
+
+A scenario is one behaviour, seen from outside, with real processes. Each has its own
+folder, ports and processes, so any can be run alone and in any order.
+"""
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from harness.mailweir import Mailweir, Tree, mailweir
+from harness.needs import missing
+from harness.scale import count
+from harness.smtpload import Smtpload, build
+
+Start = Callable[[Tree], Mailweir]
+
+_HERE = Path(__file__).parent
+_LIMIT = 120  # seconds for one test
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Building and installing happens in fixtures, with limits of its own."""
+    for item in items:
+        if _HERE in item.path.parents and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(count(_LIMIT, 10 * _LIMIT), func_only=True))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def built() -> None:
+    """The extension is there."""
+    if importlib.util.find_spec("mailweir._dataplane") is None:
+        missing("needs the extension: build it with `maturin develop --release`")
+
+
+@pytest.fixture(scope="session")
+def smtpload_binary() -> Path:
+    """The load generator."""
+    return build()
+
+
+@pytest.fixture
+def smtpload(smtpload_binary: Path, tmp_path: Path) -> Smtpload:
+    """The load generator, for this test."""
+    return Smtpload(smtpload_binary, tmp_path)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts mailweir with a configuration; it is ended with the test."""
+    with ExitStack() as exits:
+        yield lambda config: exits.enter_context(mailweir(tmp_path, config))
