@@ -33,7 +33,7 @@ class Case:
 CASES = {
     case.name: case
     for case in (
-        Case("1k", sessions=6000, messages=1, size="1k", concurrency=50),
+        Case("1k", sessions=20000, messages=1, size="1k", concurrency=50),
         Case("20x1k", sessions=1500, messages=20, size="1k", concurrency=50),
         Case("64k", sessions=3000, messages=1, size="64k", concurrency=50),
         Case("8m", sessions=200, messages=1, size="8m", concurrency=8),
