@@ -40,6 +40,7 @@ class Timeouts:
         cls,
         *,
         connect: float,
+        greeting: float,
         accept_total: float,
         idle_client: float,
         idle_server: float,
@@ -127,10 +128,13 @@ class ServerStats:
     def active(self) -> int: ...
     @property
     def sessions(self) -> int:
-        """Sessions that were connected to this server."""
+        """Sessions that it took: it was connected to and, where it greets, greeted."""
     @property
     def connect_failures(self) -> dict[str, int]:
         """By cause: `refused timeout unreachable other`."""
+    @property
+    def greeting_failures(self) -> dict[str, int]:
+        """By cause: `4xx 5xx closed reset timeout nonsense`."""
     @property
     def received_bytes(self) -> int:
         """From the server."""
@@ -139,6 +143,8 @@ class ServerStats:
         """To the server."""
     @property
     def connect_seconds(self) -> Histogram: ...
+    @property
+    def greeting_seconds(self) -> Histogram: ...
 
 @final
 class RelayStats:

@@ -100,6 +100,7 @@ def _listener(listener: DesiredListener) -> _dataplane.ListenerSpec:
         pool=listener.pool,
         timeouts=_dataplane.Timeouts(
             connect=timeouts.connect,
+            greeting=timeouts.greeting,
             accept_total=timeouts.accept_total,
             idle_client=timeouts.idle_client,
             idle_server=timeouts.idle_server,

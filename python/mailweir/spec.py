@@ -34,6 +34,7 @@ class DesiredTimeouts:
     """Seconds; the meaning is the configuration's."""
 
     connect: float
+    greeting: float
     accept_total: float
     idle_client: float
     idle_server: float

@@ -48,7 +48,7 @@ def plant(file: Path, text: str) -> None:
     ("file", "line", "problem"),
     [
         ("spec.rs", "use crate::plane::DataPlane;", "spec uses plane, which is above it"),
-        ("connect.rs", "use crate::{sys, smtp::Reply};", "connect uses smtp, which is beside it"),
+        ("connect.rs", "use crate::{sys, greet::read};", "connect uses greet, which is beside it"),
         ("relay/copy.rs", "fn f(_: crate::session::S) {}", "relay uses session, which is above it"),
         ("metrics.rs", "use super::record::EndReason;", "metrics uses record, which is above it"),
         ("sys.rs", "use crate::DataPlane;", "sys uses DataPlane, which is in no layer"),

@@ -25,6 +25,7 @@ def timeouts(
     accept_total: float = 45.0,
     idle_client: float = 330.0,
     idle_server: float = 660.0,
+    greeting: float = 15.0,
     half_closed: float = 60.0,
 ) -> Timeouts:
     return Timeouts(
@@ -32,6 +33,7 @@ def timeouts(
         accept_total=accept_total,
         idle_client=idle_client,
         idle_server=idle_server,
+        greeting=greeting,
         half_closed=half_closed,
     )
 

@@ -65,9 +65,11 @@ class FakeServerStats:
     connect_failures: dict[str, int] = field(
         default_factory=lambda: {"refused": 1, "timeout": 0, "unreachable": 0, "other": 0}
     )
+    greeting_failures: dict[str, int] = field(default_factory=lambda: {"4xx": 2, "timeout": 1})
     received_bytes: int = 10
     sent_bytes: int = 20
     connect_seconds: FakeHistogram = FakeHistogram()
+    greeting_seconds: FakeHistogram = FakeHistogram()
 
 
 @dataclass(frozen=True)

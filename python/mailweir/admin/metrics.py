@@ -193,16 +193,24 @@ def _listeners(listeners: Sequence[plane.ListenerStats]) -> Iterator[Metric]:
 def _servers(servers: Sequence[plane.ServerStats]) -> Iterator[Metric]:
     by = ["pool", "server"]
     prefix = "mailweir_server"
-    sessions = CounterMetricFamily(f"{prefix}_sessions", "Sessions connected to it.", labels=by)
+    sessions = CounterMetricFamily(f"{prefix}_sessions", "Sessions that it took.", labels=by)
     active = GaugeMetricFamily(f"{prefix}_sessions_active", "Sessions on it now.", labels=by)
     weight = GaugeMetricFamily(f"{prefix}_weight", "Its weight, 0 to 1000.", labels=by)
     failures = CounterMetricFamily(
         f"{prefix}_connect_failures", "Failed connects, by cause.", labels=[*by, "reason"]
     )
+    greeting_failures = CounterMetricFamily(
+        f"{prefix}_greeting_failures",
+        "Greetings that sent a session to another server, by cause.",
+        labels=[*by, "reason"],
+    )
     received = CounterMetricFamily(f"{prefix}_received_bytes", "Bytes received from it.", labels=by)
     sent = CounterMetricFamily(f"{prefix}_sent_bytes", "Bytes sent to it.", labels=by)
     seconds = HistogramMetricFamily(
         f"{prefix}_connect_seconds", "How long it took to accept.", labels=by
+    )
+    greeting_seconds = HistogramMetricFamily(
+        f"{prefix}_greeting_seconds", "How long it took to greet after that.", labels=by
     )
     for server in servers:
         labels = [server.pool, server.name]
@@ -211,10 +219,14 @@ def _servers(servers: Sequence[plane.ServerStats]) -> Iterator[Metric]:
         weight.add_metric(labels, server.weight)
         for reason, count in server.connect_failures.items():
             failures.add_metric([*labels, reason], count)
+        for reason, count in server.greeting_failures.items():
+            greeting_failures.add_metric([*labels, reason], count)
         received.add_metric(labels, server.received_bytes)
         sent.add_metric(labels, server.sent_bytes)
         _add_histogram(seconds, labels, server.connect_seconds)
-    yield from (sessions, active, weight, failures, received, sent, seconds)
+        _add_histogram(greeting_seconds, labels, server.greeting_seconds)
+    yield from (sessions, active, weight, failures, greeting_failures)
+    yield from (received, sent, seconds, greeting_seconds)
 
 
 def _server_states(servers: Sequence[plane.ServerStats]) -> Iterator[Metric]:

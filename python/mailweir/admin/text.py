@@ -57,7 +57,7 @@ def status(answer: Mapping[str, Any]) -> str:
 
 
 def servers(answer: Mapping[str, Any]) -> str:
-    """`mailweir servers`."""
+    """`mailweir servers`. FAILED sent sessions to another server: connects and greetings."""
     return table(
         ("SERVER", "ADDRESS", "STATE", "WEIGHT", "ACTIVE", "SESSIONS", "FAILED", "LAST CHECK"),
         [
@@ -68,7 +68,7 @@ def servers(answer: Mapping[str, Any]) -> str:
                 server["weight"],
                 server["active"],
                 server["sessions"],
-                server["connect_failures"],
+                server["connect_failures"] + server["greeting_failures"],
                 _check(server["check"]),
             )
             for server in answer["servers"]

@@ -127,6 +127,7 @@ def _server(server: ServerStats, situation: Situation) -> dict[str, object]:
         "active": server.active,
         "sessions": server.sessions,
         "connect_failures": sum(server.connect_failures.values()),
+        "greeting_failures": sum(server.greeting_failures.values()),
         "check": _check(key, situation),
     }
 

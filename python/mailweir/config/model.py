@@ -147,6 +147,11 @@ class Timeouts(_Part):
         description="For one server to accept. Beyond one lost SYN (1s), so that a lost packet"
         " isn't taken for a dead server.",
     )
+    greeting: Limit = Field(
+        15.0,
+        description="For one server to greet once it has accepted; then another one is tried."
+        " postscreen and servers that look clients up first take some seconds.",
+    )
     accept_total: Limit = Field(
         45.0,
         description="For all attempts together, from the client's connect. Half of the least that"

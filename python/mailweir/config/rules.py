@@ -70,15 +70,16 @@ def _unknown_pool(path: Path, pool: str, known: frozenset[str]) -> Iterator[Find
 
 
 def _timeouts(path: Path, timeouts: Timeouts) -> Iterator[Finding]:
-    if timeouts.accept_total <= timeouts.connect:
-        # At the key that was written; the other one is at its default.
-        key = "accept_total" if "accept_total" in timeouts.model_fields_set else "connect"
-        total, connect = format_duration(timeouts.accept_total), format_duration(timeouts.connect)
-        yield Finding(
-            (*path, key),
-            f"`accept_total` ({total}) must be longer than `connect` ({connect}),"
-            " or no second server is ever tried",
-        )
+    for name in ("connect", "greeting"):
+        single: float = getattr(timeouts, name)
+        if timeouts.accept_total <= single:
+            # At the key that was written; the other one is at its default.
+            key = "accept_total" if "accept_total" in timeouts.model_fields_set else name
+            yield Finding(
+                (*path, key),
+                f"`accept_total` ({format_duration(timeouts.accept_total)}) must be longer than"
+                f" `{name}` ({format_duration(single)}), or no second server is ever tried",
+            )
     if timeouts.i_accept_duplicates:
         return
     if timeouts.idle_server < _LEAST_IDLE_SERVER:

@@ -45,6 +45,7 @@ def _listener(name: str, listener: Listener) -> DesiredListener:
         pool=listener.pool,
         timeouts=DesiredTimeouts(
             connect=timeouts.connect,
+            greeting=timeouts.greeting,
             accept_total=timeouts.accept_total,
             idle_client=timeouts.idle_client,
             idle_server=timeouts.idle_server,

@@ -36,6 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             pool: "farm".into(),
             timeouts: Timeouts {
                 connect: Duration::from_secs(3),
+                greeting: Duration::from_secs(15),
                 accept_total: Duration::from_secs(45),
                 idle_client: Duration::from_secs(330),
                 idle_server: Duration::from_secs(660),

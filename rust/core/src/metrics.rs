@@ -82,6 +82,11 @@ pub(crate) const CONNECT_BOUNDS: Bounds = millis([
     0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2000.0, 3000.0,
 ]);
 
+/// For how long a server took to greet: from a local one to postscreen's 6 s and the limit.
+pub(crate) const GREETING_BOUNDS: Bounds = millis([
+    0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1e3, 2.5e3, 5e3, 7.5e3, 15e3,
+]);
+
 /// For how long sessions lasted: from a check to a mailing over a slow line.
 pub(crate) const SESSION_BOUNDS: Bounds = millis([
     1.0, 5.0, 25.0, 100.0, 250.0, 500.0, 1e3, 2.5e3, 5e3, 10e3, 30e3, 60e3, 300e3, 900e3, 3600e3,
@@ -177,6 +182,7 @@ mod tests {
     #[test]
     fn bounds_rise() {
         assert!(CONNECT_BOUNDS.is_sorted_by(|a, b| a < b));
+        assert!(GREETING_BOUNDS.is_sorted_by(|a, b| a < b));
         assert!(SESSION_BOUNDS.is_sorted_by(|a, b| a < b));
         assert_eq!(CONNECT_BOUNDS[0], Duration::from_micros(100));
     }

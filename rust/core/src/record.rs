@@ -31,6 +31,8 @@ pub enum EndReason {
     NoServer,
     /// Refused: no server of the pool could be connected to.
     ConnectFailed,
+    /// Refused: servers were connected to, and none of them greeted as it should.
+    GreetingFailed,
     /// The process ended.
     Stopped,
     /// A bug: the session panicked.
@@ -39,7 +41,7 @@ pub enum EndReason {
 
 impl EndReason {
     /// Every reason there is.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::ClientClosed,
         Self::ServerClosed,
         Self::ClientReset,
@@ -49,6 +51,7 @@ impl EndReason {
         Self::HalfClosed,
         Self::NoServer,
         Self::ConnectFailed,
+        Self::GreetingFailed,
         Self::Stopped,
         Self::Panicked,
     ];
@@ -66,6 +69,7 @@ impl EndReason {
             Self::HalfClosed => "half_closed",
             Self::NoServer => "no_server",
             Self::ConnectFailed => "connect_failed",
+            Self::GreetingFailed => "greeting_failed",
             Self::Stopped => "stopped",
             Self::Panicked => "panicked",
         }

@@ -40,26 +40,79 @@ impl ConnectFailure {
     }
 }
 
+/// Why a server's greeting was no use to a session. A closed list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GreetingFailure {
+    /// 4yz, 421 above all: not now.
+    RefusedNow,
+    /// 5yz: not at all.
+    Refused,
+    /// It closed the connection instead.
+    Closed,
+    /// It reset the connection instead.
+    Reset,
+    /// It didn't greet in time.
+    Timeout,
+    /// It spoke, but not SMTP.
+    Nonsense,
+}
+
+impl GreetingFailure {
+    /// Every cause there is.
+    pub const ALL: [Self; 6] = [
+        Self::RefusedNow,
+        Self::Refused,
+        Self::Closed,
+        Self::Reset,
+        Self::Timeout,
+        Self::Nonsense,
+    ];
+
+    /// As metrics and logs write it.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::RefusedNow => "4xx",
+            Self::Refused => "5xx",
+            Self::Closed => "closed",
+            Self::Reset => "reset",
+            Self::Timeout => "timeout",
+            Self::Nonsense => "nonsense",
+        }
+    }
+}
+
 /// What a worker counts of a server.
 #[derive(Debug, Default)]
 pub(crate) struct ServerCounters {
-    /// Sessions connected to it.
+    /// Sessions that it took: it was connected to and, where it greets, greeted.
     pub(crate) sessions: Counter,
     /// From the server.
     pub(crate) received_bytes: Counter,
     /// To the server.
     pub(crate) sent_bytes: Counter,
     pub(crate) connect_time: Histogram,
+    /// From being connected to a greeting that takes the session.
+    pub(crate) greeting_time: Histogram,
     connect_failures: Tally<{ ConnectFailure::ALL.len() }>,
+    greeting_failures: Tally<{ GreetingFailure::ALL.len() }>,
 }
 
 impl ServerCounters {
-    pub(crate) fn count_failure(&self, cause: ConnectFailure) {
+    pub(crate) fn count_connect_failure(&self, cause: ConnectFailure) {
         self.connect_failures.count(cause as usize);
     }
 
-    pub(crate) fn failures(&self, cause: ConnectFailure) -> u64 {
+    pub(crate) fn connect_failures(&self, cause: ConnectFailure) -> u64 {
         self.connect_failures.value(cause as usize)
+    }
+
+    pub(crate) fn count_greeting_failure(&self, cause: GreetingFailure) {
+        self.greeting_failures.count(cause as usize);
+    }
+
+    pub(crate) fn greeting_failures(&self, cause: GreetingFailure) -> u64 {
+        self.greeting_failures.value(cause as usize)
     }
 }
 

@@ -261,6 +261,7 @@ fn check_listener(
     let timeouts = &listener.timeouts;
     for (name, value) in [
         ("connect", timeouts.connect),
+        ("greeting", timeouts.greeting),
         ("accept_total", timeouts.accept_total),
         ("idle_client", timeouts.idle_client),
         ("idle_server", timeouts.idle_server),

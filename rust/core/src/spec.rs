@@ -37,6 +37,8 @@ pub struct ListenerSpec {
 pub struct Timeouts {
     /// For one server to accept.
     pub connect: Duration,
+    /// For one server to greet, once it has accepted.
+    pub greeting: Duration,
     /// For all attempts to reach a server together.
     pub accept_total: Duration,
     /// After the server spoke last.

@@ -2,9 +2,11 @@
 
 use std::net::SocketAddr;
 
-use crate::metrics::{CONNECT_BOUNDS, HistogramStats, PerWorker, SESSION_BOUNDS, WorkerCounters};
+use crate::metrics::{
+    CONNECT_BOUNDS, GREETING_BOUNDS, HistogramStats, PerWorker, SESSION_BOUNDS, WorkerCounters,
+};
 use crate::record::EndReason;
-use crate::server::ConnectFailure;
+use crate::server::{ConnectFailure, GreetingFailure};
 use crate::snapshot::{BindKey, Listener, Member, Pool};
 use crate::spec::ServerState;
 
@@ -65,16 +67,20 @@ pub struct ServerStats {
     pub state: ServerState,
     /// Sessions now, those still connecting included.
     pub active: u64,
-    /// Sessions that were connected to it.
+    /// Sessions that it took: it was connected to and, where it greets, greeted.
     pub sessions: u64,
     /// Failed connects, by cause; every cause is there.
     pub connect_failures: Vec<(ConnectFailure, u64)>,
+    /// Greetings that were no use, by cause; every cause is there.
+    pub greeting_failures: Vec<(GreetingFailure, u64)>,
     /// From the server.
     pub received_bytes: u64,
     /// To the server.
     pub sent_bytes: u64,
     /// How long it took to accept.
     pub connect_time: HistogramStats,
+    /// How long it took to greet after that.
+    pub greeting_time: HistogramStats,
 }
 
 /// The user-space path at one moment.
@@ -122,11 +128,19 @@ impl ListenerStats {
 impl ServerStats {
     pub(crate) fn read(pool: &Pool, member: &Member) -> Self {
         let counters = &member.server.counters;
-        let failures = ConnectFailure::ALL.map(|cause| {
-            let count = counters.iter().map(|one| one.failures(cause)).sum();
+        let connect_failures = ConnectFailure::ALL.map(|cause| {
+            let count = counters.iter().map(|one| one.connect_failures(cause)).sum();
             (cause, count)
         });
-        let times = counters.iter().map(|one| &one.connect_time);
+        let greeting_failures = GreetingFailure::ALL.map(|cause| {
+            let count = counters
+                .iter()
+                .map(|one| one.greeting_failures(cause))
+                .sum();
+            (cause, count)
+        });
+        let connect_times = counters.iter().map(|one| &one.connect_time);
+        let greeting_times = counters.iter().map(|one| &one.greeting_time);
         Self {
             pool: pool.name.to_string(),
             name: member.name.to_string(),
@@ -135,10 +149,12 @@ impl ServerStats {
             state: member.server.state(),
             active: member.server.in_flight(),
             sessions: counters.sum(|one| &one.sessions),
-            connect_failures: failures.into(),
+            connect_failures: connect_failures.into(),
+            greeting_failures: greeting_failures.into(),
             received_bytes: counters.sum(|one| &one.received_bytes),
             sent_bytes: counters.sum(|one| &one.sent_bytes),
-            connect_time: HistogramStats::read(&CONNECT_BOUNDS, &times),
+            connect_time: HistogramStats::read(&CONNECT_BOUNDS, &connect_times),
+            greeting_time: HistogramStats::read(&GREETING_BOUNDS, &greeting_times),
         }
     }
 }

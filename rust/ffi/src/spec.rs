@@ -16,9 +16,10 @@ pub(crate) struct Timeouts(core::Timeouts);
 #[pymethods]
 impl Timeouts {
     #[new]
-    #[pyo3(signature = (*, connect, accept_total, idle_client, idle_server, half_closed))]
+    #[pyo3(signature = (*, connect, greeting, accept_total, idle_client, idle_server, half_closed))]
     fn new(
         connect: f64,
+        greeting: f64,
         accept_total: f64,
         idle_client: f64,
         idle_server: f64,
@@ -26,6 +27,7 @@ impl Timeouts {
     ) -> PyResult<Self> {
         Ok(Self(core::Timeouts {
             connect: seconds("connect", connect)?,
+            greeting: seconds("greeting", greeting)?,
             accept_total: seconds("accept_total", accept_total)?,
             idle_client: seconds("idle_client", idle_client)?,
             idle_server: seconds("idle_server", idle_server)?,

@@ -41,9 +41,11 @@ pub(crate) struct ServerStats {
     active: u64,
     sessions: u64,
     connect_failures: BTreeMap<&'static str, u64>,
+    greeting_failures: BTreeMap<&'static str, u64>,
     received_bytes: u64,
     sent_bytes: u64,
     connect_seconds: Histogram,
+    greeting_seconds: Histogram,
 }
 
 /// The user-space path at one moment.
@@ -108,7 +110,8 @@ impl From<core::ListenerStats> for ListenerStats {
 
 impl From<core::ServerStats> for ServerStats {
     fn from(stats: core::ServerStats) -> Self {
-        let failures = stats.connect_failures.into_iter();
+        let connect_failures = stats.connect_failures.into_iter();
+        let greeting_failures = stats.greeting_failures.into_iter();
         Self {
             pool: stats.pool,
             name: stats.name,
@@ -117,12 +120,16 @@ impl From<core::ServerStats> for ServerStats {
             state: stats.state.label(),
             active: stats.active,
             sessions: stats.sessions,
-            connect_failures: failures
+            connect_failures: connect_failures
+                .map(|(cause, count)| (cause.label(), count))
+                .collect(),
+            greeting_failures: greeting_failures
                 .map(|(cause, count)| (cause.label(), count))
                 .collect(),
             received_bytes: stats.received_bytes,
             sent_bytes: stats.sent_bytes,
             connect_seconds: stats.connect_time.into(),
+            greeting_seconds: stats.greeting_time.into(),
         }
     }
 }

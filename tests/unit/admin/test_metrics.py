@@ -67,6 +67,8 @@ def test_values(metrics: Metrics) -> None:
         "mailweir_server_state{pool=farm,server=a,state=down}": 0,
         "mailweir_server_state{pool=farm,server=b,state=down}": 1,
         "mailweir_server_connect_failures_total{pool=farm,reason=refused,server=a}": 1,
+        "mailweir_server_greeting_failures_total{pool=farm,reason=4xx,server=a}": 2,
+        "mailweir_server_greeting_seconds_count{pool=farm,server=a}": 6,
         "mailweir_pool_servers{pool=farm,state=up}": 1,
         "mailweir_pool_servers{pool=farm,state=down}": 1,
         "mailweir_relay_spliced_bytes_total{}": 2,

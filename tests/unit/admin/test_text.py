@@ -40,10 +40,10 @@ def test_servers() -> None:
         text.servers(answer)
         == """\
 SERVER            ADDRESS      STATE  WEIGHT  ACTIVE  SESSIONS  FAILED  LAST CHECK
-farm/a            10.0.0.1:25  up        100       2         3       1  ehlo ok in 12 ms, 10s ago
-farm/b            10.0.0.2:25  down      100       2         3       1  ehlo failed, 10s ago: \
+farm/a            10.0.0.1:25  up        100       2         3       4  ehlo ok in 12 ms, 10s ago
+farm/b            10.0.0.2:25  down      100       2         3       4  ehlo failed, 10s ago: \
 greeting: 421 <b>busy</b>
-farm/longer-name  10.0.0.1:25  up        100       2         3       1  not yet
+farm/longer-name  10.0.0.1:25  up        100       2         3       4  not yet
 """
     )
 

@@ -119,6 +119,9 @@ BAD: list[tuple[str, list[str]]] = [
     (HEAD + "listeners: {mx: {bind: [192.0.2.1:25], pool: farm, timeouts: {connect: 1m}}}\n",
      ["f.yaml:2:72: listeners.mx.timeouts.connect: `accept_total` (45s) must be longer than"
       " `connect` (1m), or no second server is ever tried"]),
+    (HEAD + "listeners: {mx: {bind: [192.0.2.1:25], pool: farm, timeouts: {accept_total: 15s}}}\n",
+     ["f.yaml:2:77: listeners.mx.timeouts.accept_total: `accept_total` (15s) must be longer than"
+      " `greeting` (15s), or no second server is ever tried"]),
     (HEAD + "listeners: {mx: {bind: [192.0.2.1:25], pool: farm,"
      " timeouts: {i_accept_duplicates: yes}}}\n",
      ["f.yaml:2:84: listeners.mx.timeouts.i_accept_duplicates: must be true or false, not 'yes'"]),

@@ -45,8 +45,8 @@ state_dir: /tmp/s
 drain: {deadline: 0s}
 listeners:
   mx: {bind: ["192.0.2.1:25", "[2001:db8::1]:25"], pool: in, protocol: smtp,
-       timeouts: {connect: 500ms, accept_total: 1m, idle_client: 6m, idle_server: 12m,
-                  half_closed: 90s}}
+       timeouts: {connect: 500ms, greeting: 20s, accept_total: 1m, idle_client: 6m,
+                  idle_server: 12m, half_closed: 90s}}
   old: {bind: [192.0.2.1:26], pool: in, timeouts: {idle_server: 30s, i_accept_duplicates: true}}
 pools:
   in:

@@ -23,7 +23,7 @@ thread_local! {
 /// Bytes that were read and aren't written yet.
 #[derive(Debug)]
 pub(super) struct Rest {
-    bytes: Box<[u8]>,
+    bytes: Vec<u8>,
     written: usize,
 }
 
@@ -41,15 +41,17 @@ pub(super) fn poll_copy(
         ready!(Pin::new(from).poll_read(cx, &mut buffer)).map_err(|_| Broken::From)?;
         let bytes = buffer.filled();
         let written = write(cx, to, bytes).map_err(|_| Broken::To)?;
-        let rest = (written < bytes.len()).then(|| Rest {
-            bytes: bytes[written..].into(),
-            written: 0,
-        });
+        let rest = (written < bytes.len()).then(|| Rest::of(bytes[written..].to_vec()));
         Poll::Ready(Ok((bytes.len(), rest)))
     })
 }
 
 impl Rest {
+    /// All of `bytes`.
+    pub(super) fn of(bytes: Vec<u8>) -> Self {
+        Self { bytes, written: 0 }
+    }
+
     /// Writes what is left; ready once that is nothing.
     pub(super) fn poll_write(
         &mut self,

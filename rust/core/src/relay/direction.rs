@@ -56,6 +56,19 @@ enum Held {
 }
 
 impl Direction {
+    /// A direction that has `bytes` to write before it reads.
+    pub(super) fn beginning_with(bytes: Vec<u8>) -> Self {
+        let held = if bytes.is_empty() {
+            Held::Nothing
+        } else {
+            Held::Copied(Rest::of(bytes))
+        };
+        Self {
+            held,
+            ..Self::default()
+        }
+    }
+
     /// Whether nothing can come this way any more.
     pub(super) fn is_over(&self) -> bool {
         self.over

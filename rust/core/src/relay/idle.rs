@@ -70,6 +70,7 @@ mod tests {
 
     const TIMEOUTS: Timeouts = Timeouts {
         connect: Duration::from_secs(3),
+        greeting: Duration::from_secs(15),
         accept_total: Duration::from_secs(45),
         idle_client: Duration::from_secs(330),
         idle_server: Duration::from_secs(660),

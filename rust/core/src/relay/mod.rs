@@ -27,6 +27,15 @@ use direction::{Broken, Direction, Path};
 use idle::{Side, Silence};
 use pipes::Pipes;
 
+/// The two connections of a session.
+#[derive(Debug)]
+pub(crate) struct Ends {
+    pub(crate) client: TcpStream,
+    pub(crate) server: TcpStream,
+    /// What the server said already: the client gets it first.
+    pub(crate) said: Vec<u8>,
+}
+
 /// Where a session's bytes are counted.
 #[derive(Debug)]
 pub(crate) struct Traffic<'a> {
@@ -35,21 +44,24 @@ pub(crate) struct Traffic<'a> {
     pub(crate) server: &'a ServerCounters,
 }
 
-/// Carries bytes between `client` and `server` until both directions have ended, one end is
+/// Carries bytes between the two ends until both directions have ended, one end is
 /// lost or a limit of `timeouts` is reached. Closes both connections.
 pub(crate) async fn relay(
-    client: TcpStream,
-    server: TcpStream,
+    ends: Ends,
     timeouts: &Timeouts,
     pipes: &Arc<Pipes>,
     traffic: &Traffic<'_>,
 ) -> EndReason {
-    let silence = Silence::new(Instant::now());
+    let mut silence = Silence::new(Instant::now());
+    if !ends.said.is_empty() {
+        silence.broken_by(Side::Server, Instant::now());
+        traffic.down(ends.said.len() as u64, Path::Copied);
+    }
     let mut session = Session {
-        client,
-        server,
+        client: ends.client,
+        server: ends.server,
         up: Direction::default(),
-        down: Direction::default(),
+        down: Direction::beginning_with(ends.said),
         silence,
         first_end: None,
     };

@@ -28,6 +28,7 @@ fn pool(balance: Balance, weights: &[u32], registry: &mut Registry) -> Snapshot 
             pool: "farm".into(),
             timeouts: Timeouts {
                 connect: second,
+                greeting: second,
                 accept_total: second,
                 idle_client: second,
                 idle_server: second,

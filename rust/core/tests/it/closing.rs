@@ -11,7 +11,7 @@ use mailweir_testkit::stall;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::rig::{Rig, reasons, spec};
+use crate::rig::{Rig, raw, reasons, spec};
 
 /// A session that is being relayed, with both ends in the test's hands.
 async fn both_ends(rig: &Rig, server: &TcpListener) -> (TcpStream, TcpStream) {
@@ -25,7 +25,7 @@ async fn both_ends(rig: &Rig, server: &TcpListener) -> (TcpStream, TcpStream) {
 
 async fn rig() -> (Rig, TcpListener) {
     let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let rig = Rig::start(&[server.local_addr().unwrap()]);
+    let rig = Rig::start_raw(&[server.local_addr().unwrap()]);
     (rig, server)
 }
 
@@ -82,7 +82,7 @@ async fn the_last_word_of_a_server_that_hangs_up_arrives() {
 
 async fn silent_session(change: impl FnOnce(&mut mailweir_core::spec::Timeouts)) -> Rig {
     let server = ScriptedServer::start(Script::Silent).await.unwrap();
-    let mut spec = spec(&[server.addr()]);
+    let mut spec = raw(&[server.addr()]);
     change(&mut spec.listeners[0].timeouts);
     let rig = Rig::start_with(spec);
     let mut client = TcpStream::connect(rig.addr()).await.unwrap();
@@ -122,7 +122,7 @@ async fn a_client_that_says_nothing_is_cut_by_its_own_limit() {
 async fn a_half_closed_session_that_is_silent_is_cut() {
     let server = ScriptedServer::start(Script::Smtp).await.unwrap();
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut spec = spec(&[silent.local_addr().unwrap()]);
+    let mut spec = raw(&[silent.local_addr().unwrap()]);
     spec.listeners[0].timeouts.half_closed = SOON;
     let rig = Rig::start_with(spec);
     let (mut client, mut other) = both_ends(&rig, &silent).await;

@@ -78,7 +78,7 @@ async fn random_half_closes_and_sizes_copied() {
 #[tokio::test]
 async fn a_reader_that_stalls_gets_everything_in_the_end() {
     let server = ScriptedServer::start(Script::Echo).await.unwrap();
-    let rig = Rig::start(&[server.addr()]);
+    let rig = Rig::start_raw(&[server.addr()]);
     let mut client = StalledReader::connect(rig.addr()).await.unwrap();
     let pattern: Vec<u8> = (0..400_000_u32).flat_map(u32::to_le_bytes).collect();
     // More than all buffers on the way hold would never be taken: read as it goes.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // a test ends by the one and reports by the other
 mod closing;
+mod greeting;
 mod integrity;
 mod listening;
 mod reload;

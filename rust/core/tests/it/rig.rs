@@ -18,6 +18,7 @@ pub(crate) struct Rig {
 /// Far beyond what a test takes: nothing ends by them unless a test shortens one.
 pub(crate) const TIMEOUTS: Timeouts = Timeouts {
     connect: Duration::from_secs(20),
+    greeting: Duration::from_secs(20),
     accept_total: Duration::from_secs(25),
     idle_client: Duration::from_secs(60),
     idle_server: Duration::from_secs(60),
@@ -49,10 +50,22 @@ pub(crate) fn spec(servers: &[SocketAddr]) -> PlaneSpec {
     }
 }
 
+/// The same for bytes of any kind.
+pub(crate) fn raw(servers: &[SocketAddr]) -> PlaneSpec {
+    let mut spec = spec(servers);
+    spec.listeners[0].protocol = Protocol::Tcp;
+    spec
+}
+
 impl Rig {
     /// Two workers in front of `servers`.
     pub(crate) fn start(servers: &[SocketAddr]) -> Self {
         Self::start_with(spec(servers))
+    }
+
+    /// The same without a word of SMTP: nobody's greeting is waited for.
+    pub(crate) fn start_raw(servers: &[SocketAddr]) -> Self {
+        Self::start_with(raw(servers))
     }
 
     pub(crate) fn start_with(spec: PlaneSpec) -> Self {
