@@ -1,7 +1,7 @@
 """A server that dies under load: nobody who comes later notices, before or after a check does.
 
-Sessions that are on the server when it dies go with it. That includes those it hasn't
-greeted yet: mailweir hands a session over once the server has accepted it.
+Sessions that the server has greeted go with it. Those that it has accepted only don't:
+nothing of it has reached their clients, so another server takes them.
 """
 
 import time
@@ -61,6 +61,7 @@ def test_later_sessions_never_notice(
     for figure in _figures(kills):
         counted(figure)
     assert all(kill.unnoticed for kill in kills)
+    assert not any(kill.load.failures.keys() & {"connect", "greeting"} for kill in kills)
     # No more than were there.
     assert all(kill.load.failed + kill.lost <= _PARALLEL + _WITNESSES for kill in kills)
 
