@@ -135,6 +135,9 @@ impl Door {
     }
 
     fn let_in(&self, client: TcpStream) {
+        // The first command is acknowledged with its reply, not by a segment of its own. The
+        // kernel does so by itself from the second one on. Refused: as it was.
+        let _ = client.set_quickack(false);
         let Some(listener) = self.snapshot.listener_at(&self.key) else {
             debug_assert!(false, "bound before any snapshot had the address");
             return;
