@@ -51,6 +51,12 @@ def run(config_file: Path, verbose: bool) -> None:
 
     HUP reloads the configuration, TERM drains and ends, a second TERM ends at once.
     """
+    import signal
+
+    # A reload that comes before anything was loaded: there is nothing to do. By default it
+    # would end the process. The daemon takes over as soon as it can.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
     from importlib.metadata import version
 
     import uvloop

@@ -31,7 +31,7 @@ from mailweir.health.monitor import Monitor, Result
 from mailweir.instance import only_instance
 from mailweir.plane import EmbeddedPlane, Plane
 from mailweir.state.desired import Health, fold
-from mailweir.state.diff import describe
+from mailweir.state.diff import describe, settings
 from mailweir.state.reconcile import Reconciler
 
 # Servers are down until their first check. Waiting for that before listeners open (or
@@ -86,12 +86,13 @@ class Daemon:
 
     async def startup(self) -> None:
         """From the file to open listeners. Whatever was begun is undone by `run`."""
+        # First: a HUP from here on is a reload after the start, and doesn't end the process.
+        self._watch_signals()
         self._loaded = loaded = await asyncio.to_thread(load, self._file)
         _log_problems(loaded.warnings, level="warning")
         config = loaded.config
         self._last_load = ReloadOutcome(True, 0, "starting", self._started)
         self._exits.enter_context(only_instance(config.state_dir))
-        self._watch_signals()
         descriptors = raise_descriptor_limit()
         workers = config.workers or len(os.sched_getaffinity(0))
 
@@ -286,7 +287,9 @@ class Daemon:
         try:
             await self._first_checks()
             desired = fold(loaded.config, self._monitor.health(), hostname=self._hostname)
-            change = describe(self._reconciler.applied, desired)
+            change = describe(
+                self._reconciler.applied, desired, settings(self._loaded.config, loaded.config)
+            )
             await asyncio.to_thread(self._reconciler.reconcile, desired)
         except Exception:
             self._monitor.update(old)

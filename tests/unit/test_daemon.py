@@ -13,8 +13,10 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from mailweir import daemon as module
+from mailweir.config.load import Loaded, load
 from mailweir.daemon import Daemon, restart_needed
 from mailweir.errors import ConfigError, StartError
+from mailweir.instance import only_instance
 from mailweir.spec import ServerKey, ServerState
 from unit.fakes import MINIMAL, FakePlane, loaded
 from unit.health.scripted import close, playing, say
@@ -236,9 +238,35 @@ async def test_the_deadline_ends_the_drain(tmp_path: Path, servers: dict[str, st
         assert running.logged("stopping with open sessions")[0]["reason"] == "deadline reached"
 
 
-async def test_a_second_instance_is_refused(tmp_path: Path, servers: dict[str, str]) -> None:
+async def test_a_hup_while_starting_is_a_reload_afterwards(
+    tmp_path: Path, servers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def and_hup(file: Path) -> Loaded:
+        found = load(file)
+        monkeypatch.setattr(module, "load", load)
+        os.kill(os.getpid(), signal.SIGHUP)
+        return found
+
+    monkeypatch.setattr(module, "load", and_hup)
     async with serving(tmp_path, servers) as running:
-        second = Daemon(running.file, version="1", start_plane=lambda _: FakePlane())
+        await until(lambda: running.logged("reloaded"))
+        assert running.logged("reloaded")[0]["change"] == "nothing changed"
+
+
+async def test_a_reload_says_what_changed_in_checks(
+    tmp_path: Path, servers: dict[str, str]
+) -> None:
+    async with serving(tmp_path, servers) as running:
+        write(running.file, servers, "drain: {deadline: 1h}")
+        outcome = await running.daemon.reload()
+        assert outcome.message == "drain deadline 30m -> 1h"
+
+
+async def test_a_second_instance_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "f.yaml"
+    write(file, {"a": "127.0.0.1:9"})
+    with only_instance(tmp_path / "state"):
+        second = Daemon(file, version="1", start_plane=lambda _: FakePlane())
         with pytest.raises(StartError, match=rf"pid {os.getpid()}"):
             await second.run()
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import TypeVar
 
+from mailweir.config.model import Config
 from mailweir.config.units import format_duration
 from mailweir.spec import (
     DesiredListener,
@@ -20,17 +21,42 @@ MAX_PARTS = 12
 _Named = TypeVar("_Named", DesiredListener, DesiredPool, DesiredServer)
 
 
-def describe(old: DesiredState | None, new: DesiredState) -> str:
-    """`pool farm: server c added (10.0.0.3:25, weight 100); ...`, or `nothing changed`."""
+def describe(old: DesiredState | None, new: DesiredState, settings: Iterable[str] = ()) -> str:
+    """`pool farm: server c added (10.0.0.3:25, weight 100); ...`, or `nothing changed`.
+
+    `settings` are parts of the sentence about what the data plane isn't told.
+    """
     if old is None:
         return _inventory(new)
-    parts = list(_parts(old, new))
+    parts = [*_parts(old, new), *settings]
     if not parts:
         return "nothing changed"
     hidden = len(parts) - MAX_PARTS
     if hidden > 0:
         parts[MAX_PARTS:] = [f"and {hidden} more"]
     return "; ".join(parts)
+
+
+def settings(old: Config, new: Config) -> Iterator[str]:
+    """What changed of that which the control plane does by itself: drains and checks."""
+    if old.drain.deadline != new.drain.deadline:
+        before, after = old.drain.deadline, new.drain.deadline
+        yield f"drain deadline {format_duration(before)} -> {format_duration(after)}"
+    for name, pool in new.pools.items():
+        if name not in old.pools:
+            continue
+        before_check, after_check = old.pools[name].check, pool.check
+        for key in type(after_check).model_fields:
+            was, now = getattr(before_check, key), getattr(after_check, key)
+            if was != now:
+                yield f"pool {name}: check {key} {_written(was)} -> {_written(now)}"
+
+
+def _written(value: object) -> str:
+    """A setting as the file has it."""
+    if isinstance(value, float):
+        return format_duration(value)
+    return "by default" if value is None else str(value)
 
 
 def changed_server_states(

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from mailweir.spec import DesiredState, ServerKey, ServerState
 from mailweir.state.desired import Health, fold
-from mailweir.state.diff import changed_server_states, describe
+from mailweir.state.diff import changed_server_states, describe, settings
 from unit.fakes import MINIMAL, config
 
 
@@ -89,3 +89,18 @@ def test_silence_means_equality(old: DesiredState, new: DesiredState) -> None:
     assert (describe(old, new) == "nothing changed") == (old == new)
     if old == new:
         assert changed_server_states(old, new) == {}
+
+
+def test_settings_of_the_control_plane_are_part_of_the_sentence() -> None:
+    check = "    check: {every: 5s, fall: 2, kind: tcp}\n    servers:"
+    new = MINIMAL.replace("    servers:", check) + "drain: {deadline: 1h}\n"
+    changed = list(settings(config(), config(new)))
+    assert changed == [
+        "drain deadline 30m -> 1h",
+        "pool farm: check kind by default -> tcp",
+        "pool farm: check every 10s -> 5s",
+        "pool farm: check fall 3 -> 2",
+    ]
+    sentence = describe(state(), state(new), changed)
+    assert sentence == "; ".join(changed)
+    assert list(settings(config(), config())) == []
