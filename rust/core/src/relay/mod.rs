@@ -55,7 +55,7 @@ pub(crate) async fn relay(
     let mut silence = Silence::new(Instant::now());
     if !ends.said.is_empty() {
         silence.broken_by(Side::Server, Instant::now());
-        traffic.down(ends.said.len() as u64, Path::Copied);
+        traffic.count(Side::Server, ends.said.len() as u64, Path::Copied);
     }
     let mut session = Session {
         client: ends.client,
@@ -109,43 +109,38 @@ impl Session {
         pipes: &Arc<Pipes>,
         traffic: &Traffic<'_>,
     ) -> Poll<EndReason> {
-        if !self.down.is_over() {
-            let silence = &mut self.silence;
-            let ended = self.down.poll_carry(
-                cx,
-                &mut self.server,
-                &mut self.client,
-                pipes,
-                |size, path| {
-                    silence.broken_by(Side::Server, Instant::now());
-                    traffic.down(size as u64, path);
-                },
-            );
-            if let Poll::Ready(result) = ended
-                && let Some(reason) = self.ended(cx, Side::Server, result)
-            {
-                return Poll::Ready(reason);
-            }
-        }
-        if !self.up.is_over() {
-            let silence = &mut self.silence;
-            let ended = self.up.poll_carry(
-                cx,
-                &mut self.client,
-                &mut self.server,
-                pipes,
-                |size, path| {
-                    silence.broken_by(Side::Client, Instant::now());
-                    traffic.up(size as u64, path);
-                },
-            );
-            if let Poll::Ready(result) = ended
-                && let Some(reason) = self.ended(cx, Side::Client, result)
-            {
+        for from in [Side::Server, Side::Client] {
+            if let Some(reason) = self.carry(cx, from, pipes, traffic) {
                 return Poll::Ready(reason);
             }
         }
         Poll::Pending
+    }
+
+    /// Carries what `from` says as far as that goes; why the session has ended, if it has.
+    fn carry(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: Side,
+        pipes: &Arc<Pipes>,
+        traffic: &Traffic<'_>,
+    ) -> Option<EndReason> {
+        let (direction, reader, writer) = match from {
+            Side::Client => (&mut self.up, &mut self.client, &mut self.server),
+            Side::Server => (&mut self.down, &mut self.server, &mut self.client),
+        };
+        if direction.is_over() {
+            return None;
+        }
+        let silence = &mut self.silence;
+        let carried = |size: usize, path| {
+            silence.broken_by(from, Instant::now());
+            traffic.count(from, size as u64, path);
+        };
+        match direction.poll_carry(cx, reader, writer, pipes, carried) {
+            Poll::Ready(result) => self.ended(cx, from, result),
+            Poll::Pending => None,
+        }
     }
 
     /// The direction that `from` speaks in has ended; why the session has, if it has.
@@ -195,19 +190,13 @@ impl Session {
 }
 
 impl Traffic<'_> {
-    fn up(&self, size: u64, path: Path) {
-        self.listener.received_bytes.add(size);
-        self.server.sent_bytes.add(size);
-        self.by_path(size, path);
-    }
-
-    fn down(&self, size: u64, path: Path) {
-        self.server.received_bytes.add(size);
-        self.listener.sent_bytes.add(size);
-        self.by_path(size, path);
-    }
-
-    fn by_path(&self, size: u64, path: Path) {
+    fn count(&self, from: Side, size: u64, path: Path) {
+        let (received, sent) = match from {
+            Side::Client => (&self.listener.received_bytes, &self.server.sent_bytes),
+            Side::Server => (&self.server.received_bytes, &self.listener.sent_bytes),
+        };
+        received.add(size);
+        sent.add(size);
         match path {
             Path::Copied => self.process.copied_bytes.add(size),
             Path::Spliced => self.process.spliced_bytes.add(size),
