@@ -1,6 +1,5 @@
 //! Servers that accept and then don't greet as they should: the client never knows.
 
-use std::io::ErrorKind;
 use std::time::Duration;
 
 use mailweir_core::{EndReason, GreetingFailure, ServerStats};
@@ -94,11 +93,13 @@ async fn a_server_that_does_not_greet_is_replaced() {
         );
     }
     // A reset can come before the connect is known to have succeeded.
-    let reset = seen[2].iter().map(|(cause, _)| *cause);
-    assert!(
-        reset.eq([GreetingFailure::Reset]) || seen[2].is_empty(),
-        "{seen:?}"
-    );
+    let resets = seen[2].iter().map(|(cause, count)| {
+        assert_eq!(*cause, GreetingFailure::Reset);
+        *count
+    });
+    let refused = stats.servers[2].connect_failures.iter();
+    let refused = refused.map(|(_, count)| *count);
+    assert!(resets.chain(refused).sum::<u64>() > 0);
     assert_eq!(seen[6], []);
 }
 
@@ -186,6 +187,6 @@ async fn a_client_that_is_lost_meanwhile_ends_the_session() {
     let stats = rig.wait_for_ends().await;
     assert_eq!(reasons(&stats), [(EndReason::ClientReset, 1)]);
     assert_eq!(stats.servers[0].active, 0);
-    let log = server.wait_for_ends().await.unwrap();
-    assert_ne!(log.connections[0].end, Some(Err(ErrorKind::TimedOut)));
+    // And the server is let go.
+    server.wait_for_ends().await.unwrap();
 }
