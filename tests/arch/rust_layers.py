@@ -16,15 +16,17 @@ from arch.rust_source import tokens, uses
 RUST = Path(__file__).resolve().parents[2] / "rust"
 
 LAYERS = (
-    "plane",
+    "plane fuzz",
     "worker",
     "listener",
     "session",
-    "admission select connect greet proxy_header refuse relay kernel_path stats",
+    "seek",
+    "admission select connect greet hello proxy_header farewell relay kernel_path stats",
     "smtp snapshot",
-    "registry",
+    "registry troubles",
     "ports record server",
-    "spec metrics sys",
+    "metrics",
+    "spec sys moment occupancy tls",
 )
 HEIGHT = {module: -depth for depth, layer in enumerate(LAYERS) for module in layer.split()}
 UNSAFE = "core/src/sys.rs"

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use mailweir_core::DataPlane;
 use mailweir_core::spec::{
-    Balance, ListenerSpec, PlaneSpec, PoolSpec, Protocol, ServerSpec, ServerState, Timeouts,
+    Balance, DrainSpec, ListenerSpec, LogFormat, LogSpec, LogTarget, PlaneSpec, PoolSpec, Protocol,
+    ProxyVersion, ServerSpec, ServerState, Timeouts,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -25,10 +26,19 @@ fn main() -> Result<(), Box<dyn Error>> {
         address: *address,
         weight: 100,
         state: ServerState::Up,
+        max_sessions: None,
+        proxy: ProxyVersion::Off,
+        source: vec![],
     };
     let plane = DataPlane::start(thread::available_parallelism()?.get())?;
     plane.apply(&PlaneSpec {
         hostname: "static-lb.invalid".into(),
+        max_sessions: 9000,
+        drain: DrainSpec::default(),
+        log: LogSpec {
+            sessions: LogTarget::Off,
+            format: LogFormat::Json,
+        },
         listeners: vec![ListenerSpec {
             name: "mx".into(),
             bind: vec![*bind],
@@ -42,6 +52,8 @@ fn main() -> Result<(), Box<dyn Error>> {
                 idle_server: Duration::from_secs(660),
                 half_closed: Duration::from_secs(60),
             },
+            max_sessions: None,
+            max_age: None,
         }],
         pools: vec![PoolSpec {
             name: "farm".into(),

@@ -1,28 +1,54 @@
-//! Dials one server.
+//! Dials one server, from one of the addresses that it is to be dialled from.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::server::ConnectFailure;
+use crate::snapshot::Member;
+use crate::sys;
 
-/// A connection to `address` within `limit`.
+/// Between probes of a connection on which nothing moves. Firewalls on the way forget a
+/// silent one after some minutes; a server may think about a message for ten.
+pub(crate) const KEEPALIVE: Duration = Duration::from_secs(60);
+/// For the other end to acknowledge what was sent to it. Above both idle limits' defaults,
+/// which are to come first; what a longer limit allows, a peer that is gone doesn't get.
+pub(crate) const USER_TIMEOUT: Duration = Duration::from_secs(720);
+
+/// A connection to `member` within `limit`.
 ///
 /// # Errors
 /// Why there is none. A client never notices: nothing was sent to it yet.
-pub(crate) async fn dial(
-    address: SocketAddr,
-    limit: Duration,
-) -> Result<TcpStream, ConnectFailure> {
-    match tokio::time::timeout(limit, connect(address)).await {
+pub(crate) async fn dial(member: &Member, limit: Duration) -> Result<TcpStream, ConnectFailure> {
+    match tokio::time::timeout(limit, from_any_source(member)).await {
         Ok(connected) => connected.map_err(|error| cause(&error)),
         Err(_) => Err(ConnectFailure::Timeout),
     }
 }
 
-async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+/// Tries the source addresses in turn, as long as what fails is that one has no port left.
+async fn from_any_source(member: &Member) -> io::Result<TcpStream> {
+    let sources = &member.source;
+    if sources.is_empty() {
+        return connect(member.address, None).await;
+    }
+    let first = member.server.next_source(sources.len());
+    let mut result = Err(io::ErrorKind::AddrNotAvailable.into());
+    for turn in 0..sources.len() {
+        let source = sources[(first + turn) % sources.len()];
+        result = connect(member.address, Some(source)).await;
+        match &result {
+            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {}
+            _ => break,
+        }
+    }
+    result
+}
+
+async fn connect(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
     let socket = if address.is_ipv4() {
         TcpSocket::new_v4()?
     } else {
@@ -30,6 +56,13 @@ async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     };
     // A dialogue of small turns: Nagle's algorithm would hold back every second one.
     socket.set_nodelay(true)?;
+    let options = SockRef::from(&socket);
+    options.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
+    options.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    if let Some(source) = source {
+        sys::bind_without_port(&socket)?;
+        socket.bind((source, 0).into())?;
+    }
     let stream = socket.connect(address).await?;
     // The greeting is acknowledged with what answers it, not by a segment of its own. Not set
     // before: then the handshake's last segment would wait as well. Refused: as it was.
@@ -38,14 +71,16 @@ async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
 }
 
 fn cause(error: &io::Error) -> ConnectFailure {
+    if let Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) = error.raw_os_error() {
+        return ConnectFailure::Local;
+    }
     match error.kind() {
-        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => {
-            ConnectFailure::Refused
-        }
+        io::ErrorKind::ConnectionRefused => ConnectFailure::Refused,
         io::ErrorKind::TimedOut => ConnectFailure::Timeout,
         io::ErrorKind::HostUnreachable
         | io::ErrorKind::NetworkUnreachable
         | io::ErrorKind::NetworkDown => ConnectFailure::Unreachable,
+        io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse => ConnectFailure::Local,
         _ => ConnectFailure::Other,
     }
 }
@@ -61,8 +96,10 @@ mod tests {
             (libc::ETIMEDOUT, ConnectFailure::Timeout),
             (libc::EHOSTUNREACH, ConnectFailure::Unreachable),
             (libc::ENETUNREACH, ConnectFailure::Unreachable),
-            (libc::EMFILE, ConnectFailure::Other),
-            (libc::EADDRNOTAVAIL, ConnectFailure::Other),
+            (libc::EMFILE, ConnectFailure::Local),
+            (libc::EADDRNOTAVAIL, ConnectFailure::Local),
+            (libc::ECONNRESET, ConnectFailure::Other),
+            (libc::EACCES, ConnectFailure::Other),
         ] {
             assert_eq!(cause(&io::Error::from_raw_os_error(code)), expected);
         }

@@ -4,29 +4,43 @@
 //!
 //! 1. [`listener`]: accepted at one of a worker's own sockets, it gets the current snapshot.
 //! 2. [`session`]: `serve` takes it through everything that follows, and keeps that snapshot.
-//! 3. [`select`]: the next server of the listener's pool, counted in.
-//! 4. [`connect`]: dialled; if that fails, back to 3 for another one.
-//! 5. [`greet`]: the server's first line is waited for; if that isn't a welcome, back to 3.
-//! 6. [`refuse`] with the words of [`smtp`], where no server is left.
-//! 7. [`relay`]: bytes both ways, copied or spliced, until both directions have ended.
-//! 8. [`record`]: its end is counted, with a reason.
+//!    Its [`record`] is opened.
+//! 3. [`admission`]: there is a place for it, or it is refused.
+//! 4. [`seek`] finds a server, going back to the first of these steps where one fails:
+//!    1. [`hello`]: where the client speaks TLS first, that is read and kept.
+//!    2. [`select`]: the next server of the listener's pool, counted in.
+//!    3. [`connect`]: dialled, and told by a [`proxy_header`] who the client is.
+//!    4. [`greet`]: the server's first line is waited for, or its answer to the hello.
+//! 5. [`relay`]: bytes both ways, copied or spliced, until both directions have ended, or until
+//!    it may be cut.
+//! 6. [`farewell`] with the words of [`smtp`], where an end may be told that this is all.
+//! 7. [`record`]: its end is counted and logged, with a reason.
 //!
 //! The life of a change: [`plane`] builds a [`snapshot`] from a [`spec`], binds what is new and
 //! stores one pointer. What outlives snapshots ([`server`]) is found again through [`registry`].
 //!
 //! [`worker`] is a thread with its own runtime; [`metrics`] counts per worker, [`stats`] reads;
-//! [`sys`] has what no library wraps.
+//! [`troubles`] tells of servers that failed; [`tls`], [`moment`] and [`occupancy`] are small
+//! parts of these, and [`sys`] has what no library wraps.
 #![allow(rustdoc::private_intra_doc_links)]
 
+mod admission;
 mod connect;
+mod farewell;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod greet;
+mod hello;
 mod listener;
 mod metrics;
+mod moment;
+mod occupancy;
 mod plane;
+mod proxy_header;
 mod record;
-mod refuse;
 mod registry;
 mod relay;
+mod seek;
 mod select;
 mod server;
 mod session;
@@ -35,11 +49,14 @@ mod snapshot;
 pub mod spec;
 mod stats;
 mod sys;
+mod tls;
+mod troubles;
 mod worker;
 
 pub use metrics::HistogramStats;
 pub use plane::{ApplyError, DataPlane};
-pub use record::EndReason;
+pub use record::{EndBy, EndReason, LogStats, SessionFilter, SessionId, SessionStats, Side};
 pub use server::{ConnectFailure, GreetingFailure};
-pub use snapshot::{SpecError, check};
-pub use stats::{ListenerStats, RelayStats, ServerStats, Stats};
+pub use spec::{SpecError, check};
+pub use stats::{ListenerStats, RelayStats, ServerStats, Stats, WorkerStats};
+pub use troubles::Trouble;

@@ -3,10 +3,12 @@
 //! Each worker has its own, on cache lines of its own, so that counting costs no traffic
 //! between cores; reading sums them up.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
+
+use crate::moment::AtomicMoment;
 
 /// The number of a worker, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,7 +156,11 @@ pub(crate) struct WorkerCounters {
     /// Pipes made and closed.
     pub(crate) pipes_made: Counter,
     pub(crate) pipes_closed: Counter,
-    pub(crate) pipe_failures: Counter,
+    pub(crate) pipe_fallbacks: Counter,
+    /// When the worker last showed that it moves.
+    pub(crate) moved: AtomicMoment,
+    /// Whether its listeners were taken out of use because it didn't.
+    pub(crate) stuck: AtomicBool,
 }
 
 #[cfg(test)]

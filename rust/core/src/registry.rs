@@ -5,18 +5,17 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::metrics::PerWorker;
-use crate::record::ListenerCounters;
+use crate::record::ListenerState;
 use crate::server::{Rotation, Server};
 
-/// Servers, rotations and listeners' counters by name.
+/// Servers, rotations and listeners by name.
 #[derive(Debug)]
 pub(crate) struct Registry {
     workers: usize,
     /// By pool and name.
     servers: HashMap<(String, String), Arc<Server>>,
     rotations: HashMap<String, Arc<Rotation>>,
-    listeners: HashMap<String, Arc<PerWorker<ListenerCounters>>>,
+    listeners: HashMap<String, Arc<ListenerState>>,
 }
 
 impl Registry {
@@ -41,12 +40,12 @@ impl Registry {
         Arc::clone(self.rotations.entry(pool.to_owned()).or_default())
     }
 
-    pub(crate) fn listener(&mut self, name: &str) -> Arc<PerWorker<ListenerCounters>> {
-        let counters = self
+    pub(crate) fn listener(&mut self, name: &str) -> Arc<ListenerState> {
+        let listener = self
             .listeners
             .entry(name.to_owned())
-            .or_insert_with(|| Arc::new(PerWorker::new(self.workers)));
-        Arc::clone(counters)
+            .or_insert_with(|| Arc::new(ListenerState::new(name, self.workers)));
+        Arc::clone(listener)
     }
 
     /// Forgets what neither a snapshot nor a session uses any more.

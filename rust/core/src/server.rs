@@ -3,12 +3,13 @@
 //! All of it outlives snapshots. A server is who its pool and name say, so that a reload
 //! that changes its address or weight loses none of it; see [`registry`](crate::registry).
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use crossbeam_utils::CachePadded;
+use std::time::Instant;
 
 use crate::metrics::{Counter, Histogram, PerWorker, Tally};
+use crate::moment::AtomicMoment;
+use crate::occupancy::Occupancy;
 use crate::spec::ServerState;
 
 /// Why a server couldn't be connected to. A closed list.
@@ -20,13 +21,21 @@ pub enum ConnectFailure {
     Timeout,
     /// The network says that it can't be reached.
     Unreachable,
-    /// Anything else: no descriptor or local port left, not permitted.
+    /// Nothing of the server's: no descriptor, source address or port is left here.
+    Local,
+    /// Anything else.
     Other,
 }
 
 impl ConnectFailure {
     /// Every cause there is.
-    pub const ALL: [Self; 4] = [Self::Refused, Self::Timeout, Self::Unreachable, Self::Other];
+    pub const ALL: [Self; 5] = [
+        Self::Refused,
+        Self::Timeout,
+        Self::Unreachable,
+        Self::Local,
+        Self::Other,
+    ];
 
     /// As metrics and logs write it.
     #[must_use]
@@ -35,6 +44,7 @@ impl ConnectFailure {
             Self::Refused => "refused",
             Self::Timeout => "timeout",
             Self::Unreachable => "unreachable",
+            Self::Local => "local",
             Self::Other => "other",
         }
     }
@@ -121,10 +131,16 @@ impl ServerCounters {
 pub(crate) struct Server {
     pub(crate) counters: PerWorker<ServerCounters>,
     state: AtomicU8,
+    /// Since when it drains, if it does.
+    pub(crate) drains: AtomicMoment,
     /// Sessions that were given to it and haven't ended, those still connecting included.
-    in_flight: CachePadded<AtomicU64>,
+    in_flight: Occupancy,
     /// Its place in the rotation; only used while the pool's [`Rotation`] is locked.
     pass: AtomicU64,
+    /// Which of its source addresses is next.
+    next_source: AtomicUsize,
+    /// A failure was reported and isn't looked at yet.
+    suspect: AtomicBool,
 }
 
 impl Server {
@@ -132,8 +148,11 @@ impl Server {
         Self {
             counters: PerWorker::new(workers),
             state: AtomicU8::new(ServerState::Down as u8),
-            in_flight: CachePadded::default(),
+            drains: AtomicMoment::default(),
+            in_flight: Occupancy::default(),
             pass: AtomicU64::new(0),
+            next_source: AtomicUsize::new(0),
+            suspect: AtomicBool::new(false),
         }
     }
 
@@ -143,16 +162,36 @@ impl Server {
 
     pub(crate) fn set_state(&self, state: ServerState) {
         self.state.store(state as u8, Relaxed);
+        if state == ServerState::Drain {
+            self.drains.set_first(Instant::now());
+        } else {
+            self.drains.clear();
+        }
     }
 
     pub(crate) fn in_flight(&self) -> u64 {
-        self.in_flight.load(Relaxed)
+        self.in_flight.now()
     }
 
     /// Counts a session in until the guard is dropped.
     pub(crate) fn claim(self: &Arc<Self>) -> InFlight {
-        self.in_flight.fetch_add(1, Relaxed);
+        self.in_flight.enter();
         InFlight(Arc::clone(self))
+    }
+
+    /// Which of `number` source addresses is next; they take turns.
+    pub(crate) fn next_source(&self, number: usize) -> usize {
+        self.next_source.fetch_add(1, Relaxed) % number.max(1)
+    }
+
+    /// Whether a failure is the first since the last one was looked at.
+    pub(crate) fn suspect(&self) -> bool {
+        !self.suspect.load(Relaxed) && !self.suspect.swap(true, Relaxed)
+    }
+
+    /// The failure was looked at.
+    pub(crate) fn looked_at(&self) {
+        self.suspect.store(false, Relaxed);
     }
 }
 
@@ -168,7 +207,7 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Relaxed);
+        self.0.in_flight.leave();
     }
 }
 

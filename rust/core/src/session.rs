@@ -1,167 +1,151 @@
 //! One session, from its accept to its end. Linear: each step is a call that says what happens.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::task::Poll;
 
-use tokio::io::Interest;
+use fail::fail_point;
 use tokio::net::TcpStream;
 
-use crate::connect;
-use crate::greet;
-use crate::metrics::{CONNECT_BOUNDS, GREETING_BOUNDS, PerWorker, WorkerCounters, WorkerId};
-use crate::record::{EndReason, Record};
-use crate::refuse;
+use crate::admission;
+use crate::farewell;
+use crate::moment::AtomicMoment;
+use crate::occupancy::Occupancy;
+use crate::record::{End, EndBy, EndReason, Ledger, Record};
 use crate::relay::pipes::Pipes;
-use crate::relay::{Ends, Traffic, relay};
-use crate::select;
-use crate::server::{InFlight, ServerCounters};
-use crate::smtp;
+use crate::relay::{Ending, Ends, Terms, Traffic, relay};
+use crate::seek::{self, Found, Seeking};
+use crate::smtp::words;
 use crate::snapshot::{Listener, Snapshot};
 use crate::spec::Protocol;
+use crate::troubles::Troubles;
 
 /// What the sessions of a worker share.
 #[derive(Debug)]
 pub(crate) struct Commons {
-    pub(crate) worker: WorkerId,
-    pub(crate) counters: Arc<PerWorker<WorkerCounters>>,
+    pub(crate) ledger: Arc<Ledger>,
     pub(crate) pipes: Arc<Pipes>,
+    /// Sessions of the whole process.
+    pub(crate) occupancy: Arc<Occupancy>,
+    /// Since when the process drains, if it does.
+    pub(crate) drains: Arc<AtomicMoment>,
+    pub(crate) troubles: Arc<Troubles>,
 }
 
-/// A server that takes the session.
-struct Found {
-    stream: TcpStream,
-    /// What it said already; not passed on yet.
-    said: Vec<u8>,
-    /// Counts the session in at the server until this is dropped.
-    in_flight: InFlight,
+/// Who connected.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
+    pub(crate) address: SocketAddr,
 }
 
 /// Serves a client of the listener with this index. `snapshot` is kept to the end.
 pub(crate) async fn serve(
-    client: TcpStream,
+    client: Client,
     snapshot: Arc<Snapshot>,
     listener: usize,
     commons: Arc<Commons>,
 ) {
     let listener = &snapshot.listeners[listener];
-    let record = Record::open(commons.worker, &listener.counters, &commons.counters);
-    let found = tokio::select! {
-        biased;
-        found = find_server(listener, &record, commons.worker) => found,
-        () = is_lost(&client) => Err(EndReason::ClientReset),
-    };
-    let reason = match found {
-        Ok(found) => {
-            let traffic = Traffic {
-                process: record.process(),
-                listener: record.listener(),
-                server: found.in_flight.server().counters.of(commons.worker),
+    let mut record = open_record(&client, listener, &commons).await;
+    fail_point!("session");
+    let ending = match admission::admit(&snapshot, listener, &commons.occupancy) {
+        Ok(_place) => {
+            let seeking = Seeking {
+                client: &client.stream,
+                address: client.address,
+                listener,
+                troubles: &commons.troubles,
             };
-            let ends = Ends {
-                client,
-                server: found.stream,
-                said: found.said,
-            };
-            relay(ends, &listener.timeouts, &commons.pipes, &traffic).await
-        }
-        Err(EndReason::ClientReset) => EndReason::ClientReset,
-        Err(reason) => {
-            turn_away(client, listener.protocol, &snapshot.hostname).await;
-            reason
-        }
-    };
-    record.close(reason);
-}
-
-/// Finds a server that takes the session: the next one of the pool, and another one as long
-/// as that fails and time is left. No server is tried twice. The client notices nothing: it
-/// waits for a greeting.
-async fn find_server(
-    listener: &Listener,
-    record: &Record,
-    worker: WorkerId,
-) -> Result<Found, EndReason> {
-    let deadline = record.began() + listener.timeouts.accept_total;
-    let mut tried = Vec::new();
-    let mut left = listener.timeouts.accept_total;
-    let mut reason = EndReason::NoServer;
-    while !left.is_zero()
-        && let Some(picked) = select::pick(&listener.pool, &tried)
-    {
-        let counters = picked.in_flight.server().counters.of(worker);
-        match try_server(picked.member.address, listener, left, counters).await {
-            Ok((stream, said)) => {
-                counters.sessions.add(1);
-                return Ok(Found {
-                    stream,
-                    said,
-                    in_flight: picked.in_flight,
-                });
+            match seek::find_server(&seeking, &mut record).await {
+                Ok(found) => carry(client, found, &snapshot, listener, &commons, &record).await,
+                Err(end) => before_the_greeting(client, end),
             }
-            Err(failed) => reason = failed,
         }
-        tried.push(picked.index);
-        left = deadline.saturating_duration_since(Instant::now());
-    }
-    Err(reason)
-}
-
-/// Connects to a server and, where servers speak first, waits for its greeting: the connection
-/// and what was said on it. Counts what came of it.
-async fn try_server(
-    address: SocketAddr,
-    listener: &Listener,
-    left: Duration,
-    counters: &ServerCounters,
-) -> Result<(TcpStream, Vec<u8>), EndReason> {
-    let timeouts = &listener.timeouts;
-    let began = Instant::now();
-    let mut stream = match connect::dial(address, timeouts.connect.min(left)).await {
-        Ok(stream) => stream,
-        Err(cause) => {
-            counters.count_connect_failure(cause);
-            return Err(EndReason::ConnectFailed);
-        }
+        Err(reason) => before_the_greeting(client, End::ours(reason)),
     };
-    let connect_time = began.elapsed();
-    counters.connect_time.observe(&CONNECT_BOUNDS, connect_time);
-    if listener.protocol != Protocol::Smtp {
-        return Ok((stream, vec![]));
-    }
-    let left = left.saturating_sub(connect_time);
-    match greet::greeting(&mut stream, timeouts.greeting.min(left)).await {
-        Ok(said) => {
-            let greeting_time = began.elapsed().saturating_sub(connect_time);
-            counters
-                .greeting_time
-                .observe(&GREETING_BOUNDS, greeting_time);
-            Ok((stream, said))
-        }
-        Err(cause) => {
-            counters.count_greeting_failure(cause);
-            Err(EndReason::GreetingFailed)
-        }
+    record.decided();
+    let end = ending.end;
+    part(ending, listener.protocol, &snapshot.hostname).await;
+    record.close(end);
+}
+
+async fn open_record(client: &Client, listener: &Listener, commons: &Commons) -> Record {
+    let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+    let pool = &listener.pool.name;
+    Record::open(
+        &commons.ledger,
+        &listener.state,
+        pool,
+        client.address,
+        waker,
+    )
+}
+
+/// Carries the session of a client and the server that was found for it, to its end.
+async fn carry(
+    client: Client,
+    found: Found,
+    snapshot: &Snapshot,
+    listener: &Listener,
+    commons: &Commons,
+    record: &Record,
+) -> Ending {
+    let server = found.in_flight.server();
+    let traffic = Traffic {
+        process: record.process(),
+        listener: record.listener(),
+        server: server.counters.of(record.worker()),
+        live: record.live(),
+    };
+    let terms = Terms {
+        id: record.id(),
+        protocol: listener.protocol,
+        timeouts: &listener.timeouts,
+        drain: &snapshot.drain,
+        drains: [&commons.drains, &server.drains],
+        aged: listener.max_age.map(|age| record.began() + age),
+    };
+    let ends = Ends {
+        client: client.stream,
+        server: found.stream,
+        asked: found.asked,
+        said: found.said,
+    };
+    relay(ends, &terms, &commons.pipes, &traffic).await
+}
+
+/// How a session ends that no server took: a client that is still there may be told.
+fn before_the_greeting(client: Client, end: End) -> Ending {
+    Ending {
+        end,
+        client: (end.by == EndBy::Balancer).then_some(client.stream),
+        server: None,
     }
 }
 
-/// Returns once the client's connection broke. Its end of stream doesn't count: it may have
-/// said all that it has to say.
-async fn is_lost(client: &TcpStream) {
-    // An error of the reactor's says that the process ends.
-    while let Ok(ready) = client.ready(Interest::ERROR).await {
-        if ready.is_error() {
-            return;
-        }
-    }
-}
-
-/// Tells the client to come back later, where the protocol has words for it.
-async fn turn_away(client: TcpStream, protocol: Protocol, hostname: &str) {
+/// Closes what is still open, politely: the client is told to come back later, where the
+/// protocol has words for it, and the server that nobody will say anything more.
+async fn part(ending: Ending, protocol: Protocol, hostname: &str) {
     let line = match protocol {
-        Protocol::Smtp => smtp::no_server(hostname),
+        Protocol::Smtp => words::last_word(hostname, ending.end.reason),
         // TLS or anything: nothing that we could say would be understood.
         Protocol::Smtps | Protocol::Tcp => String::new(),
     };
-    refuse::refuse(client, line.as_bytes()).await;
+    let tell_client = async {
+        match ending.client {
+            Some(client) if ending.end.reason == EndReason::OutOfDescriptors => {
+                farewell::hurry_away(client, line.as_bytes());
+            }
+            Some(client) => farewell::say(client, line.as_bytes()).await,
+            None => {}
+        }
+    };
+    let tell_server = async {
+        if let Some(server) = ending.server {
+            farewell::say(server, words::QUIT).await;
+        }
+    };
+    tokio::join!(tell_client, tell_server);
 }

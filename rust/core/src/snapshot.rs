@@ -2,16 +2,17 @@
 //!
 //! A session takes the current one when it is accepted and keeps it to its end.
 
-use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::metrics::PerWorker;
-use crate::record::ListenerCounters;
+use crate::record::ListenerState;
 use crate::registry::Registry;
 use crate::server::{Rotation, Server};
 use crate::spec::{
-    Balance, ListenerSpec, MAX_WEIGHT, PlaneSpec, PoolSpec, Protocol, ServerSpec, Timeouts,
+    Balance, DrainSpec, ListenerSpec, PlaneSpec, PoolSpec, Protocol, ProxyVersion, ServerSpec,
+    ServerState, SpecError, Timeouts, check,
 };
 
 /// One configuration as it runs.
@@ -20,6 +21,8 @@ pub(crate) struct Snapshot {
     /// Counts snapshots from 1; 0 is [`Snapshot::empty`].
     pub(crate) generation: u64,
     pub(crate) hostname: Box<str>,
+    pub(crate) max_sessions: u64,
+    pub(crate) drain: DrainSpec,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) pools: Vec<Arc<Pool>>,
     /// The listener (by its index) that each address belongs to.
@@ -37,18 +40,19 @@ pub(crate) struct BindKey {
 /// A listener's settings.
 #[derive(Debug)]
 pub(crate) struct Listener {
-    pub(crate) name: Box<str>,
     pub(crate) bind: Vec<BindKey>,
     pub(crate) protocol: Protocol,
     pub(crate) timeouts: Timeouts,
+    pub(crate) max_sessions: Option<u64>,
+    pub(crate) max_age: Option<Duration>,
     pub(crate) pool: Arc<Pool>,
-    pub(crate) counters: Arc<PerWorker<ListenerCounters>>,
+    pub(crate) state: Arc<ListenerState>,
 }
 
 /// A pool's settings, and its place in the rotation.
 #[derive(Debug)]
 pub(crate) struct Pool {
-    pub(crate) name: Box<str>,
+    pub(crate) name: Arc<str>,
     pub(crate) balance: Balance,
     pub(crate) members: Vec<Member>,
     pub(crate) rotation: Arc<Rotation>,
@@ -57,20 +61,13 @@ pub(crate) struct Pool {
 /// A server's settings, and what is known of it.
 #[derive(Debug)]
 pub(crate) struct Member {
-    pub(crate) name: Box<str>,
+    pub(crate) name: Arc<str>,
     pub(crate) address: SocketAddr,
     pub(crate) weight: u32,
+    pub(crate) max_sessions: Option<u64>,
+    pub(crate) proxy: ProxyVersion,
+    pub(crate) source: Box<[IpAddr]>,
     pub(crate) server: Arc<Server>,
-}
-
-/// What contradicts itself in a specification.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{path}: {problem}")]
-pub struct SpecError {
-    /// The part that is wrong, as `pools.farm.servers.a`.
-    pub path: String,
-    /// What is wrong with it.
-    pub problem: String,
 }
 
 impl Snapshot {
@@ -79,6 +76,8 @@ impl Snapshot {
         Self {
             generation: 0,
             hostname: Box::default(),
+            max_sessions: 0,
+            drain: DrainSpec::default(),
             listeners: vec![],
             pools: vec![],
             bound: HashMap::new(),
@@ -88,7 +87,7 @@ impl Snapshot {
     /// A runnable snapshot. Doesn't touch the servers' states: see [`Snapshot::take_states`].
     ///
     /// # Errors
-    /// The first contradiction that [`check`] finds.
+    /// The first contradiction that [`check`](crate::spec::check) finds.
     pub(crate) fn build(
         spec: &PlaneSpec,
         generation: u64,
@@ -117,6 +116,8 @@ impl Snapshot {
         Ok(Self {
             generation,
             hostname: spec.hostname.as_str().into(),
+            max_sessions: spec.max_sessions,
+            drain: spec.drain,
             pools: spec
                 .pools
                 .iter()
@@ -127,13 +128,19 @@ impl Snapshot {
         })
     }
 
-    /// Brings the servers' states to what `spec` says, which this snapshot was built from.
-    pub(crate) fn take_states(&self, spec: &PlaneSpec) {
+    /// Brings the servers' states to what `spec` says, which this snapshot was built from; the
+    /// names (of pool and server) of those that drain.
+    pub(crate) fn take_states(&self, spec: &PlaneSpec) -> Vec<(Arc<str>, Arc<str>)> {
+        let mut draining = vec![];
         for (pool, pool_spec) in self.pools.iter().zip(&spec.pools) {
             for (member, server_spec) in pool.members.iter().zip(&pool_spec.servers) {
                 member.server.set_state(server_spec.state);
+                if server_spec.state == ServerState::Drain {
+                    draining.push((Arc::clone(&pool.name), Arc::clone(&member.name)));
+                }
             }
         }
+        draining
     }
 
     /// The listener that `key` belongs to, by its index.
@@ -168,12 +175,13 @@ impl Listener {
             })
             .collect();
         Self {
-            name: spec.name.as_str().into(),
             bind,
             protocol: spec.protocol,
             timeouts: spec.timeouts,
+            max_sessions: spec.max_sessions,
+            max_age: spec.max_age,
             pool,
-            counters: registry.listener(&spec.name),
+            state: registry.listener(&spec.name),
         }
     }
 }
@@ -184,6 +192,9 @@ impl Pool {
             name: server.name.as_str().into(),
             address: server.address,
             weight: server.weight,
+            max_sessions: server.max_sessions,
+            proxy: server.proxy,
+            source: server.source.as_slice().into(),
             server: registry.server(&spec.name, &server.name),
         };
         Self {
@@ -192,101 +203,5 @@ impl Pool {
             members: spec.servers.iter().map(member).collect(),
             rotation: registry.rotation(&spec.name),
         }
-    }
-}
-
-/// Says what contradicts itself in `spec`, if anything does.
-///
-/// # Errors
-/// The first contradiction.
-pub fn check(spec: &PlaneSpec) -> Result<(), SpecError> {
-    // It opens lines that are sent to clients: nothing in it may end a line or a word.
-    let graphic = spec.hostname.bytes().all(|byte| byte.is_ascii_graphic());
-    if spec.hostname.is_empty() || !graphic {
-        return Err(wrong("hostname", "must be one word of printable ASCII"));
-    }
-    unique("pools", spec.pools.iter().map(|pool| pool.name.as_str()))?;
-    for pool in &spec.pools {
-        check_pool(pool)?;
-    }
-    let names = spec.listeners.iter().map(|listener| listener.name.as_str());
-    unique("listeners", names)?;
-    let pools: HashSet<&str> = spec.pools.iter().map(|pool| pool.name.as_str()).collect();
-    let mut taken = HashSet::new();
-    for listener in &spec.listeners {
-        check_listener(listener, &pools, &mut taken)?;
-    }
-    Ok(())
-}
-
-fn check_pool(pool: &PoolSpec) -> Result<(), SpecError> {
-    let path = format!("pools.{}", pool.name);
-    if pool.servers.is_empty() {
-        return Err(wrong(&path, "has no servers"));
-    }
-    let names = pool.servers.iter().map(|server| server.name.as_str());
-    unique(&format!("{path}.servers"), names)?;
-    for server in &pool.servers {
-        let path = format!("{path}.servers.{}", server.name);
-        if server.weight > MAX_WEIGHT {
-            return Err(wrong(&path, format!("weight is above {MAX_WEIGHT}")));
-        }
-        if server.address.port() == 0 || server.address.ip().is_unspecified() {
-            return Err(wrong(
-                &path,
-                format!("{} isn't a destination", server.address),
-            ));
-        }
-    }
-    Ok(())
-}
-
-fn check_listener(
-    listener: &ListenerSpec,
-    pools: &HashSet<&str>,
-    taken: &mut HashSet<SocketAddr>,
-) -> Result<(), SpecError> {
-    let path = format!("listeners.{}", listener.name);
-    if !pools.contains(listener.pool.as_str()) {
-        return Err(wrong(&path, format!("there is no pool {}", listener.pool)));
-    }
-    if listener.bind.is_empty() {
-        return Err(wrong(&path, "binds nothing"));
-    }
-    for address in &listener.bind {
-        if address.port() != 0 && !taken.insert(*address) {
-            return Err(wrong(&path, format!("{address} is bound twice")));
-        }
-    }
-    let timeouts = &listener.timeouts;
-    for (name, value) in [
-        ("connect", timeouts.connect),
-        ("greeting", timeouts.greeting),
-        ("accept_total", timeouts.accept_total),
-        ("idle_client", timeouts.idle_client),
-        ("idle_server", timeouts.idle_server),
-        ("half_closed", timeouts.half_closed),
-    ] {
-        if value.is_zero() {
-            return Err(wrong(&format!("{path}.timeouts.{name}"), "is zero"));
-        }
-    }
-    Ok(())
-}
-
-fn unique<'a>(path: &str, names: impl Iterator<Item = &'a str>) -> Result<(), SpecError> {
-    let mut seen = HashSet::new();
-    for name in names {
-        if name.is_empty() || !seen.insert(name) {
-            return Err(wrong(path, format!("{name:?} is there twice, or empty")));
-        }
-    }
-    Ok(())
-}
-
-fn wrong(path: &str, problem: impl Into<String>) -> SpecError {
-    SpecError {
-        path: path.into(),
-        problem: problem.into(),
     }
 }

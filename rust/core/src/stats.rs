@@ -1,11 +1,13 @@
 //! What a data plane says of itself, as plain values: counters and gauges of one moment.
 
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
 use crate::metrics::{
     CONNECT_BOUNDS, GREETING_BOUNDS, HistogramStats, PerWorker, SESSION_BOUNDS, WorkerCounters,
 };
-use crate::record::EndReason;
+use crate::record::{EndReason, LogStats};
 use crate::server::{ConnectFailure, GreetingFailure};
 use crate::snapshot::{BindKey, Listener, Member, Pool};
 use crate::spec::ServerState;
@@ -15,18 +17,31 @@ use crate::spec::ServerState;
 pub struct Stats {
     /// The number of the snapshot that runs; 0 before the first.
     pub generation: u64,
-    /// Worker threads.
-    pub workers: usize,
+    /// Worker threads, by number.
+    pub workers: Vec<WorkerStats>,
     /// Whether it has stopped listening.
     pub draining: bool,
     /// Sessions now, those of removed listeners included.
     pub active: u64,
+    /// The most there may be.
+    pub max_sessions: u64,
     /// In the specification's order.
     pub listeners: Vec<ListenerStats>,
     /// In the specification's order, pool by pool.
     pub servers: Vec<ServerStats>,
     /// The user-space path.
     pub relay: RelayStats,
+    /// The session log.
+    pub log: LogStats,
+}
+
+/// A worker thread at one moment.
+#[derive(Debug, Clone, Copy)]
+pub struct WorkerStats {
+    /// Since it last showed that it moves.
+    pub lag: Duration,
+    /// Whether its listeners are out of use because it doesn't.
+    pub stuck: bool,
 }
 
 /// A listener at one moment.
@@ -92,8 +107,21 @@ pub struct RelayStats {
     pub spliced_bytes: u64,
     /// Pipes that exist, lent and idle.
     pub pipes: u64,
-    /// Times that a pipe couldn't be had and bytes were copied instead.
-    pub pipe_failures: u64,
+    /// The most pipes that are ever made.
+    pub pipe_budget: u64,
+    /// Times that no usable pipe was to be had and bytes were copied instead.
+    pub pipe_fallbacks: u64,
+}
+
+impl WorkerStats {
+    pub(crate) fn read(workers: &PerWorker<WorkerCounters>) -> Vec<Self> {
+        let now = Instant::now();
+        let read = |one: &WorkerCounters| Self {
+            lag: now.saturating_duration_since(one.moved.read().unwrap_or(now)),
+            stuck: one.stuck.load(Relaxed),
+        };
+        workers.iter().map(read).collect()
+    }
 }
 
 impl ListenerStats {
@@ -102,7 +130,7 @@ impl ListenerStats {
         listener: &Listener,
         bound: impl Fn(&BindKey) -> Option<SocketAddr>,
     ) -> Self {
-        let counters = &*listener.counters;
+        let counters = &listener.state.counters;
         let ended = EndReason::ALL.map(|reason| {
             let count = counters.iter().map(|one| one.ended(reason)).sum();
             (reason, count)
@@ -112,7 +140,7 @@ impl ListenerStats {
         let accepted = counters.sum(|one| &one.accepted);
         let times = counters.iter().map(|one| &one.session_time);
         Self {
-            name: listener.name.to_string(),
+            name: listener.state.name.to_string(),
             addresses: listener.bind.iter().filter_map(bound).collect(),
             accepted,
             active: accepted.saturating_sub(all_ended),
@@ -160,13 +188,14 @@ impl ServerStats {
 }
 
 impl RelayStats {
-    pub(crate) fn read(workers: &PerWorker<WorkerCounters>) -> Self {
+    pub(crate) fn read(workers: &PerWorker<WorkerCounters>, budget: usize) -> Self {
         let closed = workers.sum(|one| &one.pipes_closed);
         Self {
             copied_bytes: workers.sum(|one| &one.copied_bytes),
             spliced_bytes: workers.sum(|one| &one.spliced_bytes),
             pipes: workers.sum(|one| &one.pipes_made).saturating_sub(closed),
-            pipe_failures: workers.sum(|one| &one.pipe_failures),
+            pipe_budget: budget as u64,
+            pipe_fallbacks: workers.sum(|one| &one.pipe_fallbacks),
         }
     }
 }

@@ -40,16 +40,33 @@ pub(crate) fn unacknowledged(socket: impl AsFd) -> io::Result<usize> {
 /// # Errors
 /// What the kernel says.
 pub(crate) fn unlock_buffers(socket: impl AsFd) -> io::Result<()> {
-    let unlocked: libc::c_int = 0;
-    // SAFETY: the option's value is one int, read during the call; the descriptor is borrowed
-    // for as long.
+    set_option(socket, libc::SOL_SOCKET, SO_BUF_LOCK, 0)
+}
+
+/// Has a source address bound without a port: the kernel chooses one at the connect, where it
+/// knows the destination, so that each destination has all ports (ip(7), Linux 4.2).
+///
+/// # Errors
+/// What the kernel says.
+pub(crate) fn bind_without_port(socket: impl AsFd) -> io::Result<()> {
+    set_option(socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)
+}
+
+fn set_option(
+    socket: impl AsFd,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
+    // SAFETY: the options set here have one int as their value, read during the call; the
+    // descriptor is borrowed for as long.
     let result = unsafe {
         libc::setsockopt(
             socket.as_fd().as_raw_fd(),
-            libc::SOL_SOCKET,
-            SO_BUF_LOCK,
-            (&raw const unlocked).cast(),
-            size_of_val(&unlocked) as libc::socklen_t,
+            level,
+            option,
+            (&raw const value).cast(),
+            size_of_val(&value) as libc::socklen_t,
         )
     };
     if result < 0 {

@@ -5,25 +5,26 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::TcpListener as StdListener;
+use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
 use std::sync::{Arc, mpsc as std_mpsc};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use tokio::net::TcpListener;
+use fail::fail_point;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle as TaskHandle;
 use tokio::time::sleep;
 
-use crate::listener;
+use crate::listener::{self, Door};
 use crate::session::Commons;
 use crate::snapshot::{BindKey, Snapshot};
 use crate::sys;
 
-/// Less than any time-out that a session begins with.
-const TICK: Duration = Duration::from_millis(500);
+/// How often a worker shows that it moves. Less than any time-out that a session begins with.
+pub(crate) const TICK: Duration = Duration::from_millis(500);
 
 /// What a worker can be told.
 enum Command {
@@ -31,6 +32,8 @@ enum Command {
     Listen(Vec<(BindKey, TcpListener)>),
     /// Stop accepting there, once the queues are empty; then say so.
     Leave(Vec<BindKey>, std_mpsc::Sender<()>),
+    /// Serve these clients, who came to the address while another worker was stuck.
+    Serve(BindKey, Vec<(StdStream, SocketAddr)>),
     /// End every session and the thread.
     Stop,
 }
@@ -53,7 +56,7 @@ impl Worker {
         let handle = runtime.handle().clone();
         let (commands, received) = mpsc::unbounded_channel();
         let thread = thread::Builder::new()
-            .name(format!("mailweir-w{}", commons.worker.0))
+            .name(format!("mailweir-w{}", commons.ledger.worker.0))
             .spawn(move || {
                 sys::block_signals();
                 runtime.block_on(obey(received, current, Arc::new(commons)));
@@ -84,6 +87,11 @@ impl Worker {
         self.tell(Command::Leave(keys, done));
     }
 
+    /// Serves clients that another worker was too stuck to accept.
+    pub(crate) fn serve(&self, key: BindKey, clients: Vec<(StdStream, SocketAddr)>) {
+        self.tell(Command::Serve(key, clients));
+    }
+
     /// Ends every session, then the thread; waits for it.
     pub(crate) fn stop(self) {
         self.tell(Command::Stop);
@@ -109,7 +117,7 @@ async fn obey(
     current: Arc<ArcSwap<Snapshot>>,
     commons: Arc<Commons>,
 ) {
-    tokio::spawn(tick());
+    tokio::spawn(tick(Arc::clone(&commons)));
     let mut accepting: HashMap<BindKey, Accepting> = HashMap::new();
     while let Some(command) = commands.recv().await {
         match command {
@@ -122,15 +130,31 @@ async fn obey(
                 let leaving = keys.iter().filter_map(|key| accepting.remove(key));
                 tokio::spawn(leave(leaving.collect(), done));
             }
+            Command::Serve(key, clients) => {
+                let door = Door::new(current.load_full(), key, Arc::clone(&commons));
+                for (client, address) in clients {
+                    // Accepted sockets are blocking, unlike the one they came to.
+                    let ready = client.set_nonblocking(true);
+                    if let Ok(stream) = ready.and_then(|()| TcpStream::from_std(client)) {
+                        door.let_in(stream, address);
+                    }
+                }
+            }
             Command::Stop => return,
         }
     }
 }
 
-/// A timer that is always due soon. Without it a session's first one would be the next of all,
-/// and tokio would tell the reactor so by a write to an eventfd: 2 % of a short session.
-async fn tick() {
+/// Shows that the worker moves.
+///
+/// It is also a timer that is always due soon. Without it a session's first one would be the
+/// next of all, and tokio would tell the reactor so by a write to an eventfd: 2 % of a short
+/// session.
+async fn tick(commons: Arc<Commons>) {
+    let ledger = &commons.ledger;
     loop {
+        ledger.counters.of(ledger.worker).moved.set(Instant::now());
+        fail_point!("worker_tick");
         sleep(TICK).await;
     }
 }

@@ -24,12 +24,20 @@ create_exception!(
     "A listening address can't be had; the message names listener, address and cause."
 );
 
+create_exception!(
+    mailweir._dataplane,
+    LogError,
+    PlaneError,
+    "The session log can't be opened; the message names it and the cause."
+);
+
 /// One of the exceptions above, with the error's own words.
 pub(crate) fn apply_error(error: &ApplyError) -> PyErr {
     let message = error.to_string();
     match error {
         ApplyError::Spec(_) => SpecError::new_err(message),
         ApplyError::Bind { .. } => BindError::new_err(message),
+        ApplyError::Log(_) => LogError::new_err(message),
         ApplyError::Draining => PlaneError::new_err(message),
     }
 }

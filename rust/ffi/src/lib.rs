@@ -5,6 +5,7 @@
 
 mod errors;
 mod plane;
+mod sessions;
 mod spec;
 mod stats;
 
@@ -14,11 +15,15 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 mod _dataplane {
     #[pymodule_export]
-    use super::errors::{BindError, PlaneError, SpecError};
+    use super::errors::{BindError, LogError, PlaneError, SpecError};
     #[pymodule_export]
     use super::plane::{DataPlane, check};
     #[pymodule_export]
-    use super::spec::{ListenerSpec, PlaneSpec, PoolSpec, ServerSpec, ServerState, Timeouts};
+    use super::sessions::{ServerTrouble, Session};
     #[pymodule_export]
-    use super::stats::{Histogram, ListenerStats, RelayStats, ServerStats, Stats};
+    use super::spec::{
+        Drain, ListenerSpec, Log, PlaneSpec, PoolSpec, ServerSpec, ServerState, Timeouts,
+    };
+    #[pymodule_export]
+    use super::stats::{Histogram, ListenerStats, LogStats, RelayStats, ServerStats, Stats};
 }

@@ -1,9 +1,12 @@
 //! The running data plane.
 
+use std::os::fd::RawFd;
+
 use mailweir_core as core;
 use pyo3::prelude::*;
 
 use crate::errors::{PlaneError, SpecError, apply_error};
+use crate::sessions::{ServerTrouble, Session};
 use crate::spec::{PlaneSpec, ServerState};
 use crate::stats::Stats;
 
@@ -42,7 +45,7 @@ impl DataPlane {
         }
     }
 
-    /// Stops listening (accept queues are emptied first); sessions go on.
+    /// Stops listening (accept queues are emptied first); sessions are cut as `Drain` has it.
     fn drain(&self, py: Python<'_>) {
         py.detach(|| self.0.drain());
     }
@@ -50,6 +53,46 @@ impl DataPlane {
     /// Counters and gauges of this moment.
     fn stats(&self, py: Python<'_>) -> Stats {
         py.detach(|| self.0.stats()).into()
+    }
+
+    /// Live sessions, the oldest first; `server` is pool and name. None is any.
+    #[pyo3(signature = (*, listener, server, limit))]
+    #[expect(clippy::needless_pass_by_value, reason = "pyo3 gives owned text")]
+    fn sessions(
+        &self,
+        py: Python<'_>,
+        listener: Option<String>,
+        server: Option<(String, String)>,
+        limit: usize,
+    ) -> Vec<Session> {
+        let filter = core::SessionFilter {
+            listener: listener.as_deref(),
+            server: server.as_ref().map(|(pool, server)| (&**pool, &**server)),
+        };
+        let found = py.detach(|| self.0.sessions(filter, limit));
+        found.into_iter().map(Into::into).collect()
+    }
+
+    /// Ends a session; False where there is none with that id.
+    #[pyo3(signature = (*, id))]
+    fn kill(&self, id: &str) -> bool {
+        core::SessionId::parse(id).is_some_and(|id| self.0.kill(id))
+    }
+
+    /// Opens the session log's file anew, soon: it was moved away.
+    fn reopen_logs(&self) {
+        self.0.reopen_logs();
+    }
+
+    /// Readable while there are troubles to take.
+    #[getter]
+    fn wake_fd(&self) -> RawFd {
+        self.0.wake_fd()
+    }
+
+    /// At most one of a server since the last call.
+    fn take_troubles(&self) -> Vec<ServerTrouble> {
+        self.0.take_troubles().into_iter().map(Into::into).collect()
     }
 
     /// Ends every session and joins the workers. A second call does nothing.

@@ -1,6 +1,6 @@
 //! Specifications: from Python's values to the core's. Text is parsed here, once.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use mailweir_core::spec as core;
@@ -36,6 +36,43 @@ impl Timeouts {
     }
 }
 
+/// How sessions are taken off servers, in seconds.
+#[pyclass(frozen, from_py_object, module = "mailweir._dataplane")]
+#[derive(Clone, Copy)]
+pub(crate) struct Drain(core::DrainSpec);
+
+#[pymethods]
+impl Drain {
+    #[new]
+    #[pyo3(signature = (*, quiet, quiet_opaque, spread, deadline))]
+    fn new(quiet: f64, quiet_opaque: f64, spread: f64, deadline: f64) -> PyResult<Self> {
+        Ok(Self(core::DrainSpec {
+            quiet: seconds("quiet", quiet)?,
+            quiet_opaque: seconds("quiet_opaque", quiet_opaque)?,
+            spread: seconds("spread", spread)?,
+            deadline: seconds("deadline", deadline)?,
+        }))
+    }
+}
+
+/// Where the session log goes, and how a line looks.
+#[pyclass(frozen, from_py_object, module = "mailweir._dataplane")]
+#[derive(Clone)]
+pub(crate) struct Log(core::LogSpec);
+
+#[pymethods]
+impl Log {
+    #[new]
+    #[pyo3(signature = (*, sessions, format))]
+    fn new(sessions: &str, format: &str) -> PyResult<Self> {
+        Ok(Self(core::LogSpec {
+            sessions: core::LogTarget::parse(sessions)
+                .ok_or_else(|| unknown("log target", sessions))?,
+            format: core::LogFormat::parse(format).ok_or_else(|| unknown("log format", format))?,
+        }))
+    }
+}
+
 /// Addresses that clients connect to.
 #[pyclass(frozen, from_py_object, module = "mailweir._dataplane")]
 #[derive(Clone)]
@@ -44,13 +81,15 @@ pub(crate) struct ListenerSpec(core::ListenerSpec);
 #[pymethods]
 impl ListenerSpec {
     #[new]
-    #[pyo3(signature = (*, name, bind, protocol, pool, timeouts))]
+    #[pyo3(signature = (*, name, bind, protocol, pool, timeouts, max_sessions, max_age))]
     fn new(
         name: String,
         bind: Vec<String>,
         protocol: &str,
         pool: String,
         timeouts: Timeouts,
+        max_sessions: Option<u64>,
+        max_age: Option<f64>,
     ) -> PyResult<Self> {
         let bind = bind.into_iter().map(|text| address(&text));
         Ok(Self(core::ListenerSpec {
@@ -60,6 +99,8 @@ impl ListenerSpec {
                 .ok_or_else(|| unknown("protocol", protocol))?,
             pool,
             timeouts: timeouts.0,
+            max_sessions,
+            max_age: max_age.map(|age| seconds("max_age", age)).transpose()?,
         }))
     }
 }
@@ -72,13 +113,25 @@ pub(crate) struct ServerSpec(core::ServerSpec);
 #[pymethods]
 impl ServerSpec {
     #[new]
-    #[pyo3(signature = (*, name, address, weight, state))]
-    fn new(name: String, address: &str, weight: u32, state: &str) -> PyResult<Self> {
+    #[pyo3(signature = (*, name, address, weight, state, max_sessions, proxy, source))]
+    fn new(
+        name: String,
+        address: &str,
+        weight: u32,
+        state: &str,
+        max_sessions: Option<u64>,
+        proxy: &str,
+        source: Vec<String>,
+    ) -> PyResult<Self> {
+        let source = source.into_iter().map(|text| ip(&text));
         Ok(Self(core::ServerSpec {
             name,
             address: self::address(address)?,
             weight,
             state: server_state(state)?,
+            max_sessions,
+            proxy: core::ProxyVersion::parse(proxy).ok_or_else(|| unknown("proxy", proxy))?,
+            source: source.collect::<PyResult<_>>()?,
         }))
     }
 }
@@ -108,10 +161,20 @@ pub(crate) struct PlaneSpec(pub(crate) core::PlaneSpec);
 #[pymethods]
 impl PlaneSpec {
     #[new]
-    #[pyo3(signature = (*, hostname, listeners, pools))]
-    fn new(hostname: String, listeners: Vec<ListenerSpec>, pools: Vec<PoolSpec>) -> Self {
+    #[pyo3(signature = (*, hostname, max_sessions, drain, log, listeners, pools))]
+    fn new(
+        hostname: String,
+        max_sessions: u64,
+        drain: Drain,
+        log: Log,
+        listeners: Vec<ListenerSpec>,
+        pools: Vec<PoolSpec>,
+    ) -> Self {
         Self(core::PlaneSpec {
             hostname,
+            max_sessions,
+            drain: drain.0,
+            log: log.0,
             listeners: listeners.into_iter().map(|listener| listener.0).collect(),
             pools: pools.into_iter().map(|pool| pool.0).collect(),
         })
@@ -147,6 +210,11 @@ fn server_state(label: &str) -> PyResult<core::ServerState> {
 fn address(text: &str) -> PyResult<SocketAddr> {
     text.parse()
         .map_err(|_| SpecError::new_err(format!("{text:?} isn't an address and port")))
+}
+
+fn ip(text: &str) -> PyResult<IpAddr> {
+    text.parse()
+        .map_err(|_| SpecError::new_err(format!("{text:?} isn't an address")))
 }
 
 fn seconds(name: &str, value: f64) -> PyResult<Duration> {

@@ -55,7 +55,18 @@ pub(crate) struct RelayStats {
     copied_bytes: u64,
     spliced_bytes: u64,
     pipes: u64,
-    pipe_failures: u64,
+    pipe_budget: u64,
+    pipe_fallbacks: u64,
+}
+
+/// The session log at one moment.
+#[pyclass(frozen, get_all, module = "mailweir._dataplane")]
+#[derive(Clone)]
+pub(crate) struct LogStats {
+    lines: u64,
+    dropped: u64,
+    errors: u64,
+    last_error: String,
 }
 
 /// A data plane at one moment.
@@ -63,18 +74,27 @@ pub(crate) struct RelayStats {
 pub(crate) struct Stats {
     generation: u64,
     workers: usize,
+    stuck_workers: Vec<usize>,
+    worker_lags: Vec<f64>,
+    max_sessions: u64,
     draining: bool,
     active: u64,
     listeners: Vec<ListenerStats>,
     servers: Vec<ServerStats>,
     relay: RelayStats,
+    log: LogStats,
 }
 
 impl From<core::Stats> for Stats {
     fn from(stats: core::Stats) -> Self {
+        let workers = stats.workers.iter();
+        let stuck = workers.clone().enumerate().filter(|(_, one)| one.stuck);
         Self {
             generation: stats.generation,
-            workers: stats.workers,
+            workers: stats.workers.len(),
+            stuck_workers: stuck.map(|(number, _)| number).collect(),
+            worker_lags: workers.map(|one| one.lag.as_secs_f64()).collect(),
+            max_sessions: stats.max_sessions,
             draining: stats.draining,
             active: stats.active,
             listeners: stats.listeners.into_iter().map(Into::into).collect(),
@@ -83,7 +103,14 @@ impl From<core::Stats> for Stats {
                 copied_bytes: stats.relay.copied_bytes,
                 spliced_bytes: stats.relay.spliced_bytes,
                 pipes: stats.relay.pipes,
-                pipe_failures: stats.relay.pipe_failures,
+                pipe_budget: stats.relay.pipe_budget,
+                pipe_fallbacks: stats.relay.pipe_fallbacks,
+            },
+            log: LogStats {
+                lines: stats.log.lines,
+                dropped: stats.log.dropped,
+                errors: stats.log.errors,
+                last_error: stats.log.last_error,
             },
         }
     }

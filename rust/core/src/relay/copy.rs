@@ -28,11 +28,12 @@ pub(super) struct Rest {
 }
 
 /// Reads once and writes what came, as far as `to` takes it: the size of the read (0 at the
-/// end of the stream) and what is left to be written.
+/// end of the stream) and what is left to be written. `hear` gets what came.
 pub(super) fn poll_copy(
     cx: &mut Context<'_>,
     from: &mut TcpStream,
     to: &mut TcpStream,
+    hear: impl FnOnce(&[u8]),
 ) -> Poll<Result<(usize, Option<Rest>), Broken>> {
     READ_BUFFER.with_borrow_mut(|buffer| {
         let mut buffer = ReadBuf::new(buffer);
@@ -40,6 +41,9 @@ pub(super) fn poll_copy(
         // that only says that there is nothing more.
         ready!(Pin::new(from).poll_read(cx, &mut buffer)).map_err(|_| Broken::From)?;
         let bytes = buffer.filled();
+        if !bytes.is_empty() {
+            hear(bytes);
+        }
         let written = write(cx, to, bytes).map_err(|_| Broken::To)?;
         let rest = (written < bytes.len()).then(|| Rest::of(bytes[written..].to_vec()));
         Poll::Ready(Ok((bytes.len(), rest)))

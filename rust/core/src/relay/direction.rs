@@ -9,6 +9,7 @@ use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
 use super::copy::{self, Rest};
+use super::hearing::Piece;
 use super::pipes::{Pipe, Pipes};
 use super::splice;
 
@@ -19,13 +20,6 @@ const SPLICE_AFTER: u64 = 32 * 1024;
 const SPLICE_LEAST: usize = 16 * 1024;
 /// What a direction carries before the worker's other sessions get a turn.
 const QUANTUM: usize = 1024 * 1024;
-
-/// How bytes went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Path {
-    Copied,
-    Spliced,
-}
 
 /// Which end of a direction failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,22 +68,31 @@ impl Direction {
         self.over
     }
 
-    /// Carries what there is. Ready once at the end of the stream, when all of it was written;
-    /// closing the other end's direction is left to the caller.
+    /// Whether something was read that isn't written yet.
+    pub(super) fn holds_something(&self) -> bool {
+        match &self.held {
+            Held::Nothing => false,
+            Held::Copied(_) => true,
+            Held::Piped(pipe) => pipe.held() > 0,
+        }
+    }
+
+    /// Carries what there is; `hear` gets each piece as it is read. Ready once at the end of
+    /// the stream, when all of it was written; closing the other end's direction is left to
+    /// the caller.
     pub(super) fn poll_carry(
         &mut self,
         cx: &mut Context<'_>,
         from: &mut TcpStream,
         to: &mut TcpStream,
         pipes: &Arc<Pipes>,
-        mut carried: impl FnMut(usize, Path),
+        mut hear: impl FnMut(Piece<'_>),
     ) -> Poll<Result<(), Broken>> {
         let mut quantum = QUANTUM;
         loop {
-            let result = match ready!(self.poll_step(cx, from, to, pipes)) {
-                Ok((0, _)) => Ok(()),
-                Ok((size, path)) => {
-                    carried(size, path);
+            let result = match ready!(self.poll_step(cx, from, to, pipes, &mut hear)) {
+                Ok(0) => Ok(()),
+                Ok(size) => {
                     self.carried += size as u64;
                     self.last_read = size;
                     quantum = quantum.saturating_sub(size);
@@ -114,7 +117,8 @@ impl Direction {
         from: &mut TcpStream,
         to: &mut TcpStream,
         pipes: &Arc<Pipes>,
-    ) -> Poll<Result<(usize, Path), Broken>> {
+        hear: &mut impl FnMut(Piece<'_>),
+    ) -> Poll<Result<usize, Broken>> {
         match &mut self.held {
             Held::Nothing => {}
             Held::Copied(rest) => ready!(rest.poll_write(cx, to)).map_err(|_| Broken::To)?,
@@ -126,11 +130,15 @@ impl Direction {
             // Dropped while it is empty and nothing comes: it returns to the pool.
             let size = ready!(splice::poll_fill(cx, from, &mut pipe)).map_err(|_| Broken::From)?;
             self.held = Held::Piped(pipe);
-            return Poll::Ready(Ok((size, Path::Spliced)));
+            if size > 0 {
+                hear(Piece::Unseen(size));
+            }
+            return Poll::Ready(Ok(size));
         }
-        let (size, rest) = ready!(copy::poll_copy(cx, from, to))?;
+        let hear = |bytes: &[u8]| hear(Piece::Seen(bytes));
+        let (size, rest) = ready!(copy::poll_copy(cx, from, to, hear))?;
         self.held = rest.map_or(Held::Nothing, Held::Copied);
-        Poll::Ready(Ok((size, Path::Copied)))
+        Poll::Ready(Ok(size))
     }
 
     /// A pipe, if the next read is to be spliced. Everything held was written before.

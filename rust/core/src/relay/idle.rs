@@ -1,18 +1,9 @@
 //! How long a session may be silent: by who spoke last. Pure; time is an argument.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::time::Instant;
-
-use crate::record::EndReason;
+use crate::record::{EndReason, Side};
 use crate::spec::Timeouts;
-
-/// One end of a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Side {
-    Client,
-    Server,
-}
 
 /// Who spoke last and when, and who has closed.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +23,16 @@ impl Silence {
             client_closed: false,
             server_closed: false,
         }
+    }
+
+    /// Since when there is silence.
+    pub(super) fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// Who spoke last.
+    pub(super) fn spoke(&self) -> Side {
+        self.spoke
     }
 
     /// `side` sent payload.

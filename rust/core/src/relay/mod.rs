@@ -5,26 +5,31 @@
 
 mod copy;
 mod direction;
+mod hearing;
 mod idle;
+mod leave;
 pub(crate) mod pipes;
 mod splice;
 
-use std::future::poll_fn;
-use std::pin::pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
+use rustix::io::ioctl_fionread;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Sleep, sleep_until};
 
-use crate::metrics::WorkerCounters;
-use crate::record::{EndReason, ListenerCounters};
-use crate::server::ServerCounters;
-use crate::spec::Timeouts;
+use crate::moment::AtomicMoment;
+use crate::record::{End, EndReason, SessionId, Side};
+use crate::spec::{DrainSpec, Protocol, Timeouts};
 use crate::sys;
 
-use direction::{Broken, Direction, Path};
-use idle::{Side, Silence};
+use direction::{Broken, Direction};
+pub(crate) use hearing::Traffic;
+use hearing::{Hearing, Piece};
+use leave::{AGAIN, Leave, Moment};
 use pipes::Pipes;
 
 /// The two connections of a session.
@@ -32,99 +37,109 @@ use pipes::Pipes;
 pub(crate) struct Ends {
     pub(crate) client: TcpStream,
     pub(crate) server: TcpStream,
+    /// What the client said already: the server has it.
+    pub(crate) asked: Vec<u8>,
     /// What the server said already: the client gets it first.
     pub(crate) said: Vec<u8>,
 }
 
-/// Where a session's bytes are counted.
+/// What limits a session.
 #[derive(Debug)]
-pub(crate) struct Traffic<'a> {
-    pub(crate) process: &'a WorkerCounters,
-    pub(crate) listener: &'a ListenerCounters,
-    pub(crate) server: &'a ServerCounters,
+pub(crate) struct Terms<'a> {
+    pub(crate) id: SessionId,
+    pub(crate) protocol: Protocol,
+    pub(crate) timeouts: &'a Timeouts,
+    pub(crate) drain: &'a DrainSpec,
+    /// Since when the process drains, and since when the server does.
+    pub(crate) drains: [&'a AtomicMoment; 2],
+    /// When the session will have reached its age.
+    pub(crate) aged: Option<Instant>,
 }
 
-/// Carries bytes between the two ends until both directions have ended, one end is
-/// lost or a limit of `timeouts` is reached. Closes both connections.
+/// How a session ended.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    pub(crate) end: End,
+    /// The client, where it may be told why.
+    pub(crate) client: Option<TcpStream>,
+    /// The server, where it may be told QUIT.
+    pub(crate) server: Option<TcpStream>,
+}
+
+/// Carries bytes between the two ends until both directions have ended, one end is lost, a
+/// limit of `terms` is reached or an operator ends it. Closes both connections, but those that
+/// may still be told something.
 pub(crate) async fn relay(
     ends: Ends,
-    timeouts: &Timeouts,
+    terms: &Terms<'_>,
     pipes: &Arc<Pipes>,
     traffic: &Traffic<'_>,
-) -> EndReason {
-    let mut silence = Silence::new(Instant::now());
-    if !ends.said.is_empty() {
-        silence.broken_by(Side::Server, Instant::now());
-        traffic.count(Side::Server, ends.said.len() as u64, Path::Copied);
-    }
-    let mut session = Session {
-        client: ends.client,
-        server: ends.server,
-        up: Direction::default(),
-        down: Direction::beginning_with(ends.said),
-        silence,
-        first_end: None,
-    };
-    let mut alarm = pin!(sleep_until(silence.limit(timeouts).0));
-    let reason = poll_fn(|cx| {
-        if let Poll::Ready(reason) = session.poll(cx, pipes, traffic) {
-            return Poll::Ready(reason);
+) -> Ending {
+    let mut session = Session::begin(ends, terms, traffic);
+    let (limit, _) = session.limit();
+    let mut alarm = pin!(sleep_until(limit.into()));
+    let end = poll_fn(|cx| {
+        if let Poll::Ready(end) = session.poll(cx, pipes, traffic) {
+            return Poll::Ready(end);
         }
-        // The alarm is moved only where it would ring too late. Where it rings too early,
-        // it is set anew: rarely, since most turns only put the limit off.
-        loop {
-            let (limit, reason) = session.silence.limit(timeouts);
-            if limit < alarm.deadline() {
-                alarm.as_mut().reset(limit);
-            }
-            match alarm.as_mut().poll(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(()) if limit <= Instant::now() => return Poll::Ready(reason),
-                Poll::Ready(()) => alarm.as_mut().reset(limit),
-            }
-        }
+        session.poll_limit(cx, alarm.as_mut())
     })
     .await;
-    session.close(reason);
-    reason
+    session.close(end)
 }
 
 #[derive(Debug)]
-struct Session {
+struct Session<'a> {
+    terms: &'a Terms<'a>,
     client: TcpStream,
     server: TcpStream,
     /// From the client to the server.
     up: Direction,
     /// From the server to the client.
     down: Direction,
-    silence: Silence,
+    hearing: Hearing<'a>,
     /// What ended first, once something has.
-    first_end: Option<EndReason>,
+    first_end: Option<End>,
 }
 
-impl Session {
+impl<'a> Session<'a> {
+    fn begin(ends: Ends, terms: &'a Terms<'a>, traffic: &'a Traffic<'a>) -> Self {
+        let mut hearing = Hearing::new(terms.protocol, traffic);
+        for (from, said) in [(Side::Client, &ends.asked), (Side::Server, &ends.said)] {
+            if !said.is_empty() {
+                hearing.hear(from, Piece::Seen(said));
+            }
+        }
+        Self {
+            terms,
+            client: ends.client,
+            server: ends.server,
+            up: Direction::default(),
+            down: Direction::beginning_with(ends.said),
+            hearing,
+            first_end: None,
+        }
+    }
+
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
         pipes: &Arc<Pipes>,
         traffic: &Traffic<'_>,
-    ) -> Poll<EndReason> {
+    ) -> Poll<End> {
         for from in [Side::Server, Side::Client] {
-            if let Some(reason) = self.carry(cx, from, pipes, traffic) {
-                return Poll::Ready(reason);
+            if let Some(end) = self.carry(cx, from, pipes) {
+                return Poll::Ready(end);
             }
+        }
+        if traffic.live.is_killed() {
+            return Poll::Ready(End::ours(EndReason::Killed));
         }
         Poll::Pending
     }
 
-    /// Carries what `from` says as far as that goes; why the session has ended, if it has.
-    fn carry(
-        &mut self,
-        cx: &mut Context<'_>,
-        from: Side,
-        pipes: &Arc<Pipes>,
-        traffic: &Traffic<'_>,
-    ) -> Option<EndReason> {
+    /// Carries what `from` says as far as that goes; how the session has ended, if it has.
+    fn carry(&mut self, cx: &mut Context<'_>, from: Side, pipes: &Arc<Pipes>) -> Option<End> {
         let (direction, reader, writer) = match from {
             Side::Client => (&mut self.up, &mut self.client, &mut self.server),
             Side::Server => (&mut self.down, &mut self.server, &mut self.client),
@@ -132,39 +147,40 @@ impl Session {
         if direction.is_over() {
             return None;
         }
-        let silence = &mut self.silence;
-        let carried = |size: usize, path| {
-            silence.broken_by(from, Instant::now());
-            traffic.count(from, size as u64, path);
-        };
-        match direction.poll_carry(cx, reader, writer, pipes, carried) {
+        let hearing = &mut self.hearing;
+        let heard = |piece: Piece<'_>| hearing.hear(from, piece);
+        match direction.poll_carry(cx, reader, writer, pipes, heard) {
             Poll::Ready(result) => self.ended(cx, from, result),
             Poll::Pending => None,
         }
     }
 
-    /// The direction that `from` speaks in has ended; why the session has, if it has.
+    /// The direction that `from` speaks in has ended; how the session has, if it has.
     fn ended(
         &mut self,
         cx: &mut Context<'_>,
         from: Side,
         result: Result<(), Broken>,
-    ) -> Option<EndReason> {
-        let reason = match (from, result) {
-            (Side::Client, Ok(())) => EndReason::ClientClosed,
-            (Side::Server, Ok(())) => EndReason::ServerClosed,
-            (Side::Client, Err(Broken::From)) => return Some(EndReason::ClientReset),
-            (Side::Server, Err(Broken::From)) => return Some(EndReason::ServerReset),
+    ) -> Option<End> {
+        let end = match (from, result) {
+            (Side::Client, Ok(())) => End::by_client(EndReason::ClientClosed),
+            (Side::Server, Ok(())) => End::by_server(EndReason::ServerClosed),
+            (Side::Client, Err(Broken::From)) => {
+                return Some(self.known(End::by_client(EndReason::ClientLost)));
+            }
+            (Side::Server, Err(Broken::From)) => {
+                return Some(self.known(End::by_server(EndReason::ServerLost)));
+            }
             // The other end takes nothing any more. What it said before that is still to be
             // read and passed on (a server's last word, say); reading finds its end as well.
-            (Side::Client, Err(Broken::To)) => EndReason::ServerReset,
-            (Side::Server, Err(Broken::To)) => EndReason::ClientReset,
+            (Side::Client, Err(Broken::To)) => End::by_server(EndReason::ServerLost),
+            (Side::Server, Err(Broken::To)) => End::by_client(EndReason::ClientLost),
         };
-        let first = *self.first_end.get_or_insert(reason);
+        let first = *self.first_end.get_or_insert(end);
         if self.up.is_over() && self.down.is_over() {
-            return Some(first);
+            return Some(self.known(first));
         }
-        self.silence.closed_by(from, Instant::now());
+        self.hearing.silence.closed_by(from, Instant::now());
         if result.is_ok() {
             match from {
                 Side::Client => direction::close(cx, &mut self.server),
@@ -174,32 +190,110 @@ impl Session {
         None
     }
 
-    /// Closes both connections: the other end of one that was reset gets a reset as well,
-    /// unless that would take back bytes that are still on their way to it.
-    fn close(self, reason: EndReason) {
-        let survivor = match reason {
-            EndReason::ClientReset => &self.server,
-            EndReason::ServerReset => &self.client,
-            _ => return,
+    /// `end` by what was said before it.
+    fn known(&self, end: End) -> End {
+        if self.hearing.dialogue.server_is_closing() {
+            End::by_server(EndReason::Server421)
+        } else if self.hearing.dialogue.has_quit() {
+            End::by_client(EndReason::ClientQuit)
+        } else {
+            end
+        }
+    }
+
+    /// Waits for the next limit; ready once one is reached that ends the session.
+    ///
+    /// The alarm is moved only where it would ring too late. Where it rings too early, it is
+    /// set anew: rarely, since most turns only put the limit off.
+    fn poll_limit(&self, cx: &mut Context<'_>, mut alarm: Pin<&mut Sleep>) -> Poll<End> {
+        // Where a cut has to be put off.
+        let mut again = None;
+        loop {
+            let (limit, reason) = self.limit();
+            let limit = again.map_or(limit, |again| limit.max(again));
+            if alarm.deadline() > limit.into() {
+                alarm.as_mut().reset(limit.into());
+            }
+            ready!(alarm.as_mut().poll(cx));
+            let now = Instant::now();
+            if limit > now {
+                alarm.as_mut().reset(limit.into());
+            } else if self.is_cuttable(reason) {
+                return Poll::Ready(End::ours(reason));
+            } else {
+                again = Some(now + AGAIN);
+            }
+        }
+    }
+
+    /// When the session is over as things stand, and why.
+    fn limit(&self) -> (Instant, EndReason) {
+        let silence = &self.hearing.silence;
+        let idle = silence.limit(self.terms.timeouts);
+        let [process, server] = self.terms.drains.map(AtomicMoment::read);
+        let drains = match (process, server) {
+            (Some(process), Some(server)) => Some(process.min(server)),
+            (process, server) => process.or(server),
         };
-        if sys::unacknowledged(survivor).is_ok_and(|bytes| bytes == 0) {
+        if drains.is_none() && self.terms.aged.is_none() {
+            return idle;
+        }
+        let leave = Leave {
+            drains,
+            aged: self.terms.aged,
+            share: leave::share(self.terms.id.0),
+        };
+        let moment = Moment {
+            since: silence.since(),
+            spoke: silence.spoke(),
+            clear: self.hearing.dialogue.is_clear(),
+        };
+        match leave.limit(self.terms.drain, moment) {
+            Some(cut) if cut.0 < idle.0 => cut,
+            _ => idle,
+        }
+    }
+
+    /// Whether the session may be cut for `reason` at this moment: a cut for a drain or for age
+    /// takes nothing from the client that is on its way to it, and nothing that it has said.
+    fn is_cuttable(&self, reason: EndReason) -> bool {
+        let polite = matches!(reason, EndReason::Drain | EndReason::Age);
+        !polite
+            || (!self.down.holds_something()
+                && sys::unacknowledged(&self.client).is_ok_and(|bytes| bytes == 0)
+                && ioctl_fionread(&self.client).is_ok_and(|bytes| bytes == 0))
+    }
+
+    /// Closes both connections. The other end of one that was reset gets a reset as well,
+    /// unless that would take back bytes that are still on their way to it. Those of a session
+    /// that is cut between two commands aren't closed: both can be told so.
+    fn close(self, end: End) -> Ending {
+        let ours = matches!(
+            end.reason,
+            EndReason::Drain | EndReason::DrainDeadline | EndReason::Age | EndReason::Killed
+        );
+        if ours && self.hearing.dialogue.at_command() && !self.down.holds_something() {
+            return Ending {
+                end,
+                client: Some(self.client),
+                server: Some(self.server),
+            };
+        }
+        let survivor = match end.reason {
+            EndReason::ClientLost => Some(&self.server),
+            EndReason::ServerLost => Some(&self.client),
+            _ => None,
+        };
+        if let Some(survivor) = survivor
+            && sys::unacknowledged(survivor).is_ok_and(|bytes| bytes == 0)
+        {
             // Without it the survivor gets an end of stream, which is the next best thing.
             let _ = survivor.set_zero_linger();
         }
-    }
-}
-
-impl Traffic<'_> {
-    fn count(&self, from: Side, size: u64, path: Path) {
-        let (received, sent) = match from {
-            Side::Client => (&self.listener.received_bytes, &self.server.sent_bytes),
-            Side::Server => (&self.server.received_bytes, &self.listener.sent_bytes),
-        };
-        received.add(size);
-        sent.add(size);
-        match path {
-            Path::Copied => self.process.copied_bytes.add(size),
-            Path::Spliced => self.process.spliced_bytes.add(size),
+        Ending {
+            end,
+            client: None,
+            server: None,
         }
     }
 }

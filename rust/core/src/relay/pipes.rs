@@ -16,14 +16,58 @@ use crate::metrics::{PerWorker, WorkerCounters, WorkerId};
 /// What a large pipe holds, in bytes: as much as an unprivileged user may ask for. The fewer
 /// calls carry a message, the less often its two ends are woken, which is most of the cost.
 const LARGE: usize = 1024 * 1024;
-/// Large pipes in the process. Together they take half of what an unprivileged user's pipes
-/// may take (`pipe-user-pages-soft`: 64 MiB); beyond all of that, new pipes hold next to
-/// nothing. The others keep the size that the kernel gives them, 64 KiB.
-const MOST_LARGE: usize = 32;
+/// What any other pipe holds, as the kernel makes it.
+const USUAL: usize = 64 * 1024;
+const PAGE: usize = 4096;
+/// In pages, what an unprivileged user's pipes may take where the system doesn't say.
+const USUAL_SOFT_LIMIT: usize = 16384;
+const SOFT_LIMIT: &str = "/proc/sys/fs/pipe-user-pages-soft";
 /// Idle pipes that a worker keeps, for bursts; each is two descriptors and little memory.
 const MOST_IDLE: usize = 64;
 
 const FLAGS: SpliceFlags = SpliceFlags::NONBLOCK.union(SpliceFlags::MOVE);
+
+/// How many pipes there may be.
+///
+/// Beyond `pipe-user-pages-soft` an unprivileged user's new pipes hold next to nothing, and
+/// the limit is shared with whatever else runs as that user. So all of ours take three
+/// quarters of it at most; whoever finds none left copies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Budget {
+    large: usize,
+    usual: usize,
+}
+
+impl Budget {
+    /// By what the system allows.
+    pub(crate) fn read() -> Self {
+        let text = std::fs::read_to_string(SOFT_LIMIT).unwrap_or_default();
+        Self::of(text.trim().parse().unwrap_or(0))
+    }
+
+    /// `pages` of 0 stands for no limit; then the usual one is enough.
+    fn of(pages: usize) -> Self {
+        let pages = if pages == 0 { USUAL_SOFT_LIMIT } else { pages };
+        let pages = pages.min(4 * USUAL_SOFT_LIMIT);
+        Self {
+            large: pages / 2 / (LARGE / PAGE),
+            usual: pages / 4 / (USUAL / PAGE),
+        }
+    }
+
+    /// One worker's part.
+    pub(crate) fn share(self, workers: usize) -> Self {
+        Self {
+            large: (self.large / workers).max(1),
+            usual: (self.usual / workers).max(1),
+        }
+    }
+
+    /// The most pipes there ever are.
+    pub(crate) fn pipes(self) -> usize {
+        self.large + self.usual
+    }
+}
 
 /// One worker's pipes.
 #[derive(Debug)]
@@ -36,8 +80,8 @@ pub(crate) struct Pipes {
 #[derive(Debug)]
 struct Shelf {
     idle: Vec<Ends>,
-    /// Large pipes that may still be made.
-    large_left: usize,
+    /// What may still be made.
+    left: Budget,
 }
 
 #[derive(Debug)]
@@ -57,23 +101,28 @@ pub(crate) struct Pipe {
 }
 
 impl Pipes {
-    pub(crate) fn new(worker: WorkerId, counters: Arc<PerWorker<WorkerCounters>>) -> Self {
-        let workers = counters.iter().count();
+    /// `budget` is this worker's own.
+    pub(crate) fn new(
+        worker: WorkerId,
+        counters: Arc<PerWorker<WorkerCounters>>,
+        budget: Budget,
+    ) -> Self {
         Self {
             shelf: Mutex::new(Shelf {
                 idle: vec![],
-                large_left: (MOST_LARGE / workers).max(1),
+                left: budget,
             }),
             worker,
             counters,
         }
     }
 
-    /// An empty pipe, or none if the system has none left: then bytes are copied instead.
+    /// An empty pipe, or none if none is left, or the system gives none of use: then bytes are
+    /// copied instead.
     pub(crate) fn lend(self: &Arc<Self>) -> Option<Pipe> {
         let mut shelf = self.shelf();
-        let Ok(ends) = shelf.largest().map_or_else(|| self.make(&mut shelf), Ok) else {
-            self.counters().pipe_failures.add(1);
+        let Some(ends) = shelf.largest().or_else(|| self.make(&mut shelf)) else {
+            self.counters().pipe_fallbacks.add(1);
             return None;
         };
         Some(Pipe {
@@ -83,14 +132,25 @@ impl Pipes {
         })
     }
 
-    fn make(&self, shelf: &mut Shelf) -> io::Result<Ends> {
-        let (out, into) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        if shelf.large_left > 0 && fcntl_setpipe_size(&into, LARGE).is_ok() {
-            shelf.large_left -= 1;
+    fn make(&self, shelf: &mut Shelf) -> Option<Ends> {
+        if shelf.left.pipes() == 0 {
+            return None;
         }
-        let capacity = fcntl_getpipe_size(&into)?;
+        let (out, into) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
+        let large = shelf.left.large > 0 && fcntl_setpipe_size(&into, LARGE).is_ok();
+        let capacity = fcntl_getpipe_size(&into).ok()?;
+        if capacity < USUAL {
+            // The user's limit is used up elsewhere. Such a pipe costs more calls than copying.
+            return None;
+        }
+        if large {
+            shelf.left.large -= 1;
+        } else {
+            // Where a large one was refused, its place stays for later.
+            shelf.left.usual = shelf.left.usual.checked_sub(1)?;
+        }
         self.counters().pipes_made.add(1);
-        Ok(Ends {
+        Some(Ends {
             into,
             out,
             capacity,
@@ -108,7 +168,11 @@ impl Pipes {
 
     /// Counts a pipe out that is dropped next.
     fn close(&self, shelf: &mut Shelf, ends: &Ends) {
-        shelf.large_left += usize::from(ends.capacity >= LARGE);
+        if ends.capacity >= LARGE {
+            shelf.left.large += 1;
+        } else {
+            shelf.left.usual += 1;
+        }
         self.counters().pipes_closed.add(1);
     }
 
@@ -187,7 +251,39 @@ mod tests {
     use super::*;
 
     fn pipes() -> Arc<Pipes> {
-        Arc::new(Pipes::new(WorkerId(0), Arc::new(PerWorker::new(1))))
+        Arc::new(Pipes::new(
+            WorkerId(0),
+            Arc::new(PerWorker::new(1)),
+            Budget {
+                large: 3,
+                usual: MOST_IDLE + 10,
+            },
+        ))
+    }
+
+    #[test]
+    fn the_budget_follows_the_systems_limit() {
+        let usual = Budget {
+            large: 32,
+            usual: 256,
+        };
+        assert_eq!(Budget::of(USUAL_SOFT_LIMIT), usual);
+        assert_eq!(Budget::of(0), usual);
+        let small = Budget::of(1024);
+        assert_eq!((small.large, small.usual), (2, 16));
+        assert_eq!(small.share(4).pipes(), 1 + 4);
+        assert_eq!(Budget::read().share(1), Budget::read());
+    }
+
+    #[test]
+    fn none_is_made_beyond_the_budget() {
+        let pipes = pipes();
+        let lent: Vec<Pipe> = (0..200).filter_map(|_| pipes.lend()).collect();
+        assert_eq!(lent.len(), 3 + MOST_IDLE + 10);
+        let fallbacks = 200 - lent.len() as u64;
+        assert_eq!(pipes.counters().pipe_fallbacks.value(), fallbacks);
+        drop(lent);
+        assert!(pipes.lend().is_some());
     }
 
     #[test]
@@ -231,11 +327,11 @@ mod tests {
     #[test]
     fn only_some_are_large_and_those_are_lent_first() {
         let pipes = pipes();
-        let lent: Vec<Pipe> = (0..MOST_LARGE + 2).filter_map(|_| pipes.lend()).collect();
+        let lent: Vec<Pipe> = (0..5).filter_map(|_| pipes.lend()).collect();
         let large = |pipe: &Pipe| pipe.ends().capacity == LARGE;
-        assert_eq!(lent.iter().filter(|pipe| large(pipe)).count(), MOST_LARGE);
+        assert_eq!(lent.iter().filter(|pipe| large(pipe)).count(), 3);
         drop(lent);
-        let lent: Vec<Pipe> = (0..MOST_LARGE).filter_map(|_| pipes.lend()).collect();
+        let lent: Vec<Pipe> = (0..3).filter_map(|_| pipes.lend()).collect();
         assert!(lent.iter().all(large));
     }
 }

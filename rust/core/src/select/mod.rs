@@ -6,6 +6,7 @@
 mod least_conn;
 mod round_robin;
 
+use crate::record::EndReason;
 use crate::server::InFlight;
 use crate::snapshot::{Member, Pool};
 use crate::spec::{Balance, ServerState};
@@ -28,8 +29,11 @@ struct Candidate<'a> {
     pass: u64,
 }
 
-/// The next server of `pool`, or none if every one is unusable or in `tried`.
-pub(crate) fn pick<'a>(pool: &'a Pool, tried: &[usize]) -> Option<Picked<'a>> {
+/// The next server of `pool`.
+///
+/// # Errors
+/// Why there is none: every one is unusable, full or in `tried`.
+pub(crate) fn pick<'a>(pool: &'a Pool, tried: &[usize]) -> Result<Picked<'a>, EndReason> {
     let turn = pool.rotation.lock();
     // The two least passes of all that are usable. Those that were tried keep their places.
     let mut least = [u64::MAX; 2];
@@ -38,7 +42,7 @@ pub(crate) fn pick<'a>(pool: &'a Pool, tried: &[usize]) -> Option<Picked<'a>> {
         .iter()
         .enumerate()
         .filter_map(|(index, member)| {
-            if member.weight == 0 || member.server.state() != ServerState::Up {
+            if !is_usable(member) || is_full(member) {
                 return None;
             }
             let pass = turn.pass(&member.server);
@@ -54,21 +58,63 @@ pub(crate) fn pick<'a>(pool: &'a Pool, tried: &[usize]) -> Option<Picked<'a>> {
             };
             (!tried.contains(&index)).then_some(candidate)
         });
+    let picked = match pool.balance {
+        Balance::LeastConn => least_conn::pick(candidates),
+        Balance::RoundRobin => round_robin::pick(candidates),
+    };
     let Candidate {
         index,
         member,
         pass,
-    } = match pool.balance {
-        Balance::LeastConn => least_conn::pick(candidates),
-        Balance::RoundRobin => round_robin::pick(candidates),
-    }?;
-    let others = if pass == least[0] { least[1] } else { least[0] };
-    turn.took(&member.server, member.weight, others);
-    Some(Picked {
+    } = picked.ok_or_else(|| why_none(pool))?;
+    // A session has one turn, whatever it comes to. Were the server that takes it in another's
+    // place charged as well, the one that fails would be next again, for every session.
+    if tried.is_empty() {
+        let others = if pass == least[0] { least[1] } else { least[0] };
+        turn.took(&member.server, member.weight, others);
+    }
+    Ok(Picked {
         member,
         in_flight: member.server.claim(),
         index,
     })
+}
+
+/// Whether a server of `pool` could be picked at this moment.
+///
+/// # Errors
+/// Why none could.
+pub(crate) fn look(pool: &Pool) -> Result<(), EndReason> {
+    let pickable = |member: &Member| is_usable(member) && !is_full(member);
+    if pool.members.iter().any(pickable) {
+        return Ok(());
+    }
+    Err(why_none(pool))
+}
+
+fn is_usable(member: &Member) -> bool {
+    member.weight > 0 && member.server.state() == ServerState::Up
+}
+
+/// Exact while the rotation is locked: nobody else picks in the pool meanwhile.
+fn is_full(member: &Member) -> bool {
+    let now = member.server.in_flight();
+    member.max_sessions.is_some_and(|most| now >= most)
+}
+
+/// What keeps every server of `pool` from being picked.
+fn why_none(pool: &Pool) -> EndReason {
+    let any = |is: &dyn Fn(&Member) -> bool| pool.members.iter().any(is);
+    let in_state = |state| any(&|member| member.weight > 0 && member.server.state() == state);
+    if any(&|member| is_usable(member) && is_full(member)) {
+        EndReason::Full
+    } else if in_state(ServerState::Drain) {
+        EndReason::Draining
+    } else if in_state(ServerState::Maint) {
+        EndReason::Maintenance
+    } else {
+        EndReason::NoServer
+    }
 }
 
 #[cfg(test)]

@@ -8,19 +8,30 @@ use proptest::prelude::*;
 use super::*;
 use crate::registry::Registry;
 use crate::snapshot::Snapshot;
-use crate::spec::{ListenerSpec, PlaneSpec, PoolSpec, Protocol, ServerSpec, Timeouts};
+use crate::spec::{
+    DrainSpec, ListenerSpec, LogFormat, LogSpec, LogTarget, PlaneSpec, PoolSpec, Protocol,
+    ProxyVersion, ServerSpec, Timeouts,
+};
 
-/// A pool as it runs; the registry keeps what outlives it.
-fn pool(balance: Balance, weights: &[u32], registry: &mut Registry) -> Snapshot {
+fn spec(balance: Balance, weights: &[u32]) -> PlaneSpec {
     let server = |(index, weight): (usize, &u32)| ServerSpec {
         name: index.to_string(),
         address: ([10, 0, 0, 1], 25).into(),
         weight: *weight,
         state: ServerState::Up,
+        max_sessions: None,
+        proxy: ProxyVersion::Off,
+        source: vec![],
     };
     let second = Duration::from_secs(1);
-    let spec = PlaneSpec {
+    PlaneSpec {
         hostname: "mx.test".into(),
+        max_sessions: 100,
+        drain: DrainSpec::default(),
+        log: LogSpec {
+            sessions: LogTarget::Off,
+            format: LogFormat::Json,
+        },
         listeners: vec![ListenerSpec {
             name: "mx".into(),
             bind: vec![([127, 0, 0, 1], 25).into()],
@@ -34,13 +45,20 @@ fn pool(balance: Balance, weights: &[u32], registry: &mut Registry) -> Snapshot 
                 idle_server: second,
                 half_closed: second,
             },
+            max_sessions: None,
+            max_age: None,
         }],
         pools: vec![PoolSpec {
             name: "farm".into(),
             balance,
             servers: weights.iter().enumerate().map(server).collect(),
         }],
-    };
+    }
+}
+
+/// A pool as it runs; the registry keeps what outlives it.
+fn pool(balance: Balance, weights: &[u32], registry: &mut Registry) -> Snapshot {
+    let spec = spec(balance, weights);
     let snapshot = Snapshot::build(&spec, 1, registry).unwrap();
     snapshot.take_states(&spec);
     snapshot
@@ -100,8 +118,66 @@ fn nobody_is_picked_who_may_not_be() {
         members[2].server.set_state(ServerState::Drain);
         members[3].server.set_state(ServerState::Maint);
         assert_eq!(indexes(&snapshot, 5), [4; 5]);
-        assert!(pick(&snapshot.pools[0], &[4]).is_none());
+        assert!(pick(&snapshot.pools[0], &[4]).is_err());
     }
+}
+
+#[test]
+fn why_nobody_is_picked_is_known() {
+    let mut registry = Registry::new(1);
+    let snapshot = pool(Balance::LeastConn, &[1, 1, 0], &mut registry);
+    let [a, b, off] = &snapshot.pools[0].members[..] else {
+        panic!("three members");
+    };
+    let why = |first: ServerState, second: ServerState| {
+        a.server.set_state(first);
+        b.server.set_state(second);
+        off.server.set_state(ServerState::Up);
+        pick(&snapshot.pools[0], &[]).unwrap_err()
+    };
+    use ServerState::{Down, Drain, Maint};
+    assert_eq!(why(Down, Down), EndReason::NoServer);
+    assert_eq!(why(Down, Drain), EndReason::Draining);
+    assert_eq!(why(Maint, Drain), EndReason::Draining);
+    assert_eq!(why(Maint, Down), EndReason::Maintenance);
+}
+
+/// Half of the sessions meet the server that fails beside one that doesn't, and not all.
+#[test]
+fn a_server_that_fails_gets_its_share_of_tries_and_no_more() {
+    for balance in [Balance::RoundRobin, Balance::LeastConn] {
+        let mut registry = Registry::new(1);
+        let snapshot = pool(balance, &[1, 1], &mut registry);
+        let mut met = 0;
+        for _ in 0..100 {
+            let first = pick(&snapshot.pools[0], &[]).unwrap().index;
+            if first == 0 {
+                met += 1;
+                assert_eq!(pick(&snapshot.pools[0], &[0]).unwrap().index, 1);
+            }
+        }
+        assert_eq!(met, 50, "{balance:?}");
+    }
+}
+
+#[test]
+fn a_full_server_is_passed_over() {
+    let mut registry = Registry::new(1);
+    let mut spec = spec(Balance::RoundRobin, &[1, 1]);
+    for server in &mut spec.pools[0].servers {
+        server.max_sessions = Some(2);
+    }
+    let snapshot = Snapshot::build(&spec, 1, &mut registry).unwrap();
+    snapshot.take_states(&spec);
+    let mut sessions = vec![];
+    for expected in [0, 1, 0, 1] {
+        let picked = pick(&snapshot.pools[0], &[]).unwrap();
+        assert_eq!(picked.index, expected);
+        sessions.push(picked.in_flight);
+    }
+    assert_eq!(pick(&snapshot.pools[0], &[]).unwrap_err(), EndReason::Full);
+    sessions.remove(1);
+    assert_eq!(pick(&snapshot.pools[0], &[]).unwrap().index, 1);
 }
 
 #[derive(Debug, Clone)]
@@ -167,9 +243,10 @@ proptest! {
                 Event::Begin | Event::BeginTwice => {
                     let mut tried = vec![];
                     if matches!(event, Event::BeginTwice) {
-                        tried.extend(pick(&snapshot.pools[0], &[]).map(|picked| picked.index));
+                        let first = pick(&snapshot.pools[0], &[]);
+                        tried.extend(first.map(|picked| picked.index));
                     }
-                    let Some(picked) = pick(&snapshot.pools[0], &tried) else {
+                    let Ok(picked) = pick(&snapshot.pools[0], &tried) else {
                         let usable = (0..up.len()).filter(|i| up[*i] && !tried.contains(i));
                         prop_assert_eq!(usable.count(), 0);
                         continue;

@@ -60,7 +60,7 @@ async fn a_reset_travels_as_a_reset() {
     stall::reset(server).unwrap();
     let error = client.read_u8().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
-    let ends = [(EndReason::ClientReset, 1), (EndReason::ServerReset, 1)];
+    let ends = [(EndReason::ClientLost, 1), (EndReason::ServerLost, 1)];
     assert_eq!(reasons(&rig.wait_for_ends().await), ends);
 }
 

@@ -1,10 +1,15 @@
 //! The data plane with real sockets: scripted servers behind it, scripted clients before it.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // a test ends by the one and reports by the other
+mod caps;
 mod closing;
+mod drain;
+mod failpoints;
 mod greeting;
+mod hello;
 mod integrity;
 mod listening;
+mod origin;
 mod reload;
 mod rig;
 mod selection;

@@ -4,7 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use mailweir_core::spec::{
-    Balance, ListenerSpec, PlaneSpec, PoolSpec, Protocol, ServerSpec, ServerState, Timeouts,
+    Balance, DrainSpec, ListenerSpec, LogFormat, LogSpec, LogTarget, PlaneSpec, PoolSpec, Protocol,
+    ProxyVersion, ServerSpec, ServerState, Timeouts,
 };
 use mailweir_core::{DataPlane, EndReason, Stats};
 use mailweir_testkit::wait::LIMIT;
@@ -25,6 +26,14 @@ pub(crate) const TIMEOUTS: Timeouts = Timeouts {
     half_closed: Duration::from_secs(60),
 };
 
+/// Nothing is cut by it unless a test makes it quicker.
+const DRAIN: DrainSpec = DrainSpec {
+    quiet: Duration::from_secs(60),
+    quiet_opaque: Duration::from_secs(60),
+    spread: Duration::ZERO,
+    deadline: Duration::from_secs(120),
+};
+
 /// Listener `mx` in front of pool `farm`, whose servers are called `0`, `1`, ...
 pub(crate) fn spec(servers: &[SocketAddr]) -> PlaneSpec {
     let server = |(index, address): (usize, &SocketAddr)| ServerSpec {
@@ -32,15 +41,26 @@ pub(crate) fn spec(servers: &[SocketAddr]) -> PlaneSpec {
         address: *address,
         weight: 100,
         state: ServerState::Up,
+        max_sessions: None,
+        proxy: ProxyVersion::Off,
+        source: vec![],
     };
     PlaneSpec {
         hostname: "mx.test".into(),
+        max_sessions: 10_000,
+        drain: DRAIN,
+        log: LogSpec {
+            sessions: LogTarget::Off,
+            format: LogFormat::Json,
+        },
         listeners: vec![ListenerSpec {
             name: "mx".into(),
             bind: vec![(Ipv4Addr::LOCALHOST, 0).into()],
             protocol: Protocol::Smtp,
             pool: "farm".into(),
             timeouts: TIMEOUTS,
+            max_sessions: None,
+            max_age: None,
         }],
         pools: vec![PoolSpec {
             name: "farm".into(),

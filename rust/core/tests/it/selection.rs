@@ -54,8 +54,13 @@ async fn a_dead_server_is_never_noticed_by_a_client() {
         mail(&rig).await;
     }
     let stats = rig.wait_for_ends().await;
-    let refused = (ConnectFailure::Refused, 10);
-    assert!(stats.servers[0].connect_failures.contains(&refused));
+    // It has had its turns, and each of those sessions went on to the other.
+    let refused = (ConnectFailure::Refused, 5);
+    assert!(
+        stats.servers[0].connect_failures.contains(&refused),
+        "{:?}",
+        stats.servers[0].connect_failures
+    );
     assert_eq!(stats.servers[1].sessions, 10);
 }
 

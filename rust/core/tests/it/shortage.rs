@@ -11,8 +11,11 @@ use mailweir_testkit::server::ScriptedServer;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpStream;
 
-use crate::rig::Rig;
+use mailweir_core::EndReason;
 
+use crate::rig::{Rig, ended};
+
+const SERVED: u64 = 30;
 const IN_CHILD: &str = "MAILWEIR_TEST_SHORTAGE";
 
 #[test]
@@ -37,6 +40,14 @@ async fn in_a_process_of_its_own() {
     let server = ScriptedServer::start(Script::Smtp).await.unwrap();
     let rig = Rig::start(&[server.addr()]);
     let addr = rig.addr();
+    // Enough that each worker has accepted one: then it has its spare descriptor.
+    for _ in 0..SERVED {
+        let mut client = SmtpClient::connect(addr).await.unwrap();
+        assert_eq!(client.greeting().await.unwrap().code, 220);
+        client.quit().await.unwrap();
+    }
+    rig.wait_for_ends().await;
+    server.wait_for_ends().await.unwrap();
     let before = getrlimit(Resource::Nofile);
     let mut waiting = vec![];
     for _ in 0..8 {
@@ -58,10 +69,20 @@ async fn in_a_process_of_its_own() {
     }
     let pauses = |stats: &mailweir_core::Stats| stats.listeners[0].accept_pauses;
     let stats = rig.wait_for(|stats| pauses(stats) >= 3).await;
-    assert_eq!(stats.listeners[0].accepted, 0);
-    drop(taken);
+    assert_eq!(stats.listeners[0].accepted, SERVED);
+    // Who has waited for a while is told why. They stay: an end here frees a descriptor.
+    let mut told = vec![];
     for client in clients {
         let mut client = SmtpClient::over(client);
-        assert_eq!(client.greeting().await.unwrap().code, 220);
+        let reply = client.greeting().await.unwrap();
+        assert!(reply.text.contains("out of resources"), "{reply:?}");
+        told.push(client);
     }
+    let turned_away = |stats: &mailweir_core::Stats| ended(stats, EndReason::OutOfDescriptors);
+    let stats = rig.wait_for(|stats| turned_away(stats) == 8).await;
+    println!("{} pauses", pauses(&stats));
+    assert!(pauses(&stats) < 100, "no spin");
+    drop(taken);
+    let mut client = SmtpClient::connect(addr).await.unwrap();
+    assert_eq!(client.greeting().await.unwrap().code, 220);
 }

@@ -1,14 +1,7 @@
-//! The SMTP that the balancer itself understands and speaks: greetings and refusals. Bytes only.
-//!
-//! A refusal takes the place of the server's greeting (RFC 5321, 3.1 and 3.8): 421 says that
-//! the service isn't there now and that the client is to come back, which keeps the mail in
-//! its queue. Nothing is ever said after a byte of a server reached the client.
+//! A server's greeting: its first line decides whether a session goes there.
 
 /// The longest first line of a greeting that is taken for one. RFC 5321, 4.5.3.1.5 has 512.
 const LONGEST_LINE: usize = 2048;
-
-/// For a server that isn't wanted any more: leaves no lost connection in its log.
-pub(crate) const QUIT: &[u8] = b"QUIT\r\n";
 
 /// What the first bytes of a server are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +32,8 @@ impl Greeting {
         };
         let line = bytes[..end].trim_ascii_end();
         let complete = matches!(line.get(3), None | Some(b' ' | b'-'));
-        let fits = (3..=LONGEST_LINE).contains(&line.len());
+        // Measured where the line ends, so that how it came doesn't matter.
+        let fits = line.len() >= 3 && end <= LONGEST_LINE;
         if !fits || !complete || !may_begin_reply(line) {
             return Self::Nonsense;
         }
@@ -57,11 +51,15 @@ fn may_begin_reply(bytes: &[u8]) -> bool {
     bytes.iter().take(3).all(u8::is_ascii_digit)
 }
 
-/// For a client that no server can be found for, with its CRLF.
-///
-/// 4.3.2 is RFC 3463's "system not accepting network messages".
-pub(crate) fn no_server(hostname: &str) -> String {
-    format!("421 4.3.2 {hostname} no mail server is available, try again later\r\n")
+/// The code of the reply line at the start of `bytes`, if they begin with one.
+pub(crate) fn code(bytes: &[u8]) -> Option<u16> {
+    let digits = bytes.first_chunk::<3>()?;
+    let number = |sum: u16, digit: &u8| {
+        digit
+            .is_ascii_digit()
+            .then(|| sum * 10 + u16::from(*digit - b'0'))
+    };
+    digits.iter().try_fold(0, number)
 }
 
 #[cfg(test)]
@@ -94,6 +92,10 @@ mod tests {
         ] {
             assert_eq!(Greeting::parse(bytes.as_bytes()), expected, "{bytes:?}");
         }
+        // However the packets were cut: a line that is too long already stays so.
+        let long = [b"220".as_slice(), &[b' '; LONGEST_LINE]].concat();
+        assert_eq!(Greeting::parse(&long), Nonsense);
+        assert_eq!(Greeting::parse(&[&long[..], b"\r\n"].concat()), Nonsense);
         let endless = [b"220 ".as_slice(), &[b'x'; LONGEST_LINE]].concat();
         assert_eq!(Greeting::parse(&endless), Nonsense);
     }
@@ -121,11 +123,10 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_one_short_line() {
-        let line = no_server(&"h".repeat(255));
-        assert!(line.starts_with("421 4.3.2 hhh"));
-        assert!(line.ends_with("later\r\n"));
-        // RFC 5321, 4.5.3.1.5: a reply line has at most 512 octets.
-        assert!(line.len() <= 512);
+    fn codes_are_read() {
+        assert_eq!(code(b"220 mx.test\r\n"), Some(220));
+        assert_eq!(code(b"421"), Some(421));
+        assert_eq!(code(b"22"), None);
+        assert_eq!(code(b"2x0 "), None);
     }
 }

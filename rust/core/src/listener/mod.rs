@@ -1,19 +1,28 @@
 //! Listening sockets: binding them, accepting, and leaving without losing who is in the queue.
 
+mod shortage;
+
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache};
-use socket2::{Domain, Protocol, SockAddr, SockFilter, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockFilter, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::session::{self, Commons};
+use crate::connect::{KEEPALIVE, USER_TIMEOUT};
+use crate::farewell;
+use crate::record::{End, EndReason, Record};
+use crate::session::{self, Client, Commons};
+use crate::smtp::words;
 use crate::snapshot::{BindKey, Snapshot};
+use crate::spec;
 use crate::sys;
+
+use shortage::{PAUSE, Shortage, is_shortage};
 
 /// As much as the kernel allows by default (net.core.somaxconn).
 const BACKLOG: i32 = 4096;
@@ -21,8 +30,6 @@ const BACKLOG: i32 = 4096;
 /// own overhead, and sizes it by itself afterwards). Its default of 64 KiB makes a large
 /// message come in pieces, each with a wake-up: a fifth of what it costs. More doesn't help.
 const RECEIVE_BUFFER: usize = 256 * 1024;
-/// While descriptors or memory are short. Trying again at once would only burn the CPU.
-const PAUSE: Duration = Duration::from_millis(100);
 /// A leaving listener's queue counts as empty once nobody came for this long: longer than
 /// most handshakes that had begun take to complete.
 const QUIET: Duration = Duration::from_millis(100);
@@ -60,6 +67,39 @@ pub(crate) fn bind(
     Ok(sockets.into_iter().map(StdListener::from).collect())
 }
 
+/// Binds one more socket to an address that this process has already, listening.
+///
+/// # Errors
+/// What the kernel says.
+pub(crate) fn bind_another(address: SocketAddr) -> io::Result<StdListener> {
+    let socket = bind_one(address, true)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Takes a listening socket, by a second descriptor, out of its group: who is in its queue is
+/// returned, whoever comes later goes to the others. Waits a moment for handshakes.
+///
+/// For a socket whose worker doesn't accept: its own accept loop ends by this as well.
+pub(crate) fn take_over(socket: &StdListener) -> Vec<(std::net::TcpStream, SocketAddr)> {
+    let mut queued = vec![];
+    // Refused where filters are forbidden: then handshakes that begin now are lost.
+    let _ = SockRef::from(socket).attach_filter(&NO_SYN);
+    let until = std::time::Instant::now() + QUIET;
+    while std::time::Instant::now() < until {
+        match socket.accept() {
+            Ok(client) => queued.push(client),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                std::thread::sleep(QUIET / 10);
+            }
+            Err(_) => break,
+        }
+    }
+    // It can only have been closed already.
+    let _ = SockRef::from(socket).shutdown(std::net::Shutdown::Read);
+    queued
+}
+
 fn bind_one(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
@@ -74,6 +114,8 @@ fn bind_one(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
     }
     // Accepted sockets inherit what follows.
     socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
     // Where the kernel can't unlock the size again, its own is better: one that stays.
     if sys::unlock_buffers(&socket).is_ok() {
         socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
@@ -92,11 +134,8 @@ pub(crate) async fn accept(
     mut leave: oneshot::Receiver<()>,
 ) {
     let mut current = Cache::new(current);
-    let mut door = Door {
-        snapshot: Arc::clone(current.load()),
-        key,
-        commons,
-    };
+    let mut door = Door::new(Arc::clone(current.load()), key, commons);
+    let mut shortage = Shortage::new();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -105,11 +144,20 @@ pub(crate) async fn accept(
         };
         door.look(current.load());
         match accepted {
-            Ok((client, _)) => door.let_in(client),
+            Ok((client, address)) => {
+                shortage.is_over();
+                door.let_in(client, address);
+            }
             Err(error) if is_shortage(&error) => {
                 door.count_pause();
+                if shortage.is_long(std::time::Instant::now()) {
+                    let turn_away = |client, address| door.turn_away(client, address);
+                    shortage.shed(&socket, turn_away).await;
+                }
                 sleep(PAUSE).await;
             }
+            // The socket was taken over.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return,
             // The client's connection broke before it was accepted.
             Err(_) => {}
         }
@@ -118,13 +166,21 @@ pub(crate) async fn accept(
 }
 
 /// Where clients come in: they get the newest snapshot that has this address.
-struct Door {
+pub(crate) struct Door {
     snapshot: Arc<Snapshot>,
     key: BindKey,
     commons: Arc<Commons>,
 }
 
 impl Door {
+    pub(crate) fn new(snapshot: Arc<Snapshot>, key: BindKey, commons: Arc<Commons>) -> Self {
+        Self {
+            snapshot,
+            key,
+            commons,
+        }
+    }
+
     /// Takes a newer snapshot, unless the address is gone from it: who is still in the queue
     /// then gets the last one that had it.
     fn look(&mut self, newest: &Arc<Snapshot>) {
@@ -134,23 +190,42 @@ impl Door {
         }
     }
 
-    fn let_in(&self, client: TcpStream) {
+    pub(crate) fn let_in(&self, stream: TcpStream, address: SocketAddr) {
         // The first command is acknowledged with its reply, not by a segment of its own. The
         // kernel does so by itself from the second one on. Refused: as it was.
-        let _ = client.set_quickack(false);
+        let _ = stream.set_quickack(false);
         let Some(listener) = self.snapshot.listener_at(&self.key) else {
-            debug_assert!(false, "bound before any snapshot had the address");
+            // It left between being taken out of a queue and this.
             return;
         };
         let snapshot = Arc::clone(&self.snapshot);
         let commons = Arc::clone(&self.commons);
+        let client = Client { stream, address };
         tokio::spawn(session::serve(client, snapshot, listener, commons));
+    }
+
+    /// For want of descriptors: a session of its own would need more of them.
+    fn turn_away(&self, client: TcpStream, address: SocketAddr) {
+        let Some(listener) = self.snapshot.listener_at(&self.key) else {
+            return;
+        };
+        let listener = &self.snapshot.listeners[listener];
+        let pool = &listener.pool.name;
+        let waker = std::task::Waker::noop().clone();
+        let record = Record::open(&self.commons.ledger, &listener.state, pool, address, waker);
+        let reason = EndReason::OutOfDescriptors;
+        let line = match listener.protocol {
+            spec::Protocol::Smtp => words::last_word(&self.snapshot.hostname, reason),
+            spec::Protocol::Smtps | spec::Protocol::Tcp => String::new(),
+        };
+        farewell::hurry_away(client, line.as_bytes());
+        record.close(End::ours(reason));
     }
 
     fn count_pause(&self) {
         if let Some(index) = self.snapshot.listener_at(&self.key) {
             let listener = &self.snapshot.listeners[index];
-            let counters = listener.counters.of(self.commons.worker);
+            let counters = listener.state.counters.of(self.commons.ledger.worker);
             counters.accept_pauses.add(1);
         }
     }
@@ -163,7 +238,7 @@ async fn empty_queue(socket: &TcpListener, door: &Door) {
     let until = Instant::now() + LEAVE_LIMIT;
     while let Ok(Ok(accepted)) = timeout_at(until, timeout(QUIET, socket.accept())).await {
         match accepted {
-            Ok((client, _)) => door.let_in(client),
+            Ok((client, address)) => door.let_in(client, address),
             Err(error) if is_shortage(&error) => sleep(PAUSE).await,
             Err(_) => {}
         }
@@ -178,11 +253,3 @@ const NO_SYN: [SockFilter; 4] = [
     SockFilter::new(0x06, 0, 0, 0),        // ret #0: drop
     SockFilter::new(0x06, 0, 0, u32::MAX), // ret #-1: take
 ];
-
-/// Whether accepting again at once would fail again: no descriptor or memory is left.
-fn is_shortage(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
-    )
-}

@@ -3,18 +3,73 @@
 //! The twin of python/mailweir/spec.py. Nothing here is checked yet; a
 //! [`Snapshot`](crate::snapshot::Snapshot) is, and only that can run.
 
-use std::net::SocketAddr;
+mod check;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
+
+pub use check::{SpecError, check};
 
 /// All that the data plane is to do.
 #[derive(Debug, Clone)]
 pub struct PlaneSpec {
     /// Opens the refusal lines: `421 4.3.2 <hostname> ...`.
     pub hostname: String,
+    /// Of all listeners together; more are refused.
+    pub max_sessions: u64,
+    /// How sessions are taken off a server, or off the process.
+    pub drain: DrainSpec,
+    /// Where finished sessions are written to.
+    pub log: LogSpec,
     /// In any order; names are unique.
     pub listeners: Vec<ListenerSpec>,
     /// In any order; names are unique.
     pub pools: Vec<PoolSpec>,
+}
+
+/// How sessions are taken off a server, or off the process, without a message coming twice.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DrainSpec {
+    /// How long both sides must be silent, after a server's answer to a command, for a cut.
+    pub quiet: Duration,
+    /// The same where that isn't known to be the end of a command: TLS, BDAT, DATA.
+    pub quiet_opaque: Duration,
+    /// Sessions become ready for a cut evenly over this time.
+    pub spread: Duration,
+    /// What is left then is cut whoever spoke last.
+    pub deadline: Duration,
+}
+
+/// The session log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSpec {
+    /// Where it goes.
+    pub sessions: LogTarget,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+/// Where the session log goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogTarget {
+    /// Nowhere.
+    Off,
+    /// Standard error.
+    Stderr,
+    /// The system's log, by its socket /dev/log.
+    Syslog,
+    /// A file, which is appended to.
+    File(PathBuf),
+}
+
+/// How a line of the session log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object.
+    Json,
+    /// `key=value` pairs.
+    Logfmt,
 }
 
 /// Addresses that clients connect to.
@@ -30,6 +85,10 @@ pub struct ListenerSpec {
     pub pool: String,
     /// How long its sessions may wait, and for what.
     pub timeouts: Timeouts,
+    /// More are refused.
+    pub max_sessions: Option<u64>,
+    /// Older sessions are cut once that can't make a message come twice.
+    pub max_age: Option<Duration>,
 }
 
 /// How long a session may wait, and for what. None is zero.
@@ -71,6 +130,12 @@ pub struct ServerSpec {
     pub weight: u32,
     /// What it may be used for.
     pub state: ServerState,
+    /// More go to other servers.
+    pub max_sessions: Option<u64>,
+    /// Whether it is told who the client is.
+    pub proxy: ProxyVersion,
+    /// The addresses that it is dialled from, in turn; none: the one that the route gives.
+    pub source: Vec<IpAddr>,
 }
 
 /// The largest weight.
@@ -107,6 +172,62 @@ pub enum ServerState {
     Drain,
     /// No new sessions, by an operator's word; no checks.
     Maint,
+}
+
+/// Which PROXY header a server gets before anything else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyVersion {
+    /// None.
+    Off,
+    /// The text form.
+    V1,
+    /// The binary form.
+    V2,
+}
+
+impl ProxyVersion {
+    const ALL: [Self; 3] = [Self::Off, Self::V1, Self::V2];
+
+    /// As the configuration writes it.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::V1 => "v1",
+            Self::V2 => "v2",
+        }
+    }
+
+    /// The reverse of [`label`](Self::label).
+    #[must_use]
+    pub fn parse(label: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.label() == label)
+    }
+}
+
+impl LogTarget {
+    /// As the configuration writes it; a path must be absolute.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "off" => Some(Self::Off),
+            "stderr" => Some(Self::Stderr),
+            "syslog" => Some(Self::Syslog),
+            path => path.starts_with('/').then(|| Self::File(path.into())),
+        }
+    }
+}
+
+impl LogFormat {
+    /// As the configuration writes it.
+    #[must_use]
+    pub fn parse(label: &str) -> Option<Self> {
+        match label {
+            "json" => Some(Self::Json),
+            "logfmt" => Some(Self::Logfmt),
+            _ => None,
+        }
+    }
 }
 
 impl Protocol {

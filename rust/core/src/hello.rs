@@ -1,0 +1,41 @@
+//! Reads a client's TLS hello and keeps it, so that it can be said to more than one server.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::record::{End, EndReason};
+use crate::tls::Hello;
+
+/// Enough for the hellos that clients send.
+const USUAL: usize = 2048;
+
+/// What the client said first: a whole ClientHello and whatever came with it. Where it isn't
+/// TLS, whatever it is: a server will know what to say to that.
+///
+/// # Errors
+/// How the session ended without one.
+pub(crate) async fn client_hello(client: &TcpStream, limit: Duration) -> Result<Vec<u8>, End> {
+    let mut said = Vec::with_capacity(USUAL);
+    let read = async {
+        while Hello::parse(&said) == Hello::Incomplete {
+            let read = match client.readable().await {
+                Ok(()) => client.try_read_buf(&mut said),
+                Err(error) => Err(error),
+            };
+            match read {
+                Ok(0) => return Err(End::by_client(EndReason::ClientClosed)),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return Err(End::by_client(EndReason::ClientLost)),
+            }
+        }
+        Ok(())
+    };
+    match timeout(limit, read).await {
+        Ok(result) => result.map(|()| said),
+        Err(_) => Err(End::ours(EndReason::IdleClient)),
+    }
+}

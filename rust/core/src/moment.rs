@@ -1,0 +1,58 @@
+//! A moment that one thread sets and any may read: an `Instant` in an atomic.
+
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// Moments are counted from here. Nothing that is timed happened before it.
+static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// None until it is set. Nanoseconds since the epoch, plus one; 0 is none.
+#[derive(Debug, Default)]
+pub(crate) struct AtomicMoment(AtomicU64);
+
+impl AtomicMoment {
+    pub(crate) fn set(&self, moment: Instant) {
+        self.0.store(number(moment), Relaxed);
+    }
+
+    /// Sets it unless it is set.
+    pub(crate) fn set_first(&self, moment: Instant) {
+        // Somebody else's moment is as good.
+        let _ = self.0.compare_exchange(0, number(moment), Relaxed, Relaxed);
+    }
+
+    pub(crate) fn clear(&self) {
+        self.0.store(0, Relaxed);
+    }
+
+    pub(crate) fn read(&self) -> Option<Instant> {
+        let nanos = self.0.load(Relaxed).checked_sub(1)?;
+        Some(*EPOCH + Duration::from_nanos(nanos))
+    }
+}
+
+fn number(moment: Instant) -> u64 {
+    let since = moment.saturating_duration_since(*EPOCH).as_nanos();
+    u64::try_from(since).map_or(u64::MAX, |nanos| nanos.saturating_add(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_set_is_read() {
+        let moment = AtomicMoment::default();
+        assert_eq!(moment.read(), None);
+        LazyLock::force(&EPOCH);
+        let (first, second) = (Instant::now(), Instant::now() + Duration::from_secs(1));
+        moment.set_first(first);
+        moment.set_first(second);
+        assert_eq!(moment.read(), Some(first));
+        moment.set(second);
+        assert_eq!(moment.read(), Some(second));
+        moment.clear();
+        assert_eq!(moment.read(), None);
+    }
+}

@@ -1,0 +1,301 @@
+//! The data plane as its owner sees it: start, apply, drain, stats, stop.
+//!
+//! A change goes one way: a specification is built to a snapshot, its new addresses are
+//! bound, and then one pointer is stored. Until that moment nothing has changed.
+
+mod sockets;
+mod watchdog;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+
+use crate::metrics::{PerWorker, WorkerCounters, WorkerId};
+use crate::moment::AtomicMoment;
+use crate::occupancy::Occupancy;
+use crate::record::{Ledger, LiveSessions, SessionFilter, SessionId, SessionLog, SessionStats};
+use crate::registry::Registry;
+use crate::relay::pipes::{Budget, Pipes};
+use crate::session::Commons;
+use crate::snapshot::{BindKey, Snapshot};
+use crate::spec::{LogFormat, LogSpec, LogTarget, PlaneSpec, ServerState, SpecError};
+use crate::stats::{ListenerStats, RelayStats, ServerStats, Stats, WorkerStats};
+use crate::troubles::{Trouble, Troubles};
+use crate::worker::Worker;
+
+use sockets::Control;
+use watchdog::Watchdog;
+
+/// Why a specification isn't running.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// It contradicts itself.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// An address can't be had.
+    #[error("listener {listener}: {address} can't be bound: {cause}")]
+    Bind {
+        /// The listener's name.
+        listener: String,
+        /// What it wants.
+        address: SocketAddr,
+        /// What the kernel says.
+        cause: io::Error,
+    },
+    /// The session log can't be opened.
+    #[error("log.sessions: {0}")]
+    Log(io::Error),
+    /// It has been told to drain or to stop: nothing new runs any more.
+    #[error("the data plane is draining")]
+    Draining,
+}
+
+/// Worker threads and what they run. Every method may be called from any thread, also one that
+/// belongs to no runtime; those that wait say so.
+#[derive(Debug)]
+pub struct DataPlane {
+    shared: Arc<Shared>,
+    watchdog: Mutex<Option<Watchdog>>,
+}
+
+/// What the watchdog sees as well.
+#[derive(Debug)]
+struct Shared {
+    current: Arc<ArcSwap<Snapshot>>,
+    counters: Arc<PerWorker<WorkerCounters>>,
+    live: Arc<LiveSessions>,
+    log: Arc<SessionLog>,
+    troubles: Arc<Troubles>,
+    /// Since when the process drains, if it does.
+    drains: Arc<AtomicMoment>,
+    pipe_budget: usize,
+    /// Where the sockets of each key are. Locked for moments only, so that reading never
+    /// waits for a change.
+    bound: Mutex<HashMap<BindKey, SocketAddr>>,
+    draining: AtomicBool,
+    control: Mutex<Control>,
+}
+
+impl DataPlane {
+    /// Starts this many worker threads, at least one. Nothing listens before the first
+    /// [`apply`](Self::apply).
+    ///
+    /// # Errors
+    /// If the system has no threads or descriptors left.
+    pub fn start(workers: usize) -> io::Result<Self> {
+        let number = workers.max(1);
+        let current = Arc::new(ArcSwap::from_pointee(Snapshot::empty()));
+        let counters = Arc::new(PerWorker::new(number));
+        let live = Arc::new(LiveSessions::new(number));
+        let log = Arc::new(SessionLog::start()?);
+        let troubles = Arc::new(Troubles::new()?);
+        let occupancy = Arc::new(Occupancy::default());
+        let drains = Arc::new(AtomicMoment::default());
+        let budget = Budget::read().share(number);
+        let mut workers = Vec::with_capacity(number);
+        for id in (0..number).map(WorkerId) {
+            let counters = Arc::clone(&counters);
+            let ledger = Ledger::new(
+                id,
+                Arc::clone(&counters),
+                Arc::clone(&live),
+                Arc::clone(&log),
+            );
+            let commons = Commons {
+                ledger: Arc::new(ledger),
+                pipes: Arc::new(Pipes::new(id, counters, budget)),
+                occupancy: Arc::clone(&occupancy),
+                drains: Arc::clone(&drains),
+                troubles: Arc::clone(&troubles),
+            };
+            workers.push(Worker::start(Arc::clone(&current), commons)?);
+        }
+        let no_log = LogSpec {
+            sessions: LogTarget::Off,
+            format: LogFormat::Json,
+        };
+        let shared = Arc::new(Shared {
+            current,
+            counters,
+            live,
+            log,
+            troubles,
+            drains,
+            pipe_budget: budget.pipes() * number,
+            bound: Mutex::default(),
+            draining: AtomicBool::new(false),
+            control: Mutex::new(Control::new(workers, Registry::new(number), no_log)),
+        });
+        let watchdog = Watchdog::start(Arc::clone(&shared))?;
+        Ok(Self {
+            shared,
+            watchdog: Mutex::new(Some(watchdog)),
+        })
+    }
+
+    /// Makes `spec` the running one, at once and whole; the new generation number.
+    ///
+    /// Sessions go on with what they began with. Addresses that are left are closed once their
+    /// queues are empty, which is waited for (some seconds at most).
+    ///
+    /// # Errors
+    /// If it can't run. Then nothing has changed.
+    pub fn apply(&self, spec: &PlaneSpec) -> Result<u64, ApplyError> {
+        let shared = &*self.shared;
+        let mut control = lock(&shared.control);
+        if shared.draining.load(Relaxed) {
+            return Err(ApplyError::Draining);
+        }
+        let generation = shared.current.load().generation + 1;
+        let snapshot = Snapshot::build(spec, generation, &mut control.registry)?;
+        let log = if control.log == spec.log {
+            None
+        } else {
+            Some(SessionLog::open(&spec.log).map_err(ApplyError::Log)?)
+        };
+        let opened = control.open(&snapshot, &lock(&shared.bound))?;
+        let drained = snapshot.take_states(spec);
+        shared.current.store(Arc::new(snapshot));
+        if let Some(log) = log {
+            shared.log.switch(log);
+            control.log = spec.log.clone();
+        }
+        lock(&shared.bound).extend(opened.bound.iter().copied());
+        control.listen(opened);
+        for (pool, server) in drained {
+            shared.wake(&pool, &server);
+        }
+        let current = shared.current.load();
+        shared.leave(&mut control, |key| current.listener_at(key).is_none());
+        control.registry.prune();
+        Ok(generation)
+    }
+
+    /// Changes what a server may be used for. One that the running snapshot hasn't is passed
+    /// over: it left while its check was under way, say.
+    pub fn set_server_state(&self, pool: &str, server: &str, state: ServerState) {
+        if let Some(member) = self.shared.current.load().member(pool, server) {
+            member.server.set_state(state);
+            self.shared.wake(pool, server);
+        }
+    }
+
+    /// Stops listening, for good, and takes sessions off as the specification's drain has it.
+    /// Waits until the accept queues are empty (some seconds at most).
+    pub fn drain(&self) {
+        let mut control = lock(&self.shared.control);
+        self.shared.draining.store(true, Relaxed);
+        self.shared.leave(&mut control, |_| true);
+        self.shared.drains.set_first(Instant::now());
+        self.shared.live.wake(SessionFilter::default());
+    }
+
+    /// Counters and gauges of this moment.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let shared = &*self.shared;
+        let current = shared.current.load();
+        let bound = lock(&shared.bound);
+        // Ends first, so that the difference is never below zero.
+        let ended = shared.counters.sum(|one| &one.ended);
+        let begun = shared.counters.sum(|one| &one.begun);
+        let address = |key: &BindKey| bound.get(key).copied();
+        let listener = |listener| ListenerStats::read(listener, address);
+        let servers = current.pools.iter().flat_map(|pool| {
+            let of_pool = pool.members.iter();
+            of_pool.map(|member| ServerStats::read(pool, member))
+        });
+        Stats {
+            generation: current.generation,
+            workers: WorkerStats::read(&shared.counters),
+            draining: shared.draining.load(Relaxed),
+            active: begun.saturating_sub(ended),
+            max_sessions: current.max_sessions,
+            listeners: current.listeners.iter().map(listener).collect(),
+            servers: servers.collect(),
+            relay: RelayStats::read(&shared.counters, shared.pipe_budget),
+            log: shared.log.stats(),
+        }
+    }
+
+    /// Live sessions that `filter` takes, the oldest first, at most `limit`.
+    #[must_use]
+    pub fn sessions(&self, filter: SessionFilter<'_>, limit: usize) -> Vec<SessionStats> {
+        self.shared.live.read(filter, limit)
+    }
+
+    /// Ends a session; false where there is none with this number.
+    pub fn kill(&self, id: SessionId) -> bool {
+        self.shared.live.kill(id)
+    }
+
+    /// Opens the session log's file anew, soon: it was moved away.
+    pub fn reopen_logs(&self) {
+        self.shared.log.reopen();
+    }
+
+    /// Servers that failed sessions since the last call.
+    #[must_use]
+    pub fn take_troubles(&self) -> Vec<Trouble> {
+        self.shared.troubles.take()
+    }
+
+    /// Readable while there are troubles to take; valid as long as this is.
+    #[must_use]
+    pub fn wake_fd(&self) -> RawFd {
+        self.shared.troubles.wake_fd()
+    }
+
+    /// Ends every session and waits for the worker threads. A second call does nothing.
+    pub fn stop(&self) {
+        if let Some(watchdog) = lock(&self.watchdog).take() {
+            watchdog.stop();
+        }
+        let mut control = lock(&self.shared.control);
+        self.shared.draining.store(true, Relaxed);
+        for worker in control.workers.drain(..) {
+            worker.stop();
+        }
+        lock(&self.shared.bound).clear();
+        self.shared.log.stop();
+    }
+}
+
+impl Shared {
+    /// Closes the addresses that are `unwanted`, once their queues are empty; waits for that.
+    fn leave(&self, control: &mut Control, unwanted: impl Fn(&BindKey) -> bool) {
+        let keys: Vec<BindKey> = {
+            let bound = lock(&self.bound);
+            bound.keys().filter(|key| unwanted(key)).copied().collect()
+        };
+        if !keys.is_empty() {
+            control.leave(&keys);
+            lock(&self.bound).retain(|key, _| !keys.contains(key));
+        }
+    }
+
+    /// Has the sessions of a server look whether they are to leave it.
+    fn wake(&self, pool: &str, server: &str) {
+        self.live.wake(SessionFilter {
+            listener: None,
+            server: Some((pool, server)),
+        });
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic in between leaves at worst an address bound that no snapshot has.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Drop for DataPlane {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

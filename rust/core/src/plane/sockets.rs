@@ -1,0 +1,165 @@
+//! The listening sockets of all workers: bound for a snapshot before it runs, closed after it.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpListener;
+
+use crate::listener;
+use crate::registry::Registry;
+use crate::snapshot::{BindKey, Snapshot};
+use crate::spec::LogSpec;
+use crate::worker::Worker;
+
+use super::ApplyError;
+
+/// For all workers to empty their queues. One that is stuck isn't waited for.
+const LEAVE_LIMIT: Duration = Duration::from_secs(3);
+
+/// What only changes go through: one at a time.
+#[derive(Debug)]
+pub(super) struct Control {
+    pub(super) workers: Vec<Worker>,
+    pub(super) registry: Registry,
+    /// What the session log was opened with.
+    pub(super) log: LogSpec,
+    /// Second descriptors of each worker's sockets, by which those of a stuck one are closed.
+    doubles: HashMap<BindKey, Vec<Option<StdListener>>>,
+}
+
+/// Sockets that were bound for a snapshot that doesn't run yet. Dropping them closes them.
+pub(super) struct Opened {
+    by_worker: Vec<Vec<(BindKey, TcpListener)>>,
+    doubles: HashMap<BindKey, Vec<Option<StdListener>>>,
+    /// Where they are.
+    pub(super) bound: Vec<(BindKey, SocketAddr)>,
+}
+
+impl Control {
+    pub(super) fn new(workers: Vec<Worker>, registry: Registry, log: LogSpec) -> Self {
+        Self {
+            workers,
+            registry,
+            log,
+            doubles: HashMap::new(),
+        }
+    }
+
+    /// Binds what `snapshot` has and nobody listens at yet.
+    pub(super) fn open(
+        &self,
+        snapshot: &Snapshot,
+        bound: &HashMap<BindKey, SocketAddr>,
+    ) -> Result<Opened, ApplyError> {
+        let mut opened = Opened {
+            by_worker: self.workers.iter().map(|_| vec![]).collect(),
+            doubles: HashMap::new(),
+            bound: vec![],
+        };
+        for listener in &snapshot.listeners {
+            for key in listener.bind.iter().filter(|key| !bound.contains_key(key)) {
+                self.open_one(*key, bound, &mut opened)
+                    .map_err(|cause| ApplyError::Bind {
+                        listener: listener.state.name.to_string(),
+                        address: key.address,
+                        cause,
+                    })?;
+            }
+        }
+        Ok(opened)
+    }
+
+    fn open_one(
+        &self,
+        key: BindKey,
+        bound: &HashMap<BindKey, SocketAddr>,
+        opened: &mut Opened,
+    ) -> io::Result<()> {
+        let new = opened.bound.iter().map(|(_, address)| address);
+        let shared = bound
+            .values()
+            .chain(new)
+            .any(|ours| overlaps(*ours, key.address));
+        let sockets: Vec<StdListener> = listener::bind(key.address, self.workers.len(), shared)?;
+        let address = sockets.first().map(StdListener::local_addr);
+        let mut doubles = vec![];
+        for ((worker, to), socket) in self.workers.iter().zip(&mut opened.by_worker).zip(sockets) {
+            doubles.push(Some(socket.try_clone()?));
+            to.push((key, worker.adopt(socket)?));
+        }
+        opened.doubles.insert(key, doubles);
+        opened
+            .bound
+            .push((key, address.unwrap_or(Ok(key.address))?));
+        Ok(())
+    }
+
+    /// Has the workers accept at what was opened.
+    pub(super) fn listen(&mut self, opened: Opened) {
+        for (worker, sockets) in self.workers.iter().zip(opened.by_worker) {
+            worker.listen(sockets);
+        }
+        self.doubles.extend(opened.doubles);
+    }
+
+    /// Closes these addresses once their queues are empty; waits for that.
+    pub(super) fn leave(&mut self, keys: &[BindKey]) {
+        let (done, all_done) = mpsc::channel();
+        for worker in &self.workers {
+            worker.leave(keys.to_vec(), done.clone());
+        }
+        drop(done);
+        let until = Instant::now() + LEAVE_LIMIT;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            // Ends once every worker has answered or, where it died, dropped its end.
+            match all_done.recv_timeout(left) {
+                Ok(()) => {}
+                Err(RecvTimeoutError::Disconnected | RecvTimeoutError::Timeout) => break,
+            }
+        }
+        self.doubles.retain(|key, _| !keys.contains(key));
+    }
+
+    /// Takes the sockets of a worker that doesn't accept out of use; whoever waits at them is
+    /// served by `other`.
+    pub(super) fn take_over(&mut self, stuck: usize, other: usize) {
+        for (key, doubles) in &mut self.doubles {
+            if let Some(socket) = doubles[stuck].take() {
+                self.workers[other].serve(*key, listener::take_over(&socket));
+            }
+        }
+    }
+
+    /// Gives a worker sockets again, at all addresses that are `bound`.
+    ///
+    /// # Errors
+    /// What the kernel says; it has those that could be had.
+    pub(super) fn give_back(
+        &mut self,
+        worker: usize,
+        bound: &HashMap<BindKey, SocketAddr>,
+    ) -> io::Result<()> {
+        for (key, doubles) in &mut self.doubles {
+            let (None, Some(address)) = (&doubles[worker], bound.get(key)) else {
+                continue;
+            };
+            let socket = listener::bind_another(*address)?;
+            doubles[worker] = Some(socket.try_clone()?);
+            let adopted = self.workers[worker].adopt(socket)?;
+            self.workers[worker].listen(vec![(*key, adopted)]);
+        }
+        Ok(())
+    }
+}
+
+/// Whether the kernel would say that `new` is in use because of `bound`.
+fn overlaps(bound: SocketAddr, new: SocketAddr) -> bool {
+    let either_all = bound.ip().is_unspecified() || new.ip().is_unspecified();
+    bound.port() == new.port()
+        && bound.is_ipv4() == new.is_ipv4()
+        && (bound.ip() == new.ip() || either_all)
+}

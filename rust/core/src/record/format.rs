@@ -1,0 +1,489 @@
+//! How a finished session looks in the session log: one line, as JSON or as logfmt.
+//!
+//! Both have the same keys in the same order. What isn't known is `null` in JSON and left out
+//! in logfmt. Nothing is allocated but the line's own room.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::spec::LogFormat;
+
+use super::account::{Account, Attempt, Side};
+
+/// Appends what the log says of this session, with a newline, which is the only one.
+pub(super) fn line(account: &Account, format: LogFormat, out: &mut Vec<u8>) {
+    let mut line = Line {
+        json: format == LogFormat::Json,
+        begin: out.len(),
+        out,
+    };
+    line.who(account);
+    line.how_long(account);
+    line.how_much(account);
+    line.end(account);
+}
+
+/// A line that is being written.
+struct Line<'a> {
+    json: bool,
+    /// Where it begins in `out`.
+    begin: usize,
+    out: &'a mut Vec<u8>,
+}
+
+impl Line<'_> {
+    fn who(&mut self, account: &Account) {
+        self.own("ts", |out| timestamp(account.accepted, out));
+        self.own("id", |out| {
+            // A Vec takes everything.
+            let _ = write!(out, "{}", account.id);
+        });
+        self.text("listener", Some(&*account.listener));
+        self.own("client", |out| address(account.client, out));
+        self.text("pool", Some(&*account.pool));
+        self.text("server", account.server.as_deref());
+        self.tried(&account.tried);
+    }
+
+    fn how_long(&mut self, account: &Account) {
+        self.millis("wait_ms", Some(account.wait));
+        self.millis("connect_ms", account.connect);
+        self.millis("greeting_ms", account.greeting);
+        self.millis("duration_ms", Some(account.total));
+    }
+
+    fn how_much(&mut self, account: &Account) {
+        self.number("received_bytes", Some(account.received));
+        self.number("sent_bytes", Some(account.sent));
+        self.number("greeting_code", account.greeting_code.map(u64::from));
+        self.truth("tls", account.tls);
+        self.text("path", Some(account.path.label()));
+        self.truth("in_data", account.in_data);
+    }
+
+    fn end(&mut self, account: &Account) {
+        self.text("spoke_last", account.spoke_last.map(Side::label));
+        self.text("end_by", Some(account.end.by.label()));
+        self.text("end_reason", Some(account.end.reason.label()));
+        self.out
+            .extend_from_slice(if self.json { b"}\n" } else { b"\n" });
+    }
+
+    fn key(&mut self, key: &str) {
+        let first = self.out.len() == self.begin;
+        if self.json {
+            self.out
+                .extend_from_slice(if first { b"{\"" } else { b",\"" });
+            self.out.extend_from_slice(key.as_bytes());
+            self.out.extend_from_slice(b"\":");
+        } else {
+            if !first {
+                self.out.push(b' ');
+            }
+            self.out.extend_from_slice(key.as_bytes());
+            self.out.push(b'=');
+        }
+    }
+
+    /// The key where there is a value to follow.
+    fn key_of<T>(&mut self, key: &str, value: Option<T>) -> Option<T> {
+        if value.is_some() {
+            self.key(key);
+        } else if self.json {
+            self.key(key);
+            self.out.extend_from_slice(b"null");
+        }
+        value
+    }
+
+    /// What this file makes, which never needs an escape.
+    fn own(&mut self, key: &str, value: impl FnOnce(&mut Vec<u8>)) {
+        self.key(key);
+        if self.json {
+            self.out.push(b'"');
+        }
+        value(self.out);
+        if self.json {
+            self.out.push(b'"');
+        }
+    }
+
+    fn text(&mut self, key: &str, value: Option<&str>) {
+        let Some(value) = self.key_of(key, value) else {
+            return;
+        };
+        if self.json || needs_quotes(value) {
+            self.out.push(b'"');
+            escaped(value, self.out);
+            self.out.push(b'"');
+        } else {
+            self.out.extend_from_slice(value.as_bytes());
+        }
+    }
+
+    fn truth(&mut self, key: &str, value: bool) {
+        self.key(key);
+        self.out
+            .extend_from_slice(if value { b"true" } else { b"false" });
+    }
+
+    fn number(&mut self, key: &str, value: Option<u64>) {
+        if let Some(value) = self.key_of(key, value) {
+            digits(value, 1, self.out);
+        }
+    }
+
+    /// To the microsecond; what is shorter is cut off.
+    fn millis(&mut self, key: &str, value: Option<Duration>) {
+        if let Some(value) = self.key_of(key, value) {
+            let whole = value.as_secs().saturating_mul(1000);
+            let millis = whole.saturating_add(value.subsec_millis().into());
+            digits(millis, 1, self.out);
+            self.out.push(b'.');
+            digits((value.subsec_micros() % 1000).into(), 3, self.out);
+        }
+    }
+
+    fn tried(&mut self, attempts: &[Attempt]) {
+        if attempts.is_empty() && !self.json {
+            return;
+        }
+        self.key("tried");
+        let (open, between, close): (&[u8], &[u8], &[u8]) = match (self.json, attempts) {
+            (true, []) => (b"[", b"", b"]"),
+            (true, _) => (b"[\"", b"\",\"", b"\"]"),
+            (false, _) => (b"\"", b",", b"\""),
+        };
+        self.out.extend_from_slice(open);
+        for (number, attempt) in attempts.iter().enumerate() {
+            if number > 0 {
+                self.out.extend_from_slice(between);
+            }
+            escaped(&attempt.server, self.out);
+            self.out.extend_from_slice(b": ");
+            escaped(attempt.step, self.out);
+            self.out.push(b' ');
+            escaped(attempt.cause, self.out);
+        }
+        self.out.extend_from_slice(close);
+    }
+}
+
+/// Whether a logfmt reader would take the bare value for something else.
+fn needs_quotes(value: &str) -> bool {
+    let odd = |byte| byte <= b' ' || matches!(byte, b'"' | b'=' | b'\\' | 0x7f);
+    value.is_empty() || value.bytes().any(odd)
+}
+
+/// The inside of a JSON string; readers of logfmt take the same escapes.
+fn escaped(value: &str, out: &mut Vec<u8>) {
+    let bytes = value.as_bytes();
+    let special = |byte: &u8| *byte < b' ' || matches!(byte, b'"' | b'\\' | 0x7f);
+    let mut rest = bytes;
+    while let Some(at) = rest.iter().position(special) {
+        out.extend_from_slice(&rest[..at]);
+        match rest[at] {
+            byte @ (b'"' | b'\\') => out.extend_from_slice(&[b'\\', byte]),
+            // A Vec takes everything.
+            byte => drop(write!(out, "\\u{byte:04x}")),
+        }
+        rest = &rest[at + 1..];
+    }
+    out.extend_from_slice(rest);
+}
+
+/// In decimal, with zeros in front where it would be shorter than `width`.
+fn digits(mut number: u64, width: usize, out: &mut Vec<u8>) {
+    // As many as the largest number has.
+    let mut text = [b'0'; 20];
+    let mut at = text.len();
+    while number > 0 {
+        at -= 1;
+        text[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+    }
+    out.extend_from_slice(&text[at.min(text.len() - width)..]);
+}
+
+/// An IPv4 address that came in at an IPv6 socket is an IPv4 address to whoever reads this.
+fn address(client: SocketAddr, out: &mut Vec<u8>) {
+    // A Vec takes everything.
+    let _ = write!(
+        out,
+        "{}",
+        SocketAddr::new(client.ip().to_canonical(), client.port())
+    );
+}
+
+/// The last second that RFC 3339 can write.
+const LAST_SECOND: u64 = 253_402_300_799;
+
+/// As RFC 3339 has it, in UTC, to the millisecond. A clock that stands before 1970 or after
+/// 9999 is written as the nearest time there.
+fn timestamp(time: SystemTime, out: &mut Vec<u8>) {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let seconds = since.as_secs().min(LAST_SECOND);
+    let (year, month, day) = civil(seconds / 86_400);
+    let second = seconds % 86_400;
+    for (number, width, after) in [
+        (year, 4, b'-'),
+        (month, 2, b'-'),
+        (day, 2, b'T'),
+        (second / 3600, 2, b':'),
+        (second / 60 % 60, 2, b':'),
+        (second % 60, 2, b'.'),
+        (since.subsec_millis().into(), 3, b'Z'),
+    ] {
+        digits(number, width, out);
+        out.push(after);
+    }
+}
+
+/// Year, month and day of a day since 1970-01-01, in the Gregorian calendar.
+///
+/// Counted from the March of a year that 400 divides: leap days come last in a year, months
+/// follow a straight line (153 days in five), and 400 years are 146097 days.
+fn civil(day: u64) -> (u64, u64, u64) {
+    let day = day + 719_468;
+    let (era, day) = (day / 146_097, day % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let date = day - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
+    (era * 400 + year + next, month, date)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::super::account::{Path, SessionId};
+    use super::super::reason::{End, EndBy, EndReason};
+    use super::*;
+
+    const KEYS: &str = "ts id listener client pool server tried wait_ms connect_ms greeting_ms \
+                        duration_ms received_bytes sent_bytes greeting_code tls path in_data \
+                        spoke_last end_by end_reason";
+
+    fn attempt(server: &str, step: &'static str, cause: &'static str) -> Attempt {
+        Attempt {
+            server: server.into(),
+            step,
+            cause,
+        }
+    }
+
+    fn full() -> Account {
+        Account {
+            id: SessionId(0x00c0_ffee_0000_0001),
+            accepted: UNIX_EPOCH + Duration::from_millis(1_795_581_300_123),
+            listener: "mx".into(),
+            client: "[::ffff:192.0.2.1]:1025".parse().unwrap(),
+            pool: "farm".into(),
+            server: Some("a".into()),
+            tried: vec![
+                attempt("b", "greeting", "4xx"),
+                attempt("c", "connect", "refused"),
+            ],
+            wait: Duration::from_nanos(12_345_678),
+            connect: Some(Duration::from_micros(45)),
+            greeting: Some(Duration::from_millis(1500)),
+            total: Duration::from_secs(61),
+            received: 4096,
+            sent: 310,
+            greeting_code: Some(220),
+            tls: true,
+            path: Path::Splice,
+            in_data: false,
+            spoke_last: Some(Side::Server),
+            end: End::by_client(EndReason::ClientQuit),
+        }
+    }
+
+    /// Of a session that came to nothing.
+    pub(in super::super) fn empty() -> Account {
+        Account {
+            client: "[2001:db8::1]:1025".parse().unwrap(),
+            server: None,
+            tried: vec![],
+            connect: None,
+            greeting: None,
+            greeting_code: None,
+            spoke_last: None,
+            tls: false,
+            in_data: true,
+            path: Path::Copy,
+            received: 0,
+            end: End::ours(EndReason::NoServer),
+            ..full()
+        }
+    }
+
+    fn written(account: &Account, format: LogFormat) -> String {
+        let mut out = b"before\n".to_vec();
+        line(account, format, &mut out);
+        let text = String::from_utf8(out).unwrap();
+        text.strip_prefix("before\n").unwrap().to_string()
+    }
+
+    #[test]
+    fn a_line_of_json_has_everything() {
+        let expected = concat!(
+            r#"{"ts":"2026-11-25T04:35:00.123Z","id":"00c0ffee00000001","listener":"mx","#,
+            r#""client":"192.0.2.1:1025","pool":"farm","server":"a","#,
+            r#""tried":["b: greeting 4xx","c: connect refused"],"wait_ms":12.345,"#,
+            r#""connect_ms":0.045,"greeting_ms":1500.000,"duration_ms":61000.000,"#,
+            r#""received_bytes":4096,"sent_bytes":310,"greeting_code":220,"tls":true,"#,
+            r#""path":"splice","in_data":false,"spoke_last":"server","end_by":"client","#,
+            r#""end_reason":"client_quit"}"#,
+            "\n"
+        );
+        assert_eq!(written(&full(), LogFormat::Json), expected);
+    }
+
+    #[test]
+    fn what_is_not_known_is_null_in_json() {
+        let expected = concat!(
+            r#"{"ts":"2026-11-25T04:35:00.123Z","id":"00c0ffee00000001","listener":"mx","#,
+            r#""client":"[2001:db8::1]:1025","pool":"farm","server":null,"tried":[],"#,
+            r#""wait_ms":12.345,"connect_ms":null,"greeting_ms":null,"duration_ms":61000.000,"#,
+            r#""received_bytes":0,"sent_bytes":310,"greeting_code":null,"tls":false,"#,
+            r#""path":"copy","in_data":true,"spoke_last":null,"end_by":"balancer","#,
+            r#""end_reason":"no_server"}"#,
+            "\n"
+        );
+        assert_eq!(written(&empty(), LogFormat::Json), expected);
+    }
+
+    #[test]
+    fn a_line_of_logfmt_has_everything() {
+        let expected = concat!(
+            "ts=2026-11-25T04:35:00.123Z id=00c0ffee00000001 listener=mx ",
+            "client=192.0.2.1:1025 pool=farm server=a ",
+            "tried=\"b: greeting 4xx,c: connect refused\" wait_ms=12.345 connect_ms=0.045 ",
+            "greeting_ms=1500.000 duration_ms=61000.000 received_bytes=4096 sent_bytes=310 ",
+            "greeting_code=220 tls=true path=splice in_data=false spoke_last=server ",
+            "end_by=client end_reason=client_quit\n"
+        );
+        assert_eq!(written(&full(), LogFormat::Logfmt), expected);
+    }
+
+    #[test]
+    fn what_is_not_known_is_left_out_of_logfmt() {
+        let expected = concat!(
+            "ts=2026-11-25T04:35:00.123Z id=00c0ffee00000001 listener=mx ",
+            "client=[2001:db8::1]:1025 pool=farm wait_ms=12.345 duration_ms=61000.000 ",
+            "received_bytes=0 sent_bytes=310 tls=false path=copy in_data=true ",
+            "end_by=balancer end_reason=no_server\n"
+        );
+        assert_eq!(written(&empty(), LogFormat::Logfmt), expected);
+    }
+
+    #[test]
+    fn names_cannot_break_a_line() {
+        let mut account = empty();
+        account.tried = vec![attempt("x\"y", "connect", "refused")];
+        for (name, logfmt) in [
+            ("a b", r#""a b""#),
+            ("a=b", r#""a=b""#),
+            ("", r#""""#),
+            ("a\"b\\c", r#""a\"b\\c""#),
+            ("a\nb\u{1b}\u{7f}", r#""a\u000ab\u001b\u007f""#),
+            ("Grüße", "Grüße"),
+        ] {
+            account.pool = name.into();
+            let line = written(&account, LogFormat::Logfmt);
+            let expected = format!(r#" pool={logfmt} tried="x\"y: connect refused" "#);
+            assert!(line.contains(&expected), "{line}");
+            let json = written(&account, LogFormat::Json);
+            let read: Value = serde_json::from_str(&json).unwrap();
+            assert_eq!(read["pool"], name);
+            assert_eq!(read["tried"][0], "x\"y: connect refused");
+        }
+    }
+
+    #[test]
+    fn every_day_has_its_date() {
+        let (mut year, mut month, mut date) = (1970, 1, 1);
+        for day in 0..=LAST_SECOND / 86_400 {
+            assert_eq!(civil(day), (year, month, date));
+            let leap = year % 4 == 0 && (year % 100 > 0 || year % 400 == 0);
+            let length = match month {
+                2 => 28 + u64::from(leap),
+                4 | 6 | 9 | 11 => 30,
+                _ => 31,
+            };
+            date += 1;
+            if date > length {
+                (month, date) = (month + 1, 1);
+            }
+            if month > 12 {
+                (year, month) = (year + 1, 1);
+            }
+        }
+        assert_eq!((year, month, date), (10_000, 1, 1));
+    }
+
+    #[test]
+    fn impossible_times_are_written_as_the_nearest() {
+        let mut account = full();
+        account.accepted = UNIX_EPOCH - Duration::from_secs(1);
+        let early = written(&account, LogFormat::Logfmt);
+        assert!(early.starts_with("ts=1970-01-01T00:00:00.000Z "), "{early}");
+        account.accepted = UNIX_EPOCH + Duration::from_secs(LAST_SECOND + 1);
+        let late = written(&account, LogFormat::Logfmt);
+        assert!(late.starts_with("ts=9999-12-31T23:59:59.000Z "), "{late}");
+    }
+
+    prop_compose! {
+        fn any_account()(
+            names in any::<[String; 3]>(),
+            server in any::<Option<String>>(),
+            tried in prop::collection::vec(any::<String>(), 0..4),
+            client in any::<SocketAddr>(),
+            (accepted, wait, total) in any::<(SystemTime, Duration, Duration)>(),
+            (connect, greeting) in any::<(Option<Duration>, Option<Duration>)>(),
+            (id, received, sent, greeting_code) in any::<(u64, u64, u64, Option<u16>)>(),
+            [tls, in_data, splice] in any::<[bool; 3]>(),
+            spoke_last in prop::option::of(prop::sample::select(&[Side::Client, Side::Server])),
+            by in prop::sample::select(&[EndBy::Client, EndBy::Server, EndBy::Balancer]),
+            reason in prop::sample::select(&EndReason::ALL),
+        ) -> Account {
+            let [listener, pool, _] = &names;
+            Account {
+                id: SessionId(id), accepted, listener: (&**listener).into(), client,
+                pool: (&**pool).into(), server: server.as_deref().map(Into::into),
+                tried: tried.iter().map(|name| attempt(name, "connect", "refused")).collect(),
+                wait, connect, greeting, total, received, sent, greeting_code, tls,
+                path: if splice { Path::Splice } else { Path::Copy },
+                in_data, spoke_last, end: End { reason, by },
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_account_is_one_valid_line(account in any_account()) {
+            let json = written(&account, LogFormat::Json);
+            prop_assert_eq!(json.find('\n'), Some(json.len() - 1));
+            let read: serde_json::Map<String, Value> = serde_json::from_str(&json).unwrap();
+            let keys: BTreeSet<&str> = read.keys().map(String::as_str).collect();
+            prop_assert_eq!(keys, KEYS.split_whitespace().collect());
+            prop_assert_eq!(&read["listener"], &*account.listener);
+            prop_assert_eq!(read["server"].as_str(), account.server.as_deref());
+            prop_assert_eq!(read["tried"].as_array().unwrap().len(), account.tried.len());
+            prop_assert_eq!(&read["received_bytes"], account.received);
+            let logfmt = written(&account, LogFormat::Logfmt);
+            prop_assert_eq!(logfmt.find('\n'), Some(logfmt.len() - 1));
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! The sessions that live: for a list of them, and so that one can be ended or woken.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use crate::metrics::{PerWorker, WorkerId};
+use crate::moment::AtomicMoment;
+
+use super::account::{Path, SessionId, Side};
+
+/// Written by the session itself, read by anybody.
+#[derive(Debug)]
+pub(crate) struct Live {
+    pub(super) id: SessionId,
+    pub(super) listener: Arc<str>,
+    pub(super) client: SocketAddr,
+    pub(super) accepted: Instant,
+    pub(super) pool: Arc<str>,
+    pub(super) server: OnceLock<Arc<str>>,
+    /// From the client, and to it.
+    received: AtomicU64,
+    sent: AtomicU64,
+    spoke: AtomicMoment,
+    flags: AtomicU8,
+    killed: AtomicBool,
+    waker: Waker,
+}
+
+const SERVER_SPOKE: u8 = 1;
+const CLIENT_SPOKE: u8 = 2;
+const TLS: u8 = 4;
+const IN_DATA: u8 = 8;
+const SPLICED: u8 = 16;
+
+/// What is known of a session's course.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Course {
+    pub(crate) spoke_last: Option<Side>,
+    pub(crate) tls: bool,
+    pub(crate) in_data: bool,
+    pub(crate) path: Path,
+}
+
+impl Live {
+    /// `from` said so many bytes, which were or are being passed on.
+    pub(crate) fn carried(&self, from: Side, size: u64) {
+        let counter = match from {
+            Side::Client => &self.received,
+            Side::Server => &self.sent,
+        };
+        // Nobody else writes it.
+        counter.store(counter.load(Relaxed) + size, Relaxed);
+    }
+
+    /// Where it has got to, at this moment.
+    pub(crate) fn note(&self, course: Course, now: Instant) {
+        let speaker = match course.spoke_last {
+            Some(Side::Client) => CLIENT_SPOKE,
+            Some(Side::Server) => SERVER_SPOKE,
+            None => 0,
+        };
+        let flag = |set, flag| if set { flag } else { 0 };
+        let flags = speaker
+            | flag(course.tls, TLS)
+            | flag(course.in_data, IN_DATA)
+            | flag(course.path == Path::Splice, SPLICED);
+        self.flags.store(flags, Relaxed);
+        self.spoke.set(now);
+    }
+
+    /// Where it had got to when it was noted last.
+    pub(crate) fn course(&self) -> Course {
+        let flags = self.flags.load(Relaxed);
+        let spoke_last = match flags & (CLIENT_SPOKE | SERVER_SPOKE) {
+            CLIENT_SPOKE => Some(Side::Client),
+            SERVER_SPOKE => Some(Side::Server),
+            _ => None,
+        };
+        Course {
+            spoke_last,
+            tls: flags & TLS > 0,
+            in_data: flags & IN_DATA > 0,
+            path: if flags & SPLICED > 0 {
+                Path::Splice
+            } else {
+                Path::Copy
+            },
+        }
+    }
+
+    /// From the client, and to it.
+    pub(super) fn bytes(&self) -> (u64, u64) {
+        (self.received.load(Relaxed), self.sent.load(Relaxed))
+    }
+
+    /// Whether an operator ended it.
+    pub(crate) fn is_killed(&self) -> bool {
+        self.killed.load(Relaxed)
+    }
+}
+
+/// A live session at one moment.
+#[derive(Debug, Clone)]
+pub struct SessionStats {
+    /// Its number.
+    pub id: SessionId,
+    /// Its listener's name.
+    pub listener: String,
+    /// Who connected.
+    pub client: SocketAddr,
+    /// Its pool's name.
+    pub pool: String,
+    /// The server that took it, if one has.
+    pub server: Option<String>,
+    /// Since it was accepted.
+    pub age: Duration,
+    /// Since payload last went either way.
+    pub silent: Duration,
+    /// Who sent that.
+    pub spoke_last: Option<Side>,
+    /// From the client.
+    pub received_bytes: u64,
+    /// To the client.
+    pub sent_bytes: u64,
+    /// Whether it was seen to speak TLS.
+    pub tls: bool,
+}
+
+impl SessionStats {
+    fn read(live: &Live, now: Instant) -> Self {
+        let (received_bytes, sent_bytes) = live.bytes();
+        let spoke = live.spoke.read().unwrap_or(live.accepted);
+        let course = live.course();
+        Self {
+            id: live.id,
+            listener: live.listener.to_string(),
+            client: live.client,
+            pool: live.pool.to_string(),
+            server: live.server.get().map(ToString::to_string),
+            age: now.saturating_duration_since(live.accepted),
+            silent: now.saturating_duration_since(spoke),
+            spoke_last: course.spoke_last,
+            received_bytes,
+            sent_bytes,
+            tls: course.tls,
+        }
+    }
+}
+
+/// Which sessions are meant; None is any.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SessionFilter<'a> {
+    /// A listener's name.
+    pub listener: Option<&'a str>,
+    /// A pool's and a server's name.
+    pub server: Option<(&'a str, &'a str)>,
+}
+
+impl SessionFilter<'_> {
+    fn takes(&self, live: &Live) -> bool {
+        let server = live.server.get().map(|server| (&*live.pool, &**server));
+        self.listener.is_none_or(|name| *live.listener == *name)
+            && self.server.is_none_or(|names| server == Some(names))
+    }
+}
+
+/// All live sessions, each in the table of its worker.
+#[derive(Debug)]
+pub(crate) struct LiveSessions(PerWorker<Mutex<HashMap<SessionId, Arc<Live>>>>);
+
+impl LiveSessions {
+    pub(crate) fn new(workers: usize) -> Self {
+        Self(PerWorker::new(workers))
+    }
+
+    pub(super) fn insert(
+        &self,
+        worker: WorkerId,
+        id: SessionId,
+        listener: &Arc<str>,
+        pool: &Arc<str>,
+        client: SocketAddr,
+        waker: Waker,
+    ) -> Arc<Live> {
+        let live = Arc::new(Live {
+            id,
+            listener: Arc::clone(listener),
+            client,
+            accepted: Instant::now(),
+            pool: Arc::clone(pool),
+            server: OnceLock::new(),
+            received: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            spoke: AtomicMoment::default(),
+            flags: AtomicU8::new(0),
+            killed: AtomicBool::new(false),
+            waker,
+        });
+        lock(self.0.of(worker)).insert(id, Arc::clone(&live));
+        live
+    }
+
+    pub(super) fn remove(&self, worker: WorkerId, id: SessionId) {
+        lock(self.0.of(worker)).remove(&id);
+    }
+
+    /// Those that `filter` takes, the oldest first, at most `limit`.
+    pub(crate) fn read(&self, filter: SessionFilter<'_>, limit: usize) -> Vec<SessionStats> {
+        let mut found = self.all(filter);
+        found.sort_by_key(|live| live.accepted);
+        found.truncate(limit);
+        let now = Instant::now();
+        let read = found.iter().map(|live| SessionStats::read(live, now));
+        read.collect()
+    }
+
+    /// Ends a session; false where there is none with this number.
+    pub(crate) fn kill(&self, id: SessionId) -> bool {
+        let found = self
+            .0
+            .iter()
+            .find_map(|table| lock(table).get(&id).cloned());
+        if let Some(live) = &found {
+            live.killed.store(true, Relaxed);
+            live.waker.wake_by_ref();
+        }
+        found.is_some()
+    }
+
+    /// Has those that `filter` takes look whether they are to end.
+    pub(crate) fn wake(&self, filter: SessionFilter<'_>) {
+        for live in self.all(filter) {
+            live.waker.wake_by_ref();
+        }
+    }
+
+    fn all(&self, filter: SessionFilter<'_>) -> Vec<Arc<Live>> {
+        let mut found = vec![];
+        for table in self.0.iter() {
+            let table = lock(table);
+            found.extend(table.values().filter(|live| filter.takes(live)).cloned());
+        }
+        found
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing can panic half-way through a change.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,500 @@
+//! The session log: a line for each session that has ended, written by a thread of its own.
+//!
+//! Workers only push onto a queue. They never wait, and wake nobody as long as the queue is
+//! less than half full: a wake-up for each session would cost 2 to 5 % of a short one. The thread
+//! looks by itself every 100 ms. Where it can't keep up, sessions are missing from the log and
+//! are counted.
+
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle, Thread};
+use std::time::{Duration, Instant};
+use std::{io, mem};
+
+use crossbeam_queue::ArrayQueue;
+
+use crate::metrics::Counter;
+use crate::spec::LogSpec;
+use crate::sys;
+
+use super::account::Account;
+use super::format;
+pub(crate) use super::sink::Sink;
+
+/// Sessions that wait to be written; a few MB at most.
+const CAPACITY: usize = 16_384;
+/// How often the thread looks.
+const TICK: Duration = Duration::from_millis(100);
+/// Text is written once it is as long as this: with another line it stays below 64 KiB.
+const BATCH: usize = 60 * 1024;
+/// How long the thread writes, about, before it looks what else it is to do.
+const TURN: Duration = Duration::from_millis(250);
+/// How long the thread writes, about, after it was told to stop. Less than [`STOP`].
+const LAST_TURN: Duration = Duration::from_secs(1);
+/// How long to wait for the thread to end.
+const STOP: Duration = Duration::from_secs(2);
+
+/// How the session log does.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LogStats {
+    /// Sessions written.
+    pub lines: u64,
+    /// Sessions that weren't: the queue was full, or writing failed.
+    pub dropped: u64,
+    /// Times that writing or opening failed.
+    pub errors: u64,
+    /// The last of those in words; empty where there was none.
+    pub last_error: String,
+}
+
+/// The log, as workers and the one who configures it see it.
+#[derive(Debug)]
+pub(crate) struct SessionLog {
+    shared: Arc<Shared>,
+    wake: Thread,
+    /// The thread, and what closes when that ends, however it does. None once it was stopped.
+    running: Mutex<Option<(JoinHandle<()>, Receiver<Infallible>)>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    queue: ArrayQueue<Box<Account>>,
+    on: AtomicBool,
+    /// Whether the thread was woken since it looked last.
+    hurried: AtomicBool,
+    orders: Mutex<Orders>,
+    lines: Counter,
+    dropped: Counter,
+    errors: Counter,
+    last_error: Mutex<String>,
+}
+
+/// What the thread is to do besides writing.
+#[derive(Debug, Default)]
+struct Orders {
+    /// To write to from now on; more than one where changes come fast.
+    sinks: Vec<Sink>,
+    reopen: bool,
+    stop: bool,
+}
+
+impl SessionLog {
+    /// Starts the thread; nothing is logged until [`switch`](Self::switch).
+    ///
+    /// # Errors
+    /// If the system has no thread left.
+    pub(crate) fn start() -> io::Result<Self> {
+        Self::start_with(TICK)
+    }
+
+    fn start_with(tick: Duration) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            queue: ArrayQueue::new(CAPACITY),
+            on: AtomicBool::new(false),
+            hurried: AtomicBool::new(false),
+            orders: Mutex::default(),
+            lines: Counter::default(),
+            dropped: Counter::default(),
+            errors: Counter::default(),
+            last_error: Mutex::default(),
+        });
+        let writer = Writer {
+            shared: Arc::clone(&shared),
+            sink: Sink::off(),
+            text: Vec::with_capacity(BATCH + 4096),
+            lines: 0,
+        };
+        let (ends, ended) = channel();
+        let thread = thread::Builder::new()
+            .name("mailweir-log".into())
+            .spawn(move || {
+                let _ends = ends;
+                sys::block_signals();
+                writer.run(tick);
+            })?;
+        Ok(Self {
+            shared,
+            wake: thread.thread().clone(),
+            running: Mutex::new(Some((thread, ended))),
+        })
+    }
+
+    /// Opens what `spec` names, for [`switch`](Self::switch).
+    ///
+    /// # Errors
+    /// What the system says, with the path.
+    pub(crate) fn open(spec: &LogSpec) -> io::Result<Sink> {
+        Sink::open(spec)
+    }
+
+    /// Whether sessions are to be pushed at all.
+    pub(crate) fn is_on(&self) -> bool {
+        self.shared.on.load(Relaxed)
+    }
+
+    /// A session has ended. Never waits.
+    pub(crate) fn push(&self, account: Box<Account>) {
+        let shared = &*self.shared;
+        if shared.queue.push(account).is_err() {
+            shared.dropped.add(1);
+        }
+        let half = shared.queue.len() >= CAPACITY / 2;
+        if half && !shared.hurried.load(Relaxed) && !shared.hurried.swap(true, Relaxed) {
+            self.wake.unpark();
+        }
+    }
+
+    /// Writes there from now on. What was pushed before goes there or to the one before.
+    pub(crate) fn switch(&self, sink: Sink) {
+        self.order(|orders| {
+            // Within the lock: otherwise of two changes the first could have the last word.
+            self.shared.on.store(sink.is_on() && !orders.stop, Relaxed);
+            orders.sinks.push(sink);
+        });
+    }
+
+    /// Opens the file again, which was renamed, as soon as the thread comes to it. If that fails
+    /// it goes on with the one it has.
+    pub(crate) fn reopen(&self) {
+        self.order(|orders| orders.reopen = true);
+    }
+
+    /// How it does.
+    pub(crate) fn stats(&self) -> LogStats {
+        let shared = &self.shared;
+        LogStats {
+            lines: shared.lines.value(),
+            dropped: shared.dropped.value(),
+            errors: shared.errors.value(),
+            last_error: lock(&shared.last_error).clone(),
+        }
+    }
+
+    /// Writes what was pushed and ends the thread. Whoever pushes must have stopped before.
+    ///
+    /// Takes 2 s at most: a thread that is stuck in a write by then is left alone.
+    pub(crate) fn stop(&self) {
+        self.stop_within(STOP);
+    }
+
+    fn stop_within(&self, limit: Duration) {
+        let Some((thread, ended)) = lock(&self.running).take() else {
+            return;
+        };
+        self.order(|orders| {
+            orders.stop = true;
+            self.shared.on.store(false, Relaxed);
+        });
+        if ended.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+            self.shared.discard();
+            return;
+        }
+        // A panic of the thread was printed already, and it has ended, which is asked for here.
+        let _ = thread.join();
+    }
+
+    fn order(&self, order: impl FnOnce(&mut Orders)) {
+        order(&mut lock(&self.shared.orders));
+        self.wake.unpark();
+    }
+}
+
+impl Drop for SessionLog {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Shared {
+    /// Counts what is in the queue as lost.
+    fn discard(&self) {
+        while self.queue.pop().is_some() {
+            self.dropped.add(1);
+        }
+    }
+
+    fn failed(&self, error: &io::Error) {
+        self.errors.add(1);
+        *lock(&self.last_error) = error.to_string();
+    }
+}
+
+/// The thread.
+#[derive(Debug)]
+struct Writer {
+    shared: Arc<Shared>,
+    sink: Sink,
+    /// Lines to be written with one call, and how many.
+    text: Vec<u8>,
+    lines: u64,
+}
+
+impl Writer {
+    fn run(mut self, tick: Duration) {
+        while !self.obey() {
+            let more = self.drain(TURN);
+            if !self.sink.is_on() {
+                // What is in the queue came too late for the last sink; it is for the next one.
+                thread::park();
+            } else if !more {
+                thread::park_timeout(tick);
+            }
+        }
+        self.finish();
+    }
+
+    /// Carries out what was ordered; true to stop.
+    fn obey(&mut self) -> bool {
+        let mut orders = lock(&self.shared.orders);
+        let sinks = mem::take(&mut orders.sinks);
+        let reopen = mem::take(&mut orders.reopen);
+        let stop = orders.stop;
+        drop(orders);
+        self.switch(sinks);
+        if reopen && let Err(error) = self.sink.reopen() {
+            self.shared.failed(&error);
+        }
+        stop
+    }
+
+    /// Takes the last of these sinks. What is in the queue is written to that, or, if it takes
+    /// nothing, to the one before.
+    fn switch(&mut self, mut sinks: Vec<Sink>) {
+        let off = sinks.pop_if(|sink| !sink.is_on());
+        if let Some(mut sink) = sinks.into_iter().rfind(Sink::is_on) {
+            sink.follow(&self.sink);
+            self.sink = sink;
+        }
+        if let Some(off) = off {
+            self.finish();
+            self.sink = off;
+        }
+    }
+
+    /// Writes what is in the queue if that can be done in a little time.
+    fn finish(&mut self) {
+        if self.sink.is_on() {
+            self.drain(LAST_TURN);
+            self.shared.discard();
+        }
+    }
+
+    /// Writes what is in the queue, for so long; true if there is more that could be written.
+    fn drain(&mut self, limit: Duration) -> bool {
+        self.shared.hurried.store(false, Relaxed);
+        if !self.sink.is_on() {
+            return false;
+        }
+        let begun = Instant::now();
+        while let Some(account) = self.shared.queue.pop() {
+            format::line(&account, self.sink.format, &mut self.text);
+            self.lines += 1;
+            if self.text.len() < BATCH {
+                continue;
+            }
+            if !self.flush() {
+                return false;
+            }
+            if begun.elapsed() >= limit {
+                return true;
+            }
+        }
+        self.flush();
+        false
+    }
+
+    /// Writes the lines there are; false if nobody reads, so that what is still in the queue
+    /// should wait there. Any other failure may last: lines are lost then, rather than that the
+    /// queue stays full and workers wake the thread all the time.
+    fn flush(&mut self) -> bool {
+        if self.lines == 0 {
+            return true;
+        }
+        let written = self.sink.write(&self.text, self.lines);
+        self.shared.lines.add(written.lines);
+        let lost = self.lines.saturating_sub(written.lines);
+        self.shared.dropped.add(lost);
+        self.text.clear();
+        self.lines = 0;
+        if let Some(error) = &written.failure {
+            self.shared.failed(error);
+        }
+        !written.is_stuck()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing can panic half-way through a change.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, ops::Range, path::Path};
+
+    use super::super::account::SessionId;
+    use super::super::format::tests::empty;
+    use super::super::sink::tests::{Folder, file};
+    use super::*;
+
+    /// Far longer than anything here takes.
+    const LIMIT: Duration = Duration::from_secs(30);
+    /// A tick that never comes: what is written then was written for another reason.
+    const NEVER: Duration = Duration::from_secs(3600);
+    const SIZE: u64 = CAPACITY as u64;
+
+    fn push(log: &SessionLog, numbers: Range<u64>) {
+        for number in numbers {
+            let id = SessionId(number);
+            log.push(Box::new(Account { id, ..empty() }));
+        }
+    }
+
+    fn until(log: &SessionLog, what: impl Fn(&LogStats) -> bool) {
+        let begun = Instant::now();
+        while !what(&log.stats()) {
+            assert!(begun.elapsed() < LIMIT, "still {:?}", log.stats());
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// What to do, and the file that has something in it afterwards.
+    type Step<'a> = (&'a str, &'a dyn Fn(&Folder, &SessionLog));
+
+    /// Pushes sessions without a pause while each step is taken. Then `names` have everything
+    /// once, in order.
+    fn lossless(steps: &[Step<'_>], names: &[&str]) {
+        let folder = Folder::new(names[0]);
+        let log = SessionLog::start().unwrap();
+        let done = AtomicBool::new(false);
+        let pushed = thread::scope(|scope| {
+            let pushing = scope.spawn(|| {
+                let mut pushed = 0;
+                while !done.load(Relaxed) {
+                    // Not faster than they can be written: that would lose some.
+                    until(&log, |stats| pushed < stats.lines + SIZE / 2);
+                    push(&log, pushed..pushed + 100);
+                    pushed += 100;
+                }
+                pushed
+            });
+            for (name, step) in steps {
+                step(&folder, &log);
+                let file = folder.0.join(name);
+                let size = || fs::metadata(&file).map_or(0, |file| file.len());
+                until(&log, |_| size() > 0);
+            }
+            done.store(true, Relaxed);
+            pushing.join().unwrap()
+        });
+        log.stop();
+        let stats = log.stats();
+        assert_eq!((stats.lines, stats.dropped, stats.errors), (pushed, 0, 0));
+        assert_eq!(folder.numbers(names), Vec::from_iter(0..pushed));
+    }
+
+    #[test]
+    fn a_change_of_the_file_loses_nothing() {
+        let to = |name| move |folder: &Folder, log: &SessionLog| log.switch(folder.file(name));
+        let (a, b, c) = (to("a"), to("b"), to("c"));
+        lossless(&[("a", &a), ("b", &b), ("c", &c)], &["a", "b", "c"]);
+    }
+
+    #[test]
+    fn rotation_loses_nothing() {
+        let open = |folder: &Folder, log: &SessionLog| log.switch(folder.file("new"));
+        let rotate = |folder: &Folder, log: &SessionLog| {
+            fs::rename(folder.0.join("new"), folder.0.join("old")).unwrap();
+            log.reopen();
+        };
+        lossless(&[("new", &open), ("new", &rotate)], &["old", "new"]);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_opened_again_is_kept() {
+        let folder = Folder::new("kept");
+        fs::create_dir(folder.0.join("in")).unwrap();
+        let log = SessionLog::start().unwrap();
+        log.switch(folder.file("in/log"));
+        push(&log, 0..1);
+        until(&log, |stats| stats.lines == 1);
+        fs::rename(folder.0.join("in"), folder.0.join("out")).unwrap();
+        log.reopen();
+        until(&log, |stats| stats.errors == 1);
+        assert!(log.stats().last_error.contains("in/log: No such file"));
+        push(&log, 1..2);
+        log.stop();
+        assert_eq!(folder.numbers(&["out/log"]), [0, 1]);
+    }
+
+    #[test]
+    fn what_a_full_queue_does_not_take_is_counted() {
+        let folder = Folder::new("full");
+        let log = SessionLog::start().unwrap();
+        // Nothing is taken from it while the log is off.
+        push(&log, 0..SIZE + 10);
+        assert_eq!(log.stats().dropped, 10);
+        log.switch(folder.file("log"));
+        until(&log, |stats| stats.lines == SIZE);
+        assert_eq!(folder.numbers(&["log"]), Vec::from_iter(0..SIZE));
+    }
+
+    #[test]
+    fn a_queue_that_is_half_full_wakes_the_thread() {
+        let log = SessionLog::start_with(NEVER).unwrap();
+        log.switch(file(Path::new("/dev/null")).unwrap());
+        for _ in 0..3 {
+            let before = log.stats().lines;
+            push(&log, 0..SIZE);
+            until(&log, |stats| stats.lines > before);
+            // An order wakes it as well: for what came after.
+            log.reopen();
+            until(&log, |_| log.shared.queue.is_empty());
+        }
+        assert_eq!(log.stats().dropped, 0);
+    }
+
+    #[test]
+    fn stopping_or_switching_off_writes_what_is_queued() {
+        let folder = Folder::new("stop");
+        let log = SessionLog::start_with(NEVER).unwrap();
+        log.switch(folder.file("log"));
+        assert!(log.is_on());
+        push(&log, 0..100);
+        log.switch(Sink::off());
+        assert!(!log.is_on());
+        until(&log, |stats| stats.lines == 100);
+        log.switch(folder.file("log"));
+        push(&log, 100..200);
+        log.stop();
+        log.stop();
+        log.switch(folder.file("log"));
+        assert!(!log.is_on());
+        assert_eq!(folder.numbers(&["log"]), Vec::from_iter(0..200));
+    }
+
+    #[test]
+    fn a_full_disk_is_counted() {
+        let log = SessionLog::start().unwrap();
+        log.switch(file(Path::new("/dev/full")).unwrap());
+        push(&log, 0..1000);
+        until(&log, |stats| stats.dropped == 1000);
+        log.stop();
+        assert!(log.stats().lines == 0 && log.stats().errors > 0);
+        assert!(log.stats().last_error.starts_with("/dev/full: No space"));
+    }
+
+    #[test]
+    fn a_thread_that_is_stuck_does_not_hold_up_the_end() {
+        let (_reader, writer) = rustix::pipe::pipe().unwrap();
+        let log = SessionLog::start().unwrap();
+        log.switch(Sink::blocking(writer.into()));
+        push(&log, 0..10_000);
+        log.stop_within(Duration::from_millis(500));
+        // What it has in hand is neither written nor lost as yet; what it hasn't is lost.
+        let LogStats { lines, dropped, .. } = log.stats();
+        assert!(dropped > 0 && lines + dropped < 10_000);
+    }
+}

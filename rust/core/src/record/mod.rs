@@ -1,0 +1,271 @@
+//! What is kept of a session: opened when it is accepted, closed once, with a reason.
+//!
+//! A [`Record`] is a guard. Whatever way a session ends, its end is counted and logged exactly
+//! once: dropped without [`close`](Record::close), it was stopped, or it panicked.
+
+mod account;
+mod format;
+mod live;
+mod log;
+mod reason;
+mod sink;
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::Waker;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::metrics::{
+    Counter, Histogram, PerWorker, SESSION_BOUNDS, Tally, WorkerCounters, WorkerId,
+};
+use crate::occupancy::Occupancy;
+
+pub(crate) use account::Path;
+use account::{Account, Attempt};
+pub use account::{SessionId, Side};
+pub(crate) use live::{Course, Live, LiveSessions};
+pub use live::{SessionFilter, SessionStats};
+pub use log::LogStats;
+pub(crate) use log::SessionLog;
+pub(crate) use reason::End;
+pub use reason::{EndBy, EndReason};
+
+/// What a worker counts of a listener.
+#[derive(Debug, Default)]
+pub(crate) struct ListenerCounters {
+    pub(crate) accepted: Counter,
+    /// From clients.
+    pub(crate) received_bytes: Counter,
+    /// To clients.
+    pub(crate) sent_bytes: Counter,
+    pub(crate) accept_pauses: Counter,
+    pub(crate) session_time: Histogram,
+    ended: Tally<{ EndReason::ALL.len() }>,
+}
+
+impl ListenerCounters {
+    /// Sessions that ended for this reason.
+    pub(crate) fn ended(&self, reason: EndReason) -> u64 {
+        self.ended.value(reason as usize)
+    }
+}
+
+/// What is known of a listener while it lives; outlives snapshots.
+#[derive(Debug)]
+pub(crate) struct ListenerState {
+    pub(crate) name: Arc<str>,
+    pub(crate) counters: PerWorker<ListenerCounters>,
+    /// Sessions that were admitted and haven't ended.
+    pub(crate) occupancy: Occupancy,
+}
+
+impl ListenerState {
+    pub(crate) fn new(name: &str, workers: usize) -> Self {
+        Self {
+            name: name.into(),
+            counters: PerWorker::new(workers),
+            occupancy: Occupancy::default(),
+        }
+    }
+}
+
+/// Where a worker's sessions are written down.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    pub(crate) worker: WorkerId,
+    pub(crate) counters: Arc<PerWorker<WorkerCounters>>,
+    live: Arc<LiveSessions>,
+    log: Arc<SessionLog>,
+    /// The next session's number. It begins anywhere, so that no two processes have the same.
+    next: AtomicU64,
+}
+
+impl Ledger {
+    pub(crate) fn new(
+        worker: WorkerId,
+        counters: Arc<PerWorker<WorkerCounters>>,
+        live: Arc<LiveSessions>,
+        log: Arc<SessionLog>,
+    ) -> Self {
+        Self {
+            worker,
+            counters,
+            live,
+            log,
+            next: AtomicU64::new(RandomState::new().build_hasher().finish()),
+        }
+    }
+}
+
+/// One session's account while it is open.
+#[derive(Debug)]
+pub(crate) struct Record {
+    ledger: Arc<Ledger>,
+    listener: Arc<ListenerState>,
+    live: Arc<Live>,
+    accepted: SystemTime,
+    tried: Vec<Attempt>,
+    wait: Option<Duration>,
+    greeted: Greeted,
+    /// None until it is closed.
+    end: Option<End>,
+}
+
+/// How the server that took a session did so.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Greeted {
+    pub(crate) connect: Option<Duration>,
+    pub(crate) greeting: Option<Duration>,
+    pub(crate) code: Option<u16>,
+}
+
+impl Record {
+    /// Opens the account of a connection that was just accepted. `waker` wakes the task that
+    /// serves it.
+    pub(crate) fn open(
+        ledger: &Arc<Ledger>,
+        listener: &Arc<ListenerState>,
+        pool: &Arc<str>,
+        client: SocketAddr,
+        waker: Waker,
+    ) -> Self {
+        listener.counters.of(ledger.worker).accepted.add(1);
+        ledger.counters.of(ledger.worker).begun.add(1);
+        let id = SessionId(ledger.next.fetch_add(1, Relaxed));
+        let live = ledger
+            .live
+            .insert(ledger.worker, id, &listener.name, pool, client, waker);
+        Self {
+            ledger: Arc::clone(ledger),
+            listener: Arc::clone(listener),
+            live,
+            accepted: SystemTime::now(),
+            tried: vec![],
+            wait: None,
+            greeted: Greeted::default(),
+            end: None,
+        }
+    }
+
+    pub(crate) fn id(&self) -> SessionId {
+        self.live.id
+    }
+
+    /// When the client was accepted.
+    pub(crate) fn began(&self) -> Instant {
+        self.live.accepted
+    }
+
+    pub(crate) fn worker(&self) -> WorkerId {
+        self.ledger.worker
+    }
+
+    /// The session as others see it.
+    pub(crate) fn live(&self) -> &Arc<Live> {
+        &self.live
+    }
+
+    /// What this worker counts of the listener.
+    pub(crate) fn listener(&self) -> &ListenerCounters {
+        self.listener.counters.of(self.ledger.worker)
+    }
+
+    /// What this worker counts of itself.
+    pub(crate) fn process(&self) -> &WorkerCounters {
+        self.ledger.counters.of(self.ledger.worker)
+    }
+
+    /// A server was tried in vain: at `step`, for `cause`.
+    pub(crate) fn failed(&mut self, server: &Arc<str>, step: &'static str, cause: &'static str) {
+        self.tried.push(Attempt {
+            server: Arc::clone(server),
+            step,
+            cause,
+        });
+    }
+
+    /// It is decided whether a server takes the session.
+    pub(crate) fn decided(&mut self) {
+        let accepted = self.live.accepted;
+        self.wait.get_or_insert_with(|| accepted.elapsed());
+    }
+
+    /// A server took the session.
+    pub(crate) fn taken(&mut self, server: &Arc<str>, greeted: Greeted) {
+        self.decided();
+        self.greeted = greeted;
+        // Set once: a session is taken once.
+        let _ = self.live.server.set(Arc::clone(server));
+    }
+
+    /// The session ended so.
+    pub(crate) fn close(mut self, end: End) {
+        self.end = Some(end);
+    }
+
+    /// How it ended; what cuts a message off is that above all.
+    fn end(&self, course: Course) -> End {
+        let end = self.end.unwrap_or_else(|| {
+            End::ours(if std::thread::panicking() {
+                EndReason::Panicked
+            } else {
+                EndReason::Stopped
+            })
+        });
+        let limit = matches!(end.reason, EndReason::IdleClient | EndReason::IdleServer);
+        if course.in_data && !limit && end.reason != EndReason::Panicked {
+            return End {
+                reason: EndReason::CutInData,
+                ..end
+            };
+        }
+        end
+    }
+
+    fn account(&mut self, total: Duration, course: Course, end: End) -> Account {
+        let (received, sent) = self.live.bytes();
+        Account {
+            id: self.live.id,
+            accepted: self.accepted,
+            listener: Arc::clone(&self.live.listener),
+            client: self.live.client,
+            pool: Arc::clone(&self.live.pool),
+            server: self.live.server.get().cloned(),
+            tried: std::mem::take(&mut self.tried),
+            wait: self.wait.unwrap_or(total),
+            connect: self.greeted.connect,
+            greeting: self.greeted.greeting,
+            total,
+            received,
+            sent,
+            greeting_code: self.greeted.code,
+            tls: course.tls,
+            path: course.path,
+            in_data: course.in_data,
+            spoke_last: course.spoke_last,
+            end,
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let total = self.live.accepted.elapsed();
+        let course = self.live.course();
+        let end = self.end(course);
+        if self.ledger.log.is_on() {
+            let account = self.account(total, course, end);
+            self.ledger.log.push(Box::new(account));
+        }
+        self.ledger.live.remove(self.ledger.worker, self.live.id);
+        let listener = self.listener();
+        listener.ended.count(end.reason as usize);
+        listener.session_time.observe(&SESSION_BOUNDS, total);
+        self.process().ended.add(1);
+    }
+}
+
+#[cfg(test)]
+mod tests;

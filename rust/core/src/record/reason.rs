@@ -1,0 +1,178 @@
+//! Why sessions end, and who ended them. Closed lists: alerts and log searches depend on them.
+
+/// Why a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndReason {
+    /// The client said QUIT, as far as that can be seen: it wasn't inside TLS.
+    ClientQuit,
+    /// The client closed first, and both directions ended.
+    ClientClosed,
+    /// The client reset the connection, or was lost.
+    ClientLost,
+    /// The server closed first, and both directions ended.
+    ServerClosed,
+    /// The server said 421 last, and closed.
+    Server421,
+    /// The server reset the connection, or was lost.
+    ServerLost,
+    /// Ended by anything between a server's 354 and its answer to the message: the client
+    /// sends it again, and where the server had taken it, it comes twice.
+    CutInData,
+    /// The server spoke last and the client said nothing for `idle_client`.
+    IdleClient,
+    /// The client spoke last and the server said nothing for `idle_server`.
+    IdleServer,
+    /// One side closed and the other was silent for `half_closed`.
+    HalfClosed,
+    /// Its server or the process drains, and it was between two commands.
+    Drain,
+    /// Its server or the process drains, and the deadline was there.
+    DrainDeadline,
+    /// Older than `max_age`, and between two commands.
+    Age,
+    /// An operator ended it.
+    Killed,
+    /// Refused: no server of the pool is up.
+    NoServer,
+    /// Refused: every server of the pool that isn't down drains.
+    Draining,
+    /// Refused: every server of the pool that isn't down is in maintenance.
+    Maintenance,
+    /// Refused: `max_sessions` of the process, the listener or every server is reached.
+    Full,
+    /// Refused: no server of the pool could be connected to.
+    ConnectFailed,
+    /// Refused: servers were connected to, and none of them greeted as it should.
+    GreetingFailed,
+    /// Refused: the process has no descriptor, source address or port left.
+    OutOfDescriptors,
+    /// The process ended.
+    Stopped,
+    /// A bug: the session panicked.
+    Panicked,
+}
+
+impl EndReason {
+    /// Every reason there is.
+    pub const ALL: [Self; 23] = [
+        Self::ClientQuit,
+        Self::ClientClosed,
+        Self::ClientLost,
+        Self::ServerClosed,
+        Self::Server421,
+        Self::ServerLost,
+        Self::CutInData,
+        Self::IdleClient,
+        Self::IdleServer,
+        Self::HalfClosed,
+        Self::Drain,
+        Self::DrainDeadline,
+        Self::Age,
+        Self::Killed,
+        Self::NoServer,
+        Self::Draining,
+        Self::Maintenance,
+        Self::Full,
+        Self::ConnectFailed,
+        Self::GreetingFailed,
+        Self::OutOfDescriptors,
+        Self::Stopped,
+        Self::Panicked,
+    ];
+
+    /// As metrics and logs write it.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::ClientQuit => "client_quit",
+            Self::ClientClosed => "client_closed",
+            Self::ClientLost => "client_lost",
+            Self::ServerClosed => "server_closed",
+            Self::Server421 => "server_421",
+            Self::ServerLost => "server_lost",
+            Self::CutInData => "cut_in_data",
+            Self::IdleClient => "idle_client",
+            Self::IdleServer => "idle_server",
+            Self::HalfClosed => "half_closed",
+            Self::Drain => "drain",
+            Self::DrainDeadline => "drain_deadline",
+            Self::Age => "age",
+            Self::Killed => "killed",
+            Self::NoServer => "no_server",
+            Self::Draining => "draining",
+            Self::Maintenance => "maintenance",
+            Self::Full => "full",
+            Self::ConnectFailed => "connect_failed",
+            Self::GreetingFailed => "greeting_failed",
+            Self::OutOfDescriptors => "out_of_descriptors",
+            Self::Stopped => "stopped",
+            Self::Panicked => "panicked",
+        }
+    }
+}
+
+/// Who ended a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndBy {
+    /// The client.
+    Client,
+    /// The server.
+    Server,
+    /// This process: a limit, a refusal, an operator.
+    Balancer,
+}
+
+impl EndBy {
+    /// As logs write it.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Server => "server",
+            Self::Balancer => "balancer",
+        }
+    }
+}
+
+/// How a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct End {
+    pub(crate) reason: EndReason,
+    pub(crate) by: EndBy,
+}
+
+impl End {
+    /// Ended by this process.
+    pub(crate) fn ours(reason: EndReason) -> Self {
+        Self {
+            reason,
+            by: EndBy::Balancer,
+        }
+    }
+
+    pub(crate) fn by_client(reason: EndReason) -> Self {
+        Self {
+            reason,
+            by: EndBy::Client,
+        }
+    }
+
+    pub(crate) fn by_server(reason: EndReason) -> Self {
+        Self {
+            reason,
+            by: EndBy::Server,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_is_in_the_order_of_its_numbers() {
+        for (number, reason) in EndReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, number);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Ends are counted once, whatever way they come; live sessions are listed, woken and killed.
+
+use super::*;
+
+struct Book {
+    ledger: Arc<Ledger>,
+    listener: Arc<ListenerState>,
+}
+
+impl Book {
+    fn new() -> Self {
+        let ledger = Ledger::new(
+            WorkerId(0),
+            Arc::new(PerWorker::new(1)),
+            Arc::new(LiveSessions::new(1)),
+            Arc::new(SessionLog::start().unwrap()),
+        );
+        Self {
+            ledger: Arc::new(ledger),
+            listener: Arc::new(ListenerState::new("mx", 1)),
+        }
+    }
+
+    fn open(&self) -> Record {
+        let client = "192.0.2.1:1025".parse().unwrap();
+        let pool = Arc::from("farm");
+        Record::open(
+            &self.ledger,
+            &self.listener,
+            &pool,
+            client,
+            Waker::noop().clone(),
+        )
+    }
+
+    fn ended(&self) -> Vec<EndReason> {
+        assert_eq!(self.ledger.counters.sum(|one| &one.begun), 1);
+        assert_eq!(self.ledger.counters.sum(|one| &one.ended), 1);
+        let counters = self.listener.counters.of(WorkerId(0));
+        let counted = |reason: &EndReason| counters.ended(*reason) == 1;
+        EndReason::ALL.into_iter().filter(counted).collect()
+    }
+}
+
+fn ended(end: impl FnOnce(Record)) -> Vec<EndReason> {
+    let book = Book::new();
+    end(book.open());
+    book.ended()
+}
+
+#[test]
+fn every_end_is_counted_once() {
+    let idle = |record: Record| record.close(End::ours(EndReason::IdleServer));
+    assert_eq!(ended(idle), [EndReason::IdleServer]);
+    assert_eq!(ended(drop), [EndReason::Stopped]);
+    let panic = |record: Record| {
+        let thread = std::thread::spawn(move || {
+            let _record = record;
+            panic!("as a bug would");
+        });
+        thread.join().unwrap_err();
+    };
+    assert_eq!(ended(panic), [EndReason::Panicked]);
+}
+
+#[test]
+fn a_message_that_was_cut_off_is_told_from_any_other_end() {
+    let in_data = |record: &Record| {
+        let course = Course {
+            in_data: true,
+            ..record.live().course()
+        };
+        record.live().note(course, Instant::now());
+    };
+    for (end, expected) in [
+        (End::by_client(EndReason::ClientLost), EndReason::CutInData),
+        (
+            End::by_server(EndReason::ServerClosed),
+            EndReason::CutInData,
+        ),
+        (End::ours(EndReason::DrainDeadline), EndReason::CutInData),
+        (End::ours(EndReason::IdleServer), EndReason::IdleServer),
+    ] {
+        let cut = |record: Record| {
+            in_data(&record);
+            record.close(end);
+        };
+        assert_eq!(ended(cut), [expected]);
+    }
+    let stopped = |record: Record| in_data(&record);
+    assert_eq!(ended(stopped), [EndReason::CutInData]);
+}
+
+#[test]
+fn live_sessions_are_listed_until_they_end() {
+    let book = Book::new();
+    let live = &book.ledger.live;
+    let mut record = book.open();
+    let id = record.id();
+    let everything = SessionFilter::default();
+    assert_eq!(live.read(everything, 9)[0].server, None);
+    record.taken(&Arc::from("a"), Greeted::default());
+    record.live().carried(Side::Client, 10);
+    let course = Course {
+        spoke_last: Some(Side::Client),
+        tls: true,
+        in_data: false,
+        path: Path::Splice,
+    };
+    record.live().note(course, Instant::now());
+    let listed = live.read(everything, 9);
+    assert_eq!(listed[0].id, id);
+    assert_eq!(listed[0].server.as_deref(), Some("a"));
+    assert_eq!((listed[0].received_bytes, listed[0].sent_bytes), (10, 0));
+    assert_eq!(listed[0].spoke_last, Some(Side::Client));
+    assert!(listed[0].tls);
+    let of = |server| SessionFilter {
+        listener: Some("mx"),
+        server: Some(("farm", server)),
+    };
+    assert_eq!(live.read(of("a"), 9).len(), 1);
+    assert_eq!(live.read(of("b"), 9).len(), 0);
+    assert_eq!(live.read(everything, 0).len(), 0);
+
+    assert!(!record.live().is_killed());
+    assert!(live.kill(id));
+    assert!(record.live().is_killed());
+    drop(record);
+    assert!(!live.kill(id));
+    assert_eq!(live.read(everything, 9).len(), 0);
+}
+
+#[test]
+fn numbers_are_read_as_they_are_written() {
+    let book = Book::new();
+    let (first, second) = (book.open(), book.open());
+    assert_ne!(first.id(), second.id());
+    let text = first.id().to_string();
+    assert_eq!(SessionId::parse(&text), Some(first.id()));
+    assert_eq!(first.id().text(), text.as_bytes());
+    for wrong in ["", "0", "000000000000000g", "00000000000000000"] {
+        assert_eq!(SessionId::parse(wrong), None);
+    }
+}

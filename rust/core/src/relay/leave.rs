@@ -1,0 +1,167 @@
+//! When a session is to be cut because its server or the process drains, or because of its
+//! age: the rule that keeps a message from coming twice. Pure; time is an argument.
+//!
+//! A session whose last byte came from the client may wait for the answer to a final dot: a
+//! cut there sends the message again. One whose server spoke last has had every answer, and
+//! once both have been silent for a while nothing is on its way either.
+
+use std::time::{Duration, Instant};
+
+use crate::record::{EndReason, Side};
+use crate::spec::DrainSpec;
+
+/// What a session may be cut for, beside its silence.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Leave {
+    /// When its server or the process began to drain, if one does.
+    pub(crate) drains: Option<Instant>,
+    /// When it will have reached its age, if there is one.
+    pub(crate) aged: Option<Instant>,
+    /// Its place in the spread, from 0 to 1.
+    pub(crate) share: f64,
+}
+
+/// What a session is doing, as far as it matters for a cut.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment {
+    /// When payload last went either way.
+    pub(crate) since: Instant,
+    pub(crate) spoke: Side,
+    /// Whether the silence is known to be that between two commands.
+    pub(crate) clear: bool,
+}
+
+impl Leave {
+    /// When the session is to be cut, and why; none if it isn't as things stand.
+    pub(crate) fn limit(&self, spec: &DrainSpec, moment: Moment) -> Option<(Instant, EndReason)> {
+        let quiet = if moment.clear {
+            spec.quiet
+        } else {
+            spec.quiet_opaque
+        };
+        let when_quiet = |from: Instant, reason| {
+            let quiet_at = from.max(moment.since + quiet);
+            (moment.spoke == Side::Server).then_some((quiet_at, reason))
+        };
+        let ready = |began: Instant| began + spec.spread.mul_f64(self.share);
+        let drain = self.drains.map(ready);
+        let drain = drain.and_then(|from| when_quiet(from, EndReason::Drain));
+        let age = self.aged.and_then(|at| when_quiet(at, EndReason::Age));
+        let deadline = self
+            .drains
+            .map(|began| (began + spec.deadline, EndReason::DrainDeadline));
+        let limits = [drain, age, deadline].into_iter().flatten();
+        limits.min_by_key(|(at, _)| *at)
+    }
+}
+
+/// The place of session number `id` in a spread: successive ones are far apart.
+pub(crate) fn share(id: u64) -> f64 {
+    // Multiples of the golden ratio are spread evenly (Knuth, vol. 3, 6.4).
+    let mixed = id.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+    f64::from(u32::try_from(mixed).unwrap_or_default()) / f64::from(u32::MAX)
+}
+
+/// How long a cut that can't be made just now is put off.
+pub(crate) const AGAIN: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SPEC: DrainSpec = DrainSpec {
+        quiet: Duration::from_secs(5),
+        quiet_opaque: Duration::from_secs(30),
+        spread: Duration::from_secs(60),
+        deadline: Duration::from_secs(1800),
+    };
+
+    fn at(start: Instant, seconds: u64) -> Instant {
+        start + Duration::from_secs(seconds)
+    }
+
+    fn seconds(start: Instant, limit: Option<(Instant, EndReason)>) -> Option<(u64, EndReason)> {
+        limit.map(|(at, reason)| ((at - start).as_secs(), reason))
+    }
+
+    #[test]
+    fn a_session_is_cut_only_once_its_server_spoke_last() {
+        let start = Instant::now();
+        let leave = Leave {
+            drains: Some(at(start, 100)),
+            aged: None,
+            share: 0.5,
+        };
+        let limit = |since, spoke, clear| {
+            let moment = Moment {
+                since: at(start, since),
+                spoke,
+                clear,
+            };
+            seconds(start, leave.limit(&SPEC, moment))
+        };
+        // Its share of the spread first, then silence.
+        assert_eq!(limit(0, Side::Server, true), Some((130, EndReason::Drain)));
+        assert_eq!(
+            limit(129, Side::Server, true),
+            Some((134, EndReason::Drain))
+        );
+        assert_eq!(
+            limit(129, Side::Server, false),
+            Some((159, EndReason::Drain))
+        );
+        let never = Some((1900, EndReason::DrainDeadline));
+        assert_eq!(limit(0, Side::Client, true), never);
+        assert_eq!(limit(1890, Side::Client, false), never);
+    }
+
+    #[test]
+    fn age_waits_for_the_same_moment_and_has_no_deadline() {
+        let start = Instant::now();
+        let leave = Leave {
+            drains: None,
+            aged: Some(at(start, 3600)),
+            share: 0.5,
+        };
+        let limit = |since, spoke| {
+            let moment = Moment {
+                since: at(start, since),
+                spoke,
+                clear: true,
+            };
+            seconds(start, leave.limit(&SPEC, moment))
+        };
+        assert_eq!(limit(10, Side::Server), Some((3600, EndReason::Age)));
+        assert_eq!(limit(3598, Side::Server), Some((3603, EndReason::Age)));
+        assert_eq!(limit(10, Side::Client), None);
+    }
+
+    #[test]
+    fn nothing_is_cut_without_a_cause() {
+        let leave = Leave {
+            drains: None,
+            aged: None,
+            share: 0.0,
+        };
+        let moment = Moment {
+            since: Instant::now(),
+            spoke: Side::Server,
+            clear: true,
+        };
+        assert_eq!(leave.limit(&SPEC, moment), None);
+    }
+
+    proptest! {
+        /// Sessions that came one after the other are cut evenly over the spread.
+        #[test]
+        fn shares_are_even(first: u64) {
+            let mut shares: Vec<f64> = (0..1000).map(|n| share(first.wrapping_add(n))).collect();
+            shares.sort_by(f64::total_cmp);
+            for (rank, share) in shares.into_iter().enumerate() {
+                prop_assert!((share - rank as f64 / 1000.0).abs() < 0.01);
+            }
+        }
+    }
+}

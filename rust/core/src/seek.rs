@@ -1,0 +1,249 @@
+//! Finds a server that takes the session: the next one of the pool, and another one as long as
+//! that fails and time is left. No server is tried twice. The client notices nothing: it waits
+//! for a greeting, or for an answer to its TLS hello.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+use crate::connect;
+use crate::greet;
+use crate::hello;
+use crate::metrics::{CONNECT_BOUNDS, GREETING_BOUNDS};
+use crate::proxy_header;
+use crate::record::{End, EndReason, Greeted, Live, Record, SessionId};
+use crate::select;
+use crate::server::{ConnectFailure, GreetingFailure, InFlight, ServerCounters};
+use crate::smtp::greeting;
+use crate::snapshot::{Listener, Member};
+use crate::spec::{Protocol, ProxyVersion};
+use crate::troubles::{Trouble, Troubles};
+
+/// The session that a server is sought for.
+#[derive(Debug)]
+pub(crate) struct Seeking<'a> {
+    pub(crate) client: &'a TcpStream,
+    pub(crate) address: SocketAddr,
+    pub(crate) listener: &'a Listener,
+    pub(crate) troubles: &'a Troubles,
+}
+
+/// A server that takes the session.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) stream: TcpStream,
+    /// What the client said already; the server has it.
+    pub(crate) asked: Vec<u8>,
+    /// What the server said already; not passed on yet.
+    pub(crate) said: Vec<u8>,
+    /// Counts the session in at the server until this is dropped.
+    pub(crate) in_flight: InFlight,
+}
+
+/// A server that was connected to, and took the session.
+struct Reached {
+    stream: TcpStream,
+    said: Vec<u8>,
+    greeted: Greeted,
+}
+
+/// Why a server didn't take the session.
+#[derive(Debug, Clone, Copy)]
+enum Failure {
+    Connect(ConnectFailure),
+    Greeting(GreetingFailure),
+}
+
+/// A server that takes the session, within `accept_total`.
+///
+/// # Errors
+/// How the session ended without one.
+pub(crate) async fn find_server(seeking: &Seeking<'_>, record: &mut Record) -> Result<Found, End> {
+    let live = Arc::clone(record.live());
+    tokio::select! {
+        biased;
+        found = hear_and_seek(seeking, record) => found,
+        end = is_over(seeking.client, &live) => Err(end),
+    }
+}
+
+async fn hear_and_seek(seeking: &Seeking<'_>, record: &mut Record) -> Result<Found, End> {
+    let listener = seeking.listener;
+    let asked = if listener.protocol == Protocol::Smtps {
+        // Not waited for in vain: a client that says nothing would be told nothing for long.
+        select::look(&listener.pool).map_err(End::ours)?;
+        hello::client_hello(seeking.client, listener.timeouts.accept_total).await?
+    } else {
+        vec![]
+    };
+    let deadline = Instant::now() + listener.timeouts.accept_total;
+    let mut left = listener.timeouts.accept_total;
+    let mut tried = Vec::new();
+    let mut reason = None;
+    loop {
+        let picked = match select::pick(&listener.pool, &tried) {
+            Ok(picked) if !left.is_zero() => picked,
+            Ok(_) => return Err(End::ours(reason.unwrap_or(EndReason::ConnectFailed))),
+            // What was tried says more than that the others can't be.
+            Err(none) => return Err(End::ours(reason.unwrap_or(none))),
+        };
+        let member = picked.member;
+        let counters = member.server.counters.of(record.worker());
+        match seeking.try_server(member, &asked, left, record).await {
+            Ok(reached) => {
+                counters.sessions.add(1);
+                record.taken(&member.name, reached.greeted);
+                return Ok(Found {
+                    stream: reached.stream,
+                    asked,
+                    said: reached.said,
+                    in_flight: picked.in_flight,
+                });
+            }
+            Err(failure) => {
+                seeking.note(failure, member, counters);
+                let (step, cause) = failure.labels();
+                record.failed(&member.name, step, cause);
+                reason = Some(failure.reason());
+            }
+        }
+        tried.push(picked.index);
+        left = deadline.saturating_duration_since(Instant::now());
+    }
+}
+
+impl Seeking<'_> {
+    /// Connects to a server, tells it who the client is and, where it is heard of first, waits
+    /// for what it says.
+    async fn try_server(
+        &self,
+        member: &Member,
+        asked: &[u8],
+        left: Duration,
+        record: &Record,
+    ) -> Result<Reached, Failure> {
+        let counters = member.server.counters.of(record.worker());
+        let timeouts = &self.listener.timeouts;
+        let began = Instant::now();
+        let mut stream = connect::dial(member, timeouts.connect.min(left))
+            .await
+            .map_err(Failure::Connect)?;
+        let connect_time = began.elapsed();
+        counters.connect_time.observe(&CONNECT_BOUNDS, connect_time);
+        if member.proxy != ProxyVersion::Off {
+            self.introduce(member.proxy, &stream, record.id())
+                .map_err(Failure::Connect)?;
+        }
+        let limit = timeouts.greeting.min(left.saturating_sub(connect_time));
+        let said = match self.listener.protocol {
+            Protocol::Smtp => greet::greeting(&mut stream, limit).await,
+            Protocol::Smtps => greet::answer(&mut stream, asked, limit).await,
+            Protocol::Tcp => Ok(vec![]),
+        };
+        let said = said.map_err(Failure::Greeting)?;
+        let greeting_time = began.elapsed().saturating_sub(connect_time);
+        if !said.is_empty() {
+            counters
+                .greeting_time
+                .observe(&GREETING_BOUNDS, greeting_time);
+        }
+        let greets = self.listener.protocol != Protocol::Tcp;
+        let smtp = self.listener.protocol == Protocol::Smtp;
+        Ok(Reached {
+            greeted: Greeted {
+                connect: Some(connect_time),
+                greeting: greets.then_some(greeting_time),
+                code: smtp.then(|| greeting::code(&said)).flatten(),
+            },
+            stream,
+            said,
+        })
+    }
+
+    /// Sends the PROXY header: whole, first, in one write. A new connection takes it at once;
+    /// one that doesn't is of no use.
+    fn introduce(
+        &self,
+        version: ProxyVersion,
+        server: &TcpStream,
+        id: SessionId,
+    ) -> Result<(), ConnectFailure> {
+        let destination = self
+            .client
+            .local_addr()
+            .map_err(|_| ConnectFailure::Other)?;
+        let header = proxy_header::header(version, self.address, destination, &id.text());
+        match server.try_write(&header) {
+            Ok(size) if size == header.len() => Ok(()),
+            _ => Err(ConnectFailure::Other),
+        }
+    }
+
+    /// Counts a failure and, where the server is to blame, tells whoever checks it.
+    fn note(&self, failure: Failure, member: &Member, counters: &ServerCounters) {
+        match failure {
+            Failure::Connect(cause) => counters.count_connect_failure(cause),
+            Failure::Greeting(cause) => counters.count_greeting_failure(cause),
+        }
+        if matches!(failure, Failure::Connect(ConnectFailure::Local)) {
+            return;
+        }
+        let (step, cause) = failure.labels();
+        self.troubles.report(&member.server, || Trouble {
+            pool: self.listener.pool.name.clone(),
+            server: member.name.clone(),
+            step,
+            cause,
+        });
+    }
+}
+
+impl Failure {
+    /// What failed, and how.
+    fn labels(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Connect(cause) => ("connect", cause.label()),
+            Self::Greeting(cause) => ("greeting", cause.label()),
+        }
+    }
+
+    /// How a session ends that met no better server.
+    fn reason(self) -> EndReason {
+        match self {
+            Self::Connect(ConnectFailure::Local) => EndReason::OutOfDescriptors,
+            Self::Connect(_) => EndReason::ConnectFailed,
+            Self::Greeting(_) => EndReason::GreetingFailed,
+        }
+    }
+}
+
+/// Returns once the client's connection broke, or an operator ended the session. A client's
+/// end of stream doesn't count: it may have said all that it has to say.
+async fn is_over(client: &TcpStream, live: &Live) -> End {
+    let killed = poll_fn(|_| {
+        // A kill wakes the task that this is part of.
+        if live.is_killed() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    });
+    tokio::select! {
+        () = is_lost(client) => End::by_client(EndReason::ClientLost),
+        () = killed => End::ours(EndReason::Killed),
+    }
+}
+
+async fn is_lost(client: &TcpStream) {
+    // An error of the reactor's says that the process ends.
+    while let Ok(ready) = client.ready(Interest::ERROR).await {
+        if ready.is_error() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! What contradicts itself in a specification.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::{ListenerSpec, MAX_WEIGHT, PlaneSpec, PoolSpec, ServerSpec};
+
+/// Longer than anybody means; adding it to a moment still is one.
+const LONGEST: Duration = Duration::from_secs(400 * 24 * 3600);
+
+/// What contradicts itself in a specification.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {problem}")]
+pub struct SpecError {
+    /// The part that is wrong, as `pools.farm.servers.a`.
+    pub path: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+/// Says what contradicts itself in `spec`, if anything does.
+///
+/// # Errors
+/// The first contradiction.
+pub fn check(spec: &PlaneSpec) -> Result<(), SpecError> {
+    // It opens lines that are sent to clients: nothing in it may end a line or a word.
+    let graphic = spec.hostname.bytes().all(|byte| byte.is_ascii_graphic());
+    if spec.hostname.is_empty() || !graphic {
+        return Err(wrong("hostname", "must be one word of printable ASCII"));
+    }
+    at_least_one("max_sessions", Some(spec.max_sessions))?;
+    for (name, value) in [
+        ("quiet", spec.drain.quiet),
+        ("quiet_opaque", spec.drain.quiet_opaque),
+        ("spread", spec.drain.spread),
+        ("deadline", spec.drain.deadline),
+    ] {
+        not_too_long(&format!("drain.{name}"), value)?;
+    }
+    unique("pools", spec.pools.iter().map(|pool| pool.name.as_str()))?;
+    for pool in &spec.pools {
+        check_pool(pool)?;
+    }
+    let names = spec.listeners.iter().map(|listener| listener.name.as_str());
+    unique("listeners", names)?;
+    let pools: HashSet<&str> = spec.pools.iter().map(|pool| pool.name.as_str()).collect();
+    let mut taken = HashSet::new();
+    for listener in &spec.listeners {
+        check_listener(listener, &pools, &mut taken)?;
+    }
+    Ok(())
+}
+
+fn check_pool(pool: &PoolSpec) -> Result<(), SpecError> {
+    let path = format!("pools.{}", pool.name);
+    if pool.servers.is_empty() {
+        return Err(wrong(&path, "has no servers"));
+    }
+    let names = pool.servers.iter().map(|server| server.name.as_str());
+    unique(&format!("{path}.servers"), names)?;
+    for server in &pool.servers {
+        check_server(&format!("{path}.servers.{}", server.name), server)?;
+    }
+    Ok(())
+}
+
+fn check_server(path: &str, server: &ServerSpec) -> Result<(), SpecError> {
+    if server.weight > MAX_WEIGHT {
+        return Err(wrong(path, format!("weight is above {MAX_WEIGHT}")));
+    }
+    if server.address.port() == 0 || server.address.ip().is_unspecified() {
+        return Err(wrong(
+            path,
+            format!("{} isn't a destination", server.address),
+        ));
+    }
+    for source in &server.source {
+        if source.is_ipv4() != server.address.is_ipv4() || source.is_unspecified() {
+            return Err(wrong(
+                path,
+                format!("{source} can't reach {}", server.address),
+            ));
+        }
+    }
+    at_least_one(&format!("{path}.max_sessions"), server.max_sessions)
+}
+
+fn check_listener(
+    listener: &ListenerSpec,
+    pools: &HashSet<&str>,
+    taken: &mut HashSet<SocketAddr>,
+) -> Result<(), SpecError> {
+    let path = format!("listeners.{}", listener.name);
+    if !pools.contains(listener.pool.as_str()) {
+        return Err(wrong(&path, format!("there is no pool {}", listener.pool)));
+    }
+    if listener.bind.is_empty() {
+        return Err(wrong(&path, "binds nothing"));
+    }
+    for address in &listener.bind {
+        if address.port() != 0 && !taken.insert(*address) {
+            return Err(wrong(&path, format!("{address} is bound twice")));
+        }
+    }
+    let timeouts = &listener.timeouts;
+    for (name, value) in [
+        ("connect", timeouts.connect),
+        ("greeting", timeouts.greeting),
+        ("accept_total", timeouts.accept_total),
+        ("idle_client", timeouts.idle_client),
+        ("idle_server", timeouts.idle_server),
+        ("half_closed", timeouts.half_closed),
+    ] {
+        let path = format!("{path}.timeouts.{name}");
+        if value.is_zero() {
+            return Err(wrong(&path, "is zero"));
+        }
+        not_too_long(&path, value)?;
+    }
+    at_least_one(&format!("{path}.max_sessions"), listener.max_sessions)?;
+    not_too_long(
+        &format!("{path}.max_age"),
+        listener.max_age.unwrap_or_default(),
+    )
+}
+
+fn at_least_one(path: &str, limit: Option<u64>) -> Result<(), SpecError> {
+    if limit == Some(0) {
+        return Err(wrong(path, "must be above zero"));
+    }
+    Ok(())
+}
+
+fn not_too_long(path: &str, time: Duration) -> Result<(), SpecError> {
+    if time > LONGEST {
+        return Err(wrong(path, "is longer than 400 days"));
+    }
+    Ok(())
+}
+
+fn unique<'a>(path: &str, names: impl Iterator<Item = &'a str>) -> Result<(), SpecError> {
+    let mut seen = HashSet::new();
+    for name in names {
+        if name.is_empty() || !seen.insert(name) {
+            return Err(wrong(path, format!("{name:?} is there twice, or empty")));
+        }
+    }
+    Ok(())
+}
+
+fn wrong(path: &str, problem: impl Into<String>) -> SpecError {
+    SpecError {
+        path: path.into(),
+        problem: problem.into(),
+    }
+}

@@ -1,0 +1,122 @@
+//! How a client begins TLS: whether its first bytes are a ClientHello. Bytes only.
+//!
+//! Nothing in the hello is read but its length: what it says is between client and server.
+
+/// How much of a stream a whole hello may take, records and all. Real ones have some hundred
+/// bytes, or about 2000 with a post-quantum key share. What begins like one and isn't whole
+/// after this many bytes is none, so that nobody need hold more.
+pub(crate) const LONGEST: usize = 64 << 10;
+
+/// Type, version and length of a record (RFC 8446, 5.1).
+const RECORD_HEAD: usize = 5;
+const HANDSHAKE: u8 = 22;
+const LONGEST_FRAGMENT: usize = 1 << 14;
+
+/// Type and length of a handshake message (RFC 8446, 4).
+const MESSAGE_HEAD: usize = 4;
+const CLIENT_HELLO: u8 = 1;
+/// Version, random, and nothing but the smallest lists (RFC 8446, 4.1.2; RFC 5246, 7.4.1.2).
+const SHORTEST_BODY: usize = 2 + 32 + 1 + (2 + 2) + (1 + 1);
+/// With the largest records it still fits into [`LONGEST`].
+const LONGEST_BODY: usize = LONGEST - (LONGEST >> 14) * RECORD_HEAD - MESSAGE_HEAD;
+
+/// What the bytes from the beginning of a client's stream are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hello {
+    /// The start of a ClientHello, as far as they go. They are fewer than [`LONGEST`].
+    Incomplete,
+    /// A whole ClientHello message, and perhaps more.
+    Complete,
+    /// Anything else, an SSLv2 hello among them.
+    Other,
+}
+
+impl Hello {
+    /// Reads as far as the end of the first handshake message, which may be spread over records
+    /// in any way (RFC 8446, 5.1). The first byte that can't be right decides.
+    pub(crate) fn parse(bytes: &[u8]) -> Self {
+        let within = &bytes[..bytes.len().min(LONGEST)];
+        match Self::of_records(within) {
+            Self::Incomplete if within.len() == LONGEST => Self::Other,
+            decided => decided,
+        }
+    }
+
+    fn of_records(mut bytes: &[u8]) -> Self {
+        let mut message = Message::default();
+        loop {
+            let head = &bytes[..bytes.len().min(RECORD_HEAD)];
+            if !may_begin_record(head) {
+                return Self::Other;
+            }
+            let Some(&[_, _, _, high, low]) = bytes.first_chunk() else {
+                return Self::Incomplete;
+            };
+            let length = usize::from(u16::from_be_bytes([high, low]));
+            let arrived = &bytes[RECORD_HEAD..];
+            let fragment = &arrived[..arrived.len().min(length)];
+            let decided = message.append(fragment);
+            if decided != Self::Incomplete || fragment.len() < length {
+                return decided;
+            }
+            bytes = &arrived[length..];
+        }
+    }
+}
+
+/// Whether a piece of a stream begins like a TLS record, of any type and version in use.
+pub(crate) fn is_record(bytes: &[u8]) -> bool {
+    matches!(bytes, [0x14..=0x17, 0x03, 0x00..=0x04, ..])
+}
+
+/// Whether `head` is the head of a handshake record, as far as it goes. RFC 8446 wants the version
+/// ignored; its major half is looked at all the same, since plain text must be told from TLS.
+fn may_begin_record(head: &[u8]) -> bool {
+    let (least, most) = bounds::<2>(head.get(3..).unwrap_or_default());
+    head.first().is_none_or(|kind| *kind == HANDSHAKE)
+        && head.get(1).is_none_or(|major| *major == 3)
+        // A fragment of a handshake is never empty.
+        && (least <= LONGEST_FRAGMENT && most >= 1)
+}
+
+/// A handshake message that arrives in fragments.
+#[derive(Default)]
+struct Message {
+    head: [u8; MESSAGE_HEAD],
+    arrived: usize,
+}
+
+impl Message {
+    /// What it is with `fragment`.
+    fn append(&mut self, fragment: &[u8]) -> Hello {
+        let missing = self.head.iter_mut().skip(self.arrived);
+        for (place, byte) in missing.zip(fragment) {
+            *place = *byte;
+        }
+        self.arrived += fragment.len();
+        let head = &self.head[..self.arrived.min(MESSAGE_HEAD)];
+        let (least, most) = bounds::<3>(head.get(1..).unwrap_or_default());
+        if head.first().is_some_and(|kind| *kind != CLIENT_HELLO)
+            || least > LONGEST_BODY
+            || most < SHORTEST_BODY
+        {
+            Hello::Other
+        } else if self.arrived >= MESSAGE_HEAD + most {
+            Hello::Complete
+        } else {
+            Hello::Incomplete
+        }
+    }
+}
+
+/// The smallest and the largest number of `WIDTH` bytes that begins with `known`.
+fn bounds<const WIDTH: usize>(known: &[u8]) -> (usize, usize) {
+    let number = |unknown: u8| {
+        let byte = |at| usize::from(known.get(at).copied().unwrap_or(unknown));
+        (0..WIDTH).fold(0, |number, at| number << 8 | byte(at))
+    };
+    (number(0), number(0xff))
+}
+
+#[cfg(test)]
+mod tests;

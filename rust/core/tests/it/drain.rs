@@ -1,0 +1,263 @@
+//! Sessions that are taken off a server, or off the process: never one whose client waits for
+//! an answer, and in words where those are understood.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use mailweir_core::spec::{DrainSpec, PlaneSpec, ServerState};
+use mailweir_core::{EndReason, SessionFilter};
+use mailweir_testkit::client::SmtpClient;
+use mailweir_testkit::script::Script;
+use mailweir_testkit::server::ScriptedServer;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::rig::{Rig, ended, raw, reasons, spec};
+
+const QUIET: Duration = Duration::from_millis(100);
+const OPAQUE: Duration = Duration::from_millis(400);
+
+fn quick(mut spec: PlaneSpec) -> PlaneSpec {
+    spec.drain = DrainSpec {
+        quiet: QUIET,
+        quiet_opaque: OPAQUE,
+        spread: Duration::ZERO,
+        deadline: Duration::from_secs(60),
+    };
+    spec
+}
+
+async fn greeted(addr: SocketAddr) -> SmtpClient {
+    let mut client = SmtpClient::connect(addr).await.unwrap();
+    assert_eq!(client.greeting().await.unwrap().code, 220);
+    client
+}
+
+/// Reads a 421 and the end of the stream behind it.
+async fn is_told(mut client: SmtpClient, words: &str) {
+    let told = client.reply("farewell").await.unwrap();
+    assert!(told.text.starts_with("421 4.3.2 mx.test "), "{told:?}");
+    assert!(told.text.contains(words), "{told:?}");
+    let mut rest = vec![];
+    client.into_stream().read_to_end(&mut rest).await.unwrap();
+    assert_eq!(rest, b"");
+}
+
+fn drain(rig: &Rig) {
+    rig.plane.set_server_state("farm", "0", ServerState::Drain);
+}
+
+#[tokio::test]
+async fn an_idle_session_is_told_between_two_commands() {
+    let server = ScriptedServer::start(Script::Smtp).await.unwrap();
+    let rig = Rig::start_with(quick(spec(&[server.addr()])));
+    let mut client = greeted(rig.addr()).await;
+    assert_eq!(client.send_message(100).await.unwrap().code, 250);
+    let began = Instant::now();
+    drain(&rig);
+    is_told(client, "out of service").await;
+    assert!(began.elapsed() < Duration::from_secs(5));
+    let stats = rig.wait_for_ends().await;
+    assert_eq!(reasons(&stats), [(EndReason::Drain, 1)]);
+    assert_eq!(stats.servers[0].active, 0);
+    // The server was told QUIT, and has its message.
+    let log = server.wait_for_ends().await.unwrap();
+    assert_eq!(log.connections[0].messages.len(), 1);
+    assert_eq!(log.connections[0].end, Some(Ok(())));
+}
+
+/// The server thinks about the message for longer than any quiet time: its answer arrives.
+#[tokio::test]
+async fn a_client_that_waits_for_an_answer_is_never_cut() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let rig = Rig::start_with(quick(spec(&[listener.local_addr().unwrap()])));
+    let client = TcpStream::connect(rig.addr());
+    let (client, server) = tokio::join!(client, listener.accept());
+    let (mut client, mut server) = (client.unwrap(), server.unwrap().0);
+    let mut buffer = [0; 64];
+    for (said, by_server) in [
+        ("220 mx\r\n", true),
+        ("DATA\r\n", false),
+        ("354 go\r\n", true),
+        ("text\r\n.\r\n", false),
+    ] {
+        let (from, to) = if by_server {
+            (&mut server, &mut client)
+        } else {
+            (&mut client, &mut server)
+        };
+        from.write_all(said.as_bytes()).await.unwrap();
+        to.read_exact(&mut buffer[..said.len()]).await.unwrap();
+    }
+    drain(&rig);
+    let waited = tokio::time::timeout(OPAQUE * 3, client.read(&mut buffer)).await;
+    assert!(waited.is_err(), "cut while the answer is due");
+    server.write_all(b"250 taken\r\n").await.unwrap();
+    client.read_exact(&mut buffer[..11]).await.unwrap();
+    is_told(SmtpClient::over(client), "out of service").await;
+    assert_eq!(ended(&rig.wait_for_ends().await, EndReason::Drain), 1);
+}
+
+/// Nothing in TLS is understood, so nothing is said, and more quiet is asked for.
+#[tokio::test]
+async fn what_is_not_plain_is_cut_without_a_word() {
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let rig = Rig::start_with(quick(raw(&[server.local_addr().unwrap()])));
+    let client = TcpStream::connect(rig.addr());
+    let (client, server) = tokio::join!(client, server.accept());
+    let (mut client, mut server) = (client.unwrap(), server.unwrap().0);
+    server.write_all(b"250 looks like SMTP\r\n").await.unwrap();
+    let mut seen = vec![0; 21];
+    client.read_exact(&mut seen).await.unwrap();
+    let spoke = Instant::now();
+    drain(&rig);
+    seen.clear();
+    client.read_to_end(&mut seen).await.unwrap();
+    assert_eq!(seen, b"");
+    assert!(spoke.elapsed() >= OPAQUE);
+    let mut heard = vec![];
+    server.read_to_end(&mut heard).await.unwrap();
+    assert_eq!(heard, b"");
+    assert_eq!(reasons(&rig.wait_for_ends().await), [(EndReason::Drain, 1)]);
+}
+
+#[tokio::test]
+async fn a_server_that_is_ready_again_keeps_its_sessions_and_gets_new_ones() {
+    let server = ScriptedServer::start(Script::Smtp).await.unwrap();
+    let mut spec = quick(spec(&[server.addr()]));
+    spec.drain.spread = Duration::from_secs(3600);
+    let rig = Rig::start_with(spec);
+    let mut client = greeted(rig.addr()).await;
+    drain(&rig);
+    let mut refused = SmtpClient::connect(rig.addr()).await.unwrap();
+    let refusal = refused.greeting().await.unwrap();
+    assert!(
+        refusal.text.contains("being taken out of service"),
+        "{refusal:?}"
+    );
+    drop(refused);
+    rig.plane.set_server_state("farm", "0", ServerState::Up);
+    assert_eq!(client.send_message(100).await.unwrap().code, 250);
+    greeted(rig.addr()).await.quit().await.unwrap();
+    client.quit().await.unwrap();
+    let stats = rig.wait_for_ends().await;
+    assert_eq!(ended(&stats, EndReason::Draining), 1);
+    assert_eq!(ended(&stats, EndReason::ClientQuit), 2);
+}
+
+#[tokio::test]
+async fn sessions_leave_over_the_spread_and_not_at_once() {
+    let server = ScriptedServer::start(Script::Smtp).await.unwrap();
+    let mut spec = quick(spec(&[server.addr()]));
+    spec.drain.quiet = Duration::from_millis(1);
+    spec.drain.spread = Duration::from_secs(2);
+    let rig = Rig::start_with(spec);
+    let mut clients = vec![];
+    for _ in 0..40 {
+        clients.push(greeted(rig.addr()).await);
+    }
+    drain(&rig);
+    let began = Instant::now();
+    let mut times = vec![];
+    while times.len() < 40 {
+        let left = rig.plane.stats().servers[0].active;
+        times.resize(40 - usize::try_from(left).unwrap(), began.elapsed());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let early = times.iter().filter(|time| time.as_secs_f64() < 1.0).count();
+    println!(
+        "{early} of 40 in the first half, the last after {:?}",
+        times[39]
+    );
+    assert!((5..35).contains(&early), "{times:?}");
+    drop(clients);
+}
+
+#[tokio::test]
+async fn the_deadline_cuts_whoever_is_left() {
+    let server = ScriptedServer::start(Script::Silent).await.unwrap();
+    let mut spec = quick(raw(&[server.addr()]));
+    spec.drain.deadline = Duration::from_millis(200);
+    let rig = Rig::start_with(spec);
+    let mut client = TcpStream::connect(rig.addr()).await.unwrap();
+    client.write_all(b"waits\r\n").await.unwrap();
+    rig.wait_for(|stats| stats.listeners[0].received_bytes == 7)
+        .await;
+    drain(&rig);
+    let mut rest = vec![];
+    client.read_to_end(&mut rest).await.unwrap();
+    let stats = rig.wait_for_ends().await;
+    assert_eq!(reasons(&stats), [(EndReason::DrainDeadline, 1)]);
+}
+
+#[tokio::test]
+async fn a_session_that_is_too_old_is_told_too() {
+    let server = ScriptedServer::start(Script::Smtp).await.unwrap();
+    let mut spec = quick(spec(&[server.addr()]));
+    spec.listeners[0].max_age = Some(Duration::from_millis(300));
+    let rig = Rig::start_with(spec);
+    let began = Instant::now();
+    let client = greeted(rig.addr()).await;
+    is_told(client, "too old").await;
+    assert!(began.elapsed() >= Duration::from_millis(300));
+    assert_eq!(reasons(&rig.wait_for_ends().await), [(EndReason::Age, 1)]);
+}
+
+#[tokio::test]
+async fn a_process_that_drains_takes_all_sessions_off() {
+    let server = ScriptedServer::start(Script::Smtp).await.unwrap();
+    let rig = Rig::start_with(quick(spec(&[server.addr()])));
+    let client = greeted(rig.addr()).await;
+    rig.plane.drain();
+    is_told(client, "out of service").await;
+    assert_eq!(reasons(&rig.wait_for_ends().await), [(EndReason::Drain, 1)]);
+}
+
+#[tokio::test]
+async fn an_operator_can_end_a_session_at_any_step() {
+    let (smtp, silent) = (
+        ScriptedServer::start(Script::Smtp).await.unwrap(),
+        ScriptedServer::start(Script::Silent).await.unwrap(),
+    );
+    for (server, words) in [(&smtp, "by an operator"), (&silent, "by an operator")] {
+        let rig = Rig::start_with(spec(&[server.addr()]));
+        let mut client = SmtpClient::connect(rig.addr()).await.unwrap();
+        if std::ptr::eq(server, &raw const smtp) {
+            assert_eq!(client.greeting().await.unwrap().code, 220);
+        }
+        rig.wait_for(|stats| stats.active == 1).await;
+        let [session] = &rig.plane.sessions(SessionFilter::default(), 10)[..] else {
+            panic!("one session");
+        };
+        assert!(rig.plane.kill(session.id));
+        is_told(client, words).await;
+        assert_eq!(
+            reasons(&rig.wait_for_ends().await),
+            [(EndReason::Killed, 1)]
+        );
+        assert!(!rig.plane.kill(session.id));
+    }
+}
+
+#[tokio::test]
+async fn a_session_in_the_middle_of_a_message_is_killed_without_a_word() {
+    let server = ScriptedServer::start(Script::Smtp).await.unwrap();
+    let rig = Rig::start(&[server.addr()]);
+    let mut client = greeted(rig.addr()).await;
+    for line in ["MAIL FROM:<a@b>", "RCPT TO:<c@d>", "DATA"] {
+        assert!(client.command(line).await.unwrap().is_positive());
+    }
+    client.send(b"text\r\n").await.unwrap();
+    rig.wait_for(|_| rig.plane.sessions(SessionFilter::default(), 1)[0].received_bytes > 30)
+        .await;
+    let id = rig.plane.sessions(SessionFilter::default(), 1)[0].id;
+    assert!(rig.plane.kill(id));
+    let error = client.reply("nothing").await.unwrap_err();
+    assert!(matches!(
+        error.kind(),
+        ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset
+    ));
+    let stats = rig.wait_for_ends().await;
+    assert_eq!(reasons(&stats), [(EndReason::CutInData, 1)]);
+}
