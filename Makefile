@@ -43,6 +43,17 @@ bench: setup  ## measure mailweir beside HAProxy and nginx (ARGS goes to benches
 	@.ci/need bench
 	$(BIN)/python benches/peers/run.py $(ARGS)
 
+.PHONY: fuzz
+fuzz: need  ## fuzz the parsers and the check, 10 minutes each (ARGS goes to libFuzzer)
+	@.ci/need fuzz
+	@cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz
+	@cd rust/fuzz; for target in client_hello greeting spec_snapshot; do \
+	  echo "== $$target"; \
+	  mkdir -p corpus/$$target; \
+	  RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir . $$target \
+	    corpus/$$target corpus-seeds/$$target -- -max_total_time=600 $(ARGS); \
+	done
+
 .PHONY: fmt
 fmt: $(VENV)/.packages  ## format all sources
 	cargo fmt --all
