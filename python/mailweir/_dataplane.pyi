@@ -9,9 +9,13 @@ from typing import final
 __all__ = [
     "BindError",
     "DataPlane",
+    "Drain",
     "Histogram",
     "ListenerSpec",
     "ListenerStats",
+    "Log",
+    "LogError",
+    "LogStats",
     "PlaneError",
     "PlaneSpec",
     "PoolSpec",
@@ -19,6 +23,8 @@ __all__ = [
     "ServerSpec",
     "ServerState",
     "ServerStats",
+    "ServerTrouble",
+    "Session",
     "SpecError",
     "Stats",
     "Timeouts",
@@ -34,6 +40,9 @@ class SpecError(PlaneError):
 class BindError(PlaneError):
     """A listening address can't be had; the message names listener, address and cause."""
 
+class LogError(PlaneError):
+    """The session log can't be opened; the message names it and the cause."""
+
 @final
 class Timeouts:
     def __new__(
@@ -48,16 +57,54 @@ class Timeouts:
     ) -> Timeouts: ...
 
 @final
+class Drain:
+    """How sessions are taken off servers; seconds."""
+
+    def __new__(cls, *, quiet: float, quiet_opaque: float, spread: float, deadline: float) -> Drain:
+        """A session is cut once its server spoke last and both were silent for `quiet`, or for
+        `quiet_opaque` where that isn't seen to be the end of a command (TLS, BDAT, DATA).
+
+        Sessions become ready for that evenly over `spread`. What is left at `deadline` is cut.
+        """
+
+@final
+class Log:
+    def __new__(cls, *, sessions: str, format: str) -> Log:
+        """`sessions`: `off`, `stderr`, `syslog` or an absolute path; `format`: `json`, `logfmt`."""
+
+@final
 class ListenerSpec:
     def __new__(
-        cls, *, name: str, bind: list[str], protocol: str, pool: str, timeouts: Timeouts
+        cls,
+        *,
+        name: str,
+        bind: list[str],
+        protocol: str,
+        pool: str,
+        timeouts: Timeouts,
+        max_sessions: int | None,
+        max_age: float | None,
     ) -> ListenerSpec:
-        """`protocol` is one of `smtp`, `smtps`, `tcp`."""
+        """`protocol` is one of `smtp`, `smtps`, `tcp`; None is no limit."""
 
 @final
 class ServerSpec:
-    def __new__(cls, *, name: str, address: str, weight: int, state: str) -> ServerSpec:
-        """`weight` 0..=1000 (0: no new sessions); `state` one of `up down drain maint`."""
+    def __new__(
+        cls,
+        *,
+        name: str,
+        address: str,
+        weight: int,
+        state: str,
+        max_sessions: int | None,
+        proxy: str,
+        source: list[str],
+    ) -> ServerSpec:
+        """`weight` 0..=1000 (0: no new sessions); `state` one of `up down drain maint`.
+
+        `proxy` is `off`, `v1` or `v2`. `source` are addresses without ports that it is dialled
+        from in turn; empty: the one that the route gives. None is no limit.
+        """
 
 @final
 class PoolSpec:
@@ -67,7 +114,14 @@ class PoolSpec:
 @final
 class PlaneSpec:
     def __new__(
-        cls, *, hostname: str, listeners: list[ListenerSpec], pools: list[PoolSpec]
+        cls,
+        *,
+        hostname: str,
+        max_sessions: int,
+        drain: Drain,
+        log: Log,
+        listeners: list[ListenerSpec],
+        pools: list[PoolSpec],
     ) -> PlaneSpec:
         """All that the data plane is to do. `hostname` opens the refusal lines (421)."""
 
@@ -131,10 +185,16 @@ class ServerStats:
         """Sessions that it took: it was connected to and, where it greets, greeted."""
     @property
     def connect_failures(self) -> dict[str, int]:
-        """By cause: `refused timeout unreachable other`."""
+        """By cause: `refused timeout unreachable local other`.
+
+        `local`: no descriptor, address or port was left here; the server isn't to blame.
+        """
     @property
     def greeting_failures(self) -> dict[str, int]:
-        """By cause: `4xx 5xx closed reset timeout nonsense`."""
+        """By cause: `4xx 5xx closed reset timeout nonsense`.
+
+        On `smtps` listeners what a server did instead of answering the ClientHello.
+        """
     @property
     def received_bytes(self) -> int:
         """From the server."""
@@ -156,8 +216,26 @@ class RelayStats:
     def pipes(self) -> int:
         """Pipes that exist, lent and idle."""
     @property
-    def pipe_failures(self) -> int:
-        """Times that a pipe couldn't be had and bytes were copied instead."""
+    def pipe_budget(self) -> int:
+        """The most pipes that are ever made, from `pipe-user-pages-soft`."""
+    @property
+    def pipe_fallbacks(self) -> int:
+        """Times that no usable pipe was to be had and bytes were copied instead."""
+
+@final
+class LogStats:
+    @property
+    def lines(self) -> int:
+        """Sessions written to the log."""
+    @property
+    def dropped(self) -> int:
+        """Sessions that weren't: the queue was full or writing failed."""
+    @property
+    def errors(self) -> int:
+        """Times that the log couldn't be written or opened."""
+    @property
+    def last_error(self) -> str:
+        """The last of those in words; empty where there was none."""
 
 @final
 class Stats:
@@ -165,6 +243,14 @@ class Stats:
     def generation(self) -> int: ...
     @property
     def workers(self) -> int: ...
+    @property
+    def stuck_workers(self) -> list[int]:
+        """Numbers of the workers that don't move; their listeners are out of use meanwhile."""
+    @property
+    def worker_lags(self) -> list[float]:
+        """By worker, seconds since it last showed that it moves; up to 0.5 is usual."""
+    @property
+    def max_sessions(self) -> int: ...
     @property
     def draining(self) -> bool: ...
     @property
@@ -176,6 +262,54 @@ class Stats:
     def servers(self) -> list[ServerStats]: ...
     @property
     def relay(self) -> RelayStats: ...
+    @property
+    def log(self) -> LogStats: ...
+
+@final
+class Session:
+    """A live session at one moment."""
+
+    @property
+    def id(self) -> str:
+        """16 hexadecimal digits; also the UNIQUE_ID of PROXY v2 and `id` in the log."""
+    @property
+    def listener(self) -> str: ...
+    @property
+    def client(self) -> str: ...
+    @property
+    def pool(self) -> str: ...
+    @property
+    def server(self) -> str:
+        """Empty while none has taken it."""
+    @property
+    def age_seconds(self) -> float: ...
+    @property
+    def silent_seconds(self) -> float:
+        """Since payload last went either way."""
+    @property
+    def spoke_last(self) -> str:
+        """`client` or `server`."""
+    @property
+    def received_bytes(self) -> int:
+        """From the client."""
+    @property
+    def sent_bytes(self) -> int:
+        """To the client."""
+    @property
+    def tls(self) -> bool:
+        """Whether it was seen to speak TLS, from the first or by STARTTLS."""
+
+@final
+class ServerTrouble:
+    """A server failed a session that checks haven't noticed yet."""
+
+    @property
+    def pool(self) -> str: ...
+    @property
+    def server(self) -> str: ...
+    @property
+    def cause(self) -> str:
+        """`connect` or `greeting` and why, as `greeting 4xx`."""
 
 @final
 class DataPlane:
@@ -184,13 +318,26 @@ class DataPlane:
     def apply(self, *, spec: PlaneSpec) -> int:
         """Make `spec` the running one, at once and whole; the new generation number.
 
-        Raises SpecError or BindError, and then nothing has changed.
+        Raises SpecError, BindError or LogError, and then nothing has changed.
         """
     def set_server_states(self, *, states: list[ServerState]) -> None:
         """Servers that aren't in the running snapshot are passed over."""
     def drain(self) -> None:
-        """Stop listening (accept queues are emptied first); sessions go on."""
+        """Stop listening (accept queues are emptied first); sessions are cut as `Drain` has it."""
     def stats(self) -> Stats: ...
+    def sessions(
+        self, *, listener: str | None, server: tuple[str, str] | None, limit: int
+    ) -> list[Session]:
+        """Live sessions, the oldest first; `server` is pool and name. None is any."""
+    def kill(self, *, id: str) -> bool:
+        """End a session; False where there is none with that id."""
+    def reopen_logs(self) -> None:
+        """Open the session log's file anew, soon: it was moved away."""
+    @property
+    def wake_fd(self) -> int:
+        """Readable while there are troubles to take; for `loop.add_reader`."""
+    def take_troubles(self) -> list[ServerTrouble]:
+        """At most one of a server since the last call. Clears `wake_fd`."""
     def stop(self) -> None:
         """End every session and join the workers. A second call does nothing."""
 

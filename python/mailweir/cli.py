@@ -82,13 +82,14 @@ def check(config_file: Path, quiet: bool) -> None:
     """
     import socket
 
-    from mailweir import plane
+    from mailweir import descriptors, plane
     from mailweir.config.load import load
     from mailweir.state.desired import fold
     from mailweir.state.diff import describe
 
     loaded = load(config_file)
-    desired = fold(loaded.config, {}, hostname=socket.gethostname())
+    sessions = descriptors.sessions(descriptors.raise_limit())
+    desired = fold(loaded.config, {}, hostname=socket.gethostname(), max_sessions=sessions)
     try:
         plane.check(desired)
     except PlaneError as error:
@@ -141,6 +142,91 @@ def servers(socket_path: str, as_json: bool) -> None:
 @commands.command()
 @_socket
 @_json
+@click.option("--listener", help="Only those of this listener.")
+@click.option("--server", metavar="POOL/SERVER", help="Only those on this server.")
+@click.option("--limit", default=100, show_default=True, help="At most so many, oldest first.")
+def sessions(
+    socket_path: str, as_json: bool, listener: str | None, server: str | None, limit: int
+) -> None:
+    """List live sessions."""
+    from urllib.parse import urlencode
+
+    from mailweir.admin import text
+
+    wanted = {"listener": listener, "server": server, "limit": limit}
+    query = urlencode({key: value for key, value in wanted.items() if value is not None})
+    _show(_ask(socket_path, "GET", f"/api/v1/sessions?{query}"), as_json, text.sessions)
+
+
+@commands.command()
+@click.argument("session")
+@_socket
+def kill(session: str, socket_path: str) -> None:
+    """End a session, by its id in `mailweir sessions`."""
+    _ask(socket_path, "POST", f"/api/v1/sessions/{_quoted(session)}/kill")
+    click.echo(f"{session} ended")
+
+
+@commands.command()
+@click.argument("server", metavar="POOL/SERVER")
+@click.option("--wait", is_flag=True, help="Until no session is left on it.")
+@click.option(
+    "--timeout", default=2100.0, show_default=True, metavar="SECONDS", help="The longest to wait."
+)
+@_socket
+def drain(server: str, wait: bool, timeout: float, socket_path: str) -> None:
+    """Take a server out of use: no new sessions, the others end where no mail comes twice.
+
+    Until `ready`, or until mailweir restarts. Its checks go on.
+    """
+    answer = _ask(socket_path, "POST", f"/api/v1/servers/{_server_path(server)}/drain")
+    click.echo(f"{server} drains, {answer['sessions']} sessions")
+    if wait:
+        _wait_until_empty(socket_path, server, timeout)
+
+
+@commands.command()
+@click.argument("server", metavar="POOL/SERVER")
+@_socket
+def ready(server: str, socket_path: str) -> None:
+    """Take a server into use again that was drained."""
+    answer = _ask(socket_path, "POST", f"/api/v1/servers/{_server_path(server)}/ready")
+    click.echo(f"{server} is used again, {answer['sessions']} sessions")
+
+
+def _wait_until_empty(socket_path: str, server: str, timeout: float) -> None:
+    import time
+
+    began = time.monotonic()
+    pool, _, name = server.partition("/")
+    while True:
+        found = _ask(socket_path, "GET", "/api/v1/servers")["servers"]
+        left = sum(one["active"] for one in found if (one["pool"], one["name"]) == (pool, name))
+        waited = time.monotonic() - began
+        if not left:
+            click.echo(f"{server} is empty after {waited:.1f} s")
+            return
+        if waited > timeout:
+            raise MailweirError(f"{server} has {left} sessions still after {waited:.0f} s")
+        time.sleep(0.2)
+
+
+def _server_path(server: str) -> str:
+    pool, slash, name = server.partition("/")
+    if not (pool and slash and name):
+        raise click.UsageError(f"{server!r} isn't POOL/SERVER, as `mailweir servers` shows them")
+    return f"{_quoted(pool)}/{_quoted(name)}"
+
+
+def _quoted(word: str) -> str:
+    from urllib.parse import quote
+
+    return quote(word, safe="")
+
+
+@commands.command()
+@_socket
+@_json
 def reload(socket_path: str, as_json: bool) -> None:
     """Have the running process read its configuration again, and say how that went."""
     from mailweir.admin import text
@@ -162,7 +248,10 @@ def reload(socket_path: str, as_json: bool) -> None:
 def _ask(socket_path: str, method: str, route: str) -> dict[str, Any]:
     from mailweir.admin.client import ask
 
-    return ask(socket_path, method, route)
+    answer = ask(socket_path, method, route)
+    if isinstance(answer.get("error"), str):
+        raise MailweirError(answer["error"])
+    return answer
 
 
 def _show(answer: dict[str, Any], as_json: bool, render: Callable[[dict[str, Any]], str]) -> None:

@@ -8,7 +8,6 @@ change: `config.load`, `state.desired.fold`, `state.diff` (the log line),
 
 import asyncio
 import os
-import resource
 import signal
 import socket
 import time
@@ -20,6 +19,7 @@ from random import Random
 
 import structlog
 
+from mailweir import descriptors
 from mailweir.admin.metrics import Metrics
 from mailweir.admin.server import AdminServer
 from mailweir.admin.views import ReloadOutcome, Situation, unready
@@ -29,7 +29,10 @@ from mailweir.errors import ConfigError, MailweirError, Problem
 from mailweir.health import check
 from mailweir.health.monitor import Monitor, Result
 from mailweir.instance import only_instance
-from mailweir.plane import EmbeddedPlane, Plane
+from mailweir.notices import notices
+from mailweir.operator import Overrides
+from mailweir.plane import EmbeddedPlane, Plane, Session, Stats
+from mailweir.spec import DesiredState, ServerKey
 from mailweir.state.desired import Health, fold
 from mailweir.state.diff import describe, settings
 from mailweir.state.reconcile import Reconciler
@@ -40,6 +43,8 @@ from mailweir.state.reconcile import Reconciler
 FIRST_CHECKS = 3.0
 # Between looks at the sessions that are left while draining, in seconds.
 _DRAIN_LOOK = 0.25
+# Between looks at what was refused, in seconds: a flood of refusals is a line each time.
+_NOTICE_EVERY = 10.0
 
 _log = structlog.get_logger("mailweir")
 
@@ -63,8 +68,9 @@ class Daemon:
         # Intents: set anywhere in the event loop, acted on in the main loop.
         self._wake = asyncio.Event()
         self._reload_wanted = False
-        self._health_changed = False
+        self._states_changed = False
         self._terminations = 0
+        self._overrides = Overrides()
         self._waiting: list[asyncio.Future[ReloadOutcome]] = []
         self._reasons: list[str] | None = None  # nothing said yet
         # Made in startup, in this order.
@@ -74,6 +80,7 @@ class Daemon:
         self._metrics: Metrics
         self._monitor: Monitor
         self._last_load: ReloadOutcome
+        self._max_sessions: int
 
     async def run(self) -> None:
         """Serve until told to stop. Raises MailweirError where it can't start."""
@@ -93,7 +100,8 @@ class Daemon:
         config = loaded.config
         self._last_load = ReloadOutcome(True, 0, "starting", self._started)
         self._exits.enter_context(only_instance(config.state_dir))
-        descriptors = raise_descriptor_limit()
+        limit = descriptors.raise_limit()
+        self._max_sessions = descriptors.sessions(limit)
         workers = config.workers or len(os.sched_getaffinity(0))
 
         self._plane = await asyncio.to_thread(self._start_plane, workers)
@@ -113,12 +121,14 @@ class Daemon:
         await admin.open(self, self._metrics.registry, hostname=self._hostname)
         await self._first_checks()
         await self._open_listeners()
+        self._watch_plane()
         _log.info(
             "started",
             version=self._version,
             pid=os.getpid(),
             workers=workers,
-            descriptors=descriptors,
+            descriptors=limit,
+            max_sessions=config.max_sessions or self._max_sessions,
             admin=str(config.admin.socket),
             http=str(config.admin.http or "off"),
             config=self._last_load.message,
@@ -126,7 +136,7 @@ class Daemon:
         self._note_readiness()
 
     async def _open_listeners(self) -> None:
-        desired = fold(self._loaded.config, self._monitor.health(), hostname=self._hostname)
+        desired = self._fold(self._loaded)
         generation = await asyncio.to_thread(self._reconciler.reconcile, desired)
         self._last_load = ReloadOutcome(
             True,
@@ -157,9 +167,7 @@ class Daemon:
             signal.SIGHUP: self._on_hup,
             signal.SIGTERM: self._on_term,
             signal.SIGINT: self._on_term,
-            signal.SIGUSR1: lambda: _log.info(
-                "USR1 ignored: no log files are written, so there are none to reopen"
-            ),
+            signal.SIGUSR1: self._on_usr1,
             signal.SIGUSR2: lambda: _log.info(
                 "USR2 ignored: upgrading in place isn't possible; restart instead"
             ),
@@ -172,6 +180,10 @@ class Daemon:
         # Any number of them before the loop comes round is one reload.
         self._reload_wanted = True
         self._wake.set()
+
+    def _on_usr1(self) -> None:
+        self._plane.reopen_logs()
+        _log.info("USR1: the session log is opened anew")
 
     def _on_term(self) -> None:
         self._terminations += 1
@@ -193,8 +205,47 @@ class Daemon:
         )
         if result.before is not Health.UNKNOWN:
             self._metrics.transition(result.key)
-        self._health_changed = True
+        self._states_changed = True
         self._wake.set()
+
+    def _on_troubles(self) -> None:
+        """Servers failed live sessions: their checks needn't wait."""
+        for trouble in self._plane.take_troubles():
+            key = ServerKey(trouble.pool, trouble.server)
+            _log.debug("failed a session", server=str(key), reason=trouble.cause)
+            self._metrics.trouble(key)
+            self._monitor.hurry(key)
+
+    async def drain(self, key: ServerKey) -> int:
+        """Take a server out of use; how many sessions it has. Raises UnknownError."""
+        self._overrides.drain(key, self._loaded.config)
+        return self._say_override(key, "drained")
+
+    async def ready(self, key: ServerKey) -> int:
+        """Take a server into use again; how many sessions it has. Raises UnknownError."""
+        self._overrides.ready(key, self._loaded.config)
+        return self._say_override(key, "ready")
+
+    def _say_override(self, key: ServerKey, word: str) -> int:
+        servers = self._plane.stats().servers
+        sessions = sum(one.active for one in servers if (one.pool, one.name) == key)
+        _log.info("operator", server=str(key), change=word, sessions=sessions)
+        self._states_changed = True
+        self._wake.set()
+        return sessions
+
+    def sessions(
+        self, *, listener: str | None, server: ServerKey | None, limit: int
+    ) -> list[Session]:
+        """Live sessions, the oldest first. Called by the admin routes."""
+        return self._plane.sessions(listener=listener, server=server, limit=limit)
+
+    def kill(self, session: str) -> bool:
+        """End a session; False where there is none. Called by the admin routes."""
+        found = self._plane.kill(session)
+        if found:
+            _log.info("operator", session=session, change="killed")
+        return found
 
     async def reload(self) -> ReloadOutcome:
         """Ask the main loop for a reload and wait for its outcome. Called by the admin routes."""
@@ -231,13 +282,38 @@ class Daemon:
                 return
             if self._reload_wanted:
                 await self._act_on_reload()
-            if self._health_changed:
-                await self._act_on_health()
+            if self._states_changed:
+                await self._act_on_states()
             self._note_readiness()
 
-    async def _act_on_health(self) -> None:
-        self._health_changed = False
-        desired = fold(self._loaded.config, self._monitor.health(), hostname=self._hostname)
+    def _fold(self, loaded: Loaded) -> DesiredState:
+        return fold(
+            loaded.config,
+            self._monitor.health(),
+            self._overrides.drained,
+            hostname=self._hostname,
+            max_sessions=self._max_sessions,
+        )
+
+    def _watch_plane(self) -> None:
+        loop = asyncio.get_running_loop()
+        wake_fd = self._plane.wake_fd
+        loop.add_reader(wake_fd, self._on_troubles)
+        self._exits.callback(loop.remove_reader, wake_fd)
+        noticing = asyncio.create_task(self._notice(self._plane.stats()))
+        self._exits.callback(noticing.cancel)
+
+    async def _notice(self, last: Stats) -> None:
+        while True:
+            await asyncio.sleep(_NOTICE_EVERY)
+            now = self._plane.stats()
+            for event, fields in notices(last, now):
+                _log.warning(event, **fields)
+            last = now
+
+    async def _act_on_states(self) -> None:
+        self._states_changed = False
+        desired = self._fold(self._loaded)
         await asyncio.to_thread(self._reconciler.reconcile, desired)
 
     async def _act_on_reload(self) -> None:
@@ -286,7 +362,7 @@ class Daemon:
         self._monitor.update(new | old)
         try:
             await self._first_checks()
-            desired = fold(loaded.config, self._monitor.health(), hostname=self._hostname)
+            desired = self._fold(loaded)
             change = describe(
                 self._reconciler.applied, desired, settings(self._loaded.config, loaded.config)
             )
@@ -296,6 +372,8 @@ class Daemon:
             raise
         self._loaded = loaded
         self._monitor.update(new)
+        for key in self._overrides.forget_absent(loaded.config):
+            _log.info("the operator's word is forgotten: the server is gone", server=str(key))
         return change
 
     def _refused(
@@ -376,17 +454,6 @@ def restart_needed(old: Loaded, new: Loaded) -> list[Problem]:
                 new.problem(path, f"can't change while running ({change}); restart mailweir")
             )
     return problems
-
-
-def raise_descriptor_limit() -> int:
-    """Use all the descriptors that the system allows; the number.
-
-    The usual soft limit of 1024 is there for select(2), which nothing here uses; it
-    would end at some 500 sessions.
-    """
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard
 
 
 def _answer(waiting: list[asyncio.Future[ReloadOutcome]], outcome: ReloadOutcome) -> None:

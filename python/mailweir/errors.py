@@ -63,6 +63,10 @@ class PlaneError(MailweirError):
     """The data plane refused what it was asked for; nothing has changed."""
 
 
+class UnknownError(MailweirError):
+    """Something was named that isn't there; the message says what is."""
+
+
 class NotRunningError(MailweirError):
     """Nobody answers on the admin socket."""
 

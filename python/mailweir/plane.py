@@ -8,7 +8,16 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from mailweir import _dataplane
-from mailweir._dataplane import Histogram, ListenerStats, RelayStats, ServerStats, Stats
+from mailweir._dataplane import (
+    Histogram,
+    ListenerStats,
+    LogStats,
+    RelayStats,
+    ServerStats,
+    ServerTrouble,
+    Session,
+    Stats,
+)
 from mailweir.errors import PlaneError
 from mailweir.spec import DesiredListener, DesiredPool, DesiredState, ServerKey, ServerState
 
@@ -16,9 +25,12 @@ __all__ = [
     "EmbeddedPlane",
     "Histogram",
     "ListenerStats",
+    "LogStats",
     "Plane",
     "RelayStats",
     "ServerStats",
+    "ServerTrouble",
+    "Session",
     "Stats",
     "check",
 ]
@@ -37,10 +49,28 @@ class Plane(Protocol):
         """Change what servers may be used for; those that aren't there are passed over."""
 
     def drain(self) -> None:
-        """Stop listening; sessions go on."""
+        """Stop listening; sessions are cut as the drain's settings have it."""
 
     def stats(self) -> Stats:
         """Counters and gauges of this moment."""
+
+    def sessions(
+        self, *, listener: str | None, server: ServerKey | None, limit: int
+    ) -> list[Session]:
+        """Live sessions, the oldest first; None is any."""
+
+    def kill(self, session: str) -> bool:
+        """End a session by its id; False where there is none."""
+
+    def reopen_logs(self) -> None:
+        """Open the session log's file anew: it was moved away."""
+
+    @property
+    def wake_fd(self) -> int:
+        """Readable while there are troubles to take."""
+
+    def take_troubles(self) -> list[ServerTrouble]:
+        """Servers that failed sessions since the last call, each once."""
 
     def stop(self) -> None:
         """End every session and the worker threads. Waits for them."""
@@ -71,6 +101,24 @@ class EmbeddedPlane:
     def stats(self) -> Stats:
         return self._plane.stats()
 
+    def sessions(
+        self, *, listener: str | None, server: ServerKey | None, limit: int
+    ) -> list[Session]:
+        return self._plane.sessions(listener=listener, server=server, limit=limit)
+
+    def kill(self, session: str) -> bool:
+        return self._plane.kill(id=session)
+
+    def reopen_logs(self) -> None:
+        self._plane.reopen_logs()
+
+    @property
+    def wake_fd(self) -> int:
+        return self._plane.wake_fd
+
+    def take_troubles(self) -> list[ServerTrouble]:
+        return self._plane.take_troubles()
+
     def stop(self) -> None:
         self._plane.stop()
 
@@ -86,6 +134,14 @@ def check(state: DesiredState) -> None:
 def _spec(state: DesiredState) -> _dataplane.PlaneSpec:
     return _dataplane.PlaneSpec(
         hostname=state.hostname,
+        max_sessions=state.max_sessions,
+        drain=_dataplane.Drain(
+            quiet=state.drain.quiet,
+            quiet_opaque=state.drain.quiet_opaque,
+            spread=state.drain.spread,
+            deadline=state.drain.deadline,
+        ),
+        log=_dataplane.Log(sessions=state.log.sessions, format=state.log.format),
         listeners=[_listener(listener) for listener in state.listeners],
         pools=[_pool(pool) for pool in state.pools],
     )
@@ -106,13 +162,21 @@ def _listener(listener: DesiredListener) -> _dataplane.ListenerSpec:
             idle_server=timeouts.idle_server,
             half_closed=timeouts.half_closed,
         ),
+        max_sessions=listener.max_sessions,
+        max_age=listener.max_age,
     )
 
 
 def _pool(pool: DesiredPool) -> _dataplane.PoolSpec:
     servers = [
         _dataplane.ServerSpec(
-            name=server.name, address=server.address, weight=server.weight, state=server.state
+            name=server.name,
+            address=server.address,
+            weight=server.weight,
+            state=server.state,
+            max_sessions=server.max_sessions,
+            proxy=server.proxy,
+            source=list(server.source),
         )
         for server in pool.servers
     ]

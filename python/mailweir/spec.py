@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from mailweir.config.model import Balance, Protocol
+from mailweir.config.model import Balance, LogFormat, Protocol, Proxy
 
 
 class ServerKey(NamedTuple):
@@ -27,6 +27,8 @@ class ServerState(StrEnum):
 
     UP = "up"
     DOWN = "down"
+    DRAIN = "drain"
+    MAINT = "maint"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,8 @@ class DesiredListener:
     protocol: Protocol
     pool: str
     timeouts: DesiredTimeouts
+    max_sessions: int | None
+    max_age: float | None  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,9 @@ class DesiredServer:
     address: str
     weight: int
     state: ServerState
+    max_sessions: int | None
+    proxy: Proxy
+    source: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +79,31 @@ class DesiredPool:
 
 
 @dataclass(frozen=True, slots=True)
+class DesiredDrain:
+    """Seconds; the meaning is the configuration's. `quiet_opaque` is for what can't be read."""
+
+    quiet: float
+    quiet_opaque: float
+    spread: float
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredLog:
+    """Where the session log goes: `off`, `stderr`, `syslog` or a path."""
+
+    sessions: str
+    format: LogFormat
+
+
+@dataclass(frozen=True, slots=True)
 class DesiredState:
     """All that the data plane is to do. `hostname` opens its refusal lines."""
 
     hostname: str
+    max_sessions: int
+    drain: DesiredDrain
+    log: DesiredLog
     listeners: tuple[DesiredListener, ...]
     pools: tuple[DesiredPool, ...]
 

@@ -72,6 +72,13 @@ class Metrics:
             registry=registry,
         )
 
+        self._troubles = Counter(
+            "mailweir_server_troubles_total",
+            "Times that a server failed live sessions and was checked for it at once.",
+            ["pool", "server"],
+            registry=registry,
+        )
+
     def _count_reloads(self) -> None:
         registry = self.registry
         self._reload_success = Gauge(
@@ -113,6 +120,10 @@ class Metrics:
         if failed_step:
             self._check_failures.labels(key.pool, key.server, failed_step).inc()
 
+    def trouble(self, key: ServerKey) -> None:
+        """A server failed live sessions."""
+        self._troubles.labels(key.pool, key.server).inc()
+
     def transition(self, key: ServerKey) -> None:
         """Checks changed their mind about a server."""
         self._transitions.labels(key.pool, key.server).inc()
@@ -131,6 +142,7 @@ class PlaneCollector(Collector):
         yield from _servers(())
         yield from _server_states(())
         yield from _relay(())
+        yield from _log(())
 
     def collect(self) -> Iterable[Metric]:
         stats = self._stats()
@@ -140,6 +152,7 @@ class PlaneCollector(Collector):
         yield from _servers(servers)
         yield from _server_states(servers)
         yield from _relay((stats.relay,))
+        yield from _log((stats.log,))
 
 
 def _process(stats: Sequence[plane.Stats]) -> Iterator[Metric]:
@@ -149,12 +162,23 @@ def _process(stats: Sequence[plane.Stats]) -> Iterator[Metric]:
     active = GaugeMetricFamily("mailweir_sessions_active", "Sessions now.")
     draining = GaugeMetricFamily("mailweir_draining", "1 while the process drains.")
     workers = GaugeMetricFamily("mailweir_workers", "Data-plane threads.")
+    most = GaugeMetricFamily("mailweir_max_sessions", "Sessions that there may be at a time.")
+    stuck = GaugeMetricFamily(
+        "mailweir_workers_stuck", "Workers that don't move; their listeners are out of use."
+    )
+    lag = GaugeMetricFamily(
+        "mailweir_worker_lag_seconds", "Since a worker showed that it moves.", labels=["worker"]
+    )
     for one in stats:
         generation.add_metric([], one.generation)
         active.add_metric([], one.active)
         draining.add_metric([], one.draining)
         workers.add_metric([], one.workers)
-    yield from (generation, active, draining, workers)
+        most.add_metric([], one.max_sessions)
+        stuck.add_metric([], len(one.stuck_workers))
+        for number, seconds in enumerate(one.worker_lags):
+            lag.add_metric([str(number)], seconds)
+    yield from (generation, active, draining, workers, most, stuck, lag)
 
 
 def _listeners(listeners: Sequence[plane.ListenerStats]) -> Iterator[Metric]:
@@ -254,14 +278,27 @@ def _relay(relays: Sequence[plane.RelayStats]) -> Iterator[Metric]:
     spliced = CounterMetricFamily("mailweir_relay_spliced_bytes", "Bytes relayed by splice(2).")
     pipes = GaugeMetricFamily("mailweir_relay_pipes", "Pipes that exist, lent and idle.")
     failures = CounterMetricFamily(
-        "mailweir_relay_pipe_failures", "Times that a pipe couldn't be had and bytes were copied."
+        "mailweir_relay_pipe_fallbacks", "Times that no pipe was to be had and bytes were copied."
     )
+    budget = GaugeMetricFamily("mailweir_relay_pipe_budget", "Pipes that there may be.")
     for relay in relays:
         copied.add_metric([], relay.copied_bytes)
         spliced.add_metric([], relay.spliced_bytes)
         pipes.add_metric([], relay.pipes)
-        failures.add_metric([], relay.pipe_failures)
-    yield from (copied, spliced, pipes, failures)
+        failures.add_metric([], relay.pipe_fallbacks)
+        budget.add_metric([], relay.pipe_budget)
+    yield from (copied, spliced, pipes, failures, budget)
+
+
+def _log(logs: Sequence[plane.LogStats]) -> Iterator[Metric]:
+    lines = CounterMetricFamily("mailweir_session_log_lines", "Sessions written to the log.")
+    dropped = CounterMetricFamily("mailweir_session_log_dropped", "Sessions missing from it.")
+    errors = CounterMetricFamily("mailweir_session_log_errors", "Times it couldn't be written.")
+    for log in logs:
+        lines.add_metric([], log.lines)
+        dropped.add_metric([], log.dropped)
+        errors.add_metric([], log.errors)
+    yield from (lines, dropped, errors)
 
 
 def _add_histogram(

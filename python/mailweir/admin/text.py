@@ -28,10 +28,18 @@ def status(answer: Mapping[str, Any]) -> str:
         f"mailweir {answer['version']}, pid {answer['pid']}, up {_span(answer['uptime_seconds'])},"
         f" {answer['workers']} workers",
         ready,
-        f"{answer['sessions']} sessions",
+        f"{answer['sessions']} sessions, {answer['max_sessions']} at most",
         f"configuration {answer['config']['file']}, generation {answer['generation']};"
         f" last load: {outcome}",
     ]
+    if answer["stuck_workers"]:
+        lines.append(f"STUCK WORKERS: {' '.join(map(str, answer['stuck_workers']))}")
+    if answer["log"]["dropped"]:
+        reason = answer["log"]["last_error"] or "it can't keep up"
+        lines.append(f"SESSION LOG: {answer['log']['dropped']} sessions are missing: {reason}")
+    for li in answer["listeners"]:
+        for why, number in li["refused"].items():
+            lines.append(f"listener {li['name']} refused {number} sessions: {why}")
     listeners = table(
         ("LISTENER", "PROTOCOL", "POOL", "SESSIONS", "ACCEPTED", "ADDRESSES"),
         [
@@ -72,6 +80,28 @@ def servers(answer: Mapping[str, Any]) -> str:
                 _check(server["check"]),
             )
             for server in answer["servers"]
+        ],
+    )
+
+
+def sessions(answer: Mapping[str, Any]) -> str:
+    """`mailweir sessions`. SILENT is since either side spoke, LAST who that was."""
+    return table(
+        ("SESSION", "CLIENT", "LISTENER", "SERVER", "AGE", "SILENT", "LAST", "IN", "OUT", "TLS"),
+        [
+            (
+                one["id"],
+                one["client"],
+                one["listener"],
+                f"{one['pool']}/{one['server']}" if one["server"] else "-",
+                _span(one["age_seconds"]),
+                _span(one["silent_seconds"]),
+                one["spoke_last"],
+                one["received_bytes"],
+                one["sent_bytes"],
+                "yes" if one["tls"] else "no",
+            )
+            for one in answer["sessions"]
         ],
     )
 

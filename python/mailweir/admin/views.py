@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass
 from typing import Protocol
 
 from mailweir.config.model import Config
-from mailweir.plane import ListenerStats, ServerStats, Stats
+from mailweir.notices import REFUSALS
+from mailweir.plane import ListenerStats, ServerStats, Session, Stats
 from mailweir.spec import ServerKey, ServerState
 
 
@@ -76,6 +77,13 @@ def status(situation: Situation) -> dict[str, object]:
         "reasons": reasons,
         "draining": stats.draining,
         "sessions": stats.active,
+        "max_sessions": stats.max_sessions,
+        "stuck_workers": stats.stuck_workers,
+        "log": {
+            "lines": stats.log.lines,
+            "dropped": stats.log.dropped,
+            "last_error": stats.log.last_error,
+        },
         "generation": stats.generation,
         "config": {"file": situation.config_file, "last_load": asdict(situation.last_load)},
         "listeners": [_listener(listener, situation.config) for listener in stats.listeners],
@@ -88,6 +96,23 @@ def servers(situation: Situation) -> list[dict[str, object]]:
     return [_server(server, situation) for server in situation.stats.servers]
 
 
+def session(session: Session) -> dict[str, object]:
+    """One of the answers to `mailweir sessions`."""
+    return {
+        "id": session.id,
+        "listener": session.listener,
+        "client": session.client,
+        "pool": session.pool,
+        "server": session.server or None,
+        "age_seconds": round(session.age_seconds, 3),
+        "silent_seconds": round(session.silent_seconds, 3),
+        "spoke_last": session.spoke_last,
+        "received_bytes": session.received_bytes,
+        "sent_bytes": session.sent_bytes,
+        "tls": session.tls,
+    }
+
+
 def _listener(listener: ListenerStats, config: Config) -> dict[str, object]:
     configured = config.listeners.get(listener.name)
     return {
@@ -97,6 +122,7 @@ def _listener(listener: ListenerStats, config: Config) -> dict[str, object]:
         "pool": configured.pool if configured else None,
         "active": listener.active,
         "accepted": listener.accepted,
+        "refused": {why: n for why in REFUSALS if (n := listener.ended.get(why, 0))},
     }
 
 
@@ -118,12 +144,16 @@ def _pools(stats: list[ServerStats], config: Config) -> list[dict[str, object]]:
 
 def _server(server: ServerStats, situation: Situation) -> dict[str, object]:
     key = ServerKey(server.pool, server.name)
+    pool = situation.config.pools.get(server.pool)
+    configured = pool.servers.get(server.name) if pool else None
     return {
         "pool": server.pool,
         "name": server.name,
         "address": server.address,
         "state": server.state,
         "weight": server.weight,
+        "max_sessions": configured.max_sessions if configured else None,
+        "proxy": configured.proxy if configured else None,
         "active": server.active,
         "sessions": server.sessions,
         "connect_failures": sum(server.connect_failures.values()),

@@ -7,6 +7,7 @@ are seconds (float) here, whatever unit the file uses.
 import re
 from collections.abc import Iterator
 from enum import StrEnum
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Annotated
 
@@ -44,6 +45,21 @@ class Balance(StrEnum):
     ROUND_ROBIN = "round_robin"
 
 
+class Proxy(StrEnum):
+    """Which PROXY header a server gets before anything else."""
+
+    OFF = "off"
+    V1 = "v1"
+    V2 = "v2"
+
+
+class LogFormat(StrEnum):
+    """How a line of the session log looks."""
+
+    JSON = "json"
+    LOGFMT = "logfmt"
+
+
 class CheckKind(StrEnum):
     """What a check asks of a server."""
 
@@ -66,6 +82,38 @@ def _check_workers(value: object) -> int | None:
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1024:
         return value
     raise ValueError(f"must be auto or a number from 1 to 1024, not {value!r}")
+
+
+def _check_max_sessions(value: object) -> int | None:
+    if value == "auto":
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 10_000_000:
+        return value
+    raise ValueError(f"must be auto or a number from 1 to 10000000, not {value!r}")
+
+
+def _check_log_target(value: object) -> str:
+    if value in ("off", "stderr", "syslog") or (isinstance(value, str) and value.startswith("/")):
+        return str(value)
+    raise ValueError(f"must be stderr, syslog, off or an absolute path, not {value!r}")
+
+
+def _check_source(value: object) -> IPv4Address | IPv6Address:
+    try:
+        if not isinstance(value, str):
+            raise ValueError
+        ip = ip_address(value)
+    except ValueError:
+        raise ValueError(f"must be an IP address without a port, not {value!r}") from None
+    if ip.is_unspecified or ip.is_multicast:
+        raise ValueError(f"{ip} can't be dialled from")
+    return ip
+
+
+def _check_age(seconds: float) -> float:
+    if seconds and not 1.0 <= seconds <= 7 * 24 * _HOUR:
+        raise ValueError(f"must be 0s (none) or from 1s to 7d, not {format_duration(seconds)}")
+    return seconds
 
 
 def _check_http(value: object) -> Address | None:
@@ -107,6 +155,9 @@ Interval = Annotated[Duration, _between(0.1, _HOUR)]
 Limit = Annotated[Duration, _between(0.05, 24 * _HOUR)]
 Name = Annotated[str, AfterValidator(_check_name)]
 AbsolutePath = Annotated[Path, PlainValidator(_check_path)]
+Age = Annotated[Duration, AfterValidator(_check_age)]
+Sessions = Annotated[StrictInt, Field(ge=1, le=10_000_000)]
+Source = Annotated[IPv4Address | IPv6Address, PlainValidator(_check_source)]
 Count = Annotated[StrictInt, Field(ge=1, le=100)]
 
 
@@ -130,12 +181,42 @@ class Admin(_Part):
 
 
 class Drain(_Part):
-    """How the process ends."""
+    """How sessions are taken off a server, and off the process when it ends."""
 
     deadline: Annotated[Duration, _between(0.0, 24 * _HOUR)] = Field(
         1800.0,
-        description="How long sessions may go on after TERM. 30m lets a large message over a slow"
-        " line end, and a session that reached an idle limit (11m) as well.",
+        description="How long sessions may go on after TERM or a drain. 30m lets a large message"
+        " over a slow line end, and a session that reached an idle limit (11m) as well.",
+    )
+    quiet: Interval = Field(
+        5.0,
+        description="A session is cut once its server spoke last and both were silent for so long;"
+        " 30s where TLS or BDAT hides what they say. Postfix uses a cached connection within 2s.",
+    )
+    spread: Annotated[Duration, _between(0.0, _HOUR)] = Field(
+        60.0,
+        description="Sessions are cut over this time, so that not all clients come back at once.",
+    )
+
+
+class Log(_Part):
+    """The session log: a line for each session that has ended."""
+
+    sessions: Annotated[str, PlainValidator(_check_log_target)] = Field(
+        "stderr",
+        description="`stderr`, where a service manager keeps it, `syslog`, `off` or a file's path;"
+        " USR1 opens the file anew.",
+    )
+    format: LogFormat = Field(
+        LogFormat.JSON, description="One JSON object a line, or `logfmt` (key=value)."
+    )
+
+
+class Limits(_Part):
+    """How much a listener takes."""
+
+    sessions: Sessions | None = Field(
+        None, description="At a time; more hear 421. None: the process's own limit is enough."
     )
 
 
@@ -186,6 +267,12 @@ class Listener(_Part):
         Protocol.SMTP, description="Mail is what this is for; ports 25 and 587 speak it."
     )
     timeouts: Timeouts = Timeouts()
+    limits: Limits = Limits()
+    max_age: Age = Field(
+        0.0,
+        description="An older session is cut as in a drain, so that senders with long sessions"
+        " spread again; 0s for never.",
+    )
 
 
 class Server(_Part):
@@ -196,6 +283,19 @@ class Server(_Part):
         100,
         description="Share of the pool's sessions, by the sum of weights; 0 takes no new ones. 100"
         " leaves room for finer and for larger shares.",
+    )
+    max_sessions: Sessions | None = Field(
+        None, description="At a time; more go to other servers, or hear 421. None by default."
+    )
+    proxy: Proxy = Field(
+        Proxy.OFF,
+        description="The PROXY header that tells the server who the client is. Off, since a"
+        " server that doesn't expect one takes it for a client's nonsense.",
+    )
+    source: list[Source] = Field(
+        [],
+        description="Addresses that the server is dialled from in turn, each with ports of its"
+        " own. By default the one that the route gives.",
     )
 
 
@@ -244,7 +344,13 @@ class Config(_Part):
     workers: Annotated[int | None, PlainValidator(_check_workers)] = Field(
         None, description="Data-plane threads; `auto` is one per CPU this process may use."
     )
+    max_sessions: Annotated[int | None, PlainValidator(_check_max_sessions)] = Field(
+        None,
+        description="Of all listeners together; more hear 421. `auto` is what the descriptors are"
+        " enough for.",
+    )
     admin: Admin = Admin()
+    log: Log = Log()
     state_dir: AbsolutePath = Field(
         Path("/var/lib/mailweir"), description="Holds the lock that keeps a second process out."
     )

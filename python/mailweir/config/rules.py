@@ -7,6 +7,7 @@ mistake in one place doesn't hide one in another. Pure.
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from ipaddress import IPv4Address, IPv6Address
 
 from mailweir.config.address import Address
 from mailweir.config.model import Admin, CheckKind, Listener, Pool, Protocol, Timeouts
@@ -50,7 +51,9 @@ def findings(parts: Parts) -> Iterator[Finding]:
         yield from _timeouts((*path, "timeouts"), listener.timeouts)
         yield from _loop(path, listener, parts.pools.get(listener.pool))
     yield from _duplicate_addresses(parts)
+    bound = {bind.ip: n for n, li in parts.listeners.items() for bind in li.bind}
     for name, pool in parts.pools.items():
+        yield from _sources(("pools", name, "servers"), pool, bound)
         users = {n: li for n, li in parts.listeners.items() if li.pool == name}
         yield from _check(("pools", name, "check"), pool, users)
         if name not in parts.uses.values():
@@ -106,6 +109,24 @@ def _loop(path: Path, listener: Listener, pool: Pool | None) -> Iterator[Finding
                     f" and sends its sessions to this pool (a loop)",
                 )
                 break
+
+
+def _sources(
+    path: Path, pool: Pool, bound: Mapping[IPv4Address | IPv6Address, str]
+) -> Iterator[Finding]:
+    for name, server in pool.servers.items():
+        for index, source in enumerate(server.source):
+            at = (*path, name, "source", index)
+            if source.version != server.address.ip.version:
+                yield Finding(at, f"{source} can't reach {server.address}: not the same IP version")
+            elif source in server.source[:index]:
+                yield Finding(at, f"{source} is there twice")
+            elif source in bound:
+                yield Finding(
+                    at,
+                    f"listener `{bound[source]}` binds {source}: a virtual address moves to the"
+                    " other node in a failover, and sessions that were dialled from it break",
+                )
 
 
 def _reaches(server: Address, bind: Address) -> bool:

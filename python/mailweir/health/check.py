@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass
 
 from mailweir.config.address import Address
-from mailweir.config.model import Check, CheckKind, Config, Protocol
+from mailweir.config.model import Check, CheckKind, Config, Protocol, Proxy
 from mailweir.config.units import format_duration
 from mailweir.health.probes import ehlo, tcp
 from mailweir.health.probes.dial import ProbeError, Progress
@@ -19,6 +19,7 @@ class Target:
     address: Address
     kind: CheckKind
     smtp: bool
+    proxy: Proxy
     check: Check
 
 
@@ -41,7 +42,7 @@ def targets(config: Config) -> dict[ServerKey, Target]:
         smtp = config.protocols(pool_name) == {Protocol.SMTP}
         for name, server in pool.servers.items():
             key = ServerKey(pool_name, name)
-            found[key] = Target(server.address, kind, smtp, pool.check)
+            found[key] = Target(server.address, kind, smtp, server.proxy, pool.check)
     return found
 
 
@@ -53,9 +54,9 @@ async def run(target: Target, *, hostname: str) -> Outcome:
     try:
         async with asyncio.timeout(target.check.timeout):
             if target.kind is CheckKind.EHLO:
-                await ehlo.probe(target.address, progress, hostname=hostname)
+                await ehlo.probe(target.address, progress, kind=target.proxy, hostname=hostname)
             else:
-                await tcp.probe(target.address, progress, smtp=target.smtp)
+                await tcp.probe(target.address, progress, kind=target.proxy, smtp=target.smtp)
     except ProbeError as error:
         step, detail = error.step, error.detail
     except TimeoutError:

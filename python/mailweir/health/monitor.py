@@ -5,6 +5,7 @@ back with every result. What is known of a server survives reloads by its identi
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
@@ -39,6 +40,9 @@ class _Watched:
     target: Target
     track: Track = field(default_factory=Track)
     last: Outcome | None = None
+    began: float = 0.0  # the last check, on the monitor's clock
+    # Set where the next check needn't wait for its turn.
+    hurried: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = field(default=None, repr=False)
 
 
@@ -52,11 +56,13 @@ class Monitor:
         on_result: Callable[[Result], None],
         random: Random,
         pause: Pause = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._probe = probe
         self._on_result = on_result
         self._random = random
         self._pause = pause
+        self._clock = clock
         self._slots = asyncio.Semaphore(MAX_CHECKS)
         self._watched: dict[ServerKey, _Watched] = {}
         self._unknown: set[ServerKey] = set()
@@ -94,6 +100,16 @@ class Monitor:
         watched = self._watched.get(key)
         return watched.last if watched else None
 
+    def hurry(self, key: ServerKey) -> None:
+        """Check a server at once: it failed a live session, so its state is in doubt.
+
+        One that was checked less than `fast` ago isn't: failing sessions may come by the
+        hundred, and each check is one more session for it.
+        """
+        watched = self._watched.get(key)
+        if watched and self._clock() - watched.began >= watched.target.check.fast:
+            watched.hurried.set()
+
     async def first_results(self) -> None:
         """Wait until every server has been checked once."""
         await self._all_known.wait()
@@ -108,13 +124,25 @@ class Monitor:
         first = True
         while True:
             async with self._slots:
+                watched.began = self._clock()
                 outcome = await self._probe(watched.target)
             self._record(key, watched, outcome)
             delay = interval(watched.track, watched.target.check)
             # The first checks come all at once; the second ones spread over the interval.
             low, high = (0.0, 1.0) if first else (1 - JITTER, 1 + JITTER)
             first = False
-            await self._pause(delay * self._random.uniform(low, high))
+            await self._wait(watched, delay * self._random.uniform(low, high))
+
+    async def _wait(self, watched: _Watched, delay: float) -> None:
+        """Until the next check is due, or is hurried."""
+        watched.hurried.clear()
+        pause = asyncio.ensure_future(self._pause(delay))
+        hurried = asyncio.ensure_future(watched.hurried.wait())
+        try:
+            await asyncio.wait((pause, hurried), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            pause.cancel()
+            hurried.cancel()
 
     def _record(self, key: ServerKey, watched: _Watched, outcome: Outcome) -> None:
         before = watched.track.health
@@ -133,7 +161,7 @@ class Monitor:
 
 def _asks_otherwise(old: Target, new: Target) -> bool:
     """Whether earlier results say nothing about the new target. Mere pace doesn't count."""
-    return (old.address, old.kind) != (new.address, new.kind)
+    return (old.address, old.kind, old.proxy) != (new.address, new.kind, new.proxy)
 
 
 def _cancel(watched: _Watched) -> None:

@@ -1,11 +1,16 @@
-"""The fold: configuration and health in, DesiredState out. Pure; called by the daemon."""
+"""The fold: configuration, health and operators' words in, DesiredState out. Pure.
 
-from collections.abc import Mapping
+Called by the daemon.
+"""
+
+from collections.abc import Mapping, Set
 from enum import StrEnum
 
 from mailweir.config.model import Config, Listener, Pool
 from mailweir.spec import (
+    DesiredDrain,
     DesiredListener,
+    DesiredLog,
     DesiredPool,
     DesiredServer,
     DesiredState,
@@ -13,6 +18,10 @@ from mailweir.spec import (
     ServerKey,
     ServerState,
 )
+
+# Seconds of silence before a cut where nothing can be read of what is said (TLS) or where an
+# answer may belong to an earlier chunk (BDAT, RFC 3030).
+_QUIET_OPAQUE = 30.0
 
 
 class Health(StrEnum):
@@ -23,16 +32,34 @@ class Health(StrEnum):
     DOWN = "down"
 
 
-def fold(config: Config, health: Mapping[ServerKey, Health], *, hostname: str) -> DesiredState:
-    """What the data plane is to do.
+def fold(
+    config: Config,
+    health: Mapping[ServerKey, Health],
+    drained: Set[ServerKey] = frozenset(),
+    *,
+    hostname: str,
+    max_sessions: int,
+) -> DesiredState:
+    """What the data plane is to do. `max_sessions` is what the descriptors are enough for.
+
+    A server that an operator drained takes no new sessions, whatever its health is.
 
     A server is up only where a check said so: one that nobody has checked yet (not in
     `health`, or unknown) is down, since a session sent to it might wait in vain.
     """
+    drain = config.drain
     return DesiredState(
         hostname=hostname,
+        max_sessions=config.max_sessions or max_sessions,
+        drain=DesiredDrain(
+            quiet=drain.quiet,
+            quiet_opaque=max(_QUIET_OPAQUE, drain.quiet),
+            spread=drain.spread,
+            deadline=drain.deadline,
+        ),
+        log=DesiredLog(sessions=config.log.sessions, format=config.log.format),
         listeners=tuple(_listener(name, li) for name, li in config.listeners.items()),
-        pools=tuple(_pool(name, pool, health) for name, pool in config.pools.items()),
+        pools=tuple(_pool(name, pool, health, drained) for name, pool in config.pools.items()),
     )
 
 
@@ -51,21 +78,32 @@ def _listener(name: str, listener: Listener) -> DesiredListener:
             idle_server=timeouts.idle_server,
             half_closed=timeouts.half_closed,
         ),
+        max_sessions=listener.limits.sessions,
+        max_age=listener.max_age or None,
     )
 
 
-def _pool(name: str, pool: Pool, health: Mapping[ServerKey, Health]) -> DesiredPool:
+def _pool(
+    name: str, pool: Pool, health: Mapping[ServerKey, Health], drained: Set[ServerKey]
+) -> DesiredPool:
     servers = tuple(
         DesiredServer(
             name=server_name,
             address=str(server.address),
             weight=server.weight,
-            state=_state(health.get(ServerKey(name, server_name), Health.UNKNOWN)),
+            state=_state(ServerKey(name, server_name), health, drained),
+            max_sessions=server.max_sessions,
+            proxy=server.proxy,
+            source=tuple(str(ip) for ip in server.source),
         )
         for server_name, server in pool.servers.items()
     )
     return DesiredPool(name=name, balance=pool.balance, servers=servers)
 
 
-def _state(health: Health) -> ServerState:
-    return ServerState.UP if health is Health.UP else ServerState.DOWN
+def _state(
+    key: ServerKey, health: Mapping[ServerKey, Health], drained: Set[ServerKey]
+) -> ServerState:
+    if key in drained:
+        return ServerState.DRAIN
+    return ServerState.UP if health.get(key) is Health.UP else ServerState.DOWN

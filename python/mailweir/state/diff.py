@@ -38,10 +38,7 @@ def describe(old: DesiredState | None, new: DesiredState, settings: Iterable[str
 
 
 def settings(old: Config, new: Config) -> Iterator[str]:
-    """What changed of that which the control plane does by itself: drains and checks."""
-    if old.drain.deadline != new.drain.deadline:
-        before, after = old.drain.deadline, new.drain.deadline
-        yield f"drain deadline {format_duration(before)} -> {format_duration(after)}"
+    """What changed of that which the control plane does by itself: checks."""
     for name, pool in new.pools.items():
         if name not in old.pools:
             continue
@@ -94,6 +91,15 @@ def _count(number: int, word: str) -> str:
 def _parts(old: DesiredState, new: DesiredState) -> Iterator[str]:
     if old.hostname != new.hostname:
         yield f"hostname {old.hostname} -> {new.hostname}"
+    if old.max_sessions != new.max_sessions:
+        yield f"max_sessions {old.max_sessions} -> {new.max_sessions}"
+    for name in ("quiet", "spread", "deadline"):
+        was, now = getattr(old.drain, name), getattr(new.drain, name)
+        if was != now:
+            yield f"drain {name} {format_duration(was)} -> {format_duration(now)}"
+    if old.log != new.log:
+        was, now = (f"{log.sessions} ({log.format})" for log in (old.log, new.log))
+        yield f"session log {was} -> {now}"
     yield from _members("listener", old.listeners, new.listeners, _new_listener, _listener)
     yield from _members("pool", old.pools, new.pools, _new_pool, _pool)
 
@@ -146,6 +152,14 @@ def _listener(old: DesiredListener, new: DesiredListener) -> Iterator[str]:
         before, after = getattr(old.timeouts, field.name), getattr(new.timeouts, field.name)
         if before != after:
             yield f"{field.name} {format_duration(before)} -> {format_duration(after)}"
+    if old.max_sessions != new.max_sessions:
+        yield f"max_sessions {_limit(old.max_sessions)} -> {_limit(new.max_sessions)}"
+    if old.max_age != new.max_age:
+        yield f"max_age {format_duration(old.max_age or 0)} -> {format_duration(new.max_age or 0)}"
+
+
+def _limit(number: int | None) -> str:
+    return "none" if number is None else str(number)
 
 
 def _pool(old: DesiredPool, new: DesiredPool) -> Iterator[str]:
@@ -159,5 +173,11 @@ def _server(old: DesiredServer, new: DesiredServer) -> Iterator[str]:
         yield f"address {old.address} -> {new.address}"
     if old.weight != new.weight:
         yield f"weight {old.weight} -> {new.weight}"
+    if old.max_sessions != new.max_sessions:
+        yield f"max_sessions {_limit(old.max_sessions)} -> {_limit(new.max_sessions)}"
+    if old.proxy != new.proxy:
+        yield f"proxy {old.proxy} -> {new.proxy}"
+    if old.source != new.source:
+        yield f"source {' '.join(old.source) or 'any'} -> {' '.join(new.source) or 'any'}"
     if old.state != new.state:
         yield f"{old.state} -> {new.state}"

@@ -5,6 +5,8 @@ import os
 import socket
 
 from mailweir.config.address import Address
+from mailweir.config.model import Proxy
+from mailweir.health.probes import proxy
 
 
 class ProbeError(Exception):
@@ -28,8 +30,8 @@ class Progress:
         self.passed = False
 
 
-async def connect(address: Address) -> socket.socket:
-    """A connected, non-blocking socket. Raises ProbeError.
+async def connect(address: Address, kind: Proxy) -> socket.socket:
+    """A connected, non-blocking socket, its PROXY header sent. Raises ProbeError.
 
     Dialled by hand, so that a refused connect and a missing greeting are told apart.
     """
@@ -37,7 +39,11 @@ async def connect(address: Address) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setblocking(False)
     try:
-        await asyncio.get_running_loop().sock_connect(sock, (str(address.ip), address.port))
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(sock, (str(address.ip), address.port))
+        first = proxy.header(kind, sock.getsockname()[:2], sock.getpeername()[:2])
+        if first:
+            await loop.sock_sendall(sock, first)
     except OSError as error:
         sock.close()
         # Not strerror: uvloop and asyncio put their own words there.

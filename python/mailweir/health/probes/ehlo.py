@@ -8,15 +8,16 @@ leaves no "lost connection" in the server's log.
 import aiosmtplib
 
 from mailweir.config.address import Address
+from mailweir.config.model import Proxy
 from mailweir.health.probes.dial import ProbeError, Progress, connect
 
 
-async def probe(address: Address, progress: Progress, *, hostname: str) -> None:
+async def probe(address: Address, progress: Progress, *, kind: Proxy, hostname: str) -> None:
     """Raises ProbeError at connect, greeting or ehlo. A failed QUIT fails nothing."""
     name = f"healthcheck.{hostname}"
     # No time-out of its own: the whole check has one deadline.
     client = aiosmtplib.SMTP(local_hostname=name, start_tls=False, timeout=None)
-    sock = await connect(address)
+    sock = await connect(address, kind)
     progress.step = "greeting"
     try:
         await client.connect(sock=sock)

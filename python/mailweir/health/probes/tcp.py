@@ -8,15 +8,16 @@ verdict doesn't depend on that.
 import asyncio
 
 from mailweir.config.address import Address
+from mailweir.config.model import Proxy
 from mailweir.health.probes.dial import Progress, connect
 
 _COURTESY = 1.0  # seconds for each, the greeting and the answer to QUIT
 _MOST = 4096  # bytes; a greeting isn't longer, and what is isn't waited for
 
 
-async def probe(address: Address, progress: Progress, *, smtp: bool) -> None:
+async def probe(address: Address, progress: Progress, *, kind: Proxy, smtp: bool) -> None:
     """Raises ProbeError where the server doesn't accept."""
-    sock = await connect(address)
+    sock = await connect(address, kind)
     progress.passed = True
     if not smtp:
         sock.close()

@@ -1,0 +1,27 @@
+"""The PROXY header that a check begins with, where the server wants one. Pure.
+
+As HAProxy's proxy-protocol.txt has it for checks: version 2 says LOCAL, version 1 has no
+word for that (Postfix refuses its UNKNOWN) and names the check's own connection.
+"""
+
+from ipaddress import ip_address
+
+from mailweir.config.model import Proxy
+
+_SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
+# Version 2, command LOCAL; no family, no addresses.
+_LOCAL = b"\x20\x00\x00\x00"
+
+Endpoint = tuple[str, int]
+
+
+def header(kind: Proxy, own: Endpoint, server: Endpoint) -> bytes:
+    """The bytes to be sent first, for a connection from `own` to `server`; perhaps none."""
+    match kind:
+        case Proxy.OFF:
+            return b""
+        case Proxy.V1:
+            family = f"TCP{ip_address(own[0]).version}"
+            return f"PROXY {family} {own[0]} {server[0]} {own[1]} {server[1]}\r\n".encode()
+        case Proxy.V2:
+            return _SIGNATURE + _LOCAL

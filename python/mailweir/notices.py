@@ -1,0 +1,59 @@
+"""Every limit, refusal and fallback in one line, now and then: what the log says of counters.
+
+The daemon compares two readings some seconds apart. Pure.
+"""
+
+from collections.abc import Iterator
+
+from mailweir.plane import ListenerStats, Stats
+
+# End reasons of sessions that were refused.
+REFUSALS = (
+    "no_server",
+    "draining",
+    "maintenance",
+    "full",
+    "connect_failed",
+    "greeting_failed",
+    "out_of_descriptors",
+)
+
+# A line: the event and its fields.
+Notice = tuple[str, dict[str, object]]
+
+
+def notices(old: Stats, new: Stats) -> Iterator[Notice]:
+    """What happened between two readings that an operator should hear of."""
+    before = {listener.name: listener for listener in old.listeners}
+    for listener in new.listeners:
+        yield from _of_listener(before.get(listener.name), listener)
+    fallbacks = new.relay.pipe_fallbacks - old.relay.pipe_fallbacks
+    if fallbacks > 0:
+        yield (
+            "bytes are copied for want of pipes",
+            {"times": fallbacks, "budget": new.relay.pipe_budget},
+        )
+    dropped, errors = new.log.dropped - old.log.dropped, new.log.errors - old.log.errors
+    if dropped > 0 or errors > 0:
+        yield (
+            "sessions are missing from the session log",
+            {"sessions": dropped, "reason": new.log.last_error or "it can't keep up"},
+        )
+    for worker in sorted(set(new.stuck_workers) - set(old.stuck_workers)):
+        yield "a worker is stuck, its listeners are out of use", {"worker": worker}
+    for worker in sorted(set(old.stuck_workers) - set(new.stuck_workers)):
+        yield "a worker moves again", {"worker": worker}
+
+
+def _of_listener(old: ListenerStats | None, new: ListenerStats) -> Iterator[Notice]:
+    for reason in REFUSALS:
+        number = new.ended.get(reason, 0) - (old.ended.get(reason, 0) if old else 0)
+        if number > 0:
+            fields = {"listener": new.name, "reason": reason, "sessions": number}
+            yield "sessions were refused", fields
+    pauses = new.accept_pauses - (old.accept_pauses if old else 0)
+    if pauses > 0:
+        yield (
+            "accepting paused: no descriptors or memory left",
+            {"listener": new.name, "times": pauses},
+        )
