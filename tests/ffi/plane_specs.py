@@ -8,7 +8,9 @@ from typing import BinaryIO
 
 from mailweir._dataplane import (
     DataPlane,
+    Drain,
     ListenerSpec,
+    Log,
     PlaneSpec,
     PoolSpec,
     ServerSpec,
@@ -45,15 +47,39 @@ def listener(
     protocol: str = "smtp",
     pool: str = "farm",
     limits: Timeouts | None = None,
+    max_sessions: int | None = None,
+    max_age: float | None = None,
 ) -> ListenerSpec:
-    limits = limits or timeouts()
-    return ListenerSpec(name=name, bind=[bind], protocol=protocol, pool=pool, timeouts=limits)
+    return ListenerSpec(
+        name=name,
+        bind=[bind],
+        protocol=protocol,
+        pool=pool,
+        timeouts=limits or timeouts(),
+        max_sessions=max_sessions,
+        max_age=max_age,
+    )
 
 
 def server(
-    *, name: str = "a", address: str = "127.0.0.1:9", weight: int = 100, state: str = "up"
+    *,
+    name: str = "a",
+    address: str = "127.0.0.1:9",
+    weight: int = 100,
+    state: str = "up",
+    max_sessions: int | None = None,
+    proxy: str = "off",
+    source: list[str] | None = None,
 ) -> ServerSpec:
-    return ServerSpec(name=name, address=address, weight=weight, state=state)
+    return ServerSpec(
+        name=name,
+        address=address,
+        weight=weight,
+        state=state,
+        max_sessions=max_sessions,
+        proxy=proxy,
+        source=source or [],
+    )
 
 
 def pool(*servers: ServerSpec, name: str = "farm", balance: str = "least_conn") -> PoolSpec:
@@ -65,9 +91,13 @@ def spec(
     hostname: str = "mx.example",
     listeners: list[ListenerSpec] | None = None,
     pools: list[PoolSpec] | None = None,
+    log: Log | None = None,
 ) -> PlaneSpec:
     return PlaneSpec(
         hostname=hostname,
+        max_sessions=1000,
+        drain=Drain(quiet=5.0, quiet_opaque=30.0, spread=0.0, deadline=60.0),
+        log=log or Log(sessions="off", format="json"),
         listeners=[listener()] if listeners is None else listeners,
         pools=[pool()] if pools is None else pools,
     )

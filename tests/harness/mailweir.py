@@ -1,6 +1,7 @@
 """A `mailweir run` of its own: written configuration, commands, metrics, signals."""
 
 import http.client
+import json
 import signal
 import socket
 import subprocess
@@ -37,6 +38,7 @@ def configuration(
     return {
         "admin": {"socket": str(directory / "admin.sock"), "http": "off"},
         "state_dir": str(directory / "state"),
+        "log": {"sessions": str(directory / "sessions.log")},
         "listeners": {"mx": {"bind": ["127.0.0.1:0"], "protocol": protocol, "pool": "farm"}},
         "pools": {"farm": {"balance": balance, "servers": servers, "check": check or {}}},
         **more,
@@ -93,6 +95,12 @@ class Mailweir:
         ]
         assert len(samples) == 1, f"{name} {labels}: {samples}"
         return float(samples[0])
+
+    def session_log(self) -> list[Tree]:
+        """The sessions that are in the log so far; the last ones come a moment later."""
+        path = self.process.directory / "sessions.log"
+        whole = path.read_text().split("\n")[:-1] if path.exists() else []
+        return [json.loads(line) for line in whole]
 
     def ended(self, reason: str) -> float:
         """How many sessions of `mx` have ended so; that of a client that left comes a bit later."""

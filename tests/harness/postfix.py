@@ -6,7 +6,7 @@ Needs the packages postfix and openssl.
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,8 +48,9 @@ smtpd_tls_loglevel = 1
 """
 
 # Port 0: the kernel's choice, read from /proc afterwards.
+_SMTPD = "127.0.0.1:0 inet  n - n - -     smtpd"
+
 _MASTER = """\
-127.0.0.1:0 inet  n - n - -     smtpd
 cleanup    unix   n - n - 0     cleanup
 qmgr       unix   n - n 300 1   qmgr
 tlsmgr     unix   - - n 1000? 1 tlsmgr
@@ -69,10 +70,16 @@ postlog    unix-dgram n - n - 1 postlogd
 class Postfix:
     """The instance while it runs."""
 
-    def __init__(self, home: Path, process: Running) -> None:
+    def __init__(self, home: Path, process: Running, services: int) -> None:
         self._home = home
-        ports = process.until(lambda: listening_ports(process.pid), "Postfix to listen")
-        self.address = f"127.0.0.1:{ports[0]}"
+
+        def listening() -> list[int]:
+            found = listening_ports(process.pid)
+            return found if len(found) == services else []
+
+        # In the order of its services.
+        self.ports = process.until(listening, "Postfix to listen")
+        self.address = f"127.0.0.1:{self.ports[0]}"
 
     @property
     def log(self) -> str:
@@ -91,18 +98,26 @@ class Postfix:
 
 
 @contextmanager
-def postfix(directory: Path) -> Iterator[Postfix]:
-    """A Postfix with STARTTLS that delivers mail for DOMAIN to one box."""
+def postfix(
+    directory: Path,
+    *,
+    services: Sequence[str] = (_SMTPD,),
+    settings: Mapping[str, str] | None = None,
+) -> Iterator[Postfix]:
+    """A Postfix with STARTTLS that delivers mail for DOMAIN to one box.
+
+    `services` are the lines of master.cf that take mail; `settings` go over those of main.cf.
+    """
     if os.geteuid() != 0:
         missing("needs root, to run Postfix")
     # Not below pytest's folder: the users that Postfix becomes can't enter that.
     home = Path(tempfile.mkdtemp(prefix="mailweir-postfix-"))
     try:
         home.chmod(0o755)
-        _prepare(home)
+        _prepare(home, services, settings or {})
         master = [program_of_postfix("master"), "-c", str(home), "-s"]
         with running(master, directory, "postfix") as process:
-            yield Postfix(home, process)
+            yield Postfix(home, process, len(services))
     finally:
         shutil.rmtree(home)
 
@@ -139,11 +154,14 @@ def program_of_postfix(name: str) -> str:
     return str(path) if path.exists() else missing(f"needs {path}")
 
 
-def _prepare(home: Path) -> None:
+def _prepare(home: Path, services: Sequence[str], settings: Mapping[str, str]) -> None:
     certificate(home, f"mx.{DOMAIN}")
-    settings = _MAIN.format(home=home, domain=DOMAIN, nobody=_NOBODY)
-    (home / "main.cf").write_text(settings)
-    (home / "master.cf").write_text(_MASTER)
+    lines = _MAIN.format(home=home, domain=DOMAIN, nobody=_NOBODY).splitlines()
+    # It warns of a setting that is given twice.
+    kept = [line for line in lines if line.partition(" ")[0] not in settings]
+    given = [f"{name} = {value}" for name, value in settings.items()]
+    (home / "main.cf").write_text("\n".join([*kept, *given, ""]))
+    (home / "master.cf").write_text("\n".join([*services, _MASTER]))
     for name, owner in (("queue", "root"), ("data", "postfix"), ("mail", "nobody")):
         (home / name).mkdir()
         shutil.chown(home / name, owner)

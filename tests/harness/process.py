@@ -21,6 +21,7 @@ class Running:
         self._out = directory / f"{name}.out"
         self._err = directory / f"{name}.err"
         self.name = name
+        self.directory = directory
         self.pid = process.pid
 
     @property

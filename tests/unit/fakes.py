@@ -1,5 +1,6 @@
 """Stand-ins for the data plane, and configurations to begin with."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import cast
@@ -7,7 +8,7 @@ from typing import cast
 from mailweir.config.load import Loaded, parse
 from mailweir.config.model import Config
 from mailweir.errors import PlaneError
-from mailweir.plane import Stats
+from mailweir.plane import ServerTrouble, Session, Stats
 from mailweir.spec import DesiredState, ServerKey, ServerState
 
 MINIMAL = """\
@@ -77,7 +78,16 @@ class FakeRelayStats:
     copied_bytes: int = 1
     spliced_bytes: int = 2
     pipes: int = 3
-    pipe_failures: int = 0
+    pipe_budget: int = 288
+    pipe_fallbacks: int = 0
+
+
+@dataclass(frozen=True)
+class FakeLogStats:
+    lines: int = 5
+    dropped: int = 0
+    errors: int = 0
+    last_error: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,6 +99,32 @@ class FakeStats:
     servers: list[FakeServerStats]
     workers: int = 2
     relay: FakeRelayStats = FakeRelayStats()
+    log: FakeLogStats = FakeLogStats()
+    max_sessions: int = 9000
+    stuck_workers: list[int] = field(default_factory=list)
+    worker_lags: list[float] = field(default_factory=lambda: [0.25, 0.5])
+
+
+@dataclass(frozen=True)
+class FakeSession:
+    id: str = "00000000000000ab"
+    listener: str = "mx"
+    client: str = "192.0.2.9:1025"
+    pool: str = "farm"
+    server: str = "a"
+    age_seconds: float = 61.5
+    silent_seconds: float = 1.5
+    spoke_last: str = "server"
+    received_bytes: int = 10
+    sent_bytes: int = 20
+    tls: bool = False
+
+
+@dataclass(frozen=True)
+class FakeTrouble:
+    pool: str
+    server: str
+    cause: str = "greeting 4xx"
 
 
 class FakePlane:
@@ -100,9 +136,14 @@ class FakePlane:
         self.state_changes: list[dict[ServerKey, ServerState]] = []
         self.states: dict[ServerKey, ServerState] = {}
         self.refuse = ""
-        self.sessions = 0
+        self.active = 0
         self.draining = False
         self.stopped = False
+        self.live: list[FakeSession] = []
+        self.asked: tuple[object, ...] = ()
+        self.reopened = 0
+        self.troubles: list[FakeTrouble] = []
+        self._wake = os.pipe()
 
     def apply(self, state: DesiredState) -> int:
         if self.refuse:
@@ -118,8 +159,37 @@ class FakePlane:
     def drain(self) -> None:
         self.draining = True
 
+    def sessions(
+        self, *, listener: str | None, server: ServerKey | None, limit: int
+    ) -> list[Session]:
+        self.asked = (listener, server, limit)
+        return cast(list[Session], self.live[:limit])
+
+    def kill(self, session: str) -> bool:
+        return any(one.id == session for one in self.live)
+
+    def reopen_logs(self) -> None:
+        self.reopened += 1
+
+    @property
+    def wake_fd(self) -> int:
+        return self._wake[0]
+
+    def take_troubles(self) -> list[ServerTrouble]:
+        os.read(self.wake_fd, 8)
+        taken, self.troubles = self.troubles, []
+        return cast(list[ServerTrouble], taken)
+
+    def trouble(self, pool: str, server: str) -> None:
+        """A server fails a session."""
+        self.troubles.append(FakeTrouble(pool, server))
+        os.write(self._wake[1], b"x")
+
     def stop(self) -> None:
         self.stopped = True
+        for descriptor in self._wake:
+            os.close(descriptor)
+        self._wake = (-1, -1)
 
     def stats(self) -> Stats:
         now = self.applied[-1] if self.applied else None
@@ -138,6 +208,6 @@ class FakePlane:
             for pool in (now.pools if now else ())
             for server in pool.servers
         ]
-        stats = FakeStats(len(self.applied), self.draining, self.sessions, listeners, servers)
+        stats = FakeStats(len(self.applied), self.draining, self.active, listeners, servers)
         # The extension's classes can't be made in Python; these have the same attributes.
         return cast(Stats, stats)

@@ -8,24 +8,10 @@ from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import CollectorRegistry
 
 from mailweir.admin.routes import read_only, read_write
-from mailweir.admin.views import ReloadOutcome, Situation
-from unit.admin.situations import situation
+from mailweir.admin.views import ReloadOutcome
+from unit.admin.situations import A, FakeBalancer, situation
 
 Client = TestClient[web.Request, web.Application]
-
-
-class FakeBalancer:
-    def __init__(self) -> None:
-        self.now = situation()
-        self.outcome = ReloadOutcome(True, 2, "nothing changed", 1000.0, warnings=("w",))
-        self.reloads = 0
-
-    def situation(self) -> Situation:
-        return self.now
-
-    async def reload(self) -> ReloadOutcome:
-        self.reloads += 1
-        return self.outcome
 
 
 @pytest.fixture
@@ -135,3 +121,31 @@ async def test_tcp_answers_to_names_that_cannot_be_rebound(
 async def test_unknown_routes(either: Client) -> None:
     assert (await either.get("/api/v2/status")).status == 404
     assert (await either.get("/../etc/passwd")).status == 404
+
+
+async def test_servers_are_drained_and_made_ready(
+    writable: Client, readable: Client, balancer: FakeBalancer
+) -> None:
+    answer = await writable.post("/api/v1/servers/farm/a/drain")
+    assert await answer.json() == {"server": "farm/a", "sessions": 3}
+    answer = await writable.post("/api/v1/servers/farm/a/ready")
+    assert (await answer.json())["sessions"] == 4
+    assert balancer.told == [("drain", A), ("ready", A)]
+    answer = await writable.post("/api/v1/servers/farm/x/drain")
+    assert (answer.status, await answer.json()) == (404, {"error": "there are a, b"})
+    assert (await readable.post("/api/v1/servers/farm/a/drain")).status == 403
+    assert (await writable.post("/api/v1/servers/farm/a/delete")).status == 404
+
+
+async def test_sessions_are_listed_and_killed_at_the_socket_alone(
+    writable: Client, readable: Client, balancer: FakeBalancer
+) -> None:
+    answer = await writable.get("/api/v1/sessions?listener=mx&server=farm/a&limit=5")
+    (session,) = (await answer.json())["sessions"]
+    assert (session["id"], session["client"]) == ("00000000000000ab", "192.0.2.9:1025")
+    assert balancer.plane.asked == ("mx", A, 5)
+    assert (await readable.get("/api/v1/sessions")).status == 404
+    assert (await writable.get("/api/v1/sessions?limit=x")).status == 400
+    assert (await writable.post("/api/v1/sessions/00000000000000ab/kill")).status == 200
+    answer = await writable.post("/api/v1/sessions/ff/kill")
+    assert (answer.status, await answer.json()) == (404, {"error": "no session ff lives"})

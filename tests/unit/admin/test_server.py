@@ -13,21 +13,12 @@ from prometheus_client import CollectorRegistry
 
 from mailweir.admin.client import ask
 from mailweir.admin.server import AdminServer, bind_unix
-from mailweir.admin.views import ReloadOutcome, Situation
 from mailweir.config.address import parse_bind
 from mailweir.config.model import Admin
 from mailweir.errors import MailweirError, NotRunningError, StartError
-from unit.admin.situations import situation
+from unit.admin.situations import FakeBalancer
 
 NOBODY = 65534
-
-
-class FakeBalancer:
-    def situation(self) -> Situation:
-        return situation()
-
-    async def reload(self) -> ReloadOutcome:
-        return ReloadOutcome(True, 2, "nothing changed", 1000.0)
 
 
 def admin(path: Path, http: str | None = None) -> Admin:

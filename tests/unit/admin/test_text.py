@@ -13,7 +13,7 @@ def test_status() -> None:
         == """\
 mailweir 1.2.3, pid 42, up 1m 40s, 2 workers
 ready
-0 sessions
+0 sessions, 9000 at most
 configuration /etc/mailweir/mailweir.yaml, generation 1; last load: 1 listener, 1 pool, 2 servers
 
 LISTENER  PROTOCOL  POOL  SESSIONS  ACCEPTED  ADDRESSES

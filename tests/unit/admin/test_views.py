@@ -35,6 +35,7 @@ def test_status_says_all_of_it_in_json() -> None:
             "pool": "farm",
             "active": 1,
             "accepted": 7,
+            "refused": {},
         }
     ]
     assert answer["pools"] == [

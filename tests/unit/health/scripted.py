@@ -55,7 +55,7 @@ async def playing(script: Script) -> AsyncIterator[Scripted]:
 
 
 class _Recording(asyncio.StreamReader):
-    """Passes lines on and keeps them."""
+    """Passes on what comes, and keeps the lines."""
 
     def __init__(self, reader: asyncio.StreamReader, heard: list[bytes]) -> None:
         super().__init__()
@@ -66,6 +66,9 @@ class _Recording(asyncio.StreamReader):
         line = await self._inner.readline()
         self._heard.append(line)
         return line
+
+    async def read(self, n: int = -1) -> bytes:
+        return await self._inner.read(n)
 
 
 def say(*pieces: bytes) -> Script:

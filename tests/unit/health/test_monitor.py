@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from random import Random
 
 from mailweir.config.address import parse_server
-from mailweir.config.model import Check, CheckKind
+from mailweir.config.model import Check, CheckKind, Proxy
 from mailweir.health.check import Outcome, Target
 from mailweir.health.monitor import JITTER, MAX_CHECKS, Monitor, Result
 from mailweir.spec import ServerKey
@@ -18,7 +18,7 @@ A, B = ServerKey("farm", "a"), ServerKey("farm", "b")
 
 def target(port: int, check: Check | None = None) -> Target:
     address = parse_server(f"10.0.0.1:{port}")
-    return Target(address, CheckKind.EHLO, smtp=True, check=check or Check())
+    return Target(address, CheckKind.EHLO, smtp=True, proxy=Proxy.OFF, check=check or Check())
 
 
 @dataclass
@@ -30,6 +30,7 @@ class World:
     pauses: list[float] = field(default_factory=list)
     running: int = 0
     most: int = 0
+    now: float = 100.0
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     next: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -65,6 +66,7 @@ async def monitoring(world: World) -> AsyncIterator[Monitor]:
         on_result=world.results.append,
         random=Random(1),  # noqa: S311 - the same spread in every run
         pause=world.pause,
+        clock=lambda: world.now,
     )
     yield monitor
     await monitor.close()
@@ -197,3 +199,20 @@ async def test_checks_are_bounded() -> None:
         await monitor.first_results()
     assert world.most == MAX_CHECKS
     assert len(world.results) == len(keys)
+
+
+async def test_a_server_in_doubt_is_checked_at_once_and_not_hammered() -> None:
+    world = World()
+    async with monitoring(world) as monitor:
+        monitor.update({A: target(1)})
+        await monitor.first_results()
+        await settle()
+        monitor.hurry(A)  # it was checked just now
+        monitor.hurry(B)  # it isn't there
+        await settle()
+        assert len(world.results) == 1
+        world.now += 2.0
+        for _ in range(100):
+            monitor.hurry(A)
+            await settle()
+        assert len(world.results) == 2

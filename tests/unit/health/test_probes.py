@@ -3,22 +3,31 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 from aiosmtpd.handlers import Sink
 from aiosmtpd.smtp import SMTP
 
 from mailweir.config.address import Address, parse_server
-from mailweir.config.model import Check, CheckKind
+from mailweir.config.model import Check, CheckKind, Proxy
 from mailweir.health.check import Outcome, Target, run, targets
+from mailweir.health.probes.proxy import header
 from mailweir.spec import ServerKey
 from unit.fakes import config
 from unit.health import scripted
 from unit.health.scripted import Script, Scripted, playing, say
 
 
-def target(address: Address, kind: CheckKind = CheckKind.EHLO, timeout: float = 5.0) -> Target:
-    return Target(address, kind, smtp=True, check=Check.model_construct(timeout=timeout))
+def target(
+    address: Address,
+    kind: CheckKind = CheckKind.EHLO,
+    timeout: float = 5.0,
+    proxy: Proxy = Proxy.OFF,
+) -> Target:
+    return Target(
+        address, kind, smtp=True, proxy=proxy, check=Check.model_construct(timeout=timeout)
+    )
 
 
 async def ehlo(server: Scripted, deadline: float = 5.0) -> Outcome:
@@ -178,7 +187,7 @@ async def test_tcp_does_not_mind_bad_manners(script: Script) -> None:
 
 async def test_tcp_says_nothing_where_tls_comes_first() -> None:
     async with playing(scripted.silence) as server:
-        silent = Target(server.address, CheckKind.TCP, smtp=False, check=Check())
+        silent = Target(server.address, CheckKind.TCP, smtp=False, proxy=Proxy.OFF, check=Check())
         assert (await run(silent, hostname="h")).ok
         await server.over.wait()
     assert server.heard == []
@@ -196,3 +205,26 @@ def test_targets_follow_the_configuration() -> None:
     assert list(found) == [ServerKey("farm", "a"), ServerKey("farm", "b")]
     assert found[ServerKey("farm", "a")].kind is CheckKind.EHLO
     assert found[ServerKey("farm", "a")].smtp
+
+
+@pytest.mark.parametrize("kind", [Proxy.V1, Proxy.V2])
+async def test_a_header_comes_before_anything_else(kind: Proxy) -> None:
+    first: list[bytes] = []
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        first.append(await reader.read(200))
+
+    async with playing(script) as server:
+        smtp = target(server.address, CheckKind.TCP, proxy=kind)
+        await run(replace(smtp, smtp=False), hostname="h")
+        await server.over.wait()
+    if kind is Proxy.V2:
+        assert first == [b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"]
+    else:
+        assert first[0].startswith(b"PROXY TCP4 127.0.0.1 127.0.0.1 ")
+        assert first[0].endswith(f" {server.address.port}\r\n".encode())
+
+
+def test_headers_name_the_checks_own_connection() -> None:
+    assert header(Proxy.OFF, ("::1", 1), ("::2", 25)) == b""
+    assert header(Proxy.V1, ("::1", 1), ("::2", 25)) == b"PROXY TCP6 ::1 ::2 1 25\r\n"

@@ -12,7 +12,7 @@ from unit.fakes import MINIMAL, config
 
 def state(text: str = MINIMAL, up: str = "") -> DesiredState:
     health = {ServerKey("farm", name): Health.UP for name in up}
-    return fold(config(text), health, hostname="h")
+    return fold(config(text), health, hostname="h", max_sessions=9000)
 
 
 CHANGES = [
@@ -96,11 +96,10 @@ def test_settings_of_the_control_plane_are_part_of_the_sentence() -> None:
     new = MINIMAL.replace("    servers:", check) + "drain: {deadline: 1h}\n"
     changed = list(settings(config(), config(new)))
     assert changed == [
-        "drain deadline 30m -> 1h",
         "pool farm: check kind by default -> tcp",
         "pool farm: check every 10s -> 5s",
         "pool farm: check fall 3 -> 2",
     ]
     sentence = describe(state(), state(new), changed)
-    assert sentence == "; ".join(changed)
+    assert sentence == "; ".join(["drain deadline 30m -> 1h", *changed])
     assert list(settings(config(), config())) == []

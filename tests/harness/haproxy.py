@@ -1,0 +1,92 @@
+"""Debian's HAProxy, to show what it does where mailweir does something else.
+
+Needs the package haproxy. Its figures are printed and not asserted: it is here as a
+measure, and its own versions may change them.
+"""
+
+import csv
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness.dialogue import Address
+from harness.needs import program
+from harness.ports import SERVER_HOST
+from harness.process import Running, running
+from harness.waiting import LIMIT
+
+# Only what is needed to compare: the names are those of `harness.mailweir.configuration`.
+_CONFIGURATION = """\
+global
+    maxconn 4096
+    stats socket {socket} mode 600 level admin
+defaults
+    mode tcp
+    maxconn 4096
+    timeout client 11m
+{settings}
+frontend mx
+    bind {address}
+    default_backend farm
+backend farm
+    balance roundrobin
+{servers}
+"""
+
+
+class HAProxy:
+    """The running process, and the way to tell it something."""
+
+    def __init__(self, process: Running, address: Address, stats_socket: Path) -> None:
+        self.process = process
+        self.address = address
+        self._socket = stats_socket
+
+    def tell(self, command: str) -> str:
+        """What it answers to a command on its stats socket; nothing where all is well."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(LIMIT)
+            connection.connect(str(self._socket))
+            connection.sendall(f"{command}\n".encode())
+            with connection.makefile("r") as answer:
+                return answer.read().strip()
+
+    def sessions(self, server: str) -> int:
+        """How many sessions a server has at this moment."""
+        table = csv.DictReader(self.tell("show stat").removeprefix("# ").splitlines())
+        found = {row["svname"]: row["scur"] for row in table if row["pxname"] == "farm"}
+        return int(found[server])
+
+    def is_listening(self) -> bool:
+        """Whether it takes commands, which it does once it listens."""
+        try:
+            return "Pid" in self.tell("show info")
+        except OSError:
+            return False
+
+
+@contextmanager
+def haproxy(
+    directory: Path, servers: Mapping[str, str], settings: Sequence[str]
+) -> Iterator[HAProxy]:
+    """An HAProxy in turn before `servers`; `settings` are lines of its section `defaults`."""
+    stats_socket, file = directory / "haproxy.sock", directory / "haproxy.cfg"
+    with socket.socket() as kept:
+        # It has no word for "any free port". This one is kept for it: bound, not listening,
+        # and shared, as HAProxy binds its own.
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        kept.bind((SERVER_HOST, 0))
+        address: Address = kept.getsockname()
+        file.write_text(
+            _CONFIGURATION.format(
+                socket=stats_socket,
+                address="{}:{}".format(*address),
+                settings="".join(f"    {setting}\n" for setting in settings),
+                servers="".join(f"    server {name} {at}\n" for name, at in servers.items()),
+            )
+        )
+        with running([program("haproxy"), "-db", "-f", file], directory, "haproxy") as process:
+            balancer = HAProxy(process, address, stats_socket)
+            process.until(balancer.is_listening, "HAProxy to listen")
+            yield balancer

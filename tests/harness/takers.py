@@ -1,0 +1,68 @@
+"""Servers that think about each mail before they answer, and remember what they took.
+
+A mail is taken once its final dot is there, whether or not its sender ever hears of it:
+who doesn't, sends it again, and it comes twice.
+"""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from harness.scripted import Stream, serving
+
+
+class Takers:
+    """What such servers took, by Message-ID, together."""
+
+    def __init__(self, delay: float) -> None:
+        self._delay = delay  # between a final dot and its answer
+        self._lock = threading.Lock()
+        self._taken: Counter[str] = Counter()
+        self._left: Counter[str] = Counter()
+
+    @contextmanager
+    def server(self, name: str) -> Iterator[str]:
+        """A server that greets by this name; yields its address."""
+        with serving(lambda stream: self._serve(stream, name)) as address:
+            yield address
+
+    def taken(self) -> Counter[str]:
+        """How often each mail came so far."""
+        with self._lock:
+            return self._taken.copy()
+
+    def left(self, name: str) -> int:
+        """How many sessions of a server were ended as they should be, by QUIT."""
+        return self._left[name]
+
+    def _serve(self, stream: Stream, name: str) -> None:
+        stream.send(f"220 {name} ESMTP\r\n".encode())
+        for line in iter(stream.line, b""):
+            verb = line[:4].upper()
+            if verb == b"QUIT":
+                with self._lock:
+                    self._left[name] += 1
+                stream.send(b"221 bye\r\n")
+                return
+            if verb == b"DATA":
+                stream.send(b"354 go\r\n")
+                self._take(stream)
+            stream.send(b"250 ok\r\n")
+
+    def _take(self, stream: Stream) -> None:
+        key = ""
+        for line in iter(stream.line, b".\r\n"):
+            if not line:
+                raise ConnectionError("no final dot")
+            if line.startswith(b"Message-ID: "):
+                key = line.decode().split()[1]
+        with self._lock:
+            self._taken[key] += 1
+        time.sleep(self._delay)
+
+
+def mail(key: str) -> str:
+    """A mail with this Message-ID, up to its dot."""
+    return f"Message-ID: {key}\r\nSubject: taken once\r\n\r\ntext\r\n."
