@@ -29,9 +29,10 @@ from mailweir.errors import ConfigError, MailweirError, Problem
 from mailweir.health import check
 from mailweir.health.monitor import Monitor, Result
 from mailweir.instance import only_instance
-from mailweir.notices import notices
+from mailweir.notices import notice
 from mailweir.operator import Overrides
-from mailweir.plane import EmbeddedPlane, Plane, Session, Stats
+from mailweir.plane import EmbeddedPlane, Plane, Session
+from mailweir.reload import ReloadRequests, answer, restart_needed
 from mailweir.spec import DesiredState, ServerKey
 from mailweir.state.desired import Health, fold
 from mailweir.state.diff import describe, settings
@@ -43,8 +44,6 @@ from mailweir.state.reconcile import Reconciler
 FIRST_CHECKS = 3.0
 # Between looks at the sessions that are left while draining, in seconds.
 _DRAIN_LOOK = 0.25
-# Between looks at what was refused, in seconds: a flood of refusals is a line each time.
-_NOTICE_EVERY = 10.0
 
 _log = structlog.get_logger("mailweir")
 
@@ -67,11 +66,10 @@ class Daemon:
         self._exits = AsyncExitStack()
         # Intents: set anywhere in the event loop, acted on in the main loop.
         self._wake = asyncio.Event()
-        self._reload_wanted = False
+        self._reloads = ReloadRequests()
         self._states_changed = False
         self._terminations = 0
         self._overrides = Overrides()
-        self._waiting: list[asyncio.Future[ReloadOutcome]] = []
         self._reasons: list[str] | None = None  # nothing said yet
         # Made in startup, in this order.
         self._loaded: Loaded
@@ -177,8 +175,7 @@ class Daemon:
             self._exits.callback(loop.remove_signal_handler, number)
 
     def _on_hup(self) -> None:
-        # Any number of them before the loop comes round is one reload.
-        self._reload_wanted = True
+        self._reloads.ask()
         self._wake.set()
 
     def _on_usr1(self) -> None:
@@ -251,10 +248,8 @@ class Daemon:
         """Ask the main loop for a reload and wait for its outcome. Called by the admin routes."""
         if self._terminations:
             return self._refused("the process is ending; nothing is reloaded any more")
-        waiter: asyncio.Future[ReloadOutcome] = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiter)
         self._on_hup()
-        return await waiter
+        return await self._reloads.outcome()
 
     def situation(self) -> Situation:
         """The process at this moment. Called by the admin routes."""
@@ -280,8 +275,8 @@ class Daemon:
             self._wake.clear()
             if self._terminations:
                 return
-            if self._reload_wanted:
-                await self._act_on_reload()
+            if (waiting := self._reloads.take()) is not None:
+                await self._act_on_reload(waiting)
             if self._states_changed:
                 await self._act_on_states()
             self._note_readiness()
@@ -300,33 +295,22 @@ class Daemon:
         wake_fd = self._plane.wake_fd
         loop.add_reader(wake_fd, self._on_troubles)
         self._exits.callback(loop.remove_reader, wake_fd)
-        noticing = asyncio.create_task(self._notice(self._plane.stats()))
+        noticing = asyncio.create_task(notice(self._plane.stats))
         self._exits.callback(noticing.cancel)
-
-    async def _notice(self, last: Stats) -> None:
-        while True:
-            await asyncio.sleep(_NOTICE_EVERY)
-            now = self._plane.stats()
-            for event, fields in notices(last, now):
-                _log.warning(event, **fields)
-            last = now
 
     async def _act_on_states(self) -> None:
         self._states_changed = False
         desired = self._fold(self._loaded)
         await asyncio.to_thread(self._reconciler.reconcile, desired)
 
-    async def _act_on_reload(self) -> None:
-        # Cleared first: what is asked for from here on is another reload.
-        self._reload_wanted = False
-        waiting, self._waiting = self._waiting, []
+    async def _act_on_reload(self, waiting: list[asyncio.Future[ReloadOutcome]]) -> None:
         self._last_load = outcome = await self._try_reload()
         self._metrics.reloaded(ok=outcome.ok, at=outcome.at)
         if outcome.ok:
             _log.info("reloaded", generation=outcome.generation, change=outcome.message)
         else:
             _log.error("reload refused, the old configuration stays", reason=outcome.message)
-        _answer(waiting, outcome)
+        answer(waiting, outcome)
 
     async def _try_reload(self) -> ReloadOutcome:
         try:
@@ -405,7 +389,7 @@ class Daemon:
 
     async def shutdown(self) -> None:
         """Drain: no new sessions, the others go on until they end or the deadline is there."""
-        _answer(self._waiting, self._refused("the process is ending"))
+        answer(self._reloads.take() or [], self._refused("the process is ending"))
         await asyncio.to_thread(self._plane.drain)
         limit = self._loaded.config.drain.deadline
         until = time.monotonic() + limit
@@ -420,8 +404,7 @@ class Daemon:
             except TimeoutError:
                 pass
             self._wake.clear()
-            if self._reload_wanted:
-                self._reload_wanted = False
+            if self._reloads.take() is not None:
                 _log.info("HUP ignored: the process is ending")
             left = self._plane.stats().active
         if left:
@@ -429,37 +412,6 @@ class Daemon:
             _log.warning("stopping with open sessions", sessions=left, reason=why)
         else:
             _log.info("stopping, every session has ended")
-
-
-def restart_needed(old: Loaded, new: Loaded) -> list[Problem]:
-    """What differs in `new` that a running process can't change."""
-    keys: tuple[tuple[str, ...], ...] = (
-        ("workers",),
-        ("admin", "socket"),
-        ("admin", "http"),
-        ("state_dir",),
-    )
-    problems = []
-    for path in keys:
-        before: object = old.config
-        after: object = new.config
-        for step in path:
-            before, after = getattr(before, step), getattr(after, step)
-        if before != after:
-            default = "auto" if path == ("workers",) else "off"
-            change = (
-                f"{default if before is None else before} -> {default if after is None else after}"
-            )
-            problems.append(
-                new.problem(path, f"can't change while running ({change}); restart mailweir")
-            )
-    return problems
-
-
-def _answer(waiting: list[asyncio.Future[ReloadOutcome]], outcome: ReloadOutcome) -> None:
-    for waiter in waiting:
-        if not waiter.done():
-            waiter.set_result(outcome)
 
 
 def _log_problems(problems: tuple[Problem, ...], *, level: str) -> None:

@@ -1,12 +1,14 @@
-"""Every limit, refusal and fallback in one line, now and then: what the log says of counters.
+"""Every limit, refusal and fallback in one line, now and then: what the log says of counters."""
 
-The daemon compares two readings some seconds apart. Pure.
-"""
+import asyncio
+from collections.abc import Callable, Iterator
 
-from collections.abc import Iterator
+import structlog
 
 from mailweir.plane import ListenerStats, Stats
 
+# Seconds between two readings of the counters: a flood of refusals is a line each time.
+_EVERY = 10.0
 # End reasons of sessions that were refused.
 REFUSALS = (
     "no_server",
@@ -21,9 +23,22 @@ REFUSALS = (
 # A line: the event and its fields.
 Notice = tuple[str, dict[str, object]]
 
+_log = structlog.get_logger("mailweir")
+
+
+async def notice(stats: Callable[[], Stats]) -> None:
+    """Read the counters now and then and say what happened meanwhile. Until it is cancelled."""
+    last = stats()
+    while True:
+        await asyncio.sleep(_EVERY)
+        now = stats()
+        for event, fields in notices(last, now):
+            _log.warning(event, **fields)
+        last = now
+
 
 def notices(old: Stats, new: Stats) -> Iterator[Notice]:
-    """What happened between two readings that an operator should hear of."""
+    """What happened between two readings that an operator should hear of. Pure."""
     before = {listener.name: listener for listener in old.listeners}
     for listener in new.listeners:
         yield from _of_listener(before.get(listener.name), listener)

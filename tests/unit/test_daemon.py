@@ -14,9 +14,10 @@ from structlog.typing import EventDict
 
 from mailweir import daemon as module
 from mailweir.config.load import Loaded, load
-from mailweir.daemon import Daemon, restart_needed
+from mailweir.daemon import Daemon
 from mailweir.errors import ConfigError, StartError
 from mailweir.instance import only_instance
+from mailweir.reload import restart_needed
 from mailweir.spec import ServerKey, ServerState
 from unit.fakes import MINIMAL, FakePlane, loaded
 from unit.health.scripted import close, playing, say
