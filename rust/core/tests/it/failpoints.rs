@@ -1,7 +1,6 @@
 //! A worker that stands still, and a session that panics: the others don't notice. Each in a
 //! process of its own, since failpoints are the process's.
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use mailweir_core::EndReason;
@@ -9,31 +8,8 @@ use mailweir_testkit::client::SmtpClient;
 use mailweir_testkit::script::Script;
 use mailweir_testkit::server::ScriptedServer;
 
+use crate::alone::{alone, in_a_process};
 use crate::rig::{Rig, ended};
-
-const IN_CHILD: &str = "MAILWEIR_TEST_FAILPOINTS";
-
-/// Runs an ignored test of this file alone in a process.
-fn in_a_process(test: &str) {
-    let own = std::env::current_exe().unwrap();
-    let child = Command::new(own)
-        .args(["--exact", test, "--ignored", "--nocapture"])
-        .env(IN_CHILD, "1")
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&child.stdout);
-    let errors = String::from_utf8_lossy(&child.stderr);
-    assert!(child.status.success(), "{said}{errors}");
-    assert!(said.contains("1 passed"), "{said}");
-    println!("{said}");
-}
-
-fn alone() {
-    assert!(
-        std::env::var_os(IN_CHILD).is_some(),
-        "run by the test beside it"
-    );
-}
 
 #[test]
 fn clients_of_a_stuck_worker_are_served_by_the_others() {

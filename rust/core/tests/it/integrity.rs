@@ -1,13 +1,20 @@
 //! Every byte arrives, in order, once, whatever the order of half-closes and sizes.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use mailweir_core::EndReason;
 use mailweir_testkit::exchange::{Plan, hash_exchange_after_greeting};
 use mailweir_testkit::script::Script;
 use mailweir_testkit::server::ScriptedServer;
-use mailweir_testkit::stall::StalledReader;
+use mailweir_testkit::stall::{self, StalledReader};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::tcp::ReadHalf;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
-use crate::rig::{Rig, reasons};
+use crate::rig::{Rig, ended, reasons};
 
 const GREETING: &[u8] = b"220 exchange\r\n";
 const MIB: u32 = 1 << 20;
@@ -93,4 +100,123 @@ async fn a_reader_that_stalls_gets_everything_in_the_end() {
         reasons(&rig.wait_for_ends().await),
         [(EndReason::ClientClosed, 1)]
     );
+}
+
+/// Line ends of any kind, dots where they end nothing, bytes that aren't text: whatever a client
+/// makes of these, the server that reads them has to decide (SMTP smuggling, CVE-2023-51764).
+#[tokio::test]
+async fn odd_bytes_arrive_as_they_were_said() {
+    const ODD: &[u8] =
+        b"DATA\r\na\n.\r\nb\r\n.\nc\n.\nd\r.\re\r\n.\r\r\nf\r\n..\r\n\0\xff\xfe\r\n.\r\nQUIT\n";
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let rig = Rig::start(&[listener.local_addr().unwrap()]);
+    // Once copied, and once so much that most of it is spliced.
+    for times in [1, 20_000] {
+        let client = TcpStream::connect(rig.addr());
+        let (client, server) = tokio::join!(client, listener.accept());
+        let (mut client, mut server) = (client.unwrap(), server.unwrap().0);
+        server.write_all(GREETING).await.unwrap();
+        let sent = tokio::spawn(async move {
+            client.write_all(&ODD.repeat(times)).await.unwrap();
+            client.shutdown().await.unwrap();
+            client
+        });
+        let mut seen = vec![];
+        server.read_to_end(&mut seen).await.unwrap();
+        assert!(seen == ODD.repeat(times));
+        drop((sent.await.unwrap(), server));
+    }
+    let stats = rig.wait_for_ends().await;
+    assert!(stats.relay.spliced_bytes > 10_000 * ODD.len() as u64);
+}
+
+/// Sessions that are reset while bytes are on their way leave none for the next ones: each has a
+/// pattern of its own, both ways, and no end ever sees another's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn resets_leave_no_bytes_for_others() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let rig = Rig::start_raw(&[listener.local_addr().unwrap()]);
+    let foreign = Arc::new(AtomicU64::new(0));
+    let seen = Arc::clone(&foreign);
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(answer_in_kind(stream, Arc::clone(&seen)));
+        }
+    });
+    let sessions = 2 * sessions();
+    let mut running = JoinSet::new();
+    for number in 0..sessions {
+        if running.len() == PARALLEL {
+            running.join_next().await.unwrap().unwrap();
+        }
+        running.spawn(insist(rig.addr(), number, Arc::clone(&foreign)));
+    }
+    running.join_all().await;
+    let stats = rig.wait_for_ends().await;
+    println!("{sessions} sessions, ends {:?}", reasons(&stats));
+    assert!(ended(&stats, EndReason::ClientLost) > sessions / 2);
+    assert!(stats.relay.spliced_bytes > stats.relay.copied_bytes);
+    assert_eq!(foreign.load(Ordering::Relaxed), 0);
+}
+
+/// What a client says, and the most that it reads.
+const WORDS: usize = 64 * 1024;
+/// What its server says: more than all the buffers on the way to a client hold that reads slowly,
+/// so that there is something in the pipe when it resets.
+const ANSWER: usize = 1024 * 1024;
+/// Small, so that the client reads slowly.
+const RECEIVE_BUFFER: u32 = 4096;
+
+/// Says and reads its number again and again; three of four sessions are reset half-way.
+async fn insist(addr: SocketAddr, number: u64, foreign: Arc<AtomicU64>) {
+    let whole = number.is_multiple_of(4);
+    let socket = TcpSocket::new_v4().unwrap();
+    if !whole {
+        socket.set_recv_buffer_size(RECEIVE_BUFFER).unwrap();
+    }
+    let mut stream = socket.connect(addr).await.unwrap();
+    let most = if whole {
+        ANSWER
+    } else {
+        (number as usize * 7919) % WORDS
+    };
+    let (reader, mut writer) = stream.split();
+    let say = async {
+        // Where the server ends first, that is none of this test's business.
+        let _ = writer.write_all(&number.to_le_bytes().repeat(WORDS)).await;
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = say => {}
+        () = read(reader, number, most, &foreign) => {}
+    }
+    if !whole {
+        stall::reset(stream).unwrap();
+    }
+}
+
+/// A server that answers in the word that it is told first.
+async fn answer_in_kind(mut stream: TcpStream, foreign: Arc<AtomicU64>) {
+    // A client that leaves before its first word is none to be answered.
+    if let Ok(number) = stream.read_u64_le().await {
+        let (reader, mut writer) = stream.split();
+        let words = number.to_le_bytes().repeat(ANSWER);
+        let _ = tokio::join!(
+            writer.write_all(&words),
+            read(reader, number, WORDS, &foreign)
+        );
+    }
+}
+
+/// Reads words as long as they come, `most` of them; counts those that aren't `number`.
+async fn read(reader: ReadHalf<'_>, number: u64, most: usize, foreign: &AtomicU64) {
+    let mut reader = BufReader::new(reader);
+    for _ in 0..most {
+        match reader.read_u64_le().await {
+            Ok(word) if word == number => {}
+            Ok(_) => _ = foreign.fetch_add(1, Ordering::Relaxed),
+            Err(_) => break,
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! The data plane with real sockets: scripted servers behind it, scripted clients before it.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // a test ends by the one and reports by the other
+mod alone;
 mod caps;
 mod closing;
 mod drain;
@@ -14,3 +15,4 @@ mod reload;
 mod rig;
 mod selection;
 mod shortage;
+mod stalls;

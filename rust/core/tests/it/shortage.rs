@@ -3,7 +3,6 @@
 //! In a process of its own, since the limit is the process's.
 
 use std::fs::File;
-use std::process::Command;
 
 use mailweir_testkit::client::SmtpClient;
 use mailweir_testkit::script::Script;
@@ -13,30 +12,20 @@ use tokio::net::TcpStream;
 
 use mailweir_core::EndReason;
 
+use crate::alone::{alone, in_a_process};
 use crate::rig::{Rig, ended};
 
 const SERVED: u64 = 30;
-const IN_CHILD: &str = "MAILWEIR_TEST_SHORTAGE";
 
 #[test]
 fn accepting_pauses_without_descriptors_and_goes_on_with_them() {
-    if std::env::var_os(IN_CHILD).is_some() {
-        return;
-    }
-    let own = std::env::current_exe().unwrap();
-    let child = Command::new(own)
-        .args(["--exact", "shortage::in_a_process_of_its_own", "--ignored"])
-        .env(IN_CHILD, "1")
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&child.stdout);
-    assert!(child.status.success(), "{said}");
-    assert!(said.contains("1 passed"), "{said}");
+    in_a_process("shortage::in_a_process_of_its_own");
 }
 
 #[tokio::test]
 #[ignore = "run by the test above"]
 async fn in_a_process_of_its_own() {
+    alone();
     let server = ScriptedServer::start(Script::Smtp).await.unwrap();
     let rig = Rig::start(&[server.addr()]);
     let addr = rig.addr();
