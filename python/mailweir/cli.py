@@ -37,6 +37,23 @@ _socket = click.option(
 _json = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 
 
+class _Duration(click.ParamType[float]):
+    """A time as the configuration writes it, in seconds."""
+
+    name = "duration"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """`30s` or the like."""
+        from mailweir.config.units import parse_duration
+
+        try:
+            return parse_duration(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="mailweir")
 def commands() -> None:
@@ -171,7 +188,11 @@ def kill(session: str, socket_path: str) -> None:
 @click.argument("server", metavar="POOL/SERVER")
 @click.option("--wait", is_flag=True, help="Until no session is left on it.")
 @click.option(
-    "--timeout", default=2100.0, show_default=True, metavar="SECONDS", help="The longest to wait."
+    "--timeout",
+    type=_Duration(),
+    default="35m",
+    show_default=True,
+    help="The longest to wait; as in the configuration.",
 )
 @_socket
 def drain(server: str, wait: bool, timeout: float, socket_path: str) -> None:
@@ -180,7 +201,7 @@ def drain(server: str, wait: bool, timeout: float, socket_path: str) -> None:
     Until `ready`, or until mailweir restarts. Its checks go on.
     """
     answer = _ask(socket_path, "POST", f"/api/v1/servers/{_server_path(server)}/drain")
-    click.echo(f"{server} drains, {answer['sessions']} sessions")
+    click.echo(f"{server} drains, {_sessions(answer['sessions'])}")
     if wait:
         _wait_until_empty(socket_path, server, timeout)
 
@@ -191,7 +212,11 @@ def drain(server: str, wait: bool, timeout: float, socket_path: str) -> None:
 def ready(server: str, socket_path: str) -> None:
     """Take a server into use again that was drained."""
     answer = _ask(socket_path, "POST", f"/api/v1/servers/{_server_path(server)}/ready")
-    click.echo(f"{server} is used again, {answer['sessions']} sessions")
+    click.echo(f"{server} is used again, {_sessions(answer['sessions'])}")
+
+
+def _sessions(number: int) -> str:
+    return "1 session" if number == 1 else f"{number} sessions"
 
 
 def _wait_until_empty(socket_path: str, server: str, timeout: float) -> None:
@@ -207,7 +232,7 @@ def _wait_until_empty(socket_path: str, server: str, timeout: float) -> None:
             click.echo(f"{server} is empty after {waited:.1f} s")
             return
         if waited > timeout:
-            raise MailweirError(f"{server} has {left} sessions still after {waited:.0f} s")
+            raise MailweirError(f"{server} still has {_sessions(left)} after {waited:.0f} s")
         time.sleep(0.2)
 
 

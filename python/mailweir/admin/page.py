@@ -9,7 +9,7 @@ from mailweir.admin.views import Situation, servers, unready
 _STYLE = (
     "body{font:14px/1.5 system-ui,sans-serif;margin:2em}table{border-collapse:collapse}"
     "th,td{border-bottom:1px solid #ccc;padding:.2em .8em;text-align:left}"
-    ".up{color:#060}.down{color:#a00}"
+    ".up{color:#060}.drain{color:#850}.down{color:#a00}"
 )
 _STYLE_HASH = b64encode(sha256(_STYLE.encode()).digest()).decode()
 
