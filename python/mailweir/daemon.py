@@ -12,7 +12,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -40,8 +40,10 @@ from mailweir.state.reconcile import Reconciler
 
 # Servers are down until their first check. Waiting for that before listeners open (or
 # a reload sends sessions to new servers) keeps sessions from being refused needlessly;
-# a server that takes longer than this isn't waited for.
+# a server that takes longer than this isn't waited for, in seconds...
 FIRST_CHECKS = 3.0
+# ...unless nothing is known of its whole pool: postscreen takes 6 s to greet a stranger.
+FIRST_OF_POOLS = 10.0
 # Between looks at the sessions that are left while draining, in seconds.
 _DRAIN_LOOK = 0.25
 
@@ -146,15 +148,19 @@ class Daemon:
         self._metrics.loaded(at=self._last_load.at)
 
     async def _first_checks(self) -> None:
-        try:
+        began = time.monotonic()
+        with suppress(TimeoutError):
             async with asyncio.timeout(FIRST_CHECKS):
                 await self._monitor.first_results()
-        except TimeoutError:
-            unknown = [k for k, h in self._monitor.health().items() if h is Health.UNKNOWN]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_OF_POOLS - FIRST_CHECKS):
+                await self._monitor.first_of_each_pool()
+        unknown = [k for k, h in self._monitor.health().items() if h is Health.UNKNOWN]
+        if unknown:
             _log.warning(
                 "servers without a first check result stay down until they have one",
                 servers=", ".join(map(str, unknown)),
-                waited=format_duration(FIRST_CHECKS),
+                waited=f"{time.monotonic() - began:.1f}s",
             )
 
     # --- intents -----------------------------------------------------------

@@ -109,6 +109,7 @@ async def test_a_server_that_takes_too_long_is_not_waited_for(
     tmp_path: Path, servers: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "FIRST_CHECKS", 0.1)
+    monkeypatch.setattr(module, "FIRST_OF_POOLS", 0.2)
     with_silent = {**servers, "slow": "127.0.0.1:9"}
 
     async def never(*_: object, **__: object) -> None:

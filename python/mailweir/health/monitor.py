@@ -67,6 +67,7 @@ class Monitor:
         self._watched: dict[ServerKey, _Watched] = {}
         self._unknown: set[ServerKey] = set()
         self._all_known = asyncio.Event()
+        self._pools_known = asyncio.Event()
 
     def update(self, targets: Mapping[ServerKey, Target]) -> None:
         """Check these servers from now on, and no others.
@@ -114,6 +115,10 @@ class Monitor:
         """Wait until every server has been checked once."""
         await self._all_known.wait()
 
+    async def first_of_each_pool(self) -> None:
+        """Wait until of every pool some server has been checked once."""
+        await self._pools_known.wait()
+
     async def close(self) -> None:
         """End all checks."""
         tasks = [watched.task for watched in self._watched.values() if watched.task]
@@ -153,10 +158,16 @@ class Monitor:
         self._on_result(Result(key, outcome, before, watched.track.health))
 
     def _note_known(self) -> None:
-        if self._unknown:
-            self._all_known.clear()
-        else:
-            self._all_known.set()
+        known = {key.pool for key in self._watched.keys() - self._unknown}
+        _set(self._all_known, not self._unknown)
+        _set(self._pools_known, all(key.pool in known for key in self._unknown))
+
+
+def _set(event: asyncio.Event, value: bool) -> None:
+    if value:
+        event.set()
+    else:
+        event.clear()
 
 
 def _asks_otherwise(old: Target, new: Target) -> bool:

@@ -97,6 +97,21 @@ async def test_first_results_wait_for_the_last() -> None:
         await waiting
 
 
+async def test_a_pool_is_known_by_one_of_its_servers() -> None:
+    world = World()
+    async with monitoring(world) as monitor:
+        monitor.update({A: target(1)})
+        await monitor.first_results()
+        world.gate.clear()
+        other = ServerKey("other", "c")
+        monitor.update({A: target(1), B: target(2), other: target(3)})
+        waiting = asyncio.create_task(monitor.first_of_each_pool())
+        await settle()
+        assert not waiting.done()
+        monitor.update({A: target(1), B: target(2)})
+        await waiting
+
+
 async def test_nothing_to_check_is_nothing_to_wait_for() -> None:
     async with monitoring(World()) as monitor:
         monitor.update({})
