@@ -19,6 +19,10 @@ use crate::spec::{LogFormat, LogSpec, LogTarget};
 /// Where a system's log listens.
 const SYSLOG: &str = "/dev/log";
 
+/// What a pipe takes as a whole, in bytes: others that write to it come before or behind, and
+/// Python writes its own log to standard error too (pipe(7)).
+const PIPE_BUF: usize = libc::PIPE_BUF;
+
 /// How long one write may wait, in all, for a reader that has no room.
 const PATIENCE: Duration = Duration::from_millis(250);
 
@@ -141,10 +145,10 @@ impl Sink {
         match &mut self.target {
             Target::Off => Written::all(lines),
             Target::Stderr => {
-                stream(io::stderr(), text, lines, &mut self.torn).named("standard error")
+                stream(io::stderr(), text, lines, PIPE_BUF, &mut self.torn).named("standard error")
             }
             Target::File { file, path } => {
-                stream(file, text, lines, &mut self.torn).named(path.display())
+                stream(file, text, lines, usize::MAX, &mut self.torn).named(path.display())
             }
             Target::Syslog(syslog) => syslog.write(text),
         }
@@ -176,17 +180,18 @@ fn ends_within_line(file: &File, path: &Path) -> io::Result<bool> {
     Ok(last != [b'\n'])
 }
 
-/// Writes to what takes bytes one after the other.
-fn stream(to: impl AsFd, text: &[u8], lines: u64, torn: &mut bool) -> Written {
+/// Writes to what takes bytes one after the other, whole lines of at most `most` bytes at a time
+/// (or part of a longer one).
+fn stream(to: impl AsFd, text: &[u8], lines: u64, most: usize, torn: &mut bool) -> Written {
     let deadline = Instant::now() + PATIENCE;
     if *torn {
-        let (written, failure) = push(&to, b"\n", deadline);
+        let (written, failure) = push(&to, b"\n", most, deadline);
         *torn = written == 0;
         if failure.is_some() {
             return Written { lines: 0, failure };
         }
     }
-    let (written, failure) = push(&to, text, deadline);
+    let (written, failure) = push(&to, text, most, deadline);
     let Some(failure) = failure else {
         return Written::all(lines);
     };
@@ -199,10 +204,10 @@ fn stream(to: impl AsFd, text: &[u8], lines: u64, torn: &mut bool) -> Written {
 }
 
 /// How many bytes it took, and why not all of them.
-fn push(to: &impl AsFd, text: &[u8], deadline: Instant) -> (usize, Option<io::Error>) {
+fn push(to: &impl AsFd, text: &[u8], most: usize, deadline: Instant) -> (usize, Option<io::Error>) {
     let mut done = 0;
     while done < text.len() {
-        let failure: io::Error = match rustix::io::write(to, &text[done..]) {
+        let failure: io::Error = match rustix::io::write(to, first_lines(&text[done..], most)) {
             Ok(0) => io::ErrorKind::WriteZero.into(),
             Ok(size) => {
                 done += size;
@@ -217,6 +222,14 @@ fn push(to: &impl AsFd, text: &[u8], deadline: Instant) -> (usize, Option<io::Er
         }
     }
     (done, None)
+}
+
+fn first_lines(text: &[u8], most: usize) -> &[u8] {
+    let Some(first) = text.get(..most) else {
+        return text;
+    };
+    let end = first.iter().rposition(|byte| *byte == b'\n');
+    &first[..end.map_or(most, |end| end + 1)]
 }
 
 /// Whether there is, or may be, room to write before the deadline.

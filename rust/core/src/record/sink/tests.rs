@@ -182,3 +182,21 @@ fn a_syslog_that_stands_still_is_not_waited_for_long() {
     assert!(written.is_stuck() && written.lines > 0);
     assert!(begun.elapsed() < 20 * PATIENCE);
 }
+
+#[test]
+fn lines_are_written_whole_where_others_write_as_well() {
+    let text = b"one\ntwo\nthree and more\nfour\n";
+    let pieces = |most| {
+        let mut left = text.as_slice();
+        let mut pieces = vec![];
+        while !left.is_empty() {
+            let piece = first_lines(left, most);
+            pieces.push(std::str::from_utf8(piece).unwrap());
+            left = &left[piece.len()..];
+        }
+        pieces
+    };
+    assert_eq!(pieces(9), ["one\ntwo\n", "three and", " more\n", "four\n"]);
+    assert_eq!(pieces(8), ["one\ntwo\n", "three an", "d more\n", "four\n"]);
+    assert_eq!(pieces(usize::MAX), [std::str::from_utf8(text).unwrap()]);
+}
