@@ -1,7 +1,8 @@
 """How each balancer is configured and started: the best settings we know for the purpose.
 
 A launcher writes its configuration into a directory and returns the command. All listen on
-loopback, spread over the same servers in turn and write no log of sessions.
+loopback, spread over the same servers in turn and write no log of sessions, but for those that
+are called so.
 """
 
 from collections.abc import Callable
@@ -59,6 +60,11 @@ def haproxy(site: Site) -> list[str]:
     return _haproxy(site)
 
 
+def haproxy_log(site: Site) -> list[str]:
+    """HAProxy with a line for each session, on its standard output: a file here."""
+    return _haproxy(site, "log stdout format raw local0", "option tcplog")
+
+
 def haproxy_splice(site: Site) -> list[str]:
     """The same, free to splice where it expects a gain."""
     return _haproxy(site, "option splice-auto")
@@ -95,7 +101,16 @@ stream {{
 
 
 def mailweir(site: Site) -> list[str]:
-    """Ours, with everything at its default."""
+    """Ours, with everything else at its default."""
+    return _mailweir(site, "off")
+
+
+def mailweir_log(site: Site) -> list[str]:
+    """The same with its session log in a file."""
+    return _mailweir(site, str(site.directory / "sessions.log"))
+
+
+def _mailweir(site: Site, log: str) -> list[str]:
     file = site.directory / "mailweir.yaml"
     first, second = site.servers
     file.write_text(
@@ -103,6 +118,7 @@ def mailweir(site: Site) -> list[str]:
 workers: {site.workers}
 admin: {{socket: {site.directory}/admin.sock, http: "127.0.0.1:{site.admin_port}"}}
 state_dir: {site.directory}/state
+log: {{sessions: "{log}"}}
 listeners: {{mx: {{bind: ["127.0.0.1:{site.port}"], pool: farm}}}}
 pools: {{farm: {{balance: round_robin, servers: {{a: "{first}", b: "{second}"}}}}}}
 """
@@ -115,4 +131,6 @@ LAUNCHERS: dict[str, Callable[[Site], list[str]]] = {
     "haproxy-splice": haproxy_splice,
     "nginx": nginx,
     "mailweir": mailweir,
+    "haproxy-log": haproxy_log,
+    "mailweir-log": mailweir_log,
 }

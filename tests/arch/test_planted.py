@@ -47,13 +47,13 @@ def plant(file: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("file", "line", "problem"),
     [
-        ("spec.rs", "use crate::plane::DataPlane;", "spec uses plane, which is above it"),
+        ("spec/mod.rs", "use crate::plane::DataPlane;", "spec uses plane, which is above it"),
         ("connect.rs", "use crate::{sys, greet::read};", "connect uses greet, which is beside it"),
         ("relay/copy.rs", "fn f(_: crate::session::S) {}", "relay uses session, which is above it"),
         ("metrics.rs", "use super::record::EndReason;", "metrics uses record, which is above it"),
         ("sys.rs", "use crate::DataPlane;", "sys uses DataPlane, which is in no layer"),
         ("relay/mod.rs", "fn f() { unsafe { g() } }", "`unsafe` outside core/src/sys.rs"),
-        ("smtp.rs", "#![allow(unsafe_code)]", "`unsafe` outside core/src/sys.rs"),
+        ("smtp/mod.rs", "#![allow(unsafe_code)]", "`unsafe` outside core/src/sys.rs"),
         ("server.rs", "//\n" * 500, "lines, more than 500"),
         ("extra.rs", "use std::fmt;", "extra is in no layer"),
         ("extra.rs", "use std::fmt;", "doesn't begin with what it is for"),

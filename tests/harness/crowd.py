@@ -1,0 +1,32 @@
+"""Servers and clients by the thousand. The servers are a process of their own, since each
+connection is a descriptor.
+"""
+
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness import crowd_server
+from harness.dialogue import Address
+from harness.process import Running, running
+
+
+@contextmanager
+def crowd(directory: Path, mode: str, size: int = 0) -> Iterator[tuple[Running, str]]:
+    """A server as `crowd_server` has them; yields its process and its address."""
+    argv = [sys.executable, crowd_server.__file__, mode, str(size)]
+    with running(argv, directory, mode) as process:
+        process.until(lambda: process.out.endswith("\n"), "the crowd's server to listen")
+        yield process, f"127.0.0.1:{int(process.out)}"
+
+
+def connect(address: Address, receive_buffer: int | None = None) -> socket.socket:
+    """A client, without a word; its receive buffer is small if it is told so."""
+    client = socket.socket()
+    client.settimeout(60)
+    if receive_buffer is not None:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    client.connect(address)
+    return client
