@@ -217,7 +217,8 @@ class RelayStats:
         """Pipes that exist, lent and idle."""
     @property
     def pipe_budget(self) -> int:
-        """The most pipes that are ever made, from `pipe-user-pages-soft`."""
+        """The most pipes that are ever made, from `pipe-user-pages-soft`; 0 where the system
+        refuses splice(2)."""
     @property
     def pipe_fallbacks(self) -> int:
         """Times that no usable pipe was to be had and bytes were copied instead."""

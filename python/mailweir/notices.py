@@ -43,7 +43,9 @@ def notices(old: Stats, new: Stats) -> Iterator[Notice]:
     for listener in new.listeners:
         yield from _of_listener(before.get(listener.name), listener)
     fallbacks = new.relay.pipe_fallbacks - old.relay.pipe_fallbacks
-    if fallbacks > 0:
+    if old.relay.pipe_budget and not new.relay.pipe_budget:
+        yield "bytes are copied: the system refuses splice(2)", {}
+    elif new.relay.pipe_budget and fallbacks > 0:
         yield (
             "bytes are copied for want of pipes",
             {"times": fallbacks, "budget": new.relay.pipe_budget},

@@ -130,11 +130,13 @@ class Mailweir:
 
 
 @contextmanager
-def mailweir(directory: Path, config: Tree) -> Iterator[Mailweir]:
-    """A `mailweir run` that listens, ended with the test."""
+def mailweir(
+    directory: Path, config: Tree, before: Sequence[str | Path] = ()
+) -> Iterator[Mailweir]:
+    """A `mailweir run` that listens, ended with the test; `before` begins the command."""
     file = directory / "mailweir.yaml"
     write(file, config)
-    with running([*COMMAND, "run", "-c", file], directory, "mailweir") as process:
+    with running([*before, *COMMAND, "run", "-c", file], directory, "mailweir") as process:
         balancer = Mailweir(process, file, Path(config["admin"]["socket"]))
         process.until(balancer.is_listening, "mailweir to listen")
         yield balancer

@@ -5,9 +5,10 @@ folder, ports and processes, so any can be run alone and in any order.
 """
 
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -16,7 +17,12 @@ from harness.needs import missing
 from harness.scale import count
 from harness.smtpload import Smtpload, build
 
-Start = Callable[[Tree], Mailweir]
+
+class Start(Protocol):
+    """Starts mailweir with a configuration, behind the beginning of a command if there is one."""
+
+    def __call__(self, config: Tree, before: Sequence[str | Path] = ()) -> Mailweir: ...
+
 
 _HERE = Path(__file__).parent
 _LIMIT = 120  # seconds for one test
@@ -50,6 +56,10 @@ def smtpload(smtpload_binary: Path, tmp_path: Path) -> Smtpload:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts mailweir with a configuration; it is ended with the test."""
+    """Starts mailweir; it is ended with the test."""
     with ExitStack() as exits:
-        yield lambda config: exits.enter_context(mailweir(tmp_path, config))
+
+        def start(config: Tree, before: Sequence[str | Path] = ()) -> Mailweir:
+            return exits.enter_context(mailweir(tmp_path, config, before))
+
+        yield start

@@ -24,7 +24,7 @@ def test_everything_happened() -> None:
         FakeListenerStats("new", [], ended={"no_server": 1}),
     ]
     log = FakeLogStats(dropped=3, errors=1, last_error="disk full")
-    relay = FakeRelayStats(pipe_fallbacks=2)
+    relay = FakeRelayStats(pipe_budget=8, pipe_fallbacks=2)
     new = replace(CALM, listeners=listeners, relay=relay, log=log, stuck_workers=[1])
     found = list(notices(cast(Stats, CALM), cast(Stats, new)))
     assert found[0] == (
@@ -40,3 +40,11 @@ def test_everything_happened() -> None:
         "a worker is stuck, its listeners are out of use",
     ]
     assert said(new, CALM) == ["a worker moves again"]
+
+
+def test_splice_is_refused_once() -> None:
+    budgeted = replace(CALM, relay=FakeRelayStats(pipe_budget=8))
+    refused = replace(CALM, relay=FakeRelayStats(pipe_budget=0, pipe_fallbacks=9))
+    assert said(budgeted, refused) == ["bytes are copied: the system refuses splice(2)"]
+    later = replace(CALM, relay=FakeRelayStats(pipe_budget=0, pipe_fallbacks=99))
+    assert said(refused, later) == []

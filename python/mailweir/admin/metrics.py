@@ -280,7 +280,10 @@ def _relay(relays: Sequence[plane.RelayStats]) -> Iterator[Metric]:
     failures = CounterMetricFamily(
         "mailweir_relay_pipe_fallbacks", "Times that no pipe was to be had and bytes were copied."
     )
-    budget = GaugeMetricFamily("mailweir_relay_pipe_budget", "Pipes that there may be.")
+    budget = GaugeMetricFamily(
+        "mailweir_relay_pipe_budget",
+        "Pipes that there may be; 0 where the system refuses splice(2).",
+    )
     for relay in relays:
         copied.add_metric([], relay.copied_bytes)
         spliced.add_metric([], relay.spliced_bytes)

@@ -157,6 +157,8 @@ pub(crate) struct WorkerCounters {
     pub(crate) pipes_made: Counter,
     pub(crate) pipes_closed: Counter,
     pub(crate) pipe_fallbacks: Counter,
+    /// Whether the system refuses splice(2): then everything is copied.
+    pub(crate) splice_refused: AtomicBool,
     /// When the worker last showed that it moves.
     pub(crate) moved: AtomicMoment,
     /// Whether its listeners were taken out of use because it didn't.

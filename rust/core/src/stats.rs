@@ -107,7 +107,7 @@ pub struct RelayStats {
     pub spliced_bytes: u64,
     /// Pipes that exist, lent and idle.
     pub pipes: u64,
-    /// The most pipes that are ever made.
+    /// The most pipes that are ever made; 0 where the system refuses splice(2).
     pub pipe_budget: u64,
     /// Times that no usable pipe was to be had and bytes were copied instead.
     pub pipe_fallbacks: u64,
@@ -188,13 +188,17 @@ impl ServerStats {
 }
 
 impl RelayStats {
+    /// `budget` is each worker's.
     pub(crate) fn read(workers: &PerWorker<WorkerCounters>, budget: usize) -> Self {
+        let splicing = workers
+            .iter()
+            .filter(|one| !one.splice_refused.load(Relaxed));
         let closed = workers.sum(|one| &one.pipes_closed);
         Self {
             copied_bytes: workers.sum(|one| &one.copied_bytes),
             spliced_bytes: workers.sum(|one| &one.spliced_bytes),
             pipes: workers.sum(|one| &one.pipes_made).saturating_sub(closed),
-            pipe_budget: budget as u64,
+            pipe_budget: (splicing.count() * budget) as u64,
             pipe_fallbacks: workers.sum(|one| &one.pipe_fallbacks),
         }
     }

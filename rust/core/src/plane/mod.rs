@@ -74,6 +74,7 @@ struct Shared {
     troubles: Arc<Troubles>,
     /// Since when the process drains, if it does.
     drains: Arc<AtomicMoment>,
+    /// Of one worker.
     pipe_budget: usize,
     /// Where the sockets of each key are. Locked for moments only, so that reading never
     /// waits for a change.
@@ -127,7 +128,7 @@ impl DataPlane {
             log,
             troubles,
             drains,
-            pipe_budget: budget.pipes() * number,
+            pipe_budget: budget.pipes(),
             bound: Mutex::default(),
             draining: AtomicBool::new(false),
             control: Mutex::new(Control::new(workers, Registry::new(number), no_log)),

@@ -128,12 +128,18 @@ impl Direction {
         }
         if let Some(mut pipe) = self.pipe_for_next(pipes) {
             // Dropped while it is empty and nothing comes: it returns to the pool.
-            let size = ready!(splice::poll_fill(cx, from, &mut pipe)).map_err(|_| Broken::From)?;
-            self.held = Held::Piped(pipe);
-            if size > 0 {
-                hear(Piece::Unseen(size));
+            match ready!(splice::poll_fill(cx, from, &mut pipe)) {
+                Ok(size) => {
+                    self.held = Held::Piped(pipe);
+                    if size > 0 {
+                        hear(Piece::Unseen(size));
+                    }
+                    return Poll::Ready(Ok(size));
+                }
+                // Nothing was taken: it can be copied.
+                Err(error) if splice::is_refused(&error) => pipes.give_up(),
+                Err(_) => return Poll::Ready(Err(Broken::From)),
             }
-            return Poll::Ready(Ok(size));
         }
         let hear = |bytes: &[u8]| hear(Piece::Seen(bytes));
         let (size, rest) = ready!(copy::poll_copy(cx, from, to, hear))?;

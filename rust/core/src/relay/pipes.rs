@@ -5,6 +5,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::pipe::{
@@ -120,6 +121,10 @@ impl Pipes {
     /// An empty pipe, or none if none is left, or the system gives none of use: then bytes are
     /// copied instead.
     pub(crate) fn lend(self: &Arc<Self>) -> Option<Pipe> {
+        if self.counters().splice_refused.load(Ordering::Relaxed) {
+            self.counters().pipe_fallbacks.add(1);
+            return None;
+        }
         let mut shelf = self.shelf();
         let Some(ends) = shelf.largest().or_else(|| self.make(&mut shelf)) else {
             self.counters().pipe_fallbacks.add(1);
@@ -130,6 +135,13 @@ impl Pipes {
             held: 0,
             pipes: Arc::clone(self),
         })
+    }
+
+    /// The system refuses splice(2): from here on all bytes are copied.
+    pub(crate) fn give_up(&self) {
+        self.counters()
+            .splice_refused
+            .store(true, Ordering::Relaxed);
     }
 
     fn make(&self, shelf: &mut Shelf) -> Option<Ends> {

@@ -43,6 +43,14 @@ pub(super) fn poll_drain(
     Poll::Ready(Ok(()))
 }
 
+/// Whether the system has no splice(2) for these sockets, or forbids it (a sandbox, say).
+pub(super) fn is_refused(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EINVAL | libc::ENOSYS | libc::EPERM | libc::EACCES | libc::EOPNOTSUPP)
+    )
+}
+
 /// `WouldBlock` has told the reactor by now, so that the next look waits.
 fn is_transient(error: &io::Error) -> bool {
     matches!(
