@@ -8,7 +8,7 @@ from mailweir.config.address import Address
 from mailweir.config.model import Check, CheckKind, Config, Protocol, Proxy
 from mailweir.config.units import format_duration
 from mailweir.health.probes import ehlo, tcp
-from mailweir.health.probes.dial import ProbeError, Progress
+from mailweir.health.probes.dial import LocalError, ProbeError, Progress
 from mailweir.spec import ServerKey
 
 
@@ -25,13 +25,17 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a check found. `step` and `detail` say what failed and are empty where nothing did."""
+    """What a check found. `step` and `detail` say what failed and are empty where nothing did.
+
+    One that isn't `conclusive` couldn't be made and says nothing of the server.
+    """
 
     ok: bool
     step: str
     detail: str
     seconds: float
     at: float  # seconds since 1970
+    conclusive: bool = True
 
 
 def targets(config: Config) -> dict[ServerKey, Target]:
@@ -51,6 +55,7 @@ async def run(target: Target, *, hostname: str) -> Outcome:
     progress = Progress()
     started, at = time.monotonic(), time.time()
     step = detail = ""
+    conclusive = True
     try:
         async with asyncio.timeout(target.check.timeout):
             if target.kind is CheckKind.EHLO:
@@ -59,6 +64,8 @@ async def run(target: Target, *, hostname: str) -> Outcome:
                 await tcp.probe(target.address, progress, kind=target.proxy, smtp=target.smtp)
     except ProbeError as error:
         step, detail = error.step, error.detail
+    except LocalError as error:
+        step, detail, conclusive = "local", str(error), False
     except TimeoutError:
         if not progress.passed:
             step = progress.step
@@ -66,4 +73,4 @@ async def run(target: Target, *, hostname: str) -> Outcome:
     except Exception as error:
         # A bug of ours or of a library: it must not end the checks of this server.
         step, detail = progress.step, f"internal error: {error!r}"
-    return Outcome(not step, step, detail, time.monotonic() - started, at)
+    return Outcome(not step, step, detail, time.monotonic() - started, at, conclusive)

@@ -151,10 +151,11 @@ class Monitor:
 
     def _record(self, key: ServerKey, watched: _Watched, outcome: Outcome) -> None:
         before = watched.track.health
-        watched.track = step(watched.track, outcome.ok, watched.target.check)
         watched.last = outcome
-        self._unknown.discard(key)
-        self._note_known()
+        if outcome.conclusive:
+            watched.track = step(watched.track, outcome.ok, watched.target.check)
+            self._unknown.discard(key)
+            self._note_known()
         self._on_result(Result(key, outcome, before, watched.track.health))
 
     def _note_known(self) -> None:

@@ -26,6 +26,7 @@ class World:
     """Servers that answer as `up` says, and pauses that last until `tick`."""
 
     up: dict[int, bool] = field(default_factory=dict)
+    conclusive: bool = True
     results: list[Result] = field(default_factory=list)
     pauses: list[float] = field(default_factory=list)
     running: int = 0
@@ -40,7 +41,8 @@ class World:
         await self.gate.wait()
         self.running -= 1
         ok = self.up.get(target.address.port, True)
-        return Outcome(ok, "" if ok else "connect", "" if ok else "refused", 0.01, 1.0)
+        step, detail = ("", "") if ok else ("connect", "refused")
+        return Outcome(ok, step, detail, 0.01, 1.0, self.conclusive)
 
     async def pause(self, seconds: float) -> None:
         self.pauses.append(seconds)
@@ -110,6 +112,24 @@ async def test_a_pool_is_known_by_one_of_its_servers() -> None:
         assert not waiting.done()
         monitor.update({A: target(1), B: target(2)})
         await waiting
+
+
+async def test_a_check_that_could_not_be_made_changes_nothing() -> None:
+    world = World()
+    async with monitoring(world) as monitor:
+        monitor.update({A: target(1)})
+        await monitor.first_results()
+        world.up, world.conclusive = {1: False}, False
+        for _ in range(10):
+            await world.tick()
+        assert monitor.health() == {A: Health.UP}
+        last = monitor.last(A)
+        assert last is not None
+        assert last.detail == "refused"
+        world.conclusive = True
+        for _ in range(3):
+            await world.tick()
+        assert monitor.health() == {A: Health.DOWN}
 
 
 async def test_nothing_to_check_is_nothing_to_wait_for() -> None:

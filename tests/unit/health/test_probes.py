@@ -1,6 +1,7 @@
 """Both probes against a real SMTP library and against servers that misbehave by script."""
 
 import asyncio
+import errno
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -169,6 +170,18 @@ async def test_connect_has_the_same_deadline() -> None:
         for one in waiting:
             one.close()
     assert (outcome.step, outcome.detail) == ("connect", "no answer within 100ms")
+
+
+async def test_want_of_descriptors_says_nothing_of_the_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def none_left(*_: object) -> socket.socket:
+        raise OSError(errno.EMFILE, "as the system has it")
+
+    monkeypatch.setattr("mailweir.health.probes.dial.socket.socket", none_left)
+    outcome = await run(target(parse_server("127.0.0.1:25")), hostname="h")
+    assert (outcome.ok, outcome.conclusive) == (False, False)
+    assert (outcome.step, outcome.detail) == ("local", "Too many open files")
 
 
 async def test_tcp_leaves_politely_and_judges_by_the_connect_alone() -> None:

@@ -1,12 +1,16 @@
 """What every probe begins with, and how it reports. Called by the probes and by `check`."""
 
 import asyncio
+import errno
 import os
 import socket
 
 from mailweir.config.address import Address
 from mailweir.config.model import Proxy
 from mailweir.health.probes import proxy
+
+# What a connect fails with where this machine has no port, buffer or memory left.
+_OURS = {errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM}
 
 
 class ProbeError(Exception):
@@ -16,6 +20,12 @@ class ProbeError(Exception):
         super().__init__(f"{step}: {detail}")
         self.step = step
         self.detail = detail
+
+
+class LocalError(Exception):
+    """A probe could not be made, for want of something of our own: it says nothing of the
+    server. `str` of it says what was wanting.
+    """
 
 
 class Progress:
@@ -33,10 +43,14 @@ class Progress:
 async def connect(address: Address, kind: Proxy) -> socket.socket:
     """A connected, non-blocking socket, its PROXY header sent. Raises ProbeError.
 
-    Dialled by hand, so that a refused connect and a missing greeting are told apart.
+    Raises LocalError where it can't be tried. Dialled by hand, so that a refused connect and
+    a missing greeting are told apart.
     """
     family = socket.AF_INET6 if address.ip.version == 6 else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise LocalError(_cause(error)) from None
     sock.setblocking(False)
     try:
         loop = asyncio.get_running_loop()
@@ -46,10 +60,15 @@ async def connect(address: Address, kind: Proxy) -> socket.socket:
             await loop.sock_sendall(sock, first)
     except OSError as error:
         sock.close()
-        # Not strerror: uvloop and asyncio put their own words there.
-        cause = os.strerror(error.errno) if error.errno else str(error)
-        raise ProbeError("connect", cause) from None
+        if error.errno in _OURS:
+            raise LocalError(_cause(error)) from None
+        raise ProbeError("connect", _cause(error)) from None
     except asyncio.CancelledError:
         sock.close()
         raise
     return sock
+
+
+def _cause(error: OSError) -> str:
+    # Not strerror: uvloop and asyncio put their own words there.
+    return os.strerror(error.errno) if error.errno else str(error)
