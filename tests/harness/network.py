@@ -19,7 +19,9 @@ from harness.waiting import LIMIT
 # Documentation addresses (RFC 3849). Those of IPv4 are loopback's own 127.0.0.0/8.
 CLIENTS6 = IPv6Network("2001:db8:25::/64")
 _CLONE_NEWNET = 0x40000000
-_IPV6_FREEBIND = 78  # not in the socket module of Python 3.11
+# Not in the socket module of Python 3.11.
+_IPV6_FREEBIND = 78
+_BIND_ADDRESS_NO_PORT = 24
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -55,6 +57,9 @@ def _connect(source: str, address: Address) -> socket.socket:
     if version == socket.AF_INET6:
         # Of the whole network no address is an interface's.
         connection.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
+    # A port that is chosen here is nobody else's; chosen at the connect, it is another one for
+    # each address.
+    connection.setsockopt(socket.IPPROTO_IP, _BIND_ADDRESS_NO_PORT, 1)
     try:
         connection.bind((source, 0))
         connection.connect(address)
