@@ -5,12 +5,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = Path(__file__).resolve().parents[1] / "FAULTS.md"
+# What there are parts for. Limits per source, affinity and slow start aren't built yet.
+_FAULTS = {*range(1, 21), *range(24, 34), *range(41, 49), *range(52, 55)}
 _TEST = re.compile(r"`([\w./]+\.(?:py|rs))::(\w+)`")
 
 
 def test_each_row_names_tests_that_exist() -> None:
     rows = [line for line in TABLE.read_text().splitlines() if re.match(r"\| \d", line)]
-    assert len(rows) > 30
+    assert [int(row.split()[1]) for row in rows] == sorted(_FAULTS)
     missing = []
     for row in rows:
         named = _TEST.findall(row)

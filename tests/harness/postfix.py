@@ -51,6 +51,7 @@ smtpd_tls_loglevel = 1
 _SMTPD = "127.0.0.1:0 inet  n - n - -     smtpd"
 
 _MASTER = """\
+pickup     unix   n - n 60 1    pickup
 cleanup    unix   n - n - 0     cleanup
 qmgr       unix   n - n 300 1   qmgr
 tlsmgr     unix   - - n 1000? 1 tlsmgr
@@ -61,6 +62,7 @@ trace      unix   - - n - 0     bounce
 error      unix   - - n - -     error
 retry      unix   - - n - -     error
 proxymap   unix   - - n - -     proxymap
+smtp       unix   - - n - -     smtp
 virtual    unix   - n n - -     virtual
 anvil      unix   - - n - 1     anvil
 postlog    unix-dgram n - n - 1 postlogd
@@ -85,6 +87,11 @@ class Postfix:
     def log(self) -> str:
         """Its mail log so far."""
         return (self._home / "mail.log").read_text()
+
+    def flush(self) -> None:
+        """Try to deliver everything that waits, now."""
+        done = run([program("postqueue"), "-c", str(self._home), "-f"])
+        assert done.returncode == 0, done.stderr
 
     def delivered(self, number: int) -> list[bytes]:
         """The mails in the box, in the order of arrival, once there are `number`."""

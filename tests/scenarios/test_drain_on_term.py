@@ -3,14 +3,19 @@
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from harness.crowd import connect, crowd
 from harness.dialogue import Client, refused
 from harness.mailweir import Mailweir, configuration
 from harness.smtpload import Sink, Smtpload
 from harness.waiting import until
 from scenarios.conftest import Start
+
+# Of 64 KiB: more than the buffers between a server and a client hold.
+_PIECES = 100
+_STALLED = 20
 
 
 def test_a_mail_under_way_is_finished(tmp_path: Path, start: Start, smtpload: Smtpload) -> None:
@@ -56,6 +61,29 @@ def test_the_deadline_ends_the_drain(tmp_path: Path, start: Start, smtpload: Smt
             assert balancer.process.wait() == 0
             assert time.monotonic() - began >= 1
         assert [one["end_reason"] for one in balancer.session_log()] == ["cut_in_data"]
+
+
+def test_ends_that_read_nothing_hold_up_nothing(tmp_path: Path, start: Start) -> None:
+    """Bytes are under way to clients that take none: the deadline is the end for them too."""
+    with crowd(tmp_path, "flood", _PIECES) as (_, address), ExitStack() as exits:
+        config = configuration(
+            tmp_path, {"a": address}, check={"kind": "tcp"}, drain={"deadline": "1s"}
+        )
+        balancer = start(config)
+        until(lambda: balancer.server_is("a", "up"), "the server to be up")
+        where = balancer.address()
+        for _ in range(_STALLED):
+            exits.enter_context(connect(where, 4096))
+        until(lambda: balancer.status()["sessions"] == _STALLED, "all sessions to be there")
+        until(lambda: _carried(balancer) > _STALLED << 20, "bytes to be under way")
+        balancer.process.send(signal.SIGTERM)
+        assert balancer.process.wait() == 0
+        reasons = [one["end_reason"] for one in balancer.session_log()]
+    assert reasons == ["drain_deadline"] * _STALLED
+
+
+def _carried(balancer: Mailweir) -> float:
+    return balancer.metric("mailweir_listener_sent_bytes_total", listener="mx")
 
 
 @contextmanager

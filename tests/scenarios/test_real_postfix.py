@@ -1,8 +1,11 @@
-"""A real Postfix behind mailweir: STARTTLS and large mails arrive as they were sent."""
+"""A real Postfix behind mailweir: mails arrive as they were sent, checks leave no trace; and one
+before it: what nobody takes comes back.
+"""
 
 import base64
 import hashlib
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,9 +13,11 @@ import pytest
 
 from harness.mailweir import Mailweir, configuration
 from harness.needs import program
+from harness.ports import refusing
 from harness.postfix import DOMAIN, postfix
 from harness.process import run
-from harness.waiting import until
+from harness.scale import count
+from harness.waiting import LIMIT, until
 from scenarios.conftest import Start
 
 _HEAD = f"From: sender@client.test\nTo: box@{DOMAIN}\nSubject: as sent\n\n".encode()
@@ -20,6 +25,12 @@ _HEAD = f"From: sender@client.test\nTo: box@{DOMAIN}\nSubject: as sent\n\n".enco
 # bytes that aren't ASCII, no blank at the ends of lines lost.
 _DELICATE = b".\n..\n.dots\n\n\n  blanks  \ncaf\xc3\xa9\n"
 _LARGE = 20 * 1024 * 1024
+_CHECKS = count(20, 500)
+# Takes mail for DOMAIN and delivers none of it itself.
+_RELAYING = {
+    "virtual_mailbox_domains": "",
+    "smtpd_relay_restrictions": "permit_mynetworks, reject",
+}
 
 
 @pytest.mark.needs("postfix", "openssl", "swaks", "libnet-ssleay-perl")
@@ -45,15 +56,75 @@ def test_mails_arrive_as_they_were_sent(
         assert "lost connection" not in server.log
 
 
+@pytest.mark.needs("postfix", "openssl", "swaks", "libnet-ssleay-perl")
+def test_mails_arrive_where_tls_comes_first(tmp_path: Path, start: Start) -> None:
+    service = "127.0.0.1:0 inet n - n - - smtpd -o smtpd_tls_wrappermode=yes"
+    with postfix(tmp_path, services=[service]) as server:
+        balancer = start(configuration(tmp_path, {"a": server.address}, protocol="smtps"))
+        said = _swaks(balancer, tmp_path / "mail.eml", _DELICATE, "--tls-on-connect")
+        # The certificate is the server's own.
+        assert f"CN=mx.{DOMAIN}" in said
+        assert _digests(server.delivered(1)) == [_digest(_DELICATE)]
+
+
+@pytest.mark.needs("postfix", "openssl")
+@pytest.mark.parametrize("kind", ["ehlo", "tcp"])
+def test_checks_leave_a_clean_log(
+    tmp_path: Path, start: Start, counted: Callable[[str], None], kind: str
+) -> None:
+    with postfix(tmp_path) as server:
+        check = {"kind": kind, "every": "100ms", "fast": "100ms"}
+        start(configuration(tmp_path, {"a": server.address}, check=check))
+        until(
+            lambda: server.log.count(": disconnect from") >= _CHECKS,
+            f"{_CHECKS} checks in the log",
+            limit=_CHECKS + LIMIT,
+        )
+        log = server.log
+    counted(f"{log.count(': disconnect from')} checks by {kind}")
+    complaints = re.findall(
+        r".*smtpd\[.*(?:lost connection|improper|timeout|warning|error|fatal).*", log
+    )
+    assert not complaints
+
+
+@pytest.mark.needs("postfix", "openssl", "swaks")
+def test_what_nobody_takes_comes_back(tmp_path: Path, start: Start) -> None:
+    """Postfix before mailweir, which has no server: it keeps the mail and delivers it later."""
+    for name in ("receiver", "sender"):
+        (tmp_path / name).mkdir()
+    with refusing() as dead, postfix(tmp_path / "receiver") as receiver:
+        config = configuration(tmp_path, {"a": dead}, check={"fast": "100ms", "rise": 1})
+        balancer = start(config)
+        relay = "[{}]:{}".format(*balancer.address())
+        with postfix(tmp_path / "sender", settings=_RELAYING | {"relayhost": relay}) as sender:
+            _send(sender.address, tmp_path / "mail.eml", _DELICATE)
+            until(lambda: "status=deferred" in sender.log, "the mail to be put off")
+            assert "refused to talk to me: 421 4.3.2" in sender.log
+            config["pools"]["farm"]["servers"]["a"] = receiver.address
+            balancer.write(config)
+            assert balancer.command("reload").returncode == 0
+            until(lambda: balancer.server_is("a", "up"), "the server to be up")
+            sender.flush()
+            assert len(receiver.delivered(1)) == 1
+            until(lambda: "status=sent" in sender.log, "the sender to know")
+            assert receiver.log.count("status=sent") == 1
+
+
 def _lines(size: int) -> bytes:
     """Text of about this size that no two runs share."""
     return base64.encodebytes(os.urandom(size * 3 // 4))
 
 
 def _swaks(balancer: Mailweir, file: Path, body: bytes, *options: str) -> str:
+    """Send a mail through mailweir; the dialogue."""
+    return _send("{}:{}".format(*balancer.address()), file, body, *options)
+
+
+def _send(server: str, file: Path, body: bytes, *options: str) -> str:
     """Send a mail; the dialogue. swaks ends the last line itself."""
     file.write_bytes(_HEAD + body)
-    to = ["--server", "{}:{}".format(*balancer.address()), "--to", f"box@{DOMAIN}"]
+    to = ["--server", server, "--to", f"box@{DOMAIN}"]
     quietly = ["--suppress-data", "--from", "sender@client.test", "--data", f"@{file}"]
     sent = run([program("swaks"), *to, *quietly, *options], limit=60)
     assert sent.returncode == 0, sent.stdout + sent.stderr
