@@ -124,7 +124,8 @@ def postfix(
         _prepare(home, services, settings or {})
         master = [program_of_postfix("master"), "-c", str(home), "-s"]
         with running(master, directory, "postfix") as process:
-            yield Postfix(home, process, len(services))
+            listening = [line for line in services if line.split()[1] == "inet"]
+            yield Postfix(home, process, len(listening))
     finally:
         shutil.rmtree(home)
 
