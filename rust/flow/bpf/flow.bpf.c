@@ -1,0 +1,381 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//
+// The kernel path: segments of a session that was handed over go from one peer to the other here,
+// with addresses, ports, sequence numbers, time stamps, SACK blocks and windows of the other leg.
+//
+// `ingress` is attached to every interface that carries a leg, `guard` to the same on egress.
+// A segment that belongs to no flow goes its way (TC_ACT_UNSPEC: later programs run). One that
+// belongs to a live flow and can't be rewritten is dropped and counted: the stack has no socket
+// for it and would answer with a reset.
+//
+// IPv4. No loops without a bound, no signed division: Debian's clang 14 builds it.
+
+#include "tables.h"
+
+struct tcp {
+	__be16 from_port, to_port;
+	__be32 seq, ack;
+	__u8 offset; // of the payload, in its upper half, in words
+	__u8 flags;
+	__be16 window;
+	__u16 checksum;
+	__be16 urgent;
+} __attribute__((packed));
+
+#define FIN 0x01
+#define SYN 0x02
+#define RST 0x04
+#define ACK 0x10
+
+#define FIXED sizeof(struct tcp)
+#define MOST_OPTIONS 40
+
+// A TCP header as it came and as it goes out.
+struct header {
+	struct tcp fixed;
+	__u8 options[MOST_OPTIONS];
+};
+
+struct segment {
+	struct key key;
+	__u32 ip, tcp;   // offsets
+	__u32 options;   // bytes
+	__u32 payload;   // bytes
+	__u8 fragmented; // the rest of it comes by itself
+	__u8 ttl;
+};
+
+inline_ __u32 swap(__u32 value)
+{
+	return __builtin_bswap32(value);
+}
+
+inline_ __u16 swap16(__u16 value)
+{
+	return __builtin_bswap16(value);
+}
+
+// Whether `a` comes after `b`, as RFC 9293 compares (3.4).
+inline_ int after(__u32 a, __u32 b)
+{
+	return (__s32)(a - b) > 0;
+}
+
+inline_ int count(__u32 what, int verdict)
+{
+	__u64 *counter = map_lookup(&counters, &what);
+
+	if (counter)
+		*counter += 1;
+	return verdict;
+}
+
+// Reads what is needed to find a flow; 0 where it isn't a TCP segment of IPv4.
+inline_ int parse(struct __sk_buff *skb, struct segment *segment, struct tcp *tcp)
+{
+	struct iphdr ip;
+	__u32 head, all;
+
+	if (skb->protocol != swap16(ETH_P_IP) || load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)))
+		return 0;
+	if (ip.version != 4 || ip.ihl < 5 || ip.protocol != IPPROTO_TCP)
+		return 0;
+	// Later fragments have no ports: without the first one they are never put together.
+	if (ip.frag_off & swap16(0x1fff))
+		return 0;
+	segment->ip = ETH_HLEN;
+	segment->tcp = ETH_HLEN + ip.ihl * 4;
+	if (load_bytes(skb, segment->tcp, tcp, FIXED))
+		return 0;
+	segment->key.from = ip.saddr;
+	segment->key.to = ip.daddr;
+	segment->key.from_port = tcp->from_port;
+	segment->key.to_port = tcp->to_port;
+	segment->fragmented = !!(ip.frag_off & swap16(0x2000));
+	segment->ttl = ip.ttl;
+	// Not the skb's length: short frames are padded. 0 for what was put together beyond 64 KiB.
+	all = swap16(ip.tot_len);
+	if (!all)
+		all = skb->len - ETH_HLEN;
+	head = (tcp->offset >> 4) * 4;
+	segment->options = head - FIXED;
+	segment->payload = all - ip.ihl * 4 - head;
+	return head >= FIXED && all >= ip.ihl * 4 + head;
+}
+
+inline_ void event(__u32 flow)
+{
+	ringbuf_output(&events, &flow, sizeof(flow), 0);
+}
+
+// Adds to four bytes of the options in network order.
+inline_ void add_at(__u8 *options, __u64 at, __u32 amount)
+{
+	__u32 value;
+
+	// Seen by the verifier for the register that is used.
+	asm volatile("" : "+r"(at));
+	if (at > MOST_OPTIONS - 4)
+		return;
+	__builtin_memcpy(&value, options + at, 4);
+	value = swap(swap(value) + amount);
+	__builtin_memcpy(options + at, &value, 4);
+}
+
+#define OPTION_END 0
+#define OPTION_NOTHING 1
+#define OPTION_SACK 5
+#define OPTION_TIMESTAMPS 8
+
+// More options than any stack sends at once.
+#define MOST_TURNS 12
+#define NOWHERE 255
+
+// Translates time stamps and SACK blocks; 0 where the options make no sense.
+//
+// They are found first and changed afterwards, and the place is masked: so the ways through the
+// loop, all of which the verifier follows, look the same to it and are few.
+inline_ int translate_options(struct side *side, __u8 *options, __u64 length)
+{
+	__u64 at = 0, timestamps = NOWHERE, sack = NOWHERE, edges = 0;
+
+#pragma clang loop unroll(disable)
+	for (int turn = 0; turn < MOST_TURNS; turn++) {
+		__u64 kind, size;
+
+		asm volatile("" : "+r"(at));
+		if (at >= length || at >= MOST_OPTIONS - 1)
+			break;
+		kind = options[at];
+		if (kind == OPTION_END) {
+			at = length;
+			break;
+		}
+		if (kind == OPTION_NOTHING) {
+			at = (at + 1) & 63;
+			continue;
+		}
+		size = options[at + 1];
+		if (size < 2 || size > MOST_OPTIONS || at + size > length)
+			return 0;
+		if (kind == OPTION_TIMESTAMPS && size == 10)
+			timestamps = (at + 2) & 63;
+		if (kind == OPTION_SACK) {
+			sack = (at + 2) & 63;
+			edges = (size >> 2) & 15;
+		}
+		at = (at + size) & 63;
+	}
+	if (at < length && at != MOST_OPTIONS - 1)
+		return 0;
+	if (timestamps != NOWHERE) {
+		__u32 tsval;
+
+		asm volatile("" : "+r"(timestamps));
+		if (timestamps > MOST_OPTIONS - 8)
+			return 0;
+		__builtin_memcpy(&tsval, options + timestamps, 4);
+		side->tsval = swap(tsval);
+		add_at(options, timestamps, side->tsval_add);
+		add_at(options, timestamps + 4, side->tsecr_add);
+	}
+	// Of the other peer's bytes, as acknowledgements are (RFC 2018, RFC 2883).
+#pragma clang loop unroll(full)
+	for (__u64 edge = 0; edge < 8; edge++)
+		if (edge < edges)
+			add_at(options, sack + edge * 4, side->ack_add);
+	return 1;
+}
+
+// What the other one takes is announced in units of its own scale, and told in ours.
+inline_ __be16 translate_window(struct side *side, __be16 window)
+{
+	__u32 scaled = ((__u32)swap16(window) << (side->left & 15)) >> (side->right & 15);
+
+	return swap16(scaled > 0xffff ? 0xffff : scaled);
+}
+
+// Notes what a segment says. Only for segments in the window: what a third party guesses moves
+// nothing.
+inline_ void note(struct __sk_buff *skb, struct flow *flow, __u32 number, struct side *side,
+		  struct side *other, struct segment *segment, struct tcp *tcp)
+{
+	__u32 seq = swap(tcp->seq), ack = swap(tcp->ack) + side->ack_add;
+	__u32 end = seq + segment->payload + !!(tcp->flags & FIN);
+	__u32 ends = 0;
+
+	side->packets += 1;
+	if (tcp->flags & RST) {
+		if (seq == side->acked)
+			ends = END_RST;
+	} else if (after(end, side->acked + side->window) ||
+		   after(side->acked - side->window, seq) || !(tcp->flags & ACK)) {
+		return;
+	} else {
+		if (segment->payload && after(seq + segment->payload, side->next)) {
+			side->next = seq + segment->payload;
+			side->said_ns = now_ns();
+			load_bytes(skb, segment->tcp + FIXED + segment->options, side->head,
+				   segment->payload < 8 ? 1 : 8);
+		}
+		if (tcp->flags & FIN) {
+			side->fin = end;
+			side->ends |= END_FIN;
+		}
+		// `ack` is in the other's numbers by now.
+		if (!after(ack, other->next + 1) && !after(other->acked, ack)) {
+			other->acked = ack;
+			other->window = (__u32)swap16(tcp->window) << (side->scale & 15);
+			if ((other->ends & END_FIN) && ack == other->fin)
+				other->ends |= END_FIN_ACKED;
+		}
+	}
+	side->ends |= ends;
+	if (flow->state == LIVE &&
+	    ((side->ends & END_RST) || (side->ends & other->ends & END_FIN_ACKED))) {
+		flow->state = CLOSING;
+		flow->ended_ns = now_ns();
+		event(number);
+	}
+}
+
+// Rewrites a segment and sends it to the other peer.
+inline_ int rewrite(struct __sk_buff *skb, struct side *side, struct segment *segment,
+		    struct tcp *tcp)
+{
+	struct header old = {}, new;
+	__u32 length = segment->options, ttl_before, ttl_after, *ifindex;
+	__s64 difference, addresses;
+
+	old.fixed = *tcp;
+	// The verifier has to see that it is at least 1.
+	if (length) {
+		if (length > MOST_OPTIONS)
+			return count(DROPPED_HEADER, TC_ACT_SHOT);
+		if (load_bytes(skb, segment->tcp + FIXED, old.options, length))
+			return count(DROPPED_HEADER, TC_ACT_SHOT);
+	}
+	new = old;
+	new.fixed.from_port = side->told.from_port;
+	new.fixed.to_port = side->told.to_port;
+	new.fixed.seq = swap(swap(tcp->seq) + side->seq_add);
+	if (tcp->flags & ACK)
+		new.fixed.ack = swap(swap(tcp->ack) + side->ack_add);
+	// The window of a SYN is never scaled (RFC 7323, 2.2).
+	if (!(tcp->flags & SYN))
+		new.fixed.window = translate_window(side, tcp->window);
+	if (length && !translate_options(side, new.options, length))
+		return count(DROPPED_HEADER, TC_ACT_SHOT);
+
+	addresses = csum_diff(&segment->key, 8, &side->told, 8, 0);
+	difference = csum_diff(&old, sizeof(old), &new, sizeof(new), 0);
+	if (addresses < 0 || difference < 0 ||
+	    store_bytes(skb, segment->tcp, &new.fixed, FIXED, BPF_F_RECOMPUTE_CSUM))
+		return count(DROPPED_HEADER, TC_ACT_SHOT);
+	if (length &&
+	    store_bytes(skb, segment->tcp + FIXED, new.options, length, BPF_F_RECOMPUTE_CSUM))
+		return count(DROPPED_HEADER, TC_ACT_SHOT);
+	l4_csum_replace(skb, segment->tcp + __builtin_offsetof(struct tcp, checksum), 0, addresses,
+			BPF_F_PSEUDO_HDR);
+	l4_csum_replace(skb, segment->tcp + __builtin_offsetof(struct tcp, checksum), 0, difference,
+			0);
+
+	ttl_before = swap16((__u16)segment->ttl << 8 | IPPROTO_TCP);
+	ttl_after = swap16((__u16)IPDEFTTL << 8 | IPPROTO_TCP);
+	l3_csum_replace(skb, segment->ip + __builtin_offsetof(struct iphdr, check), 0, addresses, 0);
+	l3_csum_replace(skb, segment->ip + __builtin_offsetof(struct iphdr, check), ttl_before,
+			ttl_after, 2);
+	store_bytes(skb, segment->ip + __builtin_offsetof(struct iphdr, saddr), &side->told, 8, 0);
+	store_bytes(skb, segment->ip + __builtin_offsetof(struct iphdr, ttl), &(__u8){IPDEFTTL}, 1,
+		    0);
+
+	ifindex = map_lookup(&legs, &side->leg);
+	if (!ifindex || !*ifindex)
+		return count(DROPPED_HEADER, TC_ACT_SHOT);
+	skb->mark = MARK;
+	count(REWRITTEN, 0);
+	return redirect_neigh(*ifindex, 0, 0, 0);
+}
+
+SEC("classifier/ingress")
+int ingress(struct __sk_buff *skb)
+{
+	struct segment segment;
+	struct place *place;
+	struct flow *flow;
+	struct side *side, *other;
+	struct tcp tcp;
+	__u32 state;
+
+	if (!parse(skb, &segment, &tcp))
+		return TC_ACT_UNSPEC;
+	place = map_lookup(&places, &segment.key);
+	if (!place)
+		return TC_ACT_UNSPEC;
+	flow = map_lookup(&flows, &place->flow);
+	if (!flow)
+		return TC_ACT_UNSPEC;
+	side = &flow->sides[place->side & 1];
+	other = &flow->sides[!(place->side & 1)];
+
+	// Before the state is read: whoever flips it sees every byte that went by before.
+	__sync_fetch_and_add(&side->bytes, segment.payload);
+	state = *(volatile __u32 *)&flow->state;
+	if (state == SETUP || state == PASSED)
+		return count(TO_STACK, TC_ACT_UNSPEC);
+	if (state == HOLD)
+		return count(HELD, TC_ACT_SHOT);
+	if (state == CLOSING && (tcp.flags & (SYN | ACK)) == SYN) {
+		// A new connection from the same port; the stack decides.
+		flow->state = PASSED;
+		return count(TO_STACK, TC_ACT_UNSPEC);
+	}
+	if (segment.fragmented)
+		return count(DROPPED_FRAGMENT, TC_ACT_SHOT);
+	note(skb, flow, place->flow, side, other, &segment, &tcp);
+	if (flow->greeting && (place->side & 1) == CLIENT) {
+		__u32 ack = swap(tcp.ack);
+
+		if (tcp.flags & RST) {
+			flow->greeting = 0;
+		} else if (!segment.payload && !(tcp.flags & (FIN | SYN)) &&
+			   !after(ack, flow->greeting_end)) {
+			// Our socket still waits for it, and sends the greeting again.
+			if (ack == flow->greeting_end) {
+				flow->greeting = 0;
+				event(place->flow);
+			}
+			return count(TO_STACK, TC_ACT_UNSPEC);
+		}
+	}
+	return rewrite(skb, side, &segment, &tcp);
+}
+
+// What our own stack says on a connection that it has given up: nothing that ends it.
+SEC("classifier/guard")
+int guard(struct __sk_buff *skb)
+{
+	struct segment segment;
+	struct key key;
+	struct place *place;
+	struct flow *flow;
+	struct tcp tcp;
+
+	if (skb->mark == MARK || !parse(skb, &segment, &tcp))
+		return TC_ACT_UNSPEC;
+	if (!(tcp.flags & (FIN | RST | SYN)))
+		return TC_ACT_UNSPEC;
+	key.from = segment.key.to;
+	key.to = segment.key.from;
+	key.from_port = segment.key.to_port;
+	key.to_port = segment.key.from_port;
+	place = map_lookup(&places, &key);
+	if (!place)
+		return TC_ACT_UNSPEC;
+	flow = map_lookup(&flows, &place->flow);
+	if (!flow || (flow->state != LIVE && flow->state != CLOSING))
+		return TC_ACT_UNSPEC;
+	return count(GUARDED, TC_ACT_SHOT);
+}
+
+char licence[] SEC("license") = "Dual MIT/GPL";

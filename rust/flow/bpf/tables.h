@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//
+// The tables of the kernel path, and what the program calls. src/layout.rs has the same layout.
+
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/pkt_cls.h>
+
+#define SEC(name) __attribute__((section(name), used))
+#define inline_ static __attribute__((always_inline))
+#define uint_of(name, value) int(*name)[value]
+#define type_of(name, type) typeof(type) *name
+
+// linux/bpf.h: the numbers of what is called.
+static void *(*map_lookup)(void *map, const void *key) = (void *)BPF_FUNC_map_lookup_elem;
+static __u64 (*now_ns)(void) = (void *)BPF_FUNC_ktime_get_ns;
+static long (*load_bytes)(const void *skb, __u32 at, void *to, __u32 len) =
+	(void *)BPF_FUNC_skb_load_bytes;
+static long (*store_bytes)(void *skb, __u32 at, const void *from, __u32 len, __u64 flags) =
+	(void *)BPF_FUNC_skb_store_bytes;
+static __s64 (*csum_diff)(const void *from, __u32 from_len, const void *to, __u32 to_len,
+			  __u32 seed) = (void *)BPF_FUNC_csum_diff;
+static long (*l3_csum_replace)(void *skb, __u32 at, __u64 from, __u64 to, __u64 flags) =
+	(void *)BPF_FUNC_l3_csum_replace;
+static long (*l4_csum_replace)(void *skb, __u32 at, __u64 from, __u64 to, __u64 flags) =
+	(void *)BPF_FUNC_l4_csum_replace;
+static long (*redirect_neigh)(__u32 ifindex, void *params, int len, __u64 flags) =
+	(void *)BPF_FUNC_redirect_neigh;
+static long (*ringbuf_output)(void *ringbuf, const void *data, __u64 size, __u64 flags) =
+	(void *)BPF_FUNC_ringbuf_output;
+
+// What rewritten segments and our own resets carry, so that the guard lets them out.
+#define MARK 0x6d77
+
+enum state {
+	SETUP,   // its segments go up to the stack; only counted
+	HOLD,    // dropped: the peers send them again
+	LIVE,    // rewritten
+	CLOSING, // rewritten still, for what comes late
+	PASSED,  // up to the stack, deleted at once
+};
+
+enum side_number { CLIENT, SERVER };
+
+// What a segment comes with, in network order.
+struct key {
+	__be32 from, to;
+	__be16 from_port, to_port;
+};
+
+struct place {
+	__u32 flow; // in `flows`
+	__u32 side; // who says it
+};
+
+// What one peer says, and what the other one is told. Numbers are in host order.
+struct side {
+	struct key told; // by whom and to whom the rewritten segment goes
+	__u32 leg;       // in `legs`
+	__u32 seq_add, ack_add;
+	__u32 tsval_add, tsecr_add;
+	__u8 left, right; // the announced window is shifted by the difference of the scales
+	__u8 scale;       // this peer's own
+	__u8 reserved;
+	__u32 next;       // behind the last byte that it said, in its own numbers
+	__u32 acked;      // up to where the other has acknowledged that, in the same numbers
+	__u32 window;     // what the other takes beyond `acked`, in bytes
+	__u32 fin;        // behind its FIN; valid with END_FIN
+	__u32 tsval;      // that it said last
+	__u32 ends;
+	__u32 reserved_too;
+	__u64 bytes; // of payload, in any state; sent again counts again
+	__u64 packets;
+	__u64 said_ns; // when it last said something new
+	__u8 head[8];  // of the payload that was new
+};
+
+#define END_FIN 1
+#define END_FIN_ACKED 2
+#define END_RST 4
+
+struct flow {
+	__u32 state;
+	__u32 greeting;     // 1 while the client hasn't acknowledged all of it
+	__u32 greeting_end; // in our numbers towards the client
+	__u32 reserved;
+	__u64 id;
+	__u64 started_ns, ended_ns;
+	struct side sides[2];
+};
+
+// As src/layout.rs has them.
+_Static_assert(sizeof(struct side) == 96, "what a side says");
+_Static_assert(sizeof(struct flow) == 232, "a flow");
+
+struct {
+	uint_of(type, BPF_MAP_TYPE_HASH);
+	uint_of(max_entries, 131072);
+	uint_of(map_flags, BPF_F_NO_PREALLOC);
+	type_of(key, struct key);
+	type_of(value, struct place);
+} places SEC(".maps");
+
+struct {
+	uint_of(type, BPF_MAP_TYPE_ARRAY);
+	uint_of(max_entries, 65536);
+	type_of(key, __u32);
+	type_of(value, struct flow);
+} flows SEC(".maps");
+
+// Interfaces by leg: one that comes back under a new number is one update.
+struct {
+	uint_of(type, BPF_MAP_TYPE_ARRAY);
+	uint_of(max_entries, 256);
+	type_of(key, __u32);
+	type_of(value, __u32);
+} legs SEC(".maps");
+
+enum counter { REWRITTEN, TO_STACK, HELD, DROPPED_FRAGMENT, DROPPED_HEADER, GUARDED, COUNTERS };
+
+struct {
+	uint_of(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	uint_of(max_entries, COUNTERS);
+	type_of(key, __u32);
+	type_of(value, __u64);
+} counters SEC(".maps");
+
+// Flows that have ended or were greeted, as a hint: the flow itself is the truth.
+struct {
+	uint_of(type, BPF_MAP_TYPE_RINGBUF);
+	uint_of(max_entries, 262144);
+} events SEC(".maps");

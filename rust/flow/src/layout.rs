@@ -1,0 +1,323 @@
+//! What the tables hold, as `bpf/flow.bpf.c` lays it out. Bytes to values and back; pure.
+//!
+//! Sequence numbers, time stamps and windows are in host order, addresses and ports in network
+//! order, as segments have them.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+/// Bytes of a [`Key`].
+pub const KEY_SIZE: usize = 12;
+/// Bytes of a [`Place`].
+pub const PLACE_SIZE: usize = 8;
+/// Bytes of a [`Flow`].
+pub const FLOW_SIZE: usize = HEAD_SIZE + 2 * SAID_SIZE;
+
+const HEAD_SIZE: usize = 40;
+const SAID_SIZE: usize = 96;
+
+/// By whom and to whom a segment goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// Who sends it.
+    pub from: SocketAddrV4,
+    /// Whom it is for.
+    pub to: SocketAddrV4,
+}
+
+/// Where a segment's flow is, and which side says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Its number in the table of flows.
+    pub flow: u32,
+    /// 0 for the client, 1 for the server.
+    pub side: u32,
+}
+
+/// What becomes of a flow's segments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// They go up to the stack and are counted.
+    Setup,
+    /// They are dropped; the peers send them again.
+    Hold,
+    /// They are rewritten.
+    Live,
+    /// The flow has ended; what comes late is rewritten still.
+    Closing,
+    /// They go up to the stack; the flow is to be deleted.
+    Passed,
+}
+
+/// What one side says, and what the other one is told instead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Said {
+    /// By whom and to whom the rewritten segment goes.
+    pub told: Key,
+    /// The interface of the other leg, by its number in the table of legs.
+    pub leg: u32,
+    /// What is added to sequence numbers.
+    pub seq_add: u32,
+    /// What is added to acknowledgements and SACK blocks.
+    pub ack_add: u32,
+    /// What is added to time stamps.
+    pub tsval_add: u32,
+    /// What is added to echoes of time stamps.
+    pub tsecr_add: u32,
+    /// The announced window is shifted to the left by this...
+    pub left: u8,
+    /// ...and to the right by this.
+    pub right: u8,
+    /// This side's own window scale.
+    pub scale: u8,
+    /// Behind the last byte that it said.
+    pub next: u32,
+    /// Up to where the other side has acknowledged that.
+    pub acked: u32,
+    /// What the other side takes beyond that, in bytes.
+    pub window: u32,
+    /// Behind its FIN, if `ends` says that it said one.
+    pub fin: u32,
+    /// The time stamp that it said last.
+    pub tsval: u32,
+    /// What it has said or was told of the end, by the `END_` bits.
+    pub ends: u32,
+    /// Payload in any state; what is sent again counts again.
+    pub bytes: u64,
+    /// Segments since it is live.
+    pub packets: u64,
+    /// When it last said something new, on the monotonic clock; 0 for never.
+    pub said_ns: u64,
+    /// The first bytes of the payload that was new last.
+    pub head: [u8; 8],
+}
+
+/// It said FIN.
+pub const END_FIN: u32 = 1;
+/// Its FIN was acknowledged.
+pub const END_FIN_ACKED: u32 = 2;
+/// It said RST, with the sequence number that is due.
+pub const END_RST: u32 = 4;
+
+/// A session on the kernel path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flow {
+    /// What becomes of its segments.
+    pub state: State,
+    /// Whether our own socket still waits for the client to acknowledge the greeting.
+    pub greeting: bool,
+    /// Behind the greeting, in our numbers towards the client.
+    pub greeting_end: u32,
+    /// The session's.
+    pub id: u64,
+    /// When it was installed, on the monotonic clock.
+    pub started_ns: u64,
+    /// When it ended; 0 before.
+    pub ended_ns: u64,
+    /// The client's and the server's.
+    pub sides: [Said; 2],
+}
+
+impl Key {
+    /// The same connection in the other direction.
+    #[must_use]
+    pub fn reversed(self) -> Self {
+        Self {
+            from: self.to,
+            to: self.from,
+        }
+    }
+
+    /// As the table has it.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; KEY_SIZE] {
+        let mut bytes = [0; KEY_SIZE];
+        bytes[0..4].copy_from_slice(&self.from.ip().octets());
+        bytes[4..8].copy_from_slice(&self.to.ip().octets());
+        bytes[8..10].copy_from_slice(&self.from.port().to_be_bytes());
+        bytes[10..12].copy_from_slice(&self.to.port().to_be_bytes());
+        bytes
+    }
+
+    /// The opposite of [`Key::to_bytes`].
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8; KEY_SIZE]) -> Self {
+        let ip = |at: usize| Ipv4Addr::new(bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]);
+        let port = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
+        Self {
+            from: SocketAddrV4::new(ip(0), port(8)),
+            to: SocketAddrV4::new(ip(4), port(10)),
+        }
+    }
+}
+
+impl Place {
+    /// As the table has it.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; PLACE_SIZE] {
+        let mut bytes = [0; PLACE_SIZE];
+        bytes[..4].copy_from_slice(&self.flow.to_ne_bytes());
+        bytes[4..].copy_from_slice(&self.side.to_ne_bytes());
+        bytes
+    }
+}
+
+impl State {
+    const ALL: [Self; 5] = [
+        Self::Setup,
+        Self::Hold,
+        Self::Live,
+        Self::Closing,
+        Self::Passed,
+    ];
+
+    /// As the table has it.
+    #[must_use]
+    pub fn number(self) -> u32 {
+        self as u32
+    }
+}
+
+impl Flow {
+    /// As the table has it.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; FLOW_SIZE] {
+        let mut bytes = [0; FLOW_SIZE];
+        let mut writer = Writer {
+            bytes: &mut bytes,
+            at: 0,
+        };
+        writer.u32(self.state.number());
+        writer.u32(u32::from(self.greeting));
+        writer.u32(self.greeting_end);
+        writer.u32(0);
+        writer.u64(self.id);
+        writer.u64(self.started_ns);
+        writer.u64(self.ended_ns);
+        for side in &self.sides {
+            side.write(&mut writer);
+        }
+        bytes
+    }
+
+    /// The opposite of [`Flow::to_bytes`]; none for a state that there isn't.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8; FLOW_SIZE]) -> Option<Self> {
+        let mut reader = Reader { bytes, at: 0 };
+        let state = *State::ALL.get(reader.u32() as usize)?;
+        let greeting = reader.u32() != 0;
+        let greeting_end = reader.u32();
+        reader.u32();
+        Some(Self {
+            state,
+            greeting,
+            greeting_end,
+            id: reader.u64(),
+            started_ns: reader.u64(),
+            ended_ns: reader.u64(),
+            sides: [Said::read(&mut reader), Said::read(&mut reader)],
+        })
+    }
+}
+
+impl Said {
+    fn write(&self, to: &mut Writer<'_>) {
+        to.put(&self.told.to_bytes());
+        for value in [
+            self.leg,
+            self.seq_add,
+            self.ack_add,
+            self.tsval_add,
+            self.tsecr_add,
+        ] {
+            to.u32(value);
+        }
+        to.put(&[self.left, self.right, self.scale, 0]);
+        for value in [
+            self.next,
+            self.acked,
+            self.window,
+            self.fin,
+            self.tsval,
+            self.ends,
+        ] {
+            to.u32(value);
+        }
+        to.u32(0);
+        for value in [self.bytes, self.packets, self.said_ns] {
+            to.u64(value);
+        }
+        to.put(&self.head);
+    }
+
+    fn read(from: &mut Reader<'_>) -> Self {
+        let told = Key::from_bytes(&from.take());
+        let [leg, seq_add, ack_add, tsval_add, tsecr_add] = std::array::from_fn(|_| from.u32());
+        let [left, right, scale, _] = from.take();
+        let [next, acked, window, fin, tsval, ends] = std::array::from_fn(|_| from.u32());
+        from.u32();
+        let [bytes, packets, said_ns] = std::array::from_fn(|_| from.u64());
+        Self {
+            told,
+            leg,
+            seq_add,
+            ack_add,
+            tsval_add,
+            tsecr_add,
+            left,
+            right,
+            scale,
+            next,
+            acked,
+            window,
+            fin,
+            tsval,
+            ends,
+            bytes,
+            packets,
+            said_ns,
+            head: from.take(),
+        }
+    }
+}
+
+struct Writer<'a> {
+    bytes: &'a mut [u8; FLOW_SIZE],
+    at: usize,
+}
+
+impl Writer<'_> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.bytes[self.at..self.at + bytes.len()].copy_from_slice(bytes);
+        self.at += bytes.len();
+    }
+
+    fn u32(&mut self, value: u32) {
+        self.put(&value.to_ne_bytes());
+    }
+
+    fn u64(&mut self, value: u64) {
+        self.put(&value.to_ne_bytes());
+    }
+}
+
+struct Reader<'a> {
+    bytes: &'a [u8; FLOW_SIZE],
+    at: usize,
+}
+
+impl Reader<'_> {
+    fn take<const N: usize>(&mut self) -> [u8; N] {
+        let mut taken = [0; N];
+        taken.copy_from_slice(&self.bytes[self.at..self.at + N]);
+        self.at += N;
+        taken
+    }
+
+    fn u32(&mut self) -> u32 {
+        u32::from_ne_bytes(self.take())
+    }
+
+    fn u64(&mut self) -> u64 {
+        u64::from_ne_bytes(self.take())
+    }
+}

@@ -1,0 +1,156 @@
+//! The program with one flow in it, and what becomes of a segment.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use aya::programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions};
+use mailweir_flow::{Flow, Key, Program, Said, State, Unavailable};
+
+use crate::segment::Segment;
+
+pub(crate) const UNSPEC: u32 = u32::MAX;
+pub(crate) const SHOT: u32 = 2;
+pub(crate) const REDIRECT: u32 = 7;
+
+pub(crate) const CLIENT: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 7), 40_000);
+pub(crate) const LISTENER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, 1), 25);
+pub(crate) const SOURCE: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 2), 10_001);
+pub(crate) const SERVER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 99), 25);
+pub(crate) const NUMBER: u32 = 5;
+/// Where client and server are, each in its own numbers and in ours towards it.
+pub(crate) const C: [u32; 2] = [1_000, 0xffff_ff00];
+pub(crate) const S: [u32; 2] = [0x8000_0000, 77];
+
+pub(crate) fn keys() -> [Key; 2] {
+    let key = |from, to| Key { from, to };
+    [key(CLIENT, LISTENER), key(SERVER, SOURCE)]
+}
+
+pub(crate) fn flow(state: State) -> Flow {
+    let side = |told: Key, own: [u32; 2], other: [u32; 2], leg| Said {
+        told,
+        leg,
+        // The other peer knows these bytes by our numbers towards it.
+        seq_add: other[1].wrapping_sub(own[0]),
+        ack_add: other[0].wrapping_sub(own[1]),
+        tsval_add: 5_000,
+        tsecr_add: 0_u32.wrapping_sub(9_000),
+        left: 0,
+        right: 0,
+        scale: 7,
+        next: own[0],
+        acked: own[0],
+        window: 64 * 1024,
+        fin: 0,
+        tsval: 0,
+        ends: 0,
+        bytes: 0,
+        packets: 0,
+        said_ns: 0,
+        head: [0; 8],
+    };
+    let [client, server] = keys();
+    Flow {
+        state,
+        greeting: false,
+        greeting_end: 0,
+        id: 42,
+        started_ns: 1,
+        ended_ns: 0,
+        sides: [
+            side(server.reversed(), C, S, 1),
+            side(client.reversed(), S, C, 0),
+        ],
+    }
+}
+
+pub(crate) struct Rig {
+    pub(crate) program: Program,
+}
+
+impl Rig {
+    /// None where the program can't be had; in CI that is a failure.
+    pub(crate) fn new(flow: Flow) -> Option<Self> {
+        let mut program = match Program::load() {
+            Ok(program) => program,
+            Err(why @ Unavailable::NotBuilt) => return absent(&why),
+            Err(why) if !may_load() => return absent(&why),
+            Err(why) => panic!("{why:?}"),
+        };
+        for leg in 0..2 {
+            program.set_leg(leg, 1).unwrap();
+        }
+        program.install(NUMBER, &flow, keys()).unwrap();
+        Some(Self { program })
+    }
+
+    pub(crate) fn replace(&mut self, flow: &Flow) {
+        self.program.remove(keys()).unwrap();
+        self.program.install(NUMBER, flow, keys()).unwrap();
+    }
+
+    pub(crate) fn flow(&self) -> Flow {
+        self.program.flow(NUMBER).unwrap().unwrap()
+    }
+
+    /// What becomes of a segment that comes in, and how it goes out.
+    pub(crate) fn ingress(&mut self, segment: &Segment) -> (u32, Segment) {
+        run(self.program.ingress(), &segment.frame())
+    }
+
+    pub(crate) fn guard(&mut self, segment: &Segment) -> u32 {
+        run(self.program.guard(), &segment.frame()).0
+    }
+
+    pub(crate) fn rewritten(&mut self, segment: &Segment) -> Segment {
+        let (verdict, out) = self.ingress(segment);
+        assert_eq!(verdict, REDIRECT);
+        out
+    }
+}
+
+fn run(program: Result<&mut SchedClassifier, ProgramError>, frame: &[u8]) -> (u32, Segment) {
+    let mut out = vec![0; frame.len() + 256];
+    let options = TestRunOptions {
+        data_in: Some(frame),
+        data_out: Some(&mut out),
+        ..TestRunOptions::new()
+    };
+    let result = program.unwrap().test_run(options).unwrap();
+    out.truncate(result.data_size_out as usize);
+    (result.return_value, Segment::parse(&out))
+}
+
+fn absent<T>(why: &Unavailable) -> Option<T> {
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "{why} (a skip, which CI doesn't allow)"
+    );
+    println!("skipped: {why}");
+    None
+}
+
+fn may_load() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let held = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:\t"));
+    // CAP_BPF, CAP_NET_ADMIN.
+    let needed = 1 << 39 | 1 << 12;
+    u64::from_str_radix(held.unwrap(), 16).unwrap() & needed == needed
+}
+
+pub(crate) fn from_client() -> Segment {
+    Segment {
+        seq: C[0],
+        ack: C[1],
+        ..Segment::new(CLIENT, LISTENER)
+    }
+}
+
+pub(crate) fn from_server() -> Segment {
+    Segment {
+        seq: S[0],
+        ack: S[1],
+        ..Segment::new(SERVER, SOURCE)
+    }
+}

@@ -1,0 +1,385 @@
+//! Segments in, segments out: the program as the kernel runs it (BPF_PROG_TEST_RUN), by itself
+//! and without a network. Every segment that comes out has right checksums.
+
+use std::cell::RefCell;
+use std::net::SocketAddrV4;
+
+use mailweir_flow::layout::{END_FIN, END_FIN_ACKED, END_RST};
+use mailweir_flow::{Counter, Flow, State};
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+
+use crate::rig::{
+    C, CLIENT, LISTENER, NUMBER, REDIRECT, Rig, S, SERVER, SHOT, SOURCE, UNSPEC, flow, from_client,
+    from_server, keys,
+};
+use crate::segment::{ACK, FIN, PSH, RST, SYN, Segment, sack, timestamps};
+
+#[test]
+fn a_segment_is_told_in_the_words_of_the_other_leg() {
+    let Some(mut rig) = Rig::new(flow(State::Live)) else {
+        return;
+    };
+    let said = Segment {
+        flags: ACK | PSH,
+        options: timestamps(100, 10_000),
+        payload: b"EHLO client.test\r\n".to_vec(),
+        ..from_client()
+    };
+    let told = rig.rewritten(&said);
+    let expected = Segment {
+        from: SOURCE,
+        to: SERVER,
+        seq: S[1],
+        ack: S[0],
+        options: timestamps(5_100, 1_000),
+        ttl: 64,
+        ..said
+    };
+    assert_eq!(told, expected);
+    let side = rig.flow().sides[0];
+    assert_eq!((side.bytes, side.packets), (18, 1));
+    assert_eq!((side.next, &side.head), (C[0] + 18, b"EHLO cli"));
+    assert!(side.said_ns > 0);
+    assert_eq!(rig.program.counted(Counter::Rewritten).unwrap(), 1);
+}
+
+#[test]
+fn and_so_is_the_answer() {
+    let Some(mut rig) = Rig::new(flow(State::Live)) else {
+        return;
+    };
+    let said = Segment {
+        payload: b"250 fine\r\n".to_vec(),
+        ip_options: vec![1; 8],
+        ..from_server()
+    };
+    let told = rig.rewritten(&said);
+    let expected = Segment {
+        from: LISTENER,
+        to: CLIENT,
+        seq: C[1],
+        ack: C[0],
+        ttl: 64,
+        ..said
+    };
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn sack_blocks_follow_the_acknowledgement() {
+    let Some(mut rig) = Rig::new(flow(State::Live)) else {
+        return;
+    };
+    let edges = [10, 20, 30, 40, 50, 60].map(|after| C[1].wrapping_add(after));
+    let said = Segment {
+        options: [timestamps(1, 9_000), sack(&edges)].concat(),
+        ..from_client()
+    };
+    let told = rig.rewritten(&said);
+    let expected = edges.map(|edge| edge.wrapping_sub(C[1]).wrapping_add(S[0]));
+    assert_eq!(
+        told.options,
+        [timestamps(5_001, 0), sack(&expected)].concat()
+    );
+}
+
+#[test]
+fn windows_are_told_in_our_own_scale() {
+    for (left, right, window, expected) in [(0, 0, 500, 500), (3, 0, 500, 4_000), (0, 2, 500, 125)]
+        .into_iter()
+        .chain([(7, 0, 60_000, 65_535)])
+    {
+        let mut flow = flow(State::Live);
+        (flow.sides[0].left, flow.sides[0].right) = (left, right);
+        let Some(mut rig) = Rig::new(flow) else {
+            return;
+        };
+        let said = Segment {
+            window,
+            ..from_client()
+        };
+        assert_eq!(rig.rewritten(&said).window, expected);
+    }
+}
+
+#[test]
+fn options_that_make_no_sense_are_dropped() {
+    let Some(mut rig) = Rig::new(flow(State::Live)) else {
+        return;
+    };
+    let odd: [&[u8]; 4] = [
+        &[8, 0, 0, 0],
+        &[8, 1, 0, 0],
+        &[8, 10, 0, 0],
+        &[254, 41, 0, 0],
+    ];
+    for options in odd {
+        let said = Segment {
+            options: options.to_vec(),
+            ..from_client()
+        };
+        assert_eq!(rig.ingress(&said).0, SHOT, "{options:?}");
+    }
+    assert_eq!(rig.program.counted(Counter::DroppedHeader).unwrap(), 4);
+}
+
+#[test]
+fn states_decide() {
+    for (state, verdict, counter) in [
+        (State::Setup, UNSPEC, Counter::ToStack),
+        (State::Hold, SHOT, Counter::Held),
+        (State::Passed, UNSPEC, Counter::ToStack),
+        (State::Closing, REDIRECT, Counter::Rewritten),
+    ] {
+        let Some(mut rig) = Rig::new(flow(state)) else {
+            return;
+        };
+        let said = Segment {
+            payload: b"NOOP\r\n".to_vec(),
+            ..from_client()
+        };
+        assert_eq!(rig.ingress(&said).0, verdict, "{state:?}");
+        assert_eq!(rig.program.counted(counter).unwrap(), 1, "{state:?}");
+        // Whoever flips the state compares this with what it has read.
+        assert_eq!(rig.flow().sides[0].bytes, 6, "{state:?}");
+    }
+}
+
+#[test]
+fn what_belongs_to_no_flow_goes_its_way_untouched() {
+    let Some(mut rig) = Rig::new(flow(State::Live)) else {
+        return;
+    };
+    let other = SocketAddrV4::new(*CLIENT.ip(), CLIENT.port() + 1);
+    let said = Segment::new(other, LISTENER);
+    assert_eq!(rig.ingress(&said), (UNSPEC, said.clone()));
+    let later_fragment = Segment {
+        fragment: 1,
+        ..from_client()
+    };
+    assert_eq!(rig.ingress(&later_fragment).0, UNSPEC);
+    let first_fragment = Segment {
+        fragment: 0x2000,
+        ..from_client()
+    };
+    assert_eq!(rig.ingress(&first_fragment).0, SHOT);
+    assert_eq!(rig.program.counted(Counter::DroppedFragment).unwrap(), 1);
+}
+
+#[test]
+fn both_ends_of_the_stream_close_a_flow_once_they_are_acknowledged() {
+    let Some(mut rig) = Rig::new(flow(State::Live)) else {
+        return;
+    };
+    let client_ends = Segment {
+        flags: FIN | ACK,
+        ..from_client()
+    };
+    rig.rewritten(&client_ends);
+    assert_eq!(rig.flow().sides[0].ends, END_FIN);
+    let server_ends = Segment {
+        flags: FIN | ACK,
+        ack: S[1] + 1,
+        ..from_server()
+    };
+    rig.rewritten(&server_ends);
+    assert_eq!(rig.flow().sides[0].ends, END_FIN | END_FIN_ACKED);
+    assert_eq!(rig.flow().state, State::Live);
+    let last = Segment {
+        seq: C[0] + 1,
+        ack: C[1].wrapping_add(1),
+        ..from_client()
+    };
+    rig.rewritten(&last);
+    let ended = rig.flow();
+    assert_eq!(ended.state, State::Closing);
+    assert!(ended.ended_ns > 0);
+    // Late repetitions still get through, and a new connection gets to the stack.
+    assert_eq!(rig.rewritten(&last).to, SERVER);
+    let again = Segment {
+        flags: SYN,
+        ..from_client()
+    };
+    assert_eq!(rig.ingress(&again).0, UNSPEC);
+    assert_eq!(rig.flow().state, State::Passed);
+}
+
+#[test]
+fn a_reset_ends_a_flow_only_with_the_number_that_is_due() {
+    let Some(mut rig) = Rig::new(flow(State::Live)) else {
+        return;
+    };
+    let reset = |seq| Segment {
+        flags: RST,
+        seq,
+        ..from_client()
+    };
+    for seq in [C[0] + 1, C[0] - 1, 0, C[0] + 30_000] {
+        assert_eq!(rig.rewritten(&reset(seq)).flags, RST);
+        assert_eq!(rig.flow().state, State::Live);
+    }
+    rig.rewritten(&reset(C[0]));
+    assert_eq!(rig.flow().state, State::Closing);
+    assert_eq!(rig.flow().sides[0].ends, END_RST);
+}
+
+#[test]
+fn what_a_third_party_guesses_moves_nothing() {
+    let Some(mut rig) = Rig::new(flow(State::Live)) else {
+        return;
+    };
+    let before = rig.flow();
+    let guess = |flags, distance: u32| Segment {
+        flags,
+        seq: C[0].wrapping_add(distance),
+        payload: b"MAIL FROM".to_vec(),
+        ..from_client()
+    };
+    for flags in [ACK, FIN | ACK, PSH | ACK] {
+        for distance in [
+            0x10000,
+            0x4000_0000,
+            0x8000_0000,
+            0_u32.wrapping_sub(0x10001),
+        ] {
+            // It goes on to the server, which knows what to do with it.
+            rig.rewritten(&guess(flags, distance));
+        }
+    }
+    let syn = Segment {
+        flags: SYN,
+        ..from_client()
+    };
+    assert_eq!(rig.rewritten(&syn).flags, SYN);
+    let after = rig.flow();
+    let moved = |flow: &Flow| {
+        let side = flow.sides[0];
+        (
+            flow.state,
+            side.next,
+            side.ends,
+            side.said_ns,
+            flow.sides[1].acked,
+        )
+    };
+    assert_eq!(moved(&after), moved(&before));
+}
+
+#[test]
+fn our_own_socket_hears_that_its_greeting_arrived() {
+    let mut flow = flow(State::Live);
+    (flow.greeting, flow.greeting_end) = (true, C[1].wrapping_add(20));
+    let Some(mut rig) = Rig::new(flow) else {
+        return;
+    };
+    let ack = |ack: u32| Segment {
+        ack,
+        ..from_client()
+    };
+    // Half of it, then all; what comes with payload is for the server.
+    assert_eq!(rig.ingress(&ack(C[1].wrapping_add(10))).0, UNSPEC);
+    assert!(rig.flow().greeting);
+    let command = Segment {
+        payload: b"EHLO a\r\n".to_vec(),
+        ..ack(C[1])
+    };
+    assert_eq!(rig.ingress(&command).0, REDIRECT);
+    assert_eq!(rig.ingress(&ack(C[1].wrapping_add(20))).0, UNSPEC);
+    assert!(!rig.flow().greeting);
+    assert_eq!(rig.ingress(&ack(C[1].wrapping_add(20))).0, REDIRECT);
+}
+
+#[test]
+fn our_own_stack_ends_no_flow_that_lives() {
+    for state in [State::Setup, State::Hold, State::Live, State::Closing] {
+        let Some(mut rig) = Rig::new(flow(state)) else {
+            return;
+        };
+        let guarded = matches!(state, State::Live | State::Closing);
+        for flags in [FIN | ACK, RST, SYN, ACK, PSH | ACK] {
+            let ours = Segment {
+                flags,
+                ..Segment::new(LISTENER, CLIENT)
+            };
+            let ends = flags & (FIN | RST | SYN) != 0;
+            let expected = if guarded && ends { SHOT } else { UNSPEC };
+            assert_eq!(rig.guard(&ours), expected, "{state:?} {flags:#x}");
+        }
+    }
+}
+
+#[test]
+fn a_flow_that_is_removed_leaves_its_segments_alone() {
+    let Some(mut rig) = Rig::new(flow(State::Live)) else {
+        return;
+    };
+    assert!(
+        rig.program
+            .install(NUMBER + 1, &flow(State::Live), keys())
+            .is_err(),
+        "its place is taken"
+    );
+    rig.program.remove(keys()).unwrap();
+    assert_eq!(rig.ingress(&from_client()).0, UNSPEC);
+}
+
+/// Whatever the numbers: what is told is what was said, moved by the differences, and both
+/// checksums are right.
+#[test]
+fn any_segment_is_moved_by_the_differences() {
+    let Some(rig) = Rig::new(flow(State::Live)) else {
+        return;
+    };
+    // Loaded once: the kernel takes longer to verify it than to run it a thousand times.
+    let rig = RefCell::new(rig);
+    let numbers = (any::<[u32; 2]>(), any::<[u32; 2]>(), any::<[u32; 4]>());
+    let edges = prop::collection::vec(any::<u32>(), 0..6);
+    let payload = prop::collection::vec(any::<u8>(), 0..1400);
+    let cases = (numbers, edges, payload, any::<u16>());
+    let mut runner = TestRunner::new(ProptestConfig::with_cases(1000));
+    let result = runner.run(&cases, |(numbers, edges, payload, window)| {
+        let ([seq, ack], [tsval, tsecr], [seq_add, ack_add, tsval_add, tsecr_add]) = numbers;
+        let mut flow = flow(State::Live);
+        let side = &mut flow.sides[0];
+        (side.seq_add, side.ack_add) = (seq_add, ack_add);
+        (side.tsval_add, side.tsecr_add) = (tsval_add, tsecr_add);
+        let mut rig = rig.borrow_mut();
+        rig.replace(&flow);
+        let options = |tsval, tsecr, add: u32| {
+            let pairs = edges.chunks_exact(2).flatten();
+            let moved: Vec<u32> = pairs.map(|edge| edge.wrapping_add(add)).collect();
+            let blocks = if moved.is_empty() {
+                vec![]
+            } else {
+                sack(&moved)
+            };
+            [timestamps(tsval, tsecr), blocks].concat()
+        };
+        let said = Segment {
+            seq,
+            ack,
+            window,
+            payload,
+            options: options(tsval, tsecr, 0),
+            ..from_client()
+        };
+        let told = rig.rewritten(&said);
+        let expected = Segment {
+            from: SOURCE,
+            to: SERVER,
+            seq: seq.wrapping_add(seq_add),
+            ack: ack.wrapping_add(ack_add),
+            ttl: 64,
+            options: options(
+                tsval.wrapping_add(tsval_add),
+                tsecr.wrapping_add(tsecr_add),
+                ack_add,
+            ),
+            ..said
+        };
+        prop_assert_eq!(told, expected);
+        Ok(())
+    });
+    result.unwrap();
+}
