@@ -131,14 +131,22 @@ inline_ void add_at(__u8 *options, __u64 at, __u32 amount)
 #define MOST_TURNS 12
 #define NOWHERE 255
 
-// Translates time stamps and SACK blocks; 0 where the options make no sense.
-//
-// They are found first and changed afterwards, and the place is masked: so the ways through the
-// loop, all of which the verifier follows, look the same to it and are few.
-inline_ int translate_options(struct side *side, __u8 *options, __u64 length)
-{
-	__u64 at = 0, timestamps = NOWHERE, sack = NOWHERE, edges = 0;
+// Where what is to be translated stands in the options.
+struct found {
+	__u64 timestamps; // TSval, TSecr behind it
+	__u64 sack, edges;
+};
 
+// 0 where the options make no sense.
+//
+// The place is masked: so the ways through the loop, all of which the verifier follows, look the
+// same to it and are few.
+inline_ int find_options(const __u8 *options, __u64 length, struct found *found)
+{
+	__u64 at = 0;
+
+	found->timestamps = found->sack = NOWHERE;
+	found->edges = 0;
 #pragma clang loop unroll(disable)
 	for (int turn = 0; turn < MOST_TURNS; turn++) {
 		__u64 kind, size;
@@ -147,10 +155,8 @@ inline_ int translate_options(struct side *side, __u8 *options, __u64 length)
 		if (at >= length || at >= MOST_OPTIONS - 1)
 			break;
 		kind = options[at];
-		if (kind == OPTION_END) {
-			at = length;
-			break;
-		}
+		if (kind == OPTION_END)
+			return 1;
 		if (kind == OPTION_NOTHING) {
 			at = (at + 1) & 63;
 			continue;
@@ -159,31 +165,43 @@ inline_ int translate_options(struct side *side, __u8 *options, __u64 length)
 		if (size < 2 || size > MOST_OPTIONS || at + size > length)
 			return 0;
 		if (kind == OPTION_TIMESTAMPS && size == 10)
-			timestamps = (at + 2) & 63;
+			found->timestamps = (at + 2) & 63;
 		if (kind == OPTION_SACK) {
-			sack = (at + 2) & 63;
-			edges = (size >> 2) & 15;
+			found->sack = (at + 2) & 63;
+			found->edges = (size >> 2) & 15;
 		}
 		at = (at + size) & 63;
 	}
-	if (at < length && at != MOST_OPTIONS - 1)
-		return 0;
-	if (timestamps != NOWHERE) {
-		__u32 tsval;
+	// The last byte can only be an end or nothing.
+	return at >= length || at == MOST_OPTIONS - 1;
+}
 
-		asm volatile("" : "+r"(timestamps));
-		if (timestamps > MOST_OPTIONS - 8)
-			return 0;
-		__builtin_memcpy(&tsval, options + timestamps, 4);
-		side->tsval = swap(tsval);
-		add_at(options, timestamps, side->tsval_add);
-		add_at(options, timestamps + 4, side->tsecr_add);
-	}
+inline_ void remember_tsval(struct side *side, const __u8 *options, __u64 at)
+{
+	__u32 tsval;
+
+	asm volatile("" : "+r"(at));
+	if (at > MOST_OPTIONS - 8)
+		return;
+	__builtin_memcpy(&tsval, options + at, 4);
+	side->tsval = swap(tsval);
+}
+
+// Translates time stamps and SACK blocks; 0 where the options make no sense.
+inline_ int translate_options(struct side *side, __u8 *options, __u64 length)
+{
+	struct found found;
+
+	if (!find_options(options, length, &found))
+		return 0;
+	remember_tsval(side, options, found.timestamps);
+	add_at(options, found.timestamps, side->tsval_add);
+	add_at(options, found.timestamps + 4, side->tsecr_add);
 	// Of the other peer's bytes, as acknowledgements are (RFC 2018, RFC 2883).
 #pragma clang loop unroll(full)
 	for (__u64 edge = 0; edge < 8; edge++)
-		if (edge < edges)
-			add_at(options, sack + edge * 4, side->ack_add);
+		if (edge < found.edges)
+			add_at(options, found.sack + edge * 4, side->ack_add);
 	return 1;
 }
 
@@ -237,6 +255,20 @@ inline_ void note(struct __sk_buff *skb, struct flow *flow, __u32 number, struct
 		flow->ended_ns = now_ns();
 		event(number);
 	}
+}
+
+// Before the hand-over: what time it is for this peer.
+inline_ void hear_clock(struct __sk_buff *skb, struct side *side, struct segment *segment)
+{
+	__u8 options[MOST_OPTIONS] = {};
+	__u32 length = segment->options;
+	struct found found;
+
+	if (!length || length > MOST_OPTIONS ||
+	    load_bytes(skb, segment->tcp + FIXED, options, length))
+		return;
+	if (find_options(options, length, &found))
+		remember_tsval(side, options, found.timestamps);
 }
 
 // Rewrites a segment and sends it to the other peer.
@@ -321,6 +353,8 @@ int ingress(struct __sk_buff *skb)
 	// Before the state is read: whoever flips it sees every byte that went by before.
 	__sync_fetch_and_add(&side->bytes, segment.payload);
 	state = *(volatile __u32 *)&flow->state;
+	if (state == SETUP)
+		hear_clock(skb, side, &segment);
 	if (state == SETUP || state == PASSED)
 		return count(TO_STACK, TC_ACT_UNSPEC);
 	if (state == HOLD)
@@ -351,6 +385,32 @@ int ingress(struct __sk_buff *skb)
 	return rewrite(skb, side, &segment, &tcp);
 }
 
+// Our socket's clock stops at the hand-over: what is rewritten later goes by the server's, and
+// would look older than a greeting that was sent again late (PAWS, RFC 7323, 5).
+inline_ int stop_clock(struct __sk_buff *skb, struct flow *flow, struct segment *segment)
+{
+	__u8 options[MOST_OPTIONS] = {};
+	__u32 length = segment->options, before, after;
+	struct found found;
+	__u64 at;
+
+	if (!length || length > MOST_OPTIONS ||
+	    load_bytes(skb, segment->tcp + FIXED, options, length) ||
+	    !find_options(options, length, &found))
+		return TC_ACT_UNSPEC;
+	at = found.timestamps;
+	asm volatile("" : "+r"(at));
+	// At an odd place its bytes would count the other way round; no stack puts it there.
+	if (at > MOST_OPTIONS - 8 || (at & 1))
+		return TC_ACT_UNSPEC;
+	__builtin_memcpy(&before, options + at, 4);
+	after = swap(flow->our_tsval);
+	l4_csum_replace(skb, segment->tcp + __builtin_offsetof(struct tcp, checksum), before, after,
+			4);
+	store_bytes(skb, segment->tcp + FIXED + at, &after, 4, 0);
+	return TC_ACT_UNSPEC;
+}
+
 // What our own stack says on a connection that it has given up: nothing that ends it.
 SEC("classifier/guard")
 int guard(struct __sk_buff *skb)
@@ -363,8 +423,6 @@ int guard(struct __sk_buff *skb)
 
 	if (skb->mark == MARK || !parse(skb, &segment, &tcp))
 		return TC_ACT_UNSPEC;
-	if (!(tcp.flags & (FIN | RST | SYN)))
-		return TC_ACT_UNSPEC;
 	key.from = segment.key.to;
 	key.to = segment.key.from;
 	key.from_port = segment.key.to_port;
@@ -375,7 +433,9 @@ int guard(struct __sk_buff *skb)
 	flow = map_lookup(&flows, &place->flow);
 	if (!flow || (flow->state != LIVE && flow->state != CLOSING))
 		return TC_ACT_UNSPEC;
-	return count(GUARDED, TC_ACT_SHOT);
+	if (tcp.flags & (FIN | RST | SYN))
+		return count(GUARDED, TC_ACT_SHOT);
+	return stop_clock(skb, flow, &segment);
 }
 
 char licence[] SEC("license") = "Dual MIT/GPL";

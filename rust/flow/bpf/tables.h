@@ -85,7 +85,7 @@ struct flow {
 	__u32 state;
 	__u32 greeting;     // 1 while the client hasn't acknowledged all of it
 	__u32 greeting_end; // in our numbers towards the client
-	__u32 reserved;
+	__u32 our_tsval;    // what our own socket says the time is, from the hand-over on
 	__u64 id;
 	__u64 started_ns, ended_ns;
 	struct side sides[2];

@@ -107,6 +107,8 @@ pub struct Flow {
     pub greeting: bool,
     /// Behind the greeting, in our numbers towards the client.
     pub greeting_end: u32,
+    /// The time stamp of what our own socket still says.
+    pub our_tsval: u32,
     /// The session's.
     pub id: u64,
     /// When it was installed, on the monotonic clock.
@@ -189,7 +191,7 @@ impl Flow {
         writer.u32(self.state.number());
         writer.u32(u32::from(self.greeting));
         writer.u32(self.greeting_end);
-        writer.u32(0);
+        writer.u32(self.our_tsval);
         writer.u64(self.id);
         writer.u64(self.started_ns);
         writer.u64(self.ended_ns);
@@ -206,11 +208,12 @@ impl Flow {
         let state = *State::ALL.get(reader.u32() as usize)?;
         let greeting = reader.u32() != 0;
         let greeting_end = reader.u32();
-        reader.u32();
+        let our_tsval = reader.u32();
         Some(Self {
             state,
             greeting,
             greeting_end,
+            our_tsval,
             id: reader.u64(),
             started_ns: reader.u64(),
             ended_ns: reader.u64(),

@@ -53,6 +53,7 @@ pub(crate) fn flow(state: State) -> Flow {
         state,
         greeting: false,
         greeting_end: 0,
+        our_tsval: 4_000_000_000,
         id: 42,
         started_ns: 1,
         ended_ns: 0,
@@ -97,8 +98,9 @@ impl Rig {
         run(self.program.ingress(), &segment.frame())
     }
 
-    pub(crate) fn guard(&mut self, segment: &Segment) -> u32 {
-        run(self.program.guard(), &segment.frame()).0
+    /// What becomes of a segment of our own stack, and how it goes out.
+    pub(crate) fn guard(&mut self, segment: &Segment) -> (u32, Segment) {
+        run(self.program.guard(), &segment.frame())
     }
 
     pub(crate) fn rewritten(&mut self, segment: &Segment) -> Segment {

@@ -146,6 +146,33 @@ fn states_decide() {
     }
 }
 
+/// The hand-over has to know both clocks.
+#[test]
+fn before_the_hand_over_time_stamps_are_remembered() {
+    let Some(mut rig) = Rig::new(flow(State::Setup)) else {
+        return;
+    };
+    // As a SYN-ACK has them: MSS, SACK permitted, time stamps, scale.
+    let mut options = vec![2, 4, 5, 0xb4, 4, 2, 8, 10];
+    options.extend(0x1234_5678_u32.to_be_bytes());
+    options.extend([0, 0, 0, 1, 1, 3, 3, 7]);
+    let syn_ack = Segment {
+        flags: SYN | ACK,
+        options,
+        ..from_server()
+    };
+    assert_eq!(rig.ingress(&syn_ack), (UNSPEC, syn_ack.clone()));
+    assert_eq!(rig.flow().sides[1].tsval, 0x1234_5678);
+    let greeting = Segment {
+        options: timestamps(0x1234_5700, 1),
+        payload: b"220 mx\r\n".to_vec(),
+        ..from_server()
+    };
+    assert_eq!(rig.ingress(&greeting), (UNSPEC, greeting.clone()));
+    let side = rig.flow().sides[1];
+    assert_eq!((side.tsval, side.bytes), (0x1234_5700, 8));
+}
+
 #[test]
 fn what_belongs_to_no_flow_goes_its_way_untouched() {
     let Some(mut rig) = Rig::new(flow(State::Live)) else {
@@ -304,8 +331,24 @@ fn our_own_stack_ends_no_flow_that_lives() {
             };
             let ends = flags & (FIN | RST | SYN) != 0;
             let expected = if guarded && ends { SHOT } else { UNSPEC };
-            assert_eq!(rig.guard(&ours), expected, "{state:?} {flags:#x}");
+            assert_eq!(rig.guard(&ours).0, expected, "{state:?} {flags:#x}");
         }
+    }
+}
+
+#[test]
+fn the_clock_of_our_own_socket_stops_at_the_hand_over() {
+    for (state, told) in [(State::Hold, 77), (State::Live, 4_000_000_000)] {
+        let Some(mut rig) = Rig::new(flow(state)) else {
+            return;
+        };
+        let greeting = |tsval| Segment {
+            flags: ACK | PSH,
+            options: timestamps(tsval, 5),
+            payload: b"220 mx\r\n".to_vec(),
+            ..Segment::new(LISTENER, CLIENT)
+        };
+        assert_eq!(rig.guard(&greeting(77)), (UNSPEC, greeting(told)));
     }
 }
 
