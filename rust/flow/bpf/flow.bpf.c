@@ -213,28 +213,30 @@ inline_ __be16 translate_window(struct side *side, __be16 window)
 	return swap16(scaled > 0xffff ? 0xffff : scaled);
 }
 
+// Older than that is no news.
+#define OLD 65536
+
 // Notes what a segment says. Only for segments in the window: what a third party guesses moves
-// nothing.
-inline_ void note(struct __sk_buff *skb, struct flow *flow, __u32 number, struct side *side,
-		  struct side *other, struct segment *segment, struct tcp *tcp)
+// nothing. Segments of a flow are looked at on several CPUs at once, and out of their order then:
+// hence the lock, and nothing ever moves back. Whether it was the flow's last.
+inline_ int note(struct flow *flow, struct side *side, struct side *other,
+		 struct segment *segment, struct tcp *tcp, __u64 now, __u64 head)
 {
 	__u32 seq = swap(tcp->seq), ack = swap(tcp->ack) + side->ack_add;
-	__u32 end = seq + segment->payload + !!(tcp->flags & FIN);
-	__u32 ends = 0;
+	__u32 last = seq + segment->payload, end = last + !!(tcp->flags & FIN);
+	int over = 0;
 
+	lock(&flow->lock);
 	side->packets += 1;
 	if (tcp->flags & RST) {
 		if (seq == side->acked)
-			ends = END_RST;
-	} else if (after(end, side->acked + side->window) ||
-		   after(side->acked - side->window, seq) || !(tcp->flags & ACK)) {
-		return;
-	} else {
-		if (segment->payload && after(seq + segment->payload, side->next)) {
-			side->next = seq + segment->payload;
-			side->said_ns = now_ns();
-			load_bytes(skb, segment->tcp + FIXED + segment->options, side->head,
-				   segment->payload < 8 ? 1 : 8);
+			side->ends |= END_RST;
+	} else if ((tcp->flags & ACK) && !after(end, side->edge) &&
+		   !after(side->acked - OLD, seq)) {
+		if (segment->payload && after(last, side->next)) {
+			side->next = last;
+			side->said_ns = now;
+			__builtin_memcpy(side->head, &head, 8);
 		}
 		if (tcp->flags & FIN) {
 			side->fin = end;
@@ -242,19 +244,23 @@ inline_ void note(struct __sk_buff *skb, struct flow *flow, __u32 number, struct
 		}
 		// `ack` is in the other's numbers by now.
 		if (!after(ack, other->next + 1) && !after(other->acked, ack)) {
+			__u32 edge = ack + ((__u32)swap16(tcp->window) << (side->scale & 15));
+
 			other->acked = ack;
-			other->window = (__u32)swap16(tcp->window) << (side->scale & 15);
+			if (after(edge, other->edge))
+				other->edge = edge;
 			if ((other->ends & END_FIN) && ack == other->fin)
 				other->ends |= END_FIN_ACKED;
 		}
 	}
-	side->ends |= ends;
 	if (flow->state == LIVE &&
 	    ((side->ends & END_RST) || (side->ends & other->ends & END_FIN_ACKED))) {
 		flow->state = CLOSING;
-		flow->ended_ns = now_ns();
-		event(number);
+		flow->ended_ns = now;
+		over = 1;
 	}
+	unlock(&flow->lock);
+	return over;
 }
 
 // Before the hand-over: what time it is for this peer.
@@ -337,6 +343,7 @@ int ingress(struct __sk_buff *skb)
 	struct flow *flow;
 	struct side *side, *other;
 	struct tcp tcp;
+	__u64 head = 0;
 	__u32 state;
 
 	if (!parse(skb, &segment, &tcp))
@@ -366,7 +373,11 @@ int ingress(struct __sk_buff *skb)
 	}
 	if (segment.fragmented)
 		return count(DROPPED_FRAGMENT, TC_ACT_SHOT);
-	note(skb, flow, place->flow, side, other, &segment, &tcp);
+	if (segment.payload)
+		load_bytes(skb, segment.tcp + FIXED + segment.options, &head,
+			   segment.payload < 8 ? 1 : 8);
+	if (note(flow, side, other, &segment, &tcp, now_ns(), head))
+		event(place->flow);
 	if (flow->greeting && (place->side & 1) == CLIENT) {
 		__u32 ack = swap(tcp.ack);
 

@@ -26,6 +26,8 @@ static long (*l3_csum_replace)(void *skb, __u32 at, __u64 from, __u64 to, __u64 
 	(void *)BPF_FUNC_l3_csum_replace;
 static long (*l4_csum_replace)(void *skb, __u32 at, __u64 from, __u64 to, __u64 flags) =
 	(void *)BPF_FUNC_l4_csum_replace;
+static long (*lock)(struct bpf_spin_lock *lock) = (void *)BPF_FUNC_spin_lock;
+static long (*unlock)(struct bpf_spin_lock *lock) = (void *)BPF_FUNC_spin_unlock;
 static long (*redirect_neigh)(__u32 ifindex, void *params, int len, __u64 flags) =
 	(void *)BPF_FUNC_redirect_neigh;
 static long (*ringbuf_output)(void *ringbuf, const void *data, __u64 size, __u64 flags) =
@@ -66,7 +68,7 @@ struct side {
 	__u8 reserved;
 	__u32 next;       // behind the last byte that it said, in its own numbers
 	__u32 acked;      // up to where the other has acknowledged that, in the same numbers
-	__u32 window;     // what the other takes beyond `acked`, in bytes
+	__u32 edge;       // up to where the other has ever said that it takes it
 	__u32 fin;        // behind its FIN; valid with END_FIN
 	__u32 tsval;      // that it said last
 	__u32 ends;
@@ -88,12 +90,14 @@ struct flow {
 	__u32 our_tsval;    // what our own socket says the time is, from the hand-over on
 	__u64 id;
 	__u64 started_ns, ended_ns;
+	struct bpf_spin_lock lock; // of what follows
+	__u32 reserved;
 	struct side sides[2];
 };
 
 // As src/layout.rs has them.
 _Static_assert(sizeof(struct side) == 96, "what a side says");
-_Static_assert(sizeof(struct flow) == 232, "a flow");
+_Static_assert(sizeof(struct flow) == 240, "a flow");
 
 struct {
 	uint_of(type, BPF_MAP_TYPE_HASH);

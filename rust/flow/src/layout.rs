@@ -12,7 +12,7 @@ pub const PLACE_SIZE: usize = 8;
 /// Bytes of a [`Flow`].
 pub const FLOW_SIZE: usize = HEAD_SIZE + 2 * SAID_SIZE;
 
-const HEAD_SIZE: usize = 40;
+const HEAD_SIZE: usize = 48;
 const SAID_SIZE: usize = 96;
 
 /// By whom and to whom a segment goes.
@@ -73,8 +73,8 @@ pub struct Said {
     pub next: u32,
     /// Up to where the other side has acknowledged that.
     pub acked: u32,
-    /// What the other side takes beyond that, in bytes.
-    pub window: u32,
+    /// Up to where the other side has ever said that it takes it.
+    pub edge: u32,
     /// Behind its FIN, if `ends` says that it said one.
     pub fin: u32,
     /// The time stamp that it said last.
@@ -195,6 +195,8 @@ impl Flow {
         writer.u64(self.id);
         writer.u64(self.started_ns);
         writer.u64(self.ended_ns);
+        // The program's lock, which the kernel keeps as it is.
+        writer.u64(0);
         for side in &self.sides {
             side.write(&mut writer);
         }
@@ -209,14 +211,15 @@ impl Flow {
         let greeting = reader.u32() != 0;
         let greeting_end = reader.u32();
         let our_tsval = reader.u32();
+        let [id, started_ns, ended_ns, _] = std::array::from_fn(|_| reader.u64());
         Some(Self {
             state,
             greeting,
             greeting_end,
             our_tsval,
-            id: reader.u64(),
-            started_ns: reader.u64(),
-            ended_ns: reader.u64(),
+            id,
+            started_ns,
+            ended_ns,
             sides: [Said::read(&mut reader), Said::read(&mut reader)],
         })
     }
@@ -236,12 +239,7 @@ impl Said {
         }
         to.put(&[self.left, self.right, self.scale, 0]);
         for value in [
-            self.next,
-            self.acked,
-            self.window,
-            self.fin,
-            self.tsval,
-            self.ends,
+            self.next, self.acked, self.edge, self.fin, self.tsval, self.ends,
         ] {
             to.u32(value);
         }
@@ -256,7 +254,7 @@ impl Said {
         let told = Key::from_bytes(&from.take());
         let [leg, seq_add, ack_add, tsval_add, tsecr_add] = std::array::from_fn(|_| from.u32());
         let [left, right, scale, _] = from.take();
-        let [next, acked, window, fin, tsval, ends] = std::array::from_fn(|_| from.u32());
+        let [next, acked, edge, fin, tsval, ends] = std::array::from_fn(|_| from.u32());
         from.u32();
         let [bytes, packets, said_ns] = std::array::from_fn(|_| from.u64());
         Self {
@@ -271,7 +269,7 @@ impl Said {
             scale,
             next,
             acked,
-            window,
+            edge,
             fin,
             tsval,
             ends,

@@ -39,7 +39,7 @@ pub(crate) fn flow(state: State) -> Flow {
         scale: 7,
         next: own[0],
         acked: own[0],
-        window: 64 * 1024,
+        edge: own[0].wrapping_add(64 * 1024),
         fin: 0,
         tsval: 0,
         ends: 0,

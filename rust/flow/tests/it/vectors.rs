@@ -293,6 +293,33 @@ fn what_a_third_party_guesses_moves_nothing() {
     assert_eq!(moved(&after), moved(&before));
 }
 
+/// CPUs look at segments in another order than they were sent in: an announcement that is older
+/// takes nothing back, or everything behind it would count as a guess.
+#[test]
+fn nothing_ever_moves_back() {
+    let Some(mut rig) = Rig::new(flow(State::Live)) else {
+        return;
+    };
+    let command = Segment {
+        payload: vec![b'x'; 1000],
+        ..from_client()
+    };
+    rig.rewritten(&command);
+    let announces = |ack: u32, window| Segment {
+        ack: S[1].wrapping_add(ack),
+        window,
+        ..from_server()
+    };
+    rig.rewritten(&announces(1000, 2000));
+    let known = |rig: &Rig| (rig.flow().sides[0].acked, rig.flow().sides[0].edge);
+    let expected = (C[0] + 1000, C[0] + 1000 + (2000 << 7));
+    assert_eq!(known(&rig), expected);
+    for (ack, window) in [(1000, 0), (500, 5000), (0, 0), (1001, 1)] {
+        rig.rewritten(&announces(ack, window));
+    }
+    assert_eq!(known(&rig), (expected.0 + 1, expected.1));
+}
+
 #[test]
 fn our_own_socket_hears_that_its_greeting_arrived() {
     let mut flow = flow(State::Live);
