@@ -1,10 +1,11 @@
 //! Out of descriptors or memory: accepting pauses without a spin, and those who wait too long
-//! are told so by means of one descriptor that was kept back.
+//! are told so by means of descriptors that were kept back.
 
 use std::fs::File;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -18,20 +19,48 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Clients turned away at a time.
 const MOST: usize = 64;
 
+/// Descriptors of the process that are given up to turn clients away: one for each socket that
+/// accepts. They are everybody's, since one that was given up may go to somebody else, who may
+/// keep it for long: then those of the other sockets serve this one too.
+static SPARES: Mutex<Spares> = Mutex::new(Spares {
+    wanted: 0,
+    files: Vec::new(),
+});
+
+#[derive(Debug)]
+struct Spares {
+    wanted: usize,
+    files: Vec<File>,
+}
+
+impl Spares {
+    fn of_the_process() -> MutexGuard<'static, Self> {
+        SPARES.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens what is missing, as far as it can be had.
+    fn fill(&mut self) {
+        while self.files.len() < self.wanted {
+            let Ok(file) = File::open("/dev/null") else {
+                return;
+            };
+            self.files.push(file);
+        }
+    }
+}
+
 /// What is known of a shortage at one socket.
 #[derive(Debug)]
 pub(super) struct Shortage {
     since: Option<Instant>,
-    /// Given up for a client that is turned away, and had again afterwards.
-    spare: Option<File>,
 }
 
 impl Shortage {
     pub(super) fn new() -> Self {
-        Self {
-            since: None,
-            spare: spare(),
-        }
+        let mut spares = Spares::of_the_process();
+        spares.wanted += 1;
+        spares.fill();
+        Self { since: None }
     }
 
     /// A client was accepted as usual.
@@ -45,7 +74,7 @@ impl Shortage {
         now.duration_since(*self.since.get_or_insert(now)) >= PATIENCE
     }
 
-    /// Accepts who is in the queue by means of the spare descriptor; `turn_away` is given one
+    /// Accepts who is in the queue by means of the spare descriptors; `turn_away` is given one
     /// after the other and has to close each.
     pub(super) async fn shed(
         &mut self,
@@ -53,22 +82,35 @@ impl Shortage {
         turn_away: impl Fn(TcpStream, SocketAddr),
     ) {
         for _ in 0..MOST {
-            if self.spare.take().is_none() {
-                break;
-            }
-            // Not even a moment's wait: who comes later may well get a place.
-            let accepted = poll_fn(|context| match socket.poll_accept(context) {
-                Poll::Ready(accepted) => Poll::Ready(accepted.ok()),
-                Poll::Pending => Poll::Ready(None),
+            let accepted = poll_fn(|context| {
+                // Held until it is had again, so that two workers don't take each other's.
+                let mut spares = Spares::of_the_process();
+                spares.fill();
+                drop(spares.files.pop());
+                // Not even a moment's wait: who comes later may well get a place.
+                let accepted = match socket.poll_accept(context) {
+                    Poll::Ready(Ok((client, address))) => {
+                        turn_away(client, address);
+                        true
+                    }
+                    Poll::Ready(Err(_)) | Poll::Pending => false,
+                };
+                spares.fill();
+                Poll::Ready(accepted)
             });
-            if let Some((client, address)) = accepted.await {
-                turn_away(client, address);
-                self.spare = spare();
-            } else {
+            if !accepted.await {
                 break;
             }
         }
-        self.spare = self.spare.take().or_else(spare);
+    }
+}
+
+impl Drop for Shortage {
+    fn drop(&mut self) {
+        let mut spares = Spares::of_the_process();
+        spares.wanted -= 1;
+        let wanted = spares.wanted;
+        spares.files.truncate(wanted);
     }
 }
 
@@ -78,10 +120,6 @@ pub(super) fn is_shortage(error: &io::Error) -> bool {
         error.raw_os_error(),
         Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
     )
-}
-
-fn spare() -> Option<File> {
-    File::open("/dev/null").ok()
 }
 
 #[cfg(test)]
