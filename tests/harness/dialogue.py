@@ -64,6 +64,10 @@ class Client:
         self.expect("250", "RCPT TO:<box@server.test>")
         self.expect("354", "DATA")
 
+    def read(self, size: int) -> bytes:
+        """So many bytes; fewer at the end of the stream."""
+        return self._reader.read(size)
+
     def rest(self) -> bytes:
         """Everything up to the end of the stream."""
         return self._reader.read()

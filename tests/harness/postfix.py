@@ -48,7 +48,7 @@ smtpd_tls_loglevel = 1
 """
 
 # Port 0: the kernel's choice, read from /proc afterwards.
-_SMTPD = "127.0.0.1:0 inet  n - n - -     smtpd"
+SMTPD = "127.0.0.1:0 inet  n - n - -     smtpd"
 
 _MASTER = """\
 pickup     unix   n - n 60 1    pickup
@@ -108,7 +108,7 @@ class Postfix:
 def postfix(
     directory: Path,
     *,
-    services: Sequence[str] = (_SMTPD,),
+    services: Sequence[str] = (SMTPD,),
     settings: Mapping[str, str] | None = None,
 ) -> Iterator[Postfix]:
     """A Postfix with STARTTLS that delivers mail for DOMAIN to one box.

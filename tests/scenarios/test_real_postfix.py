@@ -14,7 +14,7 @@ import pytest
 from harness.mailweir import Mailweir, configuration
 from harness.needs import program
 from harness.ports import refusing
-from harness.postfix import DOMAIN, postfix
+from harness.postfix import DOMAIN, SMTPD, certificate, postfix
 from harness.process import run
 from harness.scale import count
 from harness.waiting import LIMIT, until
@@ -26,6 +26,8 @@ _HEAD = f"From: sender@client.test\nTo: box@{DOMAIN}\nSubject: as sent\n\n".enco
 _DELICATE = b".\n..\n.dots\n\n\n  blanks  \ncaf\xc3\xa9\n"
 _LARGE = 20 * 1024 * 1024
 _CHECKS = count(20, 500)
+# Port 0 and TLS from the first byte on, as on port 465.
+_WRAPPED = "127.0.0.1:0 inet n - n - - smtpd -o smtpd_tls_wrappermode=yes"
 # Takes mail for DOMAIN and delivers none of it itself.
 _RELAYING = {
     "virtual_mailbox_domains": "",
@@ -58,13 +60,41 @@ def test_mails_arrive_as_they_were_sent(
 
 @pytest.mark.needs("postfix", "openssl", "swaks", "libnet-ssleay-perl")
 def test_mails_arrive_where_tls_comes_first(tmp_path: Path, start: Start) -> None:
-    service = "127.0.0.1:0 inet n - n - - smtpd -o smtpd_tls_wrappermode=yes"
-    with postfix(tmp_path, services=[service]) as server:
+    with postfix(tmp_path, services=[_WRAPPED]) as server:
         balancer = start(configuration(tmp_path, {"a": server.address}, protocol="smtps"))
         said = _swaks(balancer, tmp_path / "mail.eml", _DELICATE, "--tls-on-connect")
         # The certificate is the server's own.
         assert f"CN=mx.{DOMAIN}" in said
         assert _digests(server.delivered(1)) == [_digest(_DELICATE)]
+
+
+@pytest.mark.needs("postfix", "openssl")
+@pytest.mark.parametrize(
+    ("services", "protocol", "options"),
+    [([SMTPD], "smtp", ["-starttls", "smtp"]), ([_WRAPPED], "smtps", [])],
+    ids=["starttls", "smtps"],
+)
+def test_each_name_has_its_own_certificate(
+    tmp_path: Path, start: Start, services: list[str], protocol: str, options: list[str]
+) -> None:
+    """The server hears which name the client means, and the client trusts nobody else."""
+    certificates = {}
+    for name in ("one.test", "other.test"):
+        (tmp_path / name).mkdir()
+        certificates[name] = certificate(tmp_path / name, name)
+        cert, key = certificates[name]
+        (tmp_path / f"{name}.pem").write_text(key.read_text() + cert.read_text())
+    chains = " ".join(f"{{ {name} = {tmp_path}/{name}.pem }}" for name in certificates)
+    settings = {"tls_server_sni_maps": f"inline:{{ {chains} }}"}
+    with postfix(tmp_path, settings=settings, services=services) as server:
+        balancer = start(configuration(tmp_path, {"a": server.address}, protocol=protocol))
+        for name, (cert, _) in certificates.items():
+            to = ["-connect", "{}:{}".format(*balancer.address()), "-servername", name]
+            trust = ["-CAfile", str(cert), "-verify_return_error", "-verify_hostname", name]
+            done = run([program("openssl"), "s_client", *to, *trust, *options])
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert "Verify return code: 0 (ok)" in done.stdout
+            assert cert.read_text() in done.stdout
 
 
 @pytest.mark.needs("postfix", "openssl")
@@ -109,6 +139,19 @@ def test_what_nobody_takes_comes_back(tmp_path: Path, start: Start) -> None:
             assert len(receiver.delivered(1)) == 1
             until(lambda: "status=sent" in sender.log, "the sender to know")
             assert receiver.log.count("status=sent") == 1
+
+
+@pytest.mark.needs("swaks")
+def test_swaks_is_told_to_come_back(tmp_path: Path, start: Start) -> None:
+    with refusing() as dead:
+        balancer = start(configuration(tmp_path, {"a": dead}))
+        server = ["--server", "{}:{}".format(*balancer.address())]
+        sent = run([program("swaks"), *server, "--from", "a@client.test", "--to", f"box@{DOMAIN}"])
+    assert sent.returncode != 0
+    assert "<** 421 4.3.2 " in sent.stdout
+    # It got no further than the greeting, and was not reset.
+    assert "EHLO" not in sent.stdout
+    assert "reset" not in sent.stdout + sent.stderr
 
 
 def _lines(size: int) -> bytes:
