@@ -11,6 +11,9 @@ __all__ = [
     "DataPlane",
     "Drain",
     "Histogram",
+    "Kernel",
+    "KernelPathError",
+    "KernelPathStats",
     "ListenerSpec",
     "ListenerStats",
     "Log",
@@ -39,6 +42,9 @@ class SpecError(PlaneError):
 
 class BindError(PlaneError):
     """A listening address can't be had; the message names listener, address and cause."""
+
+class KernelPathError(PlaneError):
+    """A listener insists on the kernel path, and there is none; the message says why."""
 
 class LogError(PlaneError):
     """The session log can't be opened; the message names it and the cause."""
@@ -73,6 +79,11 @@ class Log:
         """`sessions`: `off`, `stderr`, `syslog` or an absolute path; `format`: `json`, `logfmt`."""
 
 @final
+class Kernel:
+    def __new__(cls, *, source_ports: tuple[int, int], max_flows: int) -> Kernel:
+        """`source_ports`: the first and the last. Read when the kernel path is first wanted."""
+
+@final
 class ListenerSpec:
     def __new__(
         cls,
@@ -84,8 +95,11 @@ class ListenerSpec:
         timeouts: Timeouts,
         max_sessions: int | None,
         max_age: float | None,
+        forwarding: str,
     ) -> ListenerSpec:
-        """`protocol` is one of `smtp`, `smtps`, `tcp`; None is no limit."""
+        """`protocol` is one of `smtp`, `smtps`, `tcp`; None is no limit; `forwarding` is one of
+        `auto`, `kernel`, `relay`.
+        """
 
 @final
 class ServerSpec:
@@ -120,6 +134,7 @@ class PlaneSpec:
         max_sessions: int,
         drain: Drain,
         log: Log,
+        kernel: Kernel,
         listeners: list[ListenerSpec],
         pools: list[PoolSpec],
     ) -> PlaneSpec:
@@ -224,6 +239,28 @@ class RelayStats:
         """Times that no usable pipe was to be had and bytes were copied instead."""
 
 @final
+class KernelPathStats:
+    @property
+    def flows(self) -> int:
+        """Sessions on it now."""
+    @property
+    def taken(self) -> int:
+        """Places that are taken: those of flows that ended linger for a minute."""
+    @property
+    def max_flows(self) -> int: ...
+    @property
+    def handed_over(self) -> int:
+        """Sessions that took it, ever."""
+    @property
+    def bytes(self) -> int: ...
+    @property
+    def refusals(self) -> dict[str, int]:
+        """Sessions that took the relay instead, by reason; every reason is there."""
+    @property
+    def segments(self) -> dict[str, int]:
+        """By what became of them."""
+
+@final
 class LogStats:
     @property
     def lines(self) -> int:
@@ -263,6 +300,12 @@ class Stats:
     def servers(self) -> list[ServerStats]: ...
     @property
     def relay(self) -> RelayStats: ...
+    @property
+    def kernel_path(self) -> KernelPathStats | None:
+        """None where it isn't wanted, or can't be had."""
+    @property
+    def no_kernel_path(self) -> str | None:
+        """Why it can't be had, where it is wanted."""
     @property
     def log(self) -> LogStats: ...
 

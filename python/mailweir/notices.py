@@ -20,6 +20,8 @@ REFUSALS = (
     "out_of_descriptors",
 )
 
+_NO_KERNEL_PATH = "there is no kernel path, sessions take the relay"
+
 # A line: the event and its fields.
 Notice = tuple[str, dict[str, object]]
 
@@ -29,6 +31,8 @@ _log = structlog.get_logger("mailweir")
 async def notice(stats: Callable[[], Stats]) -> None:
     """Read the counters now and then and say what happened meanwhile. Until it is cancelled."""
     last = stats()
+    if last.no_kernel_path:
+        _log.warning(_NO_KERNEL_PATH, reason=last.no_kernel_path)
     while True:
         await asyncio.sleep(_EVERY)
         now = stats()
@@ -50,6 +54,8 @@ def notices(old: Stats, new: Stats) -> Iterator[Notice]:
             "bytes are copied for want of pipes",
             {"times": fallbacks, "budget": new.relay.pipe_budget},
         )
+    if new.no_kernel_path and not old.no_kernel_path:
+        yield _NO_KERNEL_PATH, {"reason": new.no_kernel_path}
     dropped, errors = new.log.dropped - old.log.dropped, new.log.errors - old.log.errors
     if dropped > 0 or errors > 0:
         yield (

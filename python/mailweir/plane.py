@@ -10,6 +10,7 @@ from typing import Protocol
 from mailweir import _dataplane
 from mailweir._dataplane import (
     Histogram,
+    KernelPathStats,
     ListenerStats,
     LogStats,
     RelayStats,
@@ -24,6 +25,7 @@ from mailweir.spec import DesiredListener, DesiredPool, DesiredState, ServerKey,
 __all__ = [
     "EmbeddedPlane",
     "Histogram",
+    "KernelPathStats",
     "ListenerStats",
     "LogStats",
     "Plane",
@@ -142,6 +144,9 @@ def _spec(state: DesiredState) -> _dataplane.PlaneSpec:
             deadline=state.drain.deadline,
         ),
         log=_dataplane.Log(sessions=state.log.sessions, format=state.log.format),
+        kernel=_dataplane.Kernel(
+            source_ports=state.kernel.source_ports, max_flows=state.kernel.max_flows
+        ),
         listeners=[_listener(listener) for listener in state.listeners],
         pools=[_pool(pool) for pool in state.pools],
     )
@@ -164,6 +169,7 @@ def _listener(listener: DesiredListener) -> _dataplane.ListenerSpec:
         ),
         max_sessions=listener.max_sessions,
         max_age=listener.max_age,
+        forwarding=listener.forwarding,
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from mailweir.config.model import Balance, LogFormat, Protocol, Proxy
+from mailweir.config.model import Balance, Forwarding, LogFormat, Protocol, Proxy
 
 
 class ServerKey(NamedTuple):
@@ -54,6 +54,7 @@ class DesiredListener:
     timeouts: DesiredTimeouts
     max_sessions: int | None
     max_age: float | None  # seconds
+    forwarding: Forwarding
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,14 @@ class DesiredLog:
 
 
 @dataclass(frozen=True, slots=True)
+class DesiredKernel:
+    """What the kernel path may use: its own source ports, and how many flows there may be."""
+
+    source_ports: tuple[int, int]  # the first and the last
+    max_flows: int
+
+
+@dataclass(frozen=True, slots=True)
 class DesiredState:
     """All that the data plane is to do. `hostname` opens its refusal lines."""
 
@@ -104,6 +113,7 @@ class DesiredState:
     max_sessions: int
     drain: DesiredDrain
     log: DesiredLog
+    kernel: DesiredKernel
     listeners: tuple[DesiredListener, ...]
     pools: tuple[DesiredPool, ...]
 

@@ -9,6 +9,7 @@ from typing import BinaryIO
 from mailweir._dataplane import (
     DataPlane,
     Drain,
+    Kernel,
     ListenerSpec,
     Log,
     PlaneSpec,
@@ -49,6 +50,7 @@ def listener(
     limits: Timeouts | None = None,
     max_sessions: int | None = None,
     max_age: float | None = None,
+    forwarding: str = "relay",
 ) -> ListenerSpec:
     return ListenerSpec(
         name=name,
@@ -58,6 +60,7 @@ def listener(
         timeouts=limits or timeouts(),
         max_sessions=max_sessions,
         max_age=max_age,
+        forwarding=forwarding,
     )
 
 
@@ -98,6 +101,7 @@ def spec(
         max_sessions=1000,
         drain=Drain(quiet=5.0, quiet_opaque=30.0, spread=0.0, deadline=60.0),
         log=log or Log(sessions="off", format="json"),
+        kernel=Kernel(source_ports=(10000, 32767), max_flows=1000),
         listeners=[listener()] if listeners is None else listeners,
         pools=[pool()] if pools is None else pools,
     )

@@ -83,6 +83,17 @@ class FakeRelayStats:
 
 
 @dataclass(frozen=True)
+class FakeKernelPathStats:
+    flows: int = 7
+    taken: int = 9
+    max_flows: int = 100
+    handed_over: int = 20
+    bytes: int = 4000
+    refusals: dict[str, int] = field(default_factory=lambda: {"ecn": 2, "ipv6": 0})
+    segments: dict[str, int] = field(default_factory=lambda: {"rewritten": 50})
+
+
+@dataclass(frozen=True)
 class FakeLogStats:
     lines: int = 5
     dropped: int = 0
@@ -99,6 +110,8 @@ class FakeStats:
     servers: list[FakeServerStats]
     workers: int = 2
     relay: FakeRelayStats = FakeRelayStats()
+    kernel_path: FakeKernelPathStats | None = None
+    no_kernel_path: str | None = None
     log: FakeLogStats = FakeLogStats()
     max_sessions: int = 9000
     stuck_workers: list[int] = field(default_factory=list)

@@ -152,6 +152,7 @@ class PlaneCollector(Collector):
         yield from _servers(servers)
         yield from _server_states(servers)
         yield from _relay((stats.relay,))
+        yield from _kernel_path((stats.kernel_path,) if stats.kernel_path else ())
         yield from _log((stats.log,))
 
 
@@ -291,6 +292,34 @@ def _relay(relays: Sequence[plane.RelayStats]) -> Iterator[Metric]:
         failures.add_metric([], relay.pipe_fallbacks)
         budget.add_metric([], relay.pipe_budget)
     yield from (copied, spliced, pipes, failures, budget)
+
+
+def _kernel_path(paths: Sequence[plane.KernelPathStats]) -> Iterator[Metric]:
+    prefix = "mailweir_kernel_path"
+    flows = GaugeMetricFamily(f"{prefix}_flows", "Sessions in the kernel now.")
+    taken = GaugeMetricFamily(
+        f"{prefix}_places_taken", "Places of flows, with those that ended within a minute."
+    )
+    most = GaugeMetricFamily(f"{prefix}_max_flows", "Places that there are.")
+    handed = CounterMetricFamily(f"{prefix}_hand_overs", "Sessions handed over to the kernel.")
+    carried = CounterMetricFamily(f"{prefix}_bytes", "Bytes that the kernel carried by itself.")
+    refusals = CounterMetricFamily(
+        f"{prefix}_refusals", "Sessions that took the relay, by reason.", labels=["reason"]
+    )
+    segments = CounterMetricFamily(
+        f"{prefix}_segments", "Segments of flows, by what became of them.", labels=["what"]
+    )
+    for path in paths:
+        flows.add_metric([], path.flows)
+        taken.add_metric([], path.taken)
+        most.add_metric([], path.max_flows)
+        handed.add_metric([], path.handed_over)
+        carried.add_metric([], path.bytes)
+        for reason, count in path.refusals.items():
+            refusals.add_metric([reason], count)
+        for what, count in path.segments.items():
+            segments.add_metric([what], count)
+    yield from (flows, taken, most, handed, carried, refusals, segments)
 
 
 def _log(logs: Sequence[plane.LogStats]) -> Iterator[Metric]:

@@ -19,6 +19,18 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "".join(lines)
 
 
+def _kernel_path(path: Mapping[str, Any] | None) -> list[str]:
+    if path is None:
+        return []
+    if path["why_not"]:
+        return [f"no kernel path, sessions take the relay: {path['why_not']}"]
+    relayed = ", ".join(f"{count} {why}" for why, count in path["refusals"].items())
+    return [
+        f"kernel path: {path['flows']} flows, {path['places_taken']} of {path['max_flows']} places"
+        f" taken, {path['handed_over']} handed over; relayed instead: {relayed or 'none'}"
+    ]
+
+
 def status(answer: Mapping[str, Any]) -> str:
     """`mailweir status`."""
     load = answer["config"]["last_load"]
@@ -32,6 +44,7 @@ def status(answer: Mapping[str, Any]) -> str:
         f"configuration {answer['config']['file']}, generation {answer['generation']};"
         f" last load: {outcome}",
     ]
+    lines += _kernel_path(answer["kernel_path"])
     if answer["stuck_workers"]:
         lines.append(f"STUCK WORKERS: {' '.join(map(str, answer['stuck_workers']))}")
     if answer["log"]["dropped"]:

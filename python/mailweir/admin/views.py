@@ -84,10 +84,26 @@ def status(situation: Situation) -> dict[str, object]:
             "dropped": stats.log.dropped,
             "last_error": stats.log.last_error,
         },
+        "kernel_path": _kernel_path(stats),
         "generation": stats.generation,
         "config": {"file": situation.config_file, "last_load": asdict(situation.last_load)},
         "listeners": [_listener(listener, situation.config) for listener in stats.listeners],
         "pools": _pools(stats.servers, situation.config),
+    }
+
+
+def _kernel_path(stats: Stats) -> dict[str, object] | None:
+    """None where it isn't wanted."""
+    path = stats.kernel_path
+    if path is None:
+        return {"why_not": stats.no_kernel_path} if stats.no_kernel_path else None
+    return {
+        "why_not": None,
+        "flows": path.flows,
+        "places_taken": path.taken,
+        "max_flows": path.max_flows,
+        "handed_over": path.handed_over,
+        "refusals": {why: count for why, count in path.refusals.items() if count},
     }
 
 

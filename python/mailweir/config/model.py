@@ -27,6 +27,7 @@ from mailweir.config.units import format_duration, parse_duration
 
 # Linux: sockaddr_un.sun_path, with the ending zero.
 _MAX_SOCKET_PATH = 107
+_PORTS = re.compile(r"([0-9]{1,5})-([0-9]{1,5})", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 
 
@@ -51,6 +52,14 @@ class Proxy(StrEnum):
     OFF = "off"
     V1 = "v1"
     V2 = "v2"
+
+
+class Forwarding(StrEnum):
+    """Which path sessions take."""
+
+    AUTO = "auto"
+    KERNEL = "kernel"
+    RELAY = "relay"
 
 
 class LogFormat(StrEnum):
@@ -90,6 +99,16 @@ def _check_max_sessions(value: object) -> int | None:
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 10_000_000:
         return value
     raise ValueError(f"must be auto or a number from 1 to 10000000, not {value!r}")
+
+
+def _check_ports(value: object) -> range:
+    found = _PORTS.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError(f"must be two ports with a dash between, as 10000-32767, not {value!r}")
+    first, last = map(int, found.groups())
+    if not 1024 <= first <= last <= 65535:
+        raise ValueError(f"must be from 1024 to 65535 and rise, not {value!r}")
+    return range(first, last + 1)
 
 
 def _check_log_target(value: object) -> str:
@@ -273,6 +292,9 @@ class Listener(_Part):
         description="An older session is cut as in a drain, so that senders with long sessions"
         " spread again; 0s for never.",
     )
+    forwarding: Forwarding | None = Field(
+        None, description="Which path its sessions take; by default the process's own word."
+    )
 
 
 class Server(_Part):
@@ -348,6 +370,20 @@ class Config(_Part):
         None,
         description="Of all listeners together; more hear 421. `auto` is what the descriptors are"
         " enough for.",
+    )
+    forwarding: Forwarding = Field(
+        Forwarding.RELAY,
+        description="`auto`: through the kernel where that can be, else through this process;"
+        " `kernel`: the same, but it must be there; `relay`: through this process. The last one"
+        " as long as sessions in the kernel don't outlive it.",
+    )
+    source_ports: Annotated[range, PlainValidator(_check_ports)] = Field(
+        range(10000, 32768),
+        description="Of servers' connections that go through the kernel. Apart from what the system"
+        " gives out by itself (32768 and above), since it doesn't know of them.",
+    )
+    max_flows: Annotated[StrictInt, Field(ge=1, le=65536)] = Field(
+        65536, description="Sessions in the kernel, those included that ended within a minute."
     )
     admin: Admin = Admin()
     log: Log = Log()

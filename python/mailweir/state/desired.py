@@ -6,9 +6,10 @@ Called by the daemon.
 from collections.abc import Mapping, Set
 from enum import StrEnum
 
-from mailweir.config.model import Config, Listener, Pool
+from mailweir.config.model import Config, Forwarding, Listener, Pool
 from mailweir.spec import (
     DesiredDrain,
+    DesiredKernel,
     DesiredListener,
     DesiredLog,
     DesiredPool,
@@ -58,12 +59,18 @@ def fold(
             deadline=drain.deadline,
         ),
         log=DesiredLog(sessions=config.log.sessions, format=config.log.format),
-        listeners=tuple(_listener(name, li) for name, li in config.listeners.items()),
+        kernel=DesiredKernel(
+            source_ports=(config.source_ports[0], config.source_ports[-1]),
+            max_flows=config.max_flows,
+        ),
+        listeners=tuple(
+            _listener(name, li, config.forwarding) for name, li in config.listeners.items()
+        ),
         pools=tuple(_pool(name, pool, health, drained) for name, pool in config.pools.items()),
     )
 
 
-def _listener(name: str, listener: Listener) -> DesiredListener:
+def _listener(name: str, listener: Listener, forwarding: Forwarding) -> DesiredListener:
     timeouts = listener.timeouts
     return DesiredListener(
         name=name,
@@ -80,6 +87,7 @@ def _listener(name: str, listener: Listener) -> DesiredListener:
         ),
         max_sessions=listener.limits.sessions,
         max_age=listener.max_age or None,
+        forwarding=listener.forwarding or forwarding,
     )
 
 

@@ -100,6 +100,8 @@ def _parts(old: DesiredState, new: DesiredState) -> Iterator[str]:
     if old.log != new.log:
         was, now = (f"{log.sessions} ({log.format})" for log in (old.log, new.log))
         yield f"session log {was} -> {now}"
+    if old.kernel != new.kernel:
+        yield "source_ports or max_flows changed, which takes a restart"
     yield from _members("listener", old.listeners, new.listeners, _new_listener, _listener)
     yield from _members("pool", old.pools, new.pools, _new_pool, _pool)
 
@@ -156,6 +158,8 @@ def _listener(old: DesiredListener, new: DesiredListener) -> Iterator[str]:
         yield f"max_sessions {_limit(old.max_sessions)} -> {_limit(new.max_sessions)}"
     if old.max_age != new.max_age:
         yield f"max_age {format_duration(old.max_age or 0)} -> {format_duration(new.max_age or 0)}"
+    if old.forwarding != new.forwarding:
+        yield f"forwarding {old.forwarding} -> {new.forwarding}"
 
 
 def _limit(number: int | None) -> str:

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use mailweir_core::DataPlane;
 use mailweir_core::spec::{
-    Balance, DrainSpec, ListenerSpec, LogFormat, LogSpec, LogTarget, PlaneSpec, PoolSpec, Protocol,
-    ProxyVersion, ServerSpec, ServerState, Timeouts,
+    Balance, DrainSpec, Forwarding, KernelSpec, ListenerSpec, LogFormat, LogSpec, LogTarget,
+    PlaneSpec, PoolSpec, Protocol, ProxyVersion, ServerSpec, ServerState, Timeouts,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -39,6 +39,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             sessions: LogTarget::Off,
             format: LogFormat::Json,
         },
+        kernel: KernelSpec {
+            source_ports: 10_000..=32_767,
+            max_flows: 65_536,
+        },
         listeners: vec![ListenerSpec {
             name: "mx".into(),
             bind: vec![*bind],
@@ -54,6 +58,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             },
             max_sessions: None,
             max_age: None,
+            forwarding: Forwarding::Auto,
         }],
         pools: vec![PoolSpec {
             name: "farm".into(),

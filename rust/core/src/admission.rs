@@ -3,15 +3,8 @@
 use std::sync::Arc;
 
 use crate::occupancy::Occupancy;
-use crate::record::{EndReason, ListenerState};
+use crate::record::{EndReason, Place};
 use crate::snapshot::{Listener, Snapshot};
-
-/// A session's place in the process and at its listener, until it is dropped.
-#[derive(Debug)]
-pub(crate) struct Place {
-    process: Arc<Occupancy>,
-    listener: Arc<ListenerState>,
-}
 
 /// A place for a session of `listener`. `process` counts those of all listeners.
 ///
@@ -22,22 +15,6 @@ pub(crate) fn admit(
     listener: &Listener,
     process: &Arc<Occupancy>,
 ) -> Result<Place, EndReason> {
-    if !process.try_enter(Some(snapshot.max_sessions)) {
-        return Err(EndReason::Full);
-    }
-    if !listener.state.occupancy.try_enter(listener.max_sessions) {
-        process.leave();
-        return Err(EndReason::Full);
-    }
-    Ok(Place {
-        process: Arc::clone(process),
-        listener: Arc::clone(&listener.state),
-    })
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.process.leave();
-        self.listener.occupancy.leave();
-    }
+    let of_process = (process, Some(snapshot.max_sessions));
+    Place::take(of_process, (&listener.state, listener.max_sessions)).ok_or(EndReason::Full)
 }

@@ -18,12 +18,23 @@ pub(crate) const KEEPALIVE: Duration = Duration::from_secs(60);
 /// which are to come first; what a longer limit allows, a peer that is gone doesn't get.
 pub(crate) const USER_TIMEOUT: Duration = Duration::from_secs(720);
 
-/// A connection to `member` within `limit`.
+/// A connection to `member` within `limit`: by `bound`, which has a source address and a port,
+/// or by a socket of its own.
 ///
 /// # Errors
 /// Why there is none. A client never notices: nothing was sent to it yet.
-pub(crate) async fn dial(member: &Member, limit: Duration) -> Result<TcpStream, ConnectFailure> {
-    match tokio::time::timeout(limit, from_any_source(member)).await {
+pub(crate) async fn dial(
+    member: &Member,
+    bound: Option<TcpSocket>,
+    limit: Duration,
+) -> Result<TcpStream, ConnectFailure> {
+    let connecting = async {
+        match bound {
+            Some(socket) => connect(socket, member.address).await,
+            None => from_any_source(member).await,
+        }
+    };
+    match tokio::time::timeout(limit, connecting).await {
         Ok(connected) => connected.map_err(|error| cause(&error)),
         Err(_) => Err(ConnectFailure::Timeout),
     }
@@ -33,13 +44,13 @@ pub(crate) async fn dial(member: &Member, limit: Duration) -> Result<TcpStream, 
 async fn from_any_source(member: &Member) -> io::Result<TcpStream> {
     let sources = &member.source;
     if sources.is_empty() {
-        return connect(member.address, None).await;
+        return connect(socket(member.address)?, member.address).await;
     }
     let first = member.server.next_source(sources.len());
     let mut result = Err(io::ErrorKind::AddrNotAvailable.into());
     for turn in 0..sources.len() {
         let source = sources[(first + turn) % sources.len()];
-        result = connect(member.address, Some(source)).await;
+        result = from_source(member.address, source).await;
         match &result {
             Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {}
             _ => break,
@@ -48,21 +59,27 @@ async fn from_any_source(member: &Member) -> io::Result<TcpStream> {
     result
 }
 
-async fn connect(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()?
+async fn from_source(address: SocketAddr, source: IpAddr) -> io::Result<TcpStream> {
+    let socket = socket(address)?;
+    sys::bind_without_port(&socket)?;
+    socket.bind((source, 0).into())?;
+    connect(socket, address).await
+}
+
+fn socket(address: SocketAddr) -> io::Result<TcpSocket> {
+    if address.is_ipv4() {
+        TcpSocket::new_v4()
     } else {
-        TcpSocket::new_v6()?
-    };
+        TcpSocket::new_v6()
+    }
+}
+
+async fn connect(socket: TcpSocket, address: SocketAddr) -> io::Result<TcpStream> {
     // A dialogue of small turns: Nagle's algorithm would hold back every second one.
     socket.set_nodelay(true)?;
     let options = SockRef::from(&socket);
     options.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
     options.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
-    if let Some(source) = source {
-        sys::bind_without_port(&socket)?;
-        socket.bind((source, 0).into())?;
-    }
     let stream = socket.connect(address).await?;
     // The greeting is acknowledged with what answers it, not by a segment of its own. Not set
     // before: then the handshake's last segment would wait as well. Refused: as it was.

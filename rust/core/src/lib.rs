@@ -19,6 +19,9 @@
 //! The life of a change: [`plane`] builds a [`snapshot`] from a [`spec`], binds what is new and
 //! stores one pointer. What outlives snapshots ([`server`]) is found again through [`registry`].
 //!
+//! Or it goes on without us: [`kernel_path`] hands sessions over to the kernel once their clients
+//! were greeted, by [`ports`] of our own; [`limits`] are the same on both paths.
+//!
 //! [`worker`] is a thread with its own runtime; [`metrics`] counts per worker, [`stats`] reads;
 //! [`troubles`] tells of servers that failed; [`tls`], [`moment`] and [`occupancy`] are small
 //! parts of these, and [`sys`] has what no library wraps.
@@ -31,11 +34,14 @@ mod farewell;
 pub mod fuzz;
 mod greet;
 mod hello;
+mod kernel_path;
+mod limits;
 mod listener;
 mod metrics;
 mod moment;
 mod occupancy;
 mod plane;
+mod ports;
 mod proxy_header;
 mod record;
 mod registry;
@@ -53,6 +59,8 @@ mod tls;
 mod troubles;
 mod worker;
 
+pub use kernel_path::{KernelPathStats, NoKernelPath, Refusal};
+pub use mailweir_flow::Counter as SegmentCounter;
 pub use metrics::HistogramStats;
 pub use plane::{ApplyError, DataPlane};
 pub use record::{EndBy, EndReason, LogStats, SessionFilter, SessionId, SessionStats, Side};

@@ -153,6 +153,8 @@ pub(crate) struct WorkerCounters {
     pub(crate) ended: Counter,
     pub(crate) copied_bytes: Counter,
     pub(crate) spliced_bytes: Counter,
+    /// Bytes that the kernel path carried.
+    pub(crate) kernel_bytes: Counter,
     /// Pipes made and closed.
     pub(crate) pipes_made: Counter,
     pub(crate) pipes_closed: Counter,

@@ -9,11 +9,12 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use tokio::io::Interest;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::connect;
 use crate::greet;
 use crate::hello;
+use crate::kernel_path::{Guest, KernelPath, Passage};
 use crate::metrics::{CONNECT_BOUNDS, GREETING_BOUNDS};
 use crate::proxy_header;
 use crate::record::{End, EndReason, Greeted, Live, Record, SessionId};
@@ -31,6 +32,8 @@ pub(crate) struct Seeking<'a> {
     pub(crate) address: SocketAddr,
     pub(crate) listener: &'a Listener,
     pub(crate) troubles: &'a Troubles,
+    /// The kernel path, where it is to be taken, and the client as that has to know it.
+    pub(crate) kernel: Option<(&'a Arc<KernelPath>, Guest)>,
 }
 
 /// A server that takes the session.
@@ -41,6 +44,8 @@ pub(crate) struct Found {
     pub(crate) asked: Vec<u8>,
     /// What the server said already; not passed on yet.
     pub(crate) said: Vec<u8>,
+    /// A place on the kernel path, if there is one.
+    pub(crate) passage: Option<Passage>,
     /// Counts the session in at the server until this is dropped.
     pub(crate) in_flight: InFlight,
 }
@@ -49,6 +54,7 @@ pub(crate) struct Found {
 struct Reached {
     stream: TcpStream,
     said: Vec<u8>,
+    passage: Option<Passage>,
     greeted: Greeted,
 }
 
@@ -102,6 +108,7 @@ async fn hear_and_seek(seeking: &Seeking<'_>, record: &mut Record) -> Result<Fou
                     stream: reached.stream,
                     asked,
                     said: reached.said,
+                    passage: reached.passage,
                     in_flight: picked.in_flight,
                 });
             }
@@ -130,7 +137,8 @@ impl Seeking<'_> {
         let counters = member.server.counters.of(record.worker());
         let timeouts = &self.listener.timeouts;
         let began = Instant::now();
-        let mut stream = connect::dial(member, timeouts.connect.min(left))
+        let (passage, socket) = self.passage(member, record).unzip();
+        let mut stream = connect::dial(member, socket, timeouts.connect.min(left))
             .await
             .map_err(Failure::Connect)?;
         let connect_time = began.elapsed();
@@ -162,7 +170,20 @@ impl Seeking<'_> {
             },
             stream,
             said,
+            passage,
         })
+    }
+
+    /// A place on the kernel path with this server, if that is wanted and can be had.
+    fn passage(&self, member: &Member, record: &Record) -> Option<(Passage, TcpSocket)> {
+        let (path, guest) = self.kernel.as_ref()?;
+        match Passage::prepare(path, record.worker(), guest, member) {
+            Ok(prepared) => Some(prepared),
+            Err(why) => {
+                path.refused(record.worker(), why);
+                None
+            }
+        }
     }
 
     /// Sends the PROXY header: whole, first, in one write. A new connection takes it at once;

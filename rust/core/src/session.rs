@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 
 use fail::fail_point;
@@ -10,15 +10,18 @@ use tokio::net::TcpStream;
 
 use crate::admission;
 use crate::farewell;
+use crate::kernel_path::{self, Carried, Guest, Handed, KernelPath, Legs, Passage};
+use crate::limits::Terms;
 use crate::moment::AtomicMoment;
 use crate::occupancy::Occupancy;
-use crate::record::{End, EndBy, EndReason, Ledger, Record};
+use crate::record::{End, EndBy, EndReason, Ledger, Place, Record};
 use crate::relay::pipes::Pipes;
-use crate::relay::{Ending, Ends, Terms, Traffic, relay};
+use crate::relay::{Ending, Ends, Traffic, relay};
 use crate::seek::{self, Found, Seeking};
+use crate::server::InFlight;
 use crate::smtp::words;
 use crate::snapshot::{Listener, Snapshot};
-use crate::spec::Protocol;
+use crate::spec::{Forwarding, Protocol};
 use crate::troubles::Troubles;
 
 /// What the sessions of a worker share.
@@ -31,6 +34,8 @@ pub(crate) struct Commons {
     /// Since when the process drains, if it does.
     pub(crate) drains: Arc<AtomicMoment>,
     pub(crate) troubles: Arc<Troubles>,
+    /// Once it is wanted and can be had.
+    pub(crate) kernel: Arc<OnceLock<Arc<KernelPath>>>,
 }
 
 /// Who connected.
@@ -47,73 +52,168 @@ pub(crate) async fn serve(
     listener: usize,
     commons: Arc<Commons>,
 ) {
-    let listener = &snapshot.listeners[listener];
-    let mut record = open_record(&client, listener, &commons).await;
+    let session = Session {
+        snapshot,
+        listener,
+        commons,
+    };
+    let mut record = session.open_record(&client).await;
     fail_point!("session");
-    let ending = match admission::admit(&snapshot, listener, &commons.occupancy) {
-        Ok(_place) => {
-            let seeking = Seeking {
-                client: &client.stream,
-                address: client.address,
-                listener,
-                troubles: &commons.troubles,
-            };
-            match seek::find_server(&seeking, &mut record).await {
-                Ok(found) => carry(client, found, &snapshot, listener, &commons, &record).await,
-                Err(end) => before_the_greeting(client, end),
+    match session.find_server(&client, &mut record).await {
+        Ok((place, found)) => session.carry(client, place, found, record).await,
+        Err(end) => session.end(before_the_greeting(client, end), record).await,
+    }
+}
+
+/// What a session goes by.
+struct Session {
+    snapshot: Arc<Snapshot>,
+    /// The listener's index in that.
+    listener: usize,
+    commons: Arc<Commons>,
+}
+
+impl Session {
+    fn listener(&self) -> &Listener {
+        &self.snapshot.listeners[self.listener]
+    }
+
+    async fn open_record(&self, client: &Client) -> Record {
+        let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+        let listener = self.listener();
+        let pool = &listener.pool.name;
+        let ledger = &self.commons.ledger;
+        Record::open(ledger, &listener.state, pool, client.address, waker)
+    }
+
+    /// A place for the session and a server that takes it, or how it ends without.
+    async fn find_server(
+        &self,
+        client: &Client,
+        record: &mut Record,
+    ) -> Result<(Place, Found), End> {
+        let occupancy = &self.commons.occupancy;
+        let place =
+            admission::admit(&self.snapshot, self.listener(), occupancy).map_err(End::ours)?;
+        let seeking = Seeking {
+            client: &client.stream,
+            address: client.address,
+            listener: self.listener(),
+            troubles: &self.commons.troubles,
+            kernel: self.kernel_path(client),
+        };
+        let found = seek::find_server(&seeking, record).await?;
+        Ok((place, found))
+    }
+
+    /// The kernel path, if the session is to take it, and the client as that has to know it.
+    fn kernel_path(&self, client: &Client) -> Option<(&Arc<KernelPath>, Guest)> {
+        let listener = self.listener();
+        if listener.forwarding == Forwarding::Relay || listener.protocol != Protocol::Smtp {
+            return None;
+        }
+        let path = self.commons.kernel.get()?;
+        match path.guest(&client.stream) {
+            Ok(guest) => Some((path, guest)),
+            Err(why) => {
+                path.refused(self.commons.ledger.worker, why);
+                None
             }
         }
-        Err(reason) => before_the_greeting(client, End::ours(reason)),
-    };
-    record.decided();
-    let end = ending.end;
-    part(ending, listener.protocol, &snapshot.hostname).await;
-    record.close(end);
-}
+    }
 
-async fn open_record(client: &Client, listener: &Listener, commons: &Commons) -> Record {
-    let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
-    let pool = &listener.pool.name;
-    Record::open(
-        &commons.ledger,
-        &listener.state,
-        pool,
-        client.address,
-        waker,
-    )
-}
+    /// Carries the session of a client and the server that was found for it, to its end or to
+    /// where it goes on without us.
+    async fn carry(self, client: Client, place: Place, found: Found, mut record: Record) {
+        let Found {
+            stream,
+            asked,
+            said,
+            passage,
+            in_flight,
+        } = found;
+        let legs = Legs {
+            client: client.stream,
+            server: stream,
+            said,
+            told: 0,
+        };
+        match self.hand_over(passage, legs).await {
+            Ok(handed) => {
+                handed.count_greeting(&mut record, &in_flight);
+                let carried = Carried {
+                    record,
+                    place,
+                    in_flight,
+                    snapshot: Arc::clone(&self.snapshot),
+                    listener: self.listener,
+                    drains: Arc::clone(&self.commons.drains),
+                };
+                handed.go_on(carried).await;
+            }
+            Err(legs) => {
+                let ending = self.relay(legs, asked, &in_flight, &record).await;
+                drop((place, in_flight));
+                self.end(ending, record).await;
+            }
+        }
+    }
 
-/// Carries the session of a client and the server that was found for it, to its end.
-async fn carry(
-    client: Client,
-    found: Found,
-    snapshot: &Snapshot,
-    listener: &Listener,
-    commons: &Commons,
-    record: &Record,
-) -> Ending {
-    let server = found.in_flight.server();
-    let traffic = Traffic {
-        process: record.process(),
-        listener: record.listener(),
-        server: server.counters.of(record.worker()),
-        live: record.live(),
-    };
-    let terms = Terms {
-        id: record.id(),
-        protocol: listener.protocol,
-        timeouts: &listener.timeouts,
-        drain: &snapshot.drain,
-        drains: [&commons.drains, &server.drains],
-        aged: listener.max_age.map(|age| record.began() + age),
-    };
-    let ends = Ends {
-        client: client.stream,
-        server: found.stream,
-        asked: found.asked,
-        said: found.said,
-    };
-    relay(ends, &terms, &commons.pipes, &traffic).await
+    /// Hands the session over to the kernel, if it has a passage there and nothing is against
+    /// that.
+    async fn hand_over(&self, passage: Option<Passage>, legs: Legs) -> Result<Handed, Legs> {
+        let Some(passage) = passage else {
+            return Err(legs);
+        };
+        let limit = self.listener().timeouts.greeting;
+        kernel_path::hand_over(passage, legs, limit).await
+    }
+
+    async fn relay(
+        &self,
+        legs: Legs,
+        asked: Vec<u8>,
+        in_flight: &InFlight,
+        record: &Record,
+    ) -> Ending {
+        let (listener, server) = (self.listener(), in_flight.server());
+        let traffic = Traffic {
+            process: record.process(),
+            listener: record.listener(),
+            server: server.counters.of(record.worker()),
+            live: record.live(),
+        };
+        let terms = Terms {
+            id: record.id(),
+            timeouts: &listener.timeouts,
+            drain: &self.snapshot.drain,
+            drains: [&self.commons.drains, &server.drains],
+            aged: listener.max_age.map(|age| record.began() + age),
+        };
+        let ends = Ends {
+            client: legs.client,
+            server: legs.server,
+            asked,
+            said: legs.said,
+            told: legs.told,
+        };
+        relay(
+            ends,
+            listener.protocol,
+            &terms,
+            &self.commons.pipes,
+            &traffic,
+        )
+        .await
+    }
+
+    /// Tells whoever may be told, and closes the record.
+    async fn end(&self, ending: Ending, mut record: Record) {
+        record.decided();
+        let end = ending.end;
+        part(ending, self.listener().protocol, &self.snapshot.hostname).await;
+        record.close(end);
+    }
 }
 
 /// How a session ends that no server took: a client that is still there may be told.

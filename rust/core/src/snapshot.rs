@@ -11,8 +11,8 @@ use crate::record::ListenerState;
 use crate::registry::Registry;
 use crate::server::{Rotation, Server};
 use crate::spec::{
-    Balance, DrainSpec, ListenerSpec, PlaneSpec, PoolSpec, Protocol, ProxyVersion, ServerSpec,
-    ServerState, SpecError, Timeouts, check,
+    Balance, DrainSpec, Forwarding, ListenerSpec, PlaneSpec, PoolSpec, Protocol, ProxyVersion,
+    ServerSpec, ServerState, SpecError, Timeouts, check,
 };
 
 /// One configuration as it runs.
@@ -45,6 +45,7 @@ pub(crate) struct Listener {
     pub(crate) timeouts: Timeouts,
     pub(crate) max_sessions: Option<u64>,
     pub(crate) max_age: Option<Duration>,
+    pub(crate) forwarding: Forwarding,
     pub(crate) pool: Arc<Pool>,
     pub(crate) state: Arc<ListenerState>,
 }
@@ -180,6 +181,7 @@ impl Listener {
             timeouts: spec.timeouts,
             max_sessions: spec.max_sessions,
             max_age: spec.max_age,
+            forwarding: spec.forwarding,
             pool,
             state: registry.listener(&spec.name),
         }

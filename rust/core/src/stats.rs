@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use crate::kernel_path::KernelPathStats;
 use crate::metrics::{
     CONNECT_BOUNDS, GREETING_BOUNDS, HistogramStats, PerWorker, SESSION_BOUNDS, WorkerCounters,
 };
@@ -31,6 +32,10 @@ pub struct Stats {
     pub servers: Vec<ServerStats>,
     /// The user-space path.
     pub relay: RelayStats,
+    /// The kernel path, where it runs.
+    pub kernel_path: Option<KernelPathStats>,
+    /// Why it doesn't, where it is wanted.
+    pub no_kernel_path: Option<String>,
     /// The session log.
     pub log: LogStats,
 }

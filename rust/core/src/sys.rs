@@ -3,7 +3,11 @@
 
 use std::io;
 use std::mem::{MaybeUninit, size_of_val};
+use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd};
+use std::ptr::NonNull;
+use std::slice;
+use std::sync::atomic::AtomicU32;
 
 /// asm-generic/socket.h; the libc crate has it for some architectures only.
 const SO_BUF_LOCK: libc::c_int = 72;
@@ -52,7 +56,98 @@ pub(crate) fn bind_without_port(socket: impl AsFd) -> io::Result<()> {
     set_option(socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)
 }
 
-fn set_option(
+/// Reads an option of a socket into `value`; how many bytes of it were filled.
+///
+/// # Errors
+/// What the kernel says.
+pub(crate) fn option(
+    socket: impl AsFd,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: &mut [u8],
+) -> io::Result<usize> {
+    let mut size = libc::socklen_t::try_from(value.len()).unwrap_or(libc::socklen_t::MAX);
+    // SAFETY: the kernel writes at most `size` bytes to the address it is given, which has that
+    // many, and the number of them to `size`; the descriptor is borrowed for the length of the
+    // call.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            level,
+            option,
+            value.as_mut_ptr().cast(),
+            &raw mut size,
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok((size as usize).min(value.len()))
+}
+
+/// Words that others write as well, another process or the kernel: a table mapped into memory.
+#[derive(Debug)]
+pub(crate) struct Words {
+    first: NonNull<AtomicU32>,
+    number: usize,
+}
+
+// SAFETY: it is a place in memory that any thread may reach; what is there is atomic.
+unsafe impl Send for Words {}
+// SAFETY: as above.
+unsafe impl Sync for Words {}
+
+impl Words {
+    /// The first `number` words of what `table` is, which has at least as many.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(crate) fn map(table: impl AsFd, number: usize) -> io::Result<Self> {
+        // SAFETY: a mapping at an address that the kernel chooses; nothing else is touched.
+        let first = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                number * size_of::<AtomicU32>(),
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                table.as_fd().as_raw_fd(),
+                0,
+            )
+        };
+        if first == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let first = NonNull::new(first.cast()).ok_or_else(io::Error::last_os_error)?;
+        Ok(Self { first, number })
+    }
+}
+
+impl Deref for Words {
+    type Target = [AtomicU32];
+
+    fn deref(&self) -> &[AtomicU32] {
+        // SAFETY: mapped until the drop, aligned to a page, and valid whatever is in it.
+        unsafe { slice::from_raw_parts(self.first.as_ptr(), self.number) }
+    }
+}
+
+impl Drop for Words {
+    fn drop(&mut self) {
+        // SAFETY: mapped by `map` with this length, and nobody has a slice of it any more.
+        unsafe {
+            libc::munmap(
+                self.first.as_ptr().cast(),
+                self.number * size_of::<AtomicU32>(),
+            );
+        }
+    }
+}
+
+/// Sets an option of a socket that has a number as its value.
+///
+/// # Errors
+/// What the kernel says.
+pub(crate) fn set_option(
     socket: impl AsFd,
     level: libc::c_int,
     option: libc::c_int,

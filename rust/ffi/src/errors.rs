@@ -31,6 +31,13 @@ create_exception!(
     "The session log can't be opened; the message names it and the cause."
 );
 
+create_exception!(
+    mailweir._dataplane,
+    KernelPathError,
+    PlaneError,
+    "A listener insists on the kernel path, and there is none; the message says why."
+);
+
 /// One of the exceptions above, with the error's own words.
 pub(crate) fn apply_error(error: &ApplyError) -> PyErr {
     let message = error.to_string();
@@ -38,6 +45,7 @@ pub(crate) fn apply_error(error: &ApplyError) -> PyErr {
         ApplyError::Spec(_) => SpecError::new_err(message),
         ApplyError::Bind { .. } => BindError::new_err(message),
         ApplyError::Log(_) => LogError::new_err(message),
+        ApplyError::KernelPath(_) => KernelPathError::new_err(message),
         ApplyError::Draining => PlaneError::new_err(message),
     }
 }

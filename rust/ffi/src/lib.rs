@@ -15,15 +15,17 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 mod _dataplane {
     #[pymodule_export]
-    use super::errors::{BindError, LogError, PlaneError, SpecError};
+    use super::errors::{BindError, KernelPathError, LogError, PlaneError, SpecError};
     #[pymodule_export]
     use super::plane::{DataPlane, check};
     #[pymodule_export]
     use super::sessions::{ServerTrouble, Session};
     #[pymodule_export]
     use super::spec::{
-        Drain, ListenerSpec, Log, PlaneSpec, PoolSpec, ServerSpec, ServerState, Timeouts,
+        Drain, Kernel, ListenerSpec, Log, PlaneSpec, PoolSpec, ServerSpec, ServerState, Timeouts,
     };
     #[pymodule_export]
-    use super::stats::{Histogram, ListenerStats, LogStats, RelayStats, ServerStats, Stats};
+    use super::stats::{
+        Histogram, KernelPathStats, ListenerStats, LogStats, RelayStats, ServerStats, Stats,
+    };
 }

@@ -73,6 +73,23 @@ impl Log {
     }
 }
 
+/// What the kernel path may use.
+#[pyclass(frozen, from_py_object, module = "mailweir._dataplane")]
+#[derive(Clone)]
+pub(crate) struct Kernel(core::KernelSpec);
+
+#[pymethods]
+impl Kernel {
+    #[new]
+    #[pyo3(signature = (*, source_ports, max_flows))]
+    fn new(source_ports: (u16, u16), max_flows: u32) -> Self {
+        Self(core::KernelSpec {
+            source_ports: source_ports.0..=source_ports.1,
+            max_flows,
+        })
+    }
+}
+
 /// Addresses that clients connect to.
 #[pyclass(frozen, from_py_object, module = "mailweir._dataplane")]
 #[derive(Clone)]
@@ -81,7 +98,11 @@ pub(crate) struct ListenerSpec(core::ListenerSpec);
 #[pymethods]
 impl ListenerSpec {
     #[new]
-    #[pyo3(signature = (*, name, bind, protocol, pool, timeouts, max_sessions, max_age))]
+    #[pyo3(signature = (
+        *, name, bind, protocol, pool, timeouts, max_sessions, max_age, forwarding
+    ))]
+    // One for each key, by name.
+    #[expect(clippy::too_many_arguments)]
     fn new(
         name: String,
         bind: Vec<String>,
@@ -90,6 +111,7 @@ impl ListenerSpec {
         timeouts: Timeouts,
         max_sessions: Option<u64>,
         max_age: Option<f64>,
+        forwarding: &str,
     ) -> PyResult<Self> {
         let bind = bind.into_iter().map(|text| address(&text));
         Ok(Self(core::ListenerSpec {
@@ -101,6 +123,8 @@ impl ListenerSpec {
             timeouts: timeouts.0,
             max_sessions,
             max_age: max_age.map(|age| seconds("max_age", age)).transpose()?,
+            forwarding: core::Forwarding::parse(forwarding)
+                .ok_or_else(|| unknown("forwarding", forwarding))?,
         }))
     }
 }
@@ -161,12 +185,13 @@ pub(crate) struct PlaneSpec(pub(crate) core::PlaneSpec);
 #[pymethods]
 impl PlaneSpec {
     #[new]
-    #[pyo3(signature = (*, hostname, max_sessions, drain, log, listeners, pools))]
+    #[pyo3(signature = (*, hostname, max_sessions, drain, log, kernel, listeners, pools))]
     fn new(
         hostname: String,
         max_sessions: u64,
         drain: Drain,
         log: Log,
+        kernel: Kernel,
         listeners: Vec<ListenerSpec>,
         pools: Vec<PoolSpec>,
     ) -> Self {
@@ -175,6 +200,7 @@ impl PlaneSpec {
             max_sessions,
             drain: drain.0,
             log: log.0,
+            kernel: kernel.0,
             listeners: listeners.into_iter().map(|listener| listener.0).collect(),
             pools: pools.into_iter().map(|pool| pool.0).collect(),
         })

@@ -59,6 +59,19 @@ pub(crate) struct RelayStats {
     pipe_fallbacks: u64,
 }
 
+/// The kernel path at one moment.
+#[pyclass(frozen, get_all, module = "mailweir._dataplane")]
+#[derive(Clone)]
+pub(crate) struct KernelPathStats {
+    flows: u64,
+    taken: u64,
+    max_flows: u64,
+    handed_over: u64,
+    bytes: u64,
+    refusals: BTreeMap<&'static str, u64>,
+    segments: BTreeMap<&'static str, u64>,
+}
+
 /// The session log at one moment.
 #[pyclass(frozen, get_all, module = "mailweir._dataplane")]
 #[derive(Clone)]
@@ -82,6 +95,8 @@ pub(crate) struct Stats {
     listeners: Vec<ListenerStats>,
     servers: Vec<ServerStats>,
     relay: RelayStats,
+    kernel_path: Option<KernelPathStats>,
+    no_kernel_path: Option<String>,
     log: LogStats,
 }
 
@@ -106,12 +121,32 @@ impl From<core::Stats> for Stats {
                 pipe_budget: stats.relay.pipe_budget,
                 pipe_fallbacks: stats.relay.pipe_fallbacks,
             },
+            kernel_path: stats.kernel_path.map(Into::into),
+            no_kernel_path: stats.no_kernel_path,
             log: LogStats {
                 lines: stats.log.lines,
                 dropped: stats.log.dropped,
                 errors: stats.log.errors,
                 last_error: stats.log.last_error,
             },
+        }
+    }
+}
+
+impl From<core::KernelPathStats> for KernelPathStats {
+    fn from(stats: core::KernelPathStats) -> Self {
+        let refusals = stats.refusals.into_iter();
+        let segments = stats.segments.into_iter();
+        Self {
+            flows: stats.flows,
+            taken: stats.taken,
+            max_flows: stats.max_flows,
+            handed_over: stats.handed_over,
+            bytes: stats.bytes,
+            refusals: refusals.map(|(why, count)| (why.label(), count)).collect(),
+            segments: segments
+                .map(|(what, count)| (what.label(), count))
+                .collect(),
         }
     }
 }

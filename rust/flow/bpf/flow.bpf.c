@@ -76,7 +76,9 @@ inline_ int parse(struct __sk_buff *skb, struct segment *segment, struct tcp *tc
 	struct iphdr ip;
 	__u32 head, all;
 
-	if (skb->protocol != swap16(ETH_P_IP) || load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)))
+	// What is tagged has its turn at the interface of its VLAN.
+	if (skb->protocol != swap16(ETH_P_IP) || skb->vlan_present ||
+	    load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)))
 		return 0;
 	if (ip.version != 4 || ip.ihl < 5 || ip.protocol != IPPROTO_TCP)
 		return 0;
@@ -101,11 +103,6 @@ inline_ int parse(struct __sk_buff *skb, struct segment *segment, struct tcp *tc
 	segment->options = head - FIXED;
 	segment->payload = all - ip.ihl * 4 - head;
 	return head >= FIXED && all >= ip.ihl * 4 + head;
-}
-
-inline_ void event(__u32 flow)
-{
-	ringbuf_output(&events, &flow, sizeof(flow), 0);
 }
 
 // Adds to four bytes of the options in network order.
@@ -176,17 +173,6 @@ inline_ int find_options(const __u8 *options, __u64 length, struct found *found)
 	return at >= length || at == MOST_OPTIONS - 1;
 }
 
-inline_ void remember_tsval(struct side *side, const __u8 *options, __u64 at)
-{
-	__u32 tsval;
-
-	asm volatile("" : "+r"(at));
-	if (at > MOST_OPTIONS - 8)
-		return;
-	__builtin_memcpy(&tsval, options + at, 4);
-	side->tsval = swap(tsval);
-}
-
 // Translates time stamps and SACK blocks; 0 where the options make no sense.
 inline_ int translate_options(struct side *side, __u8 *options, __u64 length)
 {
@@ -194,7 +180,6 @@ inline_ int translate_options(struct side *side, __u8 *options, __u64 length)
 
 	if (!find_options(options, length, &found))
 		return 0;
-	remember_tsval(side, options, found.timestamps);
 	add_at(options, found.timestamps, side->tsval_add);
 	add_at(options, found.timestamps + 4, side->tsecr_add);
 	// Of the other peer's bytes, as acknowledgements are (RFC 2018, RFC 2883).
@@ -216,31 +201,40 @@ inline_ __be16 translate_window(struct side *side, __be16 window)
 // Older than that is no news.
 #define OLD 65536
 
+// What `note` says of a segment.
+#define FITS 1 // it is in the window
+#define LAST 2 // it was the flow's last
+
 // Notes what a segment says. Only for segments in the window: what a third party guesses moves
 // nothing. Segments of a flow are looked at on several CPUs at once, and out of their order then:
-// hence the lock, and nothing ever moves back. Whether it was the flow's last.
-inline_ int note(struct flow *flow, struct side *side, struct side *other,
+// hence the lock, and nothing ever moves back.
+inline_ int note(struct gate *gate, struct flow *flow, struct side *side, struct side *other,
 		 struct segment *segment, struct tcp *tcp, __u64 now, __u64 head)
 {
 	__u32 seq = swap(tcp->seq), ack = swap(tcp->ack) + side->ack_add;
 	__u32 last = seq + segment->payload, end = last + !!(tcp->flags & FIN);
-	int over = 0;
+	__u32 ends = 0;
+	int said = 0;
 
 	lock(&flow->lock);
 	side->packets += 1;
 	if (tcp->flags & RST) {
-		if (seq == side->acked)
-			side->ends |= END_RST;
+		if (seq == side->acked) {
+			ends = END_RST;
+			said = FITS;
+		}
 	} else if ((tcp->flags & ACK) && !after(end, side->edge) &&
 		   !after(side->acked - OLD, seq)) {
+		said = FITS;
 		if (segment->payload && after(last, side->next)) {
+			side->bytes += last - side->next;
 			side->next = last;
 			side->said_ns = now;
 			__builtin_memcpy(side->head, &head, 8);
 		}
 		if (tcp->flags & FIN) {
 			side->fin = end;
-			side->ends |= END_FIN;
+			ends = END_FIN;
 		}
 		// `ack` is in the other's numbers by now.
 		if (!after(ack, other->next + 1) && !after(other->acked, ack)) {
@@ -253,32 +247,56 @@ inline_ int note(struct flow *flow, struct side *side, struct side *other,
 				other->ends |= END_FIN_ACKED;
 		}
 	}
-	if (flow->state == LIVE &&
+	if (ends && !side->ends && !other->ends)
+		ends |= END_FIRST;
+	side->ends |= ends;
+	if (gate->state == LIVE &&
 	    ((side->ends & END_RST) || (side->ends & other->ends & END_FIN_ACKED))) {
-		flow->state = CLOSING;
 		flow->ended_ns = now;
-		over = 1;
+		said |= LAST;
 	}
 	unlock(&flow->lock);
-	return over;
+	return said;
+}
+
+// The first bytes of the payload.
+inline_ __u64 head_of(struct __sk_buff *skb, struct segment *segment)
+{
+	__u64 more = segment->payload - 1, head = 0;
+
+	if (!segment->payload)
+		return 0;
+	if (more > 7)
+		more = 7;
+	// The verifier has to see that at least one is read.
+	more &= 7;
+	asm volatile("" : "+r"(more));
+	load_bytes(skb, segment->tcp + FIXED + segment->options, &head, more + 1);
+	return head;
 }
 
 // Before the hand-over: what time it is for this peer.
-inline_ void hear_clock(struct __sk_buff *skb, struct side *side, struct segment *segment)
+inline_ void hear_clock(struct __sk_buff *skb, __u32 *clock, struct segment *segment)
 {
 	__u8 options[MOST_OPTIONS] = {};
-	__u32 length = segment->options;
+	__u32 length = segment->options, tsval;
 	struct found found;
+	__u64 at;
 
 	if (!length || length > MOST_OPTIONS ||
-	    load_bytes(skb, segment->tcp + FIXED, options, length))
+	    load_bytes(skb, segment->tcp + FIXED, options, length) ||
+	    !find_options(options, length, &found))
 		return;
-	if (find_options(options, length, &found))
-		remember_tsval(side, options, found.timestamps);
+	at = found.timestamps;
+	asm volatile("" : "+r"(at));
+	if (at > MOST_OPTIONS - 8)
+		return;
+	__builtin_memcpy(&tsval, options + at, 4);
+	*clock = swap(tsval);
 }
 
 // Rewrites a segment and sends it to the other peer.
-inline_ int rewrite(struct __sk_buff *skb, struct side *side, struct segment *segment,
+inline_ int rewrite(struct __sk_buff *skb, __u32 out, struct side *side, struct segment *segment,
 		    struct tcp *tcp)
 {
 	struct header old = {}, new;
@@ -327,12 +345,26 @@ inline_ int rewrite(struct __sk_buff *skb, struct side *side, struct segment *se
 	store_bytes(skb, segment->ip + __builtin_offsetof(struct iphdr, ttl), &(__u8){IPDEFTTL}, 1,
 		    0);
 
-	ifindex = map_lookup(&legs, &side->leg);
-	if (!ifindex || !*ifindex)
-		return count(DROPPED_HEADER, TC_ACT_SHOT);
+	ifindex = map_lookup(&moved, &out);
 	skb->mark = MARK;
 	count(REWRITTEN, 0);
-	return redirect_neigh(*ifindex, 0, 0, 0);
+	return redirect_neigh(ifindex ? *ifindex : out, 0, 0, 0);
+}
+
+// A payload-free segment of a client that hasn't acknowledged all of the greeting yet is for our
+// socket, which still waits for that and sends it again. Whether it is one.
+inline_ int is_about_greeting(struct gate *gate, struct flow *flow, struct segment *segment,
+			      struct tcp *tcp)
+{
+	__u32 ack = swap(tcp->ack);
+
+	if (tcp->flags & RST) {
+		gate->greeting = 0;
+		return 0;
+	}
+	if (!after(flow->greeting_end, ack))
+		gate->greeting = 0;
+	return !segment->payload && !(tcp->flags & (FIN | SYN)) && !after(ack, flow->greeting_end);
 }
 
 SEC("classifier/ingress")
@@ -340,60 +372,49 @@ int ingress(struct __sk_buff *skb)
 {
 	struct segment segment;
 	struct place *place;
+	struct gate *gate;
 	struct flow *flow;
-	struct side *side, *other;
 	struct tcp tcp;
-	__u64 head = 0;
-	__u32 state;
+	__u32 from, state;
+	int said;
 
 	if (!parse(skb, &segment, &tcp))
 		return TC_ACT_UNSPEC;
 	place = map_lookup(&places, &segment.key);
 	if (!place)
 		return TC_ACT_UNSPEC;
+	gate = map_lookup(&gates, &place->flow);
 	flow = map_lookup(&flows, &place->flow);
-	if (!flow)
+	if (!gate || !flow)
 		return TC_ACT_UNSPEC;
-	side = &flow->sides[place->side & 1];
-	other = &flow->sides[!(place->side & 1)];
+	from = place->side & 1;
 
 	// Before the state is read: whoever flips it sees every byte that went by before.
-	__sync_fetch_and_add(&side->bytes, segment.payload);
-	state = *(volatile __u32 *)&flow->state;
+	__sync_fetch_and_add(&gate->counted[from], segment.payload);
+	state = *(volatile __u32 *)&gate->state;
 	if (state == SETUP)
-		hear_clock(skb, side, &segment);
+		hear_clock(skb, &gate->tsval[from], &segment);
 	if (state == SETUP || state == PASSED)
 		return count(TO_STACK, TC_ACT_UNSPEC);
 	if (state == HOLD)
 		return count(HELD, TC_ACT_SHOT);
 	if (state == CLOSING && (tcp.flags & (SYN | ACK)) == SYN) {
 		// A new connection from the same port; the stack decides.
-		flow->state = PASSED;
+		gate->state = PASSED;
 		return count(TO_STACK, TC_ACT_UNSPEC);
 	}
 	if (segment.fragmented)
 		return count(DROPPED_FRAGMENT, TC_ACT_SHOT);
-	if (segment.payload)
-		load_bytes(skb, segment.tcp + FIXED + segment.options, &head,
-			   segment.payload < 8 ? 1 : 8);
-	if (note(flow, side, other, &segment, &tcp, now_ns(), head))
-		event(place->flow);
-	if (flow->greeting && (place->side & 1) == CLIENT) {
-		__u32 ack = swap(tcp.ack);
-
-		if (tcp.flags & RST) {
-			flow->greeting = 0;
-		} else if (!segment.payload && !(tcp.flags & (FIN | SYN)) &&
-			   !after(ack, flow->greeting_end)) {
-			// Our socket still waits for it, and sends the greeting again.
-			if (ack == flow->greeting_end) {
-				flow->greeting = 0;
-				event(place->flow);
-			}
-			return count(TO_STACK, TC_ACT_UNSPEC);
-		}
-	}
-	return rewrite(skb, side, &segment, &tcp);
+	said = note(gate, flow, &flow->sides[from], &flow->sides[!from], &segment, &tcp, now_ns(),
+		    head_of(skb, &segment));
+	if ((said & FITS) && segment.payload)
+		gate->said[from] = flow->sides[from].said_ns >> 20;
+	if (said & LAST)
+		gate->state = CLOSING;
+	if (gate->greeting && from == CLIENT && (said & FITS) &&
+	    is_about_greeting(gate, flow, &segment, &tcp))
+		return count(TO_STACK, TC_ACT_UNSPEC);
+	return rewrite(skb, gate->out[!from], &flow->sides[from], &segment, &tcp);
 }
 
 // Our socket's clock stops at the hand-over: what is rewritten later goes by the server's, and
@@ -422,13 +443,15 @@ inline_ int stop_clock(struct __sk_buff *skb, struct flow *flow, struct segment 
 	return TC_ACT_UNSPEC;
 }
 
-// What our own stack says on a connection that it has given up: nothing that ends it.
+// What our own stack says on a connection that it has given up: nothing that ends it. By the way
+// it is seen which interface leads to each peer.
 SEC("classifier/guard")
 int guard(struct __sk_buff *skb)
 {
 	struct segment segment;
 	struct key key;
 	struct place *place;
+	struct gate *gate;
 	struct flow *flow;
 	struct tcp tcp;
 
@@ -441,8 +464,12 @@ int guard(struct __sk_buff *skb)
 	place = map_lookup(&places, &key);
 	if (!place)
 		return TC_ACT_UNSPEC;
+	gate = map_lookup(&gates, &place->flow);
 	flow = map_lookup(&flows, &place->flow);
-	if (!flow || (flow->state != LIVE && flow->state != CLOSING))
+	if (!gate || !flow)
+		return TC_ACT_UNSPEC;
+	gate->out[place->side & 1] = skb->ifindex;
+	if (gate->state != LIVE && gate->state != CLOSING)
 		return TC_ACT_UNSPEC;
 	if (tcp.flags & (FIN | RST | SYN))
 		return count(GUARDED, TC_ACT_SHOT);

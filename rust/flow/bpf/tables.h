@@ -30,8 +30,6 @@ static long (*lock)(struct bpf_spin_lock *lock) = (void *)BPF_FUNC_spin_lock;
 static long (*unlock)(struct bpf_spin_lock *lock) = (void *)BPF_FUNC_spin_unlock;
 static long (*redirect_neigh)(__u32 ifindex, void *params, int len, __u64 flags) =
 	(void *)BPF_FUNC_redirect_neigh;
-static long (*ringbuf_output)(void *ringbuf, const void *data, __u64 size, __u64 flags) =
-	(void *)BPF_FUNC_ringbuf_output;
 
 // What rewritten segments and our own resets carry, so that the guard lets them out.
 #define MARK 0x6d77
@@ -53,14 +51,24 @@ struct key {
 };
 
 struct place {
-	__u32 flow; // in `flows`
+	__u32 flow; // in `gates` and `flows`
 	__u32 side; // who says it
+};
+
+// What user space reads and writes in place, by mmap: a cache line a flow, all words atomic.
+struct gate {
+	__u32 state;
+	__u32 greeting;   // 1 while the client hasn't acknowledged all of it
+	__u32 tsval[2];   // that each side said last, until it is live
+	__u32 counted[2]; // bytes of payload that went up to the stack or were held
+	__u32 out[2];     // the interface that our own segments to each side went out by
+	__u32 said[2];    // when each side last said something new, in units of 2^20 ns
+	__u32 reserved[6];
 };
 
 // What one peer says, and what the other one is told. Numbers are in host order.
 struct side {
 	struct key told; // by whom and to whom the rewritten segment goes
-	__u32 leg;       // in `legs`
 	__u32 seq_add, ack_add;
 	__u32 tsval_add, tsecr_add;
 	__u8 left, right; // the announced window is shifted by the difference of the scales
@@ -70,10 +78,9 @@ struct side {
 	__u32 acked;      // up to where the other has acknowledged that, in the same numbers
 	__u32 edge;       // up to where the other has ever said that it takes it
 	__u32 fin;        // behind its FIN; valid with END_FIN
-	__u32 tsval;      // that it said last
 	__u32 ends;
 	__u32 reserved_too;
-	__u64 bytes; // of payload, in any state; sent again counts again
+	__u64 bytes; // of payload, each once
 	__u64 packets;
 	__u64 said_ns; // when it last said something new
 	__u8 head[8];  // of the payload that was new
@@ -82,10 +89,9 @@ struct side {
 #define END_FIN 1
 #define END_FIN_ACKED 2
 #define END_RST 4
+#define END_FIRST 8 // nobody had ended before
 
 struct flow {
-	__u32 state;
-	__u32 greeting;     // 1 while the client hasn't acknowledged all of it
 	__u32 greeting_end; // in our numbers towards the client
 	__u32 our_tsval;    // what our own socket says the time is, from the hand-over on
 	__u64 id;
@@ -96,8 +102,9 @@ struct flow {
 };
 
 // As src/layout.rs has them.
-_Static_assert(sizeof(struct side) == 96, "what a side says");
-_Static_assert(sizeof(struct flow) == 240, "a flow");
+_Static_assert(sizeof(struct gate) == 64, "a gate");
+_Static_assert(sizeof(struct side) == 88, "what a side says");
+_Static_assert(sizeof(struct flow) == 216, "a flow");
 
 struct {
 	uint_of(type, BPF_MAP_TYPE_HASH);
@@ -110,17 +117,26 @@ struct {
 struct {
 	uint_of(type, BPF_MAP_TYPE_ARRAY);
 	uint_of(max_entries, 65536);
+	uint_of(map_flags, BPF_F_MMAPABLE);
+	type_of(key, __u32);
+	type_of(value, struct gate);
+} gates SEC(".maps");
+
+struct {
+	uint_of(type, BPF_MAP_TYPE_ARRAY);
+	uint_of(max_entries, 65536);
 	type_of(key, __u32);
 	type_of(value, struct flow);
 } flows SEC(".maps");
 
-// Interfaces by leg: one that comes back under a new number is one update.
+// Interfaces that came back under another number.
 struct {
-	uint_of(type, BPF_MAP_TYPE_ARRAY);
-	uint_of(max_entries, 256);
+	uint_of(type, BPF_MAP_TYPE_HASH);
+	uint_of(max_entries, 1024);
+	uint_of(map_flags, BPF_F_NO_PREALLOC);
 	type_of(key, __u32);
 	type_of(value, __u32);
-} legs SEC(".maps");
+} moved SEC(".maps");
 
 enum counter { REWRITTEN, TO_STACK, HELD, DROPPED_FRAGMENT, DROPPED_HEADER, GUARDED, COUNTERS };
 
@@ -130,9 +146,3 @@ struct {
 	type_of(key, __u32);
 	type_of(value, __u64);
 } counters SEC(".maps");
-
-// Flows that have ended or were greeted, as a hint: the flow itself is the truth.
-struct {
-	uint_of(type, BPF_MAP_TYPE_RINGBUF);
-	uint_of(max_entries, 262144);
-} events SEC(".maps");

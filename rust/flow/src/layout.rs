@@ -12,8 +12,13 @@ pub const PLACE_SIZE: usize = 8;
 /// Bytes of a [`Flow`].
 pub const FLOW_SIZE: usize = HEAD_SIZE + 2 * SAID_SIZE;
 
-const HEAD_SIZE: usize = 48;
-const SAID_SIZE: usize = 96;
+/// Bytes of a [`Gate`].
+pub const GATE_SIZE: usize = 4 * GATE_WORDS;
+/// The 32-bit words of a [`Gate`], those in reserve included.
+pub const GATE_WORDS: usize = 16;
+
+const HEAD_SIZE: usize = 40;
+const SAID_SIZE: usize = 88;
 
 /// By whom and to whom a segment goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -27,7 +32,7 @@ pub struct Key {
 /// Where a segment's flow is, and which side says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
-    /// Its number in the table of flows.
+    /// Its number in the tables of gates and flows.
     pub flow: u32,
     /// 0 for the client, 1 for the server.
     pub side: u32,
@@ -53,8 +58,6 @@ pub enum State {
 pub struct Said {
     /// By whom and to whom the rewritten segment goes.
     pub told: Key,
-    /// The interface of the other leg, by its number in the table of legs.
-    pub leg: u32,
     /// What is added to sequence numbers.
     pub seq_add: u32,
     /// What is added to acknowledgements and SACK blocks.
@@ -77,11 +80,9 @@ pub struct Said {
     pub edge: u32,
     /// Behind its FIN, if `ends` says that it said one.
     pub fin: u32,
-    /// The time stamp that it said last.
-    pub tsval: u32,
     /// What it has said or was told of the end, by the `END_` bits.
     pub ends: u32,
-    /// Payload in any state; what is sent again counts again.
+    /// Payload since it is live, each byte once.
     pub bytes: u64,
     /// Segments since it is live.
     pub packets: u64,
@@ -97,14 +98,52 @@ pub const END_FIN: u32 = 1;
 pub const END_FIN_ACKED: u32 = 2;
 /// It said RST, with the sequence number that is due.
 pub const END_RST: u32 = 4;
+/// Nobody had ended before.
+pub const END_FIRST: u32 = 8;
 
-/// A session on the kernel path.
+/// What becomes of a flow's segments; read and written in place, word by word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Flow {
+pub struct Gate {
     /// What becomes of its segments.
     pub state: State,
     /// Whether our own socket still waits for the client to acknowledge the greeting.
     pub greeting: bool,
+    /// The time stamp that each side said last, before the flow was live; 0 for none.
+    pub tsval: [u32; 2],
+    /// Bytes of payload that came from each side in any state; what comes again counts again.
+    pub counted: [u32; 2],
+    /// The interface that our own segments to each side went out by last; 0 for none.
+    pub out: [u32; 2],
+    /// When each side said something new last, by [`ticks`]; 0 for never.
+    pub said: [u32; 2],
+}
+
+/// The unit of [`Gate::said`]: 2^20 ns of the monotonic clock. Wraps after 52 days.
+#[must_use]
+pub fn ticks(monotonic_ns: u64) -> u32 {
+    (monotonic_ns >> 20) as u32
+}
+
+/// Where each word of a [`Gate`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// [`Gate::state`].
+    State,
+    /// [`Gate::greeting`].
+    Greeting,
+    /// [`Gate::tsval`] of the client; the server's is the next.
+    Tsval,
+    /// [`Gate::counted`], likewise.
+    Counted = 4,
+    /// [`Gate::out`], likewise.
+    Out = 6,
+    /// [`Gate::said`], likewise.
+    Said = 8,
+}
+
+/// A session on the kernel path: how its segments are rewritten, and what they said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flow {
     /// Behind the greeting, in our numbers towards the client.
     pub greeting_end: u32,
     /// The time stamp of what our own socket still says.
@@ -161,6 +200,15 @@ impl Place {
         bytes[4..].copy_from_slice(&self.side.to_ne_bytes());
         bytes
     }
+
+    /// The opposite of [`Place::to_bytes`].
+    #[must_use]
+    pub fn from_bytes([a, b, c, d, e, f, g, h]: [u8; PLACE_SIZE]) -> Self {
+        Self {
+            flow: u32::from_ne_bytes([a, b, c, d]),
+            side: u32::from_ne_bytes([e, f, g, h]),
+        }
+    }
 }
 
 impl State {
@@ -177,6 +225,58 @@ impl State {
     pub fn number(self) -> u32 {
         self as u32
     }
+
+    /// The opposite of [`State::number`]; none for a state that there isn't.
+    #[must_use]
+    pub fn of(number: u32) -> Option<Self> {
+        Self::ALL.get(number as usize).copied()
+    }
+}
+
+impl Gate {
+    /// As it begins.
+    #[must_use]
+    pub fn new(state: State) -> Self {
+        Self {
+            state,
+            greeting: false,
+            tsval: [0; 2],
+            counted: [0; 2],
+            out: [0; 2],
+            said: [0; 2],
+        }
+    }
+
+    /// As the table has it.
+    #[must_use]
+    pub fn to_words(&self) -> [u32; GATE_WORDS] {
+        let mut words = [0; GATE_WORDS];
+        words[Word::State as usize] = self.state.number();
+        words[Word::Greeting as usize] = u32::from(self.greeting);
+        for (word, pair) in [
+            (Word::Tsval, self.tsval),
+            (Word::Counted, self.counted),
+            (Word::Out, self.out),
+            (Word::Said, self.said),
+        ] {
+            words[word as usize..][..2].copy_from_slice(&pair);
+        }
+        words
+    }
+
+    /// The opposite of [`Gate::to_words`]; none for a state that there isn't.
+    #[must_use]
+    pub fn from_words(words: &[u32; GATE_WORDS]) -> Option<Self> {
+        let pair = |word: Word| [words[word as usize], words[word as usize + 1]];
+        Some(Self {
+            state: State::of(words[Word::State as usize])?,
+            greeting: words[Word::Greeting as usize] != 0,
+            tsval: pair(Word::Tsval),
+            counted: pair(Word::Counted),
+            out: pair(Word::Out),
+            said: pair(Word::Said),
+        })
+    }
 }
 
 impl Flow {
@@ -188,8 +288,6 @@ impl Flow {
             bytes: &mut bytes,
             at: 0,
         };
-        writer.u32(self.state.number());
-        writer.u32(u32::from(self.greeting));
         writer.u32(self.greeting_end);
         writer.u32(self.our_tsval);
         writer.u64(self.id);
@@ -203,44 +301,32 @@ impl Flow {
         bytes
     }
 
-    /// The opposite of [`Flow::to_bytes`]; none for a state that there isn't.
+    /// The opposite of [`Flow::to_bytes`].
     #[must_use]
-    pub fn from_bytes(bytes: &[u8; FLOW_SIZE]) -> Option<Self> {
+    pub fn from_bytes(bytes: &[u8; FLOW_SIZE]) -> Self {
         let mut reader = Reader { bytes, at: 0 };
-        let state = *State::ALL.get(reader.u32() as usize)?;
-        let greeting = reader.u32() != 0;
         let greeting_end = reader.u32();
         let our_tsval = reader.u32();
         let [id, started_ns, ended_ns, _] = std::array::from_fn(|_| reader.u64());
-        Some(Self {
-            state,
-            greeting,
+        Self {
             greeting_end,
             our_tsval,
             id,
             started_ns,
             ended_ns,
             sides: [Said::read(&mut reader), Said::read(&mut reader)],
-        })
+        }
     }
 }
 
 impl Said {
     fn write(&self, to: &mut Writer<'_>) {
         to.put(&self.told.to_bytes());
-        for value in [
-            self.leg,
-            self.seq_add,
-            self.ack_add,
-            self.tsval_add,
-            self.tsecr_add,
-        ] {
+        for value in [self.seq_add, self.ack_add, self.tsval_add, self.tsecr_add] {
             to.u32(value);
         }
         to.put(&[self.left, self.right, self.scale, 0]);
-        for value in [
-            self.next, self.acked, self.edge, self.fin, self.tsval, self.ends,
-        ] {
+        for value in [self.next, self.acked, self.edge, self.fin, self.ends] {
             to.u32(value);
         }
         to.u32(0);
@@ -252,14 +338,13 @@ impl Said {
 
     fn read(from: &mut Reader<'_>) -> Self {
         let told = Key::from_bytes(&from.take());
-        let [leg, seq_add, ack_add, tsval_add, tsecr_add] = std::array::from_fn(|_| from.u32());
+        let [seq_add, ack_add, tsval_add, tsecr_add] = std::array::from_fn(|_| from.u32());
         let [left, right, scale, _] = from.take();
-        let [next, acked, edge, fin, tsval, ends] = std::array::from_fn(|_| from.u32());
+        let [next, acked, edge, fin, ends] = std::array::from_fn(|_| from.u32());
         from.u32();
         let [bytes, packets, said_ns] = std::array::from_fn(|_| from.u64());
         Self {
             told,
-            leg,
             seq_add,
             ack_add,
             tsval_add,
@@ -271,7 +356,6 @@ impl Said {
             acked,
             edge,
             fin,
-            tsval,
             ends,
             bytes,
             packets,

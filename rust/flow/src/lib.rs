@@ -1,10 +1,12 @@
 //! The kernel path's program and its tables: what carries a session once user space has handed it
 //! over, and nothing that decides which one is.
 //!
-//! [`layout`] is what the tables hold, [`program`] loads `bpf/flow.bpf.c` and reaches them.
+//! [`layout`] is what the tables hold, [`tables`] reaches them, [`program`] loads `bpf/flow.bpf.c`.
 
 pub mod layout;
 pub mod program;
+pub mod tables;
 
-pub use layout::{Flow, Key, Place, Said, State};
-pub use program::{Counter, Program, Unavailable};
+pub use layout::{Flow, Gate, Key, Place, Said, State, Word, ticks};
+pub use program::{Program, Unavailable};
+pub use tables::{Counter, MOST_FLOWS, Tables};

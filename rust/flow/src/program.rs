@@ -1,10 +1,10 @@
-//! Loads the program and reaches its tables.
+//! Loads the program.
 
-use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
-use aya::programs::{ProgramError, SchedClassifier};
+use aya::maps::MapError;
+use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfError};
 
-use crate::layout::{FLOW_SIZE, Flow, KEY_SIZE, Key, PLACE_SIZE, Place};
+use crate::tables::Tables;
 
 /// Empty where it was built without clang.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/flow.o"));
@@ -26,30 +26,10 @@ pub enum Unavailable {
     Table(#[from] MapError),
 }
 
-/// What the program counts, in its order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Counter {
-    /// Segments that were rewritten and sent on.
-    Rewritten,
-    /// Segments of flows that went up to the stack.
-    ToStack,
-    /// Segments that were dropped while a flow was held.
-    Held,
-    /// Fragments of live flows, dropped.
-    DroppedFragment,
-    /// Segments of live flows that couldn't be rewritten, dropped.
-    DroppedHeader,
-    /// What our own stack wanted to say to end a flow, dropped.
-    Guarded,
-}
-
-/// The program, loaded and attached to nothing yet, and its tables.
+/// The program, loaded and attached to nothing yet.
 pub struct Program {
     bpf: Ebpf,
-    places: HashMap<MapData, [u8; KEY_SIZE], [u8; PLACE_SIZE]>,
-    flows: Array<MapData, [u8; FLOW_SIZE]>,
-    legs: Array<MapData, u32>,
-    counters: PerCpuArray<MapData, u64>,
+    tables: Tables,
 }
 
 impl Program {
@@ -62,25 +42,21 @@ impl Program {
             return Err(Unavailable::NotBuilt);
         }
         let mut bpf = Ebpf::load(OBJECT)?;
-        let mut table = |name: &'static str| {
-            bpf.take_map(name).ok_or_else(|| MapError::InvalidName {
-                name: name.to_owned(),
-            })
-        };
-        let places = HashMap::try_from(table("places")?)?;
-        let flows = Array::try_from(table("flows")?)?;
-        let legs = Array::try_from(table("legs")?)?;
-        let counters = PerCpuArray::try_from(table("counters")?)?;
-        let mut program = Self {
-            bpf,
-            places,
-            flows,
-            legs,
-            counters,
-        };
-        program.classifier("ingress")?.load()?;
-        program.classifier("guard")?.load()?;
-        Ok(program)
+        for part in ["ingress", "guard"] {
+            classifier(&mut bpf, part)?.load()?;
+        }
+        let tables = Tables::take(&mut bpf)?;
+        Ok(Self { bpf, tables })
+    }
+
+    /// Attaches it to an interface, for as long as this value lives.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn attach(&mut self, interface: &str) -> Result<(), ProgramError> {
+        self.guard()?.attach(interface, TcAttachType::Egress)?;
+        self.ingress()?.attach(interface, TcAttachType::Ingress)?;
+        Ok(())
     }
 
     /// The part that rewrites: for segments that come in.
@@ -88,7 +64,7 @@ impl Program {
     /// # Errors
     /// It isn't there, which is a bug.
     pub fn ingress(&mut self) -> Result<&mut SchedClassifier, ProgramError> {
-        self.classifier("ingress")
+        classifier(&mut self.bpf, "ingress")
     }
 
     /// The part that keeps our own stack from ending flows: for segments that go out.
@@ -96,59 +72,16 @@ impl Program {
     /// # Errors
     /// It isn't there, which is a bug.
     pub fn guard(&mut self) -> Result<&mut SchedClassifier, ProgramError> {
-        self.classifier("guard")
+        classifier(&mut self.bpf, "guard")
     }
 
-    fn classifier(&mut self, name: &str) -> Result<&mut SchedClassifier, ProgramError> {
-        let program = self.bpf.program_mut(name);
-        program.ok_or(ProgramError::NotLoaded)?.try_into()
+    /// The tables of it.
+    pub fn tables(&mut self) -> &mut Tables {
+        &mut self.tables
     }
+}
 
-    /// Says which interface carries a leg.
-    ///
-    /// # Errors
-    /// What the kernel says.
-    pub fn set_leg(&mut self, leg: u32, ifindex: u32) -> Result<(), MapError> {
-        self.legs.set(leg, ifindex, 0)
-    }
-
-    /// Puts a flow under a number, and where its segments find it.
-    ///
-    /// # Errors
-    /// What the kernel says; a place that is taken, say.
-    pub fn install(&mut self, number: u32, flow: &Flow, keys: [Key; 2]) -> Result<(), MapError> {
-        const NEW: u64 = 1; // BPF_NOEXIST
-        self.flows.set(number, flow.to_bytes(), 0)?;
-        for (side, key) in (0..).zip(keys) {
-            let place = Place { flow: number, side };
-            self.places.insert(key.to_bytes(), place.to_bytes(), NEW)?;
-        }
-        Ok(())
-    }
-
-    /// A flow as it is now.
-    ///
-    /// # Errors
-    /// What the kernel says.
-    pub fn flow(&self, number: u32) -> Result<Option<Flow>, MapError> {
-        Ok(Flow::from_bytes(&self.flows.get(&number, 0)?))
-    }
-
-    /// Forgets where a flow's segments find it.
-    ///
-    /// # Errors
-    /// What the kernel says.
-    pub fn remove(&mut self, keys: [Key; 2]) -> Result<(), MapError> {
-        keys.into_iter()
-            .try_for_each(|key| self.places.remove(&key.to_bytes()))
-    }
-
-    /// How often something was counted, on all CPUs.
-    ///
-    /// # Errors
-    /// What the kernel says.
-    pub fn counted(&self, counter: Counter) -> Result<u64, MapError> {
-        let values = self.counters.get(&(counter as u32), 0)?;
-        Ok(values.iter().sum())
-    }
+fn classifier<'a>(bpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, ProgramError> {
+    let program = bpf.program_mut(name);
+    program.ok_or(ProgramError::NotLoaded)?.try_into()
 }

@@ -11,11 +11,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
 
+use crate::kernel_path::{KernelPath, NoKernelPath, Sweeper};
 use crate::metrics::{PerWorker, WorkerCounters, WorkerId};
 use crate::moment::AtomicMoment;
 use crate::occupancy::Occupancy;
@@ -24,7 +25,7 @@ use crate::registry::Registry;
 use crate::relay::pipes::{Budget, Pipes};
 use crate::session::Commons;
 use crate::snapshot::{BindKey, Snapshot};
-use crate::spec::{LogFormat, LogSpec, LogTarget, PlaneSpec, ServerState, SpecError};
+use crate::spec::{Forwarding, LogFormat, LogSpec, LogTarget, PlaneSpec, ServerState, SpecError};
 use crate::stats::{ListenerStats, RelayStats, ServerStats, Stats, WorkerStats};
 use crate::troubles::{Trouble, Troubles};
 use crate::worker::Worker;
@@ -51,6 +52,9 @@ pub enum ApplyError {
     /// The session log can't be opened.
     #[error("log.sessions: {0}")]
     Log(io::Error),
+    /// A listener insists on the kernel path, and there is none.
+    #[error("forwarding: kernel: {0}")]
+    KernelPath(#[from] NoKernelPath),
     /// It has been told to drain or to stop: nothing new runs any more.
     #[error("the data plane is draining")]
     Draining,
@@ -74,6 +78,9 @@ struct Shared {
     troubles: Arc<Troubles>,
     /// Since when the process drains, if it does.
     drains: Arc<AtomicMoment>,
+    /// Once it is wanted and can be had.
+    kernel: Arc<OnceLock<Arc<KernelPath>>>,
+    kernel_attempt: Mutex<Attempt>,
     /// Of one worker.
     pipe_budget: usize,
     /// Where the sockets of each key are. Locked for moments only, so that reading never
@@ -81,6 +88,15 @@ struct Shared {
     bound: Mutex<HashMap<BindKey, SocketAddr>>,
     draining: AtomicBool,
     control: Mutex<Control>,
+}
+
+/// What became of the first wish for the kernel path.
+#[derive(Debug, Default)]
+enum Attempt {
+    #[default]
+    NotWanted,
+    Failed(String),
+    Runs(Sweeper),
 }
 
 impl DataPlane {
@@ -98,6 +114,7 @@ impl DataPlane {
         let troubles = Arc::new(Troubles::new()?);
         let occupancy = Arc::new(Occupancy::default());
         let drains = Arc::new(AtomicMoment::default());
+        let kernel = Arc::new(OnceLock::new());
         let budget = Budget::read().share(number);
         let mut workers = Vec::with_capacity(number);
         for id in (0..number).map(WorkerId) {
@@ -114,6 +131,7 @@ impl DataPlane {
                 occupancy: Arc::clone(&occupancy),
                 drains: Arc::clone(&drains),
                 troubles: Arc::clone(&troubles),
+                kernel: Arc::clone(&kernel),
             };
             workers.push(Worker::start(Arc::clone(&current), commons)?);
         }
@@ -128,6 +146,8 @@ impl DataPlane {
             log,
             troubles,
             drains,
+            kernel,
+            kernel_attempt: Mutex::default(),
             pipe_budget: budget.pipes(),
             bound: Mutex::default(),
             draining: AtomicBool::new(false),
@@ -160,6 +180,7 @@ impl DataPlane {
         } else {
             Some(SessionLog::open(&spec.log).map_err(ApplyError::Log)?)
         };
+        shared.start_kernel_path(spec)?;
         let opened = control.open(&snapshot, &lock(&shared.bound))?;
         let drained = snapshot.take_states(spec);
         shared.current.store(Arc::new(snapshot));
@@ -169,6 +190,9 @@ impl DataPlane {
         }
         lock(&shared.bound).extend(opened.bound.iter().copied());
         control.listen(opened);
+        if shared.kernel.get().is_some() {
+            control.prepare_for_kernel_path();
+        }
         for (pool, server) in drained {
             shared.wake(&pool, &server);
         }
@@ -221,6 +245,11 @@ impl DataPlane {
             listeners: current.listeners.iter().map(listener).collect(),
             servers: servers.collect(),
             relay: RelayStats::read(&shared.counters, shared.pipe_budget),
+            kernel_path: shared.kernel.get().map(|path| path.stats(&shared.counters)),
+            no_kernel_path: match &*lock(&shared.kernel_attempt) {
+                Attempt::Failed(why) => Some(why.clone()),
+                Attempt::NotWanted | Attempt::Runs(_) => None,
+            },
             log: shared.log.stats(),
         }
     }
@@ -263,12 +292,45 @@ impl DataPlane {
         for worker in control.workers.drain(..) {
             worker.stop();
         }
+        if let Attempt::Runs(sweeper) = std::mem::take(&mut *lock(&self.shared.kernel_attempt)) {
+            sweeper.stop();
+        }
         lock(&self.shared.bound).clear();
         self.shared.log.stop();
     }
 }
 
 impl Shared {
+    /// Starts the kernel path where it is wanted for the first time, or couldn't be had before.
+    fn start_kernel_path(&self, spec: &PlaneSpec) -> Result<(), NoKernelPath> {
+        let wanted = |how| spec.listeners.iter().any(|one| one.forwarding == how);
+        let insisted = wanted(Forwarding::Kernel);
+        let mut attempt = lock(&self.kernel_attempt);
+        if matches!(*attempt, Attempt::Runs(_)) || !(insisted || wanted(Forwarding::Auto)) {
+            return Ok(());
+        }
+        let workers = self.counters.iter().count();
+        let ports = spec.kernel.source_ports.clone();
+        let started = KernelPath::start(workers, ports, spec.kernel.max_flows).and_then(|path| {
+            let path = Arc::new(path);
+            let sweeper = Sweeper::start(&path)?;
+            Ok((path, sweeper))
+        });
+        match started {
+            Ok((path, sweeper)) => {
+                *attempt = Attempt::Runs(sweeper);
+                // Nobody else sets it.
+                let _ = self.kernel.set(path);
+                Ok(())
+            }
+            Err(why) if insisted => Err(why),
+            Err(why) => {
+                *attempt = Attempt::Failed(why.to_string());
+                Ok(())
+            }
+        }
+    }
+
     /// Closes the addresses that are `unwanted`, once their queues are empty; waits for that.
     fn leave(&self, control: &mut Control, unwanted: impl Fn(&BindKey) -> bool) {
         let keys: Vec<BindKey> = {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 
+use crate::kernel_path;
 use crate::listener;
 use crate::registry::Registry;
 use crate::snapshot::{BindKey, Snapshot};
@@ -103,6 +104,16 @@ impl Control {
             worker.listen(sockets);
         }
         self.doubles.extend(opened.doubles);
+    }
+
+    /// Has the sockets keep what the kernel path needs of a client.
+    pub(super) fn prepare_for_kernel_path(&self) {
+        for (key, doubles) in &self.doubles {
+            for socket in doubles.iter().flatten() {
+                // Where it is refused, their clients take the relay, which is counted.
+                let _ = kernel_path::prepare_listener(socket, key.address);
+            }
+        }
     }
 
     /// Closes these addresses once their queues are empty; waits for that.

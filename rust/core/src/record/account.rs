@@ -61,6 +61,8 @@ pub(crate) enum Path {
     Copy,
     /// Through a pipe as well.
     Splice,
+    /// Through the kernel alone, once the client was greeted.
+    Kernel,
 }
 
 impl Path {
@@ -68,6 +70,7 @@ impl Path {
         match self {
             Self::Copy => "copy",
             Self::Splice => "splice",
+            Self::Kernel => "kernel",
         }
     }
 }

@@ -35,6 +35,7 @@ const CLIENT_SPOKE: u8 = 2;
 const TLS: u8 = 4;
 const IN_DATA: u8 = 8;
 const SPLICED: u8 = 16;
+const IN_KERNEL: u8 = 32;
 
 /// What is known of a session's course.
 #[derive(Debug, Clone, Copy)]
@@ -67,7 +68,8 @@ impl Live {
         let flags = speaker
             | flag(course.tls, TLS)
             | flag(course.in_data, IN_DATA)
-            | flag(course.path == Path::Splice, SPLICED);
+            | flag(course.path == Path::Splice, SPLICED)
+            | flag(course.path == Path::Kernel, IN_KERNEL);
         self.flags.store(flags, Relaxed);
         self.spoke.set(now);
     }
@@ -84,10 +86,10 @@ impl Live {
             spoke_last,
             tls: flags & TLS > 0,
             in_data: flags & IN_DATA > 0,
-            path: if flags & SPLICED > 0 {
-                Path::Splice
-            } else {
-                Path::Copy
+            path: match flags & (SPLICED | IN_KERNEL) {
+                IN_KERNEL => Path::Kernel,
+                SPLICED => Path::Splice,
+                _ => Path::Copy,
             },
         }
     }

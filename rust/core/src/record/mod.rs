@@ -7,6 +7,7 @@ mod account;
 mod format;
 mod live;
 mod log;
+mod place;
 mod reason;
 mod sink;
 
@@ -29,6 +30,7 @@ pub(crate) use live::{Course, Live, LiveSessions};
 pub use live::{SessionFilter, SessionStats};
 pub use log::LogStats;
 pub(crate) use log::SessionLog;
+pub(crate) use place::Place;
 pub(crate) use reason::End;
 pub use reason::{EndBy, EndReason};
 

@@ -2,13 +2,12 @@
 
 use std::time::Instant;
 
+use crate::limits::Silence;
 use crate::metrics::WorkerCounters;
 use crate::record::{Course, ListenerCounters, Live, Path, Side};
 use crate::server::ServerCounters;
 use crate::smtp::dialogue::Dialogue;
 use crate::spec::Protocol;
-
-use super::idle::Silence;
 
 /// Where a session's bytes are counted.
 #[derive(Debug)]

@@ -6,8 +6,6 @@
 mod copy;
 mod direction;
 mod hearing;
-mod idle;
-mod leave;
 pub(crate) mod pipes;
 mod splice;
 
@@ -21,15 +19,14 @@ use rustix::io::ioctl_fionread;
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep_until};
 
-use crate::moment::AtomicMoment;
-use crate::record::{End, EndReason, SessionId, Side};
-use crate::spec::{DrainSpec, Protocol, Timeouts};
+use crate::limits::{AGAIN, Terms};
+use crate::record::{End, EndReason, Side};
+use crate::spec::Protocol;
 use crate::sys;
 
 use direction::{Broken, Direction};
 pub(crate) use hearing::Traffic;
 use hearing::{Hearing, Piece};
-use leave::{AGAIN, Leave, Moment};
 use pipes::Pipes;
 
 /// The two connections of a session.
@@ -39,21 +36,10 @@ pub(crate) struct Ends {
     pub(crate) server: TcpStream,
     /// What the client said already: the server has it.
     pub(crate) asked: Vec<u8>,
-    /// What the server said already: the client gets it first.
+    /// What the server said already.
     pub(crate) said: Vec<u8>,
-}
-
-/// What limits a session.
-#[derive(Debug)]
-pub(crate) struct Terms<'a> {
-    pub(crate) id: SessionId,
-    pub(crate) protocol: Protocol,
-    pub(crate) timeouts: &'a Timeouts,
-    pub(crate) drain: &'a DrainSpec,
-    /// Since when the process drains, and since when the server does.
-    pub(crate) drains: [&'a AtomicMoment; 2],
-    /// When the session will have reached its age.
-    pub(crate) aged: Option<Instant>,
+    /// How much of that the client has; it gets the rest first.
+    pub(crate) told: usize,
 }
 
 /// How a session ended.
@@ -71,11 +57,12 @@ pub(crate) struct Ending {
 /// may still be told something.
 pub(crate) async fn relay(
     ends: Ends,
+    protocol: Protocol,
     terms: &Terms<'_>,
     pipes: &Arc<Pipes>,
     traffic: &Traffic<'_>,
 ) -> Ending {
-    let mut session = Session::begin(ends, terms, traffic);
+    let mut session = Session::begin(ends, protocol, terms, traffic);
     let (limit, _) = session.limit();
     let mut alarm = pin!(sleep_until(limit.into()));
     let end = poll_fn(|cx| {
@@ -103,8 +90,13 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    fn begin(ends: Ends, terms: &'a Terms<'a>, traffic: &'a Traffic<'a>) -> Self {
-        let mut hearing = Hearing::new(terms.protocol, traffic);
+    fn begin(
+        mut ends: Ends,
+        protocol: Protocol,
+        terms: &'a Terms<'a>,
+        traffic: &'a Traffic<'a>,
+    ) -> Self {
+        let mut hearing = Hearing::new(protocol, traffic);
         for (from, said) in [(Side::Client, &ends.asked), (Side::Server, &ends.said)] {
             if !said.is_empty() {
                 hearing.hear(from, Piece::Seen(said));
@@ -115,7 +107,7 @@ impl<'a> Session<'a> {
             client: ends.client,
             server: ends.server,
             up: Direction::default(),
-            down: Direction::beginning_with(ends.said),
+            down: Direction::beginning_with(ends.said.split_off(ends.told)),
             hearing,
             first_end: None,
         }
@@ -228,30 +220,8 @@ impl<'a> Session<'a> {
 
     /// When the session is over as things stand, and why.
     fn limit(&self) -> (Instant, EndReason) {
-        let silence = &self.hearing.silence;
-        let idle = silence.limit(self.terms.timeouts);
-        let [process, server] = self.terms.drains.map(AtomicMoment::read);
-        let drains = match (process, server) {
-            (Some(process), Some(server)) => Some(process.min(server)),
-            (process, server) => process.or(server),
-        };
-        if drains.is_none() && self.terms.aged.is_none() {
-            return idle;
-        }
-        let leave = Leave {
-            drains,
-            aged: self.terms.aged,
-            share: leave::share(self.terms.id.0),
-        };
-        let moment = Moment {
-            since: silence.since(),
-            spoke: silence.spoke(),
-            clear: self.hearing.dialogue.is_clear(),
-        };
-        match leave.limit(self.terms.drain, moment) {
-            Some(cut) if cut.0 < idle.0 => cut,
-            _ => idle,
-        }
+        let clear = self.hearing.dialogue.is_clear();
+        self.terms.limit(&self.hearing.silence, clear)
     }
 
     /// Whether the session may be cut for `reason` at this moment: a cut for a drain or for age

@@ -9,8 +9,8 @@ use super::*;
 use crate::registry::Registry;
 use crate::snapshot::Snapshot;
 use crate::spec::{
-    DrainSpec, ListenerSpec, LogFormat, LogSpec, LogTarget, PlaneSpec, PoolSpec, Protocol,
-    ProxyVersion, ServerSpec, Timeouts,
+    DrainSpec, Forwarding, KernelSpec, ListenerSpec, LogFormat, LogSpec, LogTarget, PlaneSpec,
+    PoolSpec, Protocol, ProxyVersion, ServerSpec, Timeouts,
 };
 
 fn spec(balance: Balance, weights: &[u32]) -> PlaneSpec {
@@ -32,6 +32,10 @@ fn spec(balance: Balance, weights: &[u32]) -> PlaneSpec {
             sessions: LogTarget::Off,
             format: LogFormat::Json,
         },
+        kernel: KernelSpec {
+            source_ports: 10_000..=32_767,
+            max_flows: 1000,
+        },
         listeners: vec![ListenerSpec {
             name: "mx".into(),
             bind: vec![([127, 0, 0, 1], 25).into()],
@@ -47,6 +51,7 @@ fn spec(balance: Balance, weights: &[u32]) -> PlaneSpec {
             },
             max_sessions: None,
             max_age: None,
+            forwarding: Forwarding::Relay,
         }],
         pools: vec![PoolSpec {
             name: "farm".into(),

@@ -38,6 +38,10 @@ pub fn check(spec: &PlaneSpec) -> Result<(), SpecError> {
     ] {
         not_too_long(&format!("drain.{name}"), value)?;
     }
+    at_least_one("max_flows", Some(spec.kernel.max_flows.into()))?;
+    if spec.kernel.source_ports.is_empty() || *spec.kernel.source_ports.start() < 1024 {
+        return Err(wrong("source_ports", "must be from 1024 on and rise"));
+    }
     unique("pools", spec.pools.iter().map(|pool| pool.name.as_str()))?;
     for pool in &spec.pools {
         check_pool(pool)?;

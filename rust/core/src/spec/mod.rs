@@ -6,6 +6,7 @@
 mod check;
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ pub struct PlaneSpec {
     pub drain: DrainSpec,
     /// Where finished sessions are written to.
     pub log: LogSpec,
+    /// What the kernel path may use.
+    pub kernel: KernelSpec,
     /// In any order; names are unique.
     pub listeners: Vec<ListenerSpec>,
     /// In any order; names are unique.
@@ -39,6 +42,27 @@ pub struct DrainSpec {
     pub spread: Duration,
     /// What is left then is cut whoever spoke last.
     pub deadline: Duration,
+}
+
+/// What the kernel path may use. Read once, when it is first wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KernelSpec {
+    /// Its own source ports, which the system gives to nobody: apart from the range in
+    /// /proc/sys/net/ipv4/ip_local_port_range.
+    pub source_ports: RangeInclusive<u16>,
+    /// The most flows at a time, those that linger included.
+    pub max_flows: u32,
+}
+
+/// Which path a listener's sessions take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forwarding {
+    /// The kernel path where it can be had, else the relay.
+    Auto,
+    /// The same, but it must be there.
+    Kernel,
+    /// The relay.
+    Relay,
 }
 
 /// The session log.
@@ -89,6 +113,8 @@ pub struct ListenerSpec {
     pub max_sessions: Option<u64>,
     /// Older sessions are cut once that can't make a message come twice.
     pub max_age: Option<Duration>,
+    /// Which path they take.
+    pub forwarding: Forwarding,
 }
 
 /// How long a session may wait, and for what. None is zero.
@@ -195,6 +221,26 @@ impl ProxyVersion {
             Self::Off => "off",
             Self::V1 => "v1",
             Self::V2 => "v2",
+        }
+    }
+
+    /// The reverse of [`label`](Self::label).
+    #[must_use]
+    pub fn parse(label: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.label() == label)
+    }
+}
+
+impl Forwarding {
+    const ALL: [Self; 3] = [Self::Auto, Self::Kernel, Self::Relay];
+
+    /// As the configuration writes it.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Kernel => "kernel",
+            Self::Relay => "relay",
         }
     }
 

@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use mailweir_core::spec::{
-    Balance, DrainSpec, ListenerSpec, LogFormat, LogSpec, LogTarget, PlaneSpec, PoolSpec, Protocol,
-    ProxyVersion, ServerSpec, ServerState, Timeouts,
+    Balance, DrainSpec, Forwarding, KernelSpec, ListenerSpec, LogFormat, LogSpec, LogTarget,
+    PlaneSpec, PoolSpec, Protocol, ProxyVersion, ServerSpec, ServerState, Timeouts,
 };
 use mailweir_core::{DataPlane, EndReason, Stats};
 use mailweir_testkit::wait::LIMIT;
@@ -53,6 +53,10 @@ pub(crate) fn spec(servers: &[SocketAddr]) -> PlaneSpec {
             sessions: LogTarget::Off,
             format: LogFormat::Json,
         },
+        kernel: KernelSpec {
+            source_ports: 10_000..=32_767,
+            max_flows: 1000,
+        },
         listeners: vec![ListenerSpec {
             name: "mx".into(),
             bind: vec![(Ipv4Addr::LOCALHOST, 0).into()],
@@ -61,6 +65,7 @@ pub(crate) fn spec(servers: &[SocketAddr]) -> PlaneSpec {
             timeouts: TIMEOUTS,
             max_sessions: None,
             max_age: None,
+            forwarding: Forwarding::Relay,
         }],
         pools: vec![PoolSpec {
             name: "farm".into(),

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddrV4;
 
-use mailweir_flow::layout::{FLOW_SIZE, Flow, Key};
+use mailweir_flow::layout::{FLOW_SIZE, Flow, GATE_WORDS, Gate, Key, Place, Word};
 use proptest::prelude::*;
 
 proptest! {
@@ -17,12 +17,25 @@ proptest! {
     /// Bytes that the program may have written are read and written as they are, but for what is
     /// reserved.
     #[test]
-    fn flows_come_back(bytes in prop::collection::vec(any::<u8>(), FLOW_SIZE), state in 0..5_u32) {
-        let mut bytes: [u8; FLOW_SIZE] = bytes.try_into().unwrap();
-        bytes[..4].copy_from_slice(&state.to_ne_bytes());
-        let flow = Flow::from_bytes(&bytes).unwrap();
-        prop_assert_eq!(Flow::from_bytes(&flow.to_bytes()), Some(flow));
-        bytes[..4].copy_from_slice(&5_u32.to_ne_bytes());
-        prop_assert_eq!(Flow::from_bytes(&bytes), None);
+    fn flows_come_back(bytes in prop::collection::vec(any::<u8>(), FLOW_SIZE)) {
+        let flow = Flow::from_bytes(&bytes.try_into().unwrap());
+        prop_assert_eq!(Flow::from_bytes(&flow.to_bytes()), flow);
+    }
+
+    #[test]
+    fn gates_come_back(words: [u32; GATE_WORDS], state in 0..5_u32) {
+        let mut words = words;
+        words[Word::State as usize] = state;
+        let gate = Gate::from_words(&words).unwrap();
+        prop_assert_eq!(gate.state.number(), state);
+        prop_assert_eq!(Gate::from_words(&gate.to_words()), Some(gate));
+        words[Word::State as usize] = 5;
+        prop_assert_eq!(Gate::from_words(&words), None);
+    }
+
+    #[test]
+    fn places_come_back(flow: u32, side: u32) {
+        let place = Place { flow, side };
+        prop_assert_eq!(Place::from_bytes(place.to_bytes()), place);
     }
 }

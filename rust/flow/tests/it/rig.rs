@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use aya::programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions};
-use mailweir_flow::{Flow, Key, Program, Said, State, Unavailable};
+use mailweir_flow::{Counter, Flow, Gate, Key, Place, Program, Said, State, Unavailable};
 
 use crate::segment::Segment;
 
@@ -25,10 +25,16 @@ pub(crate) fn keys() -> [Key; 2] {
     [key(CLIENT, LISTENER), key(SERVER, SOURCE)]
 }
 
-pub(crate) fn flow(state: State) -> Flow {
-    let side = |told: Key, own: [u32; 2], other: [u32; 2], leg| Said {
+pub(crate) fn gate(state: State) -> Gate {
+    Gate {
+        out: [1, 1],
+        ..Gate::new(state)
+    }
+}
+
+pub(crate) fn flow() -> Flow {
+    let side = |told: Key, own: [u32; 2], other: [u32; 2]| Said {
         told,
-        leg,
         // The other peer knows these bytes by our numbers towards it.
         seq_add: other[1].wrapping_sub(own[0]),
         ack_add: other[0].wrapping_sub(own[1]),
@@ -41,7 +47,6 @@ pub(crate) fn flow(state: State) -> Flow {
         acked: own[0],
         edge: own[0].wrapping_add(64 * 1024),
         fin: 0,
-        tsval: 0,
         ends: 0,
         bytes: 0,
         packets: 0,
@@ -50,17 +55,12 @@ pub(crate) fn flow(state: State) -> Flow {
     };
     let [client, server] = keys();
     Flow {
-        state,
-        greeting: false,
         greeting_end: 0,
         our_tsval: 4_000_000_000,
         id: 42,
         started_ns: 1,
         ended_ns: 0,
-        sides: [
-            side(server.reversed(), C, S, 1),
-            side(client.reversed(), S, C, 0),
-        ],
+        sides: [side(server.reversed(), C, S), side(client.reversed(), S, C)],
     }
 }
 
@@ -70,27 +70,41 @@ pub(crate) struct Rig {
 
 impl Rig {
     /// None where the program can't be had; in CI that is a failure.
-    pub(crate) fn new(flow: Flow) -> Option<Self> {
-        let mut program = match Program::load() {
+    pub(crate) fn new(state: State) -> Option<Self> {
+        Self::with(&gate(state), &flow())
+    }
+
+    pub(crate) fn with(gate: &Gate, flow: &Flow) -> Option<Self> {
+        let program = match Program::load() {
             Ok(program) => program,
             Err(why @ Unavailable::NotBuilt) => return absent(&why),
             Err(why) if !may_load() => return absent(&why),
             Err(why) => panic!("{why:?}"),
         };
-        for leg in 0..2 {
-            program.set_leg(leg, 1).unwrap();
+        let mut rig = Self { program };
+        rig.replace(gate, flow);
+        for (side, key) in (0..).zip(keys()) {
+            let place = Place { flow: NUMBER, side };
+            rig.program.tables().put(key, place).unwrap();
         }
-        program.install(NUMBER, &flow, keys()).unwrap();
-        Some(Self { program })
+        Some(rig)
     }
 
-    pub(crate) fn replace(&mut self, flow: &Flow) {
-        self.program.remove(keys()).unwrap();
-        self.program.install(NUMBER, flow, keys()).unwrap();
+    pub(crate) fn replace(&mut self, gate: &Gate, flow: &Flow) {
+        self.program.tables().set_gate(NUMBER, gate).unwrap();
+        self.program.tables().set_flow(NUMBER, flow).unwrap();
     }
 
-    pub(crate) fn flow(&self) -> Flow {
-        self.program.flow(NUMBER).unwrap().unwrap()
+    pub(crate) fn flow(&mut self) -> Flow {
+        self.program.tables().flow(NUMBER).unwrap()
+    }
+
+    pub(crate) fn gate(&mut self) -> Gate {
+        self.program.tables().gate(NUMBER).unwrap().unwrap()
+    }
+
+    pub(crate) fn counted(&mut self, counter: Counter) -> u64 {
+        self.program.tables().counted(counter).unwrap()
     }
 
     /// What becomes of a segment that comes in, and how it goes out.

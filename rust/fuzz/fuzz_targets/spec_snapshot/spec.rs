@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use mailweir_core::spec::{
-    Balance, DrainSpec, ListenerSpec, LogFormat, LogSpec, LogTarget, MAX_WEIGHT, PlaneSpec,
+    Balance, DrainSpec, Forwarding, KernelSpec, ListenerSpec, LogFormat, LogSpec, LogTarget, MAX_WEIGHT, PlaneSpec,
     PoolSpec, Protocol, ProxyVersion, ServerSpec, ServerState, Timeouts,
 };
 
@@ -45,6 +45,10 @@ pub fn plane(choices: &mut Choices<'_>) -> PlaneSpec {
                 &[],
             ),
             format: choices.pick(&[LogFormat::Json, LogFormat::Logfmt], &[]),
+        },
+        kernel: KernelSpec {
+            source_ports: choices.pick(&[10_000..=32_767, 1024..=1024], &[0..=5, 9..=8]),
+            max_flows: choices.pick(&[65_536, 1], &[0]),
         },
         listeners,
         pools,
@@ -133,6 +137,10 @@ fn listener(
         max_age: choices.pick(
             &[None, Some(Duration::from_secs(3600)), Some(LONGEST)],
             &[Some(Duration::MAX)],
+        ),
+        forwarding: choices.pick(
+            &[Forwarding::Auto, Forwarding::Kernel, Forwarding::Relay],
+            &[],
         ),
     }
 }

@@ -7,7 +7,7 @@ use crate::spec::Timeouts;
 
 /// Who spoke last and when, and who has closed.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Silence {
+pub(crate) struct Silence {
     since: Instant,
     spoke: Side,
     client_closed: bool,
@@ -16,7 +16,7 @@ pub(super) struct Silence {
 
 impl Silence {
     /// At the beginning the server is waited for: it greets.
-    pub(super) fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self {
             since: now,
             spoke: Side::Client,
@@ -26,23 +26,23 @@ impl Silence {
     }
 
     /// Since when there is silence.
-    pub(super) fn since(&self) -> Instant {
+    pub(crate) fn since(&self) -> Instant {
         self.since
     }
 
     /// Who spoke last.
-    pub(super) fn spoke(&self) -> Side {
+    pub(crate) fn spoke(&self) -> Side {
         self.spoke
     }
 
     /// `side` sent payload.
-    pub(super) fn broken_by(&mut self, side: Side, now: Instant) {
+    pub(crate) fn broken_by(&mut self, side: Side, now: Instant) {
         self.since = now;
         self.spoke = side;
     }
 
     /// `side` closed its direction.
-    pub(super) fn closed_by(&mut self, side: Side, now: Instant) {
+    pub(crate) fn closed_by(&mut self, side: Side, now: Instant) {
         self.since = now;
         match side {
             Side::Client => self.client_closed = true,
@@ -54,7 +54,7 @@ impl Silence {
     ///
     /// A client may close its direction behind the final dot. Its server has all the time
     /// that RFC 5321 gives it to answer: a session cut before that is sent again.
-    pub(super) fn limit(&self, timeouts: &Timeouts) -> (Instant, EndReason) {
+    pub(crate) fn limit(&self, timeouts: &Timeouts) -> (Instant, EndReason) {
         let (length, reason): (Duration, _) = match self.spoke {
             _ if self.server_closed => (timeouts.half_closed, EndReason::HalfClosed),
             Side::Client => (timeouts.idle_server, EndReason::IdleServer),

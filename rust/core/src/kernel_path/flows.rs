@@ -1,0 +1,345 @@
+//! The sessions on the kernel path: watched, limited and, once they have ended, recorded.
+//!
+//! A thread of its own looks at the gates many times a second, in memory alone. What ends is
+//! recorded at once; its place lingers until no late segment of it can come any more.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use mailweir_flow::layout::{END_FIN, ticks};
+use mailweir_flow::{Flow, Key, State};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::limits::{Silence, Terms};
+use crate::moment::AtomicMoment;
+use crate::record::{End, EndReason, Place, Record, Side};
+use crate::server::InFlight;
+use crate::snapshot::{Listener, Snapshot};
+use crate::sys;
+
+use super::course::{self, Words};
+use super::gates::Gate;
+use super::passage::Passage;
+use super::{KernelPath, NoKernelPath, Shared, lock};
+
+/// Between looks at the gates while there are flows: what a session's end is late by.
+const LOOK: Duration = Duration::from_millis(20);
+/// Between looks at limits and interfaces.
+const LONG_LOOK: Duration = Duration::from_secs(1);
+/// How long a place is kept once its flow has ended: as long as a server's TIME_WAIT, so that
+/// late repetitions find it and its port isn't used too soon.
+const LINGER: Duration = Duration::from_secs(60);
+
+/// A session that was handed over, with all that is kept of it.
+#[derive(Debug)]
+pub(crate) struct Carried {
+    pub(crate) record: Record,
+    pub(crate) place: Place,
+    pub(crate) in_flight: InFlight,
+    pub(crate) snapshot: Arc<Snapshot>,
+    /// The listener's index in that.
+    pub(crate) listener: usize,
+    /// Since when the process drains.
+    pub(crate) drains: Arc<AtomicMoment>,
+}
+
+/// All flows.
+#[derive(Debug, Default)]
+pub(super) struct Flows(Mutex<Table>);
+
+#[derive(Debug, Default)]
+struct Table {
+    live: HashMap<u32, Box<Live>>,
+    /// Those that have ended, the first first.
+    lingering: VecDeque<(Instant, Passage)>,
+}
+
+#[derive(Debug)]
+struct Live {
+    passage: Passage,
+    carried: Carried,
+    /// When the client was greeted.
+    since: Instant,
+    /// Of client and server, as counted so far.
+    bytes: [u64; 2],
+}
+
+impl Flows {
+    /// How many there are.
+    pub(super) fn live(&self) -> usize {
+        lock(&self.0).live.len()
+    }
+
+    /// Gives up a place that only lingers, or is about to: its client has come back.
+    pub(super) fn forget_lingering(&self, path: &KernelPath, key: Key) {
+        self.look(path);
+        let mut table = lock(&self.0);
+        table
+            .lingering
+            .retain(|(_, passage)| !passage.keys().contains(&key));
+    }
+
+    /// Records what has ended, and gives up places that have lingered.
+    fn look(&self, path: &KernelPath) {
+        let now = Instant::now();
+        let mut table = lock(&self.0);
+        let Table { live, lingering } = &mut *table;
+        let ended = live.extract_if(|number, _| {
+            !matches!(
+                path.gates.of(*number).state(),
+                Some(State::Live | State::Hold)
+            )
+        });
+        for (_, live) in ended {
+            let flow = path.flow(live.passage.number);
+            let end = flow
+                .as_ref()
+                .map_or_else(|| End::ours(EndReason::Stopped), course::end);
+            lingering.push_back((now, live.close(flow.as_ref(), end)));
+        }
+        while lingering.front().is_some_and(|(ended, passage)| {
+            now.duration_since(*ended) >= LINGER || passage.gate().state() == Some(State::Passed)
+        }) {
+            lingering.pop_front();
+        }
+    }
+
+    /// Brings the counts of all flows up to date, and ends those that have reached a limit.
+    fn look_long(&self, path: &KernelPath) {
+        let mut table = lock(&self.0);
+        let Table { live, lingering } = &mut *table;
+        let now = Instant::now();
+        let mut over = vec![];
+        for (number, live) in live.iter_mut() {
+            if let Some(flow) = path.flow(*number) {
+                live.count(&flow, now);
+                let reason = live.over(&flow, now);
+                over.extend(
+                    reason
+                        .filter(|why| live.cut(path, *why))
+                        .map(|why| (*number, why)),
+                );
+            }
+        }
+        for (number, reason) in over {
+            if let Some(live) = live.remove(&number) {
+                let flow = path.flow(number);
+                lingering.push_back((now, live.close(flow.as_ref(), End::ours(reason))));
+            }
+        }
+    }
+
+    /// Ends every flow: the process does.
+    fn stop(&self, path: &KernelPath) {
+        let mut table = lock(&self.0);
+        for (_, live) in table.live.drain() {
+            let flow = path.flow(live.passage.number);
+            let gate = live.passage.gate();
+            if gate.change(State::Live, State::Hold)
+                && let Some(flow) = &flow
+            {
+                path.resets.end(flow);
+            }
+            drop(live.close(flow.as_ref(), End::ours(EndReason::Stopped)));
+        }
+        table.lingering.clear();
+    }
+}
+
+impl Live {
+    /// What it has carried since it was counted last, and where it has got to.
+    fn count(&mut self, flow: &Flow, now: Instant) {
+        let Carried {
+            record, in_flight, ..
+        } = &self.carried;
+        let counters = in_flight.server().counters.of(record.worker());
+        let [client, server] = [&flow.sides[0], &flow.sides[1]];
+        let received = client.bytes - self.bytes[0];
+        let sent = server.bytes - self.bytes[1];
+        self.bytes = [client.bytes, server.bytes];
+        record.process().kernel_bytes.add(received + sent);
+        record.listener().received_bytes.add(received);
+        counters.sent_bytes.add(received);
+        counters.received_bytes.add(sent);
+        record.listener().sent_bytes.add(sent);
+        record.live().carried(Side::Client, received);
+        record.live().carried(Side::Server, sent);
+        let (since, _) = self.silence(now);
+        record.live().note(Words::of(flow).course(), since);
+    }
+
+    /// Closes the record; what is left lingers.
+    fn close(mut self: Box<Self>, flow: Option<&Flow>, end: End) -> Passage {
+        if let Some(flow) = flow {
+            self.count(flow, Instant::now());
+        }
+        let Carried {
+            record,
+            place,
+            in_flight,
+            ..
+        } = self.carried;
+        record.close(end);
+        drop((place, in_flight));
+        self.passage
+    }
+
+    /// Why it is over as things stand, if it is.
+    fn over(&self, flow: &Flow, now: Instant) -> Option<EndReason> {
+        let Carried { record, .. } = &self.carried;
+        if record.live().is_killed() {
+            return Some(EndReason::Killed);
+        }
+        let listener = self.listener();
+        let terms = Terms {
+            id: record.id(),
+            timeouts: &listener.timeouts,
+            drain: &self.carried.snapshot.drain,
+            drains: [
+                &self.carried.drains,
+                &self.carried.in_flight.server().drains,
+            ],
+            aged: listener.max_age.map(|age| record.began() + age),
+        };
+        let (since, spoke) = self.silence(now);
+        let mut silence = Silence::new(since);
+        silence.broken_by(spoke, since);
+        for (side, said) in [Side::Client, Side::Server].into_iter().zip(&flow.sides) {
+            if said.ends & END_FIN != 0 {
+                silence.closed_by(side, since);
+            }
+        }
+        // Of a flow it is never certain that its silence is that between two commands.
+        let (limit, reason) = terms.limit(&silence, false);
+        (limit <= now).then_some(reason)
+    }
+
+    /// Ends it for `reason`, unless it moves at this very moment; whether it did.
+    fn cut(&self, path: &KernelPath, reason: EndReason) -> bool {
+        let gate = self.passage.gate();
+        let said = gate.said();
+        if !gate.change(State::Live, State::Hold) {
+            return false;
+        }
+        let moves = gate.said() != said && reason != EndReason::Killed;
+        if moves {
+            gate.change(State::Hold, State::Live);
+            return false;
+        }
+        if let Some(flow) = path.flow(self.passage.number) {
+            path.resets.end(&flow);
+        }
+        gate.set(State::Closing);
+        true
+    }
+
+    fn listener(&self) -> &Listener {
+        &self.carried.snapshot.listeners[self.carried.listener]
+    }
+
+    /// Since when there is silence, and who spoke last.
+    fn silence(&self, now: Instant) -> (Instant, Side) {
+        let [client, server] = spoken(self.passage.gate(), now);
+        match (client, server) {
+            (Some(client), server) if Some(client) > server => (client, Side::Client),
+            (_, Some(server)) => (server, Side::Server),
+            // Nothing since the greeting.
+            _ => (self.since, Side::Server),
+        }
+    }
+}
+
+/// When each side spoke last, if it has.
+fn spoken(gate: Gate<'_>, now: Instant) -> [Option<Instant>; 2] {
+    let time = clock_gettime(ClockId::Monotonic);
+    let nanos = Duration::new(
+        u64::try_from(time.tv_sec).unwrap_or_default(),
+        u32::try_from(time.tv_nsec).unwrap_or_default(),
+    );
+    let ticks_now = ticks(u64::try_from(nanos.as_nanos()).unwrap_or(u64::MAX));
+    gate.said().map(|said| {
+        let before = u64::from(ticks_now.wrapping_sub(said));
+        let spoke = now.checked_sub(Duration::from_nanos(before << 20));
+        spoke.filter(|_| said != 0)
+    })
+}
+
+impl Passage {
+    /// Has a session looked after from now on, whose client was greeted at `since`.
+    pub(super) fn keep(self, carried: Carried, since: Instant) {
+        let path = Shared::clone(self.path());
+        let number = self.number;
+        let live = Box::new(Live {
+            passage: self,
+            carried,
+            since,
+            bytes: [0; 2],
+        });
+        lock(&path.flows.0).live.insert(number, live);
+    }
+}
+
+impl KernelPath {
+    fn flow(&self, number: u32) -> Option<Flow> {
+        lock(self.of_sweeper()).flow(number).ok()
+    }
+}
+
+/// The thread that looks after flows.
+#[derive(Debug)]
+pub(crate) struct Sweeper {
+    path: Shared,
+    ends: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Sweeper {
+    /// # Errors
+    /// If the system has no thread left.
+    pub(crate) fn start(path: &Shared) -> Result<Self, NoKernelPath> {
+        let ends = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&ends);
+        let of_thread = Arc::clone(path);
+        let thread = thread::Builder::new()
+            .name("mailweir-flows".into())
+            .spawn(move || {
+                sys::block_signals();
+                sweep(&of_thread, &told);
+            })
+            .map_err(|cause| NoKernelPath::System {
+                what: "there is no thread for it",
+                cause,
+            })?;
+        Ok(Self {
+            path: Arc::clone(path),
+            ends,
+            thread,
+        })
+    }
+
+    /// Ends the thread, and every flow.
+    pub(crate) fn stop(self) {
+        self.ends.store(true, Relaxed);
+        self.thread.thread().unpark();
+        // A panic of its own was printed already.
+        let _ = self.thread.join();
+        self.path.flows.stop(&self.path);
+    }
+}
+
+fn sweep(path: &KernelPath, ends: &AtomicBool) {
+    let mut long = Instant::now();
+    while !ends.load(Relaxed) {
+        path.flows.look(path);
+        if long.elapsed() >= LONG_LOOK {
+            long = Instant::now();
+            path.flows.look_long(path);
+            // What can't be attached to takes the relay, counted.
+            let _ = path.interfaces.attach();
+        }
+        thread::park_timeout(LOOK);
+    }
+}

@@ -1,0 +1,338 @@
+//! The hand-over: from two sockets to a flow.
+
+use std::io;
+use std::time::Duration;
+
+use fail::fail_point;
+use mailweir_flow::{Flow, Key, Said, State};
+use rustix::io::ioctl_fionread;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::record::{Course, Path, Record, Side};
+use crate::server::InFlight;
+use crate::smtp::greeting;
+
+use super::flows::Carried;
+use super::gates::Gate;
+use super::leg::{Info, Numbers, Repaired};
+use super::passage::Passage;
+use super::refusal::Refusal;
+
+/// How far a peer may say something at first; what it is told later moves it on.
+const FIRST_WINDOW: u32 = 65_535;
+/// For a client to acknowledge its greeting.
+const GREETING_LIMIT: Duration = Duration::from_secs(60);
+/// Between looks whether it has: at first, and at most.
+const FIRST_LOOK: Duration = Duration::from_millis(1);
+const LAST_LOOK: Duration = Duration::from_millis(200);
+
+/// A session's two connections, the client not greeted yet.
+#[derive(Debug)]
+pub(crate) struct Legs {
+    pub(crate) client: TcpStream,
+    pub(crate) server: TcpStream,
+    /// What the server said so far; more is added as it comes.
+    pub(crate) said: Vec<u8>,
+    /// How much of that the client has.
+    pub(crate) told: usize,
+}
+
+/// A session that was handed over; its client may not have heard all of the greeting yet.
+#[derive(Debug)]
+pub(crate) struct Handed {
+    passage: Passage,
+    client: TcpStream,
+    /// Bytes of it.
+    greeting: usize,
+}
+
+/// Waits for the end of the greeting, for `limit` at most, and hands the session over.
+///
+/// # Errors
+/// It takes the relay, which is counted; both connections are as they were, and say what the
+/// client has of the greeting.
+pub(crate) async fn hand_over(
+    passage: Passage,
+    mut legs: Legs,
+    limit: Duration,
+) -> Result<Handed, Legs> {
+    let heard = timeout(limit, legs.hear_greeting()).await;
+    fail_point!("hand_over_greeted");
+    let handed = heard
+        .unwrap_or(Err(Refusal::Greeting))
+        .and_then(|()| legs.check(&passage))
+        .and_then(|()| legs.begin(&passage));
+    if let Err(why) = handed {
+        passage.refused(why);
+        return Err(legs);
+    }
+    fail_point!("hand_over_held");
+    passage.gate().set(State::Live);
+    fail_point!("hand_over_live");
+    legs.tell();
+    fail_point!("hand_over_told");
+    passage.path().took(passage.worker());
+    // The server's socket is closed here, without a word.
+    Ok(Handed {
+        passage,
+        client: legs.client,
+        greeting: legs.said.len(),
+    })
+}
+
+impl Handed {
+    /// Counts what was said before the hand-over.
+    pub(crate) fn count_greeting(&self, record: &mut Record, in_flight: &InFlight) {
+        let size = self.greeting as u64;
+        record.decided();
+        record.process().copied_bytes.add(size);
+        record.listener().sent_bytes.add(size);
+        let server = in_flight.server().counters.of(record.worker());
+        server.received_bytes.add(size);
+        record.live().carried(Side::Server, size);
+        let course = Course {
+            spoke_last: Some(Side::Server),
+            tls: false,
+            in_data: false,
+            path: Path::Kernel,
+        };
+        record.live().note(course, std::time::Instant::now());
+    }
+
+    /// Waits until the client has acknowledged its greeting, which its socket is kept for, and
+    /// closes that without a word. A client that doesn't is lost: both peers hear of that. From
+    /// then on the session is a flow.
+    pub(crate) async fn go_on(self, carried: Carried) {
+        let since = std::time::Instant::now();
+        let until = Instant::now() + GREETING_LIMIT;
+        let mut look = FIRST_LOOK;
+        while self.passage.gate().greeting_is_due() {
+            if Instant::now() > until {
+                self.passage.abandon();
+                break;
+            }
+            sleep(look).await;
+            look = (look * 2).min(LAST_LOOK);
+        }
+        fail_point!("hand_over_acknowledged");
+        // Refused, its close is held back by the program.
+        if let Ok(repaired) = Repaired::begin(&self.client) {
+            repaired.stay();
+        }
+        self.passage.keep(carried, since);
+    }
+}
+
+impl Legs {
+    /// Reads the greeting to its end. What comes in pieces is passed on in pieces: postscreen's
+    /// teaser has to be there long before the rest of it.
+    async fn hear_greeting(&mut self) -> Result<(), Refusal> {
+        while !greeting::is_whole(&self.said) {
+            self.tell();
+            if self.told < self.said.len() {
+                return Err(Refusal::Busy);
+            }
+            tokio::select! {
+                biased;
+                _ = self.client.ready(Interest::READABLE | Interest::ERROR) => {
+                    return Err(Refusal::EarlyTalker);
+                }
+                _ = self.server.readable() => self.hear_more()?,
+            }
+        }
+        Ok(())
+    }
+
+    fn hear_more(&mut self) -> Result<(), Refusal> {
+        match self.server.try_read_buf(&mut self.said) {
+            Ok(0) => Err(Refusal::Closed),
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(_) => Err(Refusal::Closed),
+        }
+    }
+
+    /// Says what the client hasn't heard yet.
+    fn tell(&mut self) {
+        // What isn't taken is told by whoever has the session then.
+        if let Ok(size) = self.client.try_write(&self.said[self.told..]) {
+            self.told += size;
+        }
+    }
+
+    /// Whether both connections are quiet, and whether the one's segments can be made the
+    /// other's.
+    fn check(&self, passage: &Passage) -> Result<(), Refusal> {
+        let [client, server] = self.infos()?;
+        if !client.is_established() || !server.is_established() {
+            return Err(Refusal::Closed);
+        }
+        client.check()?;
+        server.check()?;
+        if server.send_mss() + TIMESTAMPS < client.announced_mss() {
+            return Err(Refusal::SegmentSize);
+        }
+        if server.our_scale() > client.peer_scale() || client.our_scale() > server.peer_scale() {
+            return Err(Refusal::WindowScale);
+        }
+        if ioctl_fionread(&self.client).map_err(|_| Refusal::System)? > 0 {
+            return Err(Refusal::EarlyTalker);
+        }
+        let unread = ioctl_fionread(&self.server).map_err(|_| Refusal::System)?;
+        if unread > 0 || server.unacknowledged() > 0 {
+            return Err(Refusal::Busy);
+        }
+        if !passage
+            .path()
+            .interfaces
+            .has(passage.gate().way_to_server())
+        {
+            return Err(Refusal::Interface);
+        }
+        Ok(())
+    }
+
+    /// Tells the program how the one leg's segments become the other's, and holds them back.
+    /// Nothing is waited for.
+    fn begin(&self, passage: &Passage) -> Result<(), Refusal> {
+        let system = |_| Refusal::System;
+        let client = Repaired::begin(&self.client).map_err(system)?;
+        let server = Repaired::begin(&self.server).map_err(system)?;
+        let translation = Translation {
+            numbers: [
+                client.numbers().map_err(system)?,
+                server.numbers().map_err(system)?,
+            ],
+            infos: self.infos()?,
+            rest: (self.said.len() - self.told) as u32,
+        };
+        fail_point!("hand_over_read");
+        let flow = translation.flow(passage)?;
+        let gate = passage.gate();
+        gate.set(State::Hold);
+        let held = self.is_quiet(gate).and_then(|()| {
+            let mut tables = passage.path().tables(passage.worker());
+            tables
+                .set_flow(passage.number, &flow)
+                .map_err(|_| Refusal::System)
+        });
+        if let Err(why) = held {
+            gate.set(State::Passed);
+            return Err(why);
+        }
+        gate.expect_greeting();
+        // Closed in this mode, it says nothing.
+        server.stay();
+        Ok(())
+    }
+
+    /// Whether nothing has come that nobody has read. All that comes is dropped now, and what
+    /// came before was counted.
+    fn is_quiet(&self, gate: Gate<'_>) -> Result<(), Refusal> {
+        let [from_client, from_server] = gate.counted();
+        if from_client != 0 {
+            return Err(Refusal::EarlyTalker);
+        }
+        if from_server as usize != self.said.len() {
+            return Err(Refusal::Busy);
+        }
+        let [client, server] = self.infos()?;
+        if client.is_established() && server.is_established() {
+            Ok(())
+        } else {
+            Err(Refusal::Closed)
+        }
+    }
+
+    fn infos(&self) -> Result<[Info; 2], Refusal> {
+        let read = |leg| Info::read(leg).map_err(|_| Refusal::System);
+        Ok([read(&self.client)?, read(&self.server)?])
+    }
+}
+
+/// Bytes of the time stamp option in each segment.
+const TIMESTAMPS: u32 = 12;
+
+/// What is known of both legs before the one's segments become the other's: of the client's, then
+/// of the server's.
+struct Translation {
+    numbers: [Numbers; 2],
+    infos: [Info; 2],
+    /// Bytes of the greeting that the client hasn't heard.
+    rest: u32,
+}
+
+impl Translation {
+    /// How the segments of both are told.
+    fn flow(&self, passage: &Passage) -> Result<Flow, Refusal> {
+        let [client, server] = self.numbers;
+        let [of_client, of_server] = self.infos;
+        let [client_clock, server_clock] = clocks(passage)?;
+        let greeting_end = client.sent.wrapping_add(self.rest);
+        let to_server = server.sent.wrapping_sub(client.heard);
+        let to_client = greeting_end.wrapping_sub(server.heard);
+        let client_ahead = server.clock.wrapping_sub(client_clock);
+        let server_ahead = client.clock.wrapping_sub(server_clock);
+        let [from_client, from_server] = passage.keys();
+        Ok(Flow {
+            greeting_end,
+            our_tsval: client.clock,
+            id: u64::from(passage.number),
+            started_ns: 0,
+            ended_ns: 0,
+            sides: [
+                Said {
+                    seq_add: to_server,
+                    ack_add: 0_u32.wrapping_sub(to_client),
+                    tsval_add: client_ahead,
+                    tsecr_add: 0_u32.wrapping_sub(server_ahead),
+                    ..side(from_server, client.heard, &of_client, &of_server)
+                },
+                Said {
+                    seq_add: to_client,
+                    ack_add: 0_u32.wrapping_sub(to_server),
+                    tsval_add: server_ahead,
+                    tsecr_add: 0_u32.wrapping_sub(client_ahead),
+                    ..side(from_client, server.heard, &of_server, &of_client)
+                },
+            ],
+        })
+    }
+}
+
+/// A side that is `heard` up to there, and whose words go where the other's come from.
+fn side(other: Key, heard: u32, own: &Info, others: &Info) -> Said {
+    let (peers, ours) = (own.peer_scale(), others.our_scale());
+    Said {
+        told: other.reversed(),
+        seq_add: 0,
+        ack_add: 0,
+        tsval_add: 0,
+        tsecr_add: 0,
+        left: peers.saturating_sub(ours),
+        right: ours.saturating_sub(peers),
+        scale: peers,
+        next: heard,
+        acked: heard,
+        edge: heard.wrapping_add(FIRST_WINDOW),
+        fin: 0,
+        ends: 0,
+        bytes: 0,
+        packets: 0,
+        said_ns: 0,
+        head: [0; 8],
+    }
+}
+
+/// What time it is for client and server.
+fn clocks(passage: &Passage) -> Result<[u32; 2], Refusal> {
+    let of_syn = passage.guest.syn.tsval;
+    match passage.gate().clocks() {
+        [_, 0] => Err(Refusal::Clock),
+        // The client has said nothing since its SYN.
+        [0, server] => Ok([of_syn.ok_or(Refusal::Clock)?, server]),
+        both => Ok(both),
+    }
+}

@@ -1,0 +1,292 @@
+//! One of a session's two connections, as its socket knows it: what the hand-over needs of it.
+
+use std::io;
+use std::net::{SocketAddr, SocketAddrV4};
+
+use tokio::net::TcpStream;
+
+use crate::sys;
+
+use super::refusal::Refusal;
+
+/// linux/tcp.h; the libc crate lacks some of them.
+const TCP_REPAIR: i32 = 19;
+const TCP_REPAIR_QUEUE: i32 = 20;
+const TCP_QUEUE_SEQ: i32 = 21;
+const TCP_TIMESTAMP: i32 = 24;
+const TCP_SAVED_SYN: i32 = 28;
+const RECEIVE_QUEUE: i32 = 1;
+const SEND_QUEUE: i32 = 2;
+const REPAIR_ON: i32 = 1;
+/// Off, without a window probe.
+const REPAIR_OFF: i32 = -1;
+
+/// TCP_INFO's options.
+const TIMESTAMPS: u8 = 1;
+const SACK: u8 = 2;
+const ECN: u8 = 8;
+const MICROSECONDS: u8 = 64;
+/// TCP_INFO's state of a connection that neither side has closed.
+const ESTABLISHED: u8 = 1;
+const INFO_SIZE: usize = 104;
+
+/// More than the clock can be behind by: its lowest bit isn't to be had.
+const LATER: u32 = 2;
+
+/// What TCP_INFO says of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Info([u8; INFO_SIZE]);
+
+impl Info {
+    /// # Errors
+    /// What the kernel says.
+    pub(super) fn read(socket: &TcpStream) -> io::Result<Self> {
+        let mut info = [0; INFO_SIZE];
+        sys::option(socket, libc::IPPROTO_TCP, libc::TCP_INFO, &mut info)?;
+        Ok(Self(info))
+    }
+
+    pub(super) fn is_established(&self) -> bool {
+        self.0[0] == ESTABLISHED
+    }
+
+    /// Whether its options can be translated to those of another leg.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn check(&self) -> Result<(), Refusal> {
+        let options = self.0[5];
+        if options & (TIMESTAMPS | SACK) != TIMESTAMPS | SACK {
+            Err(Refusal::Options)
+        } else if options & ECN != 0 {
+            Err(Refusal::Ecn)
+        } else if options & MICROSECONDS != 0 {
+            Err(Refusal::Clock)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The peer's.
+    pub(super) fn peer_scale(&self) -> u8 {
+        self.0[6] & 15
+    }
+
+    pub(super) fn our_scale(&self) -> u8 {
+        self.0[6] >> 4
+    }
+
+    /// Bytes of payload in a segment to the peer, options taken off.
+    pub(super) fn send_mss(&self) -> u32 {
+        self.word(16)
+    }
+
+    /// Segments to the peer that it hasn't acknowledged.
+    pub(super) fn unacknowledged(&self) -> u32 {
+        self.word(24)
+    }
+
+    /// What the peer was told that it may send in a segment, options included.
+    pub(super) fn announced_mss(&self) -> u32 {
+        self.word(84)
+    }
+
+    fn word(&self, at: usize) -> u32 {
+        let bytes = self.0[at..].first_chunk();
+        bytes.map_or(0, |bytes| u32::from_ne_bytes(*bytes))
+    }
+}
+
+/// A connection's numbers: sequence numbers behind what was sent and heard, and our clock.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Numbers {
+    pub(super) sent: u32,
+    pub(super) heard: u32,
+    pub(super) clock: u32,
+}
+
+/// A socket in repair mode: it sends nothing, also when it is closed. Dropped, it is one like any
+/// other again.
+#[derive(Debug)]
+pub(super) struct Repaired<'a>(&'a TcpStream);
+
+impl<'a> Repaired<'a> {
+    /// # Errors
+    /// What the kernel says: without CAP_NET_ADMIN, for one.
+    pub(super) fn begin(socket: &'a TcpStream) -> io::Result<Self> {
+        set(socket, TCP_REPAIR, REPAIR_ON)?;
+        Ok(Self(socket))
+    }
+
+    /// # Errors
+    /// What the kernel says.
+    pub(super) fn numbers(&self) -> io::Result<Numbers> {
+        let queue = |queue| {
+            set(self.0, TCP_REPAIR_QUEUE, queue)?;
+            number(self.0, TCP_QUEUE_SEQ)
+        };
+        Ok(Numbers {
+            sent: queue(SEND_QUEUE)?,
+            heard: queue(RECEIVE_QUEUE)?,
+            clock: number(self.0, TCP_TIMESTAMP)?.wrapping_add(LATER),
+        })
+    }
+
+    /// It stays in this mode to its end.
+    pub(super) fn stay(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Repaired<'_> {
+    fn drop(&mut self) {
+        // Refused, it breaks: nothing more can be done for it.
+        let _ = set(self.0, TCP_REPAIR, REPAIR_OFF);
+    }
+}
+
+/// Both of a connection's addresses: ours and the peer's.
+///
+/// # Errors
+/// It isn't IPv4, or what the kernel says.
+pub(super) fn addresses(socket: &TcpStream) -> Result<(SocketAddrV4, SocketAddrV4), Refusal> {
+    match (socket.local_addr(), socket.peer_addr()) {
+        (Ok(SocketAddr::V4(own)), Ok(SocketAddr::V4(peer))) => Ok((own, peer)),
+        (Ok(_), Ok(_)) => Err(Refusal::Ipv6),
+        _ => Err(Refusal::System),
+    }
+}
+
+/// What the client's SYN said.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Syn {
+    pub(super) mss: Option<u16>,
+    pub(super) tsval: Option<u32>,
+}
+
+impl Syn {
+    /// Of an accepted connection whose listener saves SYNs; once.
+    ///
+    /// # Errors
+    /// It wasn't saved.
+    pub(super) fn of(client: &TcpStream) -> Result<Self, Refusal> {
+        let mut headers = [0; 128];
+        let size = sys::option(client, libc::IPPROTO_TCP, TCP_SAVED_SYN, &mut headers);
+        match size {
+            Ok(size) if size > 0 => Ok(Self::parse(&headers[..size])),
+            _ => Err(Refusal::NoSyn),
+        }
+    }
+
+    /// From an IPv4 header and a TCP header.
+    fn parse(headers: &[u8]) -> Self {
+        let mut found = Self::default();
+        let tcp = headers
+            .first()
+            .and_then(|first| headers.get(usize::from(first & 15) * 4..));
+        let options = tcp.and_then(|tcp| {
+            let end = usize::from(*tcp.get(12)? >> 4) * 4;
+            tcp.get(20..end)
+        });
+        let mut rest = options.unwrap_or_default();
+        while let [kind, more @ ..] = rest {
+            rest = match (kind, more) {
+                (0, _) => break,
+                (1, _) => more,
+                (_, [size, ..]) if *size >= 2 && usize::from(*size) <= rest.len() => {
+                    match rest[..usize::from(*size)] {
+                        [2, 4, a, b] => found.mss = Some(u16::from_be_bytes([a, b])),
+                        [8, 10, a, b, c, d, ..] => {
+                            found.tsval = Some(u32::from_be_bytes([a, b, c, d]));
+                        }
+                        _ => {}
+                    }
+                    &rest[usize::from(*size)..]
+                }
+                _ => break,
+            };
+        }
+        found
+    }
+}
+
+/// The interface that a connection came in by, if its listener keeps note of that (IP_PKTINFO).
+pub(super) fn interface(client: &TcpStream) -> Option<u32> {
+    let mut control = [0; 64];
+    let size = sys::option(client, libc::IPPROTO_IP, libc::IP_PKTOPTIONS, &mut control);
+    pktinfo(&control[..size.ok()?])
+}
+
+/// The interface of the first IP_PKTINFO among control messages (cmsg(3)).
+fn pktinfo(control: &[u8]) -> Option<u32> {
+    let word = |at: usize| {
+        control
+            .get(at..)?
+            .first_chunk()
+            .map(|b| i32::from_ne_bytes(*b))
+    };
+    // A length, a level, a type; then the interface before two addresses.
+    const LEVEL: usize = size_of::<usize>();
+    let is_info = word(LEVEL)? == libc::IPPROTO_IP && word(LEVEL + 4)? == libc::IP_PKTINFO;
+    let index = is_info.then(|| word(LEVEL + 8)).flatten()?;
+    u32::try_from(index).ok().filter(|index| *index > 0)
+}
+
+fn set(socket: &TcpStream, option: i32, value: i32) -> io::Result<()> {
+    sys::set_option(socket, libc::IPPROTO_TCP, option, value)
+}
+
+fn number(socket: &TcpStream, option: i32) -> io::Result<u32> {
+    let mut value = [0; 4];
+    sys::option(socket, libc::IPPROTO_TCP, option, &mut value)?;
+    Ok(u32::from_ne_bytes(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn syn(options: &[u8]) -> Vec<u8> {
+        let mut tcp = vec![0; 20];
+        tcp.extend(options);
+        tcp[12] = ((tcp.len() / 4) << 4) as u8;
+        let mut ip = vec![0; 20];
+        ip[0] = 0x45;
+        [ip, tcp].concat()
+    }
+
+    #[test]
+    fn a_syn_says_its_segment_size_and_its_time() {
+        let usual = [
+            2, 4, 0x05, 0xb4, 4, 2, 8, 10, 0x12, 0x34, 0x56, 0x78, 0, 0, 0, 0, 1, 3, 3, 7,
+        ];
+        let expected = Syn {
+            mss: Some(1460),
+            tsval: Some(0x1234_5678),
+        };
+        assert_eq!(Syn::parse(&syn(&usual)), expected);
+        assert_eq!(Syn::parse(&syn(&[])), Syn::default());
+        assert_eq!(Syn::parse(&syn(&[2, 40, 0, 0])), Syn::default());
+    }
+
+    #[test]
+    fn control_messages_say_the_interface() {
+        let mut control = 28_usize.to_ne_bytes().to_vec();
+        for word in [libc::IPPROTO_IP, libc::IP_PKTINFO, 7, 0, 0] {
+            control.extend(word.to_ne_bytes());
+        }
+        assert_eq!(pktinfo(&control), Some(7));
+        assert_eq!(pktinfo(&control[..16]), None);
+        assert_eq!(pktinfo(&[]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read(bytes: Vec<u8>) {
+            Syn::parse(&bytes);
+            pktinfo(&bytes);
+        }
+    }
+}

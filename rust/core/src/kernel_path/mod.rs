@@ -1,0 +1,215 @@
+//! The kernel path: once a client was greeted, its session goes on without us.
+//!
+//! A session that is to take it is prepared before its server is dialled ([`passage`]): the
+//! program sees the segments of both legs from then on. Once the server has greeted,
+//! [`hand_over`] reads both sockets, tells the program how the one leg's segments become the
+//! other's, greets the client and closes both sockets without a word. From there on the session
+//! is a flow: [`flows`] looks after it, closes its record when it ends and ends it where a limit
+//! says so. Whatever isn't eligible takes the relay, counted by its [`refusal`].
+
+mod course;
+mod flows;
+mod gates;
+mod hand_over;
+mod interfaces;
+mod leg;
+mod passage;
+mod refusal;
+mod reset;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::ops::RangeInclusive;
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use mailweir_flow::{Counter, MOST_FLOWS, Program, Tables, Unavailable};
+
+use crate::metrics::{Counter as Count, PerWorker, Tally, WorkerCounters, WorkerId};
+use crate::ports::Ports;
+use crate::sys;
+
+use flows::Flows;
+pub(crate) use flows::{Carried, Sweeper};
+use gates::Gates;
+pub(crate) use hand_over::{Handed, Legs, hand_over};
+use interfaces::Interfaces;
+pub(crate) use passage::{Guest, Passage};
+pub use refusal::Refusal;
+use reset::Resets;
+
+/// linux/tcp.h; the libc crate lacks it.
+const TCP_SAVE_SYN: i32 = 27;
+/// For so long an address that the route gives is taken for granted.
+const ROUTE_LASTS: Duration = Duration::from_secs(5);
+
+/// Why there is no kernel path.
+#[derive(Debug, thiserror::Error)]
+pub enum NoKernelPath {
+    /// The program can't be had.
+    #[error(transparent)]
+    Program(#[from] Unavailable),
+    /// Anything else that it needs.
+    #[error("{what}: {cause}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What the system says.
+        cause: io::Error,
+    },
+}
+
+/// The kernel path of this process.
+#[derive(Debug)]
+pub(crate) struct KernelPath {
+    gates: Gates,
+    /// Each worker's, so that none waits for another; behind them the sweeper's.
+    tables: Box<[Mutex<Tables>]>,
+    interfaces: Interfaces,
+    /// Numbers of flows that aren't used.
+    numbers: Mutex<Vec<u32>>,
+    most: u32,
+    ports: Ports,
+    /// The address that the route to a server gives, and since when.
+    routes: Mutex<HashMap<Ipv4Addr, (Ipv4Addr, Instant)>>,
+    resets: Resets,
+    flows: Flows,
+    refusals: PerWorker<Tally<{ Refusal::ALL.len() }>>,
+    handed_over: PerWorker<Count>,
+}
+
+impl KernelPath {
+    /// Loads the program, and attaches it to what there is.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(crate) fn start(
+        workers: usize,
+        source_ports: RangeInclusive<u16>,
+        max_flows: u32,
+    ) -> Result<Self, NoKernelPath> {
+        let mut program = Program::load()?;
+        let mut tables = Vec::with_capacity(workers + 1);
+        for _ in 0..=workers {
+            let again = program.tables().again().map_err(Unavailable::from)?;
+            tables.push(Mutex::new(again));
+        }
+        let system = |what| move |cause| NoKernelPath::System { what, cause };
+        let gates = Gates::map(program.tables()).map_err(system("its gates can't be mapped"))?;
+        let resets = Resets::open().map_err(system("it has no raw socket"))?;
+        let most = max_flows.min(MOST_FLOWS);
+        let path = Self {
+            gates,
+            tables: tables.into(),
+            interfaces: Interfaces::new(program),
+            numbers: Mutex::new((0..most).rev().collect()),
+            most,
+            ports: Ports::new(source_ports),
+            routes: Mutex::default(),
+            resets,
+            flows: Flows::default(),
+            refusals: PerWorker::new(workers),
+            handed_over: PerWorker::new(workers),
+        };
+        path.interfaces
+            .attach()
+            .map_err(system("it can't be attached"))?;
+        Ok(path)
+    }
+
+    /// A session of `worker` takes the relay.
+    pub(crate) fn refused(&self, worker: WorkerId, why: Refusal) {
+        self.refusals.of(worker).count(why as usize);
+    }
+
+    /// A session of `worker` was handed over.
+    fn took(&self, worker: WorkerId) {
+        self.handed_over.of(worker).add(1);
+    }
+
+    /// What there is to say of it.
+    pub(crate) fn stats(&self, workers: &PerWorker<WorkerCounters>) -> KernelPathStats {
+        let refusals = Refusal::ALL.map(|why| {
+            let count = self.refusals.iter().map(|one| one.value(why as usize));
+            (why, count.sum())
+        });
+        let tables = lock(self.of_sweeper());
+        let segments = Counter::ALL.map(|what| (what, tables.counted(what).unwrap_or_default()));
+        KernelPathStats {
+            flows: self.flows.live() as u64,
+            taken: u64::from(self.most) - lock(&self.numbers).len() as u64,
+            max_flows: u64::from(self.most),
+            handed_over: self.handed_over.sum(|one| one),
+            bytes: workers.sum(|one| &one.kernel_bytes),
+            refusals: refusals.into(),
+            segments: segments.into(),
+        }
+    }
+
+    fn tables(&self, worker: WorkerId) -> MutexGuard<'_, Tables> {
+        lock(&self.tables[worker.0])
+    }
+
+    fn of_sweeper(&self) -> &Mutex<Tables> {
+        &self.tables[self.tables.len() - 1]
+    }
+
+    /// The address that `server` is dialled from where nothing else is configured.
+    fn source_towards(&self, server: SocketAddrV4) -> io::Result<Ipv4Addr> {
+        let now = Instant::now();
+        if let Some((source, since)) = lock(&self.routes).get(server.ip())
+            && now.duration_since(*since) < ROUTE_LASTS
+        {
+            return Ok(*source);
+        }
+        // Nothing is sent: it only has the kernel look at its routes.
+        let probe = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        probe.connect(server)?;
+        let IpAddr::V4(source) = probe.local_addr()?.ip() else {
+            return Err(io::ErrorKind::AddrNotAvailable.into());
+        };
+        lock(&self.routes).insert(*server.ip(), (source, now));
+        Ok(source)
+    }
+}
+
+/// The kernel path at one moment.
+#[derive(Debug, Clone)]
+pub struct KernelPathStats {
+    /// Sessions on it now.
+    pub flows: u64,
+    /// Places that are taken: those of flows that ended linger for a minute.
+    pub taken: u64,
+    /// The most that may be taken.
+    pub max_flows: u64,
+    /// Sessions that took it, ever.
+    pub handed_over: u64,
+    /// Bytes that it carried.
+    pub bytes: u64,
+    /// Sessions that took the relay instead, by reason; every reason is there.
+    pub refusals: Vec<(Refusal, u64)>,
+    /// Segments by what became of them.
+    pub segments: Vec<(Counter, u64)>,
+}
+
+/// Has a listener's sockets keep what the hand-over needs of a client.
+///
+/// # Errors
+/// What the kernel says.
+pub(crate) fn prepare_listener(socket: impl AsFd, address: SocketAddr) -> io::Result<()> {
+    if address.is_ipv4() {
+        let socket = socket.as_fd();
+        sys::set_option(socket, libc::IPPROTO_TCP, TCP_SAVE_SYN, 1)?;
+        sys::set_option(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
+    }
+    Ok(())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What a panic leaves is a number, a port or a place that nobody is given any more.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+type Shared = Arc<KernelPath>;

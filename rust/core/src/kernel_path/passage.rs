@@ -1,0 +1,213 @@
+//! A session that may take the kernel path, before its hand-over: its place in the program's
+//! tables, and a source port of our own.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+
+use mailweir_flow::{Key, Place, State};
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::metrics::WorkerId;
+use crate::snapshot::Member;
+use crate::sys;
+
+use super::gates::Gate;
+use super::leg::{self, Syn};
+use super::refusal::Refusal;
+use super::{KernelPath, Shared, lock};
+
+/// Ports that are tried before it is taken that none can be had.
+const TRIES: usize = 16;
+
+/// A client as the hand-over needs to know it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Guest {
+    /// Who it is, and where it came to.
+    pub(super) key: Key,
+    /// The interface that it came in by.
+    pub(super) interface: u32,
+    pub(super) syn: Syn,
+}
+
+impl KernelPath {
+    /// Looks at a client that was just accepted, once.
+    ///
+    /// # Errors
+    /// Why it takes the relay.
+    pub(crate) fn guest(&self, client: &TcpStream) -> Result<Guest, Refusal> {
+        let (own, peer) = leg::addresses(client)?;
+        let interface = leg::interface(client).ok_or(Refusal::Interface)?;
+        if !self.interfaces.has(interface) {
+            return Err(Refusal::Interface);
+        }
+        Ok(Guest {
+            key: Key {
+                from: peer,
+                to: own,
+            },
+            interface,
+            syn: Syn::of(client)?,
+        })
+    }
+}
+
+/// A place on the kernel path. Dropped, it is somebody else's: what was a flow is none any more.
+#[derive(Debug)]
+pub(crate) struct Passage {
+    path: Shared,
+    worker: WorkerId,
+    pub(super) number: u32,
+    pub(super) guest: Guest,
+    /// The server, and where it is dialled from.
+    pub(super) server: Key,
+    /// How many of both keys lead to it.
+    placed: usize,
+}
+
+impl Passage {
+    /// A place for a session of this client with this server, and the socket to dial with.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(crate) fn prepare(
+        path: &Shared,
+        worker: WorkerId,
+        guest: &Guest,
+        member: &Member,
+    ) -> Result<(Self, TcpSocket), Refusal> {
+        let SocketAddr::V4(server) = member.address else {
+            return Err(Refusal::Ipv6);
+        };
+        let source = source(path, member, server)?;
+        let number = lock(&path.numbers).pop().ok_or(Refusal::TableFull)?;
+        let (socket, port) = match bind(path, source, server) {
+            Ok(bound) => bound,
+            Err(why) => {
+                lock(&path.numbers).push(number);
+                return Err(why);
+            }
+        };
+        let mut passage = Self {
+            path: Shared::clone(path),
+            worker,
+            number,
+            guest: *guest,
+            server: Key {
+                from: server,
+                to: SocketAddrV4::new(source, port),
+            },
+            placed: 0,
+        };
+        passage.place()?;
+        if let Some(mss) = guest.syn.mss {
+            // So that the server never says more in a segment than the client takes.
+            sys::set_option(&socket, libc::IPPROTO_TCP, libc::TCP_MAXSEG, i32::from(mss))
+                .map_err(|_| Refusal::System)?;
+        }
+        Ok((passage, socket))
+    }
+
+    fn place(&mut self) -> Result<(), Refusal> {
+        self.gate().clear();
+        self.gate().set_way_to_client(self.guest.interface);
+        for (side, key) in (0..).zip(self.keys()) {
+            let place = Place {
+                flow: self.number,
+                side,
+            };
+            let put = self.path.tables(self.worker).put(key, place);
+            if put.is_err() {
+                // One that has ended and lingers; its client has come back from the same port.
+                self.path.flows.forget_lingering(&self.path, key);
+                let put = self.path.tables(self.worker).put(key, place);
+                put.map_err(|_| Refusal::Busy)?;
+            }
+            self.placed += 1;
+        }
+        Ok(())
+    }
+
+    /// The session takes the relay.
+    pub(super) fn refused(&self, why: Refusal) {
+        self.path.refused(self.worker, why);
+    }
+
+    pub(super) fn path(&self) -> &Shared {
+        &self.path
+    }
+
+    pub(super) fn worker(&self) -> WorkerId {
+        self.worker
+    }
+
+    pub(super) fn gate(&self) -> Gate<'_> {
+        self.path.gates.of(self.number)
+    }
+
+    /// Ends a flow whose peers nobody else can tell so.
+    pub(super) fn abandon(&self) {
+        self.gate().set(State::Hold);
+        if let Ok(flow) = self.path.tables(self.worker).flow(self.number) {
+            self.path.resets.end(&flow);
+        }
+        self.gate().set(State::Closing);
+    }
+
+    /// By which segments of client and server find it.
+    pub(super) fn keys(&self) -> [Key; 2] {
+        [self.guest.key, self.server]
+    }
+}
+
+impl Drop for Passage {
+    fn drop(&mut self) {
+        self.gate().set(State::Passed);
+        let keys = self.keys();
+        let mut tables = self.path.tables(self.worker);
+        for key in &keys[..self.placed] {
+            // It can only be gone already.
+            let _ = tables.remove(*key);
+        }
+        drop(tables);
+        lock(&self.path.numbers).push(self.number);
+        let source = self.server.to;
+        self.path
+            .ports
+            .give(*source.ip(), self.server.from, source.port());
+    }
+}
+
+fn source(path: &KernelPath, member: &Member, server: SocketAddrV4) -> Result<Ipv4Addr, Refusal> {
+    let configured = &member.source;
+    if configured.is_empty() {
+        return path.source_towards(server).map_err(|_| Refusal::System);
+    }
+    match configured[member.server.next_source(configured.len())] {
+        std::net::IpAddr::V4(source) => Ok(source),
+        std::net::IpAddr::V6(_) => Err(Refusal::Ipv6),
+    }
+}
+
+/// A socket with one of our own ports, which nobody else has.
+fn bind(
+    path: &KernelPath,
+    source: Ipv4Addr,
+    server: SocketAddrV4,
+) -> Result<(TcpSocket, u16), Refusal> {
+    let socket = TcpSocket::new_v4().map_err(|_| Refusal::System)?;
+    // The port of a session that just ended by itself may be used again at once.
+    socket.set_reuseaddr(true).map_err(|_| Refusal::System)?;
+    for _ in 0..TRIES {
+        let port = path.ports.take(source, server).ok_or(Refusal::NoPort)?;
+        match socket.bind((source, port).into()) {
+            Ok(()) => return Ok((socket, port)),
+            Err(error) => {
+                path.ports.give(source, server, port);
+                if error.kind() != io::ErrorKind::AddrInUse {
+                    return Err(Refusal::System);
+                }
+            }
+        }
+    }
+    Err(Refusal::NoPort)
+}

@@ -1,0 +1,79 @@
+//! Why a session takes the relay. A closed list: metrics and alerts depend on it.
+
+/// What keeps a session off the kernel path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// A leg of it speaks IPv6.
+    Ipv6,
+    /// A leg of it goes through an interface that isn't Ethernet, the loopback say.
+    Interface,
+    /// There are as many flows as there may be.
+    TableFull,
+    /// No source port is left towards the server.
+    NoPort,
+    /// The client's SYN wasn't saved: SYN cookies were in use.
+    NoSyn,
+    /// The client spoke before it was greeted.
+    EarlyTalker,
+    /// The server's greeting was no whole one in time, or something came behind it.
+    Greeting,
+    /// Time stamps or SACK are off on a leg.
+    Options,
+    /// A leg negotiated ECN.
+    Ecn,
+    /// A leg's clock counts microseconds.
+    Clock,
+    /// The server takes smaller segments than the client was told.
+    SegmentSize,
+    /// Our window scale on a leg is above that of the other peer.
+    WindowScale,
+    /// Something was on its way when it should have been quiet.
+    Busy,
+    /// A leg was closing.
+    Closed,
+    /// The system refused what the hand-over needs.
+    System,
+}
+
+impl Refusal {
+    /// Every reason there is.
+    pub const ALL: [Self; 15] = [
+        Self::Ipv6,
+        Self::Interface,
+        Self::TableFull,
+        Self::NoPort,
+        Self::NoSyn,
+        Self::EarlyTalker,
+        Self::Greeting,
+        Self::Options,
+        Self::Ecn,
+        Self::Clock,
+        Self::SegmentSize,
+        Self::WindowScale,
+        Self::Busy,
+        Self::Closed,
+        Self::System,
+    ];
+
+    /// As metrics write it.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Ipv6 => "ipv6",
+            Self::Interface => "interface",
+            Self::TableFull => "table_full",
+            Self::NoPort => "no_port",
+            Self::NoSyn => "no_syn",
+            Self::EarlyTalker => "early_talker",
+            Self::Greeting => "greeting",
+            Self::Options => "options",
+            Self::Ecn => "ecn",
+            Self::Clock => "clock",
+            Self::SegmentSize => "segment_size",
+            Self::WindowScale => "window_scale",
+            Self::Busy => "busy",
+            Self::Closed => "closed",
+            Self::System => "system",
+        }
+    }
+}

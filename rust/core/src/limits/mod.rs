@@ -1,0 +1,56 @@
+//! When a session is over as things stand, whichever path it takes. Pure; time is an argument.
+
+mod idle;
+mod leave;
+
+use std::time::Instant;
+
+use crate::moment::AtomicMoment;
+use crate::record::{EndReason, SessionId};
+use crate::spec::{DrainSpec, Timeouts};
+
+pub(crate) use idle::Silence;
+pub(crate) use leave::AGAIN;
+use leave::{Leave, Moment};
+
+/// What limits a session.
+#[derive(Debug)]
+pub(crate) struct Terms<'a> {
+    pub(crate) id: SessionId,
+    pub(crate) timeouts: &'a Timeouts,
+    pub(crate) drain: &'a DrainSpec,
+    /// Since when the process drains, and since when the server does.
+    pub(crate) drains: [&'a AtomicMoment; 2],
+    /// When the session will have reached its age.
+    pub(crate) aged: Option<Instant>,
+}
+
+impl Terms<'_> {
+    /// When the session is over, and why. `clear` says that its silence is known to be that
+    /// between two commands.
+    pub(crate) fn limit(&self, silence: &Silence, clear: bool) -> (Instant, EndReason) {
+        let idle = silence.limit(self.timeouts);
+        let [process, server] = self.drains.map(AtomicMoment::read);
+        let drains = match (process, server) {
+            (Some(process), Some(server)) => Some(process.min(server)),
+            (process, server) => process.or(server),
+        };
+        if drains.is_none() && self.aged.is_none() {
+            return idle;
+        }
+        let leave = Leave {
+            drains,
+            aged: self.aged,
+            share: leave::share(self.id.0),
+        };
+        let moment = Moment {
+            since: silence.since(),
+            spoke: silence.spoke(),
+            clear,
+        };
+        match leave.limit(self.drain, moment) {
+            Some(cut) if cut.0 < idle.0 => cut,
+            _ => idle,
+        }
+    }
+}
