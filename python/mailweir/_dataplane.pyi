@@ -80,8 +80,10 @@ class Log:
 
 @final
 class Kernel:
-    def __new__(cls, *, source_ports: tuple[int, int], max_flows: int) -> Kernel:
-        """`source_ports`: the first and the last. Read when the kernel path is first wanted."""
+    def __new__(cls, *, instance: str, source_ports: tuple[int, int], max_flows: int) -> Kernel:
+        """Read when the kernel path is first wanted. `instance` sets its flows apart from those of
+        other processes; `source_ports`: the first and the last.
+        """
 
 @final
 class ListenerSpec:
@@ -251,6 +253,12 @@ class KernelPathStats:
     @property
     def handed_over(self) -> int:
         """Sessions that took it, ever."""
+    @property
+    def adopted(self) -> int:
+        """Sessions that an earlier process began."""
+    @property
+    def ends_with_process(self) -> str | None:
+        """Why flows end with the process, if they do."""
     @property
     def bytes(self) -> int: ...
     @property

@@ -145,7 +145,9 @@ def _spec(state: DesiredState) -> _dataplane.PlaneSpec:
         ),
         log=_dataplane.Log(sessions=state.log.sessions, format=state.log.format),
         kernel=_dataplane.Kernel(
-            source_ports=state.kernel.source_ports, max_flows=state.kernel.max_flows
+            instance=state.kernel.instance,
+            source_ports=state.kernel.source_ports,
+            max_flows=state.kernel.max_flows,
         ),
         listeners=[_listener(listener) for listener in state.listeners],
         pools=[_pool(pool) for pool in state.pools],

@@ -99,8 +99,12 @@ class DesiredLog:
 
 @dataclass(frozen=True, slots=True)
 class DesiredKernel:
-    """What the kernel path may use: its own source ports, and how many flows there may be."""
+    """What the kernel path may use: its own source ports, and how many flows there may be.
 
+    `instance` sets its flows apart from those of other processes on this machine.
+    """
+
+    instance: str
     source_ports: tuple[int, int]  # the first and the last
     max_flows: int
 

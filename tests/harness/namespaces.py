@@ -17,6 +17,7 @@ CLIENT, LISTENER = "10.1.0.1", "10.1.0.2"
 SOURCE, SERVER = "10.2.0.2", "10.2.0.1"
 # The balancer's interfaces towards clients and servers.
 LEGS = ("clients", "servers")
+_BPF_FILES = "/sys/fs/bpf"
 _CLONE_NEWNET = 0x40000000
 
 Value = TypeVar("Value")
@@ -68,6 +69,14 @@ class Row:
 
         Thread(target=work, daemon=True).start()
         return future
+
+
+def bpf_files() -> None:
+    """There is a BPF file system where systems have one; it stays."""
+    if not os.path.ismount(_BPF_FILES):
+        done = run([program("mount"), "-t", "bpf", "bpf", _BPF_FILES])
+        if done.returncode:
+            missing(f"needs a BPF file system: {done.stderr}")
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from harness.ports import SERVER_HOST
-from harness.waiting import LIMIT
+from harness.waiting import LIMIT, Value
 
 # Sent by close: a reset, and nothing that is still to be sent.
 _RESET = struct.pack("ii", 1, 0)
@@ -77,10 +77,21 @@ class _Connection(socketserver.BaseRequestHandler):
             self.server.handle(Stream(self.request))
 
 
+def _here(make: Callable[[], Value]) -> Value:
+    return make()
+
+
 @contextmanager
-def serving(handle: Handle) -> Iterator[str]:
-    """A server that calls `handle` for each connection and closes it then; its address."""
-    with _Server((SERVER_HOST, 0), _Connection) as server:
+def serving(
+    handle: Handle,
+    address: tuple[str, int] = (SERVER_HOST, 0),
+    bind: Callable[[Callable[[], _Server]], _Server] = _here,
+) -> Iterator[str]:
+    """A server that calls `handle` for each connection and closes it then; its address.
+
+    `bind` makes it where it is to be: in another network, say.
+    """
+    with bind(lambda: _Server(address, _Connection)) as server:
         server.handle = handle
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()

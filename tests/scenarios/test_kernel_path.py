@@ -4,6 +4,7 @@ Three networks in a row, mailweir in the middle one.
 """
 
 import hashlib
+import json
 import os
 import socket
 import threading
@@ -16,11 +17,12 @@ from pathlib import Path
 import pytest
 
 from harness.dialogue import Client
-from harness.mailweir import Mailweir, configuration
-from harness.namespaces import LISTENER, SERVER, Row, row
+from harness.mailweir import Mailweir, Tree, configuration
+from harness.namespaces import LISTENER, SERVER, Row, bpf_files, row
 from harness.needs import program
 from harness.scale import count
-from harness.waiting import LIMIT, until
+from harness.scripted import Handle, Stream, serving
+from harness.waiting import LIMIT, Value, until
 from scenarios.conftest import Start
 
 _SESSIONS = count(3, 30)
@@ -51,6 +53,7 @@ def _rig(networks: Row, directory: Path, start: Start, **more: object) -> Iterat
     config = configuration(directory, {"a": f"{SERVER}:{_PORT}"}, check=check)
     config |= {"forwarding": "kernel", **more}
     config["listeners"]["mx"]["bind"] = [f"{LISTENER}:{_PORT}"]
+    bpf_files()
     before = [program("nsenter"), f"--net=/run/netns/{networks.name('l')}"]
     balancer = start(config, before)
     until(lambda: balancer.server_is("a", "up"), "the server to be up")
@@ -80,6 +83,91 @@ def test_bytes_arrive_as_they_were_sent(
     assert sizes == {(size + told, len(_GREETING) + size + told)}
     assert {line["path"] for line in log} == {"kernel"}
     assert {line["end_reason"] for line in log} == {"client_closed"}
+
+
+def test_sessions_outlive_the_process(tmp_path: Path, start: Start, counted: Counted) -> None:
+    """A process that is killed takes no session with it; the next one goes on with all of them."""
+    with row() as networks, _serving(networks, _polite), ExitStack() as exits:
+        with _rig(networks, tmp_path, start) as rig:
+            clients = [exits.enter_context(rig.client()) for _ in range(_SESSIONS)]
+            for client in clients:
+                client.expect("220")
+                client.expect("250", "EHLO client.test")
+            until(lambda: _flows(rig.balancer) == _SESSIONS, "all to be flows")
+            before = {one["id"]: one for one in _sessions(rig.balancer)}
+            rig.balancer.process.kill()
+        for client in clients:
+            client.expect("250", "NOOP")
+        with _rig(networks, tmp_path, start) as rig:
+            after = {one["id"]: one for one in _sessions(rig.balancer)}
+            assert after.keys() == before.keys()
+            assert {one["server"] for one in after.values()} == {"a"}
+            assert rig.balancer.servers()["a"]["active"] == _SESSIONS
+            assert rig.balancer.status()["sessions"] == _SESSIONS
+            assert rig.balancer.metric("mailweir_kernel_path_adopted_total") == _SESSIONS
+            with rig.client() as another:
+                another.begin_mail()
+                another.expect("250", "hello\r\n.")
+                another.expect("221", "QUIT")
+            for client in clients:
+                client.expect("250", "MAIL FROM:<a@client.test>")
+                client.expect("250", "RCPT TO:<b@server.test>")
+                client.expect("354", "DATA")
+                client.expect("250", "hello\r\n.")
+                client.expect("221", "QUIT")
+                assert client.rest() == b""
+                client.close()
+            until(lambda: rig.balancer.status()["sessions"] == 0, "all sessions to end")
+            until(lambda: len(rig.balancer.session_log()) == _SESSIONS + 1, "all in the log")
+            log = {line["id"]: line for line in rig.balancer.session_log() if line["id"] in before}
+    assert log.keys() == before.keys()
+    for line in log.values():
+        assert (line["listener"], line["pool"], line["server"]) == ("mx", "farm", "a")
+        assert (line["path"], line["end_reason"], line["greeting_code"]) == (
+            *("kernel", "client_quit"),
+            220,
+        )
+        assert line["duration_ms"] > line["wait_ms"] > 0
+    sizes = {(line["received_bytes"], line["sent_bytes"]) for line in log.values()}
+    assert len(sizes) == 1, "all said and heard the same"
+    counted(f"{_SESSIONS} sessions outlived the process: {sizes}")
+
+
+@contextmanager
+def _serving(networks: Row, handle: Handle) -> Iterator[None]:
+    """A server in its network."""
+
+    def bind(make: Callable[[], Value]) -> Value:
+        return networks.inside("s", make).result(LIMIT)
+
+    with serving(handle, (SERVER, _PORT), bind):
+        yield
+
+
+def _polite(stream: Stream) -> None:
+    """Takes every mail."""
+    stream.send(_GREETING)
+    while line := stream.line():
+        if line == b"DATA\r\n":
+            stream.send(b"354 go\r\n")
+            while stream.line() not in (b".\r\n", b""):
+                pass
+            stream.send(b"250 taken\r\n")
+        elif line == b"QUIT\r\n":
+            stream.send(b"221 bye\r\n")
+            return
+        else:
+            stream.send(b"250 fine\r\n")
+
+
+def _flows(balancer: Mailweir) -> float:
+    return balancer.metric("mailweir_kernel_path_flows")
+
+
+def _sessions(balancer: Mailweir) -> list[Tree]:
+    done = balancer.command("sessions", "--json")
+    assert done.returncode == 0, done.stderr
+    return list(json.loads(done.stdout)["sessions"])
 
 
 def _listening(networks: Row) -> socket.socket:

@@ -88,6 +88,8 @@ class FakeKernelPathStats:
     taken: int = 9
     max_flows: int = 100
     handed_over: int = 20
+    adopted: int = 3
+    ends_with_process: str | None = None
     bytes: int = 4000
     refusals: dict[str, int] = field(default_factory=lambda: {"ecn": 2, "ipv6": 0})
     segments: dict[str, int] = field(default_factory=lambda: {"rewritten": 50})

@@ -302,6 +302,9 @@ def _kernel_path(paths: Sequence[plane.KernelPathStats]) -> Iterator[Metric]:
     )
     most = GaugeMetricFamily(f"{prefix}_max_flows", "Places that there are.")
     handed = CounterMetricFamily(f"{prefix}_hand_overs", "Sessions handed over to the kernel.")
+    adopted = CounterMetricFamily(
+        f"{prefix}_adopted", "Sessions that an earlier process began and this one goes on with."
+    )
     carried = CounterMetricFamily(f"{prefix}_bytes", "Bytes that the kernel carried by itself.")
     refusals = CounterMetricFamily(
         f"{prefix}_refusals", "Sessions that took the relay, by reason.", labels=["reason"]
@@ -314,12 +317,13 @@ def _kernel_path(paths: Sequence[plane.KernelPathStats]) -> Iterator[Metric]:
         taken.add_metric([], path.taken)
         most.add_metric([], path.max_flows)
         handed.add_metric([], path.handed_over)
+        adopted.add_metric([], path.adopted)
         carried.add_metric([], path.bytes)
         for reason, count in path.refusals.items():
             refusals.add_metric([reason], count)
         for what, count in path.segments.items():
             segments.add_metric([what], count)
-    yield from (flows, taken, most, handed, carried, refusals, segments)
+    yield from (flows, taken, most, handed, adopted, carried, refusals, segments)
 
 
 def _log(logs: Sequence[plane.LogStats]) -> Iterator[Metric]:

@@ -25,10 +25,14 @@ def _kernel_path(path: Mapping[str, Any] | None) -> list[str]:
     if path["why_not"]:
         return [f"no kernel path, sessions take the relay: {path['why_not']}"]
     relayed = ", ".join(f"{count} {why}" for why, count in path["refusals"].items())
-    return [
+    lines = [
         f"kernel path: {path['flows']} flows, {path['places_taken']} of {path['max_flows']} places"
-        f" taken, {path['handed_over']} handed over; relayed instead: {relayed or 'none'}"
+        f" taken, {path['handed_over']} handed over, {path['adopted']} adopted; relayed instead:"
+        f" {relayed or 'none'}"
     ]
+    if path["ends_with_process"]:
+        lines.append(f"its flows end with the process: {path['ends_with_process']}")
+    return lines
 
 
 def status(answer: Mapping[str, Any]) -> str:

@@ -103,6 +103,8 @@ def _kernel_path(stats: Stats) -> dict[str, object] | None:
         "places_taken": path.taken,
         "max_flows": path.max_flows,
         "handed_over": path.handed_over,
+        "adopted": path.adopted,
+        "ends_with_process": path.ends_with_process,
         "refusals": {why: count for why, count in path.refusals.items() if count},
     }
 

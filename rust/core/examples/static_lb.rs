@@ -40,6 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             format: LogFormat::Json,
         },
         kernel: KernelSpec {
+            instance: "static-lb".into(),
             source_ports: 10_000..=32_767,
             max_flows: 65_536,
         },

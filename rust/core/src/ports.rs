@@ -31,6 +31,11 @@ impl Ports {
         self.of((source, server), VecDeque::pop_front)
     }
 
+    /// The port is taken already.
+    pub(crate) fn claim(&self, source: Ipv4Addr, server: SocketAddrV4, port: u16) {
+        self.of((source, server), |free| free.retain(|one| *one != port));
+    }
+
     /// The port is free again.
     pub(crate) fn give(&self, source: Ipv4Addr, server: SocketAddrV4, port: u16) {
         self.of((source, server), |free| free.push_back(port));

@@ -138,12 +138,12 @@ impl Session {
             said,
             told: 0,
         };
-        match self.hand_over(passage, legs).await {
+        match self.hand_over(passage, legs, &record).await {
             Ok(handed) => {
                 handed.count_greeting(&mut record, &in_flight);
                 let carried = Carried {
                     record,
-                    place,
+                    place: Some(place),
                     in_flight,
                     snapshot: Arc::clone(&self.snapshot),
                     listener: self.listener,
@@ -161,12 +161,17 @@ impl Session {
 
     /// Hands the session over to the kernel, if it has a passage there and nothing is against
     /// that.
-    async fn hand_over(&self, passage: Option<Passage>, legs: Legs) -> Result<Handed, Legs> {
-        let Some(passage) = passage else {
+    async fn hand_over(
+        &self,
+        passage: Option<Passage>,
+        legs: Legs,
+        record: &Record,
+    ) -> Result<Handed, Legs> {
+        let (Some(passage), Some(outline)) = (passage, record.outline()) else {
             return Err(legs);
         };
         let limit = self.listener().timeouts.greeting;
-        kernel_path::hand_over(passage, legs, limit).await
+        kernel_path::hand_over(passage, legs, &outline, limit).await
     }
 
     async fn relay(

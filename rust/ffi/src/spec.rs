@@ -81,9 +81,10 @@ pub(crate) struct Kernel(core::KernelSpec);
 #[pymethods]
 impl Kernel {
     #[new]
-    #[pyo3(signature = (*, source_ports, max_flows))]
-    fn new(source_ports: (u16, u16), max_flows: u32) -> Self {
+    #[pyo3(signature = (*, instance, source_ports, max_flows))]
+    fn new(instance: String, source_ports: (u16, u16), max_flows: u32) -> Self {
         Self(core::KernelSpec {
+            instance,
             source_ports: source_ports.0..=source_ports.1,
             max_flows,
         })

@@ -67,6 +67,8 @@ pub(crate) struct KernelPathStats {
     taken: u64,
     max_flows: u64,
     handed_over: u64,
+    adopted: u64,
+    ends_with_process: Option<String>,
     bytes: u64,
     refusals: BTreeMap<&'static str, u64>,
     segments: BTreeMap<&'static str, u64>,
@@ -142,6 +144,8 @@ impl From<core::KernelPathStats> for KernelPathStats {
             taken: stats.taken,
             max_flows: stats.max_flows,
             handed_over: stats.handed_over,
+            adopted: stats.adopted,
+            ends_with_process: stats.ends_with_process,
             bytes: stats.bytes,
             refusals: refusals.map(|(why, count)| (why.label(), count)).collect(),
             segments: segments

@@ -92,19 +92,20 @@ struct side {
 #define END_FIRST 8 // nobody had ended before
 
 struct flow {
-	__u32 greeting_end; // in our numbers towards the client
-	__u32 our_tsval;    // what our own socket says the time is, from the hand-over on
-	__u64 id;
-	__u64 started_ns, ended_ns;
-	struct bpf_spin_lock lock; // of what follows
+	__u32 greeting_begin, greeting_end; // in our numbers towards the client
+	__u32 our_tsval; // what our own socket says the time is, from the hand-over on
 	__u32 reserved;
+	__u64 ended_ns;
+	struct bpf_spin_lock lock; // of what follows
+	__u32 reserved_too;
 	struct side sides[2];
+	__u8 note[64]; // user space's own
 };
 
 // As src/layout.rs has them.
 _Static_assert(sizeof(struct gate) == 64, "a gate");
 _Static_assert(sizeof(struct side) == 88, "what a side says");
-_Static_assert(sizeof(struct flow) == 216, "a flow");
+_Static_assert(sizeof(struct flow) == 272, "a flow");
 
 struct {
 	uint_of(type, BPF_MAP_TYPE_HASH);

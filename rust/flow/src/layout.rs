@@ -5,19 +5,23 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
+/// Of what the tables hold: another one for each change of it.
+pub const SCHEMA: u32 = 1;
 /// Bytes of a [`Key`].
 pub const KEY_SIZE: usize = 12;
 /// Bytes of a [`Place`].
 pub const PLACE_SIZE: usize = 8;
 /// Bytes of a [`Flow`].
-pub const FLOW_SIZE: usize = HEAD_SIZE + 2 * SAID_SIZE;
+pub const FLOW_SIZE: usize = HEAD_SIZE + 2 * SAID_SIZE + NOTE_SIZE;
+/// Bytes of [`Flow::note`].
+pub const NOTE_SIZE: usize = 64;
 
 /// Bytes of a [`Gate`].
 pub const GATE_SIZE: usize = 4 * GATE_WORDS;
 /// The 32-bit words of a [`Gate`], those in reserve included.
 pub const GATE_WORDS: usize = 16;
 
-const HEAD_SIZE: usize = 40;
+const HEAD_SIZE: usize = 32;
 const SAID_SIZE: usize = 88;
 
 /// By whom and to whom a segment goes.
@@ -144,18 +148,16 @@ pub enum Word {
 /// A session on the kernel path: how its segments are rewritten, and what they said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flow {
-    /// Behind the greeting, in our numbers towards the client.
-    pub greeting_end: u32,
+    /// Before and behind what was said last of the greeting, in our numbers towards the client.
+    pub greeting: [u32; 2],
     /// The time stamp of what our own socket still says.
     pub our_tsval: u32,
-    /// The session's.
-    pub id: u64,
-    /// When it was installed, on the monotonic clock.
-    pub started_ns: u64,
     /// When it ended; 0 before.
     pub ended_ns: u64,
     /// The client's and the server's.
     pub sides: [Said; 2],
+    /// What user space wants to know of it later.
+    pub note: [u8; NOTE_SIZE],
 }
 
 impl Key {
@@ -288,16 +290,17 @@ impl Flow {
             bytes: &mut bytes,
             at: 0,
         };
-        writer.u32(self.greeting_end);
+        writer.u32(self.greeting[0]);
+        writer.u32(self.greeting[1]);
         writer.u32(self.our_tsval);
-        writer.u64(self.id);
-        writer.u64(self.started_ns);
+        writer.u32(0);
         writer.u64(self.ended_ns);
         // The program's lock, which the kernel keeps as it is.
         writer.u64(0);
         for side in &self.sides {
             side.write(&mut writer);
         }
+        writer.put(&self.note);
         bytes
     }
 
@@ -305,16 +308,14 @@ impl Flow {
     #[must_use]
     pub fn from_bytes(bytes: &[u8; FLOW_SIZE]) -> Self {
         let mut reader = Reader { bytes, at: 0 };
-        let greeting_end = reader.u32();
-        let our_tsval = reader.u32();
-        let [id, started_ns, ended_ns, _] = std::array::from_fn(|_| reader.u64());
+        let [begin, end, our_tsval, _] = std::array::from_fn(|_| reader.u32());
+        let [ended_ns, _] = std::array::from_fn(|_| reader.u64());
         Self {
-            greeting_end,
+            greeting: [begin, end],
             our_tsval,
-            id,
-            started_ns,
             ended_ns,
             sides: [Said::read(&mut reader), Said::read(&mut reader)],
+            note: reader.take(),
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod layout;
 pub mod program;
 pub mod tables;
 
-pub use layout::{Flow, Gate, Key, Place, Said, State, Word, ticks};
-pub use program::{Program, Unavailable};
+pub use aya::maps::MapError as TableError;
+pub use layout::{Flow, Gate, Key, Place, SCHEMA, Said, State, Word, ticks};
+pub use program::{Program, Unavailable, flush};
 pub use tables::{Counter, MOST_FLOWS, Tables};

@@ -13,6 +13,9 @@ use crate::layout::{
 /// The most flows at a time, of all states.
 pub const MOST_FLOWS: u32 = 65536;
 
+/// All of them by name.
+pub(crate) const TABLES: [&str; 5] = ["places", "gates", "flows", "counters", "moved"];
+
 /// What the program counts, in its order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Counter {
@@ -61,8 +64,9 @@ pub struct Tables {
     gates: Array<MapData, [u8; GATE_SIZE]>,
     flows: Array<MapData, [u8; FLOW_SIZE]>,
     counters: PerCpuArray<MapData, u64>,
+    moved: HashMap<MapData, u32, u32>,
     /// The same tables, in this order.
-    handles: [OwnedFd; 4],
+    handles: [OwnedFd; 5],
 }
 
 impl Tables {
@@ -79,15 +83,11 @@ impl Tables {
                 _ => Err(missing()),
             }
         };
-        Self::open([
-            handle("places")?,
-            handle("gates")?,
-            handle("flows")?,
-            handle("counters")?,
-        ])
+        let [places, gates, flows, counters, moved] = TABLES.map(&mut handle);
+        Self::open([places?, gates?, flows?, counters?, moved?])
     }
 
-    fn open(handles: [OwnedFd; 4]) -> Result<Self, MapError> {
+    fn open(handles: [OwnedFd; 5]) -> Result<Self, MapError> {
         let table = |at: usize| {
             let handle = again(handles[at].as_fd())?;
             Map::from_map_data(MapData::from_fd(handle)?)
@@ -97,6 +97,7 @@ impl Tables {
             gates: Array::try_from(table(1)?)?,
             flows: Array::try_from(table(2)?)?,
             counters: PerCpuArray::try_from(table(3)?)?,
+            moved: HashMap::try_from(table(4)?)?,
             handles,
         })
     }
@@ -106,13 +107,8 @@ impl Tables {
     /// # Errors
     /// What the kernel says: no descriptors are left.
     pub fn again(&self) -> Result<Self, MapError> {
-        let [places, gates, flows, counters] = &self.handles;
-        Self::open([
-            again(places.as_fd())?,
-            again(gates.as_fd())?,
-            again(flows.as_fd())?,
-            again(counters.as_fd())?,
-        ])
+        let [places, gates, flows, counters, moved] = self.handles.each_ref().map(again);
+        Self::open([places?, gates?, flows?, counters?, moved?])
     }
 
     /// The table of gates, which can be mapped into memory: [`MOST_FLOWS`] of [`GATE_SIZE`].
@@ -188,6 +184,14 @@ impl Tables {
             *word = u32::from_ne_bytes(*at);
         }
         Ok(Gate::from_words(&words))
+    }
+
+    /// An interface came back under another number.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn set_moved(&mut self, from: u32, to: u32) -> Result<(), MapError> {
+        self.moved.insert(from, to, 0)
     }
 
     /// How often something was counted, on all CPUs.

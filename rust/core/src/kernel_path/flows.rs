@@ -37,7 +37,8 @@ const LINGER: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct Carried {
     pub(crate) record: Record,
-    pub(crate) place: Place,
+    /// None where none was left: the session began in an earlier process.
+    pub(crate) place: Option<Place>,
     pub(crate) in_flight: InFlight,
     pub(crate) snapshot: Arc<Snapshot>,
     /// The listener's index in that.
@@ -268,17 +269,25 @@ fn spoken(gate: Gate<'_>, now: Instant) -> [Option<Instant>; 2] {
 }
 
 impl Passage {
-    /// Has a session looked after from now on, whose client was greeted at `since`.
-    pub(super) fn keep(self, carried: Carried, since: Instant) {
+    /// Has a session looked after from now on, whose client was greeted at `since`. So many
+    /// `bytes` of client and server are counted already.
+    pub(super) fn keep(self, carried: Carried, since: Instant, bytes: [u64; 2]) {
         let path = Shared::clone(self.path());
         let number = self.number;
         let live = Box::new(Live {
             passage: self,
             carried,
             since,
-            bytes: [0; 2],
+            bytes,
         });
         lock(&path.flows.0).live.insert(number, live);
+    }
+
+    /// Is kept until no late segment can come any more.
+    pub(super) fn linger(self) {
+        let path = Shared::clone(self.path());
+        let mut table = lock(&path.flows.0);
+        table.lingering.push_back((Instant::now(), self));
     }
 }
 
@@ -327,6 +336,7 @@ impl Sweeper {
         // A panic of its own was printed already.
         let _ = self.thread.join();
         self.path.flows.stop(&self.path);
+        self.path.leave();
     }
 }
 

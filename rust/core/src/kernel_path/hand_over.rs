@@ -10,13 +10,14 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::record::{Course, Path, Record, Side};
+use crate::record::{Course, Outline, Path, Record, Side};
 use crate::server::InFlight;
 use crate::smtp::greeting;
 
 use super::flows::Carried;
 use super::gates::Gate;
 use super::leg::{Info, Numbers, Repaired};
+use super::note::Note;
 use super::passage::Passage;
 use super::refusal::Refusal;
 
@@ -56,6 +57,7 @@ pub(crate) struct Handed {
 pub(crate) async fn hand_over(
     passage: Passage,
     mut legs: Legs,
+    outline: &Outline,
     limit: Duration,
 ) -> Result<Handed, Legs> {
     let heard = timeout(limit, legs.hear_greeting()).await;
@@ -63,7 +65,7 @@ pub(crate) async fn hand_over(
     let handed = heard
         .unwrap_or(Err(Refusal::Greeting))
         .and_then(|()| legs.check(&passage))
-        .and_then(|()| legs.begin(&passage));
+        .and_then(|()| legs.begin(&passage, outline));
     if let Err(why) = handed {
         passage.refused(why);
         return Err(legs);
@@ -75,6 +77,7 @@ pub(crate) async fn hand_over(
     fail_point!("hand_over_told");
     passage.path().took(passage.worker());
     // The server's socket is closed here, without a word.
+    silence(&legs.server);
     Ok(Handed {
         passage,
         client: legs.client,
@@ -117,11 +120,15 @@ impl Handed {
             look = (look * 2).min(LAST_LOOK);
         }
         fail_point!("hand_over_acknowledged");
-        // Refused, its close is held back by the program.
-        if let Ok(repaired) = Repaired::begin(&self.client) {
-            repaired.stay();
-        }
-        self.passage.keep(carried, since);
+        silence(&self.client);
+        self.passage.keep(carried, since, [0; 2]);
+    }
+}
+
+/// Has a socket say nothing any more, not even at its close. Refused, the program holds that back.
+fn silence(leg: &TcpStream) {
+    if let Ok(repaired) = Repaired::begin(leg) {
+        repaired.stay();
     }
 }
 
@@ -196,36 +203,30 @@ impl Legs {
 
     /// Tells the program how the one leg's segments become the other's, and holds them back.
     /// Nothing is waited for.
-    fn begin(&self, passage: &Passage) -> Result<(), Refusal> {
+    fn begin(&self, passage: &Passage, outline: &Outline) -> Result<(), Refusal> {
+        // Never for long in a mode in which a process that dies says nothing to its peers.
+        let numbers = |leg| Repaired::begin(leg)?.numbers();
         let system = |_| Refusal::System;
-        let client = Repaired::begin(&self.client).map_err(system)?;
-        let server = Repaired::begin(&self.server).map_err(system)?;
         let translation = Translation {
             numbers: [
-                client.numbers().map_err(system)?,
-                server.numbers().map_err(system)?,
+                numbers(&self.client).map_err(system)?,
+                numbers(&self.server).map_err(system)?,
             ],
             infos: self.infos()?,
             rest: (self.said.len() - self.told) as u32,
         };
         fail_point!("hand_over_read");
-        let flow = translation.flow(passage)?;
+        let flow = translation.flow(passage, &Note::of(outline, self.said.len()))?;
+        let set = passage.set_flow(&flow);
+        set.map_err(|_| Refusal::System)?;
         let gate = passage.gate();
-        gate.set(State::Hold);
-        let held = self.is_quiet(gate).and_then(|()| {
-            let mut tables = passage.path().tables(passage.worker());
-            tables
-                .set_flow(passage.number, &flow)
-                .map_err(|_| Refusal::System)
-        });
-        if let Err(why) = held {
-            gate.set(State::Passed);
-            return Err(why);
-        }
         gate.expect_greeting();
-        // Closed in this mode, it says nothing.
-        server.stay();
-        Ok(())
+        gate.set(State::Hold);
+        let quiet = self.is_quiet(gate);
+        if quiet.is_err() {
+            gate.set(State::Passed);
+        }
+        quiet
     }
 
     /// Whether nothing has come that nobody has read. All that comes is dropped now, and what
@@ -266,7 +267,7 @@ struct Translation {
 
 impl Translation {
     /// How the segments of both are told.
-    fn flow(&self, passage: &Passage) -> Result<Flow, Refusal> {
+    fn flow(&self, passage: &Passage, note: &Note) -> Result<Flow, Refusal> {
         let [client, server] = self.numbers;
         let [of_client, of_server] = self.infos;
         let [client_clock, server_clock] = clocks(passage)?;
@@ -277,11 +278,10 @@ impl Translation {
         let server_ahead = client.clock.wrapping_sub(server_clock);
         let [from_client, from_server] = passage.keys();
         Ok(Flow {
-            greeting_end,
+            greeting: [client.sent, greeting_end],
             our_tsval: client.clock,
-            id: u64::from(passage.number),
-            started_ns: 0,
             ended_ns: 0,
+            note: note.to_bytes(),
             sides: [
                 Said {
                     seq_add: to_server,

@@ -7,12 +7,14 @@
 //! is a flow: [`flows`] looks after it, closes its record when it ends and ends it where a limit
 //! says so. Whatever isn't eligible takes the relay, counted by its [`refusal`].
 
+mod adopt;
 mod course;
 mod flows;
 mod gates;
 mod hand_over;
 mod interfaces;
 mod leg;
+mod note;
 mod passage;
 mod refusal;
 mod reset;
@@ -20,17 +22,19 @@ mod reset;
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
-use std::ops::RangeInclusive;
 use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use mailweir_flow::{Counter, MOST_FLOWS, Program, Tables, Unavailable};
+use mailweir_flow::{Counter, Key, MOST_FLOWS, Program, SCHEMA, Tables, Unavailable};
 
 use crate::metrics::{Counter as Count, PerWorker, Tally, WorkerCounters, WorkerId};
 use crate::ports::Ports;
+use crate::spec::KernelSpec;
 use crate::sys;
 
+pub(crate) use adopt::{Heir, adopt};
 use flows::Flows;
 pub(crate) use flows::{Carried, Sweeper};
 use gates::Gates;
@@ -42,6 +46,8 @@ use reset::Resets;
 
 /// linux/tcp.h; the libc crate lacks it.
 const TCP_SAVE_SYN: i32 = 27;
+/// Where systems mount the BPF file system.
+const BPF_FILES: &str = "/sys/fs/bpf";
 /// For so long an address that the route gives is taken for granted.
 const ROUTE_LASTS: Duration = Duration::from_secs(5);
 
@@ -68,6 +74,10 @@ pub(crate) struct KernelPath {
     /// Each worker's, so that none waits for another; behind them the sweeper's.
     tables: Box<[Mutex<Tables>]>,
     interfaces: Interfaces,
+    /// What an earlier process left, until somebody goes on with it.
+    inherited: Mutex<adopt::Found>,
+    /// Where what outlives the process is kept; or why nothing does.
+    pins: Result<PathBuf, String>,
     /// Numbers of flows that aren't used.
     numbers: Mutex<Vec<u32>>,
     most: u32,
@@ -78,6 +88,7 @@ pub(crate) struct KernelPath {
     flows: Flows,
     refusals: PerWorker<Tally<{ Refusal::ALL.len() }>>,
     handed_over: PerWorker<Count>,
+    adopted: Count,
 }
 
 impl KernelPath {
@@ -85,12 +96,12 @@ impl KernelPath {
     ///
     /// # Errors
     /// Why there is none.
-    pub(crate) fn start(
-        workers: usize,
-        source_ports: RangeInclusive<u16>,
-        max_flows: u32,
-    ) -> Result<Self, NoKernelPath> {
-        let mut program = Program::load()?;
+    pub(crate) fn start(workers: usize, spec: &KernelSpec) -> Result<Self, NoKernelPath> {
+        let pins = pins(&spec.instance);
+        let (mut program, pins) = match Program::load(Some(&pins)) {
+            Err(Unavailable::Pins(why)) => (Program::load(None)?, Err(why.to_string())),
+            loaded => (loaded?, Ok(pins)),
+        };
         let mut tables = Vec::with_capacity(workers + 1);
         for _ in 0..=workers {
             let again = program.tables().again().map_err(Unavailable::from)?;
@@ -99,19 +110,28 @@ impl KernelPath {
         let system = |what| move |cause| NoKernelPath::System { what, cause };
         let gates = Gates::map(program.tables()).map_err(system("its gates can't be mapped"))?;
         let resets = Resets::open().map_err(system("it has no raw socket"))?;
-        let most = max_flows.min(MOST_FLOWS);
+        let most = spec.max_flows.min(MOST_FLOWS);
+        let places = program.tables().places().map_err(Unavailable::from)?;
+        let inherited = adopt::found(places);
+        let free = (0..most)
+            .rev()
+            .filter(|number| !inherited.contains_key(number));
+        let free = free.collect();
         let path = Self {
             gates,
             tables: tables.into(),
             interfaces: Interfaces::new(program),
-            numbers: Mutex::new((0..most).rev().collect()),
+            inherited: Mutex::new(inherited),
+            pins,
+            numbers: Mutex::new(free),
             most,
-            ports: Ports::new(source_ports),
+            ports: Ports::new(spec.source_ports.clone()),
             routes: Mutex::default(),
             resets,
             flows: Flows::default(),
             refusals: PerWorker::new(workers),
             handed_over: PerWorker::new(workers),
+            adopted: Count::default(),
         };
         path.interfaces
             .attach()
@@ -139,12 +159,32 @@ impl KernelPath {
         let segments = Counter::ALL.map(|what| (what, tables.counted(what).unwrap_or_default()));
         KernelPathStats {
             flows: self.flows.live() as u64,
-            taken: u64::from(self.most) - lock(&self.numbers).len() as u64,
+            taken: u64::from(self.most).saturating_sub(lock(&self.numbers).len() as u64),
             max_flows: u64::from(self.most),
             handed_over: self.handed_over.sum(|one| one),
+            adopted: self.adopted.value(),
             bytes: workers.sum(|one| &one.kernel_bytes),
+            ends_with_process: self.pins.as_ref().err().cloned(),
             refusals: refusals.into(),
             segments: segments.into(),
+        }
+    }
+
+    /// Forgets what of a flow is in the tables.
+    fn drop_places(&self, number: u32, keys: [Option<Key>; 2]) {
+        let mut tables = lock(self.of_sweeper());
+        for key in keys.into_iter().flatten() {
+            // It can only be gone already.
+            let _ = tables.remove(key);
+        }
+        lock(&self.numbers).push(number);
+    }
+
+    /// Nothing outlives a process that ended as it should.
+    fn leave(&self) {
+        if let Ok(pins) = &self.pins {
+            // What can't be removed is found by the next process.
+            let _ = mailweir_flow::flush(pins);
         }
     }
 
@@ -175,6 +215,12 @@ impl KernelPath {
     }
 }
 
+/// Where what outlives a process is kept: a folder for each version of the tables, and for each
+/// instance on the machine.
+pub(crate) fn pins(instance: &str) -> PathBuf {
+    Path::new(BPF_FILES).join(format!("mailweir-{SCHEMA}-{instance}"))
+}
+
 /// The kernel path at one moment.
 #[derive(Debug, Clone)]
 pub struct KernelPathStats {
@@ -186,8 +232,12 @@ pub struct KernelPathStats {
     pub max_flows: u64,
     /// Sessions that took it, ever.
     pub handed_over: u64,
+    /// Sessions that an earlier process began.
+    pub adopted: u64,
     /// Bytes that it carried.
     pub bytes: u64,
+    /// Why flows end with the process, if they do.
+    pub ends_with_process: Option<String>,
     /// Sessions that took the relay instead, by reason; every reason is there.
     pub refusals: Vec<(Refusal, u64)>,
     /// Segments by what became of them.

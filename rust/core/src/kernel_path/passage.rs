@@ -4,7 +4,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
-use mailweir_flow::{Key, Place, State};
+use mailweir_flow::{Flow, Key, Place, State, TableError};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::metrics::WorkerId;
@@ -107,6 +107,25 @@ impl Passage {
         Ok((passage, socket))
     }
 
+    /// The place of a flow that an earlier process left.
+    pub(super) fn adopted(path: &Shared, worker: WorkerId, number: u32, keys: [Key; 2]) -> Self {
+        let [client, server] = keys;
+        let source = server.to;
+        path.ports.claim(*source.ip(), server.from, source.port());
+        Self {
+            path: Shared::clone(path),
+            worker,
+            number,
+            guest: Guest {
+                key: client,
+                interface: 0,
+                syn: Syn::default(),
+            },
+            server,
+            placed: 2,
+        }
+    }
+
     fn place(&mut self) -> Result<(), Refusal> {
         self.gate().clear();
         self.gate().set_way_to_client(self.guest.interface);
@@ -144,11 +163,16 @@ impl Passage {
         self.path.gates.of(self.number)
     }
 
+    /// Says how its segments are rewritten.
+    pub(super) fn set_flow(&self, flow: &Flow) -> Result<(), TableError> {
+        self.path.tables(self.worker).set_flow(self.number, flow)
+    }
+
     /// Ends a flow whose peers nobody else can tell so.
     pub(super) fn abandon(&self) {
         self.gate().set(State::Hold);
         if let Ok(flow) = self.path.tables(self.worker).flow(self.number) {
-            self.path.resets.end(&flow);
+            self.path.resets.end_early(&flow);
         }
         self.gate().set(State::Closing);
     }

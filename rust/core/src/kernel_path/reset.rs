@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddrV4;
 
-use mailweir_flow::{Flow, Said};
+use mailweir_flow::Flow;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 /// As tables.h has it: the guard lets these out.
@@ -32,25 +32,32 @@ impl Resets {
         Ok(Self(socket))
     }
 
+    /// Ends a flow that is held and whose client may not have heard of its greeting.
+    pub(super) fn end_early(&self, flow: &Flow) {
+        self.end(flow);
+        let [client, server] = &flow.sides;
+        let segment = segment(
+            server.told.from,
+            server.told.to,
+            flow.greeting[0],
+            client.next,
+        );
+        let _ = self.0.send_to(&segment, &SockAddr::from(server.told.to));
+    }
+
     /// Ends a flow that is held: a reset to each peer, with the number that it waits for. Where
     /// it hasn't heard everything yet, that is an earlier one, which it is told as well.
     pub(super) fn end(&self, flow: &Flow) {
         let [client, server] = &flow.sides;
         for (speaker, hearer) in [(client, server), (server, client)] {
             for number in [speaker.acked, speaker.next] {
-                let segment = reset(speaker, hearer, number);
+                let seq = number.wrapping_add(speaker.seq_add);
+                let segment = segment(speaker.told.from, speaker.told.to, seq, hearer.next);
                 // One that is lost is like any: the peer hears of it when it says something.
                 let _ = self.0.send_to(&segment, &SockAddr::from(speaker.told.to));
             }
         }
     }
-}
-
-/// What the hearer is told instead of what the speaker would say at `number` of its own.
-fn reset(speaker: &Said, hearer: &Said, number: u32) -> Vec<u8> {
-    let told = speaker.told;
-    let seq = number.wrapping_add(speaker.seq_add);
-    segment(told.from, told.to, seq, hearer.next)
 }
 
 fn segment(from: SocketAddrV4, to: SocketAddrV4, seq: u32, ack: u32) -> Vec<u8> {

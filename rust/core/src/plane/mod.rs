@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 
-use crate::kernel_path::{KernelPath, NoKernelPath, Sweeper};
+use crate::kernel_path::{Heir, KernelPath, NoKernelPath, Sweeper, adopt};
 use crate::metrics::{PerWorker, WorkerCounters, WorkerId};
 use crate::moment::AtomicMoment;
 use crate::occupancy::Occupancy;
@@ -81,6 +81,9 @@ struct Shared {
     /// Once it is wanted and can be had.
     kernel: Arc<OnceLock<Arc<KernelPath>>>,
     kernel_attempt: Mutex<Attempt>,
+    /// Whose the sessions are that an earlier process began.
+    ledger: Arc<Ledger>,
+    occupancy: Arc<Occupancy>,
     /// Of one worker.
     pipe_budget: usize,
     /// Where the sockets of each key are. Locked for moments only, so that reading never
@@ -116,18 +119,18 @@ impl DataPlane {
         let drains = Arc::new(AtomicMoment::default());
         let kernel = Arc::new(OnceLock::new());
         let budget = Budget::read().share(number);
+        let ledger = |id| {
+            let (counters, live, log) =
+                (Arc::clone(&counters), Arc::clone(&live), Arc::clone(&log));
+            Arc::new(Ledger::new(id, counters, live, log))
+        };
+        let ledgers: Vec<Arc<Ledger>> = (0..number).map(WorkerId).map(ledger).collect();
         let mut workers = Vec::with_capacity(number);
-        for id in (0..number).map(WorkerId) {
-            let counters = Arc::clone(&counters);
-            let ledger = Ledger::new(
-                id,
-                Arc::clone(&counters),
-                Arc::clone(&live),
-                Arc::clone(&log),
-            );
+        for ledger in &ledgers {
+            let pipes = Pipes::new(ledger.worker, Arc::clone(&counters), budget);
             let commons = Commons {
-                ledger: Arc::new(ledger),
-                pipes: Arc::new(Pipes::new(id, counters, budget)),
+                ledger: Arc::clone(ledger),
+                pipes: Arc::new(pipes),
                 occupancy: Arc::clone(&occupancy),
                 drains: Arc::clone(&drains),
                 troubles: Arc::clone(&troubles),
@@ -148,6 +151,8 @@ impl DataPlane {
             drains,
             kernel,
             kernel_attempt: Mutex::default(),
+            ledger: Arc::clone(&ledgers[0]),
+            occupancy,
             pipe_budget: budget.pipes(),
             bound: Mutex::default(),
             draining: AtomicBool::new(false),
@@ -183,7 +188,9 @@ impl DataPlane {
         shared.start_kernel_path(spec)?;
         let opened = control.open(&snapshot, &lock(&shared.bound))?;
         let drained = snapshot.take_states(spec);
-        shared.current.store(Arc::new(snapshot));
+        let snapshot = Arc::new(snapshot);
+        shared.current.store(Arc::clone(&snapshot));
+        shared.adopt_flows(&snapshot);
         if let Some(log) = log {
             shared.log.switch(log);
             control.log = spec.log.clone();
@@ -301,6 +308,20 @@ impl DataPlane {
 }
 
 impl Shared {
+    /// Goes on with what an earlier process left in the kernel.
+    fn adopt_flows(&self, snapshot: &Arc<Snapshot>) {
+        if let Some(path) = self.kernel.get() {
+            let heir = Heir {
+                ledger: &self.ledger,
+                snapshot,
+                occupancy: &self.occupancy,
+                drains: &self.drains,
+                workers: self.counters.iter().count(),
+            };
+            adopt(path, &heir);
+        }
+    }
+
     /// Starts the kernel path where it is wanted for the first time, or couldn't be had before.
     fn start_kernel_path(&self, spec: &PlaneSpec) -> Result<(), NoKernelPath> {
         let wanted = |how| spec.listeners.iter().any(|one| one.forwarding == how);
@@ -310,8 +331,7 @@ impl Shared {
             return Ok(());
         }
         let workers = self.counters.iter().count();
-        let ports = spec.kernel.source_ports.clone();
-        let started = KernelPath::start(workers, ports, spec.kernel.max_flows).and_then(|path| {
+        let started = KernelPath::start(workers, &spec.kernel).and_then(|path| {
             let path = Arc::new(path);
             let sweeper = Sweeper::start(&path)?;
             Ok((path, sweeper))

@@ -170,6 +170,18 @@ impl SessionFilter<'_> {
     }
 }
 
+/// A session as it begins.
+#[derive(Debug)]
+pub(super) struct Begin<'a> {
+    pub(super) id: SessionId,
+    pub(super) listener: &'a Arc<str>,
+    pub(super) pool: &'a Arc<str>,
+    pub(super) client: SocketAddr,
+    pub(super) accepted: Instant,
+    /// Wakes the task that serves it.
+    pub(super) waker: Waker,
+}
+
 /// All live sessions, each in the table of its worker.
 #[derive(Debug)]
 pub(crate) struct LiveSessions(PerWorker<Mutex<HashMap<SessionId, Arc<Live>>>>);
@@ -179,30 +191,22 @@ impl LiveSessions {
         Self(PerWorker::new(workers))
     }
 
-    pub(super) fn insert(
-        &self,
-        worker: WorkerId,
-        id: SessionId,
-        listener: &Arc<str>,
-        pool: &Arc<str>,
-        client: SocketAddr,
-        waker: Waker,
-    ) -> Arc<Live> {
+    pub(super) fn insert(&self, worker: WorkerId, begin: Begin<'_>) -> Arc<Live> {
         let live = Arc::new(Live {
-            id,
-            listener: Arc::clone(listener),
-            client,
-            accepted: Instant::now(),
-            pool: Arc::clone(pool),
+            id: begin.id,
+            listener: Arc::clone(begin.listener),
+            client: begin.client,
+            accepted: begin.accepted,
+            pool: Arc::clone(begin.pool),
             server: OnceLock::new(),
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             spoke: AtomicMoment::default(),
             flags: AtomicU8::new(0),
             killed: AtomicBool::new(false),
-            waker,
+            waker: begin.waker,
         });
-        lock(self.0.of(worker)).insert(id, Arc::clone(&live));
+        lock(self.0.of(worker)).insert(begin.id, Arc::clone(&live));
         live
     }
 

@@ -23,9 +23,10 @@ use crate::metrics::{
 };
 use crate::occupancy::Occupancy;
 
-pub(crate) use account::Path;
-use account::{Account, Attempt};
+use account::Account;
+pub(crate) use account::{Attempt, Path};
 pub use account::{SessionId, Side};
+use live::Begin;
 pub(crate) use live::{Course, Live, LiveSessions};
 pub use live::{SessionFilter, SessionStats};
 pub use log::LogStats;
@@ -123,6 +124,20 @@ pub(crate) struct Greeted {
     pub(crate) code: Option<u16>,
 }
 
+/// What is known of a session once a server took it.
+#[derive(Debug, Clone)]
+pub(crate) struct Outline {
+    pub(crate) id: SessionId,
+    pub(crate) accepted: SystemTime,
+    pub(crate) listener: Arc<str>,
+    pub(crate) pool: Arc<str>,
+    pub(crate) server: Arc<str>,
+    /// In vain, before that.
+    pub(crate) tried: Vec<Attempt>,
+    pub(crate) wait: Duration,
+    pub(crate) greeted: Greeted,
+}
+
 impl Record {
     /// Opens the account of a connection that was just accepted. `waker` wakes the task that
     /// serves it.
@@ -136,9 +151,15 @@ impl Record {
         listener.counters.of(ledger.worker).accepted.add(1);
         ledger.counters.of(ledger.worker).begun.add(1);
         let id = SessionId(ledger.next.fetch_add(1, Relaxed));
-        let live = ledger
-            .live
-            .insert(ledger.worker, id, &listener.name, pool, client, waker);
+        let begin = Begin {
+            id,
+            listener: &listener.name,
+            pool,
+            client,
+            accepted: Instant::now(),
+            waker,
+        };
+        let live = ledger.live.insert(ledger.worker, begin);
         Self {
             ledger: Arc::clone(ledger),
             listener: Arc::clone(listener),
@@ -149,6 +170,54 @@ impl Record {
             greeted: Greeted::default(),
             end: None,
         }
+    }
+
+    /// Goes on with the account of a session that another process began.
+    pub(crate) fn restore(
+        ledger: &Arc<Ledger>,
+        listener: &Arc<ListenerState>,
+        client: SocketAddr,
+        outline: Outline,
+    ) -> Self {
+        listener.counters.of(ledger.worker).accepted.add(1);
+        ledger.counters.of(ledger.worker).begun.add(1);
+        let age = outline.accepted.elapsed().unwrap_or_default();
+        let now = Instant::now();
+        let begin = Begin {
+            id: outline.id,
+            listener: &outline.listener,
+            pool: &outline.pool,
+            client,
+            accepted: now.checked_sub(age).unwrap_or(now),
+            waker: Waker::noop().clone(),
+        };
+        let live = ledger.live.insert(ledger.worker, begin);
+        // It was just made.
+        let _ = live.server.set(outline.server);
+        Self {
+            ledger: Arc::clone(ledger),
+            listener: Arc::clone(listener),
+            live,
+            accepted: outline.accepted,
+            tried: outline.tried,
+            wait: Some(outline.wait),
+            greeted: outline.greeted,
+            end: None,
+        }
+    }
+
+    /// What is known of it; none before a server took it.
+    pub(crate) fn outline(&self) -> Option<Outline> {
+        Some(Outline {
+            id: self.live.id,
+            accepted: self.accepted,
+            listener: Arc::clone(&self.live.listener),
+            pool: Arc::clone(&self.live.pool),
+            server: Arc::clone(self.live.server.get()?),
+            tried: self.tried.clone(),
+            wait: self.wait.unwrap_or_default(),
+            greeted: self.greeted,
+        })
     }
 
     pub(crate) fn id(&self) -> SessionId {

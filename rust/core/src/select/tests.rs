@@ -33,6 +33,7 @@ fn spec(balance: Balance, weights: &[u32]) -> PlaneSpec {
             format: LogFormat::Json,
         },
         kernel: KernelSpec {
+            instance: "test".into(),
             source_ports: 10_000..=32_767,
             max_flows: 1000,
         },

@@ -38,6 +38,10 @@ pub fn check(spec: &PlaneSpec) -> Result<(), SpecError> {
     ] {
         not_too_long(&format!("drain.{name}"), value)?;
     }
+    let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    if spec.kernel.instance.is_empty() || !spec.kernel.instance.bytes().all(word) {
+        return Err(wrong("instance", "must be letters, digits and dashes"));
+    }
     at_least_one("max_flows", Some(spec.kernel.max_flows.into()))?;
     if spec.kernel.source_ports.is_empty() || *spec.kernel.source_ports.start() < 1024 {
         return Err(wrong("source_ports", "must be from 1024 on and rise"));

@@ -47,6 +47,9 @@ pub struct DrainSpec {
 /// What the kernel path may use. Read once, when it is first wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KernelSpec {
+    /// Sets its flows apart from those of other processes on this machine; a word for a file's
+    /// name.
+    pub instance: String,
     /// Its own source ports, which the system gives to nobody: apart from the range in
     /// /proc/sys/net/ipv4/ip_local_port_range.
     pub source_ports: RangeInclusive<u16>,

@@ -54,6 +54,7 @@ pub(crate) fn spec(servers: &[SocketAddr]) -> PlaneSpec {
             format: LogFormat::Json,
         },
         kernel: KernelSpec {
+            instance: "test".into(),
             source_ports: 10_000..=32_767,
             max_flows: 1000,
         },

@@ -55,10 +55,9 @@ pub(crate) fn flow() -> Flow {
     };
     let [client, server] = keys();
     Flow {
-        greeting_end: 0,
+        greeting: [0, 0],
         our_tsval: 4_000_000_000,
-        id: 42,
-        started_ns: 1,
+        note: [42; 64],
         ended_ns: 0,
         sides: [side(server.reversed(), C, S), side(client.reversed(), S, C)],
     }
@@ -75,7 +74,7 @@ impl Rig {
     }
 
     pub(crate) fn with(gate: &Gate, flow: &Flow) -> Option<Self> {
-        let program = match Program::load() {
+        let program = match Program::load(None) {
             Ok(program) => program,
             Err(why @ Unavailable::NotBuilt) => return absent(&why),
             Err(why) if !may_load() => return absent(&why),

@@ -378,7 +378,7 @@ fn greeting_is_due() -> Option<Rig> {
         ..gate(State::Live)
     };
     let flow = Flow {
-        greeting_end: C[1].wrapping_add(20),
+        greeting: [C[1], C[1].wrapping_add(20)],
         ..flow()
     };
     Rig::with(&gate, &flow)

@@ -1,0 +1,128 @@
+//! What an earlier process left: flows that live go on as if it were still there.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use mailweir_flow::{Flow, Key, Place as TablePlace, State};
+
+use crate::moment::AtomicMoment;
+use crate::occupancy::Occupancy;
+use crate::record::{Ledger, Place, Record, Side};
+use crate::server::{InFlight, Server};
+use crate::snapshot::Snapshot;
+
+use super::flows::Carried;
+use super::note::{Note, hash};
+use super::passage::Passage;
+use super::{Shared, lock};
+
+/// The process that goes on with them.
+#[derive(Debug)]
+pub(crate) struct Heir<'a> {
+    /// Of the worker whose sessions they become.
+    pub(crate) ledger: &'a Arc<Ledger>,
+    pub(crate) snapshot: &'a Arc<Snapshot>,
+    /// Sessions of the whole process.
+    pub(crate) occupancy: &'a Arc<Occupancy>,
+    /// Since when the process drains.
+    pub(crate) drains: &'a Arc<AtomicMoment>,
+    pub(crate) workers: usize,
+}
+
+/// Both keys of each flow that was found in the tables, by its number.
+pub(super) type Found = HashMap<u32, [Option<Key>; 2]>;
+
+pub(super) fn found(places: Vec<(Key, TablePlace)>) -> Found {
+    let mut found = Found::new();
+    for (key, place) in places {
+        found.entry(place.flow).or_default()[(place.side & 1) as usize] = Some(key);
+    }
+    found
+}
+
+/// Goes on with the flows that were found when this process began.
+///
+/// What was in the middle of its hand-over has no socket any more: its peers were told so by the
+/// one that it had or, where the program had taken over already, are now.
+pub(crate) fn adopt(path: &Shared, heir: &Heir<'_>) {
+    let found = std::mem::take(&mut *lock(&path.inherited));
+    for (number, keys) in found {
+        let [Some(client), Some(server)] = keys else {
+            path.drop_places(number, keys);
+            continue;
+        };
+        let passage = Passage::adopted(path, heir.ledger.worker, number, [client, server]);
+        let flow = lock(path.of_sweeper()).flow(number);
+        match (passage.gate().state(), flow) {
+            (Some(State::Live), Ok(_)) if passage.gate().greeting_is_due() => passage.abandon(),
+            (Some(State::Live), Ok(flow)) => {
+                path.adopted.add(1);
+                heir.go_on(passage, &flow);
+            }
+            (Some(State::Closing), Ok(_)) => passage.linger(),
+            _ => drop(passage),
+        }
+    }
+}
+
+impl Heir<'_> {
+    fn go_on(&self, passage: Passage, flow: &Flow) {
+        let note = Note::from_bytes(&flow.note);
+        let names = self.names();
+        let outline = note.outline(|hash| match names.get(&hash) {
+            Some(name) => Arc::clone(name),
+            // It isn't configured any more.
+            None => format!("#{hash:08x}").into(),
+        });
+        let listeners = &self.snapshot.listeners;
+        let listener = listeners
+            .iter()
+            .position(|one| hash(&one.state.name) == note.listener)
+            .unwrap_or_default();
+        let state = &listeners[listener].state;
+        let client = SocketAddr::V4(passage.keys()[0].from);
+        let record = Record::restore(self.ledger, state, client, outline);
+        let [received, sent] = [flow.sides[0].bytes, flow.sides[1].bytes];
+        record.live().carried(Side::Client, received);
+        record
+            .live()
+            .carried(Side::Server, sent + u64::from(note.greeted));
+        let place = Place::take((self.occupancy, None), (state, None));
+        let carried = Carried {
+            record,
+            place,
+            in_flight: self.in_flight(&note),
+            snapshot: Arc::clone(self.snapshot),
+            listener,
+            drains: Arc::clone(self.drains),
+        };
+        passage.keep(carried, Instant::now(), [received, sent]);
+    }
+
+    fn in_flight(&self, note: &Note) -> InFlight {
+        let pools = self.snapshot.pools.iter();
+        let mut of_pool = pools.filter(|pool| hash(&pool.name) == note.pool);
+        let members = of_pool.next().map(|pool| pool.members.as_slice());
+        let mut members = members.unwrap_or_default().iter();
+        match members.find(|one| hash(&one.name) == note.server) {
+            Some(member) => member.server.claim(),
+            // It isn't configured any more: counted where nobody looks.
+            None => Arc::new(Server::new(self.workers)).claim(),
+        }
+    }
+
+    /// All that the record of a flow may name, by its hash.
+    fn names(&self) -> HashMap<u32, Arc<str>> {
+        let listeners = self.snapshot.listeners.iter();
+        let listeners = listeners.map(|one| &one.state.name);
+        let pools = self.snapshot.pools.iter();
+        let pools = pools.flat_map(|pool| {
+            let members = pool.members.iter().map(|one| &one.name);
+            members.chain([&pool.name])
+        });
+        let all = listeners.chain(pools);
+        all.map(|name| (hash(name), Arc::clone(name))).collect()
+    }
+}
