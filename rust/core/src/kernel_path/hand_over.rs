@@ -6,7 +6,6 @@ use std::time::Duration;
 use fail::fail_point;
 use mailweir_flow::{Flow, Key, Said, State};
 use rustix::io::ioctl_fionread;
-use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -136,6 +135,7 @@ impl Legs {
     /// Reads the greeting to its end. What comes in pieces is passed on in pieces: postscreen's
     /// teaser has to be there long before the rest of it.
     async fn hear_greeting(&mut self) -> Result<(), Refusal> {
+        let mut byte = [0];
         while !greeting::is_whole(&self.said) {
             self.tell();
             if self.told < self.said.len() {
@@ -143,9 +143,8 @@ impl Legs {
             }
             tokio::select! {
                 biased;
-                _ = self.client.ready(Interest::READABLE | Interest::ERROR) => {
-                    return Err(Refusal::EarlyTalker);
-                }
+                // Data, its end, or an error.
+                _ = self.client.peek(&mut byte) => return Err(Refusal::EarlyTalker),
                 _ = self.server.readable() => self.hear_more()?,
             }
         }

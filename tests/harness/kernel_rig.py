@@ -1,0 +1,100 @@
+"""mailweir on the kernel path: in the middle of three networks, clients and servers around it.
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.dialogue import Client
+from harness.mailweir import Mailweir, Tree, configuration, mailweir
+from harness.namespaces import LISTENER, SERVER, Row, bpf_files
+from harness.needs import program
+from harness.scripted import Handle, Stream, serving
+from harness.waiting import LIMIT, Value, until
+
+PORT = 2525
+GREETING = b"220 mx.server.test ESMTP\r\n"
+
+
+@dataclass(frozen=True)
+class Rig:
+    """mailweir in its network."""
+
+    networks: Row
+    balancer: Mailweir
+
+    def client(self) -> Client:
+        """Connected to mailweir from the clients' network."""
+        found = self.networks.inside("c", lambda: Client((LISTENER, PORT)))
+        return found.result(LIMIT)
+
+    def flows(self) -> int:
+        """Sessions in the kernel now."""
+        return int(self.balancer.metric("mailweir_kernel_path_flows"))
+
+    def relayed(self, reason: str) -> int:
+        """Sessions that took the relay for this reason."""
+        name = "mailweir_kernel_path_refusals_total"
+        return int(self.balancer.metric(name, reason=reason))
+
+    def sessions(self) -> list[Tree]:
+        """What `mailweir sessions` says."""
+        done = self.balancer.command("sessions", "--json")
+        assert done.returncode == 0, done.stderr
+        return list(json.loads(done.stdout)["sessions"])
+
+    def record(self, number: int = 1) -> Tree:
+        """The newest of so many lines in the session log."""
+        until(lambda: len(self.balancer.session_log()) >= number, "the session's record")
+        log = self.balancer.session_log()
+        assert len(log) == number
+        return log[-1]
+
+
+def rig_configuration(directory: Path, **more: object) -> Tree:
+    """One listener and one server, each in its network; the check is made once."""
+    check = {"kind": "tcp", "every": "1h"}
+    config = configuration(directory, {"a": f"{SERVER}:{PORT}"}, check=check)
+    config["listeners"]["mx"]["bind"] = [f"{LISTENER}:{PORT}"]
+    return config | {"forwarding": "kernel", **more}
+
+
+@contextmanager
+def kernel_rig(networks: Row, directory: Path, config: Tree) -> Iterator[Rig]:
+    """mailweir once its server is up, ended with the test."""
+    bpf_files()
+    before = [program("nsenter"), f"--net=/run/netns/{networks.name('l')}"]
+    with mailweir(directory, config, before) as balancer:
+        until(lambda: balancer.server_is("a", "up"), "the server to be up")
+        yield Rig(networks, balancer)
+
+
+@contextmanager
+def serving_there(networks: Row, handle: Handle) -> Iterator[None]:
+    """A server in its network."""
+
+    def bind(make: Callable[[], Value]) -> Value:
+        return networks.inside("s", make).result(LIMIT)
+
+    with serving(handle, (SERVER, PORT), bind):
+        yield
+
+
+def polite(stream: Stream) -> None:
+    """A server that takes every mail."""
+    stream.send(GREETING)
+    while line := stream.line():
+        if line == b"DATA\r\n":
+            stream.send(b"354 go\r\n")
+            while line := stream.line():
+                if line == b".\r\n":
+                    break
+            else:
+                return
+            stream.send(b"250 taken\r\n")
+        elif line == b"QUIT\r\n":
+            stream.send(b"221 bye\r\n")
+            return
+        else:
+            stream.send(b"250 fine\r\n")
