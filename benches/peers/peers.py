@@ -1,7 +1,7 @@
 """How each balancer is configured and started: the best settings we know for the purpose.
 
-A launcher writes its configuration into a directory and returns the command. All listen on
-loopback, spread over the same servers in turn and write no log of sessions, but for those that
+A launcher writes its configuration into a directory and returns the command. All spread
+sessions over the same servers in turn and write no log of sessions, but for those that
 are called so.
 """
 
@@ -19,6 +19,7 @@ class Site:
     """What a launcher needs to know."""
 
     directory: Path
+    host: str
     port: int
     admin_port: int
     servers: tuple[str, str]
@@ -44,7 +45,7 @@ defaults
     option tcp-smart-accept
     option tcp-smart-connect
 {more}frontend mx
-    bind 127.0.0.1:{site.port}
+    bind {site.host}:{site.port}
     default_backend farm
 backend farm
     balance roundrobin
@@ -89,7 +90,7 @@ stream {{
         server {second};
     }}
     server {{
-        listen 127.0.0.1:{site.port} reuseport backlog=4096;
+        listen {site.host}:{site.port} reuseport backlog=4096;
         proxy_pass farm;
         proxy_connect_timeout 5s;
         proxy_timeout 11m;
@@ -105,26 +106,41 @@ def mailweir(site: Site) -> list[str]:
     return _mailweir(site, "off")
 
 
+def mailweir_kernel(site: Site) -> list[str]:
+    """The same on the kernel path; not on loopback, where there is none."""
+    return _mailweir(site, "off", "kernel")
+
+
 def mailweir_log(site: Site) -> list[str]:
     """The same with its session log in a file."""
     return _mailweir(site, str(site.directory / "sessions.log"))
 
 
-def _mailweir(site: Site, log: str) -> list[str]:
+def _mailweir(site: Site, log: str, forwarding: str = "relay") -> list[str]:
     file = site.directory / "mailweir.yaml"
     first, second = site.servers
     file.write_text(
         f"""\
 workers: {site.workers}
+forwarding: {forwarding}
 admin: {{socket: {site.directory}/admin.sock, http: "127.0.0.1:{site.admin_port}"}}
 state_dir: {site.directory}/state
 log: {{sessions: "{log}"}}
-listeners: {{mx: {{bind: ["127.0.0.1:{site.port}"], pool: farm}}}}
+listeners: {{mx: {{bind: ["{site.host}:{site.port}"], pool: farm}}}}
 pools: {{farm: {{balance: round_robin, servers: {{a: "{first}", b: "{second}"}}}}}}
 """
     )
     return [site.mailweir, "run", "-c", str(file)]
 
+
+# For `routed.py`, in networks of its own.
+ROUTED = {
+    "nginx": nginx,
+    "haproxy": haproxy,
+    "haproxy-splice": haproxy_splice,
+    "mailweir": mailweir,
+    "mailweir-kernel": mailweir_kernel,
+}
 
 LAUNCHERS: dict[str, Callable[[Site], list[str]]] = {
     "haproxy": haproxy,

@@ -138,7 +138,7 @@ def _start(
         return Peer(name, servers[0], None)
     own = directory / name
     own.mkdir()
-    site = Site(own, free_port(), free_port(), servers, workers, mailweir)
+    site = Site(own, "127.0.0.1", free_port(), free_port(), servers, workers, mailweir)
     log = own / "errors.log"
     process = stack.enter_context(running(LAUNCHERS[name](site), log))
     wait_for_greeting(site.port, process, log)

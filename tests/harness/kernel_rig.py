@@ -1,4 +1,4 @@
-"""mailweir on the kernel path: in the middle of three networks, clients and servers around it.
+"""mailweir on the kernel path: in the middle of three networks, clients and servers around it."""
 
 import json
 from collections.abc import Callable, Iterator

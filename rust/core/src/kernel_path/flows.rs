@@ -31,7 +31,12 @@ const LOOK: Duration = Duration::from_millis(20);
 const LONG_LOOK: Duration = Duration::from_secs(1);
 /// How long a place is kept once its flow has ended: as long as a server's TIME_WAIT, so that
 /// late repetitions find it and its port isn't used too soon.
-const LINGER: Duration = Duration::from_secs(60);
+const LINGER: Duration = if cfg!(feature = "failpoints") {
+    // For tests, which wait for it.
+    Duration::from_secs(1)
+} else {
+    Duration::from_secs(60)
+};
 
 /// A session that was handed over, with all that is kept of it.
 #[derive(Debug)]

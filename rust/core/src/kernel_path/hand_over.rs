@@ -120,6 +120,7 @@ impl Handed {
         }
         fail_point!("hand_over_acknowledged");
         silence(&self.client);
+        fail_point!("hand_over_silent");
         self.passage.keep(carried, since, [0; 2]);
     }
 }

@@ -142,6 +142,9 @@ impl Drop for Repaired<'_> {
     fn drop(&mut self) {
         // Refused, it breaks: nothing more can be done for it.
         let _ = set(self.0, TCP_REPAIR, REPAIR_OFF);
+        // Which took this from it: while it closes, nobody could bind its port, not even to
+        // listen there.
+        let _ = sys::set_option(self.0, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1);
     }
 }
 

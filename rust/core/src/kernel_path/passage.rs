@@ -4,6 +4,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
+use fail::fail_point;
 use mailweir_flow::{Flow, Key, Place, State, TableError};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -99,6 +100,7 @@ impl Passage {
             placed: 0,
         };
         passage.place()?;
+        fail_point!("passage_placed");
         if let Some(mss) = guest.syn.mss {
             // So that the server never says more in a segment than the client takes.
             sys::set_option(&socket, libc::IPPROTO_TCP, libc::TCP_MAXSEG, i32::from(mss))

@@ -1,0 +1,92 @@
+//! A balancer on the kernel path that dies at a named step of a hand-over, for tests.
+//!
+//!     cargo run -p mailweir-core --example victim --features failpoints -- STEP LISTEN SERVER
+//!
+//! It says `ready`, then twenty times a second how many sessions, flows and places there are, and
+//! how many sessions it found. At STEP it kills itself as `kill -9` does; `never` is none.
+
+use std::error::Error;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::thread;
+use std::time::Duration;
+
+use mailweir_core::DataPlane;
+use mailweir_core::spec::{
+    Balance, DrainSpec, Forwarding, KernelSpec, ListenerSpec, LogFormat, LogSpec, LogTarget,
+    PlaneSpec, PoolSpec, Protocol, ProxyVersion, ServerSpec, ServerState, Timeouts,
+};
+use rustix::process::{Signal, getpid, kill_process};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [step, listen, server] = arguments.as_slice() else {
+        return Err("usage: victim STEP LISTEN SERVER".into());
+    };
+    let die = || {
+        let _ = kill_process(getpid(), Signal::KILL);
+    };
+    if step != "never" {
+        fail::cfg_callback(step, die)?;
+    }
+    let plane = DataPlane::start(2)?;
+    plane.apply(&spec(listen.parse()?, server.parse()?))?;
+    let mut out = std::io::stdout();
+    writeln!(out, "ready")?;
+    loop {
+        let stats = plane.stats();
+        if let Some(path) = stats.kernel_path {
+            let (active, adopted) = (stats.active, path.adopted);
+            writeln!(out, "{active} {} {} {adopted}", path.flows, path.taken)?;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn spec(listen: SocketAddr, server: SocketAddr) -> PlaneSpec {
+    let second = Duration::from_secs(1);
+    PlaneSpec {
+        hostname: "victim.invalid".into(),
+        max_sessions: 1000,
+        drain: DrainSpec::default(),
+        log: LogSpec {
+            sessions: LogTarget::Off,
+            format: LogFormat::Json,
+        },
+        kernel: KernelSpec {
+            instance: "victim".into(),
+            source_ports: 10_000..=10_100,
+            max_flows: 1000,
+        },
+        listeners: vec![ListenerSpec {
+            name: "mx".into(),
+            bind: vec![listen],
+            protocol: Protocol::Smtp,
+            pool: "farm".into(),
+            timeouts: Timeouts {
+                connect: 3 * second,
+                greeting: 15 * second,
+                accept_total: 45 * second,
+                idle_client: 330 * second,
+                idle_server: 660 * second,
+                half_closed: 60 * second,
+            },
+            max_sessions: None,
+            max_age: None,
+            forwarding: Forwarding::Kernel,
+        }],
+        pools: vec![PoolSpec {
+            name: "farm".into(),
+            balance: Balance::LeastConn,
+            servers: vec![ServerSpec {
+                name: "a".into(),
+                address: server,
+                weight: 100,
+                state: ServerState::Up,
+                max_sessions: None,
+                proxy: ProxyVersion::Off,
+                source: vec![],
+            }],
+        }],
+    }
+}

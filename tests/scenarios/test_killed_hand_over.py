@@ -1,0 +1,102 @@
+"""A process that dies at each step of a hand-over: sessions go on, or end so that SMTP retries."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from harness.dialogue import Client
+from harness.kernel_rig import PORT, polite, serving_there
+from harness.namespaces import LISTENER, SERVER, Row, bpf_files, row
+from harness.needs import program
+from harness.process import Running, run, running
+from harness.scale import count
+from harness.waiting import until
+
+_STEPS = {
+    # Before anybody was greeted: both peers see an end.
+    "passage_placed": "ended",
+    "hand_over_greeted": "ended",
+    "hand_over_read": "ended",
+    "hand_over_held": "ended",
+    # The program has taken over, the client hasn't heard of it: the next process ends it.
+    "hand_over_live": "ended",
+    "hand_over_told": "went on",
+    "hand_over_acknowledged": "went on",
+    "hand_over_silent": "went on",
+}
+_TIMES = count(5, 50)
+_ROOT = Path(__file__).resolve().parents[2]
+
+Counted = Callable[[str], None]
+
+pytestmark = pytest.mark.needs("iproute2", "nftables", "clang")
+
+
+@pytest.fixture(scope="module")
+def victim() -> Path:
+    """A balancer that dies where it is told to."""
+    build = ["cargo", "build", "--quiet", "--message-format=json", "--package", "mailweir-core"]
+    what = ["--example", "victim", "--features", "failpoints"]
+    done = run([*build, *what, "--manifest-path", _ROOT / "Cargo.toml"], limit=600)
+    assert done.returncode == 0, done.stderr
+    messages = map(json.loads, done.stdout.splitlines())
+    found = [Path(one["executable"]) for one in messages if one.get("executable")]
+    return found[-1]
+
+
+@pytest.mark.timeout(count(120, 1200))
+@pytest.mark.parametrize("step", _STEPS)
+def test_every_session_goes_on_or_ends(
+    tmp_path: Path, victim: Path, step: str, counted: Counted
+) -> None:
+    bpf_files()
+    outcomes: Counter[str] = Counter()
+    with row() as networks, serving_there(networks, polite):
+        for number in range(_TIMES):
+            with _running(networks, victim, tmp_path, f"dies-{number}", step) as dies:
+                client = networks.inside("c", lambda: Client((LISTENER, PORT))).result(20)
+                assert dies.wait() == -9, "it died at its step"
+            with _running(networks, victim, tmp_path, f"heir-{number}", "never") as heir:
+                outcomes[_outcome(client)] += 1
+                client.close()
+                until(lambda heir=heir: _counts(heir)[:3] == [0, 0, 0], "nothing to be left")  # type: ignore[misc]
+    counted(f"{step}: {dict(outcomes)}")
+    assert outcomes == {_STEPS[step]: _TIMES}
+
+
+@contextmanager
+def _running(
+    networks: Row, victim: Path, directory: Path, name: str, step: str
+) -> Iterator[Running]:
+    inside = [program("nsenter"), f"--net=/run/netns/{networks.name('l')}"]
+    argv = [*inside, victim, step, f"{LISTENER}:{PORT}", f"{SERVER}:{PORT}"]
+    with running(argv, directory, name) as process:
+        process.until(lambda: "ready" in process.out, "it to be ready")
+        yield process
+
+
+def _counts(heir: Running) -> list[int]:
+    """Sessions, flows and places now, and sessions that it found."""
+    *lines, _ = heir.out.split("\n")
+    return [int(word) for word in lines[-1].split()] if lines[-1] != "ready" else []
+
+
+def _outcome(client: Client) -> str:
+    try:
+        line = client.line()
+        if not line:
+            return "ended"
+        assert line.startswith("220")
+        client.expect("250", "EHLO client.test")
+        client.expect("250", "MAIL FROM:<a@client.test>")
+        client.expect("250", "RCPT TO:<b@server.test>")
+        client.expect("354", "DATA")
+        client.expect("250", "hello\r\n.")
+        client.expect("221", "QUIT")
+    except ConnectionResetError:
+        return "ended"
+    return "went on"
