@@ -9,7 +9,6 @@ from pathlib import Path
 from harness.dialogue import Client
 from harness.mailweir import Mailweir, Tree, configuration, mailweir
 from harness.namespaces import LISTENER, SERVER, Row, bpf_files
-from harness.needs import program
 from harness.scripted import Handle, Stream, serving
 from harness.waiting import LIMIT, Value, until
 
@@ -64,8 +63,7 @@ def rig_configuration(directory: Path, **more: object) -> Tree:
 def kernel_rig(networks: Row, directory: Path, config: Tree) -> Iterator[Rig]:
     """mailweir once its server is up, ended with the test."""
     bpf_files()
-    before = [program("nsenter"), f"--net=/run/netns/{networks.name('l')}"]
-    with mailweir(directory, config, before) as balancer:
+    with mailweir(directory, config, networks.before("l")) as balancer:
         until(lambda: balancer.server_is("a", "up"), "the server to be up")
         yield Rig(networks, balancer)
 

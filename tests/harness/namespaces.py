@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from harness.needs import missing, program
 from harness.process import run
+from harness.waiting import LIMIT
 
 CLIENT, LISTENER = "10.1.0.1", "10.1.0.2"
 SOURCE, SERVER = "10.2.0.2", "10.2.0.1"
@@ -33,10 +34,13 @@ class Row:
         """As `ip netns` knows it."""
         return f"{self._prefix}-{network}"
 
-    def run(self, network: str, *command: str) -> str:
+    def before(self, network: str) -> list[str]:
+        """The beginning of a command that is run in a network."""
+        return [program("nsenter"), f"--net=/run/netns/{self.name(network)}"]
+
+    def run(self, network: str, *command: str, limit: float = LIMIT) -> str:
         """What a program says that is run in a network."""
-        inside = [program("nsenter"), f"--net=/run/netns/{self.name(network)}", *command]
-        done = run(inside)
+        done = run([*self.before(network), *command], limit=limit)
         assert done.returncode == 0, f"{command}: {done.stderr}"
         return done.stdout
 

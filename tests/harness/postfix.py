@@ -110,10 +110,12 @@ def postfix(
     *,
     services: Sequence[str] = (SMTPD,),
     settings: Mapping[str, str] | None = None,
+    before: Sequence[str] = (),
 ) -> Iterator[Postfix]:
     """A Postfix with STARTTLS that delivers mail for DOMAIN to one box.
 
-    `services` are the lines of master.cf that take mail; `settings` go over those of main.cf.
+    `services` are the lines of master.cf that take mail; `settings` go over those of main.cf;
+    `before` begins the command, and goes on as the same process.
     """
     if os.geteuid() != 0:
         missing("needs root, to run Postfix")
@@ -121,8 +123,8 @@ def postfix(
     home = Path(tempfile.mkdtemp(prefix="mailweir-postfix-"))
     try:
         home.chmod(0o755)
-        _prepare(home, services, settings or {})
-        master = [program_of_postfix("master"), "-c", str(home), "-s"]
+        _prepare(home, services, settings or {}, before)
+        master = [*before, program_of_postfix("master"), "-c", str(home), "-s"]
         with running(master, directory, "postfix") as process:
             listening = [line for line in services if line.split()[1] == "inet"]
             yield Postfix(home, process, len(listening))
@@ -162,7 +164,9 @@ def program_of_postfix(name: str) -> str:
     return str(path) if path.exists() else missing(f"needs {path}")
 
 
-def _prepare(home: Path, services: Sequence[str], settings: Mapping[str, str]) -> None:
+def _prepare(
+    home: Path, services: Sequence[str], settings: Mapping[str, str], before: Sequence[str]
+) -> None:
     certificate(home, f"mx.{DOMAIN}")
     lines = _MAIN.format(home=home, domain=DOMAIN, nobody=_NOBODY).splitlines()
     # It warns of a setting that is given twice.
@@ -173,5 +177,5 @@ def _prepare(home: Path, services: Sequence[str], settings: Mapping[str, str]) -
     for name, owner in (("queue", "root"), ("data", "postfix"), ("mail", "nobody")):
         (home / name).mkdir()
         shutil.chown(home / name, owner)
-    checked = run([program("postfix"), "-c", str(home), "check"], limit=2 * LIMIT)
+    checked = run([*before, program("postfix"), "-c", str(home), "check"], limit=2 * LIMIT)
     assert checked.returncode == 0, checked.stderr

@@ -2,12 +2,13 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
-from harness.dialogue import Client
+from harness.dialogue import Address, Client
+from harness.forged import ACK, FIN, PSH, RST, SYN, forge
 from harness.kernel_rig import (
     GREETING,
     PORT,
@@ -18,11 +19,14 @@ from harness.kernel_rig import (
     serving_there,
 )
 from harness.mailweir import Tree
-from harness.namespaces import LISTENER, Row, row
+from harness.namespaces import LISTENER, SERVER, Row, row
+from harness.scale import count
 from harness.scripted import Handle, Stream
 from harness.waiting import until
 
 pytestmark = pytest.mark.needs("iproute2", "nftables", "clang")
+
+_TRACKED = count(20, 500)
 
 Counted = Callable[[str], None]
 
@@ -232,6 +236,46 @@ def test_a_flow_is_ended_from_outside(tmp_path: Path, how: str) -> None:
         assert rig.flows() == 0
 
 
+def test_a_third_party_moves_nothing(tmp_path: Path) -> None:
+    """Segments with the right addresses and ports, and numbers that are guessed."""
+    with _before(tmp_path, polite) as rig:
+        with rig.client() as client:
+            client.expect("220")
+            client.expect("250", "EHLO client.test")
+            until(lambda: rig.flows() == 1, "the session to be a flow")
+            of_client = client.socket.getsockname()
+            (of_server,) = _connected_to(rig.networks, "s")
+            for network, sender, receiver in (
+                ("c", of_client, (LISTENER, PORT)),
+                ("s", (SERVER, PORT), of_server),
+            ):
+                _guess(rig.networks, network, sender, receiver)
+            client.expect("250", "NOOP")
+            _takes_a_mail(client)
+        record = rig.record()
+    commands = ["EHLO client.test", "NOOP", "MAIL FROM:<a@client.test>"]
+    commands += ["RCPT TO:<b@server.test>", "DATA", "hello", ".", "QUIT"]
+    assert record["received_bytes"] == len("".join(f"{command}\r\n" for command in commands))
+    assert (record["path"], record["end_reason"]) == ("kernel", "client_quit")
+
+
+def _guess(networks: Row, network: str, sender: Address, receiver: Address) -> None:
+    def send() -> None:
+        for number in range(16):
+            for flags in (SYN, RST, RST | ACK, FIN | ACK, PSH | ACK):
+                payload = b"QUIT\r\n" if flags & PSH else b""
+                forge(sender, receiver, flags, number << 28, payload)
+
+    networks.inside(network, send).result(20)
+
+
+def _connected_to(networks: Row, network: str) -> list[Address]:
+    """Who is connected to the port of the servers there."""
+    said = networks.run(network, "ss", "--no-header", "-tn", f"sport = :{PORT}")
+    peers = [line.split()[4].rpartition(":") for line in said.splitlines() if "ESTAB" in line]
+    return [(host, int(port)) for host, _, port in peers]
+
+
 def test_the_relay_is_taken_where_it_is_told(tmp_path: Path) -> None:
     config = rig_configuration(tmp_path, forwarding="auto")
     config["listeners"]["mx"]["forwarding"] = "relay"
@@ -256,3 +300,27 @@ def test_the_same_port_again(tmp_path: Path) -> None:
 
 def _client_from(rig: Rig, port: int) -> Client:
     return rig.networks.inside("c", lambda: Client((LISTENER, PORT), source=port)).result(20)
+
+
+def test_connection_tracking_keeps_no_flow(tmp_path: Path, counted: Counted) -> None:
+    with _before(tmp_path, polite) as rig:
+        rule = "type filter hook input priority 0;\n ct state established accept"
+        rig.networks.run("l", "nft", f"table inet tracks {{\n chain x {{\n {rule}\n }}\n}}")
+        with ExitStack() as exits:
+            clients = [exits.enter_context(rig.client()) for _ in range(_TRACKED)]
+            for client in clients:
+                client.expect("220")
+                client.expect("250", "EHLO client.test")
+            until(lambda: rig.flows() == _TRACKED, "all to be flows")
+            most = _tracked(rig)
+            # Those of the client's first moments are there at most.
+            until(lambda: _tracked(rig) == 0, "all to be forgotten")
+            for client in clients:
+                client.expect("250", "NOOP")
+            assert _tracked(rig) == 0
+    counted(f"{_TRACKED} flows: {most} entries at first, none later")
+
+
+def _tracked(rig: Rig) -> int:
+    """Entries of the balancer's connection tracking."""
+    return int(rig.networks.run("l", "cat", "/proc/sys/net/netfilter/nf_conntrack_count"))

@@ -11,7 +11,6 @@ import pytest
 from harness.dialogue import Client
 from harness.kernel_rig import PORT, polite, serving_there
 from harness.namespaces import LISTENER, SERVER, Row, bpf_files, row
-from harness.needs import program
 from harness.process import Running, run, running
 from harness.scale import count
 from harness.waiting import until
@@ -72,8 +71,13 @@ def test_every_session_goes_on_or_ends(
 def _running(
     networks: Row, victim: Path, directory: Path, name: str, step: str
 ) -> Iterator[Running]:
-    inside = [program("nsenter"), f"--net=/run/netns/{networks.name('l')}"]
-    argv = [*inside, victim, step, f"{LISTENER}:{PORT}", f"{SERVER}:{PORT}"]
+    argv: list[str | Path] = [
+        *networks.before("l"),
+        victim,
+        step,
+        f"{LISTENER}:{PORT}",
+        f"{SERVER}:{PORT}",
+    ]
     with running(argv, directory, name) as process:
         process.until(lambda: "ready" in process.out, "it to be ready")
         yield process

@@ -59,6 +59,8 @@ pub(super) struct Flows(Mutex<Table>);
 #[derive(Debug, Default)]
 struct Table {
     live: HashMap<u32, Box<Live>>,
+    /// Both connections of those that came since the last look, by who began them.
+    fresh: Vec<Key>,
     /// Those that have ended, the first first.
     lingering: VecDeque<(Instant, Passage)>,
 }
@@ -88,11 +90,21 @@ impl Flows {
             .retain(|(_, passage)| !passage.keys().contains(&key));
     }
 
+    /// Has connection tracking forget those that came: their sockets are closed.
+    fn forget_fresh(&self, path: &KernelPath) {
+        let fresh = std::mem::take(&mut lock(&self.0).fresh);
+        if let Some(conntrack) = &path.conntrack {
+            conntrack.forget(&fresh);
+        }
+    }
+
     /// Records what has ended, and gives up places that have lingered.
     fn look(&self, path: &KernelPath) {
         let now = Instant::now();
         let mut table = lock(&self.0);
-        let Table { live, lingering } = &mut *table;
+        let Table {
+            live, lingering, ..
+        } = &mut *table;
         let ended = live.extract_if(|number, _| {
             !matches!(
                 path.gates.of(*number).state(),
@@ -116,7 +128,9 @@ impl Flows {
     /// Brings the counts of all flows up to date, and ends those that have reached a limit.
     fn look_long(&self, path: &KernelPath) {
         let mut table = lock(&self.0);
-        let Table { live, lingering } = &mut *table;
+        let Table {
+            live, lingering, ..
+        } = &mut *table;
         let now = Instant::now();
         let mut over = vec![];
         for (number, live) in live.iter_mut() {
@@ -279,13 +293,18 @@ impl Passage {
     pub(super) fn keep(self, carried: Carried, since: Instant, bytes: [u64; 2]) {
         let path = Shared::clone(self.path());
         let number = self.number;
+        // We began the one with the server.
+        let [client, server] = self.keys();
+        let begun = [client, server.reversed()];
         let live = Box::new(Live {
             passage: self,
             carried,
             since,
             bytes,
         });
-        lock(&path.flows.0).live.insert(number, live);
+        let mut table = lock(&path.flows.0);
+        table.live.insert(number, live);
+        table.fresh.extend(begun);
     }
 
     /// Is kept until no late segment can come any more.
@@ -351,6 +370,7 @@ fn sweep(path: &KernelPath, ends: &AtomicBool) {
         path.flows.look(path);
         if long.elapsed() >= LONG_LOOK {
             long = Instant::now();
+            path.flows.forget_fresh(path);
             path.flows.look_long(path);
             // What can't be attached to takes the relay, counted.
             let _ = path.interfaces.attach();

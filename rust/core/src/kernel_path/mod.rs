@@ -8,6 +8,7 @@
 //! says so. Whatever isn't eligible takes the relay, counted by its [`refusal`].
 
 mod adopt;
+mod conntrack;
 mod course;
 mod flows;
 mod gates;
@@ -33,6 +34,8 @@ use crate::metrics::{Counter as Count, PerWorker, Tally, WorkerCounters, WorkerI
 use crate::ports::Ports;
 use crate::spec::KernelSpec;
 use crate::sys;
+
+use conntrack::Conntrack;
 
 pub(crate) use adopt::{Heir, adopt};
 use flows::Flows;
@@ -85,6 +88,8 @@ pub(crate) struct KernelPath {
     /// The address that the route to a server gives, and since when.
     routes: Mutex<HashMap<Ipv4Addr, (Ipv4Addr, Instant)>>,
     resets: Resets,
+    /// None where there is none, as far as we may ask.
+    conntrack: Option<Conntrack>,
     flows: Flows,
     refusals: PerWorker<Tally<{ Refusal::ALL.len() }>>,
     handed_over: PerWorker<Count>,
@@ -128,6 +133,7 @@ impl KernelPath {
             ports: Ports::new(spec.source_ports.clone()),
             routes: Mutex::default(),
             resets,
+            conntrack: Conntrack::open().ok(),
             flows: Flows::default(),
             refusals: PerWorker::new(workers),
             handed_over: PerWorker::new(workers),
