@@ -32,6 +32,8 @@ __all__ = [
     "Stats",
     "Timeouts",
     "check",
+    "kernel_path_flush",
+    "kernel_path_left",
 ]
 
 class PlaneError(Exception):
@@ -395,3 +397,11 @@ class DataPlane:
 
 def check(*, spec: PlaneSpec) -> None:
     """Raises SpecError as `apply` would; binds nothing."""
+
+def kernel_path_left(*, instance: str) -> tuple[int, int] | None:
+    """Sessions that an instance has in the kernel, whether its process runs or not, and places
+    beside them; None where there is nothing of it. Raises KernelPathError.
+    """
+
+def kernel_path_flush(*, instance: str) -> None:
+    """Removes everything that an instance has in the kernel. Raises KernelPathError."""

@@ -270,6 +270,44 @@ def reload(socket_path: str, as_json: bool) -> None:
     sys.exit(Exit.BAD_CONFIG if answer["problems"] else Exit.FAILURE)
 
 
+@commands.group("kernel-path")
+def kernel_path() -> None:
+    """What is in the kernel of an instance, also where its process is gone."""
+
+
+@kernel_path.command("status")
+@_config
+def kernel_path_status(config_file: Path) -> None:
+    """Say how many sessions go on in the kernel."""
+    from mailweir import plane
+    from mailweir.config.load import load
+    from mailweir.instance import instance_of
+
+    left = plane.kernel_path_left(instance_of(load(config_file).config.state_dir))
+    if left is None:
+        click.echo("nothing is in the kernel")
+    else:
+        click.echo(f"{_sessions(left[0])} in the kernel, {left[1]} other places taken")
+
+
+@kernel_path.command("flush")
+@_config
+def kernel_path_flush(config_file: Path) -> None:
+    """Remove everything that a process left in the kernel; its sessions are reset.
+
+    Not needed where mailweir is to run again: it goes on with them.
+    """
+    from mailweir import plane
+    from mailweir.config.load import load
+    from mailweir.instance import instance_of, only_instance
+
+    state_dir = load(config_file).config.state_dir
+    with only_instance(state_dir):
+        left = plane.kernel_path_left(instance_of(state_dir))
+        plane.kernel_path_flush(instance_of(state_dir))
+    click.echo(f"removed, with {_sessions(left[0] if left else 0)}")
+
+
 def _ask(socket_path: str, method: str, route: str) -> dict[str, Any]:
     from mailweir.admin.client import ask
 

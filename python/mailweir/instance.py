@@ -1,4 +1,4 @@
-"""Keeps a second process out. Taken by the daemon before anything else.
+"""Which instance of mailweir this is, and that it is the only one. Taken before anything else.
 
 SO_REUSEPORT would let two processes share a port silently, each with half of the
 sessions and its own idea of the limits.
@@ -9,9 +9,15 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 
 from mailweir.errors import StartError
+
+
+def instance_of(state_dir: Path) -> str:
+    """A word that no two processes of a machine share: none shares its folder."""
+    return sha256(bytes(state_dir)).hexdigest()[:12]
 
 
 @contextmanager

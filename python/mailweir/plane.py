@@ -35,6 +35,8 @@ __all__ = [
     "Session",
     "Stats",
     "check",
+    "kernel_path_flush",
+    "kernel_path_left",
 ]
 
 
@@ -129,6 +131,24 @@ def check(state: DesiredState) -> None:
     """Raises PlaneError where `apply` would refuse the specification. Binds nothing."""
     try:
         _dataplane.check(spec=_spec(state))
+    except _dataplane.PlaneError as error:
+        raise PlaneError(str(error)) from None
+
+
+def kernel_path_left(instance: str) -> tuple[int, int] | None:
+    """Sessions that an instance has in the kernel, whether its process runs or not, and places
+    beside them; None where there is nothing. Raises PlaneError.
+    """
+    try:
+        return _dataplane.kernel_path_left(instance=instance)
+    except _dataplane.PlaneError as error:
+        raise PlaneError(str(error)) from None
+
+
+def kernel_path_flush(instance: str) -> None:
+    """Remove everything that an instance has in the kernel. Raises PlaneError."""
+    try:
+        _dataplane.kernel_path_flush(instance=instance)
     except _dataplane.PlaneError as error:
         raise PlaneError(str(error)) from None
 

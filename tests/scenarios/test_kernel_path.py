@@ -15,7 +15,9 @@ from pathlib import Path
 import pytest
 
 from harness.kernel_rig import GREETING, PORT, kernel_rig, polite, rig_configuration, serving_there
+from harness.mailweir import COMMAND
 from harness.namespaces import LISTENER, row
+from harness.process import run
 from harness.scale import count
 from harness.scripted import Stream
 from harness.waiting import LIMIT, until
@@ -98,6 +100,30 @@ def test_sessions_outlive_the_process(tmp_path: Path, counted: Counted) -> None:
     sizes = {(line["received_bytes"], line["sent_bytes"]) for line in log.values()}
     assert len(sizes) == 1, "all said and heard the same"
     counted(f"{_SESSIONS} sessions outlived the process: {sizes}")
+
+
+def test_what_a_process_left_can_be_removed(tmp_path: Path) -> None:
+    config = rig_configuration(tmp_path)
+    with row() as networks, serving_there(networks, polite):
+        with kernel_rig(networks, tmp_path, config) as rig:
+            client = rig.client()
+            client.expect("220")
+            client.expect("250", "EHLO client.test")
+            until(lambda: rig.flows() == 1, "the session to be a flow")
+            file = rig.balancer.file
+            refused = run([*COMMAND, "kernel-path", "flush", "-c", file])
+            assert refused.returncode == 1
+            assert "mailweir runs already" in refused.stderr
+            rig.balancer.process.kill()
+        for command, answer in (
+            ("status", "1 session in the kernel, 0 other places taken"),
+            ("flush", "removed, with 1 session"),
+            ("status", "nothing is in the kernel"),
+        ):
+            done = run([*COMMAND, "kernel-path", command, "-c", file])
+            assert (done.returncode, done.stdout.strip()) == (0, answer), done.stderr
+        with client, pytest.raises(ConnectionResetError):
+            client.expect("250", "NOOP")
 
 
 def _echo(stream: Stream) -> None:

@@ -5,10 +5,9 @@ Called by the daemon.
 
 from collections.abc import Mapping, Set
 from enum import StrEnum
-from hashlib import sha256
-from pathlib import Path
 
 from mailweir.config.model import Config, Forwarding, Listener, Pool
+from mailweir.instance import instance_of
 from mailweir.spec import (
     DesiredDrain,
     DesiredKernel,
@@ -62,7 +61,7 @@ def fold(
         ),
         log=DesiredLog(sessions=config.log.sessions, format=config.log.format),
         kernel=DesiredKernel(
-            instance=_instance(config.state_dir),
+            instance=instance_of(config.state_dir),
             source_ports=(config.source_ports[0], config.source_ports[-1]),
             max_flows=config.max_flows,
         ),
@@ -71,11 +70,6 @@ def fold(
         ),
         pools=tuple(_pool(name, pool, health, drained) for name, pool in config.pools.items()),
     )
-
-
-def _instance(state_dir: Path) -> str:
-    """Of a process: no two have the same folder."""
-    return sha256(bytes(state_dir)).hexdigest()[:12]
 
 
 def _listener(name: str, listener: Listener, forwarding: Forwarding) -> DesiredListener:

@@ -59,7 +59,7 @@ mod tls;
 mod troubles;
 mod worker;
 
-pub use kernel_path::{KernelPathStats, NoKernelPath, Refusal};
+pub use kernel_path::{KernelPathStats, Left, NoKernelPath, Refusal, flush, left};
 pub use mailweir_flow::Counter as SegmentCounter;
 pub use metrics::HistogramStats;
 pub use plane::{ApplyError, DataPlane};

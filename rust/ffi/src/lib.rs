@@ -17,7 +17,7 @@ mod _dataplane {
     #[pymodule_export]
     use super::errors::{BindError, KernelPathError, LogError, PlaneError, SpecError};
     #[pymodule_export]
-    use super::plane::{DataPlane, check};
+    use super::plane::{DataPlane, check, kernel_path_flush, kernel_path_left};
     #[pymodule_export]
     use super::sessions::{ServerTrouble, Session};
     #[pymodule_export]

@@ -5,7 +5,7 @@ use std::os::fd::RawFd;
 use mailweir_core as core;
 use pyo3::prelude::*;
 
-use crate::errors::{PlaneError, SpecError, apply_error};
+use crate::errors::{KernelPathError, PlaneError, SpecError, apply_error};
 use crate::sessions::{ServerTrouble, Session};
 use crate::spec::{PlaneSpec, ServerState};
 use crate::stats::Stats;
@@ -106,4 +106,21 @@ impl DataPlane {
 #[pyo3(signature = (*, spec))]
 pub(crate) fn check(spec: &PlaneSpec) -> PyResult<()> {
     core::check(&spec.0).map_err(|error| SpecError::new_err(error.to_string()))
+}
+
+/// How many sessions an instance has in the kernel, and how many places beside them; None where
+/// there is nothing of it.
+#[pyfunction]
+#[pyo3(signature = (*, instance))]
+pub(crate) fn kernel_path_left(instance: &str) -> PyResult<Option<(usize, usize)>> {
+    let left = core::left(instance);
+    let left = left.map_err(|error| KernelPathError::new_err(error.to_string()))?;
+    Ok(left.map(|left| (left.live, left.others)))
+}
+
+/// Removes everything that an instance has in the kernel.
+#[pyfunction]
+#[pyo3(signature = (*, instance))]
+pub(crate) fn kernel_path_flush(instance: &str) -> PyResult<()> {
+    core::flush(instance).map_err(|error| KernelPathError::new_err(error.to_string()))
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
@@ -85,6 +86,20 @@ impl Tables {
         };
         let [places, gates, flows, counters, moved] = TABLES.map(&mut handle);
         Self::open([places?, gates?, flows?, counters?, moved?])
+    }
+
+    /// What an earlier process left in a folder of pins, or what one that runs keeps there; none
+    /// where there is nothing.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn pinned(pins: &Path) -> Result<Option<Self>, MapError> {
+        if !pins.join(TABLES[0]).exists() {
+            return Ok(None);
+        }
+        let handle = |name| again(MapData::from_pin(pins.join(name))?.fd());
+        let [places, gates, flows, counters, moved] = TABLES.map(handle);
+        Self::open([places?, gates?, flows?, counters?, moved?]).map(Some)
     }
 
     fn open(handles: [OwnedFd; 5]) -> Result<Self, MapError> {

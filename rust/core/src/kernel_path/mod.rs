@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use mailweir_flow::{Counter, Key, MOST_FLOWS, Program, SCHEMA, Tables, Unavailable};
+use mailweir_flow::{Counter, Key, MOST_FLOWS, Program, SCHEMA, State, Tables, Unavailable};
 
 use crate::metrics::{Counter as Count, PerWorker, Tally, WorkerCounters, WorkerId};
 use crate::ports::Ports;
@@ -225,6 +225,46 @@ impl KernelPath {
 /// instance on the machine.
 pub(crate) fn pins(instance: &str) -> PathBuf {
     Path::new(BPF_FILES).join(format!("mailweir-{SCHEMA}-{instance}"))
+}
+
+/// What an instance has in the kernel, whether its process runs or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Left {
+    /// Sessions that go on.
+    pub live: usize,
+    /// Those that have ended, or never were: they go with the next process.
+    pub others: usize,
+}
+
+/// Looks what an instance has in the kernel; none where there is nothing.
+///
+/// # Errors
+/// What the kernel says.
+pub fn left(instance: &str) -> Result<Option<Left>, NoKernelPath> {
+    let Some(tables) = Tables::pinned(&pins(instance)).map_err(Unavailable::from)? else {
+        return Ok(None);
+    };
+    let found = adopt::found(tables.places().map_err(Unavailable::from)?);
+    let is_live = |number: &&u32| {
+        let gate = tables.gate(**number).ok().flatten();
+        gate.is_some_and(|gate| gate.state == State::Live)
+    };
+    let live = found.keys().filter(is_live).count();
+    Ok(Some(Left {
+        live,
+        others: found.len() - live,
+    }))
+}
+
+/// Removes everything that an instance has in the kernel: the sessions end there.
+///
+/// # Errors
+/// What the system says.
+pub fn flush(instance: &str) -> Result<(), NoKernelPath> {
+    mailweir_flow::flush(&pins(instance)).map_err(|cause| NoKernelPath::System {
+        what: "its pins can't be removed",
+        cause,
+    })
 }
 
 /// The kernel path at one moment.
