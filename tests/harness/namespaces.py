@@ -1,7 +1,6 @@
 """Three networks in a row: clients, a balancer's, servers'. Needs root, iproute2 and nftables."""
 
 import ctypes
-import json
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -16,8 +15,8 @@ from harness.waiting import LIMIT
 
 CLIENT, LISTENER = "10.1.0.1", "10.1.0.2"
 SOURCE, SERVER = "10.2.0.2", "10.2.0.1"
-# The balancer's interfaces towards clients and servers.
-LEGS = ("clients", "servers")
+# The balancer's interfaces towards clients and servers, its address there, and theirs.
+_LEGS = {"c": ("clients", LISTENER, CLIENT), "s": ("servers", SOURCE, SERVER)}
 _BPF_FILES = "/sys/fs/bpf"
 _CLONE_NEWNET = 0x40000000
 
@@ -44,9 +43,14 @@ class Row:
         assert done.returncode == 0, f"{command}: {done.stderr}"
         return done.stdout
 
-    def ifindex(self, leg: str) -> int:
-        """The number of one of the balancer's interfaces."""
-        return int(json.loads(self.run("l", "ip", "-json", "link", "show", leg))[0]["ifindex"])
+    def connect(self, network: str) -> None:
+        """Connect clients or servers with the balancer; again, where the leg was deleted."""
+        leg, here, there = _LEGS[network]
+        pair = ["type", "veth", "peer", "name", "balancer", "netns", self.name(network)]
+        self.run("l", "ip", "link", "add", leg, *pair)
+        for where, device, address in (("l", leg, here), (network, "balancer", there)):
+            self.run(where, "ip", "address", "add", f"{address}/24", "dev", device)
+            self.run(where, "ip", "link", "set", device, "up")
 
     def lose(self, percent: int) -> None:
         """So many of a hundred segments don't reach clients and servers."""
@@ -96,15 +100,8 @@ def row() -> Iterator[Row]:
             if done.returncode:
                 missing(f"needs networks of its own: {done.stderr}")
             made.run(network, "ip", "link", "set", "lo", "up")
-        for network, leg, here, there in (
-            ("c", LEGS[0], LISTENER, CLIENT),
-            ("s", LEGS[1], SOURCE, SERVER),
-        ):
-            pair = ["type", "veth", "peer", "name", "balancer", "netns", made.name(network)]
-            made.run("l", "ip", "link", "add", leg, *pair)
-            for where, device, address in (("l", leg, here), (network, "balancer", there)):
-                made.run(where, "ip", "address", "add", f"{address}/24", "dev", device)
-                made.run(where, "ip", "link", "set", device, "up")
+        for network in "cs":
+            made.connect(network)
         yield made
     finally:
         for network in "cls":

@@ -302,6 +302,23 @@ def _client_from(rig: Rig, port: int) -> Client:
     return rig.networks.inside("c", lambda: Client((LISTENER, PORT), source=port)).result(20)
 
 
+@pytest.mark.parametrize("network", ["c", "s"])
+def test_an_interface_is_made_anew(tmp_path: Path, network: str) -> None:
+    """Its segments are seen again, and find their way, though it has another number."""
+    leg = {"c": "clients", "s": "servers"}[network]
+    with _before(tmp_path, polite) as rig:
+        with rig.client() as client:
+            client.expect("220")
+            client.expect("250", "EHLO client.test")
+            until(lambda: rig.flows() == 1, "the session to be a flow")
+            rig.networks.run("l", "ip", "link", "delete", leg)
+            rig.networks.connect(network)
+            client.expect("250", "NOOP")
+            _takes_a_mail(client)
+        record = rig.record()
+    assert (record["path"], record["end_reason"]) == ("kernel", "client_quit")
+
+
 def test_connection_tracking_keeps_no_flow(tmp_path: Path, counted: Counted) -> None:
     with _before(tmp_path, polite) as rig:
         rule = "type filter hook input priority 0;\n ct state established accept"

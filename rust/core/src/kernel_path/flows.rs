@@ -27,7 +27,7 @@ use super::{KernelPath, NoKernelPath, Shared, lock};
 
 /// Between looks at the gates while there are flows: what a session's end is late by.
 const LOOK: Duration = Duration::from_millis(20);
-/// Between looks at limits and interfaces.
+/// Between looks at limits.
 const LONG_LOOK: Duration = Duration::from_secs(1);
 /// How long a place is kept once its flow has ended: as long as a server's TIME_WAIT, so that
 /// late repetitions find it and its port isn't used too soon.
@@ -356,7 +356,6 @@ impl Sweeper {
     /// Ends the thread, and every flow.
     pub(crate) fn stop(self) {
         self.ends.store(true, Relaxed);
-        self.thread.thread().unpark();
         // A panic of its own was printed already.
         let _ = self.thread.join();
         self.path.flows.stop(&self.path);
@@ -367,14 +366,17 @@ impl Sweeper {
 fn sweep(path: &KernelPath, ends: &AtomicBool) {
     let mut long = Instant::now();
     while !ends.load(Relaxed) {
+        let changed = path.interfaces.changed_within(LOOK);
+        let due = long.elapsed() >= LONG_LOOK;
+        if changed || due {
+            // What can't be attached to takes the relay, counted; the next look tries again.
+            let _ = path.interfaces.attach(path.of_sweeper());
+        }
         path.flows.look(path);
-        if long.elapsed() >= LONG_LOOK {
+        if due {
             long = Instant::now();
             path.flows.forget_fresh(path);
             path.flows.look_long(path);
-            // What can't be attached to takes the relay, counted.
-            let _ = path.interfaces.attach();
         }
-        thread::park_timeout(LOOK);
     }
 }

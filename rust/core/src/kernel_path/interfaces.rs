@@ -1,23 +1,34 @@
 //! Attaches the program to every interface that can carry a leg, also to those that come later.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
-use mailweir_flow::Program;
+use mailweir_flow::{Program, Tables};
 use nix::ifaddrs::getifaddrs;
-use nix::sys::socket::SockaddrStorage;
+use nix::sys::socket::{
+    AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, socket,
+};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// linux/if_arp.h: Ethernet, also of virtual interfaces.
 const ETHERNET: u16 = 1;
+/// RTMGRP_LINK of linux/rtnetlink.h.
+const LINKS: u32 = 1;
 
 /// Where the program is.
 pub(super) struct Interfaces {
     program: Mutex<Program>,
     /// By number.
     attached: RwLock<HashMap<u32, String>>,
+    /// Every number that an interface of this name ever had.
+    seen: Mutex<HashMap<String, HashSet<u32>>>,
+    /// Readable when interfaces come or go.
+    news: OwnedFd,
 }
 
 impl fmt::Debug for Interfaces {
@@ -27,11 +38,31 @@ impl fmt::Debug for Interfaces {
 }
 
 impl Interfaces {
-    pub(super) fn new(program: Program) -> Self {
-        Self {
+    /// # Errors
+    /// What the kernel says.
+    pub(super) fn new(program: Program) -> io::Result<Self> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let protocol = SockProtocol::NetlinkRoute;
+        let news = socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)?;
+        bind(news.as_raw_fd(), &NetlinkAddr::new(0, LINKS))?;
+        Ok(Self {
             program: Mutex::new(program),
             attached: RwLock::default(),
-        }
+            seen: Mutex::default(),
+            news,
+        })
+    }
+
+    /// Waits for `limit` at most; whether interfaces came or went. At once: a segment that comes
+    /// by one that isn't attached to gets to the stack, which resets its flow.
+    pub(super) fn changed_within(&self, limit: Duration) -> bool {
+        let limit = Timespec::try_from(limit).ok();
+        let mut news = [PollFd::new(&self.news, PollFlags::IN)];
+        let changed = poll(&mut news, limit.as_ref()).is_ok_and(|ready| ready > 0);
+        // What they say is looked up anew; it only has to be taken.
+        let mut buffer = [0; 8192];
+        while rustix::io::read(&self.news, &mut buffer).is_ok_and(|size| size > 0) {}
+        changed
     }
 
     /// Whether segments that come in by this interface are seen.
@@ -40,23 +71,34 @@ impl Interfaces {
         attached.contains_key(&index)
     }
 
-    /// Attaches it wherever it isn't yet, and forgets the interfaces that are gone.
+    /// Attaches it wherever it isn't yet, and forgets the interfaces that are gone. One that came
+    /// back under another number takes the segments that were to go by the old one.
     ///
     /// # Errors
     /// What the kernel says.
-    pub(super) fn attach(&self) -> io::Result<()> {
+    pub(super) fn attach(&self, tables: &Mutex<Tables>) -> io::Result<()> {
         let found = present()?;
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let mut attached = self
             .attached
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         attached.retain(|index, name| found.get(index) == Some(name));
         for (index, name) in found {
-            if let Entry::Vacant(place) = attached.entry(index) {
-                let mut program = self.program.lock().unwrap_or_else(PoisonError::into_inner);
-                program.attach(&name).map_err(io::Error::other)?;
-                place.insert(name);
+            let Entry::Vacant(place) = attached.entry(index) else {
+                continue;
+            };
+            let mut program = self.program.lock().unwrap_or_else(PoisonError::into_inner);
+            program.attach(&name).map_err(io::Error::other)?;
+            drop(program);
+            let numbers = seen.entry(name.clone()).or_default();
+            let mut tables = tables.lock().unwrap_or_else(PoisonError::into_inner);
+            for old in numbers.iter().filter(|old| **old != index) {
+                tables.set_moved(*old, index).map_err(io::Error::other)?;
             }
+            drop(tables);
+            numbers.insert(index);
+            place.insert(name);
         }
         Ok(())
     }

@@ -122,10 +122,11 @@ impl KernelPath {
             .rev()
             .filter(|number| !inherited.contains_key(number));
         let free = free.collect();
+        let interfaces = Interfaces::new(program).map_err(system("interfaces aren't told of"))?;
         let path = Self {
             gates,
             tables: tables.into(),
-            interfaces: Interfaces::new(program),
+            interfaces,
             inherited: Mutex::new(inherited),
             pins,
             numbers: Mutex::new(free),
@@ -140,7 +141,7 @@ impl KernelPath {
             adopted: Count::default(),
         };
         path.interfaces
-            .attach()
+            .attach(path.of_sweeper())
             .map_err(system("it can't be attached"))?;
         Ok(path)
     }
