@@ -43,6 +43,11 @@ bench: setup  ## measure mailweir beside HAProxy and nginx (ARGS goes to benches
 	@.ci/need bench
 	$(BIN)/python benches/peers/run.py $(ARGS)
 
+.PHONY: bench-routed
+bench-routed: setup  ## the same between three networks, with the kernel path (to benches/peers/routed.py)
+	@.ci/need bench
+	$(BIN)/python benches/peers/routed.py $(ARGS)
+
 .PHONY: fuzz
 fuzz: need  ## fuzz the parsers and the check, 10 minutes each (ARGS goes to libFuzzer)
 	@.ci/need fuzz
