@@ -22,6 +22,19 @@ struct tcp {
 	__be16 urgent;
 } __attribute__((packed));
 
+// What an ICMP message says of a segment that couldn't be passed on (RFC 792, RFC 1191).
+struct too_big {
+	__u8 type, code;
+	__u16 checksum;
+	__be16 unused, mtu;
+	struct iphdr ip;
+	__be16 from_port, to_port;
+	__be32 seq;
+} __attribute__((packed));
+
+#define UNREACHABLE 3
+#define FRAGMENTATION_NEEDED 4
+
 #define FIN 0x01
 #define SYN 0x02
 #define RST 0x04
@@ -351,6 +364,74 @@ inline_ int rewrite(struct __sk_buff *skb, __u32 out, struct side *side, struct 
 	return redirect_neigh(ifindex ? *ifindex : out, 0, 0, 0);
 }
 
+// The sum of RFC 1071 that `csum_diff` gives, as headers have it.
+inline_ __u16 fold(__u32 sum)
+{
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return ~sum;
+}
+
+// ICMP: a router on the way couldn't pass on a segment that was said to be ours, since it was too
+// big (RFC 1191). Whoever said it is told, with its own numbers. Only about what was said and isn't
+// acknowledged: who guesses the addresses doesn't know that.
+inline_ int too_big(struct __sk_buff *skb)
+{
+	struct too_big old, new;
+	__u32 number, other, at = ETH_HLEN + sizeof(struct iphdr), *moved_to;
+	struct place *place;
+	struct flow *flow;
+	struct gate *gate;
+	struct iphdr ip;
+	struct key key;
+	__s64 difference;
+
+	if (skb->protocol != swap16(ETH_P_IP) || skb->vlan_present ||
+	    load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)) || ip.version != 4 || ip.ihl != 5 ||
+	    ip.protocol != IPPROTO_ICMP || (ip.frag_off & swap16(0x3fff)) ||
+	    load_bytes(skb, at, &old, sizeof(old)) || old.type != UNREACHABLE ||
+	    old.code != FRAGMENTATION_NEEDED || old.ip.version != 4 || old.ip.ihl != 5 ||
+	    old.ip.protocol != IPPROTO_TCP)
+		return TC_ACT_UNSPEC;
+	key.from = old.ip.daddr;
+	key.to = old.ip.saddr;
+	key.from_port = old.to_port;
+	key.to_port = old.from_port;
+	place = map_lookup(&places, &key);
+	if (!place)
+		return TC_ACT_UNSPEC;
+	gate = map_lookup(&gates, &place->flow);
+	flow = map_lookup(&flows, &place->flow);
+	// The greeting is our own socket's.
+	if (!gate || !flow || gate->state != LIVE || gate->greeting)
+		return TC_ACT_UNSPEC;
+	other = !(place->side & 1);
+	number = swap(old.seq) - flow->sides[other].seq_add;
+	if (after(flow->sides[other].acked, number) || !after(flow->sides[other].next, number))
+		return count(DROPPED_TOO_BIG, TC_ACT_SHOT);
+
+	new = old;
+	key = flow->sides[place->side & 1].told;
+	new.ip.saddr = key.to;
+	new.ip.daddr = key.from;
+	new.from_port = key.to_port;
+	new.to_port = key.from_port;
+	new.seq = swap(number);
+	difference = csum_diff(&old.ip.saddr, 8, &new.ip.saddr, 8, (__u16)~old.ip.check);
+	new.ip.check = fold(difference);
+	difference = csum_diff(&old, sizeof(old), &new, sizeof(new), 0);
+	store_bytes(skb, at, &new, sizeof(new), BPF_F_RECOMPUTE_CSUM);
+	l4_csum_replace(skb, at + __builtin_offsetof(struct too_big, checksum), 0, difference, 0);
+	l3_csum_replace(skb, ETH_HLEN + __builtin_offsetof(struct iphdr, check), ip.daddr, key.to,
+			4);
+	store_bytes(skb, ETH_HLEN + __builtin_offsetof(struct iphdr, daddr), &key.to, 4, 0);
+	other = gate->out[other];
+	moved_to = map_lookup(&moved, &other);
+	skb->mark = MARK;
+	count(TOO_BIG, 0);
+	return redirect_neigh(moved_to ? *moved_to : other, 0, 0, 0);
+}
+
 // A payload-free segment of a client that hasn't acknowledged all of the greeting yet is for our
 // socket, which still waits for that and sends it again. Whether it is one.
 inline_ int is_about_greeting(struct gate *gate, struct flow *flow, struct segment *segment,
@@ -379,7 +460,7 @@ int ingress(struct __sk_buff *skb)
 	int said;
 
 	if (!parse(skb, &segment, &tcp))
-		return TC_ACT_UNSPEC;
+		return too_big(skb);
 	place = map_lookup(&places, &segment.key);
 	if (!place)
 		return TC_ACT_UNSPEC;

@@ -139,7 +139,17 @@ struct {
 	type_of(value, __u32);
 } moved SEC(".maps");
 
-enum counter { REWRITTEN, TO_STACK, HELD, DROPPED_FRAGMENT, DROPPED_HEADER, GUARDED, COUNTERS };
+enum counter {
+	REWRITTEN,
+	TO_STACK,
+	HELD,
+	DROPPED_FRAGMENT,
+	DROPPED_HEADER,
+	GUARDED,
+	TOO_BIG,
+	DROPPED_TOO_BIG,
+	COUNTERS
+};
 
 struct {
 	uint_of(type, BPF_MAP_TYPE_PERCPU_ARRAY);

@@ -32,17 +32,23 @@ pub enum Counter {
     DroppedHeader,
     /// What our own stack wanted to say to end a flow, dropped.
     Guarded,
+    /// ICMP messages that a segment was too big, told to who said it.
+    TooBig,
+    /// Those about what nobody is known to have said, dropped.
+    DroppedTooBig,
 }
 
 impl Counter {
     /// Every one.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Rewritten,
         Self::ToStack,
         Self::Held,
         Self::DroppedFragment,
         Self::DroppedHeader,
         Self::Guarded,
+        Self::TooBig,
+        Self::DroppedTooBig,
     ];
 
     /// As metrics write it.
@@ -55,6 +61,8 @@ impl Counter {
             Self::DroppedFragment => "dropped_fragment",
             Self::DroppedHeader => "dropped_header",
             Self::Guarded => "guarded",
+            Self::TooBig => "too_big",
+            Self::DroppedTooBig => "dropped_too_big",
         }
     }
 }

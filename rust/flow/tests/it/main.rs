@@ -5,4 +5,5 @@ mod any;
 mod layout;
 mod rig;
 mod segment;
+mod too_big;
 mod vectors;

@@ -111,6 +111,11 @@ impl Rig {
         run(self.program.ingress(), &segment.frame())
     }
 
+    /// What becomes of a frame that comes in, whatever is in it.
+    pub(crate) fn ingress_of(&mut self, frame: &[u8]) -> (u32, Vec<u8>) {
+        run_frame(self.program.ingress(), frame)
+    }
+
     /// What becomes of a segment of our own stack, and how it goes out.
     pub(crate) fn guard(&mut self, segment: &Segment) -> (u32, Segment) {
         run(self.program.guard(), &segment.frame())
@@ -124,6 +129,11 @@ impl Rig {
 }
 
 fn run(program: Result<&mut SchedClassifier, ProgramError>, frame: &[u8]) -> (u32, Segment) {
+    let (verdict, out) = run_frame(program, frame);
+    (verdict, Segment::parse(&out))
+}
+
+fn run_frame(program: Result<&mut SchedClassifier, ProgramError>, frame: &[u8]) -> (u32, Vec<u8>) {
     let mut out = vec![0; frame.len() + 256];
     let options = TestRunOptions {
         data_in: Some(frame),
@@ -132,7 +142,7 @@ fn run(program: Result<&mut SchedClassifier, ProgramError>, frame: &[u8]) -> (u3
     };
     let result = program.unwrap().test_run(options).unwrap();
     out.truncate(result.data_size_out as usize);
-    (result.return_value, Segment::parse(&out))
+    (result.return_value, out)
 }
 
 fn absent<T>(why: &Unavailable) -> Option<T> {
