@@ -4,7 +4,7 @@ connection is a descriptor.
 
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,12 +14,22 @@ from harness.process import Running, running
 
 
 @contextmanager
-def crowd(directory: Path, mode: str, size: int = 0) -> Iterator[tuple[Running, str]]:
-    """A server as `crowd_server` has them; yields its process and its address."""
-    argv = [sys.executable, crowd_server.__file__, mode, str(size)]
+def crowd(
+    directory: Path,
+    mode: str,
+    size: int = 0,
+    *,
+    listen: Address = ("127.0.0.1", 0),
+    before: Sequence[str] = (),
+) -> Iterator[tuple[Running, str]]:
+    """A server as `crowd_server` has them; yields its process and its address. `before` begins
+    the command.
+    """
+    host, port = listen
+    argv = [*before, sys.executable, crowd_server.__file__, mode, str(size), host, str(port)]
     with running(argv, directory, mode) as process:
         process.until(lambda: process.out.endswith("\n"), "the crowd's server to listen")
-        yield process, f"127.0.0.1:{int(process.out)}"
+        yield process, f"{host}:{int(process.out)}"
 
 
 def connect(address: Address, receive_buffer: int | None = None) -> socket.socket:

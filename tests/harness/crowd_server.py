@@ -1,6 +1,6 @@
 """A mail server for any number of clients, as a program of its own.
 
-python crowd_server.py MODE SIZE; it prints its port. `polite` takes every mail, `flood` says SIZE
+python crowd_server.py MODE SIZE HOST PORT; it prints its port. `polite` takes every mail, `flood` says SIZE
 pieces behind its greeting, `deaf` greets and reads nothing until USR1, then all there is, and
 answers with its SHA-256.
 """
@@ -82,12 +82,12 @@ async def _deaf(
     writer.close()
 
 
-async def _serve(mode: str, size: int) -> None:
+async def _serve(mode: str, size: int, host: str, port: int) -> None:
     loop = asyncio.get_running_loop()
     over, hears = asyncio.Event(), asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, over.set)
     loop.add_signal_handler(signal.SIGUSR1, hears.set)
-    host, port, backlog = "127.0.0.1", 0, 4096
+    backlog = 4096
     match mode:
         case "polite":
             server = await loop.create_server(_Polite, host, port, backlog=backlog)
@@ -105,4 +105,4 @@ async def _serve(mode: str, size: int) -> None:
 
 if __name__ == "__main__":
     allow_descriptors()
-    asyncio.run(_serve(sys.argv[1], int(sys.argv[2])))
+    asyncio.run(_serve(sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])))

@@ -288,13 +288,26 @@ inline_ __u64 head_of(struct __sk_buff *skb, struct segment *segment)
 	return head;
 }
 
-// Before the hand-over: what time it is for this peer.
-inline_ void hear_clock(struct __sk_buff *skb, __u32 *clock, struct segment *segment)
+// What our own socket may have said to a server that hasn't acknowledged it yet: a PROXY header.
+#define UNDER_WAY 4096
+
+// Before the hand-over: where this peer is, and what time it is for it. Whoever sends in its name
+// has to guess where it is, or what we have said to it.
+inline_ void hear(struct __sk_buff *skb, struct gate *gate, __u32 from, struct segment *segment,
+		  struct tcp *tcp)
 {
+	__u32 length = segment->options, tsval, last = swap(tcp->seq) + segment->payload;
 	__u8 options[MOST_OPTIONS] = {};
-	__u32 length = segment->options, tsval;
 	struct found found;
 	__u64 at;
+
+	if (from == CLIENT && swap(tcp->seq) != gate->next[CLIENT])
+		return;
+	if (from == SERVER) {
+		if (gate->sent[SERVER] - swap(tcp->ack) > UNDER_WAY)
+			return;
+		gate->next[SERVER] = last + !!(tcp->flags & SYN) + !!(tcp->flags & FIN);
+	}
 
 	if (!length || length > MOST_OPTIONS ||
 	    load_bytes(skb, segment->tcp + FIXED, options, length) ||
@@ -305,7 +318,7 @@ inline_ void hear_clock(struct __sk_buff *skb, __u32 *clock, struct segment *seg
 	if (at > MOST_OPTIONS - 8)
 		return;
 	__builtin_memcpy(&tsval, options + at, 4);
-	*clock = swap(tsval);
+	gate->tsval[from] = swap(tsval);
 }
 
 // Rewrites a segment and sends it to the other peer.
@@ -471,10 +484,10 @@ int ingress(struct __sk_buff *skb)
 	from = place->side & 1;
 
 	// Before the state is read: whoever flips it sees every byte that went by before.
-	__sync_fetch_and_add(&gate->counted[from], segment.payload);
+	__sync_fetch_and_add(&gate->counted[from], segment.payload + !!(tcp.flags & (FIN | RST)));
 	state = *(volatile __u32 *)&gate->state;
 	if (state == SETUP)
-		hear_clock(skb, &gate->tsval[from], &segment);
+		hear(skb, gate, from, &segment, &tcp);
 	if (state == SETUP || state == PASSED)
 		return count(TO_STACK, TC_ACT_UNSPEC);
 	if (state == HOLD)
@@ -550,6 +563,9 @@ int guard(struct __sk_buff *skb)
 	if (!gate || !flow)
 		return TC_ACT_UNSPEC;
 	gate->out[place->side & 1] = skb->ifindex;
+	if (gate->state == SETUP)
+		gate->sent[place->side & 1] = swap(tcp.seq) + segment.payload +
+					      !!(tcp.flags & SYN) + !!(tcp.flags & FIN);
 	if (gate->state != LIVE && gate->state != CLOSING)
 		return TC_ACT_UNSPEC;
 	if (tcp.flags & (FIN | RST | SYN))

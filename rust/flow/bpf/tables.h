@@ -60,10 +60,13 @@ struct gate {
 	__u32 state;
 	__u32 greeting;   // 1 while the client hasn't acknowledged all of it
 	__u32 tsval[2];   // that each side said last, until it is live
-	__u32 counted[2]; // bytes of payload that went up to the stack or were held
+	__u32 counted[2]; // bytes of payload that came in any state, and one for each FIN or RST
 	__u32 out[2];     // the interface that our own segments to each side went out by
 	__u32 said[2];    // when each side last said something new, in units of 2^20 ns
-	__u32 reserved[6];
+	__u32 next[2];    // behind the last that each side said, until it is live; the client's is
+			  // user space's to write
+	__u32 sent[2];    // behind the last that our own socket said to each, until it is live
+	__u32 reserved[2];
 };
 
 // What one peer says, and what the other one is told. Numbers are in host order.

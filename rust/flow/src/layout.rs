@@ -6,7 +6,7 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// Of what the tables hold: another one for each change of it.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 /// Bytes of a [`Key`].
 pub const KEY_SIZE: usize = 12;
 /// Bytes of a [`Place`].
@@ -114,12 +114,18 @@ pub struct Gate {
     pub greeting: bool,
     /// The time stamp that each side said last, before the flow was live; 0 for none.
     pub tsval: [u32; 2],
-    /// Bytes of payload that came from each side in any state; what comes again counts again.
+    /// Bytes of payload that came from each side in any state, and one for each FIN or RST; what
+    /// comes again counts again.
     pub counted: [u32; 2],
     /// The interface that our own segments to each side went out by last; 0 for none.
     pub out: [u32; 2],
     /// When each side said something new last, by [`ticks`]; 0 for never.
     pub said: [u32; 2],
+    /// Behind the last that each side said, before the flow was live. The client's is user
+    /// space's to write.
+    pub next: [u32; 2],
+    /// Behind the last that our own socket said to each side, before the flow was live.
+    pub sent: [u32; 2],
 }
 
 /// The unit of [`Gate::said`]: 2^20 ns of the monotonic clock. Wraps after 52 days.
@@ -143,6 +149,10 @@ pub enum Word {
     Out = 6,
     /// [`Gate::said`], likewise.
     Said = 8,
+    /// [`Gate::next`], likewise.
+    Next = 10,
+    /// [`Gate::sent`], likewise.
+    Sent = 12,
 }
 
 /// A session on the kernel path: how its segments are rewritten, and what they said.
@@ -246,6 +256,8 @@ impl Gate {
             counted: [0; 2],
             out: [0; 2],
             said: [0; 2],
+            next: [0; 2],
+            sent: [0; 2],
         }
     }
 
@@ -260,6 +272,8 @@ impl Gate {
             (Word::Counted, self.counted),
             (Word::Out, self.out),
             (Word::Said, self.said),
+            (Word::Next, self.next),
+            (Word::Sent, self.sent),
         ] {
             words[word as usize..][..2].copy_from_slice(&pair);
         }
@@ -277,6 +291,8 @@ impl Gate {
             counted: pair(Word::Counted),
             out: pair(Word::Out),
             said: pair(Word::Said),
+            next: pair(Word::Next),
+            sent: pair(Word::Sent),
         })
     }
 }

@@ -172,6 +172,12 @@ impl Tables {
         self.places.remove(&key.to_bytes())
     }
 
+    /// What segments of one side find, if anything.
+    pub fn place(&self, key: Key) -> Option<Place> {
+        let bytes = self.places.get(&key.to_bytes(), 0).ok()?;
+        Some(Place::from_bytes(bytes))
+    }
+
     /// Every place that is taken.
     ///
     /// # Errors

@@ -61,8 +61,37 @@ struct Table {
     live: HashMap<u32, Box<Live>>,
     /// Both connections of those that came since the last look, by who began them.
     fresh: Vec<Key>,
-    /// Those that have ended, the first first.
-    lingering: VecDeque<(Instant, Passage)>,
+    lingering: Lingering,
+}
+
+/// The places of flows that have ended.
+#[derive(Debug, Default)]
+struct Lingering {
+    places: HashMap<u32, (Instant, Passage)>,
+    /// When each ended, the first first; those that are gone as well.
+    ended: VecDeque<(Instant, u32)>,
+}
+
+impl Lingering {
+    fn add(&mut self, now: Instant, passage: Passage) {
+        self.ended.push_back((now, passage.number));
+        self.places.insert(passage.number, (now, passage));
+    }
+
+    /// Gives up those that have lingered.
+    fn give_up(&mut self, now: Instant) {
+        while let Some((ended, number)) = self.ended.front().copied() {
+            let is_same = |(place, _): &(Instant, Passage)| *place == ended;
+            let there = self.places.get(&number).is_some_and(is_same);
+            if there && now.duration_since(ended) < LINGER {
+                break;
+            }
+            self.ended.pop_front();
+            if there {
+                self.places.remove(&number);
+            }
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -82,12 +111,11 @@ impl Flows {
     }
 
     /// Gives up a place that only lingers, or is about to: its client has come back.
-    pub(super) fn forget_lingering(&self, path: &KernelPath, key: Key) {
-        self.look(path);
-        let mut table = lock(&self.0);
-        table
-            .lingering
-            .retain(|(_, passage)| !passage.keys().contains(&key));
+    pub(super) fn forget_lingering(&self, path: &KernelPath, number: u32) {
+        if lock(&self.0).lingering.places.remove(&number).is_none() {
+            self.look(path);
+            lock(&self.0).lingering.places.remove(&number);
+        }
     }
 
     /// Has connection tracking forget those that came: their sockets are closed.
@@ -116,13 +144,9 @@ impl Flows {
             let end = flow
                 .as_ref()
                 .map_or_else(|| End::ours(EndReason::Stopped), course::end);
-            lingering.push_back((now, live.close(flow.as_ref(), end)));
+            lingering.add(now, live.close(flow.as_ref(), end));
         }
-        while lingering.front().is_some_and(|(ended, passage)| {
-            now.duration_since(*ended) >= LINGER || passage.gate().state() == Some(State::Passed)
-        }) {
-            lingering.pop_front();
-        }
+        lingering.give_up(now);
     }
 
     /// Brings the counts of all flows up to date, and ends those that have reached a limit.
@@ -147,7 +171,7 @@ impl Flows {
         for (number, reason) in over {
             if let Some(live) = live.remove(&number) {
                 let flow = path.flow(number);
-                lingering.push_back((now, live.close(flow.as_ref(), End::ours(reason))));
+                lingering.add(now, live.close(flow.as_ref(), End::ours(reason)));
             }
         }
     }
@@ -165,7 +189,7 @@ impl Flows {
             }
             drop(live.close(flow.as_ref(), End::ours(EndReason::Stopped)));
         }
-        table.lingering.clear();
+        table.lingering = Lingering::default();
     }
 }
 
@@ -311,7 +335,7 @@ impl Passage {
     pub(super) fn linger(self) {
         let path = Shared::clone(self.path());
         let mut table = lock(&path.flows.0);
-        table.lingering.push_back((Instant::now(), self));
+        table.lingering.add(Instant::now(), self);
     }
 }
 

@@ -76,6 +76,17 @@ impl<'a> Gate<'a> {
         self.pair(Word::Tsval, SeqCst)
     }
 
+    /// Behind what the server said last, and behind what it was told last.
+    pub(super) fn server_is_at(self) -> [u32; 2] {
+        let of_server = |word| self.pair(word, SeqCst)[1];
+        [of_server(Word::Next), of_server(Word::Sent)]
+    }
+
+    /// Behind what the client said last.
+    pub(super) fn client_is_at(self, next: u32) {
+        self.word(Word::Next).store(next, SeqCst);
+    }
+
     /// The interface that leads to the client, as long as no segment has shown another one.
     pub(super) fn set_way_to_client(self, interface: u32) {
         self.word(Word::Out).store(interface, SeqCst);

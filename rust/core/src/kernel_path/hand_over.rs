@@ -15,7 +15,7 @@ use crate::smtp::greeting;
 
 use super::flows::Carried;
 use super::gates::Gate;
-use super::leg::{Info, Numbers, Repaired};
+use super::leg::{self, Info, Numbers, Repaired};
 use super::note::Note;
 use super::passage::Passage;
 use super::refusal::Refusal;
@@ -63,7 +63,6 @@ pub(crate) async fn hand_over(
     fail_point!("hand_over_greeted");
     let handed = heard
         .unwrap_or(Err(Refusal::Greeting))
-        .and_then(|()| legs.check(&passage))
         .and_then(|()| legs.begin(&passage, outline));
     if let Err(why) = handed {
         passage.refused(why);
@@ -169,53 +168,18 @@ impl Legs {
         }
     }
 
-    /// Whether both connections are quiet, and whether the one's segments can be made the
-    /// other's.
-    fn check(&self, passage: &Passage) -> Result<(), Refusal> {
-        let [client, server] = self.infos()?;
-        if !client.is_established() || !server.is_established() {
-            return Err(Refusal::Closed);
-        }
-        client.check()?;
-        server.check()?;
-        if server.send_mss() + TIMESTAMPS < client.announced_mss() {
-            return Err(Refusal::SegmentSize);
-        }
-        if server.our_scale() > client.peer_scale() || client.our_scale() > server.peer_scale() {
-            return Err(Refusal::WindowScale);
-        }
-        if ioctl_fionread(&self.client).map_err(|_| Refusal::System)? > 0 {
-            return Err(Refusal::EarlyTalker);
-        }
-        let unread = ioctl_fionread(&self.server).map_err(|_| Refusal::System)?;
-        if unread > 0 || server.unacknowledged() > 0 {
-            return Err(Refusal::Busy);
-        }
-        if !passage
-            .path()
-            .interfaces
-            .has(passage.gate().way_to_server())
-        {
-            return Err(Refusal::Interface);
-        }
-        Ok(())
-    }
-
     /// Tells the program how the one leg's segments become the other's, and holds them back.
     /// Nothing is waited for.
     fn begin(&self, passage: &Passage, outline: &Outline) -> Result<(), Refusal> {
-        // Never for long in a mode in which a process that dies says nothing to its peers.
-        let numbers = |leg| Repaired::begin(leg)?.numbers();
-        let system = |_| Refusal::System;
-        let translation = Translation {
-            numbers: [
-                numbers(&self.client).map_err(system)?,
-                numbers(&self.server).map_err(system)?,
-            ],
-            infos: self.infos()?,
-            rest: (self.said.len() - self.told) as u32,
-        };
+        let infos = self.check(passage)?;
+        let rest = (self.said.len() - self.told) as u32;
+        let numbers = self.numbers(passage)?;
         fail_point!("hand_over_read");
+        let translation = Translation {
+            numbers,
+            infos,
+            rest,
+        };
         let flow = translation.flow(passage, &Note::of(outline, self.said.len()))?;
         let set = passage.set_flow(&flow);
         set.map_err(|_| Refusal::System)?;
@@ -229,27 +193,69 @@ impl Legs {
         quiet
     }
 
-    /// Whether nothing has come that nobody has read. All that comes is dropped now, and what
-    /// came before was counted.
+    /// Whether the one's segments can be made the other's.
+    fn check(&self, passage: &Passage) -> Result<[Info; 2], Refusal> {
+        let read = |leg| Info::read(leg).map_err(|_| Refusal::System);
+        let [client, server] = [read(&self.client)?, read(&self.server)?];
+        if !client.is_established() || !server.is_established() {
+            return Err(Refusal::Closed);
+        }
+        client.check()?;
+        server.check()?;
+        if server.send_mss() + TIMESTAMPS < client.announced_mss() {
+            return Err(Refusal::SegmentSize);
+        }
+        if server.our_scale() > client.peer_scale() || client.our_scale() > server.peer_scale() {
+            return Err(Refusal::WindowScale);
+        }
+        // What came before the program was told to count.
+        if ioctl_fionread(&self.client).map_err(|_| Refusal::System)? > 0 {
+            return Err(Refusal::EarlyTalker);
+        }
+        if server.unacknowledged() > 0 {
+            return Err(Refusal::Busy);
+        }
+        if !passage
+            .path()
+            .interfaces
+            .has(passage.gate().way_to_server())
+        {
+            return Err(Refusal::Interface);
+        }
+        Ok([client, server])
+    }
+
+    /// The numbers of both legs. The program has seen what was said to the server and by it, and
+    /// the client has said nothing since its SYN: that needs no call.
+    fn numbers(&self, passage: &Passage) -> Result<[Numbers; 2], Refusal> {
+        let system = |_| Refusal::System;
+        let [heard, sent] = passage.gate().server_is_at();
+        let server = Numbers {
+            sent,
+            heard,
+            clock: leg::clock(&self.server).map_err(system)?,
+        };
+        // Never for long in a mode in which a process that dies says nothing to its peers.
+        let sent = Repaired::begin(&self.client).and_then(|client| client.sent());
+        let client = Numbers {
+            sent: sent.map_err(system)?,
+            heard: passage.guest.syn.seq.wrapping_add(1),
+            clock: leg::clock(&self.client).map_err(system)?,
+        };
+        Ok([client, server])
+    }
+
+    /// Whether nothing has come that nobody has read, nor an end. All that comes is dropped now,
+    /// and what came before was counted.
     fn is_quiet(&self, gate: Gate<'_>) -> Result<(), Refusal> {
         let [from_client, from_server] = gate.counted();
         if from_client != 0 {
-            return Err(Refusal::EarlyTalker);
-        }
-        if from_server as usize != self.said.len() {
-            return Err(Refusal::Busy);
-        }
-        let [client, server] = self.infos()?;
-        if client.is_established() && server.is_established() {
-            Ok(())
+            Err(Refusal::EarlyTalker)
+        } else if from_server as usize != self.said.len() {
+            Err(Refusal::Busy)
         } else {
-            Err(Refusal::Closed)
+            Ok(())
         }
-    }
-
-    fn infos(&self) -> Result<[Info; 2], Refusal> {
-        let read = |leg| Info::read(leg).map_err(|_| Refusal::System);
-        Ok([read(&self.client)?, read(&self.server)?])
     }
 }
 

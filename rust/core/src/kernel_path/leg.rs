@@ -15,7 +15,6 @@ const TCP_REPAIR_QUEUE: i32 = 20;
 const TCP_QUEUE_SEQ: i32 = 21;
 const TCP_TIMESTAMP: i32 = 24;
 const TCP_SAVED_SYN: i32 = 28;
-const RECEIVE_QUEUE: i32 = 1;
 const SEND_QUEUE: i32 = 2;
 const REPAIR_ON: i32 = 1;
 /// Off, without a window probe.
@@ -105,6 +104,14 @@ pub(super) struct Numbers {
     pub(super) clock: u32,
 }
 
+/// Our clock on a connection.
+///
+/// # Errors
+/// What the kernel says.
+pub(super) fn clock(socket: &TcpStream) -> io::Result<u32> {
+    Ok(number(socket, TCP_TIMESTAMP)?.wrapping_add(LATER))
+}
+
 /// A socket in repair mode: it sends nothing, also when it is closed. Dropped, it is one like any
 /// other again.
 #[derive(Debug)]
@@ -118,18 +125,13 @@ impl<'a> Repaired<'a> {
         Ok(Self(socket))
     }
 
+    /// Behind what was sent.
+    ///
     /// # Errors
     /// What the kernel says.
-    pub(super) fn numbers(&self) -> io::Result<Numbers> {
-        let queue = |queue| {
-            set(self.0, TCP_REPAIR_QUEUE, queue)?;
-            number(self.0, TCP_QUEUE_SEQ)
-        };
-        Ok(Numbers {
-            sent: queue(SEND_QUEUE)?,
-            heard: queue(RECEIVE_QUEUE)?,
-            clock: number(self.0, TCP_TIMESTAMP)?.wrapping_add(LATER),
-        })
+    pub(super) fn sent(&self) -> io::Result<u32> {
+        set(self.0, TCP_REPAIR_QUEUE, SEND_QUEUE)?;
+        number(self.0, TCP_QUEUE_SEQ)
     }
 
     /// It stays in this mode to its end.
@@ -163,6 +165,7 @@ pub(super) fn addresses(socket: &TcpStream) -> Result<(SocketAddrV4, SocketAddrV
 /// What the client's SYN said.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Syn {
+    pub(super) seq: u32,
     pub(super) mss: Option<u16>,
     pub(super) tsval: Option<u32>,
 }
@@ -187,6 +190,8 @@ impl Syn {
         let tcp = headers
             .first()
             .and_then(|first| headers.get(usize::from(first & 15) * 4..));
+        let seq = tcp.and_then(|tcp| tcp.get(4..)?.first_chunk());
+        found.seq = seq.map_or(0, |bytes| u32::from_be_bytes(*bytes));
         let options = tcp.and_then(|tcp| {
             let end = usize::from(*tcp.get(12)? >> 4) * 4;
             tcp.get(20..end)
@@ -253,6 +258,7 @@ mod tests {
 
     fn syn(options: &[u8]) -> Vec<u8> {
         let mut tcp = vec![0; 20];
+        tcp[4..8].copy_from_slice(&7_u32.to_be_bytes());
         tcp.extend(options);
         tcp[12] = ((tcp.len() / 4) << 4) as u8;
         let mut ip = vec![0; 20];
@@ -266,12 +272,18 @@ mod tests {
             2, 4, 0x05, 0xb4, 4, 2, 8, 10, 0x12, 0x34, 0x56, 0x78, 0, 0, 0, 0, 1, 3, 3, 7,
         ];
         let expected = Syn {
+            seq: 7,
             mss: Some(1460),
             tsval: Some(0x1234_5678),
         };
         assert_eq!(Syn::parse(&syn(&usual)), expected);
-        assert_eq!(Syn::parse(&syn(&[])), Syn::default());
-        assert_eq!(Syn::parse(&syn(&[2, 40, 0, 0])), Syn::default());
+        let silent = Syn {
+            seq: 7,
+            ..Syn::default()
+        };
+        assert_eq!(Syn::parse(&syn(&[])), silent);
+        assert_eq!(Syn::parse(&syn(&[2, 40, 0, 0])), silent);
+        assert_eq!(Syn::parse(&[]), Syn::default());
     }
 
     #[test]

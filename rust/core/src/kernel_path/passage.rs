@@ -131,6 +131,7 @@ impl Passage {
     fn place(&mut self) -> Result<(), Refusal> {
         self.gate().clear();
         self.gate().set_way_to_client(self.guest.interface);
+        self.gate().client_is_at(self.guest.syn.seq.wrapping_add(1));
         for (side, key) in (0..).zip(self.keys()) {
             let place = Place {
                 flow: self.number,
@@ -139,7 +140,10 @@ impl Passage {
             let put = self.path.tables(self.worker).put(key, place);
             if put.is_err() {
                 // One that has ended and lingers; its client has come back from the same port.
-                self.path.flows.forget_lingering(&self.path, key);
+                let old = self.path.tables(self.worker).place(key);
+                if let Some(old) = old {
+                    self.path.flows.forget_lingering(&self.path, old.flow);
+                }
                 let put = self.path.tables(self.worker).put(key, place);
                 put.map_err(|_| Refusal::Busy)?;
             }

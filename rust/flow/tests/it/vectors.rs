@@ -10,9 +10,6 @@ use crate::rig::{
     C, CLIENT, LISTENER, NUMBER, REDIRECT, Rig, S, SERVER, SHOT, SOURCE, UNSPEC, flow, from_client,
     from_server, gate, keys,
 };
-/// Where BPF_PROG_TEST_RUN has the segments come and go.
-const LOOPBACK: u32 = 1;
-
 use crate::segment::{ACK, FIN, PSH, RST, SYN, Segment, sack, timestamps};
 
 #[test]
@@ -144,33 +141,6 @@ fn states_decide() {
         // Whoever flips the state compares this with what it has read.
         assert_eq!(rig.gate().counted, [6, 0], "{state:?}");
     }
-}
-
-/// The hand-over has to know both clocks.
-#[test]
-fn before_the_hand_over_time_stamps_are_remembered() {
-    let Some(mut rig) = Rig::new(State::Setup) else {
-        return;
-    };
-    // As a SYN-ACK has them: MSS, SACK permitted, time stamps, scale.
-    let mut options = vec![2, 4, 5, 0xb4, 4, 2, 8, 10];
-    options.extend(0x1234_5678_u32.to_be_bytes());
-    options.extend([0, 0, 0, 1, 1, 3, 3, 7]);
-    let syn_ack = Segment {
-        flags: SYN | ACK,
-        options,
-        ..from_server()
-    };
-    assert_eq!(rig.ingress(&syn_ack), (UNSPEC, syn_ack.clone()));
-    assert_eq!(rig.gate().tsval, [0, 0x1234_5678]);
-    let greeting = Segment {
-        options: timestamps(0x1234_5700, 1),
-        payload: b"220 mx\r\n".to_vec(),
-        ..from_server()
-    };
-    assert_eq!(rig.ingress(&greeting), (UNSPEC, greeting.clone()));
-    let gate = rig.gate();
-    assert_eq!((gate.tsval, gate.counted), ([0, 0x1234_5700], [0, 8]));
 }
 
 #[test]
@@ -321,70 +291,6 @@ fn nothing_ever_moves_back() {
 }
 
 #[test]
-fn our_own_socket_hears_that_its_greeting_arrived() {
-    let ack = |ack: u32| Segment {
-        ack: C[1].wrapping_add(ack),
-        ..from_client()
-    };
-    let says = |segment: Segment| Segment {
-        payload: b"EHLO a\r\n".to_vec(),
-        ..segment
-    };
-    let Some(mut rig) = greeting_is_due() else {
-        return;
-    };
-    // Half of it, then all; what comes with payload is for the server.
-    assert_eq!(rig.ingress(&ack(10)).0, UNSPEC);
-    assert_eq!(rig.ingress(&says(ack(0))).0, REDIRECT);
-    assert!(rig.gate().greeting);
-    assert_eq!(rig.ingress(&ack(20)).0, UNSPEC);
-    assert!(!rig.gate().greeting);
-    assert_eq!(rig.ingress(&ack(20)).0, REDIRECT);
-    // The command may come with the acknowledgement.
-    let Some(mut rig) = greeting_is_due() else {
-        return;
-    };
-    assert_eq!(rig.ingress(&says(ack(20))).0, REDIRECT);
-    assert!(!rig.gate().greeting);
-}
-
-#[test]
-fn a_third_party_does_not_acknowledge_the_greeting() {
-    let Some(mut rig) = greeting_is_due() else {
-        return;
-    };
-    for flags in [ACK, RST] {
-        let guess = Segment {
-            seq: C[0].wrapping_add(0x4000_0000),
-            ack: C[1].wrapping_add(20),
-            flags,
-            ..from_client()
-        };
-        assert_eq!(rig.ingress(&guess).0, REDIRECT);
-        assert!(rig.gate().greeting);
-    }
-    let reset = Segment {
-        flags: RST,
-        ..from_client()
-    };
-    assert_eq!(rig.ingress(&reset).0, REDIRECT);
-    assert!(!rig.gate().greeting, "nobody will acknowledge it any more");
-}
-
-/// A greeting of 20 bytes, nothing of which is acknowledged.
-fn greeting_is_due() -> Option<Rig> {
-    let gate = Gate {
-        greeting: true,
-        ..gate(State::Live)
-    };
-    let flow = Flow {
-        greeting: [C[1], C[1].wrapping_add(20)],
-        ..flow()
-    };
-    Rig::with(&gate, &flow)
-}
-
-#[test]
 fn heads_of_what_was_said_are_kept() {
     let Some(mut rig) = Rig::new(State::Live) else {
         return;
@@ -406,21 +312,6 @@ fn heads_of_what_was_said_are_kept() {
     let side = rig.flow().sides[0];
     assert_eq!(u64::from(side.next - C[0]), side.bytes);
     assert_eq!(rig.gate().said, [ticks(side.said_ns), 0]);
-}
-
-#[test]
-fn our_own_segments_show_the_way_out() {
-    let mut gate = gate(State::Setup);
-    gate.out = [0; 2];
-    let Some(mut rig) = Rig::with(&gate, &flow()) else {
-        return;
-    };
-    let syn = Segment {
-        flags: SYN,
-        ..Segment::new(SOURCE, SERVER)
-    };
-    assert_eq!(rig.guard(&syn).0, UNSPEC);
-    assert_eq!(rig.gate().out, [0, LOOPBACK]);
 }
 
 #[test]
