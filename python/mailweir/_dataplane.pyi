@@ -82,9 +82,12 @@ class Log:
 
 @final
 class Kernel:
-    def __new__(cls, *, instance: str, source_ports: tuple[int, int], max_flows: int) -> Kernel:
+    def __new__(
+        cls, *, instance: str, source_ports: tuple[int, int], max_flows: int, counted: bool
+    ) -> Kernel:
         """Read when the kernel path is first wanted. `instance` sets its flows apart from those of
-        other processes; `source_ports`: the first and the last.
+        other processes; `source_ports`: the first and the last; `counted`: whether its sessions
+        count against `max_sessions`.
         """
 
 @final

@@ -168,6 +168,7 @@ def _spec(state: DesiredState) -> _dataplane.PlaneSpec:
             instance=state.kernel.instance,
             source_ports=state.kernel.source_ports,
             max_flows=state.kernel.max_flows,
+            counted=state.kernel.counted,
         ),
         listeners=[_listener(listener) for listener in state.listeners],
         pools=[_pool(pool) for pool in state.pools],

@@ -107,6 +107,7 @@ class DesiredKernel:
     instance: str
     source_ports: tuple[int, int]  # the first and the last
     max_flows: int
+    counted: bool  # against max_sessions
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,7 @@ def spec(
         max_sessions=1000,
         drain=Drain(quiet=5.0, quiet_opaque=30.0, spread=0.0, deadline=60.0),
         log=log or Log(sessions="off", format="json"),
-        kernel=Kernel(instance="test", source_ports=(10000, 32767), max_flows=1000),
+        kernel=Kernel(instance="test", source_ports=(10000, 32767), max_flows=1000, counted=False),
         listeners=[listener()] if listeners is None else listeners,
         pools=[pool()] if pools is None else pools,
     )

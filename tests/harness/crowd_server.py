@@ -1,8 +1,8 @@
 """A mail server for any number of clients, as a program of its own.
 
-python crowd_server.py MODE SIZE HOST PORT; it prints its port. `polite` takes every mail, `flood` says SIZE
-pieces behind its greeting, `deaf` greets and reads nothing until USR1, then all there is, and
-answers with its SHA-256.
+python crowd_server.py MODE SIZE HOST PORT; it prints its port. `polite` takes every mail, `flood`
+says SIZE pieces behind its greeting, `deaf` greets and reads nothing until USR1, then all there is,
+and answers with its SHA-256.
 """
 
 import asyncio

@@ -64,6 +64,8 @@ def fold(
             instance=instance_of(config.state_dir),
             source_ports=(config.source_ports[0], config.source_ports[-1]),
             max_flows=config.max_flows,
+            # They have no descriptors, which it is derived from otherwise.
+            counted=config.max_sessions is not None,
         ),
         listeners=tuple(
             _listener(name, li, config.forwarding) for name, li in config.listeners.items()

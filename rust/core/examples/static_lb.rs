@@ -43,6 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             instance: "static-lb".into(),
             source_ports: 10_000..=32_767,
             max_flows: 65_536,
+            counted: false,
         },
         listeners: vec![ListenerSpec {
             name: "mx".into(),

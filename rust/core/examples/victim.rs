@@ -57,6 +57,7 @@ fn spec(listen: SocketAddr, server: SocketAddr) -> PlaneSpec {
             instance: "victim".into(),
             source_ports: 10_000..=10_100,
             max_flows: 1000,
+            counted: false,
         },
         listeners: vec![ListenerSpec {
             name: "mx".into(),

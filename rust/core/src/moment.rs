@@ -1,5 +1,7 @@
-//! A moment that one thread sets and any may read: an `Instant` in an atomic.
+//! A moment that one thread sets and any may read: an `Instant` in an atomic. And a short time in
+//! few bytes.
 
+use std::num::NonZeroU32;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -37,6 +39,25 @@ fn number(moment: Instant) -> u64 {
     u64::try_from(since).map_or(u64::MAX, |nanos| nanos.saturating_add(1))
 }
 
+/// A time in microseconds, in four bytes, also where there may be none. One of more than 71 minutes
+/// is that long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Micros(NonZeroU32);
+
+impl From<Duration> for Micros {
+    fn from(time: Duration) -> Self {
+        let micros = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+        // One more, so that none has a number as well.
+        Self(NonZeroU32::MIN.saturating_add(micros))
+    }
+}
+
+impl From<Micros> for Duration {
+    fn from(Micros(number): Micros) -> Self {
+        Self::from_micros(u64::from(number.get()) - 1)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,5 +75,16 @@ mod tests {
         assert_eq!(moment.read(), Some(second));
         moment.clear();
         assert_eq!(moment.read(), None);
+    }
+
+    #[test]
+    fn short_times_come_back() {
+        assert_eq!(size_of::<Option<Micros>>(), 4);
+        for micros in [0, 1, 1_000_000, u64::from(u32::MAX) - 1] {
+            let time = Duration::from_micros(micros);
+            assert_eq!(Duration::from(Micros::from(time)), time);
+        }
+        let longest = Duration::from(Micros::from(Duration::MAX));
+        assert_eq!(longest, Duration::from_micros(u64::from(u32::MAX) - 1));
     }
 }

@@ -164,8 +164,8 @@ impl Seeking<'_> {
         let smtp = self.listener.protocol == Protocol::Smtp;
         Ok(Reached {
             greeted: Greeted {
-                connect: Some(connect_time),
-                greeting: greets.then_some(greeting_time),
+                connect: Some(connect_time.into()),
+                greeting: greets.then(|| greeting_time.into()),
                 code: smtp.then(|| greeting::code(&said)).flatten(),
             },
             stream,

@@ -124,7 +124,7 @@ impl Session {
 
     /// Carries the session of a client and the server that was found for it, to its end or to
     /// where it goes on without us.
-    async fn carry(self, client: Client, place: Place, found: Found, mut record: Record) {
+    async fn carry(self, client: Client, mut place: Place, found: Found, mut record: Record) {
         let Found {
             stream,
             asked,
@@ -141,6 +141,9 @@ impl Session {
         match self.hand_over(passage, legs, &record).await {
             Ok(handed) => {
                 handed.count_greeting(&mut record, &in_flight);
+                if !self.snapshot.counts_flows {
+                    place.leave_process();
+                }
                 let carried = Carried {
                     record,
                     place: Some(place),

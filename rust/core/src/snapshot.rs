@@ -22,6 +22,8 @@ pub(crate) struct Snapshot {
     pub(crate) generation: u64,
     pub(crate) hostname: Box<str>,
     pub(crate) max_sessions: u64,
+    /// Whether sessions on the kernel path are among those.
+    pub(crate) counts_flows: bool,
     pub(crate) drain: DrainSpec,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) pools: Vec<Arc<Pool>>,
@@ -78,6 +80,7 @@ impl Snapshot {
             generation: 0,
             hostname: Box::default(),
             max_sessions: 0,
+            counts_flows: false,
             drain: DrainSpec::default(),
             listeners: vec![],
             pools: vec![],
@@ -118,6 +121,7 @@ impl Snapshot {
             generation,
             hostname: spec.hostname.as_str().into(),
             max_sessions: spec.max_sessions,
+            counts_flows: spec.kernel.counted,
             drain: spec.drain,
             pools: spec
                 .pools

@@ -81,12 +81,13 @@ pub(crate) struct Kernel(core::KernelSpec);
 #[pymethods]
 impl Kernel {
     #[new]
-    #[pyo3(signature = (*, instance, source_ports, max_flows))]
-    fn new(instance: String, source_ports: (u16, u16), max_flows: u32) -> Self {
+    #[pyo3(signature = (*, instance, source_ports, max_flows, counted))]
+    fn new(instance: String, source_ports: (u16, u16), max_flows: u32, counted: bool) -> Self {
         Self(core::KernelSpec {
             instance,
             source_ports: source_ports.0..=source_ports.1,
             max_flows,
+            counted,
         })
     }
 }

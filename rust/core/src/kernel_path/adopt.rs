@@ -13,6 +13,7 @@ use crate::record::{Ledger, Place, Record, Side};
 use crate::server::{InFlight, Server};
 use crate::snapshot::Snapshot;
 
+use super::course::Words;
 use super::flows::Carried;
 use super::note::{Note, hash};
 use super::passage::Passage;
@@ -82,14 +83,20 @@ impl Heir<'_> {
             .position(|one| hash(&one.state.name) == note.listener)
             .unwrap_or_default();
         let state = &listeners[listener].state;
-        let client = SocketAddr::V4(passage.keys()[0].from);
+        let client = SocketAddr::V4(passage.keys[0].from);
         let record = Record::restore(self.ledger, state, client, outline);
         let [received, sent] = [flow.sides[0].bytes, flow.sides[1].bytes];
         record.live().carried(Side::Client, received);
         record
             .live()
             .carried(Side::Server, sent + u64::from(note.greeted));
-        let place = Place::take((self.occupancy, None), (state, None));
+        record.live().note(Words::of(flow).course(), Instant::now());
+        let mut place = Place::take((self.occupancy, None), (state, None));
+        if let Some(place) = &mut place
+            && !self.snapshot.counts_flows
+        {
+            place.leave_process();
+        }
         let carried = Carried {
             record,
             place,
@@ -98,7 +105,7 @@ impl Heir<'_> {
             listener,
             drains: Arc::clone(self.drains),
         };
-        passage.keep(carried, Instant::now(), [received, sent]);
+        passage.keep(carried, [received, sent]);
     }
 
     fn in_flight(&self, note: &Note) -> InFlight {

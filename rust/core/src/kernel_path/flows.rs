@@ -98,8 +98,6 @@ impl Lingering {
 struct Live {
     passage: Passage,
     carried: Carried,
-    /// When the client was greeted.
-    since: Instant,
     /// Of client and server, as counted so far.
     bytes: [u64; 2],
 }
@@ -216,7 +214,7 @@ impl Live {
     }
 
     /// Closes the record; what is left lingers.
-    fn close(mut self: Box<Self>, flow: Option<&Flow>, end: End) -> Passage {
+    fn close(mut self, flow: Option<&Flow>, end: End) -> Passage {
         if let Some(flow) = flow {
             self.count(flow, Instant::now());
         }
@@ -290,8 +288,8 @@ impl Live {
         match (client, server) {
             (Some(client), server) if Some(client) > server => (client, Side::Client),
             (_, Some(server)) => (server, Side::Server),
-            // Nothing since the greeting.
-            _ => (self.since, Side::Server),
+            // Nothing since the greeting, which was noted.
+            _ => (self.carried.record.live().spoke(), Side::Server),
         }
     }
 }
@@ -312,18 +310,18 @@ fn spoken(gate: Gate<'_>, now: Instant) -> [Option<Instant>; 2] {
 }
 
 impl Passage {
-    /// Has a session looked after from now on, whose client was greeted at `since`. So many
-    /// `bytes` of client and server are counted already.
-    pub(super) fn keep(self, carried: Carried, since: Instant, bytes: [u64; 2]) {
+    /// Has a session looked after from now on. So many `bytes` of client and server are counted
+    /// already.
+    pub(super) fn keep(self, carried: Carried, bytes: [u64; 2]) {
         let path = Shared::clone(self.path());
         let number = self.number;
+        carried.record.live().has_no_task();
         // We began the one with the server.
-        let [client, server] = self.keys();
+        let [client, server] = self.keys;
         let begun = [client, server.reversed()];
         let live = Box::new(Live {
             passage: self,
             carried,
-            since,
             bytes,
         });
         let mut table = lock(&path.flows.0);

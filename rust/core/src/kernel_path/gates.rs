@@ -87,6 +87,16 @@ impl<'a> Gate<'a> {
         self.word(Word::Next).store(next, SeqCst);
     }
 
+    /// The client's time stamp, as long as no segment has said a later one; 0 for none.
+    pub(super) fn client_has(self, tsval: u32) {
+        self.word(Word::Tsval).store(tsval, SeqCst);
+    }
+
+    /// Behind what the client said last, as it was set.
+    pub(super) fn client_next(self) -> u32 {
+        self.word(Word::Next).load(SeqCst)
+    }
+
     /// The interface that leads to the client, as long as no segment has shown another one.
     pub(super) fn set_way_to_client(self, interface: u32) {
         self.word(Word::Out).store(interface, SeqCst);

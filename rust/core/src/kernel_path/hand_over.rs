@@ -106,7 +106,6 @@ impl Handed {
     /// closes that without a word. A client that doesn't is lost: both peers hear of that. From
     /// then on the session is a flow.
     pub(crate) async fn go_on(self, carried: Carried) {
-        let since = std::time::Instant::now();
         let until = Instant::now() + GREETING_LIMIT;
         let mut look = FIRST_LOOK;
         while self.passage.gate().greeting_is_due() {
@@ -120,7 +119,7 @@ impl Handed {
         fail_point!("hand_over_acknowledged");
         silence(&self.client);
         fail_point!("hand_over_silent");
-        self.passage.keep(carried, since, [0; 2]);
+        self.passage.keep(carried, [0; 2]);
     }
 }
 
@@ -239,7 +238,7 @@ impl Legs {
         let sent = Repaired::begin(&self.client).and_then(|client| client.sent());
         let client = Numbers {
             sent: sent.map_err(system)?,
-            heard: passage.guest.syn.seq.wrapping_add(1),
+            heard: passage.gate().client_next(),
             clock: leg::clock(&self.client).map_err(system)?,
         };
         Ok([client, server])
@@ -276,13 +275,17 @@ impl Translation {
     fn flow(&self, passage: &Passage, note: &Note) -> Result<Flow, Refusal> {
         let [client, server] = self.numbers;
         let [of_client, of_server] = self.infos;
-        let [client_clock, server_clock] = clocks(passage)?;
+        let clocks = passage.gate().clocks();
+        let [client_clock, server_clock] = clocks;
+        if clocks.contains(&0) {
+            return Err(Refusal::Clock);
+        }
         let greeting_end = client.sent.wrapping_add(self.rest);
         let to_server = server.sent.wrapping_sub(client.heard);
         let to_client = greeting_end.wrapping_sub(server.heard);
         let client_ahead = server.clock.wrapping_sub(client_clock);
         let server_ahead = client.clock.wrapping_sub(server_clock);
-        let [from_client, from_server] = passage.keys();
+        let [from_client, from_server] = passage.keys;
         Ok(Flow {
             greeting: [client.sent, greeting_end],
             our_tsval: client.clock,
@@ -329,16 +332,5 @@ fn side(other: Key, heard: u32, own: &Info, others: &Info) -> Said {
         packets: 0,
         said_ns: 0,
         head: [0; 8],
-    }
-}
-
-/// What time it is for client and server.
-fn clocks(passage: &Passage) -> Result<[u32; 2], Refusal> {
-    let of_syn = passage.guest.syn.tsval;
-    match passage.gate().clocks() {
-        [_, 0] => Err(Refusal::Clock),
-        // The client has said nothing since its SYN.
-        [0, server] => Ok([of_syn.ok_or(Refusal::Clock)?, server]),
-        both => Ok(both),
     }
 }

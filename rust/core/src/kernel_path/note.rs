@@ -52,8 +52,8 @@ impl Note {
             pool: hash(&outline.pool),
             server: hash(&outline.server),
             wait: short(Some(outline.wait)),
-            connect: short(outline.greeted.connect),
-            greeting: short(outline.greeted.greeting),
+            connect: short(outline.greeted.connect.map(Duration::from)),
+            greeting: short(outline.greeted.greeting.map(Duration::from)),
             code: outline.greeted.code.unwrap_or_default(),
             greeted: u16::try_from(greeted).unwrap_or(u16::MAX),
             tried,
@@ -72,8 +72,8 @@ impl Note {
             server: name(self.server),
             wait: Duration::from_micros(self.wait.into()),
             greeted: Greeted {
-                connect: long(self.connect),
-                greeting: long(self.greeting),
+                connect: long(self.connect).map(Into::into),
+                greeting: long(self.greeting).map(Into::into),
                 code: (self.code != 0).then_some(self.code),
             },
             tried: tried
@@ -214,7 +214,7 @@ mod tests {
             server: "a".into(),
             wait: Duration::from_micros(1234),
             greeted: Greeted {
-                connect: Some(Duration::from_micros(5)),
+                connect: Some(Duration::from_micros(5).into()),
                 greeting: None,
                 code: Some(220),
             },

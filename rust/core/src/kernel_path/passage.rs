@@ -58,11 +58,10 @@ pub(crate) struct Passage {
     path: Shared,
     worker: WorkerId,
     pub(super) number: u32,
-    pub(super) guest: Guest,
-    /// The server, and where it is dialled from.
-    pub(super) server: Key,
-    /// How many of both keys lead to it.
-    placed: usize,
+    /// By which segments of client and server find it.
+    pub(super) keys: [Key; 2],
+    /// How many of both lead to it.
+    placed: u8,
 }
 
 impl Passage {
@@ -92,14 +91,16 @@ impl Passage {
             path: Shared::clone(path),
             worker,
             number,
-            guest: *guest,
-            server: Key {
-                from: server,
-                to: SocketAddrV4::new(source, port),
-            },
+            keys: [
+                guest.key,
+                Key {
+                    from: server,
+                    to: SocketAddrV4::new(source, port),
+                },
+            ],
             placed: 0,
         };
-        passage.place()?;
+        passage.place(guest)?;
         fail_point!("passage_placed");
         if let Some(mss) = guest.syn.mss {
             // So that the server never says more in a segment than the client takes.
@@ -111,28 +112,24 @@ impl Passage {
 
     /// The place of a flow that an earlier process left.
     pub(super) fn adopted(path: &Shared, worker: WorkerId, number: u32, keys: [Key; 2]) -> Self {
-        let [client, server] = keys;
+        let [_, server] = keys;
         let source = server.to;
         path.ports.claim(*source.ip(), server.from, source.port());
         Self {
             path: Shared::clone(path),
             worker,
             number,
-            guest: Guest {
-                key: client,
-                interface: 0,
-                syn: Syn::default(),
-            },
-            server,
+            keys,
             placed: 2,
         }
     }
 
-    fn place(&mut self) -> Result<(), Refusal> {
+    fn place(&mut self, guest: &Guest) -> Result<(), Refusal> {
         self.gate().clear();
-        self.gate().set_way_to_client(self.guest.interface);
-        self.gate().client_is_at(self.guest.syn.seq.wrapping_add(1));
-        for (side, key) in (0..).zip(self.keys()) {
+        self.gate().set_way_to_client(guest.interface);
+        self.gate().client_is_at(guest.syn.seq.wrapping_add(1));
+        self.gate().client_has(guest.syn.tsval.unwrap_or_default());
+        for (side, key) in (0..).zip(self.keys) {
             let place = Place {
                 flow: self.number,
                 side,
@@ -182,28 +179,23 @@ impl Passage {
         }
         self.gate().set(State::Closing);
     }
-
-    /// By which segments of client and server find it.
-    pub(super) fn keys(&self) -> [Key; 2] {
-        [self.guest.key, self.server]
-    }
 }
 
 impl Drop for Passage {
     fn drop(&mut self) {
         self.gate().set(State::Passed);
-        let keys = self.keys();
         let mut tables = self.path.tables(self.worker);
-        for key in &keys[..self.placed] {
+        for key in &self.keys[..usize::from(self.placed)] {
             // It can only be gone already.
             let _ = tables.remove(*key);
         }
         drop(tables);
         lock(&self.path.numbers).push(self.number);
-        let source = self.server.to;
+        let [_, server] = self.keys;
+        let source = server.to;
         self.path
             .ports
-            .give(*source.ip(), self.server.from, source.port());
+            .give(*source.ip(), server.from, source.port());
     }
 }
 

@@ -27,7 +27,8 @@ pub(crate) struct Live {
     spoke: AtomicMoment,
     flags: AtomicU8,
     killed: AtomicBool,
-    waker: Waker,
+    /// None once no task serves it.
+    waker: Mutex<Option<Waker>>,
 }
 
 const SERVER_SPOKE: u8 = 1;
@@ -74,6 +75,11 @@ impl Live {
         self.spoke.set(now);
     }
 
+    /// When something was said last, or when it was accepted.
+    pub(crate) fn spoke(&self) -> Instant {
+        self.spoke.read().unwrap_or(self.accepted)
+    }
+
     /// Where it had got to when it was noted last.
     pub(crate) fn course(&self) -> Course {
         let flags = self.flags.load(Relaxed);
@@ -97,6 +103,17 @@ impl Live {
     /// From the client, and to it.
     pub(super) fn bytes(&self) -> (u64, u64) {
         (self.received.load(Relaxed), self.sent.load(Relaxed))
+    }
+
+    /// No task serves it any more. Its memory is kept as long as it can be woken.
+    pub(crate) fn has_no_task(&self) {
+        *lock(&self.waker) = None;
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &*lock(&self.waker) {
+            waker.wake_by_ref();
+        }
     }
 
     /// Whether an operator ended it.
@@ -135,7 +152,7 @@ pub struct SessionStats {
 impl SessionStats {
     fn read(live: &Live, now: Instant) -> Self {
         let (received_bytes, sent_bytes) = live.bytes();
-        let spoke = live.spoke.read().unwrap_or(live.accepted);
+        let spoke = live.spoke();
         let course = live.course();
         Self {
             id: live.id,
@@ -178,8 +195,8 @@ pub(super) struct Begin<'a> {
     pub(super) pool: &'a Arc<str>,
     pub(super) client: SocketAddr,
     pub(super) accepted: Instant,
-    /// Wakes the task that serves it.
-    pub(super) waker: Waker,
+    /// Wakes the task that serves it, if one does.
+    pub(super) waker: Option<Waker>,
 }
 
 /// All live sessions, each in the table of its worker.
@@ -204,7 +221,7 @@ impl LiveSessions {
             spoke: AtomicMoment::default(),
             flags: AtomicU8::new(0),
             killed: AtomicBool::new(false),
-            waker: begin.waker,
+            waker: Mutex::new(begin.waker),
         });
         lock(self.0.of(worker)).insert(begin.id, Arc::clone(&live));
         live
@@ -232,7 +249,7 @@ impl LiveSessions {
             .find_map(|table| lock(table).get(&id).cloned());
         if let Some(live) = &found {
             live.killed.store(true, Relaxed);
-            live.waker.wake_by_ref();
+            live.wake();
         }
         found.is_some()
     }
@@ -240,7 +257,7 @@ impl LiveSessions {
     /// Has those that `filter` takes look whether they are to end.
     pub(crate) fn wake(&self, filter: SessionFilter<'_>) {
         for live in self.all(filter) {
-            live.waker.wake_by_ref();
+            live.wake();
         }
     }
 

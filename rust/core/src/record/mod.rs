@@ -21,6 +21,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::metrics::{
     Counter, Histogram, PerWorker, SESSION_BOUNDS, Tally, WorkerCounters, WorkerId,
 };
+use crate::moment::Micros;
 use crate::occupancy::Occupancy;
 
 use account::Account;
@@ -110,7 +111,7 @@ pub(crate) struct Record {
     live: Arc<Live>,
     accepted: SystemTime,
     tried: Vec<Attempt>,
-    wait: Option<Duration>,
+    wait: Option<Micros>,
     greeted: Greeted,
     /// None until it is closed.
     end: Option<End>,
@@ -119,8 +120,8 @@ pub(crate) struct Record {
 /// How the server that took a session did so.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Greeted {
-    pub(crate) connect: Option<Duration>,
-    pub(crate) greeting: Option<Duration>,
+    pub(crate) connect: Option<Micros>,
+    pub(crate) greeting: Option<Micros>,
     pub(crate) code: Option<u16>,
 }
 
@@ -157,7 +158,7 @@ impl Record {
             pool,
             client,
             accepted: Instant::now(),
-            waker,
+            waker: Some(waker),
         };
         let live = ledger.live.insert(ledger.worker, begin);
         Self {
@@ -189,7 +190,7 @@ impl Record {
             pool: &outline.pool,
             client,
             accepted: now.checked_sub(age).unwrap_or(now),
-            waker: Waker::noop().clone(),
+            waker: None,
         };
         let live = ledger.live.insert(ledger.worker, begin);
         // It was just made.
@@ -200,7 +201,7 @@ impl Record {
             live,
             accepted: outline.accepted,
             tried: outline.tried,
-            wait: Some(outline.wait),
+            wait: Some(outline.wait.into()),
             greeted: outline.greeted,
             end: None,
         }
@@ -215,7 +216,7 @@ impl Record {
             pool: Arc::clone(&self.live.pool),
             server: Arc::clone(self.live.server.get()?),
             tried: self.tried.clone(),
-            wait: self.wait.unwrap_or_default(),
+            wait: self.wait.map(Duration::from).unwrap_or_default(),
             greeted: self.greeted,
         })
     }
@@ -260,7 +261,7 @@ impl Record {
     /// It is decided whether a server takes the session.
     pub(crate) fn decided(&mut self) {
         let accepted = self.live.accepted;
-        self.wait.get_or_insert_with(|| accepted.elapsed());
+        self.wait.get_or_insert_with(|| accepted.elapsed().into());
     }
 
     /// A server took the session.
@@ -305,9 +306,9 @@ impl Record {
             pool: Arc::clone(&self.live.pool),
             server: self.live.server.get().cloned(),
             tried: std::mem::take(&mut self.tried),
-            wait: self.wait.unwrap_or(total),
-            connect: self.greeted.connect,
-            greeting: self.greeted.greeting,
+            wait: self.wait.map_or(total, Duration::from),
+            connect: self.greeted.connect.map(Duration::from),
+            greeting: self.greeted.greeting.map(Duration::from),
             total,
             received,
             sent,

@@ -9,7 +9,8 @@ use super::ListenerState;
 /// A session's place in the process and at its listener, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
-    process: Arc<Occupancy>,
+    /// None once it takes nothing of the process.
+    process: Option<Arc<Occupancy>>,
     listener: Arc<ListenerState>,
 }
 
@@ -28,15 +29,24 @@ impl Place {
             return None;
         }
         Some(Self {
-            process: Arc::clone(process),
+            process: Some(Arc::clone(process)),
             listener: Arc::clone(listener),
         })
     }
 }
 
+impl Place {
+    /// The session takes nothing of the process any more; at the listener it stays.
+    pub(crate) fn leave_process(&mut self) {
+        if let Some(process) = self.process.take() {
+            process.leave();
+        }
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
-        self.process.leave();
+        self.leave_process();
         self.listener.occupancy.leave();
     }
 }

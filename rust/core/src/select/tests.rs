@@ -36,6 +36,7 @@ fn spec(balance: Balance, weights: &[u32]) -> PlaneSpec {
             instance: "test".into(),
             source_ports: 10_000..=32_767,
             max_flows: 1000,
+            counted: false,
         },
         listeners: vec![ListenerSpec {
             name: "mx".into(),

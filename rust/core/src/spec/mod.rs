@@ -55,6 +55,8 @@ pub struct KernelSpec {
     pub source_ports: RangeInclusive<u16>,
     /// The most flows at a time, those that linger included.
     pub max_flows: u32,
+    /// Whether they count as sessions of the process; not where that is limited by descriptors.
+    pub counted: bool,
 }
 
 /// Which path a listener's sessions take.

@@ -57,6 +57,7 @@ pub(crate) fn spec(servers: &[SocketAddr]) -> PlaneSpec {
             instance: "test".into(),
             source_ports: 10_000..=32_767,
             max_flows: 1000,
+            counted: false,
         },
         listeners: vec![ListenerSpec {
             name: "mx".into(),

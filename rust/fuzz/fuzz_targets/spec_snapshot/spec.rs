@@ -50,6 +50,7 @@ pub fn plane(choices: &mut Choices<'_>) -> PlaneSpec {
             instance: choices.pick(&["one".to_owned()], &["", "../two", "a.b"].map(str::to_owned)),
             source_ports: choices.pick(&[10_000..=32_767, 1024..=1024], &[0..=5, 9..=8]),
             max_flows: choices.pick(&[65_536, 1], &[0]),
+            counted: choices.pick(&[false, true], &[]),
         },
         listeners,
         pools,

@@ -1,0 +1,119 @@
+"""The relay and the kernel path say the same of the same sessions."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.dialogue import Client
+from harness.kernel_rig import GREETING, Rig, kernel_rig, rig_configuration, serving_there
+from harness.mailweir import Tree
+from harness.namespaces import row
+from harness.scripted import Stream
+from harness.waiting import until
+
+# What differs by itself, and the path.
+_OTHERS = {"id", "ts", "client", "path", "wait_ms", "connect_ms", "greeting_ms", "duration_ms"}
+
+pytestmark = pytest.mark.needs("iproute2", "nftables", "clang")
+
+
+def _server(stream: Stream) -> None:
+    """Takes mails, and leaves in each way that it is asked to."""
+    stream.send(GREETING)
+    in_data = False
+    while line := stream.line():
+        command = line.rstrip()
+        if in_data:
+            in_data = command != b"."
+            if not in_data:
+                stream.send(b"250 taken\r\n")
+        elif command == b"DATA":
+            in_data = True
+            stream.send(b"354 go\r\n")
+        elif command == b"QUIT":
+            stream.send(b"221 bye\r\n")
+            return
+        elif command == b"NOOP leave":
+            stream.send(b"421 4.3.2 leaving\r\n")
+            return
+        elif command == b"NOOP vanish":
+            return
+        elif command == b"NOOP reset":
+            stream.reset()
+            return
+        else:
+            stream.send(b"250 fine\r\n")
+
+
+def _mail(client: Client) -> None:
+    client.expect("250", "MAIL FROM:<a@client.test>")
+    client.expect("250", "RCPT TO:<b@server.test>")
+    client.expect("354", "DATA")
+    client.expect("250", "hello\r\n.")
+    client.expect("221", "QUIT")
+    assert client.rest() == b""
+
+
+def _closes(client: Client) -> None:
+    client.expect("250", "NOOP")
+
+
+def _closes_in_data(client: Client) -> None:
+    client.expect("354", "DATA")
+    client.send(b"half a li")
+
+
+def _is_told_421(client: Client) -> None:
+    client.expect("421", "NOOP leave")
+    assert client.rest() == b""
+
+
+def _server_vanishes(client: Client) -> None:
+    client.send(b"NOOP vanish\r\n")
+    assert client.rest() == b""
+
+
+def _server_resets(client: Client) -> None:
+    client.send(b"NOOP reset\r\n")
+    with pytest.raises(ConnectionResetError):
+        client.line()
+
+
+def _vanishes(client: Client) -> None:
+    client.socket.shutdown(1)
+    assert client.rest() == b""
+
+
+_SESSIONS: tuple[Callable[[Client], None], ...] = (
+    *(_mail, _closes, _closes_in_data, _is_told_421),
+    *(_server_vanishes, _server_resets, _vanishes),
+)
+
+
+def test_what_is_logged_of_a_session(tmp_path: Path) -> None:
+    logs = {}
+    with row() as networks, serving_there(networks, _server):
+        for path in ("relay", "kernel"):
+            directory = tmp_path / path
+            directory.mkdir()
+            config = rig_configuration(directory, forwarding=path)
+            with kernel_rig(networks, directory, config) as rig:
+                logs[path] = [_logged(rig, play, n) for n, play in enumerate(_SESSIONS, 1)]
+    assert {line["path"] for line in logs["kernel"]} == {"kernel"}
+    assert "kernel" not in {line["path"] for line in logs["relay"]}
+    for relayed, flowed, play in zip(logs["relay"], logs["kernel"], _SESSIONS, strict=True):
+        assert _comparable(flowed) == _comparable(relayed), play.__name__
+
+
+def _logged(rig: Rig, play: Callable[[Client], None], number: int) -> Tree:
+    with rig.client() as client:
+        client.expect("220")
+        client.expect("250", "EHLO client.test")
+        play(client)
+    until(lambda: len(rig.balancer.session_log()) == number, f"the record of {play.__name__}")
+    return rig.balancer.session_log()[-1]
+
+
+def _comparable(line: Tree) -> Tree:
+    return {key: value for key, value in line.items() if key not in _OTHERS}
