@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,9 +84,12 @@ class Source:
 
 
 class Smtpload:
-    """The program, with its output files in one folder. Names must differ."""
+    """The program, with its output files in one folder. Names must differ. `before` begins its
+    command.
+    """
 
-    def __init__(self, binary: Path, directory: Path) -> None:
+    def __init__(self, binary: Path, directory: Path, before: Sequence[str] = ()) -> None:
+        self._before = before
         self._binary = binary
         self._directory = directory
 
@@ -105,4 +108,5 @@ class Smtpload:
             yield Source(process)
 
     def _running(self, mode: str, name: str, *options: str) -> AbstractContextManager[Running]:
-        return running([self._binary, "--json", mode, *options], self._directory, name)
+        argv: list[str | Path] = [*self._before, self._binary, "--json", mode, *options]
+        return running(argv, self._directory, name)

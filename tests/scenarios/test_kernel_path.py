@@ -7,6 +7,7 @@ import hashlib
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -16,13 +17,16 @@ import pytest
 
 from harness.kernel_rig import GREETING, PORT, kernel_rig, polite, rig_configuration, serving_there
 from harness.mailweir import COMMAND
-from harness.namespaces import LISTENER, row
+from harness.namespaces import LISTENER, SERVER, row
 from harness.process import run
 from harness.scale import count
 from harness.scripted import Stream
+from harness.smtpload import Smtpload
 from harness.waiting import LIMIT, until
 
 _SESSIONS = count(3, 30)
+_SENDERS = count(100, 500)
+_NOBODY = 3.0  # seconds
 
 Counted = Callable[[str], None]
 
@@ -100,6 +104,42 @@ def test_sessions_outlive_the_process(tmp_path: Path, counted: Counted) -> None:
     sizes = {(line["received_bytes"], line["sent_bytes"]) for line in log.values()}
     assert len(sizes) == 1, "all said and heard the same"
     counted(f"{_SESSIONS} sessions outlived the process: {sizes}")
+
+
+def test_senders_do_not_notice_a_kill(
+    tmp_path: Path, smtpload_binary: Path, counted: Counted
+) -> None:
+    """While they send the process is killed, for a while there is none, and another one begins."""
+    config = rig_configuration(tmp_path)
+    load = [f"--sessions={_SENDERS}", f"--concurrency={_SENDERS}", "--messages=40", "--think=100ms"]
+    with row() as networks:
+        servers = Smtpload(smtpload_binary, tmp_path, networks.before("s"))
+        clients = Smtpload(smtpload_binary, tmp_path, networks.before("c"))
+        with servers.sink("sink", "--hash", listen=(f"{SERVER}:{PORT}",)) as sink:
+            with kernel_rig(networks, tmp_path, config) as rig:
+                source = clients.source("senders", (LISTENER, PORT), *load)
+                with source as senders:
+                    until(lambda: rig.flows() == _SENDERS, "all to be flows")
+                    rig.balancer.process.kill()
+                    # The pace: for so long nobody is there.
+                    time.sleep(_NOBODY)
+                    with kernel_rig(networks, tmp_path, config) as heir:
+                        adopted = heir.balancer.metric("mailweir_kernel_path_adopted_total")
+                        sent = senders.sent(limit=LIMIT + 60)
+                        until(lambda: heir.balancer.status()["sessions"] == 0, "all to end")
+                        until(lambda: len(heir.balancer.session_log()) == _SENDERS, "the log")
+                        log = heir.balancer.session_log()
+            report = sink.report()
+    counted(
+        f"{_SENDERS} sessions of 40 messages, nobody there for {_NOBODY} s: {sent.ok} ok,"
+        f" {sent.failed} failed, {adopted:.0f} adopted"
+    )
+    assert (sent.ok, sent.failed, adopted) == (_SENDERS, 0, _SENDERS)
+    ids = report["message_ids"]
+    assert (ids["distinct"], ids["duplicates"]) == (sent.acknowledged, {})
+    assert {line["end_reason"] for line in log} == {"client_quit"}
+    received = sum(line["received_bytes"] for line in log)
+    assert received > sent.acknowledged * 1024
 
 
 def test_what_a_process_left_can_be_removed(tmp_path: Path) -> None:
