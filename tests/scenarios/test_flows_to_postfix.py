@@ -81,13 +81,17 @@ def test_mails_by_the_thousand(tmp_path: Path, counted: Counted) -> None:
         log = rig.balancer.session_log()
         paths = Counter(line["path"] for line in log)
         reasons = Counter(line["end_reason"] for line in log)
-        greeted = server.log.count(f" connect from unknown[{CLIENT}]")
+        until(
+            lambda: server.log.count(f" disconnect from unknown[{CLIENT}]") == number,
+            "the ends in its log",
+        )
+        mail_log = server.log
         counted(f"{number} mails, one by STARTTLS: {dict(paths)}, {dict(reasons)}")
     assert paths == {"kernel": number}
     assert reasons == {"client_quit": _MAILS, "server_closed": 1}
     assert [line["tls"] for line in log].count(True) == 1
-    assert greeted == number
-    assert "lost connection" not in server.log
+    assert mail_log.count(f" connect from unknown[{CLIENT}]") == number
+    assert "lost connection" not in mail_log
 
 
 def test_postscreen(tmp_path: Path) -> None:

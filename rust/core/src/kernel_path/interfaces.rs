@@ -72,34 +72,40 @@ impl Interfaces {
     }
 
     /// Attaches it wherever it isn't yet, and forgets the interfaces that are gone. One that came
-    /// back under another number takes the segments that were to go by the old one.
+    /// back under another number takes the segments that were to go by the old one. One that it
+    /// can't be attached to is left out: its sessions take the relay.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// It is attached nowhere; what the kernel says.
     pub(super) fn attach(&self, tables: &Mutex<Tables>) -> io::Result<()> {
         let found = present()?;
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let mut attached = self
             .attached
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         attached.retain(|index, name| found.get(index) == Some(name));
+        let mut result = Ok(());
         for (index, name) in found {
-            let Entry::Vacant(place) = attached.entry(index) else {
-                continue;
-            };
-            let mut program = self.program.lock().unwrap_or_else(PoisonError::into_inner);
-            program.attach(&name).map_err(io::Error::other)?;
-            drop(program);
-            let numbers = seen.entry(name.clone()).or_default();
-            let mut tables = tables.lock().unwrap_or_else(PoisonError::into_inner);
-            for old in numbers.iter().filter(|old| **old != index) {
-                tables.set_moved(*old, index).map_err(io::Error::other)?;
+            if let Entry::Vacant(place) = attached.entry(index) {
+                match self.attach_one(index, &name, tables) {
+                    Ok(()) => drop(place.insert(name)),
+                    Err(error) => result = Err(error),
+                }
             }
-            drop(tables);
-            numbers.insert(index);
-            place.insert(name);
         }
+        if attached.is_empty() { result } else { Ok(()) }
+    }
+
+    fn attach_one(&self, index: u32, name: &str, tables: &Mutex<Tables>) -> io::Result<()> {
+        let mut program = self.program.lock().unwrap_or_else(PoisonError::into_inner);
+        program.attach(name).map_err(io::Error::other)?;
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let numbers = seen.entry(name.to_owned()).or_default();
+        let mut tables = tables.lock().unwrap_or_else(PoisonError::into_inner);
+        for old in numbers.iter().filter(|old| **old != index) {
+            tables.set_moved(*old, index).map_err(io::Error::other)?;
+        }
+        numbers.insert(index);
         Ok(())
     }
 }
