@@ -1,0 +1,80 @@
+"""Sessions on the kernel path by the hundred thousand, one after the other: nothing is used up."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.kernel_rig import PORT, Rig, kernel_rig, rig_configuration
+from harness.namespaces import LISTENER, SERVER, SOURCE, row
+from harness.scale import LONG, count
+from harness.smtpload import Smtpload
+from harness.waiting import LIMIT, until
+
+_SESSIONS = count(2000, 100_000)
+# Each place rests for a minute: so many are taken at most.
+_RATE = 900
+_SOURCES = [SOURCE, "10.2.0.3", "10.2.0.4", "10.2.0.5"]
+_REST = 60
+# Of the process's own memory, once all is over: what allocators keep.
+_MOST_MORE = 16 << 20
+
+pytestmark = pytest.mark.needs("iproute2", "nftables", "clang")
+
+
+@pytest.mark.timeout(count(120, 900))
+def test_nothing_is_used_up(
+    tmp_path: Path, smtpload_binary: Path, counted: Callable[[str], None]
+) -> None:
+    config = rig_configuration(tmp_path)
+    config["pools"]["farm"]["servers"]["a"] = {"address": f"{SERVER}:{PORT}", "source": _SOURCES}
+    load = [f"--sessions={_SESSIONS}", "--concurrency=50", f"--rate={_RATE}"]
+    with row() as networks:
+        for address in _SOURCES[1:]:
+            networks.run("l", "ip", "address", "add", f"{address}/24", "dev", "servers")
+        servers = Smtpload(smtpload_binary, tmp_path, networks.before("s"))
+        clients = Smtpload(smtpload_binary, tmp_path, networks.before("c"))
+        with (
+            servers.sink("sink", listen=(f"{SERVER}:{PORT}",)),
+            kernel_rig(networks, tmp_path, config) as rig,
+        ):
+            # Behind the check, which is a connection like any other.
+            rule = "type filter hook input priority 0;\n ct state established accept"
+            networks.run("l", "nft", f"table inet tracks {{\n chain x {{\n {rule}\n }}\n}}")
+            with clients.source("first", (LISTENER, PORT), "--sessions=200") as first:
+                first.sent()
+            until(lambda: rig.balancer.status()["sessions"] == 0, "the first to end")
+            before = _memory(rig)
+            with clients.source("load", (LISTENER, PORT), *load) as source:
+                sent = source.sent(LIMIT + 2 * _SESSIONS / _RATE)
+            until(lambda: rig.balancer.status()["sessions"] == 0, "all sessions to end")
+            until(lambda: _tracked(rig) == 0, "tracking to have forgotten all")
+            handed = rig.balancer.metric("mailweir_kernel_path_hand_overs_total")
+            if LONG:
+                until(lambda: _places(rig) == 0, "all places to be free", limit=_REST + LIMIT)
+            more = _memory(rig) - before
+            places = _places(rig)
+    counted(
+        f"{_SESSIONS} sessions, {sent.failed} failed, {handed:.0f} handed over (200 before);"
+        f" {places:.0f} places taken at the end; {more / 1024:+.0f} KB of memory"
+    )
+    assert (sent.ok, sent.failed) == (_SESSIONS, 0)
+    assert handed == _SESSIONS + 200
+    assert more < _MOST_MORE
+
+
+def _places(rig: Rig) -> float:
+    return rig.balancer.metric("mailweir_kernel_path_places_taken")
+
+
+def _tracked(rig: Rig) -> int:
+    return int(rig.networks.run("l", "cat", "/proc/sys/net/netfilter/nf_conntrack_count"))
+
+
+def _memory(rig: Rig) -> int:
+    """What the process has of its own, in bytes."""
+    status = Path(f"/proc/{rig.balancer.pid}/status").read_text()
+    found = re.search(r"^RssAnon:\s+(\d+) kB$", status, re.MULTILINE)
+    assert found is not None
+    return int(found[1]) * 1024
