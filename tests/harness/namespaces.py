@@ -88,11 +88,11 @@ def bpf_files() -> None:
 
 
 @contextmanager
-def row() -> Iterator[Row]:
+def row(name: str = "mailweir") -> Iterator[Row]:
     """The networks, connected and gone afterwards."""
     if os.geteuid() != 0:
         missing("needs root, to make networks")
-    made = Row(f"mailweir-{os.getpid()}")
+    made = Row(f"{name}-{os.getpid()}")
     ip = program("ip")
     try:
         for network in "cls":

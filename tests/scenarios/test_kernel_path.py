@@ -142,6 +142,26 @@ def test_senders_do_not_notice_a_kill(
     assert received > sent.acknowledged * 1024
 
 
+def test_what_a_process_left_in_another_network(tmp_path: Path) -> None:
+    """Attachments that are found there are to interfaces of the same names, but others."""
+    config = rig_configuration(tmp_path)
+    with ExitStack() as exits:
+        first = exits.enter_context(row())
+        exits.enter_context(serving_there(first, polite))
+        with kernel_rig(first, tmp_path, config) as rig:
+            rig.balancer.process.kill()
+        second = exits.enter_context(row("other"))
+        exits.enter_context(serving_there(second, polite))
+        with kernel_rig(second, tmp_path, config) as rig:
+            with rig.client() as client:
+                client.expect("220")
+                client.expect("250", "EHLO client.test")
+                until(lambda: rig.flows() == 1, "the session to be a flow")
+                client.expect("250", "NOOP")
+                client.expect("221", "QUIT")
+            assert rig.record()["path"] == "kernel"
+
+
 def test_what_a_process_left_can_be_removed(tmp_path: Path) -> None:
     config = rig_configuration(tmp_path)
     with row() as networks, serving_there(networks, polite):

@@ -1,6 +1,7 @@
 """A process that dies at each step of a hand-over: sessions go on, or end so that SMTP retries."""
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,15 +37,17 @@ pytestmark = pytest.mark.needs("iproute2", "nftables", "clang")
 
 
 @pytest.fixture(scope="module")
-def victim() -> Path:
-    """A balancer that dies where it is told to."""
+def victim() -> Iterator[Path]:
+    """A balancer that dies where it is told to; what it leaves in the kernel is removed at last."""
     build = ["cargo", "build", "--quiet", "--message-format=json", "--package", "mailweir-core"]
     what = ["--example", "victim", "--features", "failpoints"]
     done = run([*build, *what, "--manifest-path", _ROOT / "Cargo.toml"], limit=600)
     assert done.returncode == 0, done.stderr
     messages = map(json.loads, done.stdout.splitlines())
     found = [Path(one["executable"]) for one in messages if one.get("executable")]
-    return found[-1]
+    yield found[-1]
+    for left in Path("/sys/fs/bpf").glob("mailweir-*-victim"):
+        shutil.rmtree(left)
 
 
 @pytest.mark.timeout(count(120, 1200))

@@ -131,8 +131,9 @@ fn attach_pinned(
 ) -> Result<(), Unavailable> {
     if let Ok(pinned) = PinnedLink::from_pin(pin) {
         let link = SchedClassifierLink::try_from(FdLink::from(pinned))?;
-        // At once, so that no segment gets past it. Refused by one whose interface is gone.
-        if classifier.attach_to_link(link).is_ok() {
+        // At once, so that no segment gets past it. Refused by one whose interface is gone; and
+        // it may be that of another one of this name, in a network that was left.
+        if classifier.attach_to_link(link).is_ok() && is_attached(classifier, interface, way) {
             return Ok(());
         }
         fs::remove_file(pin)?;
@@ -141,6 +142,15 @@ fn attach_pinned(
     let link = FdLink::try_from(classifier.take_link(attached)?)?;
     link.pin(pin)?;
     Ok(())
+}
+
+/// Whether it is known to be attached there: not everybody may look.
+fn is_attached(classifier: &SchedClassifier, interface: &str, way: TcAttachType) -> bool {
+    let attached = SchedClassifier::query_tcx(interface, way);
+    match (classifier.info(), attached) {
+        (Ok(own), Ok((_, attached))) => attached.iter().any(|program| program.id() == own.id()),
+        _ => false,
+    }
 }
 
 /// Removes what was pinned in a folder: flows that are there end with it.
