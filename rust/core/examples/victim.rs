@@ -38,6 +38,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         if let Some(path) = stats.kernel_path {
             let (active, adopted) = (stats.active, path.adopted);
             writeln!(out, "{active} {} {} {adopted}", path.flows, path.taken)?;
+            if let Some((why, _)) = path.refusals.iter().find(|(_, count)| *count > 0) {
+                return Err(format!("a session takes the relay: {}", why.label()).into());
+            }
         }
         thread::sleep(Duration::from_millis(50));
     }

@@ -25,6 +25,9 @@ use crate::snapshot::{Listener, Member};
 use crate::spec::{Protocol, ProxyVersion};
 use crate::troubles::{Trouble, Troubles};
 
+/// Ports of our own that are tried for a session before the kernel may choose one.
+const PORTS: usize = 8;
+
 /// The session that a server is sought for.
 #[derive(Debug)]
 pub(crate) struct Seeking<'a> {
@@ -137,8 +140,8 @@ impl Seeking<'_> {
         let counters = member.server.counters.of(record.worker());
         let timeouts = &self.listener.timeouts;
         let began = Instant::now();
-        let (passage, socket) = self.passage(member, record).unzip();
-        let mut stream = connect::dial(member, socket, timeouts.connect.min(left))
+        let (passage, mut stream) = self
+            .dial(member, record, timeouts.connect.min(left))
             .await
             .map_err(Failure::Connect)?;
         let connect_time = began.elapsed();
@@ -172,6 +175,27 @@ impl Seeking<'_> {
             said,
             passage,
         })
+    }
+
+    /// Connects to a server, for the kernel path where that is to be taken.
+    async fn dial(
+        &self,
+        member: &Member,
+        record: &Record,
+        limit: Duration,
+    ) -> Result<(Option<Passage>, TcpStream), ConnectFailure> {
+        for _ in 0..PORTS {
+            let Some((passage, socket)) = self.passage(member, record) else {
+                break;
+            };
+            match connect::dial(member, Some(socket), limit).await {
+                // The port has a connection there that its process has left behind.
+                Err(ConnectFailure::Local) => {}
+                result => return result.map(|stream| (Some(passage), stream)),
+            }
+        }
+        let stream = connect::dial(member, None, limit).await?;
+        Ok((None, stream))
     }
 
     /// A place on the kernel path with this server, if that is wanted and can be had.
