@@ -18,15 +18,16 @@ from harness.waiting import until
 
 _STEPS = {
     # Before anybody was greeted: both peers see an end.
-    "passage_placed": "ended",
-    "hand_over_greeted": "ended",
-    "hand_over_read": "ended",
-    "hand_over_held": "ended",
-    # The program has taken over, the client hasn't heard of it: the next process ends it.
-    "hand_over_live": "ended",
-    "hand_over_told": "went on",
-    "hand_over_acknowledged": "went on",
-    "hand_over_silent": "went on",
+    "passage_placed": {"ended"},
+    "hand_over_greeted": {"ended"},
+    "hand_over_read": {"ended"},
+    "hand_over_held": {"ended"},
+    # The program has taken over, the client hasn't heard of it: the next process ends it, unless
+    # the server has sent its greeting again meanwhile, which gets through.
+    "hand_over_live": {"ended", "went on"},
+    "hand_over_told": {"went on"},
+    "hand_over_acknowledged": {"went on"},
+    "hand_over_silent": {"went on"},
 }
 _TIMES = count(5, 50)
 _ROOT = Path(__file__).resolve().parents[2]
@@ -67,7 +68,8 @@ def test_every_session_goes_on_or_ends(
                 client.close()
                 until(lambda heir=heir: _counts(heir)[:3] == [0, 0, 0], "nothing to be left")  # type: ignore[misc]
     counted(f"{step}: {dict(outcomes)}")
-    assert outcomes == {_STEPS[step]: _TIMES}
+    assert outcomes.total() == _TIMES
+    assert outcomes.keys() <= _STEPS[step]
 
 
 @contextmanager
