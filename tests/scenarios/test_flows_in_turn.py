@@ -1,6 +1,5 @@
 """Sessions on the kernel path by the hundred thousand, one after the other: nothing is used up."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pytest
 
 from harness.kernel_rig import PORT, Rig, kernel_rig, rig_configuration
 from harness.namespaces import LISTENER, SERVER, SOURCE, row
+from harness.proc import own_memory
 from harness.scale import LONG, count
 from harness.smtpload import Smtpload
 from harness.waiting import LIMIT, until
@@ -40,20 +40,22 @@ def test_nothing_is_used_up(
             kernel_rig(networks, tmp_path, config) as rig,
         ):
             # Behind the check, which is a connection like any other.
-            rule = "type filter hook input priority 0;\n ct state established accept"
-            networks.run("l", "nft", f"table inet tracks {{\n chain x {{\n {rule}\n }}\n}}")
+            rig.track()
             with clients.source("first", (LISTENER, PORT), "--sessions=200") as first:
                 first.sent()
             until(lambda: rig.balancer.status()["sessions"] == 0, "the first to end")
-            before = _memory(rig)
+            before = own_memory(rig.balancer.pid)
             with clients.source("load", (LISTENER, PORT), *load) as source:
+                # Whoever counts and whoever records don't wait for each other.
+                while not source.ended:
+                    rig.flows()
                 sent = source.sent(LIMIT + 2 * _SESSIONS / _RATE)
             until(lambda: rig.balancer.status()["sessions"] == 0, "all sessions to end")
-            until(lambda: _tracked(rig) == 0, "tracking to have forgotten all")
+            until(lambda: rig.tracked() == 0, "tracking to have forgotten all")
             handed = rig.balancer.metric("mailweir_kernel_path_hand_overs_total")
             if LONG:
                 until(lambda: _places(rig) == 0, "all places to be free", limit=_REST + LIMIT)
-            more = _memory(rig) - before
+            more = own_memory(rig.balancer.pid) - before
             places = _places(rig)
     counted(
         f"{_SESSIONS} sessions, {sent.failed} failed, {handed:.0f} handed over (200 before);"
@@ -66,15 +68,3 @@ def test_nothing_is_used_up(
 
 def _places(rig: Rig) -> float:
     return rig.balancer.metric("mailweir_kernel_path_places_taken")
-
-
-def _tracked(rig: Rig) -> int:
-    return int(rig.networks.run("l", "cat", "/proc/sys/net/netfilter/nf_conntrack_count"))
-
-
-def _memory(rig: Rig) -> int:
-    """What the process has of its own, in bytes."""
-    status = Path(f"/proc/{rig.balancer.pid}/status").read_text()
-    found = re.search(r"^RssAnon:\s+(\d+) kB$", status, re.MULTILINE)
-    assert found is not None
-    return int(found[1]) * 1024

@@ -162,8 +162,11 @@ impl KernelPath {
             let count = self.refusals.iter().map(|one| one.value(why as usize));
             (why, count.sum())
         });
-        let tables = lock(self.of_sweeper());
-        let segments = Counter::ALL.map(|what| (what, tables.counted(what).unwrap_or_default()));
+        // Not held beyond this: the sweeper takes it while it has the flows.
+        let segments = {
+            let tables = lock(self.of_sweeper());
+            Counter::ALL.map(|what| (what, tables.counted(what).unwrap_or_default()))
+        };
         KernelPathStats {
             flows: self.flows.live() as u64,
             taken: u64::from(self.most).saturating_sub(lock(&self.numbers).len() as u64),
