@@ -65,6 +65,15 @@ class Client:
         self.expect("250", "RCPT TO:<box@server.test>")
         self.expect("354", "DATA")
 
+    def mail(self, box: str = "box@server.test") -> None:
+        """From where commands are taken to the end of the stream: a mail, and QUIT."""
+        self.expect("250", "MAIL FROM:<sender@client.test>")
+        self.expect("250", f"RCPT TO:<{box}>")
+        self.expect("354", "DATA")
+        self.expect("250", "Subject: hello\r\n\r\nhello\r\n.")
+        self.expect("221", "QUIT")
+        assert self.rest() == b""
+
     def read(self, size: int) -> bytes:
         """So many bytes; fewer at the end of the stream."""
         return self._reader.read(size)

@@ -37,6 +37,15 @@ class Rig:
         name = "mailweir_kernel_path_refusals_total"
         return int(self.balancer.metric(name, reason=reason))
 
+    def track(self) -> None:
+        """Have the balancer's host track connections from now on."""
+        rule = "type filter hook input priority 0;\n ct state established accept"
+        self.networks.run("l", "nft", f"table inet tracks {{\n chain x {{\n {rule}\n }}\n}}")
+
+    def tracked(self) -> int:
+        """Connections that it keeps track of now."""
+        return int(self.networks.run("l", "cat", "/proc/sys/net/netfilter/nf_conntrack_count"))
+
     def sessions(self) -> list[Tree]:
         """What `mailweir sessions` says."""
         done = self.balancer.command("sessions", "--json")

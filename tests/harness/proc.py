@@ -1,6 +1,7 @@
-"""What the kernel says of a process in /proc: descriptors, children, listening ports."""
+"""What the kernel says of a process in /proc: descriptors, memory, children, listening ports."""
 
 import os
+import re
 from pathlib import Path
 
 _LISTENING = "0A"  # TCP_LISTEN in /proc/net/tcp
@@ -16,6 +17,14 @@ def descriptors(pid: int) -> dict[int, str]:
         except FileNotFoundError:
             continue  # closed since
     return found
+
+
+def own_memory(pid: int) -> int:
+    """What a process has of its own (RssAnon), in bytes."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    found = re.search(r"^RssAnon:\s+(\d+) kB$", status, re.MULTILINE)
+    assert found is not None
+    return int(found[1]) * 1024
 
 
 def children(pid: int) -> list[int]:

@@ -42,15 +42,6 @@ def _before(directory: Path, handle: Handle, config: Tree | None = None) -> Iter
         yield rig
 
 
-def _takes_a_mail(client: Client) -> None:
-    client.expect("250", "MAIL FROM:<a@client.test>")
-    client.expect("250", "RCPT TO:<b@server.test>")
-    client.expect("354", "DATA")
-    client.expect("250", "hello\r\n.")
-    client.expect("221", "QUIT")
-    assert client.rest() == b""
-
-
 def test_a_session_says_where_it_is(tmp_path: Path) -> None:
     with _before(tmp_path, polite) as rig:
         with rig.client() as client:
@@ -62,7 +53,7 @@ def test_a_session_says_where_it_is(tmp_path: Path) -> None:
             (session,) = rig.sessions()
             assert (session["server"], session["spoke_last"]) == ("a", "server")
             assert "1 flows" in rig.balancer.command("status").stdout
-            _takes_a_mail(client)
+            client.mail()
         record = rig.record()
         assert (record["path"], record["end_reason"]) == ("kernel", "client_quit")
         until(lambda: rig.balancer.status()["sessions"] == 0, "no session to be left")
@@ -84,7 +75,7 @@ def test_a_greeting_of_several_lines(tmp_path: Path) -> None:
             goes_on.set()
             client.expect("220")
             client.expect("250", "EHLO client.test")
-            _takes_a_mail(client)
+            client.mail()
         record = rig.record()
         assert (record["path"], record["end_reason"]) == ("kernel", "client_quit")
 
@@ -103,7 +94,7 @@ def test_an_early_talker_takes_the_relay(tmp_path: Path) -> None:
             talked.set()
             client.expect("220")
             client.expect("250")
-            _takes_a_mail(client)
+            client.mail()
         assert rig.record()["path"] == "copy"
         assert rig.relayed("early_talker") == 1
 
@@ -139,7 +130,7 @@ def test_a_greeting_that_is_lost(tmp_path: Path, direction: str) -> None:
         with rig.client() as client:
             client.expect("220")
             client.expect("250", "EHLO client.test")
-            _takes_a_mail(client)
+            client.mail()
         record = rig.record()
         assert (record["path"], record["end_reason"]) == ("kernel", "client_quit")
 
@@ -251,10 +242,11 @@ def test_a_third_party_moves_nothing(tmp_path: Path) -> None:
             ):
                 _guess(rig.networks, network, sender, receiver)
             client.expect("250", "NOOP")
-            _takes_a_mail(client)
+            client.mail()
         record = rig.record()
-    commands = ["EHLO client.test", "NOOP", "MAIL FROM:<a@client.test>"]
-    commands += ["RCPT TO:<b@server.test>", "DATA", "hello", ".", "QUIT"]
+    commands = ["EHLO client.test", "NOOP", "MAIL FROM:<sender@client.test>"]
+    commands += ["RCPT TO:<box@server.test>", "DATA"]
+    commands += ["Subject: hello", "", "hello", ".", "QUIT"]
     assert record["received_bytes"] == len("".join(f"{command}\r\n" for command in commands))
     assert (record["path"], record["end_reason"]) == ("kernel", "client_quit")
 
@@ -283,7 +275,7 @@ def test_the_relay_is_taken_where_it_is_told(tmp_path: Path) -> None:
         with rig.client() as client:
             client.expect("220")
             client.expect("250", "EHLO client.test")
-            _takes_a_mail(client)
+            client.mail()
         assert rig.record()["path"] == "copy"
 
 
@@ -294,7 +286,7 @@ def test_the_same_port_again(tmp_path: Path) -> None:
             with _client_from(rig, 45_000) as client:
                 client.expect("220")
                 client.expect("250", "EHLO client.test")
-                _takes_a_mail(client)
+                client.mail()
             assert rig.record(number)["end_reason"] == "client_quit"
 
 
@@ -314,30 +306,24 @@ def test_an_interface_is_made_anew(tmp_path: Path, network: str) -> None:
             rig.networks.run("l", "ip", "link", "delete", leg)
             rig.networks.connect(network)
             client.expect("250", "NOOP")
-            _takes_a_mail(client)
+            client.mail()
         record = rig.record()
     assert (record["path"], record["end_reason"]) == ("kernel", "client_quit")
 
 
 def test_connection_tracking_keeps_no_flow(tmp_path: Path, counted: Counted) -> None:
     with _before(tmp_path, polite) as rig:
-        rule = "type filter hook input priority 0;\n ct state established accept"
-        rig.networks.run("l", "nft", f"table inet tracks {{\n chain x {{\n {rule}\n }}\n}}")
+        rig.track()
         with ExitStack() as exits:
             clients = [exits.enter_context(rig.client()) for _ in range(_TRACKED)]
             for client in clients:
                 client.expect("220")
                 client.expect("250", "EHLO client.test")
             until(lambda: rig.flows() == _TRACKED, "all to be flows")
-            most = _tracked(rig)
+            most = rig.tracked()
             # Those of the client's first moments are there at most.
-            until(lambda: _tracked(rig) == 0, "all to be forgotten")
+            until(lambda: rig.tracked() == 0, "all to be forgotten")
             for client in clients:
                 client.expect("250", "NOOP")
-            assert _tracked(rig) == 0
+            assert rig.tracked() == 0
     counted(f"{_TRACKED} flows: {most} entries at first, none later")
-
-
-def _tracked(rig: Rig) -> int:
-    """Entries of the balancer's connection tracking."""
-    return int(rig.networks.run("l", "cat", "/proc/sys/net/netfilter/nf_conntrack_count"))

@@ -114,8 +114,4 @@ def test_postscreen(tmp_path: Path) -> None:
 def _deliver(client: Client) -> None:
     client.expect("220 ")
     client.expect("250", "EHLO client.test")
-    client.expect("250", "MAIL FROM:<a@client.test>")
-    client.expect("250", f"RCPT TO:<box@{DOMAIN}>")
-    client.expect("354", "DATA")
-    client.expect("250", "Subject: patience\r\n\r\ntext\r\n.")
-    client.expect("221", "QUIT")
+    client.mail(f"box@{DOMAIN}")

@@ -101,11 +101,7 @@ def _outcome(client: Client) -> str:
             return "ended"
         assert line.startswith("220")
         client.expect("250", "EHLO client.test")
-        client.expect("250", "MAIL FROM:<a@client.test>")
-        client.expect("250", "RCPT TO:<b@server.test>")
-        client.expect("354", "DATA")
-        client.expect("250", "hello\r\n.")
-        client.expect("221", "QUIT")
+        client.mail()
     except ConnectionResetError:
         return "ended"
     return "went on"

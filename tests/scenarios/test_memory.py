@@ -5,7 +5,6 @@ by the kernel.
 """
 
 import hashlib
-import re
 import signal
 import socket
 import statistics
@@ -25,6 +24,7 @@ from harness.dialogue import Address, Client
 from harness.mailweir import Mailweir, Tree, configuration
 from harness.network import own_network
 from harness.ports import SERVER_HOST
+from harness.proc import own_memory
 from harness.scale import count
 from harness.smtpload import Sent, Sink, Smtpload
 from harness.waiting import LIMIT, until
@@ -179,15 +179,7 @@ def _started(directory: Path, start: Start, address: str) -> tuple[Mailweir, int
     until(lambda: balancer.server_is("a", "up"), "the server to be up")
     # What is made at first use is there before it is counted.
     assert balancer.ended("client_quit") == 0
-    return balancer, _memory(balancer)
-
-
-def _memory(balancer: Mailweir) -> int:
-    """What the process has of its own, in bytes."""
-    status = Path(f"/proc/{balancer.pid}/status").read_text()
-    found = re.search(r"^RssAnon:\s+(\d+) kB$", status, re.MULTILINE)
-    assert found is not None
-    return int(found[1]) * _KB
+    return balancer, own_memory(balancer.pid)
 
 
 def _small_kernel_buffers() -> None:
@@ -225,7 +217,7 @@ def _stalled(balancer: Mailweir, before: int, who: str) -> str:
     for number in range(_POINTS):
         # The pace; nothing is waited for.
         time.sleep(max(0.0, began + number * _APART - time.monotonic()))
-        points.append((time.monotonic() - began, _memory(balancer)))
+        points.append((time.monotonic() - began, own_memory(balancer.pid)))
     slope = statistics.linear_regression(*zip(*points, strict=True)).slope
     cost = (points[-1][1] - before) / _SLOW / _KB
     # A leak of one buffer per session and second would be 64 times this.
@@ -272,7 +264,7 @@ def _idle(balancer: Mailweir) -> int:
             client.expect("220")
             client.expect("250", "EHLO client.test")
         assert balancer.status()["sessions"] == _IDLE
-        memory = _memory(balancer)
+        memory = own_memory(balancer.pid)
         for client in clients:
             client.expect("250", "NOOP")
         for client in clients:

@@ -46,15 +46,6 @@ def _server(stream: Stream) -> None:
             stream.send(b"250 fine\r\n")
 
 
-def _mail(client: Client) -> None:
-    client.expect("250", "MAIL FROM:<a@client.test>")
-    client.expect("250", "RCPT TO:<b@server.test>")
-    client.expect("354", "DATA")
-    client.expect("250", "hello\r\n.")
-    client.expect("221", "QUIT")
-    assert client.rest() == b""
-
-
 def _closes(client: Client) -> None:
     client.expect("250", "NOOP")
 
@@ -86,7 +77,7 @@ def _vanishes(client: Client) -> None:
 
 
 _SESSIONS: tuple[Callable[[Client], None], ...] = (
-    *(_mail, _closes, _closes_in_data, _is_told_421),
+    *(Client.mail, _closes, _closes_in_data, _is_told_421),
     *(_server_vanishes, _server_resets, _vanishes),
 )
 

@@ -64,11 +64,7 @@ def test_who_talks_early_is_still_caught(tmp_path: Path, start: Start) -> None:
 def _deliver(client: Client) -> None:
     client.expect("220 ")
     client.expect("250", "EHLO client.test")
-    client.expect("250", "MAIL FROM:<sender@client.test>")
-    client.expect("250", f"RCPT TO:<box@{DOMAIN}>")
-    client.expect("354", "DATA")
-    client.expect("250", "Subject: patience\r\n\r\ntext\r\n.")
-    client.expect("221", "QUIT")
+    client.mail(f"box@{DOMAIN}")
 
 
 def _is_caught(client: Client) -> None:

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//
+// Segments as the program reads them: their headers, their options, and how these are translated.
+
+#include "tables.h"
+
+struct tcp {
+	__be16 from_port, to_port;
+	__be32 seq, ack;
+	__u8 offset; // of the payload, in its upper half, in words
+	__u8 flags;
+	__be16 window;
+	__u16 checksum;
+	__be16 urgent;
+} __attribute__((packed));
+
+// What an ICMP message says of a segment that couldn't be passed on (RFC 792, RFC 1191).
+struct too_big {
+	__u8 type, code;
+	__u16 checksum;
+	__be16 unused, mtu;
+	struct iphdr ip;
+	__be16 from_port, to_port;
+	__be32 seq;
+} __attribute__((packed));
+
+#define UNREACHABLE 3
+#define FRAGMENTATION_NEEDED 4
+
+#define FIN 0x01
+#define SYN 0x02
+#define RST 0x04
+#define ACK 0x10
+
+#define FIXED sizeof(struct tcp)
+#define MOST_OPTIONS 40
+
+// A TCP header as it came and as it goes out.
+struct header {
+	struct tcp fixed;
+	__u8 options[MOST_OPTIONS];
+};
+
+struct segment {
+	struct key key;
+	__u32 ip, tcp;   // offsets
+	__u32 options;   // bytes
+	__u32 payload;   // bytes
+	__u8 fragmented; // the rest of it comes by itself
+	__u8 ttl;
+};
+
+inline_ __u32 swap(__u32 value)
+{
+	return __builtin_bswap32(value);
+}
+
+inline_ __u16 swap16(__u16 value)
+{
+	return __builtin_bswap16(value);
+}
+
+// Whether `a` comes after `b`, as RFC 9293 compares (3.4).
+inline_ int after(__u32 a, __u32 b)
+{
+	return (__s32)(a - b) > 0;
+}
+
+inline_ int count(__u32 what, int verdict)
+{
+	__u64 *counter = map_lookup(&counters, &what);
+
+	if (counter)
+		*counter += 1;
+	return verdict;
+}
+
+// Reads what is needed to find a flow; 0 where it isn't a TCP segment of IPv4.
+inline_ int parse(struct __sk_buff *skb, struct segment *segment, struct tcp *tcp)
+{
+	struct iphdr ip;
+	__u32 head, all;
+
+	// What is tagged has its turn at the interface of its VLAN.
+	if (skb->protocol != swap16(ETH_P_IP) || skb->vlan_present ||
+	    load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)))
+		return 0;
+	if (ip.version != 4 || ip.ihl < 5 || ip.protocol != IPPROTO_TCP)
+		return 0;
+	// Later fragments have no ports: without the first one they are never put together.
+	if (ip.frag_off & swap16(0x1fff))
+		return 0;
+	segment->ip = ETH_HLEN;
+	segment->tcp = ETH_HLEN + ip.ihl * 4;
+	if (load_bytes(skb, segment->tcp, tcp, FIXED))
+		return 0;
+	segment->key.from = ip.saddr;
+	segment->key.to = ip.daddr;
+	segment->key.from_port = tcp->from_port;
+	segment->key.to_port = tcp->to_port;
+	segment->fragmented = !!(ip.frag_off & swap16(0x2000));
+	segment->ttl = ip.ttl;
+	// Not the skb's length: short frames are padded. 0 for what was put together beyond 64 KiB.
+	all = swap16(ip.tot_len);
+	if (!all)
+		all = skb->len - ETH_HLEN;
+	head = (tcp->offset >> 4) * 4;
+	segment->options = head - FIXED;
+	segment->payload = all - ip.ihl * 4 - head;
+	return head >= FIXED && all >= ip.ihl * 4 + head;
+}
+
+// Adds to four bytes of the options in network order.
+inline_ void add_at(__u8 *options, __u64 at, __u32 amount)
+{
+	__u32 value;
+
+	// Seen by the verifier for the register that is used.
+	asm volatile("" : "+r"(at));
+	if (at > MOST_OPTIONS - 4)
+		return;
+	__builtin_memcpy(&value, options + at, 4);
+	value = swap(swap(value) + amount);
+	__builtin_memcpy(options + at, &value, 4);
+}
+
+#define OPTION_END 0
+#define OPTION_NOTHING 1
+#define OPTION_SACK 5
+#define OPTION_TIMESTAMPS 8
+
+// More options than any stack sends at once.
+#define MOST_TURNS 12
+#define NOWHERE 255
+
+// Where what is to be translated stands in the options.
+struct found {
+	__u64 timestamps; // TSval, TSecr behind it
+	__u64 sack, edges;
+};
+
+// 0 where the options make no sense.
+//
+// The place is masked: so the ways through the loop, all of which the verifier follows, look the
+// same to it and are few.
+inline_ int find_options(const __u8 *options, __u64 length, struct found *found)
+{
+	__u64 at = 0;
+
+	found->timestamps = found->sack = NOWHERE;
+	found->edges = 0;
+#pragma clang loop unroll(disable)
+	for (int turn = 0; turn < MOST_TURNS; turn++) {
+		__u64 kind, size;
+
+		asm volatile("" : "+r"(at));
+		if (at >= length || at >= MOST_OPTIONS - 1)
+			break;
+		kind = options[at];
+		if (kind == OPTION_END)
+			return 1;
+		if (kind == OPTION_NOTHING) {
+			at = (at + 1) & 63;
+			continue;
+		}
+		size = options[at + 1];
+		if (size < 2 || size > MOST_OPTIONS || at + size > length)
+			return 0;
+		if (kind == OPTION_TIMESTAMPS && size == 10)
+			found->timestamps = (at + 2) & 63;
+		if (kind == OPTION_SACK) {
+			found->sack = (at + 2) & 63;
+			found->edges = (size >> 2) & 15;
+		}
+		at = (at + size) & 63;
+	}
+	// The last byte can only be an end or nothing.
+	return at >= length || at == MOST_OPTIONS - 1;
+}
+
+// Translates time stamps and SACK blocks; 0 where the options make no sense.
+inline_ int translate_options(struct side *side, __u8 *options, __u64 length)
+{
+	struct found found;
+
+	if (!find_options(options, length, &found))
+		return 0;
+	add_at(options, found.timestamps, side->tsval_add);
+	add_at(options, found.timestamps + 4, side->tsecr_add);
+	// Of the other peer's bytes, as acknowledgements are (RFC 2018, RFC 2883).
+#pragma clang loop unroll(full)
+	for (__u64 edge = 0; edge < 8; edge++)
+		if (edge < found.edges)
+			add_at(options, found.sack + edge * 4, side->ack_add);
+	return 1;
+}
+
+// What the other one takes is announced in units of its own scale, and told in ours.
+inline_ __be16 translate_window(struct side *side, __be16 window)
+{
+	__u32 scaled = ((__u32)swap16(window) << (side->left & 15)) >> (side->right & 15);
+
+	return swap16(scaled > 0xffff ? 0xffff : scaled);
+}
