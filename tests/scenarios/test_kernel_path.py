@@ -101,12 +101,45 @@ def test_sessions_outlive_the_process(tmp_path: Path, counted: Counted) -> None:
     counted(f"{_SESSIONS} sessions outlived the process: {sizes}")
 
 
+def test_what_ends_while_nobody_is_there(tmp_path: Path) -> None:
+    """The next process closes the records of those, and only of those."""
+    config = rig_configuration(tmp_path)
+    with row() as networks, serving_there(networks, polite):
+        with kernel_rig(networks, tmp_path, config) as rig:
+            with rig.client() as early:
+                early.expect("220")
+                until(lambda: rig.flows() == 1, "the first to be a flow")
+                early.mail()
+            recorded = rig.record()
+            late = rig.client()
+            late.expect("220")
+            until(lambda: rig.flows() == 1, "the second to be a flow")
+            rig.balancer.process.kill()
+        with late:
+            late.expect("250", "EHLO client.test")
+            late.mail()
+        with kernel_rig(networks, tmp_path, config) as rig:
+            until(lambda: rig.balancer.metric("mailweir_kernel_path_adopted_total") == 1, "it")
+            record = rig.record(2)
+            assert rig.balancer.status()["sessions"] == 0
+            assert rig.balancer.servers()["a"]["active"] == 0
+    assert record["id"] != recorded["id"]
+    for line in (recorded, record):
+        assert (line["path"], line["end_reason"]) == ("kernel", "client_quit")
+    assert record["received_bytes"] == recorded["received_bytes"] + len("EHLO client.test\r\n")
+
+
 def test_senders_do_not_notice_a_kill(
     tmp_path: Path, smtpload_binary: Path, counted: Counted
 ) -> None:
     """While they send the process is killed, for a while there is none, and another one begins."""
     config = rig_configuration(tmp_path)
-    load = [f"--sessions={_SENDERS}", f"--concurrency={_SENDERS}", "--messages=40", "--think=100ms"]
+    load = [
+        f"--sessions={_SENDERS}",
+        f"--concurrency={_SENDERS}",
+        "--messages=100",
+        "--think=100ms",
+    ]
     with row() as networks:
         servers = Smtpload(smtpload_binary, tmp_path, networks.before("s"))
         clients = Smtpload(smtpload_binary, tmp_path, networks.before("c"))
@@ -126,7 +159,7 @@ def test_senders_do_not_notice_a_kill(
                         log = heir.balancer.session_log()
             report = sink.report()
     counted(
-        f"{_SENDERS} sessions of 40 messages, nobody there for {_NOBODY} s: {sent.ok} ok,"
+        f"{_SENDERS} sessions of 100 messages, nobody there for {_NOBODY} s: {sent.ok} ok,"
         f" {sent.failed} failed, {adopted:.0f} adopted"
     )
     assert (sent.ok, sent.failed, adopted) == (_SENDERS, 0, _SENDERS)

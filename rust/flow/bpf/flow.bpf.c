@@ -65,10 +65,8 @@ inline_ int note(struct gate *gate, struct flow *flow, struct side *side, struct
 		ends |= END_FIRST;
 	side->ends |= ends;
 	if (gate->state == LIVE &&
-	    ((side->ends & END_RST) || (side->ends & other->ends & END_FIN_ACKED))) {
-		flow->ended_ns = now;
+	    ((side->ends & END_RST) || (side->ends & other->ends & END_FIN_ACKED)))
 		said |= LAST;
-	}
 	unlock(&flow->lock);
 	return said;
 }
@@ -122,62 +120,6 @@ inline_ void hear(struct __sk_buff *skb, struct gate *gate, __u32 from, struct s
 	gate->tsval[from] = swap(tsval);
 }
 
-// Rewrites a segment and sends it to the other peer.
-inline_ int rewrite(struct __sk_buff *skb, __u32 out, struct side *side, struct segment *segment,
-		    struct tcp *tcp)
-{
-	struct header old = {}, new;
-	__u32 length = segment->options, ttl_before, ttl_after, *ifindex;
-	__s64 difference, addresses;
-
-	old.fixed = *tcp;
-	// The verifier has to see that it is at least 1.
-	if (length) {
-		if (length > MOST_OPTIONS)
-			return count(DROPPED_HEADER, TC_ACT_SHOT);
-		if (load_bytes(skb, segment->tcp + FIXED, old.options, length))
-			return count(DROPPED_HEADER, TC_ACT_SHOT);
-	}
-	new = old;
-	new.fixed.from_port = side->told.from_port;
-	new.fixed.to_port = side->told.to_port;
-	new.fixed.seq = swap(swap(tcp->seq) + side->seq_add);
-	if (tcp->flags & ACK)
-		new.fixed.ack = swap(swap(tcp->ack) + side->ack_add);
-	// The window of a SYN is never scaled (RFC 7323, 2.2).
-	if (!(tcp->flags & SYN))
-		new.fixed.window = translate_window(side, tcp->window);
-	if (length && !translate_options(side, new.options, length))
-		return count(DROPPED_HEADER, TC_ACT_SHOT);
-
-	addresses = csum_diff(&segment->key, 8, &side->told, 8, 0);
-	difference = csum_diff(&old, sizeof(old), &new, sizeof(new), 0);
-	if (addresses < 0 || difference < 0 ||
-	    store_bytes(skb, segment->tcp, &new.fixed, FIXED, BPF_F_RECOMPUTE_CSUM))
-		return count(DROPPED_HEADER, TC_ACT_SHOT);
-	if (length &&
-	    store_bytes(skb, segment->tcp + FIXED, new.options, length, BPF_F_RECOMPUTE_CSUM))
-		return count(DROPPED_HEADER, TC_ACT_SHOT);
-	l4_csum_replace(skb, segment->tcp + __builtin_offsetof(struct tcp, checksum), 0, addresses,
-			BPF_F_PSEUDO_HDR);
-	l4_csum_replace(skb, segment->tcp + __builtin_offsetof(struct tcp, checksum), 0, difference,
-			0);
-
-	ttl_before = swap16((__u16)segment->ttl << 8 | IPPROTO_TCP);
-	ttl_after = swap16((__u16)IPDEFTTL << 8 | IPPROTO_TCP);
-	l3_csum_replace(skb, segment->ip + __builtin_offsetof(struct iphdr, check), 0, addresses, 0);
-	l3_csum_replace(skb, segment->ip + __builtin_offsetof(struct iphdr, check), ttl_before,
-			ttl_after, 2);
-	store_bytes(skb, segment->ip + __builtin_offsetof(struct iphdr, saddr), &side->told, 8, 0);
-	store_bytes(skb, segment->ip + __builtin_offsetof(struct iphdr, ttl), &(__u8){IPDEFTTL}, 1,
-		    0);
-
-	ifindex = map_lookup(&moved, &out);
-	skb->mark = MARK;
-	count(REWRITTEN, 0);
-	return redirect_neigh(ifindex ? *ifindex : out, 0, 0, 0);
-}
-
 // The sum of RFC 1071 that `csum_diff` gives, as headers have it.
 inline_ __u16 fold(__u32 sum)
 {
@@ -186,13 +128,109 @@ inline_ __u16 fold(__u32 sum)
 	return ~sum;
 }
 
+// What almost every segment has: nothing, nothing, time stamps (RFC 7323, appendix A).
+struct usual {
+	__be32 begin, tsval, tsecr;
+};
+
+#define USUAL swap(0x0101080a)
+
+// Translates options as they usually are, in place; 0 where they aren't.
+inline_ int rewrite_usual(struct __sk_buff *skb, struct side *side, struct segment *segment,
+			  __u64 *changed)
+{
+	struct tcp *tcp = tcp_header(skb, segment->tcp);
+	struct usual *usual, old;
+
+	if (!tcp || segment->options != sizeof(*usual))
+		return 0;
+	usual = (void *)(tcp + 1);
+	if ((void *)(usual + 1) > (void *)(long)skb->data_end || usual->begin != USUAL)
+		return 0;
+	old = *usual;
+	usual->tsval = swap(swap(old.tsval) + side->tsval_add);
+	usual->tsecr = swap(swap(old.tsecr) + side->tsecr_add);
+	*changed += change(old.tsval, usual->tsval) + change(old.tsecr, usual->tsecr);
+	return 1;
+}
+
+// Translates options of any kind; 0 where they make no sense.
+inline_ int rewrite_options(struct __sk_buff *skb, struct side *side, struct segment *segment,
+			    __u64 *changed)
+{
+	__u8 old[MOST_OPTIONS] = {}, new[MOST_OPTIONS];
+	__u32 length = segment->options, at = segment->tcp + FIXED;
+	__s64 difference;
+
+	// The verifier has to see that it is at least 1.
+	if (!length)
+		return 1;
+	if (length > MOST_OPTIONS || load_bytes(skb, at, old, length))
+		return 0;
+	__builtin_memcpy(new, old, MOST_OPTIONS);
+	if (!translate_options(side, new, length))
+		return 0;
+	difference = csum_diff(old, MOST_OPTIONS, new, MOST_OPTIONS, 0);
+	*changed += (__u32)difference;
+	return !store_bytes(skb, at, new, length, 0);
+}
+
+// Rewrites a segment and sends it to the other peer.
+inline_ int rewrite(struct __sk_buff *skb, __u32 out, struct side *side, struct segment *segment,
+		    struct tcp *old)
+{
+	__u32 check = segment->tcp + __builtin_offsetof(struct tcp, checksum);
+	__u64 addresses, changed = 0;
+	struct tcp *tcp, new = *old;
+	struct iphdr *ip;
+	__be16 ttl[2];
+
+	if (!rewrite_usual(skb, side, segment, &changed) &&
+	    !rewrite_options(skb, side, segment, &changed))
+		return count(DROPPED_HEADER, TC_ACT_SHOT);
+	new.from_port = side->told.from_port;
+	new.to_port = side->told.to_port;
+	new.seq = swap(swap(old->seq) + side->seq_add);
+	if (old->flags & ACK)
+		new.ack = swap(swap(old->ack) + side->ack_add);
+	// The window of a SYN is never scaled (RFC 7323, 2.2).
+	if (!(old->flags & SYN))
+		new.window = translate_window(side, old->window);
+#pragma clang loop unroll(full)
+	for (int word = 0; word < 4; word++)
+		changed += change(((__u32 *)old)[word], ((__u32 *)&new)[word]);
+	addresses = change(segment->key.from, side->told.from) +
+		    change(segment->key.to, side->told.to);
+
+	ip = ip_header(skb);
+	if (!ip)
+		return count(DROPPED_HEADER, TC_ACT_SHOT);
+	ttl[0] = swap16((__u16)ip->ttl << 8);
+	ttl[1] = swap16((__u16)IPDEFTTL << 8);
+	ip->check = fold(fold_once(addresses + change(ttl[0], ttl[1]) + (__u16)~ip->check));
+	ip->saddr = side->told.from;
+	ip->daddr = side->told.to;
+	ip->ttl = IPDEFTTL;
+	tcp = tcp_header(skb, segment->tcp);
+	if (!tcp)
+		return count(DROPPED_HEADER, TC_ACT_SHOT);
+	*tcp = new;
+	// The kernel knows whether it is to be whole or for whoever sends it to complete.
+	l4_csum_replace(skb, check, 0, fold_once(addresses), BPF_F_PSEUDO_HDR);
+	l4_csum_replace(skb, check, 0, fold_once(changed), 0);
+
+	skb->mark = MARK;
+	count(REWRITTEN, 0);
+	return redirect_neigh(out, 0, 0, 0);
+}
+
 // ICMP: a router on the way couldn't pass on a segment that was said to be ours, since it was too
 // big (RFC 1191). Whoever said it is told, with its own numbers. Only about what was said and isn't
 // acknowledged: who guesses the addresses doesn't know that.
 inline_ int too_big(struct __sk_buff *skb)
 {
 	struct too_big old, new;
-	__u32 number, other, at = ETH_HLEN + sizeof(struct iphdr), *moved_to;
+	__u32 number, other, at = ETH_HLEN + sizeof(struct iphdr);
 	struct place *place;
 	struct flow *flow;
 	struct gate *gate;
@@ -234,16 +272,14 @@ inline_ int too_big(struct __sk_buff *skb)
 	difference = csum_diff(&old.ip.saddr, 8, &new.ip.saddr, 8, (__u16)~old.ip.check);
 	new.ip.check = fold(difference);
 	difference = csum_diff(&old, sizeof(old), &new, sizeof(new), 0);
-	store_bytes(skb, at, &new, sizeof(new), BPF_F_RECOMPUTE_CSUM);
+	store_bytes(skb, at, &new, sizeof(new), 0);
 	l4_csum_replace(skb, at + __builtin_offsetof(struct too_big, checksum), 0, difference, 0);
 	l3_csum_replace(skb, ETH_HLEN + __builtin_offsetof(struct iphdr, check), ip.daddr, key.to,
 			4);
 	store_bytes(skb, ETH_HLEN + __builtin_offsetof(struct iphdr, daddr), &key.to, 4, 0);
-	other = gate->out[other];
-	moved_to = map_lookup(&moved, &other);
 	skb->mark = MARK;
 	count(TOO_BIG, 0);
-	return redirect_neigh(moved_to ? *moved_to : other, 0, 0, 0);
+	return redirect_neigh(gate->out[other], 0, 0, 0);
 }
 
 // A payload-free segment of a client that hasn't acknowledged all of the greeting yet is for our
@@ -271,6 +307,7 @@ int ingress(struct __sk_buff *skb)
 	struct flow *flow;
 	struct tcp tcp;
 	__u32 from, state;
+	__u64 now = 0;
 	int said;
 
 	if (!parse(skb, &segment, &tcp))
@@ -300,7 +337,10 @@ int ingress(struct __sk_buff *skb)
 	}
 	if (segment.fragmented)
 		return count(DROPPED_FRAGMENT, TC_ACT_SHOT);
-	said = note(gate, flow, &flow->sides[from], &flow->sides[!from], &segment, &tcp, now_ns(),
+	// Acknowledgements are half of all segments, and nobody asks when they came.
+	if (segment.payload || (tcp.flags & (FIN | RST)))
+		now = now_ns();
+	said = note(gate, flow, &flow->sides[from], &flow->sides[!from], &segment, &tcp, now,
 		    head_of(skb, &segment));
 	if ((said & FITS) && segment.payload)
 		gate->said[from] = flow->sides[from].said_ns >> 20;

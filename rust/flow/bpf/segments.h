@@ -12,7 +12,7 @@ struct tcp {
 	__be16 window;
 	__u16 checksum;
 	__be16 urgent;
-} __attribute__((packed));
+};
 
 // What an ICMP message says of a segment that couldn't be passed on (RFC 792, RFC 1191).
 struct too_big {
@@ -22,7 +22,7 @@ struct too_big {
 	struct iphdr ip;
 	__be16 from_port, to_port;
 	__be32 seq;
-} __attribute__((packed));
+};
 
 #define UNREACHABLE 3
 #define FRAGMENTATION_NEEDED 4
@@ -35,15 +35,9 @@ struct too_big {
 #define FIXED sizeof(struct tcp)
 #define MOST_OPTIONS 40
 
-// A TCP header as it came and as it goes out.
-struct header {
-	struct tcp fixed;
-	__u8 options[MOST_OPTIONS];
-};
-
 struct segment {
 	struct key key;
-	__u32 ip, tcp;   // offsets
+	__u32 tcp;       // its header's offset
 	__u32 options;   // bytes
 	__u32 payload;   // bytes
 	__u8 fragmented; // the rest of it comes by itself
@@ -75,39 +69,75 @@ inline_ int count(__u32 what, int verdict)
 	return verdict;
 }
 
+// Its IPv4 header in memory, or 0 where it has none; what comes behind it may lie elsewhere.
+inline_ struct iphdr *ip_header(struct __sk_buff *skb)
+{
+	struct iphdr *ip = (void *)(long)skb->data + ETH_HLEN;
+
+	// What is tagged has its turn at the interface of its VLAN.
+	if (skb->protocol != swap16(ETH_P_IP) || skb->vlan_present)
+		return 0;
+	return (void *)(ip + 1) > (void *)(long)skb->data_end ? 0 : ip;
+}
+
+// Its TCP header in memory, or 0.
+inline_ struct tcp *tcp_header(struct __sk_buff *skb, __u64 at)
+{
+	struct tcp *tcp;
+
+	// Seen by the verifier for the register that is used.
+	asm volatile("" : "+r"(at));
+	if (at > ETH_HLEN + 60)
+		return 0;
+	tcp = (void *)(long)skb->data + at;
+	return (void *)(tcp + 1) > (void *)(long)skb->data_end ? 0 : tcp;
+}
+
 // Reads what is needed to find a flow; 0 where it isn't a TCP segment of IPv4.
 inline_ int parse(struct __sk_buff *skb, struct segment *segment, struct tcp *tcp)
 {
-	struct iphdr ip;
-	__u32 head, all;
+	struct iphdr *ip = ip_header(skb);
+	struct tcp *found;
+	__u32 head, all, own;
 
-	// What is tagged has its turn at the interface of its VLAN.
-	if (skb->protocol != swap16(ETH_P_IP) || skb->vlan_present ||
-	    load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)))
-		return 0;
-	if (ip.version != 4 || ip.ihl < 5 || ip.protocol != IPPROTO_TCP)
+	if (!ip || ip->version != 4 || ip->ihl < 5 || ip->protocol != IPPROTO_TCP)
 		return 0;
 	// Later fragments have no ports: without the first one they are never put together.
-	if (ip.frag_off & swap16(0x1fff))
+	if (ip->frag_off & swap16(0x1fff))
 		return 0;
-	segment->ip = ETH_HLEN;
-	segment->tcp = ETH_HLEN + ip.ihl * 4;
-	if (load_bytes(skb, segment->tcp, tcp, FIXED))
-		return 0;
-	segment->key.from = ip.saddr;
-	segment->key.to = ip.daddr;
-	segment->key.from_port = tcp->from_port;
-	segment->key.to_port = tcp->to_port;
-	segment->fragmented = !!(ip.frag_off & swap16(0x2000));
-	segment->ttl = ip.ttl;
+	own = ip->ihl * 4;
+	segment->tcp = ETH_HLEN + own;
+	segment->key.from = ip->saddr;
+	segment->key.to = ip->daddr;
+	segment->fragmented = !!(ip->frag_off & swap16(0x2000));
+	segment->ttl = ip->ttl;
 	// Not the skb's length: short frames are padded. 0 for what was put together beyond 64 KiB.
-	all = swap16(ip.tot_len);
+	all = swap16(ip->tot_len);
 	if (!all)
 		all = skb->len - ETH_HLEN;
+	found = tcp_header(skb, segment->tcp);
+	if (!found)
+		return 0;
+	*tcp = *found;
+	segment->key.from_port = tcp->from_port;
+	segment->key.to_port = tcp->to_port;
 	head = (tcp->offset >> 4) * 4;
 	segment->options = head - FIXED;
-	segment->payload = all - ip.ihl * 4 - head;
-	return head >= FIXED && all >= ip.ihl * 4 + head;
+	segment->payload = all - own - head;
+	return head >= FIXED && all >= own + head;
+}
+
+// How the sum of RFC 1071 differs where a word has changed; any number of these may be added.
+inline_ __u64 change(__u32 from, __u32 to)
+{
+	return (__u64)(__u32)~from + to;
+}
+
+// As `l4_csum_replace` takes it.
+inline_ __u32 fold_once(__u64 sum)
+{
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	return (sum & 0xffffffff) + (sum >> 32);
 }
 
 // Adds to four bytes of the options in network order.
@@ -115,7 +145,6 @@ inline_ void add_at(__u8 *options, __u64 at, __u32 amount)
 {
 	__u32 value;
 
-	// Seen by the verifier for the register that is used.
 	asm volatile("" : "+r"(at));
 	if (at > MOST_OPTIONS - 4)
 		return;

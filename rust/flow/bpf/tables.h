@@ -61,12 +61,14 @@ struct gate {
 	__u32 greeting;   // 1 while the client hasn't acknowledged all of it
 	__u32 tsval[2];   // that each side said last, until it is live
 	__u32 counted[2]; // bytes of payload that came in any state, and one for each FIN or RST
-	__u32 out[2];     // the interface that our own segments to each side went out by
+	__u32 out[2];     // the interface that our own segments to each side went out by; user
+			  // space's to change where it comes back under another number
 	__u32 said[2];    // when each side last said something new, in units of 2^20 ns
 	__u32 next[2];    // behind the last that each side said, until it is live; the client's is
 			  // user space's to write
 	__u32 sent[2];    // behind the last that our own socket said to each, until it is live
-	__u32 reserved[2];
+	__u32 recorded;   // 1 once user space has closed its record
+	__u32 reserved;
 };
 
 // What one peer says, and what the other one is told. Numbers are in host order.
@@ -97,10 +99,7 @@ struct side {
 struct flow {
 	__u32 greeting_begin, greeting_end; // in our numbers towards the client
 	__u32 our_tsval; // what our own socket says the time is, from the hand-over on
-	__u32 reserved;
-	__u64 ended_ns;
 	struct bpf_spin_lock lock; // of what follows
-	__u32 reserved_too;
 	struct side sides[2];
 	__u8 note[64]; // user space's own
 };
@@ -108,7 +107,7 @@ struct flow {
 // As src/layout.rs has them.
 _Static_assert(sizeof(struct gate) == 64, "a gate");
 _Static_assert(sizeof(struct side) == 88, "what a side says");
-_Static_assert(sizeof(struct flow) == 272, "a flow");
+_Static_assert(sizeof(struct flow) == 256, "a flow");
 
 struct {
 	uint_of(type, BPF_MAP_TYPE_HASH);
@@ -132,15 +131,6 @@ struct {
 	type_of(key, __u32);
 	type_of(value, struct flow);
 } flows SEC(".maps");
-
-// Interfaces that came back under another number.
-struct {
-	uint_of(type, BPF_MAP_TYPE_HASH);
-	uint_of(max_entries, 1024);
-	uint_of(map_flags, BPF_F_NO_PREALLOC);
-	type_of(key, __u32);
-	type_of(value, __u32);
-} moved SEC(".maps");
 
 enum counter {
 	REWRITTEN,

@@ -6,7 +6,7 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// Of what the tables hold: another one for each change of it.
-pub const SCHEMA: u32 = 2;
+pub const SCHEMA: u32 = 3;
 /// Bytes of a [`Key`].
 pub const KEY_SIZE: usize = 12;
 /// Bytes of a [`Place`].
@@ -21,7 +21,7 @@ pub const GATE_SIZE: usize = 4 * GATE_WORDS;
 /// The 32-bit words of a [`Gate`], those in reserve included.
 pub const GATE_WORDS: usize = 16;
 
-const HEAD_SIZE: usize = 32;
+const HEAD_SIZE: usize = 16;
 const SAID_SIZE: usize = 88;
 
 /// By whom and to whom a segment goes.
@@ -126,6 +126,8 @@ pub struct Gate {
     pub next: [u32; 2],
     /// Behind the last that our own socket said to each side, before the flow was live.
     pub sent: [u32; 2],
+    /// Whether user space has closed its record.
+    pub recorded: bool,
 }
 
 /// The unit of [`Gate::said`]: 2^20 ns of the monotonic clock. Wraps after 52 days.
@@ -153,6 +155,8 @@ pub enum Word {
     Next = 10,
     /// [`Gate::sent`], likewise.
     Sent = 12,
+    /// [`Gate::recorded`].
+    Recorded = 14,
 }
 
 /// A session on the kernel path: how its segments are rewritten, and what they said.
@@ -162,8 +166,6 @@ pub struct Flow {
     pub greeting: [u32; 2],
     /// The time stamp of what our own socket still says.
     pub our_tsval: u32,
-    /// When it ended; 0 before.
-    pub ended_ns: u64,
     /// The client's and the server's.
     pub sides: [Said; 2],
     /// What user space wants to know of it later.
@@ -258,6 +260,7 @@ impl Gate {
             said: [0; 2],
             next: [0; 2],
             sent: [0; 2],
+            recorded: false,
         }
     }
 
@@ -277,6 +280,7 @@ impl Gate {
         ] {
             words[word as usize..][..2].copy_from_slice(&pair);
         }
+        words[Word::Recorded as usize] = u32::from(self.recorded);
         words
     }
 
@@ -293,6 +297,7 @@ impl Gate {
             said: pair(Word::Said),
             next: pair(Word::Next),
             sent: pair(Word::Sent),
+            recorded: words[Word::Recorded as usize] != 0,
         })
     }
 }
@@ -309,10 +314,8 @@ impl Flow {
         writer.u32(self.greeting[0]);
         writer.u32(self.greeting[1]);
         writer.u32(self.our_tsval);
-        writer.u32(0);
-        writer.u64(self.ended_ns);
         // The program's lock, which the kernel keeps as it is.
-        writer.u64(0);
+        writer.u32(0);
         for side in &self.sides {
             side.write(&mut writer);
         }
@@ -325,11 +328,9 @@ impl Flow {
     pub fn from_bytes(bytes: &[u8; FLOW_SIZE]) -> Self {
         let mut reader = Reader { bytes, at: 0 };
         let [begin, end, our_tsval, _] = std::array::from_fn(|_| reader.u32());
-        let [ended_ns, _] = std::array::from_fn(|_| reader.u64());
         Self {
             greeting: [begin, end],
             our_tsval,
-            ended_ns,
             sides: [Said::read(&mut reader), Said::read(&mut reader)],
             note: reader.take(),
         }

@@ -15,7 +15,7 @@ use crate::layout::{
 pub const MOST_FLOWS: u32 = 65536;
 
 /// All of them by name.
-pub(crate) const TABLES: [&str; 5] = ["places", "gates", "flows", "counters", "moved"];
+pub(crate) const TABLES: [&str; 4] = ["places", "gates", "flows", "counters"];
 
 /// What the program counts, in its order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,9 +73,8 @@ pub struct Tables {
     gates: Array<MapData, [u8; GATE_SIZE]>,
     flows: Array<MapData, [u8; FLOW_SIZE]>,
     counters: PerCpuArray<MapData, u64>,
-    moved: HashMap<MapData, u32, u32>,
     /// The same tables, in this order.
-    handles: [OwnedFd; 5],
+    handles: [OwnedFd; 4],
 }
 
 impl Tables {
@@ -92,8 +91,8 @@ impl Tables {
                 _ => Err(missing()),
             }
         };
-        let [places, gates, flows, counters, moved] = TABLES.map(&mut handle);
-        Self::open([places?, gates?, flows?, counters?, moved?])
+        let [places, gates, flows, counters] = TABLES.map(&mut handle);
+        Self::open([places?, gates?, flows?, counters?])
     }
 
     /// What an earlier process left in a folder of pins, or what one that runs keeps there; none
@@ -106,11 +105,11 @@ impl Tables {
             return Ok(None);
         }
         let handle = |name| again(MapData::from_pin(pins.join(name))?.fd());
-        let [places, gates, flows, counters, moved] = TABLES.map(handle);
-        Self::open([places?, gates?, flows?, counters?, moved?]).map(Some)
+        let [places, gates, flows, counters] = TABLES.map(handle);
+        Self::open([places?, gates?, flows?, counters?]).map(Some)
     }
 
-    fn open(handles: [OwnedFd; 5]) -> Result<Self, MapError> {
+    fn open(handles: [OwnedFd; 4]) -> Result<Self, MapError> {
         let table = |at: usize| {
             let handle = again(handles[at].as_fd())?;
             Map::from_map_data(MapData::from_fd(handle)?)
@@ -120,7 +119,6 @@ impl Tables {
             gates: Array::try_from(table(1)?)?,
             flows: Array::try_from(table(2)?)?,
             counters: PerCpuArray::try_from(table(3)?)?,
-            moved: HashMap::try_from(table(4)?)?,
             handles,
         })
     }
@@ -130,8 +128,8 @@ impl Tables {
     /// # Errors
     /// What the kernel says: no descriptors are left.
     pub fn again(&self) -> Result<Self, MapError> {
-        let [places, gates, flows, counters, moved] = self.handles.each_ref().map(again);
-        Self::open([places?, gates?, flows?, counters?, moved?])
+        let [places, gates, flows, counters] = self.handles.each_ref().map(again);
+        Self::open([places?, gates?, flows?, counters?])
     }
 
     /// The table of gates, which can be mapped into memory: [`MOST_FLOWS`] of [`GATE_SIZE`].
@@ -213,14 +211,6 @@ impl Tables {
             *word = u32::from_ne_bytes(*at);
         }
         Ok(Gate::from_words(&words))
-    }
-
-    /// An interface came back under another number.
-    ///
-    /// # Errors
-    /// What the kernel says.
-    pub fn set_moved(&mut self, from: u32, to: u32) -> Result<(), MapError> {
-        self.moved.insert(from, to, 0)
     }
 
     /// How often something was counted, on all CPUs.

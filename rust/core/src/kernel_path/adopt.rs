@@ -58,11 +58,12 @@ pub(crate) fn adopt(path: &Shared, heir: &Heir<'_>) {
         let flow = lock(path.of_sweeper()).flow(number);
         match (passage.gate().state(), flow) {
             (Some(State::Live), Ok(_)) if passage.gate().greeting_is_due() => passage.abandon(),
-            (Some(State::Live), Ok(flow)) => {
+            (Some(State::Closing), Ok(_)) if passage.gate().is_recorded() => passage.linger(),
+            // Also what has ended while nobody was there: its record is still to be closed.
+            (Some(State::Live | State::Closing), Ok(flow)) => {
                 path.adopted.add(1);
                 heir.go_on(passage, &flow);
             }
-            (Some(State::Closing), Ok(_)) => passage.linger(),
             _ => drop(passage),
         }
     }
@@ -105,7 +106,7 @@ impl Heir<'_> {
             listener,
             drains: Arc::clone(self.drains),
         };
-        passage.keep(carried, [received, sent]);
+        passage.keep(carried);
     }
 
     fn in_flight(&self, note: &Note) -> InFlight {

@@ -22,6 +22,7 @@ use crate::sys;
 
 use super::course::{self, Words};
 use super::gates::Gate;
+use super::note::Note;
 use super::passage::Passage;
 use super::{KernelPath, NoKernelPath, Shared, lock};
 
@@ -58,10 +59,39 @@ pub(super) struct Flows(Mutex<Table>);
 
 #[derive(Debug, Default)]
 struct Table {
-    live: HashMap<u32, Box<Live>>,
+    live: Places,
     /// Both connections of those that came since the last look, by who began them.
     fresh: Vec<Key>,
     lingering: Lingering,
+}
+
+/// Those that live, by their numbers.
+#[derive(Debug, Default)]
+struct Places {
+    places: Vec<Option<Box<Live>>>,
+    taken: usize,
+}
+
+impl Places {
+    fn put(&mut self, number: u32, live: Live) {
+        let at = number as usize;
+        if self.places.len() <= at {
+            self.places.resize_with(at + 1, || None);
+        }
+        self.taken += usize::from(self.places[at].is_none());
+        self.places[at] = Some(Box::new(live));
+    }
+
+    /// Takes those out that are no more to be here.
+    fn extract_if(&mut self, mut is_over: impl FnMut(&mut Live) -> bool) -> Vec<Live> {
+        let over = self.places.iter_mut().filter_map(|place| {
+            let is_over = place.as_deref_mut().is_some_and(&mut is_over);
+            is_over.then(|| place.take()).flatten().map(|live| *live)
+        });
+        let over: Vec<_> = over.collect();
+        self.taken -= over.len();
+        over
+    }
 }
 
 /// The places of flows that have ended.
@@ -98,14 +128,12 @@ impl Lingering {
 struct Live {
     passage: Passage,
     carried: Carried,
-    /// Of client and server, as counted so far.
-    bytes: [u64; 2],
 }
 
 impl Flows {
     /// How many there are.
     pub(super) fn live(&self) -> usize {
-        lock(&self.0).live.len()
+        lock(&self.0).live.taken
     }
 
     /// Gives up a place that only lingers, or is about to: its client has come back.
@@ -119,7 +147,9 @@ impl Flows {
     /// Has connection tracking forget those that came: their sockets are closed.
     fn forget_fresh(&self, path: &KernelPath) {
         let fresh = std::mem::take(&mut lock(&self.0).fresh);
-        if let Some(conntrack) = &path.conntrack {
+        if let Some(conntrack) = &path.conntrack
+            && !fresh.is_empty()
+        {
             conntrack.forget(&fresh);
         }
     }
@@ -131,13 +161,10 @@ impl Flows {
         let Table {
             live, lingering, ..
         } = &mut *table;
-        let ended = live.extract_if(|number, _| {
-            !matches!(
-                path.gates.of(*number).state(),
-                Some(State::Live | State::Hold)
-            )
+        let ended = live.extract_if(|live| {
+            !matches!(live.passage.gate().state(), Some(State::Live | State::Hold))
         });
-        for (_, live) in ended {
+        for live in ended {
             let flow = path.flow(live.passage.number);
             let end = flow
                 .as_ref()
@@ -154,30 +181,26 @@ impl Flows {
             live, lingering, ..
         } = &mut *table;
         let now = Instant::now();
-        let mut over = vec![];
-        for (number, live) in live.iter_mut() {
-            if let Some(flow) = path.flow(*number) {
-                live.count(&flow, now);
-                let reason = live.over(&flow, now);
-                over.extend(
-                    reason
-                        .filter(|why| live.cut(path, *why))
-                        .map(|why| (*number, why)),
-                );
-            }
-        }
-        for (number, reason) in over {
-            if let Some(live) = live.remove(&number) {
-                let flow = path.flow(number);
-                lingering.add(now, live.close(flow.as_ref(), End::ours(reason)));
-            }
+        let mut reasons = vec![];
+        let over = live.extract_if(|live| {
+            let Some(flow) = path.flow(live.passage.number) else {
+                return false;
+            };
+            live.count(&flow, now);
+            let reason = live.over(&flow, now).filter(|why| live.cut(path, *why));
+            reasons.extend(reason);
+            reason.is_some()
+        });
+        for (live, reason) in over.into_iter().zip(reasons) {
+            let flow = path.flow(live.passage.number);
+            lingering.add(now, live.close(flow.as_ref(), End::ours(reason)));
         }
     }
 
     /// Ends every flow: the process does.
     fn stop(&self, path: &KernelPath) {
         let mut table = lock(&self.0);
-        for (_, live) in table.live.drain() {
+        for live in table.live.extract_if(|_| true) {
             let flow = path.flow(live.passage.number);
             let gate = live.passage.gate();
             if gate.change(State::Live, State::Hold)
@@ -199,9 +222,11 @@ impl Live {
         } = &self.carried;
         let counters = in_flight.server().counters.of(record.worker());
         let [client, server] = [&flow.sides[0], &flow.sides[1]];
-        let received = client.bytes - self.bytes[0];
-        let sent = server.bytes - self.bytes[1];
-        self.bytes = [client.bytes, server.bytes];
+        // The greeting was counted before.
+        let greeted = u64::from(Note::from_bytes(&flow.note).greeted);
+        let (had_received, had_sent) = record.live().bytes();
+        let received = client.bytes.saturating_sub(had_received);
+        let sent = (server.bytes + greeted).saturating_sub(had_sent);
         record.process().kernel_bytes.add(received + sent);
         record.listener().received_bytes.add(received);
         counters.sent_bytes.add(received);
@@ -224,6 +249,7 @@ impl Live {
             in_flight,
             ..
         } = self.carried;
+        self.passage.gate().set_recorded();
         record.close(end);
         drop((place, in_flight));
         self.passage
@@ -310,22 +336,20 @@ fn spoken(gate: Gate<'_>, now: Instant) -> [Option<Instant>; 2] {
 }
 
 impl Passage {
-    /// Has a session looked after from now on. So many `bytes` of client and server are counted
-    /// already.
-    pub(super) fn keep(self, carried: Carried, bytes: [u64; 2]) {
+    /// Has a session looked after from now on.
+    pub(super) fn keep(self, carried: Carried) {
         let path = Shared::clone(self.path());
         let number = self.number;
         carried.record.live().has_no_task();
         // We began the one with the server.
         let [client, server] = self.keys;
         let begun = [client, server.reversed()];
-        let live = Box::new(Live {
+        let live = Live {
             passage: self,
             carried,
-            bytes,
-        });
+        };
         let mut table = lock(&path.flows.0);
-        table.live.insert(number, live);
+        table.live.put(number, live);
         table.fresh.extend(begun);
     }
 
@@ -392,12 +416,12 @@ fn sweep(path: &KernelPath, ends: &AtomicBool) {
         let due = long.elapsed() >= LONG_LOOK;
         if changed || due {
             // What can't be attached to takes the relay, counted; the next look tries again.
-            let _ = path.interfaces.attach(path.of_sweeper());
+            let _ = path.interfaces.attach(&path.gates);
         }
         path.flows.look(path);
+        path.flows.forget_fresh(path);
         if due {
             long = Instant::now();
-            path.flows.forget_fresh(path);
             path.flows.look_long(path);
         }
     }

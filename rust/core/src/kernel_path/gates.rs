@@ -1,5 +1,6 @@
 //! The program's gates, as they are mapped into memory: what becomes of each flow's segments.
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{self, Relaxed, SeqCst};
@@ -24,6 +25,20 @@ impl Gates {
     pub(super) fn of(&self, number: u32) -> Gate<'_> {
         let at = number as usize * GATE_WORDS;
         Gate(&self.0[at..at + GATE_WORDS])
+    }
+
+    /// Has segments that were to go out by one of the `old` interfaces go by `new` from now on.
+    pub(super) fn lead_to(&self, new: u32, old: &HashSet<u32>) {
+        for number in 0..MOST_FLOWS {
+            let out = &self.of(number).0[Word::Out as usize..][..2];
+            for way in out {
+                // The program may write it at the same time: what it says is newer.
+                let now = way.load(Relaxed);
+                if now != new && old.contains(&now) {
+                    let _ = way.compare_exchange(now, new, SeqCst, Relaxed);
+                }
+            }
+        }
     }
 }
 
@@ -110,6 +125,15 @@ impl<'a> Gate<'a> {
     /// Of client and server: when each said something new last; 0 for never.
     pub(super) fn said(self) -> [u32; 2] {
         self.pair(Word::Said, Relaxed)
+    }
+
+    /// Whether the record of it was closed: by another process, it may be.
+    pub(super) fn is_recorded(self) -> bool {
+        self.word(Word::Recorded).load(SeqCst) != 0
+    }
+
+    pub(super) fn set_recorded(self) {
+        self.word(Word::Recorded).store(1, SeqCst);
     }
 
     fn pair(self, word: Word, order: Ordering) -> [u32; 2] {

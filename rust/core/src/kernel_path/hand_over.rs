@@ -119,7 +119,7 @@ impl Handed {
         fail_point!("hand_over_acknowledged");
         silence(&self.client);
         fail_point!("hand_over_silent");
-        self.passage.keep(carried, [0; 2]);
+        self.passage.keep(carried);
     }
 }
 
@@ -289,7 +289,6 @@ impl Translation {
         Ok(Flow {
             greeting: [client.sent, greeting_end],
             our_tsval: client.clock,
-            ended_ns: 0,
             note: note.to_bytes(),
             sides: [
                 Said {

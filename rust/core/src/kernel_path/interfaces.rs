@@ -8,12 +8,14 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use mailweir_flow::{Program, Tables};
+use mailweir_flow::Program;
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::{
     AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, socket,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::gates::Gates;
 
 /// linux/if_arp.h: Ethernet, also of virtual interfaces.
 const ETHERNET: u16 = 1;
@@ -77,7 +79,7 @@ impl Interfaces {
     ///
     /// # Errors
     /// It is attached nowhere; what the kernel says.
-    pub(super) fn attach(&self, tables: &Mutex<Tables>) -> io::Result<()> {
+    pub(super) fn attach(&self, gates: &Gates) -> io::Result<()> {
         let found = present()?;
         let mut attached = self
             .attached
@@ -87,7 +89,7 @@ impl Interfaces {
         let mut result = Ok(());
         for (index, name) in found {
             if let Entry::Vacant(place) = attached.entry(index) {
-                match self.attach_one(index, &name, tables) {
+                match self.attach_one(index, &name, gates) {
                     Ok(()) => drop(place.insert(name)),
                     Err(error) => result = Err(error),
                 }
@@ -96,16 +98,13 @@ impl Interfaces {
         if attached.is_empty() { result } else { Ok(()) }
     }
 
-    fn attach_one(&self, index: u32, name: &str, tables: &Mutex<Tables>) -> io::Result<()> {
+    fn attach_one(&self, index: u32, name: &str, gates: &Gates) -> io::Result<()> {
         let mut program = self.program.lock().unwrap_or_else(PoisonError::into_inner);
         program.attach(name).map_err(io::Error::other)?;
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let numbers = seen.entry(name.to_owned()).or_default();
-        let mut tables = tables.lock().unwrap_or_else(PoisonError::into_inner);
-        for old in numbers.iter().filter(|old| **old != index) {
-            tables.set_moved(*old, index).map_err(io::Error::other)?;
-        }
         numbers.insert(index);
+        gates.lead_to(index, numbers);
         Ok(())
     }
 }

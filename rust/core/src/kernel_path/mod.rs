@@ -141,7 +141,7 @@ impl KernelPath {
             adopted: Count::default(),
         };
         path.interfaces
-            .attach(path.of_sweeper())
+            .attach(&path.gates)
             .map_err(system("it can't be attached"))?;
         Ok(path)
     }

@@ -101,7 +101,7 @@ impl Live {
     }
 
     /// From the client, and to it.
-    pub(super) fn bytes(&self) -> (u64, u64) {
+    pub(crate) fn bytes(&self) -> (u64, u64) {
         (self.received.load(Relaxed), self.sent.load(Relaxed))
     }
 

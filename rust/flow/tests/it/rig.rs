@@ -58,7 +58,6 @@ pub(crate) fn flow() -> Flow {
         greeting: [0, 0],
         our_tsval: 4_000_000_000,
         note: [42; 64],
-        ended_ns: 0,
         sides: [side(server.reversed(), C, S), side(client.reversed(), S, C)],
     }
 }
