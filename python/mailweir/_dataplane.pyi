@@ -355,6 +355,12 @@ class Session:
     @property
     def tls(self) -> bool:
         """Whether it was seen to speak TLS, from the first or by STARTTLS."""
+    @property
+    def path(self) -> str:
+        """`copy`, `splice` or `kernel`, as in the log."""
+    @property
+    def source(self) -> str:
+        """Our end of the connection with the server; empty but for `kernel`."""
 
 @final
 class ServerTrouble:

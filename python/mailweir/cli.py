@@ -162,8 +162,14 @@ def servers(socket_path: str, as_json: bool) -> None:
 @click.option("--listener", help="Only those of this listener.")
 @click.option("--server", metavar="POOL/SERVER", help="Only those on this server.")
 @click.option("--limit", default=100, show_default=True, help="At most so many, oldest first.")
+@click.option("--tcpdump", is_flag=True, help="Filters that show those on the kernel path.")
 def sessions(
-    socket_path: str, as_json: bool, listener: str | None, server: str | None, limit: int
+    socket_path: str,
+    as_json: bool,
+    listener: str | None,
+    server: str | None,
+    limit: int,
+    tcpdump: bool,
 ) -> None:
     """List live sessions."""
     from urllib.parse import urlencode
@@ -172,7 +178,11 @@ def sessions(
 
     wanted = {"listener": listener, "server": server, "limit": limit}
     query = urlencode({key: value for key, value in wanted.items() if value is not None})
-    _show(_ask(socket_path, "GET", f"/api/v1/sessions?{query}"), as_json, text.sessions)
+    _show(
+        _ask(socket_path, "GET", f"/api/v1/sessions?{query}"),
+        as_json,
+        text.filters if tcpdump else text.sessions,
+    )
 
 
 @commands.command()

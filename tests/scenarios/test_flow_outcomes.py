@@ -42,6 +42,7 @@ def _before(directory: Path, handle: Handle, config: Tree | None = None) -> Iter
         yield rig
 
 
+@pytest.mark.needs("tcpdump")
 def test_a_session_says_where_it_is(tmp_path: Path) -> None:
     with _before(tmp_path, polite) as rig:
         with rig.client() as client:
@@ -53,6 +54,9 @@ def test_a_session_says_where_it_is(tmp_path: Path) -> None:
             (session,) = rig.sessions()
             assert (session["server"], session["spoke_last"]) == ("a", "server")
             assert "1 flows" in rig.balancer.command("status").stdout
+            shown = rig.balancer.command("sessions", "--tcpdump").stdout
+            assert shown == f"{session['tcpdump']}\n"
+            assert "ret" in rig.networks.run("l", "tcpdump", "-d", *shown.split())
             client.mail()
         record = rig.record()
         assert (record["path"], record["end_reason"]) == ("kernel", "client_quit")

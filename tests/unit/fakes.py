@@ -133,6 +133,8 @@ class FakeSession:
     received_bytes: int = 10
     sent_bytes: int = 20
     tls: bool = False
+    path: str = "kernel"
+    source: str = "198.51.100.2:10001"
 
 
 @dataclass(frozen=True)

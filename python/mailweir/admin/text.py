@@ -104,7 +104,7 @@ def servers(answer: Mapping[str, Any]) -> str:
 def sessions(answer: Mapping[str, Any]) -> str:
     """`mailweir sessions`. SILENT is since either side spoke, LAST who that was."""
     return table(
-        ("SESSION", "CLIENT", "LISTENER", "SERVER", "AGE", "SILENT", "LAST", "IN", "OUT", "TLS"),
+        ("SESSION", "CLIENT", "LISTENER", "SERVER", "AGE", "SILENT", "LAST", "IN", "OUT", "PATH"),
         [
             (
                 one["id"],
@@ -116,11 +116,17 @@ def sessions(answer: Mapping[str, Any]) -> str:
                 one["spoke_last"],
                 one["received_bytes"],
                 one["sent_bytes"],
-                "yes" if one["tls"] else "no",
+                f"{one['path']}, TLS" if one["tls"] else one["path"],
             )
             for one in answer["sessions"]
         ],
     )
+
+
+def filters(answer: Mapping[str, Any]) -> str:
+    """`mailweir sessions --tcpdump`: what no socket shows any more."""
+    found = (one for one in answer["sessions"] if one["tcpdump"])
+    return "".join(f"{one['tcpdump']}\n" for one in found)
 
 
 def reload(answer: Mapping[str, Any]) -> str:

@@ -128,7 +128,15 @@ def session(session: Session) -> dict[str, object]:
         "received_bytes": session.received_bytes,
         "sent_bytes": session.sent_bytes,
         "tls": session.tls,
+        "path": session.path,
+        "tcpdump": _tcpdump(session) if session.source else None,
     }
+
+
+def _tcpdump(session: Session) -> str:
+    """What shows both connections of a session that no socket shows any more (pcap-filter(7))."""
+    legs = (address.rpartition(":") for address in (session.client, session.source))
+    return " or ".join(f"(host {host} and tcp port {port})" for host, _, port in legs)
 
 
 def _listener(listener: ListenerStats, config: Config) -> dict[str, object]:

@@ -372,10 +372,9 @@ class Config(_Part):
         " enough for.",
     )
     forwarding: Forwarding = Field(
-        Forwarding.RELAY,
+        Forwarding.AUTO,
         description="`auto`: through the kernel where that can be, else through this process;"
-        " `kernel`: the same, but it must be there; `relay`: through this process. The last one"
-        " as long as sessions in the kernel don't outlive it.",
+        " `kernel`: the same, but it must be there; `relay`: through this process.",
     )
     source_ports: Annotated[range, PlainValidator(_check_ports)] = Field(
         range(10000, 32768),

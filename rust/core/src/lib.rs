@@ -63,7 +63,7 @@ pub use kernel_path::{KernelPathStats, Left, NoKernelPath, Refusal, flush, left}
 pub use mailweir_flow::Counter as SegmentCounter;
 pub use metrics::HistogramStats;
 pub use plane::{ApplyError, DataPlane};
-pub use record::{EndBy, EndReason, LogStats, SessionFilter, SessionId, SessionStats, Side};
+pub use record::{EndBy, EndReason, LogStats, Path, SessionFilter, SessionId, SessionStats, Side};
 pub use server::{ConnectFailure, GreetingFailure};
 pub use spec::{SpecError, check};
 pub use stats::{ListenerStats, RelayStats, ServerStats, Stats, WorkerStats};

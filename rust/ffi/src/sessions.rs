@@ -17,6 +17,8 @@ pub(crate) struct Session {
     received_bytes: u64,
     sent_bytes: u64,
     tls: bool,
+    path: &'static str,
+    source: String,
 }
 
 impl From<core::SessionStats> for Session {
@@ -34,6 +36,11 @@ impl From<core::SessionStats> for Session {
             received_bytes: session.received_bytes,
             sent_bytes: session.sent_bytes,
             tls: session.tls,
+            path: session.path.label(),
+            source: session
+                .source
+                .map(|one| one.to_string())
+                .unwrap_or_default(),
         }
     }
 }

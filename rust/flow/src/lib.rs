@@ -1,13 +1,18 @@
 //! The kernel path's program and its tables: what carries a session once user space has handed it
 //! over, and nothing that decides which one is.
 //!
-//! [`layout`] is what the tables hold, [`tables`] reaches them, [`program`] loads `bpf/flow.bpf.c`.
+//! [`layout`] is what the tables hold, [`tables`] reaches them, [`program`] loads `bpf/flow.bpf.c`,
+//! [`self_test`] sees whether it works here. [`segment`] is what is said in a peer's name.
 
 pub mod layout;
 pub mod program;
+pub mod segment;
+mod self_test;
 pub mod tables;
 
 pub use aya::maps::MapError as TableError;
 pub use layout::{Flow, Gate, Key, Place, SCHEMA, Said, State, Word, ticks};
 pub use program::{Program, Unavailable, flush};
+pub use segment::Segment;
+pub use self_test::self_test;
 pub use tables::{Counter, MOST_FLOWS, Tables};

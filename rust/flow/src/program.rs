@@ -34,6 +34,9 @@ pub enum Unavailable {
     /// The folder for pins.
     #[error("it can't be pinned: {0}")]
     Pins(#[from] io::Error),
+    /// It does on this kernel what it shouldn't.
+    #[error("its self-test failed: {0}")]
+    SelfTest(&'static str),
     /// A part of it.
     #[error("the kernel refuses the program: {0}")]
     Program(#[from] ProgramError),

@@ -4,6 +4,7 @@
 //! recorded at once; its place lingers until no late segment of it can come any more.
 
 use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -15,7 +16,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::limits::{Silence, Terms};
 use crate::moment::AtomicMoment;
-use crate::record::{End, EndReason, Place, Record, Side};
+use crate::record::{End, EndReason, Place, Record, SessionId, Side};
 use crate::server::InFlight;
 use crate::snapshot::{Listener, Snapshot};
 use crate::sys;
@@ -134,6 +135,17 @@ impl Flows {
     /// How many there are.
     pub(super) fn live(&self) -> usize {
         lock(&self.0).live.taken
+    }
+
+    /// Our end of each one's connection with its server.
+    pub(super) fn sources(&self) -> HashMap<SessionId, SocketAddr> {
+        let table = lock(&self.0);
+        let live = table.live.places.iter().flatten();
+        let sources = live.map(|live| {
+            let [_, server] = live.passage.keys;
+            (live.carried.record.id(), server.to.into())
+        });
+        sources.collect()
     }
 
     /// Gives up a place that only lingers, or is about to: its client has come back.

@@ -32,6 +32,7 @@ use mailweir_flow::{Counter, Key, MOST_FLOWS, Program, SCHEMA, State, Tables, Un
 
 use crate::metrics::{Counter as Count, PerWorker, Tally, WorkerCounters, WorkerId};
 use crate::ports::Ports;
+use crate::record::SessionId;
 use crate::spec::KernelSpec;
 use crate::sys;
 
@@ -102,6 +103,7 @@ impl KernelPath {
     /// # Errors
     /// Why there is none.
     pub(crate) fn start(workers: usize, spec: &KernelSpec) -> Result<Self, NoKernelPath> {
+        mailweir_flow::self_test()?;
         let pins = pins(&spec.instance);
         let (mut program, pins) = match Program::load(Some(&pins)) {
             Err(Unavailable::Pins(why)) => (Program::load(None)?, Err(why.to_string())),
@@ -178,6 +180,11 @@ impl KernelPath {
             refusals: refusals.into(),
             segments: segments.into(),
         }
+    }
+
+    /// Our end of each flow's connection with its server.
+    pub(crate) fn sources(&self) -> HashMap<SessionId, SocketAddr> {
+        self.flows.sources()
     }
 
     /// Forgets what of a flow is in the tables.

@@ -25,7 +25,10 @@ use crate::registry::Registry;
 use crate::relay::pipes::{Budget, Pipes};
 use crate::session::Commons;
 use crate::snapshot::{BindKey, Snapshot};
-use crate::spec::{Forwarding, LogFormat, LogSpec, LogTarget, PlaneSpec, ServerState, SpecError};
+use crate::spec::{
+    Forwarding, ListenerSpec, LogFormat, LogSpec, LogTarget, PlaneSpec, Protocol, ServerState,
+    SpecError,
+};
 use crate::stats::{ListenerStats, RelayStats, ServerStats, Stats, WorkerStats};
 use crate::troubles::{Trouble, Troubles};
 use crate::worker::Worker;
@@ -264,7 +267,14 @@ impl DataPlane {
     /// Live sessions that `filter` takes, the oldest first, at most `limit`.
     #[must_use]
     pub fn sessions(&self, filter: SessionFilter<'_>, limit: usize) -> Vec<SessionStats> {
-        self.shared.live.read(filter, limit)
+        let mut found = self.shared.live.read(filter, limit);
+        if let Some(path) = self.shared.kernel.get() {
+            let sources = path.sources();
+            for one in &mut found {
+                one.source = sources.get(&one.id).copied();
+            }
+        }
+        found
     }
 
     /// Ends a session; false where there is none with this number.
@@ -324,10 +334,13 @@ impl Shared {
 
     /// Starts the kernel path where it is wanted for the first time, or couldn't be had before.
     fn start_kernel_path(&self, spec: &PlaneSpec) -> Result<(), NoKernelPath> {
-        let wanted = |how| spec.listeners.iter().any(|one| one.forwarding == how);
-        let insisted = wanted(Forwarding::Kernel);
+        let listeners = &spec.listeners;
+        let insisted = listeners
+            .iter()
+            .any(|one| one.forwarding == Forwarding::Kernel);
+        let wanted = insisted || listeners.iter().any(could_leave);
         let mut attempt = lock(&self.kernel_attempt);
-        if matches!(*attempt, Attempt::Runs(_)) || !(insisted || wanted(Forwarding::Auto)) {
+        if matches!(*attempt, Attempt::Runs(_)) || !wanted {
             return Ok(());
         }
         let workers = self.counters.iter().count();
@@ -370,6 +383,14 @@ impl Shared {
             server: Some((pool, server)),
         });
     }
+}
+
+/// Whether sessions of a listener could take the kernel path, as far as it says itself.
+fn could_leave(listener: &ListenerSpec) -> bool {
+    let suits = |address: &SocketAddr| address.is_ipv4() && !address.ip().is_loopback();
+    listener.forwarding == Forwarding::Auto
+        && listener.protocol == Protocol::Smtp
+        && listener.bind.iter().any(suits)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

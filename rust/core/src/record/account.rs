@@ -56,7 +56,7 @@ impl Side {
 
 /// How most of a session's bytes went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Path {
+pub enum Path {
     /// Through a buffer alone.
     Copy,
     /// Through a pipe as well.
@@ -66,7 +66,9 @@ pub(crate) enum Path {
 }
 
 impl Path {
-    pub(crate) fn label(self) -> &'static str {
+    /// As logs write it.
+    #[must_use]
+    pub fn label(self) -> &'static str {
         match self {
             Self::Copy => "copy",
             Self::Splice => "splice",

@@ -147,6 +147,11 @@ pub struct SessionStats {
     pub sent_bytes: u64,
     /// Whether it was seen to speak TLS.
     pub tls: bool,
+    /// How its bytes go.
+    pub path: Path,
+    /// Our end of its connection with the server, where no socket shows that any more: on the
+    /// kernel path.
+    pub source: Option<SocketAddr>,
 }
 
 impl SessionStats {
@@ -166,6 +171,8 @@ impl SessionStats {
             received_bytes,
             sent_bytes,
             tls: course.tls,
+            path: course.path,
+            source: None,
         }
     }
 }

@@ -25,8 +25,8 @@ use crate::moment::Micros;
 use crate::occupancy::Occupancy;
 
 use account::Account;
-pub(crate) use account::{Attempt, Path};
-pub use account::{SessionId, Side};
+pub(crate) use account::Attempt;
+pub use account::{Path, SessionId, Side};
 use live::Begin;
 pub(crate) use live::{Course, Live, LiveSessions};
 pub use live::{SessionFilter, SessionStats};
