@@ -1,7 +1,7 @@
 """mailweir on the kernel path: in the middle of three networks, clients and servers around it."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,10 +69,12 @@ def rig_configuration(directory: Path, **more: object) -> Tree:
 
 
 @contextmanager
-def kernel_rig(networks: Row, directory: Path, config: Tree) -> Iterator[Rig]:
+def kernel_rig(
+    networks: Row, directory: Path, config: Tree, before: Sequence[str] = ()
+) -> Iterator[Rig]:
     """mailweir once its server is up, ended with the test."""
     bpf_files()
-    with mailweir(directory, config, networks.before("l")) as balancer:
+    with mailweir(directory, config, [*networks.before("l"), *before]) as balancer:
         until(lambda: balancer.server_is("a", "up"), "the server to be up")
         yield Rig(networks, balancer)
 

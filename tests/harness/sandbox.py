@@ -1,7 +1,7 @@
 """Runs a program with system calls that fail, as they do where a kernel, a container or a limit
 forbids them; and without any privilege that root has.
 
-python sandbox.py [--powerless] CALL=ERRNO ... -- COMMAND. Standard library only.
+python sandbox.py [--powerless] CALL[:FIRST-ARGUMENT]=ERRNO ... -- COMMAND. Standard library only.
 """
 
 import argparse
@@ -34,19 +34,25 @@ _DROP_FROM_BOUNDING_SET = 24
 
 
 def sandboxed(*fails: str, powerless: bool = False) -> list[str]:
-    """The beginning of a command for which these calls fail: `splice=EINVAL`.
+    """The beginning of a command for which these calls fail: `splice=EINVAL`, `bpf:28=EINVAL`.
 
     A `powerless` one has no capabilities, whoever's it is.
     """
     return [sys.executable, __file__, *(["--powerless"] if powerless else []), *fails, "--"]
 
 
-def _fail(calls: dict[int, int]) -> None:
-    """From here on each of these calls fails with its error, in what is executed too."""
+def _fail(calls: list[tuple[int, int | None, int]]) -> None:
+    """From here on each of these calls fails with its error, in what is executed too.
+
+    With a first argument, only those that have that one.
+    """
     machine = platform.machine()
     program = [(_LOAD, 0, 0, 4), (_IF_EQUAL, 1, 0, _ARCHITECTURE[machine]), (_RETURN, 0, 0, _ALLOW)]
-    program.append((_LOAD, 0, 0, 0))
-    for number, error in calls.items():
+    for number, argument, error in calls:
+        program.append((_LOAD, 0, 0, 0))
+        if argument is not None:
+            program += [(_IF_EQUAL, 0, 3, number), (_LOAD, 0, 0, 16)]
+            number = argument
         program += [(_IF_EQUAL, 0, 1, number), (_RETURN, 0, 0, _FAIL | error)]
     program.append((_RETURN, 0, 0, _ALLOW))
     code = b"".join(struct.pack("HBBI", *instruction) for instruction in program)
@@ -81,9 +87,12 @@ def _main(arguments: Sequence[str]) -> None:
     options, command = parser.parse_args(arguments[:split]), arguments[split + 1 :]
     if options.powerless:
         _drop_capabilities()
-    named = (fail.split("=") for fail in options.fails)
     numbers = _NUMBERS[platform.machine()]
-    calls = {numbers[call]: getattr(errno, error) for call, error in named}
+    calls = []
+    for fail in options.fails:
+        call, error = fail.split("=")
+        name, _, argument = call.partition(":")
+        calls.append((numbers[name], int(argument) if argument else None, getattr(errno, error)))
     if calls:
         _fail(calls)
     os.execvp(command[0], list(command))  # noqa: S606 - what it is for

@@ -30,6 +30,8 @@ def test_a_call_fails_as_it_is_told_to() -> None:
     assert _prints(_SPLICE, sandboxed("bpf=EXFULL")) == "9"
     assert _prints(_IO_URING, sandboxed("io_uring_setup=EXFULL")) == "-1 54"
     assert _prints(_IO_URING, sandboxed()) != "-1 54"
+    assert _prints(_IO_URING, sandboxed("io_uring_setup:1=EXFULL")) == "-1 54"
+    assert _prints(_IO_URING, sandboxed("io_uring_setup:2=EXFULL")) != "-1 54"
 
 
 def test_the_powerless_have_no_capability() -> None:

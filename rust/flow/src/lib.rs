@@ -1,9 +1,10 @@
 //! The kernel path's program and its tables: what carries a session once user space has handed it
 //! over, and nothing that decides which one is.
 //!
-//! [`layout`] is what the tables hold, [`tables`] reaches them, [`program`] loads `bpf/flow.bpf.c`,
-//! [`self_test`] sees whether it works here. [`segment`] is what is said in a peer's name.
+//! [`layout`] is what the tables hold, [`tables`] reaches them, [`program`] loads `bpf/flow.bpf.c`
+//! (and `attach` puts it on interfaces), [`self_test`] sees whether it works here. [`segment`] is what is said in a peer's name.
 
+mod attach;
 pub mod layout;
 pub mod program;
 pub mod segment;

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use aya::maps::MapError;
 use aya::pin::PinError;
-use aya::programs::links::{FdLink, LinkError, PinnedLink};
-use aya::programs::tc::SchedClassifierLink;
-use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
+use aya::programs::links::LinkError;
+use aya::programs::{ProgramError, SchedClassifier};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 
+use crate::attach::{Hook, PARTS, Spot, detach};
 use crate::tables::{TABLES, Tables};
 
 /// Empty where it was built without clang.
@@ -50,6 +50,7 @@ pub struct Program {
     bpf: Ebpf,
     tables: Tables,
     pins: Option<PathBuf>,
+    hook: Hook,
 }
 
 impl Program {
@@ -78,6 +79,7 @@ impl Program {
             bpf,
             tables,
             pins: pins.map(Path::to_owned),
+            hook: Hook::Tcx,
         })
     }
 
@@ -87,18 +89,16 @@ impl Program {
     /// # Errors
     /// What the kernel says.
     pub fn attach(&mut self, interface: &str) -> Result<(), Unavailable> {
-        for (part, way) in [
-            ("guard", TcAttachType::Egress),
-            ("ingress", TcAttachType::Ingress),
-        ] {
-            // A BPF file system takes no dots, which interfaces of VLANs have.
-            let pin = format!("{part}:{}", interface.replace('.', "%2e"));
-            let pin = self.pins.as_ref().map(|pins| pins.join(pin));
+        for (part, way) in PARTS {
+            let spot = Spot::new(part, way, interface, self.pins.as_deref());
             let classifier = classifier(&mut self.bpf, part)?;
-            if let Some(pin) = pin {
-                attach_pinned(classifier, interface, way, &pin)?;
+            let result = spot.attach(classifier, self.hook);
+            if result.is_err() && self.hook == Hook::Tcx {
+                // Nobody says whether it is this interface or every one.
+                spot.attach(classifier, Hook::Clsact)?;
+                self.hook = Hook::Clsact;
             } else {
-                classifier.attach(interface, way)?;
+                result?;
             }
         }
         Ok(())
@@ -126,36 +126,6 @@ impl Program {
     }
 }
 
-fn attach_pinned(
-    classifier: &mut SchedClassifier,
-    interface: &str,
-    way: TcAttachType,
-    pin: &Path,
-) -> Result<(), Unavailable> {
-    if let Ok(pinned) = PinnedLink::from_pin(pin) {
-        let link = SchedClassifierLink::try_from(FdLink::from(pinned))?;
-        // At once, so that no segment gets past it. Refused by one whose interface is gone; and
-        // it may be that of another one of this name, in a network that was left.
-        if classifier.attach_to_link(link).is_ok() && is_attached(classifier, interface, way) {
-            return Ok(());
-        }
-        fs::remove_file(pin)?;
-    }
-    let attached = classifier.attach(interface, way)?;
-    let link = FdLink::try_from(classifier.take_link(attached)?)?;
-    link.pin(pin)?;
-    Ok(())
-}
-
-/// Whether it is known to be attached there: not everybody may look.
-fn is_attached(classifier: &SchedClassifier, interface: &str, way: TcAttachType) -> bool {
-    let attached = SchedClassifier::query_tcx(interface, way);
-    match (classifier.info(), attached) {
-        (Ok(own), Ok((_, attached))) => attached.iter().any(|program| program.id() == own.id()),
-        _ => false,
-    }
-}
-
 /// Removes what was pinned in a folder: flows that are there end with it.
 ///
 /// # Errors
@@ -166,7 +136,9 @@ pub fn flush(pins: &Path) -> io::Result<()> {
         files => files?,
     };
     for file in files {
-        fs::remove_file(file?.path())?;
+        let file = file?;
+        detach(pins, &file.file_name().to_string_lossy());
+        fs::remove_file(file.path())?;
     }
     fs::remove_dir(pins)
 }

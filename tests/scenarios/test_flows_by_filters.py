@@ -1,0 +1,57 @@
+"""The kernel path where the kernel has no links for programs (tcx, before 6.6): by filters."""
+
+from pathlib import Path
+
+import pytest
+
+from harness.kernel_rig import Rig, kernel_rig, polite, rig_configuration, serving_there
+from harness.mailweir import COMMAND
+from harness.namespaces import row
+from harness.sandbox import sandboxed
+from harness.waiting import until
+
+pytestmark = pytest.mark.needs("iproute2", "nftables", "clang")
+
+# BPF_LINK_CREATE of linux/bpf.h.
+_NO_LINKS = sandboxed("bpf:28=EINVAL")
+
+
+def test_sessions_are_flows_and_outlive_the_process(tmp_path: Path) -> None:
+    config = rig_configuration(tmp_path)
+    with row() as networks, serving_there(networks, polite):
+        with kernel_rig(networks, tmp_path, config, _NO_LINKS) as rig:
+            assert _filters(rig) == [1, 1, 1, 1]
+            client = rig.client()
+            client.expect("220")
+            until(lambda: rig.flows() == 1, "the session to be a flow")
+            client.expect("250", "EHLO client.test")
+            rig.balancer.process.kill()
+        client.expect("250", "NOOP")
+        with kernel_rig(networks, tmp_path, config, _NO_LINKS) as rig:
+            assert _filters(rig) == [1, 1, 1, 1], "in the place of the first ones"
+            assert rig.balancer.metric("mailweir_kernel_path_adopted_total") == 1
+            with client:
+                client.mail()
+            record = rig.record()
+            assert (record["path"], record["end_reason"]) == ("kernel", "client_quit")
+        assert _filters(rig) == [0, 0, 0, 0], "it ended as it should"
+
+
+def test_they_can_be_removed(tmp_path: Path) -> None:
+    config = rig_configuration(tmp_path)
+    with row() as networks, serving_there(networks, polite):
+        with kernel_rig(networks, tmp_path, config, _NO_LINKS) as rig:
+            rig.balancer.process.kill()
+        assert _filters(rig) == [1, 1, 1, 1]
+        networks.run("l", *map(str, COMMAND), "kernel-path", "flush", "-c", str(rig.balancer.file))
+        assert _filters(rig) == [0, 0, 0, 0]
+
+
+def _filters(rig: Rig) -> list[int]:
+    """How many there are, on each way of both interfaces."""
+    found = [
+        rig.networks.run("l", "tc", "filter", "show", "dev", device, way)
+        for device in ("clients", "servers")
+        for way in ("ingress", "egress")
+    ]
+    return [shown.count("direct-action") for shown in found]
