@@ -48,6 +48,11 @@ bench-routed: setup  ## the same between three networks, with the kernel path (t
 	@.ci/need bench
 	$(BIN)/python benches/peers/routed.py $(ARGS)
 
+.PHONY: bench-far
+bench-far: setup  ## sessions in the kernel and routed ones, with loss and a far end (to benches/peers/far.py)
+	@.ci/need bench
+	$(BIN)/python benches/peers/far.py $(ARGS)
+
 .PHONY: fuzz
 fuzz: need  ## fuzz the parsers and the check, 10 minutes each (ARGS goes to libFuzzer)
 	@.ci/need fuzz

@@ -262,6 +262,9 @@ class KernelPathStats:
     def adopted(self) -> int:
         """Sessions that an earlier process began."""
     @property
+    def taken_off(self) -> int:
+        """How often somebody took its program off an interface; it was attached again."""
+    @property
     def ends_with_process(self) -> str | None:
         """Why flows end with the process, if they do."""
     @property

@@ -56,6 +56,10 @@ def notices(old: Stats, new: Stats) -> Iterator[Notice]:
         )
     if new.no_kernel_path and not old.no_kernel_path:
         yield _NO_KERNEL_PATH, {"reason": new.no_kernel_path}
+    if old.kernel_path and new.kernel_path:
+        times = new.kernel_path.taken_off - old.kernel_path.taken_off
+        if times > 0:
+            yield "somebody took the kernel path's program off an interface", {"times": times}
     dropped, errors = new.log.dropped - old.log.dropped, new.log.errors - old.log.errors
     if dropped > 0 or errors > 0:
         yield (

@@ -87,6 +87,19 @@ def bpf_files() -> None:
             missing(f"needs a BPF file system: {done.stderr}")
 
 
+def pins() -> set[Path]:
+    """Folders of what mailweir keeps in the kernel."""
+    return set(Path(_BPF_FILES).glob("mailweir-*"))
+
+
+def remove_pins(folders: set[Path]) -> None:
+    """What processes that were killed have left in the kernel; it goes with its folder."""
+    for folder in folders:
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()
+
+
 @contextmanager
 def row(name: str = "mailweir") -> Iterator[Row]:
     """The networks, connected and gone afterwards."""

@@ -13,6 +13,7 @@ from typing import Protocol
 import pytest
 
 from harness.mailweir import Mailweir, Tree, mailweir
+from harness.namespaces import pins, remove_pins
 from harness.needs import missing
 from harness.scale import count
 from harness.smtpload import Smtpload, build
@@ -40,6 +41,14 @@ def built() -> None:
     """The extension is there."""
     if importlib.util.find_spec("mailweir._dataplane") is None:
         missing("needs the extension: build it with `maturin develop --release`")
+
+
+@pytest.fixture(autouse=True)
+def nothing_in_the_kernel() -> Iterator[None]:
+    """What a test left there is gone with it."""
+    before = pins()
+    yield
+    remove_pins(pins() - before)
 
 
 @pytest.fixture(scope="session")

@@ -3,10 +3,6 @@
 Three networks in a row, mailweir in the middle one.
 """
 
-import hashlib
-import os
-import socket
-import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -15,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from harness.exact import echo, exchange
 from harness.kernel_rig import GREETING, PORT, kernel_rig, polite, rig_configuration, serving_there
 from harness.mailweir import COMMAND
 from harness.namespaces import LISTENER, SERVER, row
 from harness.process import run
 from harness.scale import count
-from harness.scripted import Stream
 from harness.smtpload import Smtpload
 from harness.waiting import LIMIT, until
 
@@ -39,14 +35,14 @@ def test_bytes_arrive_as_they_were_sent(
 ) -> None:
     with (
         row() as networks,
-        serving_there(networks, _echo),
+        serving_there(networks, echo),
         kernel_rig(networks, tmp_path, rig_configuration(tmp_path)) as rig,
     ):
         if loss:
             networks.lose(loss)
         for _ in range(_SESSIONS):
-            exchange = networks.inside("c", partial(_exchange, size))
-            assert exchange.result(LIMIT), "the same bytes came back"
+            same = networks.inside("c", partial(exchange, size))
+            assert same.result(LIMIT), "the same bytes came back"
         until(lambda: len(rig.balancer.session_log()) == _SESSIONS, "all in the log")
         log = rig.balancer.session_log()
         counted(f"{_SESSIONS} sessions of {size} bytes each way, {loss} % lost: byte-exact")
@@ -212,32 +208,3 @@ def test_what_a_process_left_can_be_removed(tmp_path: Path) -> None:
             assert (done.returncode, done.stdout.strip()) == (0, answer), done.stderr
         with client, pytest.raises(ConnectionResetError):
             client.expect("250", "NOOP")
-
-
-def _echo(stream: Stream) -> None:
-    """A server that greets and says again whatever it hears."""
-    stream.send(GREETING)
-    while piece := stream.socket.recv(1 << 18):
-        stream.send(piece)
-
-
-def _exchange(size: int) -> bool:
-    """A client that waits for the greeting, then says much and at last little."""
-    with socket.create_connection((LISTENER, PORT), LIMIT) as stream:
-        assert stream.recv(100) == GREETING
-        said, heard = os.urandom(size), hashlib.sha256()
-        sender = threading.Thread(target=stream.sendall, args=(said,))
-        sender.start()
-        left = size
-        while left:
-            piece = stream.recv(min(left, 1 << 18))
-            assert piece, "an early end"
-            heard.update(piece)
-            left -= len(piece)
-        sender.join()
-        for _ in range(20):
-            stream.sendall(b"NOOP\r\n")
-            assert stream.recv(100) == b"NOOP\r\n"
-        stream.shutdown(socket.SHUT_WR)
-        assert stream.recv(1) == b""
-    return heard.digest() == hashlib.sha256(said).digest()

@@ -89,6 +89,7 @@ class FakeKernelPathStats:
     max_flows: int = 100
     handed_over: int = 20
     adopted: int = 3
+    taken_off: int = 0
     ends_with_process: str | None = None
     bytes: int = 4000
     refusals: dict[str, int] = field(default_factory=lambda: {"ecn": 2, "ipv6": 0})

@@ -5,7 +5,13 @@ from typing import cast
 
 from mailweir.notices import notices
 from mailweir.plane import Stats
-from unit.fakes import FakeListenerStats, FakeLogStats, FakeRelayStats, FakeStats
+from unit.fakes import (
+    FakeKernelPathStats,
+    FakeListenerStats,
+    FakeLogStats,
+    FakeRelayStats,
+    FakeStats,
+)
 
 CALM = FakeStats(1, False, 0, [FakeListenerStats("mx", [], ended={"full": 2})], [])
 
@@ -40,6 +46,14 @@ def test_everything_happened() -> None:
         "a worker is stuck, its listeners are out of use",
     ]
     assert said(new, CALM) == ["a worker moves again"]
+
+
+def test_somebody_takes_the_program_off() -> None:
+    kernel = FakeKernelPathStats()
+    old = replace(CALM, kernel_path=kernel)
+    new = replace(CALM, kernel_path=replace(kernel, taken_off=2))
+    assert said(old, new) == ["somebody took the kernel path's program off an interface"]
+    assert said(new, new) == []
 
 
 def test_splice_is_refused_once() -> None:

@@ -305,6 +305,10 @@ def _kernel_path(paths: Sequence[plane.KernelPathStats]) -> Iterator[Metric]:
     adopted = CounterMetricFamily(
         f"{prefix}_adopted", "Sessions that an earlier process began and this one goes on with."
     )
+    taken_off = CounterMetricFamily(
+        f"{prefix}_taken_off",
+        "Times that somebody took its program off an interface; it was attached again.",
+    )
     carried = CounterMetricFamily(f"{prefix}_bytes", "Bytes that the kernel carried by itself.")
     refusals = CounterMetricFamily(
         f"{prefix}_refusals", "Sessions that took the relay, by reason.", labels=["reason"]
@@ -318,12 +322,13 @@ def _kernel_path(paths: Sequence[plane.KernelPathStats]) -> Iterator[Metric]:
         most.add_metric([], path.max_flows)
         handed.add_metric([], path.handed_over)
         adopted.add_metric([], path.adopted)
+        taken_off.add_metric([], path.taken_off)
         carried.add_metric([], path.bytes)
         for reason, count in path.refusals.items():
             refusals.add_metric([reason], count)
         for what, count in path.segments.items():
             segments.add_metric([what], count)
-    yield from (flows, taken, most, handed, adopted, carried, refusals, segments)
+    yield from (flows, taken, most, handed, adopted, taken_off, carried, refusals, segments)
 
 
 def _log(logs: Sequence[plane.LogStats]) -> Iterator[Metric]:

@@ -104,6 +104,7 @@ def _kernel_path(stats: Stats) -> dict[str, object] | None:
         "max_flows": path.max_flows,
         "handed_over": path.handed_over,
         "adopted": path.adopted,
+        "taken_off": path.taken_off,
         "ends_with_process": path.ends_with_process,
         "refusals": {why: count for why, count in path.refusals.items() if count},
     }

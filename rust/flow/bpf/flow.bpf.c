@@ -112,6 +112,10 @@ inline_ void hear(struct __sk_buff *skb, struct gate *gate, __u32 from, struct s
 	    load_bytes(skb, segment->tcp + FIXED, options, length) ||
 	    !find_options(options, length, &found))
 		return;
+	at = found.mss;
+	asm volatile("" : "+r"(at));
+	if (at <= MOST_OPTIONS - 2 && from == SERVER && (tcp->flags & SYN))
+		gate->takes = options[at] << 8 | options[at + 1];
 	at = found.timestamps;
 	asm volatile("" : "+r"(at));
 	if (at > MOST_OPTIONS - 8)

@@ -155,6 +155,7 @@ inline_ void add_at(__u8 *options, __u64 at, __u32 amount)
 
 #define OPTION_END 0
 #define OPTION_NOTHING 1
+#define OPTION_MSS 2
 #define OPTION_SACK 5
 #define OPTION_TIMESTAMPS 8
 
@@ -166,6 +167,7 @@ inline_ void add_at(__u8 *options, __u64 at, __u32 amount)
 struct found {
 	__u64 timestamps; // TSval, TSecr behind it
 	__u64 sack, edges;
+	__u64 mss;
 };
 
 // 0 where the options make no sense.
@@ -176,7 +178,7 @@ inline_ int find_options(const __u8 *options, __u64 length, struct found *found)
 {
 	__u64 at = 0;
 
-	found->timestamps = found->sack = NOWHERE;
+	found->timestamps = found->sack = found->mss = NOWHERE;
 	found->edges = 0;
 #pragma clang loop unroll(disable)
 	for (int turn = 0; turn < MOST_TURNS; turn++) {
@@ -195,6 +197,8 @@ inline_ int find_options(const __u8 *options, __u64 length, struct found *found)
 		size = options[at + 1];
 		if (size < 2 || size > MOST_OPTIONS || at + size > length)
 			return 0;
+		if (kind == OPTION_MSS && size == 4)
+			found->mss = (at + 2) & 63;
 		if (kind == OPTION_TIMESTAMPS && size == 10)
 			found->timestamps = (at + 2) & 63;
 		if (kind == OPTION_SACK) {

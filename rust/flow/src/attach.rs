@@ -74,7 +74,7 @@ impl<'a> Spot<'a> {
             let link = SchedClassifierLink::try_from(FdLink::from(pinned))?;
             // At once, so that no segment gets past it. Refused by one whose interface is gone;
             // and it may be that of another one of this name, in a network that was left.
-            if part.attach_to_link(link).is_ok() && self.has(part) {
+            if part.attach_to_link(link).is_ok() && self.has(part) == Some(true) {
                 return Ok(());
             }
             fs::remove_file(pin)?;
@@ -86,13 +86,12 @@ impl<'a> Spot<'a> {
         Ok(())
     }
 
-    /// Whether it is known to be attached here: not everybody may look.
-    fn has(&self, part: &SchedClassifier) -> bool {
-        let attached = SchedClassifier::query_tcx(self.interface, self.way);
-        match (part.info(), attached) {
-            (Ok(own), Ok((_, attached))) => attached.iter().any(|one| one.id() == own.id()),
-            _ => false,
-        }
+    /// Whether a part is attached here by a link; none where that can't be seen: not everybody
+    /// may look.
+    pub(crate) fn has(&self, part: &SchedClassifier) -> Option<bool> {
+        let own = part.info().ok()?.id();
+        let (_, attached) = SchedClassifier::query_tcx(self.interface, self.way).ok()?;
+        Some(attached.iter().any(|one| one.id() == own))
     }
 
     /// A filter outlives the process by itself; the pin says that it is there.

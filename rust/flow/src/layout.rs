@@ -128,6 +128,8 @@ pub struct Gate {
     pub sent: [u32; 2],
     /// Whether user space has closed its record.
     pub recorded: bool,
+    /// The largest segment that the server's SYN says it takes, options included; 0 for nothing.
+    pub takes: u32,
 }
 
 /// The unit of [`Gate::said`]: 2^20 ns of the monotonic clock. Wraps after 52 days.
@@ -157,6 +159,8 @@ pub enum Word {
     Sent = 12,
     /// [`Gate::recorded`].
     Recorded = 14,
+    /// [`Gate::takes`].
+    Takes = 15,
 }
 
 /// A session on the kernel path: how its segments are rewritten, and what they said.
@@ -261,6 +265,7 @@ impl Gate {
             next: [0; 2],
             sent: [0; 2],
             recorded: false,
+            takes: 0,
         }
     }
 
@@ -281,6 +286,7 @@ impl Gate {
             words[word as usize..][..2].copy_from_slice(&pair);
         }
         words[Word::Recorded as usize] = u32::from(self.recorded);
+        words[Word::Takes as usize] = self.takes;
         words
     }
 
@@ -298,6 +304,7 @@ impl Gate {
             next: pair(Word::Next),
             sent: pair(Word::Sent),
             recorded: words[Word::Recorded as usize] != 0,
+            takes: words[Word::Takes as usize],
         })
     }
 }

@@ -104,6 +104,17 @@ impl Program {
         Ok(())
     }
 
+    /// Whether somebody took it off an interface that it was attached to, as far as that can be
+    /// seen: where it is attached by links.
+    pub fn is_missing(&mut self, interface: &str) -> bool {
+        self.hook == Hook::Tcx
+            && PARTS.into_iter().any(|(part, way)| {
+                let spot = Spot::new(part, way, interface, None);
+                let classifier = classifier(&mut self.bpf, part);
+                classifier.is_ok_and(|classifier| spot.has(classifier) == Some(false))
+            })
+    }
+
     /// The part that rewrites: for segments that come in.
     ///
     /// # Errors

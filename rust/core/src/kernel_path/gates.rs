@@ -127,6 +127,11 @@ impl<'a> Gate<'a> {
         self.pair(Word::Said, Relaxed)
     }
 
+    /// The largest segment that the server takes, options included; 0 where it said nothing.
+    pub(super) fn server_takes(self) -> u32 {
+        self.word(Word::Takes).load(SeqCst)
+    }
+
     /// Whether the record of it was closed: by another process, it may be.
     pub(super) fn is_recorded(self) -> bool {
         self.word(Word::Recorded).load(SeqCst) != 0

@@ -28,6 +28,10 @@ const GREETING_LIMIT: Duration = Duration::from_secs(60);
 const FIRST_LOOK: Duration = Duration::from_millis(1);
 const LAST_LOOK: Duration = Duration::from_millis(200);
 
+/// A client's first answer takes as long as its round trip, and a server waits for 200 ms at least
+/// before it says again what nobody has acknowledged.
+const FAR: Duration = Duration::from_millis(100);
+
 /// A session's two connections, the client not greeted yet.
 #[derive(Debug)]
 pub(crate) struct Legs {
@@ -171,6 +175,12 @@ impl Legs {
     /// Nothing is waited for.
     fn begin(&self, passage: &Passage, outline: &Outline) -> Result<(), Refusal> {
         let infos = self.check(passage)?;
+        let [client, _] = &infos;
+        if client.round_trip() > FAR {
+            // Our own socket's acknowledgement of the greeting would wait for what answers it, and
+            // that comes when the server has said it again already. Refused: it does.
+            let _ = self.server.set_quickack(true);
+        }
         let rest = (self.said.len() - self.told) as u32;
         let numbers = self.numbers(passage)?;
         fail_point!("hand_over_read");
@@ -201,7 +211,10 @@ impl Legs {
         }
         client.check()?;
         server.check()?;
-        if server.send_mss() + TIMESTAMPS < client.announced_mss() {
+        let server_takes = u16::try_from(passage.gate().server_takes()).ok();
+        let server_takes = u32::from(leg::takes(server_takes)).min(server.way_takes());
+        let client_takes = u32::from(passage.client_takes).min(client.way_takes());
+        if server_takes < client.announced() || client_takes < server.announced() {
             return Err(Refusal::SegmentSize);
         }
         if server.our_scale() > client.peer_scale() || client.our_scale() > server.peer_scale() {
@@ -257,9 +270,6 @@ impl Legs {
         }
     }
 }
-
-/// Bytes of the time stamp option in each segment.
-const TIMESTAMPS: u32 = 12;
 
 /// What is known of both legs before the one's segments become the other's: of the client's, then
 /// of the server's.

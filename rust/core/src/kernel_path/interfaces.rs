@@ -15,6 +15,8 @@ use nix::sys::socket::{
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::metrics::Counter;
+
 use super::gates::Gates;
 
 /// linux/if_arp.h: Ethernet, also of virtual interfaces.
@@ -31,6 +33,8 @@ pub(super) struct Interfaces {
     seen: Mutex<HashMap<String, HashSet<u32>>>,
     /// Readable when interfaces come or go.
     news: OwnedFd,
+    /// How often somebody took it off one.
+    pub(super) taken_off: Counter,
 }
 
 impl fmt::Debug for Interfaces {
@@ -52,6 +56,7 @@ impl Interfaces {
             attached: RwLock::default(),
             seen: Mutex::default(),
             news,
+            taken_off: Counter::default(),
         })
     }
 
@@ -73,19 +78,21 @@ impl Interfaces {
         attached.contains_key(&index)
     }
 
-    /// Attaches it wherever it isn't yet, and forgets the interfaces that are gone. One that came
-    /// back under another number takes the segments that were to go by the old one. One that it
+    /// Attaches it wherever it isn't, or isn't any more, and forgets the interfaces that are gone.
+    /// One that came back under another number takes the segments that were to go by the old one. One that it
     /// can't be attached to is left out: its sessions take the relay.
     ///
     /// # Errors
     /// It is attached nowhere; what the kernel says.
     pub(super) fn attach(&self, gates: &Gates) -> io::Result<()> {
         let found = present()?;
+        let missing = self.missing();
+        self.taken_off.add(missing.len() as u64);
         let mut attached = self
             .attached
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        attached.retain(|index, name| found.get(index) == Some(name));
+        attached.retain(|index, name| found.get(index) == Some(name) && !missing.contains(index));
         let mut result = Ok(());
         for (index, name) in found {
             if let Entry::Vacant(place) = attached.entry(index) {
@@ -96,6 +103,14 @@ impl Interfaces {
             }
         }
         if attached.is_empty() { result } else { Ok(()) }
+    }
+
+    /// Those that somebody took it off.
+    fn missing(&self) -> HashSet<u32> {
+        let attached = self.attached.read().unwrap_or_else(PoisonError::into_inner);
+        let mut program = self.program.lock().unwrap_or_else(PoisonError::into_inner);
+        let missing = attached.iter().filter(|(_, name)| program.is_missing(name));
+        missing.map(|(index, _)| *index).collect()
     }
 
     fn attach_one(&self, index: u32, name: &str, gates: &Gates) -> io::Result<()> {

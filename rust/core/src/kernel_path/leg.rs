@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4};
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 
@@ -28,6 +29,12 @@ const MICROSECONDS: u8 = 64;
 /// TCP_INFO's state of a connection that neither side has closed.
 const ESTABLISHED: u8 = 1;
 const INFO_SIZE: usize = 104;
+/// Of IPv4 and TCP, without options.
+const HEADERS: u32 = 40;
+/// In each segment, with what makes it a multiple of 4.
+const TIMESTAMPS_SIZE: u32 = 12;
+/// What a peer takes that says nothing (RFC 9293, 3.7.1).
+const LEAST_TAKEN: u16 = 536;
 
 /// More than the clock can be behind by: its lowest bit isn't to be had.
 const LATER: u32 = 2;
@@ -75,19 +82,25 @@ impl Info {
         self.0[6] >> 4
     }
 
-    /// Bytes of payload in a segment to the peer, options taken off.
-    pub(super) fn send_mss(&self) -> u32 {
-        self.word(16)
-    }
-
     /// Segments to the peer that it hasn't acknowledged.
     pub(super) fn unacknowledged(&self) -> u32 {
         self.word(24)
     }
 
-    /// What the peer was told that it may send in a segment, options included.
-    pub(super) fn announced_mss(&self) -> u32 {
-        self.word(84)
+    /// How long a segment and its acknowledgement take, as far as the handshake tells.
+    pub(super) fn round_trip(&self) -> Duration {
+        Duration::from_micros(self.word(68).into())
+    }
+
+    /// The largest segment that the peer was told we take, options included (RFC 6691). The kernel
+    /// takes those off that each segment has.
+    pub(super) fn announced(&self) -> u32 {
+        self.word(84) + TIMESTAMPS_SIZE
+    }
+
+    /// The largest segment to the peer that the way takes, as far as it is known.
+    pub(super) fn way_takes(&self) -> u32 {
+        self.word(60).saturating_sub(HEADERS)
     }
 
     fn word(&self, at: usize) -> u32 {
@@ -168,6 +181,11 @@ pub(super) struct Syn {
     pub(super) seq: u32,
     pub(super) mss: Option<u16>,
     pub(super) tsval: Option<u32>,
+}
+
+/// The largest segment that a peer takes, options included, by its SYN.
+pub(super) fn takes(said: Option<u16>) -> u16 {
+    said.filter(|mss| *mss > 0).unwrap_or(LEAST_TAKEN)
 }
 
 impl Syn {

@@ -175,6 +175,7 @@ impl KernelPath {
             max_flows: u64::from(self.most),
             handed_over: self.handed_over.sum(|one| one),
             adopted: self.adopted.value(),
+            taken_off: self.interfaces.taken_off.value(),
             bytes: workers.sum(|one| &one.kernel_bytes),
             ends_with_process: self.pins.as_ref().err().cloned(),
             refusals: refusals.into(),
@@ -291,6 +292,8 @@ pub struct KernelPathStats {
     pub handed_over: u64,
     /// Sessions that an earlier process began.
     pub adopted: u64,
+    /// How often somebody took its program off an interface; it was attached again.
+    pub taken_off: u64,
     /// Bytes that it carried.
     pub bytes: u64,
     /// Why flows end with the process, if they do.

@@ -62,6 +62,8 @@ pub(crate) struct Passage {
     pub(super) keys: [Key; 2],
     /// How many of both lead to it.
     placed: u8,
+    /// The largest segment that the client takes, options included.
+    pub(super) client_takes: u16,
 }
 
 impl Passage {
@@ -99,14 +101,14 @@ impl Passage {
                 },
             ],
             placed: 0,
+            client_takes: leg::takes(guest.syn.mss),
         };
         passage.place(guest)?;
         fail_point!("passage_placed");
-        if let Some(mss) = guest.syn.mss {
-            // So that the server never says more in a segment than the client takes.
-            sys::set_option(&socket, libc::IPPROTO_TCP, libc::TCP_MAXSEG, i32::from(mss))
-                .map_err(|_| Refusal::System)?;
-        }
+        // So that the server never says more in a segment than the client takes.
+        let mss = passage.client_takes.into();
+        sys::set_option(&socket, libc::IPPROTO_TCP, libc::TCP_MAXSEG, mss)
+            .map_err(|_| Refusal::System)?;
         Ok((passage, socket))
     }
 
@@ -121,6 +123,7 @@ impl Passage {
             number,
             keys,
             placed: 2,
+            client_takes: 0,
         }
     }
 

@@ -35,7 +35,7 @@ fn before_the_hand_over_peers_are_heard() {
     assert_eq!(rig.ingress(&syn_ack), (UNSPEC, syn_ack.clone()));
     let gate = rig.gate();
     assert_eq!((gate.tsval[1], gate.counted[1]), (0x1234_5678, 0));
-    assert_eq!(gate.next[1], S[0] + 1);
+    assert_eq!((gate.next[1], gate.takes), (S[0] + 1, 1460));
     let greeting = Segment {
         options: timestamps(0x1234_5700, 1),
         payload: b"220 mx\r\n".to_vec(),

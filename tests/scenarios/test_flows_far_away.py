@@ -1,0 +1,69 @@
+"""Sessions in the kernel between ends far away, whose segments are lost, swapped and doubled."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from harness.exact import echo, exchange
+from harness.kernel_rig import GREETING, kernel_rig, rig_configuration, serving_there
+from harness.namespaces import row
+from harness.scale import count
+from harness.slow_path import Way, slow_path
+from harness.waiting import LIMIT, until
+
+_SESSIONS = count(3, 20)
+_SIZE = 1 << 20
+_SMALL_TALK = 20 * len(b"NOOP\r\n")
+_FAR = Way(delay=0.15)
+_SWAPPED = Way(delay=0.01, swapped=0.05)
+_DOUBLED = Way(delay=0.01, doubled=0.05)
+_ALL = Way(delay=0.01, swapped=0.05, doubled=0.05, lost=0.01)
+
+Leg = Literal["c", "s"]
+
+pytestmark = pytest.mark.needs("iproute2", "nftables", "clang")
+
+
+@pytest.mark.parametrize(
+    "ways",
+    [
+        pytest.param({"c": _FAR}, id="far"),
+        pytest.param({"c": _SWAPPED}, id="swapped"),
+        pytest.param({"c": _DOUBLED}, id="doubled"),
+        pytest.param({"c": _ALL}, id="all"),
+        pytest.param({"s": _ALL}, id="all-of-servers"),
+        pytest.param({"c": _ALL, "s": _ALL}, id="all-of-both"),
+    ],
+)
+def test_bytes_arrive_as_they_were_sent(
+    tmp_path: Path, counted: Callable[[str], None], ways: dict[Leg, Way]
+) -> None:
+    with ExitStack() as exits:
+        networks = exits.enter_context(row())
+        legs = [
+            (way, exits.enter_context(slow_path(networks, leg, way))) for leg, way in ways.items()
+        ]
+        exits.enter_context(serving_there(networks, echo))
+        rig = exits.enter_context(kernel_rig(networks, tmp_path, rig_configuration(tmp_path)))
+        talks = [networks.inside("c", partial(exchange, _SIZE)) for _ in range(_SESSIONS)]
+        for talk in talks:
+            assert talk.result(3 * LIMIT), "the same bytes came back"
+        until(lambda: len(rig.balancer.session_log()) == _SESSIONS, "all in the log")
+        log = rig.balancer.session_log()
+    passed_by = ", ".join(str(passed) for _, passed in legs)
+    longest = max(line["duration_ms"] for line in log)
+    counted(
+        f"{_SESSIONS} sessions of {_SIZE} bytes each way, {longest:.0f} ms at most: {passed_by}"
+    )
+    assert {line["path"] for line in log} == {"kernel"}
+    assert {line["end_reason"] for line in log} == {"client_closed"}
+    sizes = {(line["received_bytes"], line["sent_bytes"]) for line in log}
+    assert sizes == {(_SIZE + _SMALL_TALK, len(GREETING) + _SIZE + _SMALL_TALK)}
+    for way, passed in legs:
+        # It was as bad as it was meant to be.
+        happened = (passed.lost > 0, passed.swapped > 0, passed.doubled > 0)
+        assert happened == (way.lost > 0, way.swapped > 0, way.doubled > 0)
