@@ -74,7 +74,12 @@ def main() -> int:
                         figures.append(_run(made, options.smtpload, address, case, peer))
             print(f"round {number + 1} of {options.rounds} done", file=sys.stderr)
     peers = [peer for peer in options.peers.split(",") if peer in ROUTED]
-    for key, value in heading(peers, options.mailweir, options.rounds, options.workers).items():
+    head = heading(peers, options.mailweir, options.rounds, options.workers)
+    head["method"] = (
+        f"{options.rounds} rounds between three networks, the peers in turn within each round,"
+        f" {options.workers} workers each; medians of all CPU time of the machine"
+    )
+    for key, value in head.items():
         print(f"- {key}: {value}")
     _print(figures)
     return 1 if any(figure.failed for figure in figures) else 0

@@ -5,7 +5,7 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -192,6 +192,34 @@ def _moved(packet: bytes, distance: int) -> bytes:
 
 def _tell(networks: Row, network: str, packet: bytes) -> None:
     networks.inside(network, lambda: too_big(packet, 600)).result(LIMIT)
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [({"max_flows": 2}, "table_full"), ({"source_ports": "10000-10001"}, "no_port")],
+)
+def test_no_more_than_there_are(tmp_path: Path, more: dict[str, object], reason: str) -> None:
+    """The relay serves those that find no place or no port; the others go on."""
+    config = rig_configuration(tmp_path, **more)
+    with (
+        row() as networks,
+        serving_there(networks, polite),
+        kernel_rig(networks, tmp_path, config) as rig,
+        ExitStack() as exits,
+    ):
+        clients = [exits.enter_context(rig.client()) for _ in range(3)]
+        for client in clients:
+            client.expect("220")
+        until(lambda: rig.flows() == 2, "two to be flows")
+        assert rig.relayed(reason) == 1
+        for client in clients:
+            client.expect("250", "EHLO client.test")
+            client.mail()
+            client.close()
+        until(lambda: len(rig.balancer.session_log()) == 3, "all in the log")
+        log = rig.balancer.session_log()
+    assert sorted(line["path"] for line in log) == ["copy", "kernel", "kernel"]
+    assert {line["end_reason"] for line in log} == {"client_quit"}
 
 
 @pytest.mark.parametrize("what", ["ingress:clients", "ingress:servers", "guard:clients"])
