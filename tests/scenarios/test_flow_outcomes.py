@@ -298,17 +298,24 @@ def _client_from(rig: Rig, port: int) -> Client:
     return rig.networks.inside("c", lambda: Client((LISTENER, PORT), source=port)).result(20)
 
 
+@pytest.mark.parametrize("how", ["anew", "down"])
 @pytest.mark.parametrize("network", ["c", "s"])
-def test_an_interface_is_made_anew(tmp_path: Path, network: str) -> None:
-    """Its segments are seen again, and find their way, though it has another number."""
+def test_an_interface_is_gone_for_a_while(tmp_path: Path, network: str, how: str) -> None:
+    """Its segments are seen again, and find their way, also where it has another number."""
     leg = {"c": "clients", "s": "servers"}[network]
     with _before(tmp_path, polite) as rig:
         with rig.client() as client:
             client.expect("220")
             client.expect("250", "EHLO client.test")
             until(lambda: rig.flows() == 1, "the session to be a flow")
-            rig.networks.run("l", "ip", "link", "delete", leg)
-            rig.networks.connect(network)
+            if how == "anew":
+                rig.networks.run("l", "ip", "link", "delete", leg)
+                rig.networks.connect(network)
+            else:
+                rig.networks.run("l", "ip", "link", "set", leg, "down")
+                client.send(b"NOOP\r\n")
+                rig.networks.run("l", "ip", "link", "set", leg, "up")
+                client.expect("250")
             client.expect("250", "NOOP")
             client.mail()
         record = rig.record()

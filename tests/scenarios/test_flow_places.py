@@ -194,6 +194,33 @@ def _tell(networks: Row, network: str, packet: bytes) -> None:
     networks.inside(network, lambda: too_big(packet, 600)).result(LIMIT)
 
 
+def test_a_reload(tmp_path: Path) -> None:
+    """A flow goes on with what it began with, whatever the configuration says now."""
+    config = rig_configuration(tmp_path)
+    with (
+        row() as networks,
+        serving_there(networks, polite),
+        kernel_rig(networks, tmp_path, config) as rig,
+        rig.client() as client,
+    ):
+        _begin(rig, client)
+        servers = config["pools"]["farm"]["servers"]
+        servers["b"] = servers.pop("a")
+        rig.balancer.write(config | {"forwarding": "relay"})
+        assert rig.balancer.command("reload").returncode == 0
+        until(lambda: rig.balancer.server_is("b", "up"), "the new server to be up")
+        with rig.client() as another:
+            another.expect("220")
+            another.mail()
+        assert (rig.record()["path"], rig.record()["server"]) == ("copy", "b")
+        assert [one["server"] for one in rig.sessions()] == ["a"]
+        client.mail()
+        client.close()
+        record = rig.record(2)
+    assert (record["path"], record["server"]) == ("kernel", "a")
+    assert record["end_reason"] == "client_quit"
+
+
 @pytest.mark.parametrize(
     ("more", "reason"),
     [({"max_flows": 2}, "table_full"), ({"source_ports": "10000-10001"}, "no_port")],
