@@ -148,8 +148,11 @@ def test_senders_do_not_notice_a_kill(
                     # The pace: for so long nobody is there.
                     time.sleep(_NOBODY)
                     with kernel_rig(networks, tmp_path, config) as heir:
-                        adopted = heir.balancer.metric("mailweir_kernel_path_adopted_total")
+                        seen = partial(heir.balancer.metric, "mailweir_kernel_path_adopted_total")
+                        # It answers while it still goes through them.
+                        until(lambda: seen() == _SENDERS, "all to be adopted")
                         sent = senders.sent(limit=LIMIT + 60)
+                        adopted = seen()
                         until(lambda: heir.balancer.status()["sessions"] == 0, "all to end")
                         until(lambda: len(heir.balancer.session_log()) == _SENDERS, "the log")
                         log = heir.balancer.session_log()
