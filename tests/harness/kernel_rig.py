@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.dialogue import Client
 from harness.mailweir import Mailweir, Tree, configuration, mailweir
-from harness.namespaces import LISTENER, SERVER, Row, bpf_files
+from harness.namespaces import LISTENER, SERVER, Row, bpf_files, row
 from harness.scripted import Handle, Stream, serving
 from harness.waiting import LIMIT, Value, until
 
@@ -88,6 +88,17 @@ def serving_there(networks: Row, handle: Handle) -> Iterator[None]:
 
     with serving(handle, (SERVER, PORT), bind):
         yield
+
+
+@contextmanager
+def rig_before(directory: Path, handle: Handle, config: Tree | None = None) -> Iterator[Rig]:
+    """mailweir before a server that does so with sessions, in networks of their own."""
+    with (
+        row() as networks,
+        serving_there(networks, handle),
+        kernel_rig(networks, directory, config or rig_configuration(directory)) as rig,
+    ):
+        yield rig
 
 
 def polite(stream: Stream) -> None:

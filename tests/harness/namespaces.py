@@ -16,7 +16,7 @@ from harness.waiting import LIMIT
 CLIENT, LISTENER = "10.1.0.1", "10.1.0.2"
 SOURCE, SERVER = "10.2.0.2", "10.2.0.1"
 # The balancer's interfaces towards clients and servers, its address there, and theirs.
-_LEGS = {"c": ("clients", LISTENER, CLIENT), "s": ("servers", SOURCE, SERVER)}
+LEGS = {"c": ("clients", LISTENER, CLIENT), "s": ("servers", SOURCE, SERVER)}
 _BPF_FILES = "/sys/fs/bpf"
 _CLONE_NEWNET = 0x40000000
 
@@ -45,7 +45,7 @@ class Row:
 
     def connect(self, network: str) -> None:
         """Connect clients or servers with the balancer; again, where the leg was deleted."""
-        leg, here, there = _LEGS[network]
+        leg, here, there = LEGS[network]
         pair = ["type", "veth", "peer", "name", "balancer", "netns", self.name(network)]
         self.run("l", "ip", "link", "add", leg, *pair)
         for where, device, address in (("l", leg, here), (network, "balancer", there)):

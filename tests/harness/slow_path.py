@@ -19,12 +19,10 @@ from functools import partial
 from itertools import count
 from typing import Literal
 
-from harness.namespaces import CLIENT, LISTENER, SERVER, SOURCE, Row
+from harness.namespaces import LEGS, Row
 from harness.needs import missing
 from harness.waiting import LIMIT
 
-# As the legs they replace: the balancer's device, its address there, and the others'.
-_LEGS = {"c": ("clients", LISTENER, CLIENT), "s": ("servers", SOURCE, SERVER)}
 _TUN = "/dev/net/tun"
 _TUNSETIFF = 0x400454CA
 _IFF_TAP, _IFF_NO_PI = 0x0002, 0x1000
@@ -121,7 +119,7 @@ def slow_path(networks: Row, leg: Literal["c", "s"], way: Way) -> Iterator[Passe
     """Such a way between the balancer and clients or servers; begin it before the balancer."""
     if not os.path.exists(_TUN):
         missing(f"needs {_TUN}")
-    name, here, there = _LEGS[leg]
+    name, here, there = LEGS[leg]
     networks.run("l", "ip", "link", "delete", name)
     with ExitStack() as exits:
         devices = []

@@ -20,12 +20,12 @@ from harness.kernel_rig import (
     Rig,
     kernel_rig,
     polite,
+    rig_before,
     rig_configuration,
     serving_there,
 )
-from harness.mailweir import Tree
 from harness.namespaces import CLIENT, SERVER, Row, row
-from harness.scripted import Handle, Stream
+from harness.scripted import Stream
 from harness.waiting import LIMIT, until
 
 _SIZE = 300_000
@@ -35,17 +35,6 @@ _TINY = "4096 8192 33554432"
 _SMALLER, _LARGER = "4096 131072 4194304", "4096 131072 268435456"
 
 pytestmark = pytest.mark.needs("iproute2", "nftables", "clang")
-
-
-@contextmanager
-def _before(directory: Path, handle: Handle, config: Tree | None = None) -> Iterator[Rig]:
-    """mailweir before a server that does so with sessions."""
-    with (
-        row() as networks,
-        serving_there(networks, handle),
-        kernel_rig(networks, directory, config or rig_configuration(directory)) as rig,
-    ):
-        yield rig
 
 
 @contextmanager
@@ -80,7 +69,7 @@ def test_options_that_differ(
     tmp_path: Path, network: str, setting: str, value: str, reason: str
 ) -> None:
     """The relay serves whoever hasn't them; who has them takes the kernel path as before."""
-    with _before(tmp_path, polite) as rig:
+    with rig_before(tmp_path, polite) as rig:
         with _set(rig.networks, network, f"net.ipv4.{setting}", value):
             _mail(rig)
         relayed = rig.record()
@@ -101,7 +90,7 @@ def test_a_peer_that_takes_small_segments(
     """The server is told what the client takes. It can't be the other way round: the client was
     answered before there was a server.
     """
-    with _before(tmp_path, echo) as rig:
+    with rig_before(tmp_path, echo) as rig:
         _take(rig.networks, network, how, size)
         for one in "cs":
             # Several segments in one would get past what is too small for each.
@@ -164,7 +153,7 @@ def test_window_scales_that_differ(
     tmp_path: Path, network: str, setting: str, value: str, path: str
 ) -> None:
     """A window is told in our scale: what it says in the peer's has to be a multiple of that."""
-    with _before(tmp_path, echo) as rig:
+    with rig_before(tmp_path, echo) as rig:
         with _set(rig.networks, network, setting, value):
             assert rig.networks.inside("c", partial(exchange, _SIZE)).result(LIMIT)
         record = rig.record()
@@ -230,7 +219,7 @@ def test_keepalives(tmp_path: Path, network: str) -> None:
 
     config = rig_configuration(tmp_path)
     config["listeners"]["mx"]["timeouts"] = {"idle_client": "4s", "i_accept_duplicates": True}
-    with _before(tmp_path, serves, config) as rig:
+    with rig_before(tmp_path, serves, config) as rig:
         with rig.client() as client:
             if network == "c":
                 _keep_alive(client.socket)
@@ -265,7 +254,7 @@ def test_both_close_at_once(tmp_path: Path) -> None:
             closed.set()
             assert stream.rest() == b""
 
-    with _before(tmp_path, serves) as rig:
+    with rig_before(tmp_path, serves) as rig:
         with rig.client() as client:
             client.expect("220")
             until(lambda: rig.flows() == 1, "the session to be a flow")

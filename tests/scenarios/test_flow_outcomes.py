@@ -1,8 +1,8 @@
 """How sessions on the kernel path begin and end: what the peers see, and what the record says."""
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -13,15 +13,13 @@ from harness.kernel_rig import (
     GREETING,
     PORT,
     Rig,
-    kernel_rig,
     polite,
+    rig_before,
     rig_configuration,
-    serving_there,
 )
-from harness.mailweir import Tree
-from harness.namespaces import LISTENER, SERVER, Row, row
+from harness.namespaces import LISTENER, SERVER, Row
 from harness.scale import count
-from harness.scripted import Handle, Stream
+from harness.scripted import Stream
 from harness.waiting import until
 
 pytestmark = pytest.mark.needs("iproute2", "nftables", "clang")
@@ -31,20 +29,9 @@ _TRACKED = count(20, 500)
 Counted = Callable[[str], None]
 
 
-@contextmanager
-def _before(directory: Path, handle: Handle, config: Tree | None = None) -> Iterator[Rig]:
-    """mailweir before a server that does so with sessions; checks send nothing."""
-    with (
-        row() as networks,
-        serving_there(networks, handle),
-        kernel_rig(networks, directory, config or rig_configuration(directory)) as rig,
-    ):
-        yield rig
-
-
 @pytest.mark.needs("tcpdump")
 def test_a_session_says_where_it_is(tmp_path: Path) -> None:
-    with _before(tmp_path, polite) as rig:
+    with rig_before(tmp_path, polite) as rig:
         with rig.client() as client:
             client.expect("220")
             client.expect("250", "EHLO client.test")
@@ -73,7 +60,7 @@ def test_a_greeting_of_several_lines(tmp_path: Path) -> None:
         goes_on.wait(20)
         polite(stream)
 
-    with _before(tmp_path, teases) as rig:
+    with rig_before(tmp_path, teases) as rig:
         with rig.client() as client:
             assert client.line().startswith("220-")
             goes_on.set()
@@ -91,7 +78,7 @@ def test_an_early_talker_takes_the_relay(tmp_path: Path) -> None:
         if talked.wait(20):
             polite(stream)
 
-    with _before(tmp_path, waits) as rig:
+    with rig_before(tmp_path, waits) as rig:
         with rig.client() as client:
             client.send(b"EHLO client.test\r\n")
             until(lambda: len(rig.sessions()) == 1, "the client to be accepted")
@@ -104,7 +91,7 @@ def test_an_early_talker_takes_the_relay(tmp_path: Path) -> None:
 
 
 def test_a_server_that_closes_behind_its_greeting(tmp_path: Path) -> None:
-    with _before(tmp_path, lambda stream: stream.send(GREETING)) as rig:
+    with rig_before(tmp_path, lambda stream: stream.send(GREETING)) as rig:
         with rig.client() as client:
             client.expect("220")
             assert client.rest() == b""
@@ -118,7 +105,7 @@ def test_a_client_that_closes_before_the_greeting(tmp_path: Path) -> None:
         if closed.wait(20):
             polite(stream)
 
-    with _before(tmp_path, waits) as rig:
+    with rig_before(tmp_path, waits) as rig:
         rig.client().close()
         until(lambda: len(rig.sessions()) == 1, "the client to be accepted")
         closed.set()
@@ -129,7 +116,7 @@ def test_a_client_that_closes_before_the_greeting(tmp_path: Path) -> None:
 @pytest.mark.parametrize("direction", ["greeting", "acknowledgement"])
 def test_a_greeting_that_is_lost(tmp_path: Path, direction: str) -> None:
     """It is sent again, by our own socket, until the client has acknowledged it."""
-    with _before(tmp_path, polite) as rig:
+    with rig_before(tmp_path, polite) as rig:
         _lose_first(rig.networks, direction)
         with rig.client() as client:
             client.expect("220")
@@ -159,7 +146,7 @@ def test_a_peer_that_resets(tmp_path: Path) -> None:
         if stream.line():
             stream.reset()
 
-    with _before(tmp_path, resets) as rig:
+    with rig_before(tmp_path, resets) as rig:
         with rig.client() as client:
             client.expect("220")
             with pytest.raises(ConnectionResetError):
@@ -174,7 +161,7 @@ def test_a_server_that_says_421(tmp_path: Path) -> None:
         if stream.line():
             stream.send(b"421 4.3.2 not now\r\n")
 
-    with _before(tmp_path, refuses) as rig:
+    with rig_before(tmp_path, refuses) as rig:
         with rig.client() as client:
             client.expect("220")
             client.expect("421", "EHLO client.test")
@@ -183,7 +170,7 @@ def test_a_server_that_says_421(tmp_path: Path) -> None:
 
 
 def test_a_cut_inside_data(tmp_path: Path) -> None:
-    with _before(tmp_path, polite) as rig:
+    with rig_before(tmp_path, polite) as rig:
         with rig.client() as client:
             client.begin_mail()
             client.send(b"half a line")
@@ -210,7 +197,7 @@ def test_a_flow_is_ended_from_outside(tmp_path: Path, how: str) -> None:
     if how.startswith("idle"):
         config["listeners"]["mx"]["timeouts"] = {how: "1s", **limits}
     config["drain"] = {"deadline": "1s", "spread": "0s"}
-    with _before(tmp_path, notices, config) as rig:
+    with rig_before(tmp_path, notices, config) as rig:
         with rig.client() as client:
             client.expect("220")
             client.expect("250", "EHLO client.test")
@@ -233,7 +220,7 @@ def test_a_flow_is_ended_from_outside(tmp_path: Path, how: str) -> None:
 
 def test_a_third_party_moves_nothing(tmp_path: Path) -> None:
     """Segments with the right addresses and ports, and numbers that are guessed."""
-    with _before(tmp_path, polite) as rig:
+    with rig_before(tmp_path, polite) as rig:
         with rig.client() as client:
             client.expect("220")
             client.expect("250", "EHLO client.test")
@@ -275,7 +262,7 @@ def _connected_to(networks: Row, network: str) -> list[Address]:
 def test_the_relay_is_taken_where_it_is_told(tmp_path: Path) -> None:
     config = rig_configuration(tmp_path, forwarding="auto")
     config["listeners"]["mx"]["forwarding"] = "relay"
-    with _before(tmp_path, polite, config) as rig:
+    with rig_before(tmp_path, polite, config) as rig:
         with rig.client() as client:
             client.expect("220")
             client.expect("250", "EHLO client.test")
@@ -285,7 +272,7 @@ def test_the_relay_is_taken_where_it_is_told(tmp_path: Path) -> None:
 
 def test_the_same_port_again(tmp_path: Path) -> None:
     """A client that comes back from its old port while its last session lingers."""
-    with _before(tmp_path, polite) as rig:
+    with rig_before(tmp_path, polite) as rig:
         for number in range(1, 4):
             with _client_from(rig, 45_000) as client:
                 client.expect("220")
@@ -303,7 +290,7 @@ def _client_from(rig: Rig, port: int) -> Client:
 def test_an_interface_is_gone_for_a_while(tmp_path: Path, network: str, how: str) -> None:
     """Its segments are seen again, and find their way, also where it has another number."""
     leg = {"c": "clients", "s": "servers"}[network]
-    with _before(tmp_path, polite) as rig:
+    with rig_before(tmp_path, polite) as rig:
         with rig.client() as client:
             client.expect("220")
             client.expect("250", "EHLO client.test")
@@ -329,7 +316,7 @@ def test_connection_tracking_keeps_no_flow(tmp_path: Path, counted: Counted) -> 
         if tracked.wait(20):
             polite(stream)
 
-    with _before(tmp_path, waits) as rig:
+    with rig_before(tmp_path, waits) as rig:
         rig.track()
         with ExitStack() as exits:
             clients = [exits.enter_context(rig.client()) for _ in range(_TRACKED)]

@@ -4,8 +4,7 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -20,11 +19,12 @@ from harness.kernel_rig import (
     Rig,
     kernel_rig,
     polite,
+    rig_before,
     rig_configuration,
     serving_there,
 )
 from harness.namespaces import LISTENER, Row, pins, row
-from harness.scripted import Handle, Stream, serving
+from harness.scripted import Stream, serving
 from harness.waiting import LIMIT, until
 
 _SIZE = 300_000
@@ -33,17 +33,6 @@ _TCP_REPAIR = 19  # linux/tcp.h
 _IPV4 = 0x0800
 
 pytestmark = pytest.mark.needs("iproute2", "nftables", "clang")
-
-
-@contextmanager
-def _before(directory: Path, handle: Handle) -> Iterator[Rig]:
-    """mailweir before a server that does so with sessions."""
-    with (
-        row() as networks,
-        serving_there(networks, handle),
-        kernel_rig(networks, directory, rig_configuration(directory)) as rig,
-    ):
-        yield rig
 
 
 def _have_been(rig: Rig, what: str, times: int) -> bool:
@@ -81,7 +70,7 @@ def test_a_client_comes_back_from_the_same_port(tmp_path: Path, how: str) -> Non
     is, the client resets that, and its next SYN begins a session (RFC 9293, 3.5.1).
     """
     reason = {"forgets": "client_lost", "resets": "client_lost", "is_killed": "killed"}[how]
-    with _before(tmp_path, polite) as rig:
+    with rig_before(tmp_path, polite) as rig:
         client = _from(rig.networks, 45_000)
         _begin(rig, client)
         if how == "forgets":
@@ -121,7 +110,7 @@ def test_a_router_takes_only_smaller_segments(tmp_path: Path, sender: str) -> No
         while piece := stream.socket.recv(_SIZE):
             stream.send(piece)
 
-    with _before(tmp_path, serves) as rig:
+    with rig_before(tmp_path, serves) as rig:
         networks = rig.networks
         receiver = {"c": "s", "s": "c"}[sender]
         with rig.client() as client:
@@ -253,7 +242,7 @@ def test_no_more_than_there_are(tmp_path: Path, more: dict[str, object], reason:
 def test_the_program_is_taken_off(tmp_path: Path, what: str) -> None:
     """Somebody removes its attachment: it is attached again, and the session goes on."""
     before = pins()
-    with _before(tmp_path, polite) as rig, rig.client() as client:
+    with rig_before(tmp_path, polite) as rig, rig.client() as client:
         _begin(rig, client)
         (folder,) = pins() - before
         (folder / what).unlink()
@@ -272,7 +261,7 @@ def test_the_program_is_taken_off(tmp_path: Path, what: str) -> None:
 
 def test_fragments_are_dropped(tmp_path: Path) -> None:
     """A fragment can't be rewritten, and the stack has no socket for it: the flow goes on."""
-    with _before(tmp_path, polite) as rig:
+    with rig_before(tmp_path, polite) as rig:
         with rig.client() as client:
             _begin(rig, client)
             of_client: Address = client.socket.getsockname()

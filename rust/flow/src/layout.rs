@@ -345,6 +345,31 @@ impl Flow {
 }
 
 impl Said {
+    /// A side that has said nothing yet, whose next byte is `next` and whose words are told as they
+    /// are.
+    #[must_use]
+    pub fn begin(told: Key, next: u32) -> Self {
+        Self {
+            told,
+            seq_add: 0,
+            ack_add: 0,
+            tsval_add: 0,
+            tsecr_add: 0,
+            left: 0,
+            right: 0,
+            scale: 0,
+            next,
+            acked: next,
+            edge: next,
+            fin: 0,
+            ends: 0,
+            bytes: 0,
+            packets: 0,
+            said_ns: 0,
+            head: [0; 8],
+        }
+    }
+
     fn write(&self, to: &mut Writer<'_>) {
         to.put(&self.told.to_bytes());
         for value in [self.seq_add, self.ack_add, self.tsval_add, self.tsecr_add] {

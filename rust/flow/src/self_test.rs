@@ -117,23 +117,13 @@ fn expect(
 /// differ by 500 and 1 000.
 fn flow() -> Flow {
     let side = |told: Key, seq_add: u32, ack_add: u32, next: u32| Said {
-        told,
         seq_add,
         ack_add,
         tsval_add: 500,
         tsecr_add: 0_u32.wrapping_sub(1_000),
-        left: 0,
-        right: 0,
         scale: 7,
-        next,
-        acked: next,
         edge: next + 65_535,
-        fin: 0,
-        ends: 0,
-        bytes: 0,
-        packets: 0,
-        said_ns: 0,
-        head: [0; 8],
+        ..Said::begin(told, next)
     };
     Flow {
         greeting: [0, 0],

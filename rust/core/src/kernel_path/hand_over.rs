@@ -324,22 +324,10 @@ impl Translation {
 fn side(other: Key, heard: u32, own: &Info, others: &Info) -> Said {
     let (peers, ours) = (own.peer_scale(), others.our_scale());
     Said {
-        told: other.reversed(),
-        seq_add: 0,
-        ack_add: 0,
-        tsval_add: 0,
-        tsecr_add: 0,
         left: peers.saturating_sub(ours),
         right: ours.saturating_sub(peers),
         scale: peers,
-        next: heard,
-        acked: heard,
         edge: heard.wrapping_add(FIRST_WINDOW),
-        fin: 0,
-        ends: 0,
-        bytes: 0,
-        packets: 0,
-        said_ns: 0,
-        head: [0; 8],
+        ..Said::begin(other.reversed(), heard)
     }
 }

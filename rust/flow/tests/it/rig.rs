@@ -34,24 +34,14 @@ pub(crate) fn gate(state: State) -> Gate {
 
 pub(crate) fn flow() -> Flow {
     let side = |told: Key, own: [u32; 2], other: [u32; 2]| Said {
-        told,
         // The other peer knows these bytes by our numbers towards it.
         seq_add: other[1].wrapping_sub(own[0]),
         ack_add: other[0].wrapping_sub(own[1]),
         tsval_add: 5_000,
         tsecr_add: 0_u32.wrapping_sub(9_000),
-        left: 0,
-        right: 0,
         scale: 7,
-        next: own[0],
-        acked: own[0],
         edge: own[0].wrapping_add(64 * 1024),
-        fin: 0,
-        ends: 0,
-        bytes: 0,
-        packets: 0,
-        said_ns: 0,
-        head: [0; 8],
+        ..Said::begin(told, own[0])
     };
     let [client, server] = keys();
     Flow {
