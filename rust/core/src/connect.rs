@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
@@ -67,19 +68,29 @@ async fn from_source(address: SocketAddr, source: IpAddr) -> io::Result<TcpStrea
 }
 
 fn socket(address: SocketAddr) -> io::Result<TcpSocket> {
-    if address.is_ipv4() {
-        TcpSocket::new_v4()
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
     } else {
-        TcpSocket::new_v6()
-    }
+        TcpSocket::new_v6()?
+    };
+    prepare_for_a_dialogue(&socket)?;
+    Ok(socket)
+}
+
+/// What a socket needs that a whole session is to go through: a bound one was spared that, since
+/// the kernel path leaves its socket at the greeting.
+///
+/// # Errors
+/// What the kernel says.
+pub(crate) fn prepare_for_a_dialogue(socket: &impl AsFd) -> io::Result<()> {
+    let socket = SockRef::from(socket);
+    // A dialogue of small turns: Nagle's algorithm would hold back every second one.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
 }
 
 async fn connect(socket: TcpSocket, address: SocketAddr) -> io::Result<TcpStream> {
-    // A dialogue of small turns: Nagle's algorithm would hold back every second one.
-    socket.set_nodelay(true)?;
-    let options = SockRef::from(&socket);
-    options.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
-    options.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
     let stream = socket.connect(address).await?;
     // The greeting is acknowledged with what answers it, not by a segment of its own. Not set
     // before: then the handshake's last segment would wait as well. Refused: as it was.

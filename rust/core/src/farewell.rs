@@ -1,7 +1,7 @@
 //! Ends a connection with a last word, so that the other end reads what it is told.
 
 use std::io::Write;
-use std::net::Shutdown;
+use std::net::{Shutdown, TcpStream as StdStream};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -38,10 +38,9 @@ pub(crate) async fn say(mut peer: TcpStream, line: &[u8]) {
 
 /// Says `line` and closes, without waiting for anything: where a descriptor is worth more than
 /// the certainty that the line arrives.
-pub(crate) fn hurry_away(client: TcpStream, line: &[u8]) {
+pub(crate) fn hurry_away(mut client: StdStream, line: &[u8]) {
     // Whoever went away meanwhile needs no answer.
-    let _ = client.into_std().and_then(|mut client| {
-        client.write_all(line)?;
-        client.shutdown(Shutdown::Write)
-    });
+    let _ = client
+        .write_all(line)
+        .and_then(|()| client.shutdown(Shutdown::Write));
 }

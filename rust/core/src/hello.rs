@@ -1,11 +1,10 @@
 //! Reads a client's TLS hello and keeps it, so that it can be said to more than one server.
 
-use std::io;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::client::Client;
 use crate::record::{End, EndReason};
 use crate::tls::Hello;
 
@@ -17,18 +16,13 @@ const USUAL: usize = 2048;
 ///
 /// # Errors
 /// How the session ended without one.
-pub(crate) async fn client_hello(client: &TcpStream, limit: Duration) -> Result<Vec<u8>, End> {
+pub(crate) async fn client_hello(client: &Client, limit: Duration) -> Result<Vec<u8>, End> {
     let mut said = Vec::with_capacity(USUAL);
     let read = async {
         while Hello::parse(&said) == Hello::Incomplete {
-            let read = match client.readable().await {
-                Ok(()) => client.try_read_buf(&mut said),
-                Err(error) => Err(error),
-            };
-            match read {
+            match client.read(&mut said).await {
                 Ok(0) => return Err(End::by_client(EndReason::ClientClosed)),
                 Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => return Err(End::by_client(EndReason::ClientLost)),
             }
         }

@@ -22,12 +22,13 @@
 //! Or it goes on without us: [`kernel_path`] hands sessions over to the kernel once their clients
 //! were greeted, by [`ports`] of our own; [`limits`] are the same on both paths.
 //!
-//! [`worker`] is a thread with its own runtime; [`metrics`] counts per worker, [`stats`] reads;
+//! A [`client`] is watched only once there is something to wait for. [`worker`] is a thread with its own runtime; [`metrics`] counts per worker, [`stats`] reads;
 //! [`troubles`] tells of servers that failed; [`tls`], [`moment`] and [`occupancy`] are small
 //! parts of these, and [`sys`] has what no library wraps.
 #![allow(rustdoc::private_intra_doc_links)]
 
 mod admission;
+mod client;
 mod connect;
 mod farewell;
 #[cfg(fuzzing)]

@@ -3,14 +3,14 @@
 //! for a greeting, or for an answer to its TLS hello.
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use tokio::io::Interest;
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::sleep;
 
+use crate::client::Client;
 use crate::connect;
 use crate::greet;
 use crate::hello;
@@ -28,11 +28,13 @@ use crate::troubles::{Trouble, Troubles};
 /// Ports of our own that are tried for a session before the kernel may choose one.
 const PORTS: usize = 8;
 
+/// Until a client is watched while a server is sought for it. Mostly one is found before that.
+const WATCHED_AFTER: Duration = Duration::from_millis(100);
+
 /// The session that a server is sought for.
 #[derive(Debug)]
 pub(crate) struct Seeking<'a> {
-    pub(crate) client: &'a TcpStream,
-    pub(crate) address: SocketAddr,
+    pub(crate) client: &'a Client,
     pub(crate) listener: &'a Listener,
     pub(crate) troubles: &'a Troubles,
     /// The kernel path, where it is to be taken, and the client as that has to know it.
@@ -220,9 +222,9 @@ impl Seeking<'_> {
     ) -> Result<(), ConnectFailure> {
         let destination = self
             .client
-            .local_addr()
+            .local_address()
             .map_err(|_| ConnectFailure::Other)?;
-        let header = proxy_header::header(version, self.address, destination, &id.text());
+        let header = proxy_header::header(version, self.client.address, destination, &id.text());
         match server.try_write(&header) {
             Ok(size) if size == header.len() => Ok(()),
             _ => Err(ConnectFailure::Other),
@@ -269,7 +271,7 @@ impl Failure {
 
 /// Returns once the client's connection broke, or an operator ended the session. A client's
 /// end of stream doesn't count: it may have said all that it has to say.
-async fn is_over(client: &TcpStream, live: &Live) -> End {
+async fn is_over(client: &Client, live: &Live) -> End {
     let killed = poll_fn(|_| {
         // A kill wakes the task that this is part of.
         if live.is_killed() {
@@ -284,11 +286,10 @@ async fn is_over(client: &TcpStream, live: &Live) -> End {
     }
 }
 
-async fn is_lost(client: &TcpStream) {
-    // An error of the reactor's says that the process ends.
-    while let Ok(ready) = client.ready(Interest::ERROR).await {
-        if ready.is_error() {
-            return;
-        }
+async fn is_lost(client: &Client) {
+    sleep(WATCHED_AFTER).await;
+    if client.breaks().await.is_err() {
+        // It can't be watched, or the process ends: then whoever speaks to it notices.
+        std::future::pending::<()>().await;
     }
 }

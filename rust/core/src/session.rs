@@ -1,14 +1,15 @@
 //! One session, from its accept to its end. Linear: each step is a call that says what happens.
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 
 use fail::fail_point;
-use tokio::net::TcpStream;
+use socket2::SockRef;
 
 use crate::admission;
+use crate::client::Client;
+use crate::connect;
 use crate::farewell;
 use crate::kernel_path::{self, Carried, Guest, Handed, KernelPath, Legs, Passage};
 use crate::limits::Terms;
@@ -36,13 +37,6 @@ pub(crate) struct Commons {
     pub(crate) troubles: Arc<Troubles>,
     /// Once it is wanted and can be had.
     pub(crate) kernel: Arc<OnceLock<Arc<KernelPath>>>,
-}
-
-/// Who connected.
-#[derive(Debug)]
-pub(crate) struct Client {
-    pub(crate) stream: TcpStream,
-    pub(crate) address: SocketAddr,
 }
 
 /// Serves a client of the listener with this index. `snapshot` is kept to the end.
@@ -95,12 +89,15 @@ impl Session {
         let occupancy = &self.commons.occupancy;
         let place =
             admission::admit(&self.snapshot, self.listener(), occupancy).map_err(End::ours)?;
+        let kernel = self.kernel_path(client);
+        if kernel.is_none() {
+            spare_acknowledgements(client);
+        }
         let seeking = Seeking {
-            client: &client.stream,
-            address: client.address,
+            client,
             listener: self.listener(),
             troubles: &self.commons.troubles,
-            kernel: self.kernel_path(client),
+            kernel,
         };
         let found = seek::find_server(&seeking, record).await?;
         Ok((place, found))
@@ -113,7 +110,7 @@ impl Session {
             return None;
         }
         let path = self.commons.kernel.get()?;
-        match path.guest(&client.stream) {
+        match path.guest(client) {
             Ok(guest) => Some((path, guest)),
             Err(why) => {
                 path.refused(self.commons.ledger.worker, why);
@@ -133,7 +130,7 @@ impl Session {
             in_flight,
         } = found;
         let legs = Legs {
-            client: client.stream,
+            client,
             server: stream,
             said,
             told: 0,
@@ -152,7 +149,7 @@ impl Session {
                     listener: self.listener,
                     drains: Arc::clone(&self.commons.drains),
                 };
-                handed.go_on(carried).await;
+                handed.go_on(carried);
             }
             Err(legs) => {
                 let ending = self.relay(legs, asked, &in_flight, &record).await;
@@ -174,7 +171,13 @@ impl Session {
             return Err(legs);
         };
         let limit = self.listener().timeouts.greeting;
-        kernel_path::hand_over(passage, legs, &outline, limit).await
+        let result = kernel_path::hand_over(passage, legs, &outline, limit).await;
+        if let Err(legs) = &result {
+            // Refused, it is carried as it is.
+            let _ = connect::prepare_for_a_dialogue(&legs.server);
+            spare_acknowledgements(&legs.client);
+        }
+        result
     }
 
     async fn relay(
@@ -198,8 +201,16 @@ impl Session {
             drains: [&self.commons.drains, &server.drains],
             aged: listener.max_age.map(|age| record.began() + age),
         };
+        let Ok(client) = legs.client.into_stream() else {
+            // The reactor has no room for it.
+            return Ending {
+                end: End::ours(EndReason::OutOfDescriptors),
+                client: None,
+                server: Some(legs.server),
+            };
+        };
         let ends = Ends {
-            client: legs.client,
+            client,
             server: legs.server,
             asked,
             said: legs.said,
@@ -224,11 +235,20 @@ impl Session {
     }
 }
 
+/// Has the client's first command acknowledged with its reply, not by a segment of its own. The
+/// kernel does so by itself from the second one on.
+fn spare_acknowledgements(client: &Client) {
+    // Refused: as it was.
+    let _ = SockRef::from(client).set_tcp_quickack(false);
+}
+
 /// How a session ends that no server took: a client that is still there may be told.
 fn before_the_greeting(client: Client, end: End) -> Ending {
     Ending {
         end,
-        client: (end.by == EndBy::Balancer).then_some(client.stream),
+        client: (end.by == EndBy::Balancer)
+            .then(|| client.into_stream().ok())
+            .flatten(),
         server: None,
     }
 }
@@ -244,7 +264,9 @@ async fn part(ending: Ending, protocol: Protocol, hostname: &str) {
     let tell_client = async {
         match ending.client {
             Some(client) if ending.end.reason == EndReason::OutOfDescriptors => {
-                farewell::hurry_away(client, line.as_bytes());
+                if let Ok(client) = client.into_std() {
+                    farewell::hurry_away(client, line.as_bytes());
+                }
             }
             Some(client) => farewell::say(client, line.as_bytes()).await,
             None => {}

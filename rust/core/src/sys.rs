@@ -3,11 +3,15 @@
 
 use std::io;
 use std::mem::{MaybeUninit, size_of_val};
+use std::net::TcpListener;
 use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd};
 use std::ptr::NonNull;
 use std::slice;
 use std::sync::atomic::AtomicU32;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// asm-generic/socket.h; the libc crate has it for some architectures only.
 const SO_BUF_LOCK: libc::c_int = 72;
@@ -83,6 +87,16 @@ pub(crate) fn option(
         return Err(io::Error::last_os_error());
     }
     Ok((size as usize).min(value.len()))
+}
+
+/// Has the calling thread's reactor tell of those who connect at a nonblocking socket.
+///
+/// # Errors
+/// What the reactor says.
+pub(crate) fn watch(socket: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
+    // SAFETY: a TcpListener owns its descriptor, which is the same one as long as it is there.
+    let watched = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) };
+    watched.map_err(|refused| refused.into_parts().1)
 }
 
 /// Words that others write as well, another process or the kernel: a table mapped into memory.

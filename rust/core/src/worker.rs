@@ -5,19 +5,20 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
+use std::net::TcpListener as StdListener;
 use std::sync::{Arc, mpsc as std_mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use fail::fail_point;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle as TaskHandle;
 use tokio::time::sleep;
 
+use crate::client::Client;
 use crate::listener::{self, Door};
 use crate::session::Commons;
 use crate::snapshot::{BindKey, Snapshot};
@@ -29,11 +30,11 @@ pub(crate) const TICK: Duration = Duration::from_millis(500);
 /// What a worker can be told.
 enum Command {
     /// Accept at these sockets, which listen already.
-    Listen(Vec<(BindKey, TcpListener)>),
+    Listen(Vec<(BindKey, AsyncFd<StdListener>)>),
     /// Stop accepting there, once the queues are empty; then say so.
     Leave(Vec<BindKey>, std_mpsc::Sender<()>),
     /// Serve these clients, who came to the address while another worker was stuck.
-    Serve(BindKey, Vec<(StdStream, SocketAddr)>),
+    Serve(BindKey, Vec<Client>),
     /// End every session and the thread.
     Stop,
 }
@@ -72,13 +73,13 @@ impl Worker {
     ///
     /// # Errors
     /// What the reactor says.
-    pub(crate) fn adopt(&self, socket: StdListener) -> io::Result<TcpListener> {
+    pub(crate) fn adopt(&self, socket: StdListener) -> io::Result<AsyncFd<StdListener>> {
         let _inside = self.runtime.enter();
-        TcpListener::from_std(socket)
+        sys::watch(socket)
     }
 
     /// Accepts at these sockets, which were adopted, from now on.
-    pub(crate) fn listen(&self, sockets: Vec<(BindKey, TcpListener)>) {
+    pub(crate) fn listen(&self, sockets: Vec<(BindKey, AsyncFd<StdListener>)>) {
         self.tell(Command::Listen(sockets));
     }
 
@@ -88,7 +89,7 @@ impl Worker {
     }
 
     /// Serves clients that another worker was too stuck to accept.
-    pub(crate) fn serve(&self, key: BindKey, clients: Vec<(StdStream, SocketAddr)>) {
+    pub(crate) fn serve(&self, key: BindKey, clients: Vec<Client>) {
         self.tell(Command::Serve(key, clients));
     }
 
@@ -132,12 +133,8 @@ async fn obey(
             }
             Command::Serve(key, clients) => {
                 let door = Door::new(current.load_full(), key, Arc::clone(&commons));
-                for (client, address) in clients {
-                    // Accepted sockets are blocking, unlike the one they came to.
-                    let ready = client.set_nonblocking(true);
-                    if let Ok(stream) = ready.and_then(|()| TcpStream::from_std(client)) {
-                        door.let_in(stream, address);
-                    }
+                for client in clients {
+                    door.let_in(client);
                 }
             }
             Command::Stop => return,
@@ -160,7 +157,7 @@ async fn tick(commons: Arc<Commons>) {
 }
 
 fn begin(
-    socket: TcpListener,
+    socket: AsyncFd<StdListener>,
     key: BindKey,
     current: &Arc<ArcSwap<Snapshot>>,
     commons: &Arc<Commons>,

@@ -106,7 +106,7 @@ impl Heir<'_> {
             listener,
             drains: Arc::clone(self.drains),
         };
-        passage.keep(carried);
+        passage.keep(carried, None);
     }
 
     fn in_flight(&self, note: &Note) -> InFlight {

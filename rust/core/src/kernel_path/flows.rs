@@ -4,12 +4,11 @@
 //! recorded at once; its place lingers until no late segment of it can come any more.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use fail::fail_point;
 use mailweir_flow::layout::{END_FIN, ticks};
 use mailweir_flow::{Flow, Key, State};
 use rustix::time::{ClockId, clock_gettime};
@@ -19,18 +18,14 @@ use crate::moment::AtomicMoment;
 use crate::record::{End, EndReason, Place, Record, SessionId, Side};
 use crate::server::InFlight;
 use crate::snapshot::{Listener, Snapshot};
-use crate::sys;
 
 use super::course::{self, Words};
 use super::gates::Gate;
+use super::leg;
 use super::note::Note;
 use super::passage::Passage;
-use super::{KernelPath, NoKernelPath, Shared, lock};
+use super::{KernelPath, Shared, lock};
 
-/// Between looks at the gates while there are flows: what a session's end is late by.
-const LOOK: Duration = Duration::from_millis(20);
-/// Between looks at limits.
-const LONG_LOOK: Duration = Duration::from_secs(1);
 /// How long a place is kept once its flow has ended: as long as a server's TIME_WAIT, so that
 /// late repetitions find it and its port isn't used too soon.
 const LINGER: Duration = if cfg!(feature = "failpoints") {
@@ -39,6 +34,9 @@ const LINGER: Duration = if cfg!(feature = "failpoints") {
 } else {
     Duration::from_secs(60)
 };
+
+/// For a client to acknowledge its greeting.
+const GREETING_LIMIT: Duration = Duration::from_secs(60);
 
 /// A session that was handed over, with all that is kept of it.
 #[derive(Debug)]
@@ -61,7 +59,7 @@ pub(super) struct Flows(Mutex<Table>);
 #[derive(Debug, Default)]
 struct Table {
     live: Places,
-    /// Both connections of those that came since the last look, by who began them.
+    /// Both connections of those whose sockets closed since the last look, by who began them.
     fresh: Vec<Key>,
     lingering: Lingering,
 }
@@ -129,6 +127,14 @@ impl Lingering {
 struct Live {
     passage: Passage,
     carried: Carried,
+    /// The client's socket, which says the greeting again until that is acknowledged.
+    greets: Option<Greets>,
+}
+
+#[derive(Debug)]
+struct Greets {
+    client: TcpStream,
+    until: Instant,
 }
 
 impl Flows {
@@ -157,7 +163,7 @@ impl Flows {
     }
 
     /// Has connection tracking forget those that came: their sockets are closed.
-    fn forget_fresh(&self, path: &KernelPath) {
+    pub(super) fn forget_fresh(&self, path: &KernelPath) {
         let fresh = std::mem::take(&mut lock(&self.0).fresh);
         if let Some(conntrack) = &path.conntrack
             && !fresh.is_empty()
@@ -166,15 +172,23 @@ impl Flows {
         }
     }
 
-    /// Records what has ended, and gives up places that have lingered.
-    fn look(&self, path: &KernelPath) {
+    /// Closes the sockets of clients that have their greeting, records what has ended, and gives
+    /// up places that have lingered.
+    pub(super) fn look(&self, path: &KernelPath) {
         let now = Instant::now();
         let mut table = lock(&self.0);
         let Table {
-            live, lingering, ..
+            live,
+            fresh,
+            lingering,
         } = &mut *table;
+        let mut greeted = vec![];
         let ended = live.extract_if(|live| {
-            !matches!(live.passage.gate().state(), Some(State::Live | State::Hold))
+            if let Some(client) = live.greeted(now) {
+                greeted.push(client);
+                fresh.extend(live.begun());
+            }
+            !live.lives()
         });
         for live in ended {
             let flow = path.flow(live.passage.number);
@@ -184,10 +198,16 @@ impl Flows {
             lingering.add(now, live.close(flow.as_ref(), end));
         }
         lingering.give_up(now);
+        drop(table);
+        for client in greeted {
+            fail_point!("hand_over_acknowledged");
+            leg::silence(&client);
+            fail_point!("hand_over_silent");
+        }
     }
 
     /// Brings the counts of all flows up to date, and ends those that have reached a limit.
-    fn look_long(&self, path: &KernelPath) {
+    pub(super) fn look_long(&self, path: &KernelPath) {
         let mut table = lock(&self.0);
         let Table {
             live, lingering, ..
@@ -199,6 +219,9 @@ impl Flows {
                 return false;
             };
             live.count(&flow, now);
+            if live.greets.is_some() {
+                return false;
+            }
             let reason = live.over(&flow, now).filter(|why| live.cut(path, *why));
             reasons.extend(reason);
             reason.is_some()
@@ -210,7 +233,7 @@ impl Flows {
     }
 
     /// Ends every flow: the process does.
-    fn stop(&self, path: &KernelPath) {
+    pub(super) fn stop(&self, path: &KernelPath) {
         let mut table = lock(&self.0);
         for live in table.live.extract_if(|_| true) {
             let flow = path.flow(live.passage.number);
@@ -250,8 +273,35 @@ impl Live {
         record.live().note(Words::of(flow).course(), since);
     }
 
+    fn lives(&self) -> bool {
+        let state = self.passage.gate().state();
+        matches!(state, Some(State::Live | State::Hold))
+    }
+
+    /// Both connections, by who began them: we began the one with the server.
+    fn begun(&self) -> [Key; 2] {
+        let [client, server] = self.passage.keys;
+        [client, server.reversed()]
+    }
+
+    /// The client's socket, once nothing needs it any more. A client that doesn't acknowledge its
+    /// greeting is lost: both peers hear of that.
+    fn greeted(&mut self, now: Instant) -> Option<TcpStream> {
+        let until = self.greets.as_ref()?.until;
+        if self.lives() && self.passage.gate().greeting_is_due() {
+            if now < until {
+                return None;
+            }
+            self.passage.abandon();
+        }
+        self.greets.take().map(|greets| greets.client)
+    }
+
     /// Closes the record; what is left lingers.
     fn close(mut self, flow: Option<&Flow>, end: End) -> Passage {
+        if let Some(greets) = &self.greets {
+            leg::silence(&greets.client);
+        }
         if let Some(flow) = flow {
             self.count(flow, Instant::now());
         }
@@ -348,21 +398,25 @@ fn spoken(gate: Gate<'_>, now: Instant) -> [Option<Instant>; 2] {
 }
 
 impl Passage {
-    /// Has a session looked after from now on.
-    pub(super) fn keep(self, carried: Carried) {
+    /// Has a session looked after from now on. The client's socket, if it still has one, is kept
+    /// until the client has acknowledged its greeting.
+    pub(super) fn keep(self, carried: Carried, client: Option<TcpStream>) {
         let path = Shared::clone(self.path());
         let number = self.number;
         carried.record.live().has_no_task();
-        // We began the one with the server.
-        let [client, server] = self.keys;
-        let begun = [client, server.reversed()];
         let live = Live {
             passage: self,
             carried,
+            greets: client.map(|client| Greets {
+                client,
+                until: Instant::now() + GREETING_LIMIT,
+            }),
         };
         let mut table = lock(&path.flows.0);
+        if live.greets.is_none() {
+            table.fresh.extend(live.begun());
+        }
         table.live.put(number, live);
-        table.fresh.extend(begun);
     }
 
     /// Is kept until no late segment can come any more.
@@ -376,65 +430,5 @@ impl Passage {
 impl KernelPath {
     fn flow(&self, number: u32) -> Option<Flow> {
         lock(self.of_sweeper()).flow(number).ok()
-    }
-}
-
-/// The thread that looks after flows.
-#[derive(Debug)]
-pub(crate) struct Sweeper {
-    path: Shared,
-    ends: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
-}
-
-impl Sweeper {
-    /// # Errors
-    /// If the system has no thread left.
-    pub(crate) fn start(path: &Shared) -> Result<Self, NoKernelPath> {
-        let ends = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&ends);
-        let of_thread = Arc::clone(path);
-        let thread = thread::Builder::new()
-            .name("mailweir-flows".into())
-            .spawn(move || {
-                sys::block_signals();
-                sweep(&of_thread, &told);
-            })
-            .map_err(|cause| NoKernelPath::System {
-                what: "there is no thread for it",
-                cause,
-            })?;
-        Ok(Self {
-            path: Arc::clone(path),
-            ends,
-            thread,
-        })
-    }
-
-    /// Ends the thread, and every flow.
-    pub(crate) fn stop(self) {
-        self.ends.store(true, Relaxed);
-        // A panic of its own was printed already.
-        let _ = self.thread.join();
-        self.path.flows.stop(&self.path);
-        self.path.leave();
-    }
-}
-
-fn sweep(path: &KernelPath, ends: &AtomicBool) {
-    let mut long = Instant::now();
-    while !ends.load(Relaxed) {
-        let changed = path.interfaces.changed_within(LOOK);
-        let due = long.elapsed() >= LONG_LOOK;
-        if changed || due {
-            // What can't be attached to takes the relay, counted; the next look tries again.
-            let _ = path.interfaces.attach(&path.gates);
-        }
-        path.flows.look(path);
-        path.flows.forget_fresh(path);
-        if due {
-            long = Instant::now();
-            path.flows.look_long(path);
-        }
     }
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use fail::fail_point;
 use mailweir_flow::{Flow, Key, Said, State};
-use rustix::io::ioctl_fionread;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 
+use crate::client::Client;
 use crate::record::{Course, Outline, Path, Record, Side};
 use crate::server::InFlight;
 use crate::smtp::greeting;
@@ -22,12 +22,6 @@ use super::refusal::Refusal;
 
 /// How far a peer may say something at first; what it is told later moves it on.
 const FIRST_WINDOW: u32 = 65_535;
-/// For a client to acknowledge its greeting.
-const GREETING_LIMIT: Duration = Duration::from_secs(60);
-/// Between looks whether it has: at first, and at most.
-const FIRST_LOOK: Duration = Duration::from_millis(1);
-const LAST_LOOK: Duration = Duration::from_millis(200);
-
 /// A client's first answer takes as long as its round trip, and a server waits for 200 ms at least
 /// before it says again what nobody has acknowledged.
 const FAR: Duration = Duration::from_millis(100);
@@ -35,7 +29,7 @@ const FAR: Duration = Duration::from_millis(100);
 /// A session's two connections, the client not greeted yet.
 #[derive(Debug)]
 pub(crate) struct Legs {
-    pub(crate) client: TcpStream,
+    pub(crate) client: Client,
     pub(crate) server: TcpStream,
     /// What the server said so far; more is added as it comes.
     pub(crate) said: Vec<u8>,
@@ -47,7 +41,7 @@ pub(crate) struct Legs {
 #[derive(Debug)]
 pub(crate) struct Handed {
     passage: Passage,
-    client: TcpStream,
+    client: Client,
     /// Bytes of it.
     greeting: usize,
 }
@@ -79,7 +73,7 @@ pub(crate) async fn hand_over(
     fail_point!("hand_over_told");
     passage.path().took(passage.worker());
     // The server's socket is closed here, without a word.
-    silence(&legs.server);
+    leg::silence(&legs.server);
     Ok(Handed {
         passage,
         client: legs.client,
@@ -106,31 +100,9 @@ impl Handed {
         record.live().note(course, std::time::Instant::now());
     }
 
-    /// Waits until the client has acknowledged its greeting, which its socket is kept for, and
-    /// closes that without a word. A client that doesn't is lost: both peers hear of that. From
-    /// then on the session is a flow.
-    pub(crate) async fn go_on(self, carried: Carried) {
-        let until = Instant::now() + GREETING_LIMIT;
-        let mut look = FIRST_LOOK;
-        while self.passage.gate().greeting_is_due() {
-            if Instant::now() > until {
-                self.passage.abandon();
-                break;
-            }
-            sleep(look).await;
-            look = (look * 2).min(LAST_LOOK);
-        }
-        fail_point!("hand_over_acknowledged");
-        silence(&self.client);
-        fail_point!("hand_over_silent");
-        self.passage.keep(carried);
-    }
-}
-
-/// Has a socket say nothing any more, not even at its close. Refused, the program holds that back.
-fn silence(leg: &TcpStream) {
-    if let Ok(repaired) = Repaired::begin(leg) {
-        repaired.stay();
+    /// From now on the session is a flow.
+    pub(crate) fn go_on(self, carried: Carried) {
+        self.passage.keep(carried, Some(self.client.into_socket()));
     }
 }
 
@@ -138,7 +110,6 @@ impl Legs {
     /// Reads the greeting to its end. What comes in pieces is passed on in pieces: postscreen's
     /// teaser has to be there long before the rest of it.
     async fn hear_greeting(&mut self) -> Result<(), Refusal> {
-        let mut byte = [0];
         while !greeting::is_whole(&self.said) {
             self.tell();
             if self.told < self.said.len() {
@@ -147,7 +118,7 @@ impl Legs {
             tokio::select! {
                 biased;
                 // Data, its end, or an error.
-                _ = self.client.peek(&mut byte) => return Err(Refusal::EarlyTalker),
+                _ = self.client.speaks() => return Err(Refusal::EarlyTalker),
                 _ = self.server.readable() => self.hear_more()?,
             }
         }
@@ -166,7 +137,7 @@ impl Legs {
     /// Says what the client hasn't heard yet.
     fn tell(&mut self) {
         // What isn't taken is told by whoever has the session then.
-        if let Ok(size) = self.client.try_write(&self.said[self.told..]) {
+        if let Ok(size) = self.client.tell(&self.said[self.told..]) {
             self.told += size;
         }
     }
@@ -204,8 +175,9 @@ impl Legs {
 
     /// Whether the one's segments can be made the other's.
     fn check(&self, passage: &Passage) -> Result<[Info; 2], Refusal> {
-        let read = |leg| Info::read(leg).map_err(|_| Refusal::System);
-        let [client, server] = [read(&self.client)?, read(&self.server)?];
+        let system = |_| Refusal::System;
+        let client = Info::read(&self.client).map_err(system)?;
+        let server = Info::read(&self.server).map_err(system)?;
         if !client.is_established() || !server.is_established() {
             return Err(Refusal::Closed);
         }
@@ -221,7 +193,7 @@ impl Legs {
             return Err(Refusal::WindowScale);
         }
         // What came before the program was told to count.
-        if ioctl_fionread(&self.client).map_err(|_| Refusal::System)? > 0 {
+        if client.received() > 0 {
             return Err(Refusal::EarlyTalker);
         }
         if server.unacknowledged() > 0 {

@@ -1,12 +1,12 @@
 //! One of a session's two connections, as its socket knows it: what the hand-over needs of it.
 
 use std::io;
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use tokio::net::TcpStream;
-
 use crate::sys;
+use mailweir_flow::Key;
 
 use super::refusal::Refusal;
 
@@ -28,7 +28,7 @@ const ECN: u8 = 8;
 const MICROSECONDS: u8 = 64;
 /// TCP_INFO's state of a connection that neither side has closed.
 const ESTABLISHED: u8 = 1;
-const INFO_SIZE: usize = 104;
+const INFO_SIZE: usize = 136;
 /// Of IPv4 and TCP, without options.
 const HEADERS: u32 = 40;
 /// In each segment, with what makes it a multiple of 4.
@@ -46,7 +46,7 @@ pub(super) struct Info([u8; INFO_SIZE]);
 impl Info {
     /// # Errors
     /// What the kernel says.
-    pub(super) fn read(socket: &TcpStream) -> io::Result<Self> {
+    pub(super) fn read(socket: impl AsFd) -> io::Result<Self> {
         let mut info = [0; INFO_SIZE];
         sys::option(socket, libc::IPPROTO_TCP, libc::TCP_INFO, &mut info)?;
         Ok(Self(info))
@@ -103,6 +103,12 @@ impl Info {
         self.word(60).saturating_sub(HEADERS)
     }
 
+    /// Bytes that came, read or not.
+    pub(super) fn received(&self) -> u64 {
+        let bytes = self.0[128..].first_chunk();
+        bytes.map_or(0, |bytes| u64::from_ne_bytes(*bytes))
+    }
+
     fn word(&self, at: usize) -> u32 {
         let bytes = self.0[at..].first_chunk();
         bytes.map_or(0, |bytes| u32::from_ne_bytes(*bytes))
@@ -121,19 +127,20 @@ pub(super) struct Numbers {
 ///
 /// # Errors
 /// What the kernel says.
-pub(super) fn clock(socket: &TcpStream) -> io::Result<u32> {
+pub(super) fn clock(socket: impl AsFd) -> io::Result<u32> {
     Ok(number(socket, TCP_TIMESTAMP)?.wrapping_add(LATER))
 }
 
 /// A socket in repair mode: it sends nothing, also when it is closed. Dropped, it is one like any
 /// other again.
 #[derive(Debug)]
-pub(super) struct Repaired<'a>(&'a TcpStream);
+pub(super) struct Repaired<'a>(BorrowedFd<'a>);
 
 impl<'a> Repaired<'a> {
     /// # Errors
     /// What the kernel says: without CAP_NET_ADMIN, for one.
-    pub(super) fn begin(socket: &'a TcpStream) -> io::Result<Self> {
+    pub(super) fn begin(socket: &'a impl AsFd) -> io::Result<Self> {
+        let socket = socket.as_fd();
         set(socket, TCP_REPAIR, REPAIR_ON)?;
         Ok(Self(socket))
     }
@@ -145,11 +152,6 @@ impl<'a> Repaired<'a> {
     pub(super) fn sent(&self) -> io::Result<u32> {
         set(self.0, TCP_REPAIR_QUEUE, SEND_QUEUE)?;
         number(self.0, TCP_QUEUE_SEQ)
-    }
-
-    /// It stays in this mode to its end.
-    pub(super) fn stay(self) {
-        std::mem::forget(self);
     }
 }
 
@@ -163,21 +165,16 @@ impl Drop for Repaired<'_> {
     }
 }
 
-/// Both of a connection's addresses: ours and the peer's.
-///
-/// # Errors
-/// It isn't IPv4, or what the kernel says.
-pub(super) fn addresses(socket: &TcpStream) -> Result<(SocketAddrV4, SocketAddrV4), Refusal> {
-    match (socket.local_addr(), socket.peer_addr()) {
-        (Ok(SocketAddr::V4(own)), Ok(SocketAddr::V4(peer))) => Ok((own, peer)),
-        (Ok(_), Ok(_)) => Err(Refusal::Ipv6),
-        _ => Err(Refusal::System),
-    }
+/// Has a socket say nothing any more, not even at its close. Refused, the program holds that back.
+pub(super) fn silence(socket: impl AsFd) {
+    let _ = set(socket, TCP_REPAIR, REPAIR_ON);
 }
 
 /// What the client's SYN said.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Syn {
+    /// Who sent it, and where to.
+    pub(super) key: Key,
     pub(super) seq: u32,
     pub(super) mss: Option<u16>,
     pub(super) tsval: Option<u32>,
@@ -193,28 +190,31 @@ impl Syn {
     ///
     /// # Errors
     /// It wasn't saved.
-    pub(super) fn of(client: &TcpStream) -> Result<Self, Refusal> {
+    pub(super) fn of(client: impl AsFd) -> Result<Self, Refusal> {
         let mut headers = [0; 128];
         let size = sys::option(client, libc::IPPROTO_TCP, TCP_SAVED_SYN, &mut headers);
         match size {
-            Ok(size) if size > 0 => Ok(Self::parse(&headers[..size])),
-            _ => Err(Refusal::NoSyn),
+            Ok(size) => Self::parse(&headers[..size]).ok_or(Refusal::NoSyn),
+            Err(_) => Err(Refusal::NoSyn),
         }
     }
 
-    /// From an IPv4 header and a TCP header.
-    fn parse(headers: &[u8]) -> Self {
-        let mut found = Self::default();
-        let tcp = headers
-            .first()
-            .and_then(|first| headers.get(usize::from(first & 15) * 4..));
-        let seq = tcp.and_then(|tcp| tcp.get(4..)?.first_chunk());
-        found.seq = seq.map_or(0, |bytes| u32::from_be_bytes(*bytes));
-        let options = tcp.and_then(|tcp| {
-            let end = usize::from(*tcp.get(12)? >> 4) * 4;
-            tcp.get(20..end)
-        });
-        let mut rest = options.unwrap_or_default();
+    /// From an IPv4 header and a TCP header; none of anything else.
+    fn parse(headers: &[u8]) -> Option<Self> {
+        let (ip, tcp) = headers.split_at_checked(usize::from(headers.first()? & 15) * 4)?;
+        let address = |at: usize| Some(Ipv4Addr::from(*ip.get(at..)?.first_chunk::<4>()?));
+        let port = |at: usize| Some(u16::from_be_bytes(*tcp.get(at..)?.first_chunk()?));
+        let mut found = Self {
+            key: Key {
+                from: SocketAddrV4::new(address(12)?, port(0)?),
+                to: SocketAddrV4::new(address(16)?, port(2)?),
+            },
+            seq: u32::from_be_bytes(*tcp.get(4..)?.first_chunk()?),
+            mss: None,
+            tsval: None,
+        };
+        let end = usize::from(*tcp.get(12)? >> 4) * 4;
+        let mut rest = tcp.get(20..end)?;
         while let [kind, more @ ..] = rest {
             rest = match (kind, more) {
                 (0, _) => break,
@@ -232,12 +232,12 @@ impl Syn {
                 _ => break,
             };
         }
-        found
+        Some(found)
     }
 }
 
 /// The interface that a connection came in by, if its listener keeps note of that (IP_PKTINFO).
-pub(super) fn interface(client: &TcpStream) -> Option<u32> {
+pub(super) fn interface(client: impl AsFd) -> Option<u32> {
     let mut control = [0; 64];
     let size = sys::option(client, libc::IPPROTO_IP, libc::IP_PKTOPTIONS, &mut control);
     pktinfo(&control[..size.ok()?])
@@ -258,11 +258,11 @@ fn pktinfo(control: &[u8]) -> Option<u32> {
     u32::try_from(index).ok().filter(|index| *index > 0)
 }
 
-fn set(socket: &TcpStream, option: i32, value: i32) -> io::Result<()> {
+fn set(socket: impl AsFd, option: i32, value: i32) -> io::Result<()> {
     sys::set_option(socket, libc::IPPROTO_TCP, option, value)
 }
 
-fn number(socket: &TcpStream, option: i32) -> io::Result<u32> {
+fn number(socket: impl AsFd, option: i32) -> io::Result<u32> {
     let mut value = [0; 4];
     sys::option(socket, libc::IPPROTO_TCP, option, &mut value)?;
     Ok(u32::from_ne_bytes(value))
@@ -276,32 +276,40 @@ mod tests {
 
     fn syn(options: &[u8]) -> Vec<u8> {
         let mut tcp = vec![0; 20];
+        tcp[..4].copy_from_slice(&[0x30, 0x39, 0, 25]);
         tcp[4..8].copy_from_slice(&7_u32.to_be_bytes());
         tcp.extend(options);
         tcp[12] = ((tcp.len() / 4) << 4) as u8;
         let mut ip = vec![0; 20];
         ip[0] = 0x45;
+        ip[12..].copy_from_slice(&[192, 0, 2, 1, 192, 0, 2, 2]);
         [ip, tcp].concat()
     }
 
     #[test]
-    fn a_syn_says_its_segment_size_and_its_time() {
+    fn a_syn_says_where_it_went_its_segment_size_and_its_time() {
         let usual = [
             2, 4, 0x05, 0xb4, 4, 2, 8, 10, 0x12, 0x34, 0x56, 0x78, 0, 0, 0, 0, 1, 3, 3, 7,
         ];
         let expected = Syn {
+            key: Key {
+                from: SocketAddrV4::new([192, 0, 2, 1].into(), 12345),
+                to: SocketAddrV4::new([192, 0, 2, 2].into(), 25),
+            },
             seq: 7,
             mss: Some(1460),
             tsval: Some(0x1234_5678),
         };
-        assert_eq!(Syn::parse(&syn(&usual)), expected);
+        assert_eq!(Syn::parse(&syn(&usual)), Some(expected));
         let silent = Syn {
-            seq: 7,
-            ..Syn::default()
+            mss: None,
+            tsval: None,
+            ..expected
         };
-        assert_eq!(Syn::parse(&syn(&[])), silent);
-        assert_eq!(Syn::parse(&syn(&[2, 40, 0, 0])), silent);
-        assert_eq!(Syn::parse(&[]), Syn::default());
+        assert_eq!(Syn::parse(&syn(&[])), Some(silent));
+        assert_eq!(Syn::parse(&syn(&[2, 40, 0, 0])), Some(silent));
+        assert_eq!(Syn::parse(&[]), None);
+        assert_eq!(Syn::parse(&syn(&[])[..39]), None);
     }
 
     #[test]

@@ -3,9 +3,10 @@
 //! A session that is to take it is prepared before its server is dialled ([`passage`]): the
 //! program sees the segments of both legs from then on. Once the server has greeted,
 //! [`hand_over`] reads both sockets, tells the program how the one leg's segments become the
-//! other's, greets the client and closes both sockets without a word. From there on the session
-//! is a flow: [`flows`] looks after it, closes its record when it ends and ends it where a limit
-//! says so. Whatever isn't eligible takes the relay, counted by its [`refusal`].
+//! other's, greets the client and closes the server's socket without a word. From there on the
+//! session is a flow: [`flows`] closes the client's socket once the greeting was acknowledged,
+//! closes the record when it ends and ends it where a limit says so, all in the thread of the
+//! [`sweeper`]. Whatever isn't eligible takes the relay, counted by its [`refusal`].
 
 mod adopt;
 mod conntrack;
@@ -19,6 +20,7 @@ mod note;
 mod passage;
 mod refusal;
 mod reset;
+mod sweeper;
 
 use std::collections::HashMap;
 use std::io;
@@ -39,14 +41,15 @@ use crate::sys;
 use conntrack::Conntrack;
 
 pub(crate) use adopt::{Heir, adopt};
+pub(crate) use flows::Carried;
 use flows::Flows;
-pub(crate) use flows::{Carried, Sweeper};
 use gates::Gates;
 pub(crate) use hand_over::{Handed, Legs, hand_over};
 use interfaces::Interfaces;
 pub(crate) use passage::{Guest, Passage};
 pub use refusal::Refusal;
 use reset::Resets;
+pub(crate) use sweeper::Sweeper;
 
 /// linux/tcp.h; the libc crate lacks it.
 const TCP_SAVE_SYN: i32 = 27;

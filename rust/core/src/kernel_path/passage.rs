@@ -6,8 +6,9 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use fail::fail_point;
 use mailweir_flow::{Flow, Key, Place, State, TableError};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpSocket;
 
+use crate::client::Client;
 use crate::metrics::WorkerId;
 use crate::snapshot::Member;
 use crate::sys;
@@ -23,8 +24,6 @@ const TRIES: usize = 16;
 /// A client as the hand-over needs to know it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Guest {
-    /// Who it is, and where it came to.
-    pub(super) key: Key,
     /// The interface that it came in by.
     pub(super) interface: u32,
     pub(super) syn: Syn,
@@ -35,17 +34,15 @@ impl KernelPath {
     ///
     /// # Errors
     /// Why it takes the relay.
-    pub(crate) fn guest(&self, client: &TcpStream) -> Result<Guest, Refusal> {
-        let (own, peer) = leg::addresses(client)?;
+    pub(crate) fn guest(&self, client: &Client) -> Result<Guest, Refusal> {
+        if client.address.is_ipv6() {
+            return Err(Refusal::Ipv6);
+        }
         let interface = leg::interface(client).ok_or(Refusal::Interface)?;
         if !self.interfaces.has(interface) {
             return Err(Refusal::Interface);
         }
         Ok(Guest {
-            key: Key {
-                from: peer,
-                to: own,
-            },
             interface,
             syn: Syn::of(client)?,
         })
@@ -94,7 +91,7 @@ impl Passage {
             worker,
             number,
             keys: [
-                guest.key,
+                guest.syn.key,
                 Key {
                     from: server,
                     to: SocketAddrV4::new(source, port),

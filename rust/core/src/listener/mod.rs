@@ -8,15 +8,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache};
+use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::{Domain, Protocol, SockAddr, SockFilter, SockRef, Socket, TcpKeepalive, Type};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use crate::client::Client;
 use crate::connect::{KEEPALIVE, USER_TIMEOUT};
 use crate::farewell;
 use crate::record::{End, EndReason, Record};
-use crate::session::{self, Client, Commons};
+use crate::session::{self, Commons};
 use crate::smtp::words;
 use crate::snapshot::{BindKey, Snapshot};
 use crate::spec;
@@ -81,13 +84,13 @@ pub(crate) fn bind_another(address: SocketAddr) -> io::Result<StdListener> {
 /// returned, whoever comes later goes to the others. Waits a moment for handshakes.
 ///
 /// For a socket whose worker doesn't accept: its own accept loop ends by this as well.
-pub(crate) fn take_over(socket: &StdListener) -> Vec<(std::net::TcpStream, SocketAddr)> {
+pub(crate) fn take_over(socket: &StdListener) -> Vec<Client> {
     let mut queued = vec![];
     // Refused where filters are forbidden: then handshakes that begin now are lost.
     let _ = SockRef::from(socket).attach_filter(&NO_SYN);
     let until = std::time::Instant::now() + QUIET;
     while std::time::Instant::now() < until {
-        match socket.accept() {
+        match accept_one(socket) {
             Ok(client) => queued.push(client),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 std::thread::sleep(QUIET / 10);
@@ -127,7 +130,7 @@ fn bind_one(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
 
 /// Accepts at one socket, and serves whom it accepts, until `leave` says to stop.
 pub(crate) async fn accept(
-    socket: TcpListener,
+    socket: AsyncFd<StdListener>,
     key: BindKey,
     current: Arc<ArcSwap<Snapshot>>,
     commons: Arc<Commons>,
@@ -140,19 +143,19 @@ pub(crate) async fn accept(
         let accepted = tokio::select! {
             biased;
             _ = &mut leave => break,
-            accepted = socket.accept() => accepted,
+            accepted = next_client(&socket) => accepted,
         };
         door.look(current.load());
         match accepted {
-            Ok((client, address)) => {
+            Ok(client) => {
                 shortage.is_over();
-                door.let_in(client, address);
+                door.let_in(client);
             }
             Err(error) if is_shortage(&error) => {
                 door.count_pause();
                 if shortage.is_long(std::time::Instant::now()) {
-                    let turn_away = |client, address| door.turn_away(client, address);
-                    shortage.shed(&socket, turn_away).await;
+                    let accept = || accept_one(socket.get_ref());
+                    Shortage::shed(accept, |client| door.turn_away(client));
                 }
                 sleep(PAUSE).await;
             }
@@ -163,6 +166,18 @@ pub(crate) async fn accept(
         }
     }
     empty_queue(&socket, &door).await;
+}
+
+async fn next_client(socket: &AsyncFd<StdListener>) -> io::Result<Client> {
+    socket.async_io(Interest::READABLE, accept_one).await
+}
+
+/// Who waits longest, if anybody does.
+fn accept_one(socket: &StdListener) -> io::Result<Client> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let (client, address) = acceptfrom_with(socket, flags)?;
+    let address = address.ok_or(io::ErrorKind::AddrNotAvailable)?;
+    Ok(Client::new(client.into(), address.try_into()?))
 }
 
 /// Where clients come in: they get the newest snapshot that has this address.
@@ -190,35 +205,37 @@ impl Door {
         }
     }
 
-    pub(crate) fn let_in(&self, stream: TcpStream, address: SocketAddr) {
-        // The first command is acknowledged with its reply, not by a segment of its own. The
-        // kernel does so by itself from the second one on. Refused: as it was.
-        let _ = stream.set_quickack(false);
+    pub(crate) fn let_in(&self, client: Client) {
         let Some(listener) = self.snapshot.listener_at(&self.key) else {
             // It left between being taken out of a queue and this.
             return;
         };
         let snapshot = Arc::clone(&self.snapshot);
         let commons = Arc::clone(&self.commons);
-        let client = Client { stream, address };
         tokio::spawn(session::serve(client, snapshot, listener, commons));
     }
 
     /// For want of descriptors: a session of its own would need more of them.
-    fn turn_away(&self, client: TcpStream, address: SocketAddr) {
+    fn turn_away(&self, client: Client) {
         let Some(listener) = self.snapshot.listener_at(&self.key) else {
             return;
         };
         let listener = &self.snapshot.listeners[listener];
         let pool = &listener.pool.name;
         let waker = std::task::Waker::noop().clone();
-        let record = Record::open(&self.commons.ledger, &listener.state, pool, address, waker);
+        let record = Record::open(
+            &self.commons.ledger,
+            &listener.state,
+            pool,
+            client.address,
+            waker,
+        );
         let reason = EndReason::OutOfDescriptors;
         let line = match listener.protocol {
             spec::Protocol::Smtp => words::last_word(&self.snapshot.hostname, reason),
             spec::Protocol::Smtps | spec::Protocol::Tcp => String::new(),
         };
-        farewell::hurry_away(client, line.as_bytes());
+        farewell::hurry_away(client.into_socket(), line.as_bytes());
         record.close(End::ours(reason));
     }
 
@@ -232,13 +249,13 @@ impl Door {
 }
 
 /// Takes no new handshakes, then accepts everybody who is in the queue or about to be.
-async fn empty_queue(socket: &TcpListener, door: &Door) {
+async fn empty_queue(socket: &AsyncFd<StdListener>, door: &Door) {
     // Fails where filters are forbidden: then the queue is emptied as far as it goes.
     let _ = SockRef::from(socket).attach_filter(&NO_SYN);
     let until = Instant::now() + LEAVE_LIMIT;
-    while let Ok(Ok(accepted)) = timeout_at(until, timeout(QUIET, socket.accept())).await {
+    while let Ok(Ok(accepted)) = timeout_at(until, timeout(QUIET, next_client(socket))).await {
         match accepted {
-            Ok((client, address)) => door.let_in(client, address),
+            Ok(client) => door.let_in(client),
             Err(error) if is_shortage(&error) => sleep(PAUSE).await,
             Err(_) => {}
         }

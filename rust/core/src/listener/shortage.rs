@@ -2,14 +2,11 @@
 //! are told so by means of descriptors that were kept back.
 
 use std::fs::File;
-use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use tokio::net::{TcpListener, TcpStream};
+use crate::client::Client;
 
 /// Trying again at once would only burn the CPU.
 pub(super) const PAUSE: Duration = Duration::from_millis(100);
@@ -75,30 +72,17 @@ impl Shortage {
     }
 
     /// Accepts who is in the queue by means of the spare descriptors; `turn_away` is given one
-    /// after the other and has to close each.
-    pub(super) async fn shed(
-        &mut self,
-        socket: &TcpListener,
-        turn_away: impl Fn(TcpStream, SocketAddr),
-    ) {
+    /// after the other and has to close each. Not even a moment is waited: who comes later may
+    /// well get a place.
+    pub(super) fn shed(accept: impl Fn() -> io::Result<Client>, turn_away: impl Fn(Client)) {
         for _ in 0..MOST {
-            let accepted = poll_fn(|context| {
-                // Held until it is had again, so that two workers don't take each other's.
-                let mut spares = Spares::of_the_process();
-                spares.fill();
-                drop(spares.files.pop());
-                // Not even a moment's wait: who comes later may well get a place.
-                let accepted = match socket.poll_accept(context) {
-                    Poll::Ready(Ok((client, address))) => {
-                        turn_away(client, address);
-                        true
-                    }
-                    Poll::Ready(Err(_)) | Poll::Pending => false,
-                };
-                spares.fill();
-                Poll::Ready(accepted)
-            });
-            if !accepted.await {
+            // Held until it is had again, so that two workers don't take each other's.
+            let mut spares = Spares::of_the_process();
+            spares.fill();
+            drop(spares.files.pop());
+            let accepted = accept().map(&turn_away);
+            spares.fill();
+            if accepted.is_err() {
                 break;
             }
         }

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpListener;
+use tokio::io::unix::AsyncFd;
 
 use crate::kernel_path;
 use crate::listener;
@@ -33,7 +33,7 @@ pub(super) struct Control {
 
 /// Sockets that were bound for a snapshot that doesn't run yet. Dropping them closes them.
 pub(super) struct Opened {
-    by_worker: Vec<Vec<(BindKey, TcpListener)>>,
+    by_worker: Vec<Vec<(BindKey, AsyncFd<StdListener>)>>,
     doubles: HashMap<BindKey, Vec<Option<StdListener>>>,
     /// Where they are.
     pub(super) bound: Vec<(BindKey, SocketAddr)>,

@@ -1,0 +1,74 @@
+//! The thread that looks after flows and the interfaces that they go by.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::sys;
+
+use super::{KernelPath, NoKernelPath, Shared};
+
+/// Between looks at the gates while there are flows: what a session's end is late by.
+const LOOK: Duration = Duration::from_millis(20);
+/// Between looks at limits.
+const LONG_LOOK: Duration = Duration::from_secs(1);
+/// The thread, as its owner sees it.
+#[derive(Debug)]
+pub(crate) struct Sweeper {
+    path: Shared,
+    ends: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Sweeper {
+    /// # Errors
+    /// If the system has no thread left.
+    pub(crate) fn start(path: &Shared) -> Result<Self, NoKernelPath> {
+        let ends = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&ends);
+        let of_thread = Arc::clone(path);
+        let thread = thread::Builder::new()
+            .name("mailweir-flows".into())
+            .spawn(move || {
+                sys::block_signals();
+                sweep(&of_thread, &told);
+            })
+            .map_err(|cause| NoKernelPath::System {
+                what: "there is no thread for it",
+                cause,
+            })?;
+        Ok(Self {
+            path: Arc::clone(path),
+            ends,
+            thread,
+        })
+    }
+
+    /// Ends the thread, and every flow.
+    pub(crate) fn stop(self) {
+        self.ends.store(true, Relaxed);
+        // A panic of its own was printed already.
+        let _ = self.thread.join();
+        self.path.flows.stop(&self.path);
+        self.path.leave();
+    }
+}
+
+fn sweep(path: &KernelPath, ends: &AtomicBool) {
+    let mut long = Instant::now();
+    while !ends.load(Relaxed) {
+        let changed = path.interfaces.changed_within(LOOK);
+        let due = long.elapsed() >= LONG_LOOK;
+        if changed || due {
+            // What can't be attached to takes the relay, counted; the next look tries again.
+            let _ = path.interfaces.attach(&path.gates);
+        }
+        path.flows.look(path);
+        path.flows.forget_fresh(path);
+        if due {
+            long = Instant::now();
+            path.flows.look_long(path);
+        }
+    }
+}
