@@ -1,14 +1,15 @@
 """Measures the kernel path beside what a router, nft and the other balancers cost.
 
-    python3 benches/peers/routed.py --rounds 3
+    python3 benches/peers/routed.py --rounds 9
 
 Three networks on one machine, clients, balancer and servers in one each; CPU is that of the whole
-machine, and what plain routing of the same sessions takes is taken off. Needs root, and iproute2,
-nftables, nginx and haproxy. The method is in the README.md next to this file.
+machine, and what plain routing of the same sessions takes in the same round is taken off. Needs
+root, and iproute2, nftables, nginx and haproxy. The method is in the README.md next to this file.
 """
 
 import argparse
 import json
+import operator
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from statistics import median
 
@@ -34,6 +36,8 @@ PORT = 2525
 ROUTER, NAT = "routed", "nft-dnat"
 _READY_LIMIT = 20.0
 _WARM_UP_SHARE = 20
+# Short runs and many rounds: what a machine has to do besides changes within a minute.
+_RUN_SHARE = 4
 _CASES = ("1k", "20x1k", "8m")
 
 
@@ -50,7 +54,7 @@ class Figure:
 def main() -> int:
     """Parses, measures, prints."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--peers", default=",".join([ROUTER, NAT, *ROUTED]))
     parser.add_argument("--cases", default=",".join(_CASES))
     parser.add_argument("--workers", type=int, default=2)
@@ -66,7 +70,8 @@ def main() -> int:
         _sink(made, options.smtpload, Path(directory)),
     ):
         for number in range(options.rounds):
-            for peer in options.peers.split(","):
+            peers = options.peers.split(",")
+            for peer in peers if number % 2 == 0 else reversed(peers):
                 with _peer(made, peer, options, Path(directory)) as address:
                     for name in options.cases.split(","):
                         case = CASES[name]
@@ -76,8 +81,9 @@ def main() -> int:
     peers = [peer for peer in options.peers.split(",") if peer in ROUTED]
     head = heading(peers, options.mailweir, options.rounds, options.workers)
     head["method"] = (
-        f"{options.rounds} rounds between three networks, the peers in turn within each round,"
-        f" {options.workers} workers each; medians of all CPU time of the machine"
+        f"{options.rounds} rounds between three networks, the peers in turn within each round, in"
+        f" the other order in every second one, {options.workers} workers each; medians of all CPU"
+        " time of the machine, and of what it is above that of plain routing in the same round"
     )
     for key, value in head.items():
         print(f"- {key}: {value}")
@@ -129,9 +135,9 @@ def _wait_for_greeting(made: Networks, smtpload: str) -> None:
 
 def _run(made: Networks, smtpload: str, address: str, case: Case, peer: str) -> Figure:
     before = machine_cpu_ns()
-    failed = _load(made, smtpload, address, case, 1)
+    failed = _load(made, smtpload, address, case, _RUN_SHARE)
     cpu = machine_cpu_ns() - before
-    return Figure(case.name, peer, cpu / 1000 / case.sessions, failed)
+    return Figure(case.name, peer, cpu / 1000 / (case.sessions // _RUN_SHARE), failed)
 
 
 def _load(made: Networks, smtpload: str, address: str, case: Case, share: int) -> int:
@@ -150,11 +156,13 @@ def _print(figures: list[Figure]) -> None:
             peer: [figure.cpu_us for figure in of_case if figure.peer == peer]
             for peer in dict.fromkeys(figure.peer for figure in of_case)
         }
-        routed = median(by_peer.get(ROUTER, [0.0]))
-        above = {peer: median(values) - routed for peer, values in by_peer.items()}
+        above = {
+            peer: median(map(operator.sub, values, by_peer.get(ROUTER, repeat(0.0))))
+            for peer, values in by_peer.items()
+        }
         others = [above[peer] for peer in ("nginx", "haproxy", "haproxy-splice") if peer in above]
         better = min(others, default=float("nan"))
-        print(f"\n## {case}: {CASES[case].describe()}\n")
+        print(f"\n## {case}: {CASES[case].describe(_RUN_SHARE)}\n")
         print("| peer | CPU us/session | min-max | above routing | / better of haproxy, nginx |")
         print("|---|---:|---:|---:|---:|")
         for peer, values in by_peer.items():
