@@ -103,9 +103,10 @@ class ListenerSpec:
         max_sessions: int | None,
         max_age: float | None,
         forwarding: str,
+        paused: bool,
     ) -> ListenerSpec:
         """`protocol` is one of `smtp`, `smtps`, `tcp`; None is no limit; `forwarding` is one of
-        `auto`, `kernel`, `relay`.
+        `auto`, `kernel`, `relay`; a `paused` one refuses every new session.
         """
 
 @final

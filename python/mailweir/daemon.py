@@ -22,20 +22,23 @@ import structlog
 from mailweir import descriptors
 from mailweir.admin.metrics import Metrics
 from mailweir.admin.server import AdminServer
-from mailweir.admin.views import ReloadOutcome, Situation, unready
+from mailweir.admin.views import Difference, ReloadOutcome, Situation, unready
 from mailweir.config.load import Loaded, load
+from mailweir.config.model import Config
 from mailweir.config.units import format_duration
 from mailweir.errors import ConfigError, MailweirError, Problem
 from mailweir.health import check
 from mailweir.health.monitor import Monitor, Result
 from mailweir.instance import only_instance
 from mailweir.notices import notice
-from mailweir.operator import Overrides
+from mailweir.operator import Operator
 from mailweir.plane import EmbeddedPlane, Plane, Session
 from mailweir.reload import ReloadRequests, answer, restart_needed
 from mailweir.spec import DesiredState, ServerKey
 from mailweir.state.desired import Health, fold
-from mailweir.state.diff import describe, settings
+from mailweir.state.diff import changes, describe, settings
+from mailweir.state.kept import Kept
+from mailweir.state.overrides import told
 from mailweir.state.reconcile import Reconciler
 
 # Servers are down until their first check. Waiting for that before listeners open (or
@@ -71,7 +74,8 @@ class Daemon:
         self._reloads = ReloadRequests()
         self._states_changed = False
         self._terminations = 0
-        self._overrides = Overrides()
+        # Who waits until what changed of servers or listeners counts.
+        self._waiting: list[asyncio.Future[str]] = []
         self._reasons: list[str] | None = None  # nothing said yet
         # Made in startup, in this order.
         self._loaded: Loaded
@@ -79,6 +83,7 @@ class Daemon:
         self._reconciler: Reconciler
         self._metrics: Metrics
         self._monitor: Monitor
+        self._operator: Operator
         self._last_load: ReloadOutcome
         self._max_sessions: int
 
@@ -100,6 +105,8 @@ class Daemon:
         config = loaded.config
         self._last_load = ReloadOutcome(True, 0, "starting", self._started)
         self._exits.enter_context(only_instance(config.state_dir))
+        self._operator = Operator(Kept(config.state_dir))
+        self._remember_overrides()
         limit = descriptors.raise_limit()
         self._max_sessions = descriptors.sessions(limit)
         workers = config.workers or len(os.sched_getaffinity(0))
@@ -114,7 +121,7 @@ class Daemon:
             random=Random(),  # noqa: S311 - spreads checks, keeps no secret
         )
         self._exits.push_async_callback(self._monitor.close)
-        self._monitor.update(check.targets(config))
+        self._monitor.update(self._targets(loaded))
         # Before the listeners: a process that can't be asked shouldn't take sessions.
         admin = AdminServer(config.admin)
         self._exits.push_async_callback(admin.close)
@@ -219,23 +226,35 @@ class Daemon:
             self._metrics.trouble(key)
             self._monitor.hurry(key)
 
-    async def drain(self, key: ServerKey) -> int:
-        """Take a server out of use; how many sessions it has. Raises UnknownError."""
-        self._overrides.drain(key, self._loaded.config)
-        return self._say_override(key, "drained")
+    async def operate(
+        self, change: Callable[[Operator, Config], None], *, what: str, by: str
+    ) -> str:
+        """Let an operator change something; returns once it counts, with what is wrong: it won't
+        outlive the process, say. Empty where nothing is. Called by the admin routes.
 
-    async def ready(self, key: ServerKey) -> int:
-        """Take a server into use again; how many sessions it has. Raises UnknownError."""
-        self._overrides.ready(key, self._loaded.config)
-        return self._say_override(key, "ready")
+        Raises UnknownError where `change` does.
+        """
+        change(self._operator, self._loaded.config)
+        _log.info("operator", change=what, by=by)
+        if self._terminations:
+            return "the process is ending; nothing changes any more"
+        refused = await self._states_are_to_change()
+        return "; ".join(filter(None, (refused, self._operator.kept_problem)))
 
-    def _say_override(self, key: ServerKey, word: str) -> int:
-        servers = self._plane.stats().servers
-        sessions = sum(one.active for one in servers if (one.pool, one.name) == key)
-        _log.info("operator", server=str(key), change=word, sessions=sessions)
+    def _remember_overrides(self) -> None:
+        problem = self._operator.remember(self._loaded.config)
+        if problem:
+            _log.error("what operators said before isn't known", reason=problem)
+        for what, word in self._operator.overrides.words():
+            _log.warning("operator's word from before", change=what, told=told(word, time.time()))
+
+    def _states_are_to_change(self) -> asyncio.Future[str]:
+        """What comes of it, once that is known."""
+        waiter: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
         self._states_changed = True
         self._wake.set()
-        return sessions
+        return waiter
 
     def sessions(
         self, *, listener: str | None, server: ServerKey | None, limit: int
@@ -257,6 +276,17 @@ class Daemon:
         self._on_hup()
         return await self._reloads.outcome()
 
+    async def difference(self) -> Difference:
+        """What a reload would change, without one. Called by the admin routes."""
+        try:
+            loaded = await self._load_anew()
+        except ConfigError as error:
+            return Difference((), tuple(map(str, error.problems)), tuple(map(str, error.warnings)))
+        before = self._reconciler.applied
+        settled = settings(self._loaded.config, loaded.config)
+        found = changes(before, self._fold(loaded), settled) if before else []
+        return Difference(tuple(found), (), tuple(map(str, loaded.warnings)))
+
     def situation(self) -> Situation:
         """The process at this moment. Called by the admin routes."""
         return Situation(
@@ -269,6 +299,8 @@ class Daemon:
             listening=self._reconciler.applied is not None,
             last_load=self._last_load,
             stats=self._plane.stats(),
+            overrides=self._operator.overrides,
+            not_kept=self._operator.kept_problem,
             last_check=self._monitor.last,
         )
 
@@ -277,10 +309,15 @@ class Daemon:
     async def main_loop(self) -> None:
         """Act on intents until one says to end."""
         while True:
-            await self._wake.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._operator.next_end()):
+                    await self._wake.wait()
             self._wake.clear()
             if self._terminations:
                 return
+            for what in self._operator.forget_those_over():
+                _log.info("operator's word is over", change=what)
+                self._states_changed = True
             if (waiting := self._reloads.take()) is not None:
                 await self._act_on_reload(waiting)
             if self._states_changed:
@@ -291,7 +328,7 @@ class Daemon:
         return fold(
             loaded.config,
             self._monitor.health(),
-            self._overrides.drained,
+            self._operator.overrides,
             hostname=self._hostname,
             max_sessions=self._max_sessions,
         )
@@ -304,10 +341,21 @@ class Daemon:
         noticing = asyncio.create_task(notice(self._plane.stats))
         self._exits.callback(noticing.cancel)
 
+    def _targets(self, loaded: Loaded) -> dict[ServerKey, check.Target]:
+        return check.targets(loaded.config, self._operator.overrides)
+
     async def _act_on_states(self) -> None:
         self._states_changed = False
+        waiting, self._waiting = self._waiting, []
+        self._monitor.update(self._targets(self._loaded))
         desired = self._fold(self._loaded)
-        await asyncio.to_thread(self._reconciler.reconcile, desired)
+        refused = ""
+        try:
+            await asyncio.to_thread(self._reconciler.reconcile, desired)
+        except MailweirError as error:
+            refused = str(error)
+            _log.error("the data plane goes on as it was", reason=refused)
+        answer(waiting, refused)
 
     async def _act_on_reload(self, waiting: list[asyncio.Future[ReloadOutcome]]) -> None:
         self._last_load = outcome = await self._try_reload()
@@ -318,12 +366,16 @@ class Daemon:
             _log.error("reload refused, the old configuration stays", reason=outcome.message)
         answer(waiting, outcome)
 
+    async def _load_anew(self) -> Loaded:
+        """The file as it is now. Raises ConfigError, also where only a restart could take it."""
+        loaded = await asyncio.to_thread(load, self._file)
+        if problems := restart_needed(self._loaded, loaded):
+            raise ConfigError(problems, loaded.warnings)
+        return loaded
+
     async def _try_reload(self) -> ReloadOutcome:
         try:
-            loaded = await asyncio.to_thread(load, self._file)
-            problems = restart_needed(self._loaded, loaded)
-            if problems:
-                raise ConfigError(problems, loaded.warnings)
+            loaded = await self._load_anew()
             change = await self._take(loaded)
         except ConfigError as error:
             _log_problems(error.problems, level="error")
@@ -348,7 +400,7 @@ class Daemon:
         Old and new servers are both checked until it is taken, so that new ones are
         known before sessions go there and old ones are still known if it is refused.
         """
-        old, new = check.targets(self._loaded.config), check.targets(loaded.config)
+        old, new = self._targets(self._loaded), self._targets(loaded)
         self._monitor.update(new | old)
         try:
             await self._first_checks()
@@ -362,8 +414,8 @@ class Daemon:
             raise
         self._loaded = loaded
         self._monitor.update(new)
-        for key in self._overrides.forget_absent(loaded.config):
-            _log.info("the operator's word is forgotten: the server is gone", server=str(key))
+        for what in self._operator.forget_absent(loaded.config):
+            _log.info("operator's word is forgotten: what it was about is gone", change=what)
         return change
 
     def _refused(
@@ -396,6 +448,7 @@ class Daemon:
     async def shutdown(self) -> None:
         """Drain: no new sessions, the others go on until they end or the deadline is there."""
         answer(self._reloads.take() or [], self._refused("the process is ending"))
+        answer(self._waiting, "the process is ending")
         await asyncio.to_thread(self._plane.drain)
         limit = self._loaded.config.drain.deadline
         until = time.monotonic() + limit

@@ -14,6 +14,7 @@ REFUSALS = (
     "no_server",
     "draining",
     "maintenance",
+    "paused",
     "full",
     "connect_failed",
     "greeting_failed",

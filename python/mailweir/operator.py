@@ -1,43 +1,116 @@
-"""What operators said of servers, kept in memory. Owned by the daemon. Pure."""
+"""Takes operators' words: checks names, keeps them, forgets what is over. Owned by the daemon."""
 
-from collections.abc import Set
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 from mailweir.config.model import Config
 from mailweir.errors import UnknownError
 from mailweir.spec import ServerKey
+from mailweir.state.kept import Kept
+from mailweir.state.overrides import Overrides, StateWord, WeightWord, Word
 
 
-class Overrides:
-    """The servers that an operator drained."""
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """Who says something, and for how many seconds it is to count; None is until it is undone."""
 
-    def __init__(self) -> None:
-        self._drained: frozenset[ServerKey] = frozenset()
+    name: str
+    seconds: float | None = None
 
-    @property
-    def drained(self) -> Set[ServerKey]:
-        """As it is now; what is returned doesn't change."""
-        return self._drained
 
-    def drain(self, key: ServerKey, config: Config) -> None:
-        """Take a server out. Raises UnknownError where `config` has none of that name."""
-        self._drained |= {_known(key, config)}
+class Operator:
+    """What counts now. Each change is kept before it counts; where it can't be, it counts until
+    the process ends, and `kept_problem` says why.
+    """
+
+    def __init__(self, kept: Kept, *, clock: Callable[[], float] = time.time) -> None:
+        self._kept = kept
+        self._clock = clock
+        self.overrides = Overrides()
+        self.kept_problem = ""
+
+    def remember(self, config: Config) -> str:
+        """Go on with what was kept; what is wrong with that, empty where nothing is."""
+        kept, problem = self._kept.read()
+        self.overrides = kept.without_those_over(self._clock()).without_absent(config)
+        return problem
+
+    def set_state(
+        self, key: ServerKey, state: Literal["drain", "maint"], speaker: Speaker, config: Config
+    ) -> None:
+        """Take a server out of use. Raises UnknownError where `config` has none of that name."""
+        word = StateWord(state=state, **self._said(speaker))
+        self._change(states={**self.overrides.states, str(_server(key, config)): word})
 
     def ready(self, key: ServerKey, config: Config) -> None:
         """Take that back. Raises UnknownError where `config` has none of that name."""
-        self._drained -= {_known(key, config)}
+        self._change(states=_without(self.overrides.states, str(_server(key, config))))
 
-    def forget_absent(self, config: Config) -> Set[ServerKey]:
-        """Drop what was said of servers that `config` hasn't; which those are."""
-        absent = frozenset(
-            key
-            for key in self._drained
-            if key.pool not in config.pools or key.server not in config.pools[key.pool].servers
-        )
-        self._drained -= absent
-        return absent
+    def set_weight(self, key: ServerKey, weight: str, speaker: Speaker, config: Config) -> None:
+        """Give a server another weight, as `parse_weight` takes it. Raises UnknownError."""
+        word = WeightWord(weight=weight, **self._said(speaker))
+        self._change(weights={**self.overrides.weights, str(_server(key, config)): word})
+
+    def reset_weight(self, key: ServerKey, config: Config) -> None:
+        """Give it its own again. Raises UnknownError."""
+        self._change(weights=_without(self.overrides.weights, str(_server(key, config))))
+
+    def pause(self, listener: str | None, speaker: Speaker, config: Config) -> None:
+        """Have a listener refuse new sessions; None is all of them. Raises UnknownError."""
+        word = Word(**self._said(speaker))
+        if listener is None:
+            self._change(node=word)
+        else:
+            self._change(paused={**self.overrides.paused, _listener(listener, config): word})
+
+    def resume(self, listener: str | None, config: Config) -> None:
+        """Take that back; None is what was said of all of them. Raises UnknownError."""
+        if listener is None:
+            self._change(node=None)
+        else:
+            self._change(paused=_without(self.overrides.paused, _listener(listener, config)))
+
+    def forget_those_over(self) -> list[str]:
+        """Drop what has reached its end; what that was."""
+        return self._keep_only(self.overrides.without_those_over(self._clock()))
+
+    def forget_absent(self, config: Config) -> list[str]:
+        """Drop what is about servers and listeners that `config` hasn't; what that was."""
+        return self._keep_only(self.overrides.without_absent(config))
+
+    def next_end(self) -> float | None:
+        """In how many seconds something is over by itself."""
+        end = self.overrides.next_end()
+        return None if end is None else max(0.0, end - self._clock())
+
+    def _said(self, speaker: Speaker) -> Mapping[str, object]:
+        now = self._clock()
+        until = None if speaker.seconds is None else now + speaker.seconds
+        return {"by": speaker.name, "at": now, "until": until}
+
+    def _keep_only(self, left: Overrides) -> list[str]:
+        if left == self.overrides:
+            return []
+        stays = {what for what, _ in left.words()}
+        gone = [what for what, _ in self.overrides.words() if what not in stays]
+        self._take(left)
+        return gone
+
+    def _change(self, **change: object) -> None:
+        self._take(self.overrides.model_copy(update=change))
+
+    def _take(self, overrides: Overrides) -> None:
+        self.kept_problem = self._kept.write(overrides)
+        self.overrides = overrides
 
 
-def _known(key: ServerKey, config: Config) -> ServerKey:
+def _without(words: Mapping[str, Word], key: str) -> dict[str, Word]:
+    return {name: word for name, word in words.items() if name != key}
+
+
+def _server(key: ServerKey, config: Config) -> ServerKey:
     pool = config.pools.get(key.pool)
     if pool is None:
         raise UnknownError(f"there is no pool {key.pool}; there are {', '.join(config.pools)}")
@@ -46,3 +119,10 @@ def _known(key: ServerKey, config: Config) -> ServerKey:
             f"pool {key.pool} has no server {key.server}; it has {', '.join(pool.servers)}"
         )
     return key
+
+
+def _listener(name: str, config: Config) -> str:
+    if name not in config.listeners:
+        known = ", ".join(config.listeners)
+        raise UnknownError(f"there is no listener {name}; there are {known}")
+    return name

@@ -193,6 +193,7 @@ def _listener(listener: DesiredListener) -> _dataplane.ListenerSpec:
         max_sessions=listener.max_sessions,
         max_age=listener.max_age,
         forwarding=listener.forwarding,
+        paused=listener.paused,
     )
 
 

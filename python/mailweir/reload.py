@@ -1,6 +1,7 @@
 """Reloads that were asked for, how each went, and what none of them can change."""
 
 import asyncio
+from typing import TypeVar
 
 from mailweir.admin.views import ReloadOutcome
 from mailweir.config.load import Loaded
@@ -13,6 +14,9 @@ _FIXED: tuple[tuple[str, ...], ...] = (
     ("admin", "http"),
     ("state_dir",),
 )
+
+
+_Outcome = TypeVar("_Outcome")
 
 
 class ReloadRequests:
@@ -43,7 +47,7 @@ class ReloadRequests:
         return waiting
 
 
-def answer(waiting: list[asyncio.Future[ReloadOutcome]], outcome: ReloadOutcome) -> None:
+def answer(waiting: list[asyncio.Future[_Outcome]], outcome: _Outcome) -> None:
     """Tell those who still wait."""
     for waiter in waiting:
         if not waiter.done():

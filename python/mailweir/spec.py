@@ -55,6 +55,7 @@ class DesiredListener:
     max_sessions: int | None
     max_age: float | None  # seconds
     forwarding: Forwarding
+    paused: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,7 @@ def listener(
         max_sessions=max_sessions,
         max_age=max_age,
         forwarding=forwarding,
+        paused=False,
     )
 
 

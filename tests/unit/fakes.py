@@ -10,6 +10,9 @@ from mailweir.config.model import Config
 from mailweir.errors import PlaneError
 from mailweir.plane import ServerTrouble, Session, Stats
 from mailweir.spec import DesiredState, ServerKey, ServerState
+from mailweir.state.overrides import Overrides
+
+NOTHING_SAID = Overrides()
 
 MINIMAL = """\
 listeners:

@@ -10,6 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from mailweir import cli
+from mailweir.cli.shared import DEFAULT_SOCKET
+from mailweir.config.sample import sample
+from mailweir.config.schema import schema
 from mailweir.errors import NotRunningError, PlaneError
 from unit.fakes import MINIMAL
 
@@ -117,7 +120,7 @@ def test_the_socket_comes_from_option_environment_or_default(
     runner.invoke(
         cli.commands, ["status", "--socket", "/o.sock"], env={"MAILWEIR_SOCKET": "/e.sock"}
     )
-    assert asked == [cli.DEFAULT_SOCKET, "/e.sock", "/o.sock"]
+    assert asked == [DEFAULT_SOCKET, "/e.sock", "/o.sock"]
 
 
 def answering(monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any]) -> None:
@@ -169,3 +172,62 @@ except SystemExit as end:
 def test_module_runs() -> None:
     done = subprocess.run([sys.executable, "-m", "mailweir", "--version"], capture_output=True)
     assert (done.returncode, done.stdout[:9]) == (0, b"mailweir,")
+
+
+def test_config_is_printed_without_a_process(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "config", "sample") == (0, sample(), "")
+    code, out, err = run(capsys, "config", "schema")
+    assert (code, json.loads(out), err) == (0, schema(), "")
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ({"changes": ["a", "b"], "problems": [], "warnings": []}, (0, "a\nb\n", "")),
+        (
+            {"changes": [], "problems": [], "warnings": ["w"]},
+            (0, "nothing would change\n", "warning: w\n"),
+        ),
+        ({"changes": [], "problems": ["f:1:2: p"], "warnings": []}, (78, "", "f:1:2: p\n")),
+    ],
+)
+def test_config_diff(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    answer: dict[str, Any],
+    expected: tuple[int, str, str],
+) -> None:
+    monkeypatch.setattr("mailweir.admin.client.ask", lambda *_: answer)
+    assert run(capsys, "config", "diff") == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "route"),
+    [
+        (["drain", "farm/a", "--for", "2h"], "/api/v1/servers/farm/a/drain?for=7200000ms"),
+        (["maint", "farm/a"], "/api/v1/servers/farm/a/maint"),
+        (["ready", "farm/a"], "/api/v1/servers/farm/a/ready"),
+        (["weight", "farm/a", "50%"], "/api/v1/servers/farm/a/weight?weight=50%25"),
+        (["weight", "farm/a", "own"], "/api/v1/servers/farm/a/own-weight"),
+        (["pause"], "/api/v1/pause"),
+        (["resume", "mx"], "/api/v1/listeners/mx/resume"),
+    ],
+)
+def test_an_operators_words(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    route: str,
+) -> None:
+    told = []
+
+    def ask(_: str, method: str, asked: str) -> dict[str, Any]:
+        if method == "POST":
+            told.append(asked)
+            return {"problem": "not kept"}
+        return {"servers": [{"pool": "farm", "name": "a", "active": 1, "weight": 50}]}
+
+    monkeypatch.setattr("mailweir.admin.client.ask", ask)
+    code, out, err = run(capsys, *arguments)
+    assert (code, told, err) == (0, [route], "warning: not kept\n")
+    assert out.startswith(("farm/a ", "mx ", "every listener "))

@@ -14,13 +14,17 @@ from structlog.typing import EventDict
 
 from mailweir import daemon as module
 from mailweir.config.load import Loaded, load
+from mailweir.config.model import Config
 from mailweir.daemon import Daemon
 from mailweir.errors import ConfigError, StartError
 from mailweir.instance import only_instance
+from mailweir.operator import Operator, Speaker
 from mailweir.reload import restart_needed
 from mailweir.spec import ServerKey, ServerState
 from unit.fakes import MINIMAL, FakePlane, loaded
 from unit.health.scripted import close, playing, say
+
+A = ServerKey("farm", "a")
 
 
 @dataclass
@@ -301,14 +305,63 @@ def test_what_needs_a_restart_is_said_with_its_place() -> None:
     assert (problem.line, problem.column) == (1, 1)
 
 
-async def test_an_operators_word_outlives_a_reload(tmp_path: Path, servers: dict[str, str]) -> None:
+async def test_an_operators_word_outlives_reload_and_restart(
+    tmp_path: Path, servers: dict[str, str]
+) -> None:
+    def drain(operator: Operator, config: Config) -> None:
+        operator.set_state(A, "drain", Speaker("root"), config)
+
+    def ready(operator: Operator, config: Config) -> None:
+        operator.ready(A, config)
+
     async with serving(tmp_path, servers) as running:
-        assert await running.daemon.drain(ServerKey("farm", "a")) == 2
-        await until(lambda: running.plane.states[ServerKey("farm", "a")] is ServerState.DRAIN)
+        assert await running.daemon.operate(drain, what="drain farm/a", by="root") == ""
+        assert running.plane.states[A] is ServerState.DRAIN
         assert (await running.daemon.reload()).ok
-        assert running.plane.states[ServerKey("farm", "a")] is ServerState.DRAIN
-        await running.daemon.ready(ServerKey("farm", "a"))
-        await until(lambda: running.plane.states[ServerKey("farm", "a")] is ServerState.UP)
+        assert running.plane.states[A] is ServerState.DRAIN
+    async with serving(tmp_path, servers) as running:
+        assert running.plane.states[A] is ServerState.DRAIN
+        assert running.logged("operator's word from before")[0]["change"] == "drain farm/a"
+        await running.daemon.operate(ready, what="ready farm/a", by="root")
+        assert running.plane.states[A] is ServerState.UP
+
+
+async def test_an_operators_word_ends_when_it_said(tmp_path: Path, servers: dict[str, str]) -> None:
+    def pause(operator: Operator, config: Config) -> None:
+        operator.pause(None, Speaker("root", 0.1), config)
+
+    async with serving(tmp_path, servers) as running:
+        await running.daemon.operate(pause, what="pause the node", by="root")
+        assert running.plane.applied[-1].listeners[0].paused
+        await until(lambda: not running.plane.applied[-1].listeners[0].paused)
+        assert running.logged("not ready")[0]["reason"].startswith("paused by root")
+        assert running.logged("operator's word is over")[0]["change"] == "pause"
+
+
+async def test_a_server_in_maintenance_is_not_checked(
+    tmp_path: Path, servers: dict[str, str]
+) -> None:
+    def maint(operator: Operator, config: Config) -> None:
+        operator.set_state(A, "maint", Speaker("root"), config)
+
+    async with serving(tmp_path, servers) as running:
+        await running.daemon.operate(maint, what="maint farm/a", by="root")
+        assert running.plane.states[A] is ServerState.MAINT
+        assert running.daemon.situation().last_check(A) is None
+
+
+async def test_what_cannot_be_kept_counts_and_is_said(
+    tmp_path: Path, servers: dict[str, str]
+) -> None:
+    def weigh(operator: Operator, config: Config) -> None:
+        operator.set_weight(A, "50%", Speaker("root"), config)
+
+    async with serving(tmp_path, servers) as running:
+        (tmp_path / "state" / "overrides.new").mkdir()
+        problem = await running.daemon.operate(weigh, what="weight farm/a 50%", by="root")
+        assert problem.endswith("overrides.json can't be written: Is a directory")
+        assert running.plane.applied[-1].pools[0].servers[0].weight == 50
+        assert running.daemon.situation().not_kept == problem
 
 
 async def test_a_server_that_fails_sessions_is_looked_at(

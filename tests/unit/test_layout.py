@@ -23,9 +23,9 @@ def test_file(file: Path) -> None:
     assert ("_dataplane" in text) == (file.name == "plane.py"), "plane.py alone imports it"
 
 
-@pytest.mark.parametrize("file", [f for f in FILES if f.name != "cli.py"], ids=lambda f: f.name)
+@pytest.mark.parametrize("file", [f for f in FILES if f.parent.name != "cli"], ids=lambda f: f.name)
 def test_imports_stand_at_the_top(file: Path) -> None:
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             inner = [n for n in ast.walk(node) if isinstance(n, ast.Import | ast.ImportFrom)]
-            assert not inner, f"{node.name} imports; only cli.py may, and says why"
+            assert not inner, f"{node.name} imports; only cli/ may, and says why"

@@ -9,7 +9,7 @@ from mailweir.admin.views import Situation, servers, unready
 _STYLE = (
     "body{font:14px/1.5 system-ui,sans-serif;margin:2em}table{border-collapse:collapse}"
     "th,td{border-bottom:1px solid #ccc;padding:.2em .8em;text-align:left}"
-    ".up{color:#060}.drain{color:#850}.down{color:#a00}"
+    ".up{color:#060}.drain,.maint{color:#850}.down{color:#a00}"
 )
 _STYLE_HASH = b64encode(sha256(_STYLE.encode()).digest()).decode()
 
@@ -28,7 +28,7 @@ def render(situation: Situation) -> str:
     """The page as HTML."""
     reasons = unready(situation)
     rows = "".join(_row(server) for server in servers(situation))
-    heads = "".join(f"<th>{column}</th>" for column in (*_COLUMNS, "last check"))
+    heads = "".join(f"<th>{column}</th>" for column in (*_COLUMNS, "last check", "operator"))
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta http-equiv="refresh" content="5"><title>mailweir</title>'
@@ -46,7 +46,10 @@ def _row(server: dict[str, object]) -> str:
         else f"<td>{escape(str(server[column]))}</td>"
         for column in _COLUMNS
     )
-    return f"<tr>{cells}<td>{escape(_check(server['check']))}</td></tr>"
+    return (
+        f"<tr>{cells}<td>{escape(_check(server['check']))}</td>"
+        f"<td>{escape(str(server['operator'] or ''))}</td></tr>"
+    )
 
 
 def _check(check: object) -> str:

@@ -9,45 +9,21 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from ipaddress import ip_address
-from typing import Protocol
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from mailweir.admin import page
-from mailweir.admin.views import ReloadOutcome, Situation, servers, session, status, unready
-from mailweir.errors import UnknownError
-from mailweir.plane import Session
+from mailweir.admin.balancer import Balancer
+from mailweir.admin.operating import add_operating
+from mailweir.admin.views import servers, session, status, unready
+from mailweir.config.written import plain
 from mailweir.spec import ServerKey
 
 _LIMIT_DIGITS = 9
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class Balancer(Protocol):
-    """What the routes ask of the running process. The daemon is one."""
-
-    def situation(self) -> Situation:
-        """The process at this moment."""
-
-    async def reload(self) -> ReloadOutcome:
-        """Read the configuration again; returns when that is over, well or not."""
-
-    async def drain(self, key: ServerKey) -> int:
-        """Take a server out of use; its sessions. Raises UnknownError."""
-
-    async def ready(self, key: ServerKey) -> int:
-        """Take a server into use again; its sessions. Raises UnknownError."""
-
-    def sessions(
-        self, *, listener: str | None, server: ServerKey | None, limit: int
-    ) -> list[Session]:
-        """Live sessions, the oldest first; None is any."""
-
-    def kill(self, session: str) -> bool:
-        """End a session; False where there is none."""
 
 
 def read_write(balancer: Balancer, registry: CollectorRegistry) -> web.Application:
@@ -58,28 +34,6 @@ def read_write(balancer: Balancer, registry: CollectorRegistry) -> web.Applicati
     async def reload(_: web.Request) -> web.Response:
         outcome = await balancer.reload()
         return web.json_response(asdict(outcome), status=200 if outcome.ok else 422)
-
-    app.router.add_post("/api/v1/reload", reload)
-    _add_operating(app, balancer)
-    return app
-
-
-def _add_operating(app: web.Application, balancer: Balancer) -> None:
-    """What an operator does to servers and sessions; the list of these has clients' addresses."""
-
-    async def change(request: web.Request) -> web.Response:
-        key = ServerKey(request.match_info["pool"], request.match_info["server"])
-        act = balancer.drain if request.match_info["word"] == "drain" else balancer.ready
-        try:
-            return web.json_response({"server": str(key), "sessions": await act(key)})
-        except UnknownError as error:
-            return web.json_response({"error": str(error)}, status=404)
-
-    async def kill(request: web.Request) -> web.Response:
-        wanted = request.match_info["session"]
-        if balancer.kill(wanted):
-            return web.json_response({"killed": wanted})
-        return web.json_response({"error": f"no session {wanted} lives"}, status=404)
 
     async def show_sessions(request: web.Request) -> web.Response:
         pool, _, name = request.query.get("server", "").partition("/")
@@ -93,9 +47,19 @@ def _add_operating(app: web.Application, balancer: Balancer) -> None:
         )
         return web.json_response({"sessions": [session(one) for one in found]})
 
-    app.router.add_post("/api/v1/servers/{pool}/{server}/{word:drain|ready}", change)
-    app.router.add_post("/api/v1/sessions/{session}/kill", kill)
+    async def show_config(_: web.Request) -> web.Response:
+        return web.json_response({"config": plain(balancer.situation().config)})
+
+    async def show_difference(_: web.Request) -> web.Response:
+        return web.json_response(asdict(await balancer.difference()))
+
+    app.router.add_post("/api/v1/reload", reload)
+    app.router.add_get("/api/v1/config", show_config)
+    app.router.add_get("/api/v1/config/diff", show_difference)
+    # Not on TCP: it has clients' addresses.
     app.router.add_get("/api/v1/sessions", show_sessions)
+    add_operating(app, balancer)
+    return app
 
 
 def read_only(balancer: Balancer, registry: CollectorRegistry, *, hostname: str) -> web.Application:

@@ -8,7 +8,8 @@ from pathlib import Path
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from mailweir.admin.routes import Balancer, read_only, read_write
+from mailweir.admin.balancer import Balancer
+from mailweir.admin.routes import read_only, read_write
 from mailweir.config.model import Admin
 from mailweir.errors import StartError
 

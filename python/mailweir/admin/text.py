@@ -49,6 +49,9 @@ def status(answer: Mapping[str, Any]) -> str:
         f" last load: {outcome}",
     ]
     lines += _kernel_path(answer["kernel_path"])
+    lines += [f"operator: {word['what']} {word['told']}" for word in answer["operator"]["words"]]
+    if answer["operator"]["not_kept"]:
+        lines.append(f"NOT KEPT FOR A RESTART: {answer['operator']['not_kept']}")
     if answer["stuck_workers"]:
         lines.append(f"STUCK WORKERS: {' '.join(map(str, answer['stuck_workers']))}")
     if answer["log"]["dropped"]:
@@ -61,7 +64,7 @@ def status(answer: Mapping[str, Any]) -> str:
         ("LISTENER", "PROTOCOL", "POOL", "SESSIONS", "ACCEPTED", "ADDRESSES"),
         [
             (
-                li["name"],
+                f"{li['name']} (paused)" if li["paused"] else li["name"],
                 li["protocol"] or "-",
                 li["pool"] or "-",
                 li["active"],
@@ -83,22 +86,25 @@ def status(answer: Mapping[str, Any]) -> str:
 
 def servers(answer: Mapping[str, Any]) -> str:
     """`mailweir servers`. FAILED sent sessions to another server: connects and greetings."""
-    return table(
-        ("SERVER", "ADDRESS", "STATE", "WEIGHT", "ACTIVE", "SESSIONS", "FAILED", "LAST CHECK"),
+    head = ["SERVER", "ADDRESS", "STATE", "WEIGHT", "ACTIVE", "SESSIONS", "FAILED", "LAST CHECK"]
+    rows = [
         [
-            (
-                f"{server['pool']}/{server['name']}",
-                server["address"],
-                server["state"],
-                server["weight"],
-                server["active"],
-                server["sessions"],
-                server["connect_failures"] + server["greeting_failures"],
-                _check(server["check"]),
-            )
-            for server in answer["servers"]
-        ],
-    )
+            f"{server['pool']}/{server['name']}",
+            server["address"],
+            server["state"],
+            server["weight"],
+            server["active"],
+            server["sessions"],
+            server["connect_failures"] + server["greeting_failures"],
+            _check(server["check"]),
+        ]
+        for server in answer["servers"]
+    ]
+    words = [server["operator"] for server in answer["servers"]]
+    if any(words):
+        head.append("OPERATOR")
+        rows = [[*row, word or "-"] for row, word in zip(rows, words, strict=True)]
+    return table(head, rows)
 
 
 def sessions(answer: Mapping[str, Any]) -> str:

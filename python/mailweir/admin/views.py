@@ -8,6 +8,7 @@ from mailweir.config.model import Config
 from mailweir.notices import REFUSALS
 from mailweir.plane import ListenerStats, ServerStats, Session, Stats
 from mailweir.spec import ServerKey, ServerState
+from mailweir.state.overrides import Overrides, Word, told
 
 
 class LastCheck(Protocol):
@@ -38,6 +39,15 @@ class ReloadOutcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Difference:
+    """What a reload would change, or why there would be none."""
+
+    changes: tuple[str, ...]
+    problems: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Situation:
     """The process at one moment, as the daemon hands it out."""
 
@@ -50,6 +60,8 @@ class Situation:
     listening: bool
     last_load: ReloadOutcome
     stats: Stats
+    overrides: Overrides
+    not_kept: str  # why words of operators won't outlive the process; empty where they will
     last_check: Callable[[ServerKey], LastCheck | None]
 
 
@@ -59,6 +71,8 @@ def unready(situation: Situation) -> list[str]:
         return ["draining: no new sessions are taken"]
     if not situation.listening:
         return ["starting: the listeners aren't open yet"]
+    if situation.overrides.node:
+        return [f"paused {told(situation.overrides.node, situation.now)}"]
     up = {server.pool for server in situation.stats.servers if server.state == ServerState.UP}
     used = dict.fromkeys(listener.pool for listener in situation.config.listeners.values())
     return [f"pool {pool}: no server is up" for pool in used if pool not in up]
@@ -85,9 +99,13 @@ def status(situation: Situation) -> dict[str, object]:
             "last_error": stats.log.last_error,
         },
         "kernel_path": _kernel_path(stats),
+        "operator": {
+            "words": [_word(what, word, situation) for what, word in situation.overrides.words()],
+            "not_kept": situation.not_kept,
+        },
         "generation": stats.generation,
         "config": {"file": situation.config_file, "last_load": asdict(situation.last_load)},
-        "listeners": [_listener(listener, situation.config) for listener in stats.listeners],
+        "listeners": [_listener(listener, situation) for listener in stats.listeners],
         "pools": _pools(stats.servers, situation.config),
     }
 
@@ -140,13 +158,25 @@ def _tcpdump(session: Session) -> str:
     return " or ".join(f"(host {host} and tcp port {port})" for host, _, port in legs)
 
 
-def _listener(listener: ListenerStats, config: Config) -> dict[str, object]:
-    configured = config.listeners.get(listener.name)
+def _word(what: str, word: Word, situation: Situation) -> dict[str, object]:
+    return {
+        "what": what,
+        "by": word.by,
+        "at": word.at,
+        "until": word.until,
+        "told": told(word, situation.now),
+    }
+
+
+def _listener(listener: ListenerStats, situation: Situation) -> dict[str, object]:
+    configured = situation.config.listeners.get(listener.name)
+    pause = situation.overrides.pause_of(listener.name)
     return {
         "name": listener.name,
         "addresses": listener.addresses,
         "protocol": configured.protocol if configured else None,
         "pool": configured.pool if configured else None,
+        "paused": told(pause, situation.now) if pause else None,
         "active": listener.active,
         "accepted": listener.accepted,
         "refused": {why: n for why in REFUSALS if (n := listener.ended.get(why, 0))},
@@ -179,6 +209,7 @@ def _server(server: ServerStats, situation: Situation) -> dict[str, object]:
         "address": server.address,
         "state": server.state,
         "weight": server.weight,
+        "operator": _told_of(key, situation),
         "max_sessions": configured.max_sessions if configured else None,
         "proxy": configured.proxy if configured else None,
         "active": server.active,
@@ -187,6 +218,17 @@ def _server(server: ServerStats, situation: Situation) -> dict[str, object]:
         "greeting_failures": sum(server.greeting_failures.values()),
         "check": _check(key, situation),
     }
+
+
+def _told_of(key: ServerKey, situation: Situation) -> str | None:
+    """What an operator said of a server."""
+    overrides, now = situation.overrides, situation.now
+    words = []
+    if state := overrides.states.get(str(key)):
+        words.append(f"{state.state} {told(state, now)}")
+    if weight := overrides.weights.get(str(key)):
+        words.append(f"weight {weight.weight} {told(weight, now)}")
+    return "; ".join(words) or None
 
 
 def _check(key: ServerKey, situation: Situation) -> dict[str, object] | None:

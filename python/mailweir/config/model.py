@@ -20,7 +20,9 @@ from pydantic import (
     PlainValidator,
     StrictBool,
     StrictInt,
+    WithJsonSchema,
 )
+from pydantic.config import JsonDict
 
 from mailweir.config.address import Address, parse_bind, parse_server
 from mailweir.config.units import format_duration, parse_duration
@@ -28,6 +30,9 @@ from mailweir.config.units import format_duration, parse_duration
 # Linux: sockaddr_un.sun_path, with the ending zero.
 _MAX_SOCKET_PATH = 107
 _PORTS = re.compile(r"([0-9]{1,5})-([0-9]{1,5})", re.ASCII)
+MAX_WEIGHT = 1000
+# In a field's schema: how None is written.
+NONE = "none"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 
 
@@ -168,15 +173,35 @@ def _between(low: float, high: float) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _none_from(word: str) -> BeforeValidator:
+    """Has a word mean None."""
+    return BeforeValidator(lambda value: None if value == word else value)
+
+
+def _none_is(word: str) -> JsonDict:
+    """How None is written in a file. Where this isn't said, None is a key that isn't there."""
+    return {NONE: word}
+
+
 _HOUR = 3600.0
-Duration = Annotated[float, BeforeValidator(parse_duration)]
+_TEXT = WithJsonSchema({"type": "string"})
+_COUNT_OR_NONE = WithJsonSchema({"anyOf": [{"const": "none"}, {"type": "integer", "minimum": 1}]})
+_KINDS = WithJsonSchema({"enum": ["auto", *CheckKind]})
+_AUTO = WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1}]})
+Duration = Annotated[
+    float,
+    BeforeValidator(parse_duration),
+    WithJsonSchema({"type": "string", "pattern": "^(0|[1-9][0-9]{0,8})(ms|s|m|h|d)$"}),
+]
 Interval = Annotated[Duration, _between(0.1, _HOUR)]
 Limit = Annotated[Duration, _between(0.05, 24 * _HOUR)]
 Name = Annotated[str, AfterValidator(_check_name)]
-AbsolutePath = Annotated[Path, PlainValidator(_check_path)]
+AbsolutePath = Annotated[
+    Path, PlainValidator(_check_path), WithJsonSchema({"type": "string", "pattern": "^/"})
+]
 Age = Annotated[Duration, AfterValidator(_check_age)]
 Sessions = Annotated[StrictInt, Field(ge=1, le=10_000_000)]
-Source = Annotated[IPv4Address | IPv6Address, PlainValidator(_check_source)]
+Source = Annotated[IPv4Address | IPv6Address, PlainValidator(_check_source), _TEXT]
 Count = Annotated[StrictInt, Field(ge=1, le=100)]
 
 
@@ -192,10 +217,11 @@ class Admin(_Part):
         description="Read-write; its file permissions (0660) decide who may. /run is emptied at"
         " boot, so no stale socket outlives the machine.",
     )
-    http: Annotated[Address | None, PlainValidator(_check_http)] = Field(
+    http: Annotated[Address | None, PlainValidator(_check_http), _TEXT] = Field(
         parse_bind("127.0.0.1:8025"),
         description="Page, /metrics, /healthz and /readyz, read-only; `off` for none. Loopback,"
         " since names and addresses of a farm are nobody else's business.",
+        json_schema_extra=_none_is("off"),
     )
 
 
@@ -221,7 +247,7 @@ class Drain(_Part):
 class Log(_Part):
     """The session log: a line for each session that has ended."""
 
-    sessions: Annotated[str, PlainValidator(_check_log_target)] = Field(
+    sessions: Annotated[str, PlainValidator(_check_log_target), _TEXT] = Field(
         "stderr",
         description="`stderr`, where a service manager keeps it, `syslog`, `off` or a file's path;"
         " USR1 opens the file anew.",
@@ -234,8 +260,10 @@ class Log(_Part):
 class Limits(_Part):
     """How much a listener takes."""
 
-    sessions: Sessions | None = Field(
-        None, description="At a time; more hear 421. None: the process's own limit is enough."
+    sessions: Annotated[Sessions | None, _none_from("none"), _COUNT_OR_NONE] = Field(
+        None,
+        description="At a time; more hear 421. The process's own limit is enough by default.",
+        json_schema_extra=_none_is("none"),
     )
 
 
@@ -280,7 +308,9 @@ class Timeouts(_Part):
 class Listener(_Part):
     """An address that clients connect to."""
 
-    bind: Annotated[list[Annotated[Address, PlainValidator(parse_bind)]], Field(min_length=1)]
+    bind: Annotated[
+        list[Annotated[Address, PlainValidator(parse_bind), _TEXT]], Field(min_length=1)
+    ]
     pool: str
     protocol: Protocol = Field(
         Protocol.SMTP, description="Mail is what this is for; ports 25 and 587 speak it."
@@ -300,14 +330,16 @@ class Listener(_Part):
 class Server(_Part):
     """A mail server of a pool. The short form is its address alone."""
 
-    address: Annotated[Address, PlainValidator(parse_server)]
-    weight: Annotated[StrictInt, Field(ge=0, le=1000)] = Field(
+    address: Annotated[Address, PlainValidator(parse_server), _TEXT]
+    weight: Annotated[StrictInt, Field(ge=0, le=MAX_WEIGHT)] = Field(
         100,
         description="Share of the pool's sessions, by the sum of weights; 0 takes no new ones. 100"
         " leaves room for finer and for larger shares.",
     )
-    max_sessions: Sessions | None = Field(
-        None, description="At a time; more go to other servers, or hear 421. None by default."
+    max_sessions: Annotated[Sessions | None, _none_from("none"), _COUNT_OR_NONE] = Field(
+        None,
+        description="At a time; more go to other servers, or hear 421.",
+        json_schema_extra=_none_is("none"),
     )
     proxy: Proxy = Field(
         Proxy.OFF,
@@ -324,10 +356,11 @@ class Server(_Part):
 class Check(_Part):
     """How the servers of a pool are checked."""
 
-    kind: CheckKind | None = Field(
+    kind: Annotated[CheckKind | None, _none_from("auto"), _KINDS] = Field(
         None,
-        description="`ehlo` where only smtp listeners use the pool, since a server that accepts"
-        " but doesn't greet is no use; else `tcp`.",
+        json_schema_extra=_none_is("auto"),
+        description="`auto`: `ehlo` where only smtp listeners use the pool, since a server that"
+        " accepts but doesn't greet is no use; else `tcp`.",
     )
     every: Interval = Field(
         10.0, description="Between checks when nothing changes. Each is a session on the server."
@@ -363,20 +396,23 @@ class Pool(_Part):
 class Config(_Part):
     """The whole file."""
 
-    workers: Annotated[int | None, PlainValidator(_check_workers)] = Field(
-        None, description="Data-plane threads; `auto` is one per CPU this process may use."
+    workers: Annotated[int | None, PlainValidator(_check_workers), _AUTO] = Field(
+        None,
+        description="Data-plane threads; `auto` is one per CPU this process may use.",
+        json_schema_extra=_none_is("auto"),
     )
-    max_sessions: Annotated[int | None, PlainValidator(_check_max_sessions)] = Field(
+    max_sessions: Annotated[int | None, PlainValidator(_check_max_sessions), _AUTO] = Field(
         None,
         description="Of all listeners together; more hear 421. `auto` is what the descriptors are"
         " enough for.",
+        json_schema_extra=_none_is("auto"),
     )
     forwarding: Forwarding = Field(
         Forwarding.AUTO,
         description="`auto`: through the kernel where that can be, else through this process;"
         " `kernel`: the same, but it must be there; `relay`: through this process.",
     )
-    source_ports: Annotated[range, PlainValidator(_check_ports)] = Field(
+    source_ports: Annotated[range, PlainValidator(_check_ports), _TEXT] = Field(
         range(10000, 32768),
         description="Of servers' connections that go through the kernel. Apart from what the system"
         " gives out by itself (32768 and above), since it doesn't know of them.",

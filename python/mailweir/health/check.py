@@ -9,7 +9,8 @@ from mailweir.config.model import Check, CheckKind, Config, Protocol, Proxy
 from mailweir.config.units import format_duration
 from mailweir.health.probes import ehlo, tcp
 from mailweir.health.probes.dial import LocalError, ProbeError, Progress
-from mailweir.spec import ServerKey
+from mailweir.spec import ServerKey, ServerState
+from mailweir.state.overrides import Overrides
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +39,16 @@ class Outcome:
     conclusive: bool = True
 
 
-def targets(config: Config) -> dict[ServerKey, Target]:
-    """Every server of the configuration as something to check."""
+def targets(config: Config, overrides: Overrides) -> dict[ServerKey, Target]:
+    """Every server of the configuration as something to check, but those in maintenance."""
     found = {}
     for pool_name, pool in config.pools.items():
         kind = config.check_kind(pool_name)
         smtp = config.protocols(pool_name) == {Protocol.SMTP}
         for name, server in pool.servers.items():
             key = ServerKey(pool_name, name)
+            if overrides.server_state(key) is ServerState.MAINT:
+                continue
             found[key] = Target(server.address, kind, smtp, server.proxy, pool.check)
     return found
 

@@ -3,10 +3,10 @@
 Called by the daemon.
 """
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from enum import StrEnum
 
-from mailweir.config.model import Config, Forwarding, Listener, Pool
+from mailweir.config.model import Config, Forwarding, Listener, Pool, Server
 from mailweir.instance import instance_of
 from mailweir.spec import (
     DesiredDrain,
@@ -20,6 +20,7 @@ from mailweir.spec import (
     ServerKey,
     ServerState,
 )
+from mailweir.state.overrides import Overrides
 
 # Seconds of silence before a cut where nothing can be read of what is said (TLS) or where an
 # answer may belong to an earlier chunk (BDAT, RFC 3030).
@@ -37,14 +38,15 @@ class Health(StrEnum):
 def fold(
     config: Config,
     health: Mapping[ServerKey, Health],
-    drained: Set[ServerKey] = frozenset(),
+    overrides: Overrides,
     *,
     hostname: str,
     max_sessions: int,
 ) -> DesiredState:
     """What the data plane is to do. `max_sessions` is what the descriptors are enough for.
 
-    A server that an operator drained takes no new sessions, whatever its health is.
+    What operators said counts more than the configuration and, of servers that are to be out
+    of use, more than their health.
 
     A server is up only where a check said so: one that nobody has checked yet (not in
     `health`, or unknown) is down, since a session sent to it might wait in vain.
@@ -68,13 +70,16 @@ def fold(
             counted=config.max_sessions is not None,
         ),
         listeners=tuple(
-            _listener(name, li, config.forwarding) for name, li in config.listeners.items()
+            _listener(name, li, config.forwarding, paused=overrides.pause_of(name) is not None)
+            for name, li in config.listeners.items()
         ),
-        pools=tuple(_pool(name, pool, health, drained) for name, pool in config.pools.items()),
+        pools=tuple(_pool(name, pool, health, overrides) for name, pool in config.pools.items()),
     )
 
 
-def _listener(name: str, listener: Listener, forwarding: Forwarding) -> DesiredListener:
+def _listener(
+    name: str, listener: Listener, forwarding: Forwarding, *, paused: bool
+) -> DesiredListener:
     timeouts = listener.timeouts
     return DesiredListener(
         name=name,
@@ -92,30 +97,31 @@ def _listener(name: str, listener: Listener, forwarding: Forwarding) -> DesiredL
         max_sessions=listener.limits.sessions,
         max_age=listener.max_age or None,
         forwarding=listener.forwarding or forwarding,
+        paused=paused,
     )
 
 
 def _pool(
-    name: str, pool: Pool, health: Mapping[ServerKey, Health], drained: Set[ServerKey]
+    name: str, pool: Pool, health: Mapping[ServerKey, Health], overrides: Overrides
 ) -> DesiredPool:
     servers = tuple(
-        DesiredServer(
-            name=server_name,
-            address=str(server.address),
-            weight=server.weight,
-            state=_state(ServerKey(name, server_name), health, drained),
-            max_sessions=server.max_sessions,
-            proxy=server.proxy,
-            source=tuple(str(ip) for ip in server.source),
-        )
+        _server(ServerKey(name, server_name), server, health, overrides)
         for server_name, server in pool.servers.items()
     )
     return DesiredPool(name=name, balance=pool.balance, servers=servers)
 
 
-def _state(
-    key: ServerKey, health: Mapping[ServerKey, Health], drained: Set[ServerKey]
-) -> ServerState:
-    if key in drained:
-        return ServerState.DRAIN
-    return ServerState.UP if health.get(key) is Health.UP else ServerState.DOWN
+def _server(
+    key: ServerKey, server: Server, health: Mapping[ServerKey, Health], overrides: Overrides
+) -> DesiredServer:
+    weighs = overrides.weights.get(str(key))
+    healthy = ServerState.UP if health.get(key) is Health.UP else ServerState.DOWN
+    return DesiredServer(
+        name=key.server,
+        address=str(server.address),
+        weight=weighs.weight_for(server.weight) if weighs else server.weight,
+        state=overrides.server_state(key) or healthy,
+        max_sessions=server.max_sessions,
+        proxy=server.proxy,
+        source=tuple(str(ip) for ip in server.source),
+    )

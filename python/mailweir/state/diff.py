@@ -28,13 +28,18 @@ def describe(old: DesiredState | None, new: DesiredState, settings: Iterable[str
     """
     if old is None:
         return _inventory(new)
-    parts = [*_parts(old, new), *settings]
+    parts = changes(old, new, settings)
     if not parts:
         return "nothing changed"
     hidden = len(parts) - MAX_PARTS
     if hidden > 0:
         parts[MAX_PARTS:] = [f"and {hidden} more"]
     return "; ".join(parts)
+
+
+def changes(old: DesiredState, new: DesiredState, settings: Iterable[str] = ()) -> list[str]:
+    """All parts of that sentence."""
+    return [*_parts(old, new), *settings]
 
 
 def settings(old: Config, new: Config) -> Iterator[str]:
@@ -160,6 +165,8 @@ def _listener(old: DesiredListener, new: DesiredListener) -> Iterator[str]:
         yield f"max_age {format_duration(old.max_age or 0)} -> {format_duration(new.max_age or 0)}"
     if old.forwarding != new.forwarding:
         yield f"forwarding {old.forwarding} -> {new.forwarding}"
+    if old.paused != new.paused:
+        yield "paused" if new.paused else "not paused any more"
 
 
 def _limit(number: int | None) -> str:

@@ -61,6 +61,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             max_sessions: None,
             max_age: None,
             forwarding: Forwarding::Auto,
+            paused: false,
         }],
         pools: vec![PoolSpec {
             name: "farm".into(),

@@ -78,6 +78,7 @@ fn spec(listen: SocketAddr, server: SocketAddr) -> PlaneSpec {
             max_sessions: None,
             max_age: None,
             forwarding: Forwarding::Kernel,
+            paused: false,
         }],
         pools: vec![PoolSpec {
             name: "farm".into(),

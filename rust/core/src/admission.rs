@@ -1,4 +1,4 @@
-//! Who is let in: the caps on how many sessions there are at a time.
+//! Who is let in: nobody where an operator says so, and as many at a time as the caps allow.
 
 use std::sync::Arc;
 
@@ -15,6 +15,9 @@ pub(crate) fn admit(
     listener: &Listener,
     process: &Arc<Occupancy>,
 ) -> Result<Place, EndReason> {
+    if listener.paused {
+        return Err(EndReason::Paused);
+    }
     let of_process = (process, Some(snapshot.max_sessions));
     Place::take(of_process, (&listener.state, listener.max_sessions)).ok_or(EndReason::Full)
 }

@@ -162,7 +162,7 @@ impl Server {
 
     pub(crate) fn set_state(&self, state: ServerState) {
         self.state.store(state as u8, Relaxed);
-        if state == ServerState::Drain {
+        if state.drains() {
             self.drains.set_first(Instant::now());
         } else {
             self.drains.clear();

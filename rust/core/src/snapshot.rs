@@ -48,6 +48,7 @@ pub(crate) struct Listener {
     pub(crate) max_sessions: Option<u64>,
     pub(crate) max_age: Option<Duration>,
     pub(crate) forwarding: Forwarding,
+    pub(crate) paused: bool,
     pub(crate) pool: Arc<Pool>,
     pub(crate) state: Arc<ListenerState>,
 }
@@ -140,7 +141,7 @@ impl Snapshot {
         for (pool, pool_spec) in self.pools.iter().zip(&spec.pools) {
             for (member, server_spec) in pool.members.iter().zip(&pool_spec.servers) {
                 member.server.set_state(server_spec.state);
-                if server_spec.state == ServerState::Drain {
+                if server_spec.state.drains() {
                     draining.push((Arc::clone(&pool.name), Arc::clone(&member.name)));
                 }
             }
@@ -186,6 +187,7 @@ impl Listener {
             max_sessions: spec.max_sessions,
             max_age: spec.max_age,
             forwarding: spec.forwarding,
+            paused: spec.paused,
             pool,
             state: registry.listener(&spec.name),
         }

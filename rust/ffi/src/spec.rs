@@ -101,7 +101,7 @@ pub(crate) struct ListenerSpec(core::ListenerSpec);
 impl ListenerSpec {
     #[new]
     #[pyo3(signature = (
-        *, name, bind, protocol, pool, timeouts, max_sessions, max_age, forwarding
+        *, name, bind, protocol, pool, timeouts, max_sessions, max_age, forwarding, paused
     ))]
     // One for each key, by name.
     #[expect(clippy::too_many_arguments)]
@@ -114,6 +114,7 @@ impl ListenerSpec {
         max_sessions: Option<u64>,
         max_age: Option<f64>,
         forwarding: &str,
+        paused: bool,
     ) -> PyResult<Self> {
         let bind = bind.into_iter().map(|text| address(&text));
         Ok(Self(core::ListenerSpec {
@@ -127,6 +128,7 @@ impl ListenerSpec {
             max_age: max_age.map(|age| seconds("max_age", age)).transpose()?,
             forwarding: core::Forwarding::parse(forwarding)
                 .ok_or_else(|| unknown("forwarding", forwarding))?,
+            paused,
         }))
     }
 }

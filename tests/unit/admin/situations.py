@@ -1,13 +1,17 @@
 """A Situation to ask the admin side about."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from mailweir.admin.views import LastCheck, ReloadOutcome, Situation
-from mailweir.errors import UnknownError
+from mailweir.admin.balancer import Change
+from mailweir.admin.views import Difference, LastCheck, ReloadOutcome, Situation
+from mailweir.operator import Operator
 from mailweir.plane import Session
 from mailweir.spec import ServerKey
 from mailweir.state.desired import Health, fold
-from unit.fakes import MINIMAL, FakePlane, FakeSession, config
+from mailweir.state.kept import Kept
+from mailweir.state.overrides import Overrides
+from unit.fakes import MINIMAL, NOTHING_SAID, FakePlane, FakeSession, config
 
 A, B = ServerKey("farm", "a"), ServerKey("farm", "b")
 
@@ -21,12 +25,18 @@ class FakeCheck:
     at: float = 990.0
 
 
-def situation(plane: FakePlane | None = None, *, up: str = "a", text: str = MINIMAL) -> Situation:
+def situation(
+    plane: FakePlane | None = None,
+    *,
+    up: str = "a",
+    text: str = MINIMAL,
+    overrides: Overrides = NOTHING_SAID,
+) -> Situation:
     """One listener, one pool; the servers in `up` are up. Without `plane`, one that serves."""
     if plane is None:
         plane = FakePlane()
         health = {ServerKey("farm", name): Health.UP for name in up}
-        plane.apply(fold(config(text), health, hostname="h", max_sessions=9000))
+        plane.apply(fold(config(text), health, NOTHING_SAID, hostname="h", max_sessions=9000))
     checks: dict[ServerKey, LastCheck] = {
         A: FakeCheck(True, "", ""),
         B: FakeCheck(False, "greeting", "421 <b>busy</b>"),
@@ -41,6 +51,8 @@ def situation(plane: FakePlane | None = None, *, up: str = "a", text: str = MINI
         listening=bool(plane.applied),
         last_load=ReloadOutcome(True, 1, "1 listener, 1 pool, 2 servers", 901.0),
         stats=plane.stats(),
+        overrides=overrides,
+        not_kept="",
         last_check=checks.get,
     )
 
@@ -52,7 +64,9 @@ class FakeBalancer:
         self.now = situation()
         self.outcome = ReloadOutcome(True, 2, "nothing changed", 1000.0, warnings=("w",))
         self.reloads = 0
-        self.told: list[tuple[str, ServerKey]] = []
+        self.told: list[str] = []
+        self.problem = ""
+        self.operator = Operator(Kept(Path("/nowhere")))
         self.plane = FakePlane()
         self.plane.live = [FakeSession()]
 
@@ -63,15 +77,13 @@ class FakeBalancer:
         self.reloads += 1
         return self.outcome
 
-    async def drain(self, key: ServerKey) -> int:
-        if key != A:
-            raise UnknownError("there are a, b")
-        self.told.append(("drain", key))
-        return 3
+    async def difference(self) -> Difference:
+        return Difference(("pool farm: server c added",), (), ("w",))
 
-    async def ready(self, key: ServerKey) -> int:
-        self.told.append(("ready", key))
-        return 4
+    async def operate(self, change: Change, *, what: str, by: str) -> str:
+        change(self.operator, self.now.config)
+        self.told.append(what)
+        return self.problem
 
     def sessions(
         self, *, listener: str | None, server: ServerKey | None, limit: int

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from mailweir.admin.routes import read_only, read_write
 from mailweir.admin.views import ReloadOutcome
+from mailweir.spec import ServerState
 from unit.admin.situations import A, FakeBalancer, situation
 
 Client = TestClient[web.Request, web.Application]
@@ -126,15 +127,55 @@ async def test_unknown_routes(either: Client) -> None:
 async def test_servers_are_drained_and_made_ready(
     writable: Client, readable: Client, balancer: FakeBalancer
 ) -> None:
-    answer = await writable.post("/api/v1/servers/farm/a/drain")
-    assert await answer.json() == {"server": "farm/a", "sessions": 3}
-    answer = await writable.post("/api/v1/servers/farm/a/ready")
-    assert (await answer.json())["sessions"] == 4
-    assert balancer.told == [("drain", A), ("ready", A)]
+    balancer.problem = "it can't be kept"
+    answer = await writable.post("/api/v1/servers/farm/a/drain?for=2h")
+    told = await answer.json()
+    assert (told["what"], told["problem"]) == ("drain farm/a", "it can't be kept")
+    word = balancer.operator.overrides.states["farm/a"]
+    assert word.until == word.at + 7200
+    await writable.post("/api/v1/servers/farm/a/maint")
+    assert balancer.operator.overrides.server_state(A) is ServerState.MAINT
+    await writable.post("/api/v1/servers/farm/a/ready")
+    assert balancer.operator.overrides.server_state(A) is None
     answer = await writable.post("/api/v1/servers/farm/x/drain")
-    assert (answer.status, await answer.json()) == (404, {"error": "there are a, b"})
+    assert answer.status == 404
+    assert "it has a, b" in (await answer.json())["error"]
     assert (await readable.post("/api/v1/servers/farm/a/drain")).status == 403
     assert (await writable.post("/api/v1/servers/farm/a/delete")).status == 404
+
+
+async def test_servers_are_weighed(writable: Client, balancer: FakeBalancer) -> None:
+    await writable.post("/api/v1/servers/farm/a/weight?weight=50%25")
+    assert balancer.operator.overrides.weights["farm/a"].weight == "50%"
+    await writable.post("/api/v1/servers/farm/a/own-weight")
+    assert not balancer.operator.overrides.weights
+    assert balancer.told == ["weight farm/a 50%", "own-weight farm/a"]
+
+
+async def test_listeners_and_the_node_are_paused(
+    writable: Client, readable: Client, balancer: FakeBalancer
+) -> None:
+    await writable.post("/api/v1/listeners/mx/pause")
+    await writable.post("/api/v1/pause?for=10m")
+    assert [what for what, _ in balancer.operator.overrides.words()] == ["pause mx", "pause"]
+    await writable.post("/api/v1/listeners/mx/resume")
+    await writable.post("/api/v1/resume")
+    assert not list(balancer.operator.overrides.words())
+    assert (await writable.post("/api/v1/listeners/mxx/pause")).status == 404
+    assert (await readable.post("/api/v1/pause")).status == 403
+
+
+@pytest.mark.parametrize(
+    "route",
+    ["a/drain?for=x", "a/drain?for=0s", "a/weight", "a/weight?weight=1001", "a/weight?weight=-1"],
+)
+async def test_nonsense_changes_nothing(
+    writable: Client, balancer: FakeBalancer, route: str
+) -> None:
+    answer = await writable.post(f"/api/v1/servers/farm/{route}")
+    assert answer.status == 400
+    assert (await answer.json())["error"].startswith(("for: ", "weight: "))
+    assert not balancer.told
 
 
 async def test_sessions_are_listed_and_killed_at_the_socket_alone(

@@ -4,6 +4,7 @@ import json
 
 from mailweir.admin import text
 from mailweir.admin.views import servers, status
+from mailweir.state.overrides import Overrides, StateWord, Word
 from unit.admin.situations import situation
 
 
@@ -31,6 +32,22 @@ def test_status_that_is_not_ready() -> None:
     shown = text.status(answer)
     assert "NOT READY: pool farm: no server is up\n" in shown
     assert "last load: REFUSED: f.yaml has 1 problem(s)\n" in shown
+
+
+def test_operators_words() -> None:
+    said = Overrides(
+        states={"farm/a": StateWord(by="anna", at=900.0, until=1600.0, state="drain")},
+        node=Word(by="root", at=900.0),
+    )
+    now = situation(overrides=said)
+    listed = text.servers({"servers": json.loads(json.dumps(servers(now)))}).splitlines()
+    assert listed[0].endswith("OPERATOR")
+    assert listed[1].endswith("drain by anna, for another 10m")
+    assert listed[2].endswith("-")
+    shown = text.status(json.loads(json.dumps(status(now))))
+    assert "NOT READY: paused by root\n" in shown
+    assert "operator: drain farm/a by anna, for another 10m\n" in shown
+    assert "mx (paused)" in shown
 
 
 def test_servers() -> None:

@@ -33,6 +33,7 @@ def test_status_says_all_of_it_in_json() -> None:
             "addresses": ["192.0.2.1:25"],
             "protocol": "smtp",
             "pool": "farm",
+            "paused": None,
             "active": 1,
             "accepted": 7,
             "refused": {},

@@ -15,7 +15,7 @@ from mailweir.config.model import Check, CheckKind, Proxy
 from mailweir.health.check import Outcome, Target, run, targets
 from mailweir.health.probes.proxy import header
 from mailweir.spec import ServerKey
-from unit.fakes import config
+from unit.fakes import NOTHING_SAID, config
 from unit.health import scripted
 from unit.health.scripted import Script, Scripted, playing, say
 
@@ -214,7 +214,7 @@ async def test_a_bug_is_a_failed_check() -> None:
 
 
 def test_targets_follow_the_configuration() -> None:
-    found = targets(config())
+    found = targets(config(), NOTHING_SAID)
     assert list(found) == [ServerKey("farm", "a"), ServerKey("farm", "b")]
     assert found[ServerKey("farm", "a")].kind is CheckKind.EHLO
     assert found[ServerKey("farm", "a")].smtp

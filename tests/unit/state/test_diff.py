@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 from mailweir.spec import DesiredState, ServerKey, ServerState
 from mailweir.state.desired import Health, fold
 from mailweir.state.diff import changed_server_states, describe, settings
-from unit.fakes import MINIMAL, config
+from unit.fakes import MINIMAL, NOTHING_SAID, config
 
 
 def state(text: str = MINIMAL, up: str = "") -> DesiredState:
     health = {ServerKey("farm", name): Health.UP for name in up}
-    return fold(config(text), health, hostname="h", max_sessions=9000)
+    return fold(config(text), health, NOTHING_SAID, hostname="h", max_sessions=9000)
 
 
 CHANGES = [

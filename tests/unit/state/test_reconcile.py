@@ -6,7 +6,7 @@ from mailweir.errors import PlaneError
 from mailweir.spec import ServerKey, ServerState
 from mailweir.state.desired import Health, fold
 from mailweir.state.reconcile import Reconciler
-from unit.fakes import MINIMAL, FakePlane, config
+from unit.fakes import MINIMAL, NOTHING_SAID, FakePlane, config
 
 A = ServerKey("farm", "a")
 
@@ -14,27 +14,40 @@ A = ServerKey("farm", "a")
 def test_applies_structure_and_sets_states() -> None:
     plane = FakePlane()
     reconciler = Reconciler(plane)
-    assert reconciler.reconcile(fold(config(), {}, hostname="h", max_sessions=9000)) == 1
     assert (
-        reconciler.reconcile(fold(config(), {A: Health.UP}, hostname="h", max_sessions=9000)) == 1
+        reconciler.reconcile(fold(config(), {}, NOTHING_SAID, hostname="h", max_sessions=9000)) == 1
+    )
+    assert (
+        reconciler.reconcile(
+            fold(config(), {A: Health.UP}, NOTHING_SAID, hostname="h", max_sessions=9000)
+        )
+        == 1
     )
     assert plane.state_changes == [{A: ServerState.UP}]
     assert (
-        reconciler.reconcile(fold(config(), {A: Health.UP}, hostname="h", max_sessions=9000)) == 1
+        reconciler.reconcile(
+            fold(config(), {A: Health.UP}, NOTHING_SAID, hostname="h", max_sessions=9000)
+        )
+        == 1
     )
     assert len(plane.state_changes) == 1
     more = config(MINIMAL + "      c: 10.0.0.3:25\n")
-    assert reconciler.reconcile(fold(more, {A: Health.UP}, hostname="h", max_sessions=9000)) == 2
+    assert (
+        reconciler.reconcile(
+            fold(more, {A: Health.UP}, NOTHING_SAID, hostname="h", max_sessions=9000)
+        )
+        == 2
+    )
     assert len(plane.applied) == 2
 
 
 def test_a_refusal_leaves_what_was_applied() -> None:
     plane = FakePlane()
     reconciler = Reconciler(plane)
-    first = fold(config(), {}, hostname="h", max_sessions=9000)
+    first = fold(config(), {}, NOTHING_SAID, hostname="h", max_sessions=9000)
     reconciler.reconcile(first)
     plane.refuse = "listener mx: 192.0.2.1:25: address in use"
     with pytest.raises(PlaneError, match="address in use"):
-        reconciler.reconcile(fold(config(), {}, hostname="other", max_sessions=9000))
+        reconciler.reconcile(fold(config(), {}, NOTHING_SAID, hostname="other", max_sessions=9000))
     assert reconciler.applied == first
     assert reconciler.generation == 1

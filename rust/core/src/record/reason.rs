@@ -38,6 +38,8 @@ pub enum EndReason {
     Draining,
     /// Refused: every server of the pool that isn't down is in maintenance.
     Maintenance,
+    /// Refused: an operator paused the listener, or all of them.
+    Paused,
     /// Refused: `max_sessions` of the process, the listener or every server is reached.
     Full,
     /// Refused: no server of the pool could be connected to.
@@ -54,7 +56,7 @@ pub enum EndReason {
 
 impl EndReason {
     /// Every reason there is.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::ClientQuit,
         Self::ClientClosed,
         Self::ClientLost,
@@ -72,6 +74,7 @@ impl EndReason {
         Self::NoServer,
         Self::Draining,
         Self::Maintenance,
+        Self::Paused,
         Self::Full,
         Self::ConnectFailed,
         Self::GreetingFailed,
@@ -101,6 +104,7 @@ impl EndReason {
             Self::NoServer => "no_server",
             Self::Draining => "draining",
             Self::Maintenance => "maintenance",
+            Self::Paused => "paused",
             Self::Full => "full",
             Self::ConnectFailed => "connect_failed",
             Self::GreetingFailed => "greeting_failed",

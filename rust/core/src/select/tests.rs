@@ -54,6 +54,7 @@ fn spec(balance: Balance, weights: &[u32]) -> PlaneSpec {
             max_sessions: None,
             max_age: None,
             forwarding: Forwarding::Relay,
+            paused: false,
         }],
         pools: vec![PoolSpec {
             name: "farm".into(),

@@ -14,6 +14,7 @@ pub(crate) fn last_word(hostname: &str, reason: EndReason) -> String {
         EndReason::Full => "too many sessions, try again later",
         EndReason::Draining => "the mail servers are being taken out of service, try again later",
         EndReason::Maintenance => "the mail servers are under maintenance, try again later",
+        EndReason::Paused => "the service is paused, try again later",
         EndReason::OutOfDescriptors => "out of resources, try again later",
         EndReason::Drain | EndReason::DrainDeadline => {
             "the mail server goes out of service, connect again"

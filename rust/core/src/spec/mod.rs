@@ -120,6 +120,8 @@ pub struct ListenerSpec {
     pub max_age: Option<Duration>,
     /// Which path they take.
     pub forwarding: Forwarding,
+    /// Every new session is refused; those that are there go on.
+    pub paused: bool,
 }
 
 /// How long a session may wait, and for what. None is zero.
@@ -322,6 +324,11 @@ impl Balance {
 
 impl ServerState {
     pub(crate) const ALL: [Self; 4] = [Self::Up, Self::Down, Self::Drain, Self::Maint];
+
+    /// Whether sessions are taken off it, each where that can't make a message come twice.
+    pub(crate) fn drains(self) -> bool {
+        matches!(self, Self::Drain | Self::Maint)
+    }
 
     /// As metrics and commands write it.
     #[must_use]

@@ -68,6 +68,7 @@ pub(crate) fn spec(servers: &[SocketAddr]) -> PlaneSpec {
             max_sessions: None,
             max_age: None,
             forwarding: Forwarding::Relay,
+            paused: false,
         }],
         pools: vec![PoolSpec {
             name: "farm".into(),

@@ -1,0 +1,39 @@
+"""What the admin routes ask of the running process. The daemon is one of these."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from mailweir.admin.views import Difference, ReloadOutcome, Situation
+from mailweir.config.model import Config
+from mailweir.operator import Operator
+from mailweir.plane import Session
+from mailweir.spec import ServerKey
+
+# Changes what operators said, where the configuration has what it is about.
+Change = Callable[[Operator, Config], None]
+
+
+class Balancer(Protocol):
+    """The running process."""
+
+    def situation(self) -> Situation:
+        """The process at this moment."""
+
+    async def reload(self) -> ReloadOutcome:
+        """Read the configuration again; returns when that is over, well or not."""
+
+    async def difference(self) -> Difference:
+        """What a reload would change."""
+
+    async def operate(self, change: Change, *, what: str, by: str) -> str:
+        """Let an operator change something; returns once it counts, with what is wrong: empty
+        where nothing is. Raises what `change` raises.
+        """
+
+    def sessions(
+        self, *, listener: str | None, server: ServerKey | None, limit: int
+    ) -> list[Session]:
+        """Live sessions, the oldest first; None is any."""
+
+    def kill(self, session: str) -> bool:
+        """End a session; False where there is none."""

@@ -1,0 +1,53 @@
+"""The command line: arguments and exit codes only.
+
+The imports inside functions are on purpose: a command pays for what it uses, so that
+`mailweir status` answers in under 100 ms without pydantic, aiohttp and uvloop.
+"""
+
+import sys
+
+import click
+
+from mailweir.cli import config, operating, process, reading
+from mailweir.errors import ConfigError, MailweirError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="mailweir")
+def commands() -> None:
+    """A load balancer in front of SMTP farms."""
+
+
+for _command in (
+    process.run,
+    process.check,
+    process.demo,
+    reading.status,
+    reading.servers,
+    reading.sessions,
+    operating.kill,
+    operating.drain,
+    operating.maint,
+    operating.ready,
+    operating.weight,
+    operating.pause,
+    operating.resume,
+    operating.reload,
+    config.config,
+    process.kernel_path,
+):
+    commands.add_command(_command)
+
+
+def main() -> None:
+    """The `mailweir` command."""
+    try:
+        commands(prog_name="mailweir")
+    except ConfigError as error:
+        for warning in error.warnings:
+            click.echo(f"warning: {warning}", err=True)
+        click.echo(str(error), err=True)
+        sys.exit(error.exit_code)
+    except MailweirError as error:
+        click.echo(f"mailweir: {error}", err=True)
+        sys.exit(error.exit_code)

@@ -1,0 +1,200 @@
+"""Commands by which an operator changes what the running process does."""
+
+import json
+import sys
+import time
+from typing import Any
+
+import click
+
+from mailweir.cli.shared import (
+    Duration,
+    ask,
+    for_option,
+    json_option,
+    quoted,
+    server_argument,
+    server_path,
+    sessions_in_words,
+    show,
+    socket_option,
+)
+from mailweir.errors import Exit, MailweirError
+
+_wait = click.option("--wait", is_flag=True, help="Until no session is left on it.")
+_timeout = click.option(
+    "--timeout",
+    type=Duration(),
+    default="35m",
+    show_default=True,
+    help="The longest to wait; as in the configuration.",
+)
+
+
+@click.command()
+@server_argument
+@_wait
+@_timeout
+@for_option
+@socket_option
+def drain(server: str, wait: bool, timeout: float, seconds: float | None, socket_path: str) -> None:
+    """Take a server out of use: no new sessions, the others end where no mail comes twice.
+
+    Until `ready`. Its checks go on. Restarts and reloads don't change it.
+    """
+    _change_server(socket_path, server, "drain", seconds=seconds)
+    _say_taken_out(socket_path, server, "drains", timeout if wait else None)
+
+
+@click.command()
+@server_argument
+@_wait
+@_timeout
+@for_option
+@socket_option
+def maint(server: str, wait: bool, timeout: float, seconds: float | None, socket_path: str) -> None:
+    """Take a server out of use as `drain` does, and don't check it either.
+
+    After `ready` it is down until checks have passed.
+    """
+    _change_server(socket_path, server, "maint", seconds=seconds)
+    _say_taken_out(socket_path, server, "is in maintenance", timeout if wait else None)
+
+
+@click.command()
+@server_argument
+@socket_option
+def ready(server: str, socket_path: str) -> None:
+    """Take a server into use again that was drained or in maintenance."""
+    _change_server(socket_path, server, "ready")
+    click.echo(f"{server} is used again, {sessions_in_words(_sessions_on(socket_path, server))}")
+
+
+@click.command()
+@server_argument
+@click.argument("weight")
+@for_option
+@socket_option
+def weight(server: str, weight: str, seconds: float | None, socket_path: str) -> None:
+    """Give a server another WEIGHT: a number, a share of its own as 50%, or `own` to undo that."""
+    if weight == "own":
+        _change_server(socket_path, server, "own-weight")
+    else:
+        _change_server(socket_path, server, "weight", seconds=seconds, weight=weight)
+    now = _row_of(socket_path, server)["weight"]
+    click.echo(f"{server} has weight {now}")
+
+
+@click.command()
+@click.argument("listener", required=False)
+@for_option
+@socket_option
+def pause(listener: str | None, seconds: float | None, socket_path: str) -> None:
+    """Have LISTENER, or all of them, refuse new sessions with 421 until `resume`.
+
+    Sessions that are there go on. Restarts and reloads don't change it.
+    """
+    _change(socket_path, _listener_route(listener, "pause"), seconds=seconds)
+    click.echo(f"{listener or 'every listener'} refuses new sessions")
+
+
+@click.command()
+@click.argument("listener", required=False)
+@socket_option
+def resume(listener: str | None, socket_path: str) -> None:
+    """Have LISTENER take sessions again; without one, undo a `pause` of all."""
+    _change(socket_path, _listener_route(listener, "resume"))
+    click.echo(f"{listener or 'the node'} takes sessions again")
+
+
+@click.command()
+@click.argument("session")
+@socket_option
+def kill(session: str, socket_path: str) -> None:
+    """End a session, by its id in `mailweir sessions`."""
+    ask(socket_path, "POST", f"/api/v1/sessions/{quoted(session)}/kill")
+    click.echo(f"{session} ended")
+
+
+@click.command()
+@socket_option
+@json_option
+def reload(socket_path: str, as_json: bool) -> None:
+    """Have the running process read its configuration again, and say how that went."""
+    from mailweir.admin import text
+
+    answer = ask(socket_path, "POST", "/api/v1/reload")
+    for warning in answer["warnings"]:
+        click.echo(f"warning: {warning}", err=True)
+    if answer["ok"]:
+        show(answer, as_json, text.reload)
+        return
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+    for problem in answer["problems"]:
+        click.echo(problem, err=True)
+    click.echo(f"reload refused, the old configuration stays: {answer['message']}", err=True)
+    sys.exit(Exit.BAD_CONFIG if answer["problems"] else Exit.FAILURE)
+
+
+def _listener_route(listener: str | None, word: str) -> str:
+    return f"/api/v1/listeners/{quoted(listener)}/{word}" if listener else f"/api/v1/{word}"
+
+
+def _change_server(
+    socket_path: str,
+    server: str,
+    word: str,
+    *,
+    seconds: float | None = None,
+    weight: str | None = None,
+) -> None:
+    route = f"/api/v1/servers/{server_path(server)}/{word}"
+    _change(socket_path, route, seconds=seconds, weight=weight)
+
+
+def _change(
+    socket_path: str, route: str, *, seconds: float | None = None, weight: str | None = None
+) -> None:
+    from urllib.parse import urlencode
+
+    said = {"for": None if seconds is None else f"{round(seconds * 1000)}ms", "weight": weight}
+    query = urlencode({key: value for key, value in said.items() if value is not None})
+    answer = ask(socket_path, "POST", f"{route}?{query}" if query else route)
+    if answer["problem"]:
+        click.echo(f"warning: {answer['problem']}", err=True)
+
+
+def _say_taken_out(socket_path: str, server: str, how: str, wait: float | None) -> None:
+    click.echo(f"{server} {how}, {sessions_in_words(_sessions_on(socket_path, server))}")
+    if wait is not None:
+        _wait_until_empty(socket_path, server, wait)
+
+
+def _sessions_on(socket_path: str, server: str) -> int:
+    return int(_row_of(socket_path, server)["active"])
+
+
+def _row_of(socket_path: str, server: str) -> dict[str, Any]:
+    """A server's row, which is there: a change to it was taken."""
+    pool, _, name = server.partition("/")
+    found = ask(socket_path, "GET", "/api/v1/servers")["servers"]
+    rows = [one for one in found if (one["pool"], one["name"]) == (pool, name)]
+    if not rows:
+        raise MailweirError(f"{server} left the configuration meanwhile")
+    return dict(rows[0])
+
+
+def _wait_until_empty(socket_path: str, server: str, timeout: float) -> None:
+    began = time.monotonic()
+    while True:
+        left = _sessions_on(socket_path, server)
+        waited = time.monotonic() - began
+        if not left:
+            click.echo(f"{server} is empty after {waited:.1f} s")
+            return
+        if waited > timeout:
+            raise MailweirError(
+                f"{server} still has {sessions_in_words(left)} after {waited:.0f} s"
+            )
+        time.sleep(0.2)

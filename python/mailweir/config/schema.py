@@ -1,0 +1,42 @@
+"""The JSON Schema of the configuration, for editors. Called by `config schema`. Pure."""
+
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema
+
+from mailweir.config import model
+from mailweir.config.written import value
+
+_ADDRESS = {"type": "string", "description": "The short form: its address alone."}
+
+
+class _Generator(GenerateJsonSchema):
+    def encode_default(self, dft: Any) -> Any:
+        """Defaults are put in afterwards, as a file writes them."""
+        return None
+
+
+def schema() -> dict[str, Any]:
+    """Draft 2020-12."""
+    found = model.Config.model_json_schema(schema_generator=_Generator)
+    parts = found["$defs"]
+    for name, part in (("Config", found), *parts.items()):
+        kind = getattr(model, name)
+        if issubclass(kind, BaseModel):
+            _with_defaults(kind, part["properties"])
+    parts["Server"] = {"anyOf": [_ADDRESS, parts["Server"]]}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **found,
+        "title": "mailweir's configuration",
+    }
+
+
+def _with_defaults(kind: type[BaseModel], properties: dict[str, Any]) -> None:
+    for key, field in kind.model_fields.items():
+        properties[key].pop(model.NONE, None)
+        properties[key].pop("default", None)
+        default = None if field.is_required() else value(field.get_default(), field)
+        if default is not None:
+            properties[key]["default"] = default

@@ -1,0 +1,49 @@
+"""A configuration as a file writes it: the way back from the model. Pure.
+
+Called by `config show`, by `sample` and by `schema`.
+"""
+
+from enum import Enum
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from mailweir.config.model import NONE
+from mailweir.config.units import format_duration
+
+
+def plain(part: BaseModel) -> dict[str, object]:
+    """Every key with its value, those with their defaults too; `load` reads it back.
+
+    A key whose default can't be written, since it is that the key isn't there, isn't there.
+    """
+    fields = type(part).model_fields
+    values = {key: value(getattr(part, key), field) for key, field in fields.items()}
+    return {key: found for key, found in values.items() if found is not None}
+
+
+def value(given: object, field: FieldInfo) -> object:
+    """What stands behind a key; None where the key has to be absent."""
+    if given is None:
+        extra = field.json_schema_extra
+        return extra.get(NONE) if isinstance(extra, dict) else None
+    return _written(given)
+
+
+def _written(given: object) -> object:
+    if isinstance(given, BaseModel):
+        return plain(given)
+    if isinstance(given, dict):
+        return {str(key): _written(item) for key, item in given.items()}
+    if isinstance(given, list):
+        return [_written(item) for item in given]
+    if isinstance(given, Enum):
+        return given.value
+    if isinstance(given, bool | int):
+        return given
+    if isinstance(given, float):
+        # Every number with a fraction is a time.
+        return format_duration(given)
+    if isinstance(given, range):
+        return f"{given[0]}-{given[-1]}"
+    return str(given)

@@ -1,0 +1,68 @@
+"""What is printed of the configuration: the sample, the schema, the way back to a file."""
+
+import json
+import re
+
+import yaml
+
+from mailweir.config.load import parse
+from mailweir.config.model import Config
+from mailweir.config.sample import sample
+from mailweir.config.schema import schema
+from mailweir.config.written import plain
+from unit.fakes import MINIMAL, config
+
+_RICH = """\
+workers: 3
+max_sessions: 5000
+admin: {http: off, socket: /tmp/a.sock}
+listeners:
+  mx: {bind: ["[::]:25"], pool: farm, forwarding: relay, limits: {sessions: 7}, max_age: 4h}
+  tls: {bind: ["0.0.0.0:465"], protocol: smtps, pool: tls, timeouts: {connect: 1500ms}}
+pools:
+  farm: {servers: {a: {address: 10.0.0.1:25, proxy: v2, source: [10.0.0.9], max_sessions: 3}}}
+  tls: {check: {kind: tcp, rise: 1}, servers: {a: 10.0.0.1:465}}
+"""
+
+
+def test_the_sample_is_a_configuration_without_a_flaw() -> None:
+    loaded = parse(sample(), "sample.yaml")
+    assert loaded.warnings == ()
+    assert loaded.config.pools["inbound"].servers["mx1"].weight == 100
+    assert max(map(len, sample().splitlines())) <= 100
+
+
+def test_what_the_sample_comments_out_is_the_default() -> None:
+    lines = sample().splitlines()
+    # A key behind its mark, or prose among keys that are marked.
+    whole = "\n".join(re.sub(r"^( *)#(?! [^ ])", r"\1", line) for line in lines)
+    assert parse(whole, "whole.yaml").config == parse(sample(), "sample.yaml").config
+    # Every key of the model is there, but for the two that only their absence can say.
+    written = yaml.safe_load(whole)
+    (listener,), (pool,) = written["listeners"].values(), written["pools"].values()
+    server = pool["servers"]["mx1"]
+    for part, kind in (
+        (written, Config),
+        (listener, type(config().listeners["mx"])),
+        (pool, type(config().pools["farm"])),
+        (server, type(config().pools["farm"].servers["a"])),
+    ):
+        assert kind.model_fields.keys() - part.keys() <= {"forwarding"}
+
+
+def test_what_is_written_reads_back() -> None:
+    for text in (MINIMAL, _RICH, sample()):
+        running = config(text)
+        assert config(yaml.safe_dump(plain(running))) == running
+
+
+def test_the_schema_knows_every_key_and_its_default() -> None:
+    found = json.loads(json.dumps(schema()))
+    assert found["additionalProperties"] is False
+    assert found["properties"]["state_dir"]["default"] == "/var/lib/mailweir"
+    parts = found["$defs"]
+    assert parts["Drain"]["properties"]["deadline"]["default"] == "30m"
+    assert re.fullmatch(parts["Drain"]["properties"]["quiet"]["pattern"], "5s")
+    assert parts["Limits"]["properties"]["sessions"]["default"] == "none"
+    assert {one.get("type") for one in parts["Server"]["anyOf"]} == {"string", "object"}
+    assert parts["Listener"]["required"] == ["bind", "pool"]
