@@ -12,7 +12,7 @@ use crate::registry::Registry;
 use crate::server::{Rotation, Server};
 use crate::spec::{
     Balance, DrainSpec, Forwarding, ListenerSpec, PlaneSpec, PoolSpec, Protocol, ProxyVersion,
-    ServerSpec, ServerState, SpecError, Timeouts, check,
+    ServerSpec, SpecError, Timeouts, check,
 };
 
 /// One configuration as it runs.
