@@ -22,10 +22,10 @@ class Case:
             f"--concurrency={self.concurrency}",
         ]
 
-    def describe(self, share: int = 1) -> str:
-        """The same for a reader, of runs that are as long as one of so many shares."""
+    def describe(self) -> str:
+        """The same for a reader."""
         return (
-            f"{self.sessions // share} sessions of {self.messages} x {self.size} bytes, "
+            f"{self.sessions} sessions of {self.messages} x {self.size} bytes, "
             f"{self.concurrency} at a time"
         )
 

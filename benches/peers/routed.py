@@ -1,6 +1,6 @@
 """Measures the kernel path beside what a router, nft and the other balancers cost.
 
-    python3 benches/peers/routed.py --rounds 9
+    python3 benches/peers/routed.py --rounds 5
 
 Three networks on one machine, clients, balancer and servers in one each; CPU is that of the whole
 machine, and what plain routing of the same sessions takes in the same round is taken off. Needs
@@ -36,8 +36,6 @@ PORT = 2525
 ROUTER, NAT = "routed", "nft-dnat"
 _READY_LIMIT = 20.0
 _WARM_UP_SHARE = 20
-# Short runs and many rounds: what a machine has to do besides changes within a minute.
-_RUN_SHARE = 4
 _CASES = ("1k", "20x1k", "8m")
 
 
@@ -54,7 +52,7 @@ class Figure:
 def main() -> int:
     """Parses, measures, prints."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--peers", default=",".join([ROUTER, NAT, *ROUTED]))
     parser.add_argument("--cases", default=",".join(_CASES))
     parser.add_argument("--workers", type=int, default=2)
@@ -135,9 +133,9 @@ def _wait_for_greeting(made: Networks, smtpload: str) -> None:
 
 def _run(made: Networks, smtpload: str, address: str, case: Case, peer: str) -> Figure:
     before = machine_cpu_ns()
-    failed = _load(made, smtpload, address, case, _RUN_SHARE)
+    failed = _load(made, smtpload, address, case, 1)
     cpu = machine_cpu_ns() - before
-    return Figure(case.name, peer, cpu / 1000 / (case.sessions // _RUN_SHARE), failed)
+    return Figure(case.name, peer, cpu / 1000 / case.sessions, failed)
 
 
 def _load(made: Networks, smtpload: str, address: str, case: Case, share: int) -> int:
@@ -162,7 +160,7 @@ def _print(figures: list[Figure]) -> None:
         }
         others = [above[peer] for peer in ("nginx", "haproxy", "haproxy-splice") if peer in above]
         better = min(others, default=float("nan"))
-        print(f"\n## {case}: {CASES[case].describe(_RUN_SHARE)}\n")
+        print(f"\n## {case}: {CASES[case].describe()}\n")
         print("| peer | CPU us/session | min-max | above routing | / better of haproxy, nginx |")
         print("|---|---:|---:|---:|---:|")
         for peer, values in by_peer.items():
