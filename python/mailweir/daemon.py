@@ -30,6 +30,7 @@ from mailweir.errors import ConfigError, MailweirError, Problem
 from mailweir.health import check
 from mailweir.health.monitor import Monitor, Result
 from mailweir.instance import only_instance
+from mailweir.journal import Journal
 from mailweir.notices import notice
 from mailweir.operator import Operator
 from mailweir.plane import EmbeddedPlane, Plane, Session
@@ -61,10 +62,12 @@ class Daemon:
         config_file: Path,
         *,
         version: str,
+        journal: Journal,
         start_plane: Callable[[int], Plane] = EmbeddedPlane,
     ) -> None:
         self._file = config_file
         self._version = version
+        self._journal = journal
         self._start_plane = start_plane
         self._started = time.time()
         self._hostname = socket.gethostname()
@@ -125,7 +128,7 @@ class Daemon:
         # Before the listeners: a process that can't be asked shouldn't take sessions.
         admin = AdminServer(config.admin)
         self._exits.push_async_callback(admin.close)
-        await admin.open(self, self._metrics.registry, hostname=self._hostname)
+        await admin.open(self, self._metrics.registry, self._journal, hostname=self._hostname)
         await self._first_checks()
         await self._open_listeners()
         self._watch_plane()

@@ -9,10 +9,16 @@ import structlog
 _TIME = structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts")
 
 
-def configure(*, verbose: bool, stream: TextIO = sys.stderr) -> None:
+def configure(
+    *,
+    verbose: bool,
+    also: structlog.typing.Processor | None = None,
+    stream: TextIO = sys.stderr,
+) -> None:
     """Send structlog's and the standard library's lines to `stream`.
 
-    Colours and columns on a terminal, logfmt elsewhere. `verbose` shows debug lines.
+    Colours and columns on a terminal, logfmt elsewhere. `verbose` shows debug lines. Our own
+    lines go through `also`, with their level and time.
     """
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
@@ -20,7 +26,11 @@ def configure(*, verbose: bool, stream: TextIO = sys.stderr) -> None:
         structlog.processors.format_exc_info,
     ]
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[
+            *shared,
+            *([also] if also else []),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
         wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,

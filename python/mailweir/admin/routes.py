@@ -16,9 +16,11 @@ from prometheus_client.exposition import choose_encoder
 
 from mailweir.admin import page
 from mailweir.admin.balancer import Balancer
+from mailweir.admin.following import add_following
 from mailweir.admin.operating import add_operating
 from mailweir.admin.views import servers, session, status, unready
 from mailweir.config.written import plain
+from mailweir.journal import Journal
 from mailweir.spec import ServerKey
 
 _LIMIT_DIGITS = 9
@@ -26,7 +28,9 @@ _LIMIT_DIGITS = 9
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def read_write(balancer: Balancer, registry: CollectorRegistry) -> web.Application:
+def read_write(
+    balancer: Balancer, registry: CollectorRegistry, journal: Journal
+) -> web.Application:
     """The application for the UNIX socket."""
     app = web.Application()
     _add_reading(app, balancer, registry)
@@ -59,6 +63,7 @@ def read_write(balancer: Balancer, registry: CollectorRegistry) -> web.Applicati
     # Not on TCP: it has clients' addresses.
     app.router.add_get("/api/v1/sessions", show_sessions)
     add_operating(app, balancer)
+    add_following(app, journal)
     return app
 
 

@@ -12,6 +12,7 @@ from mailweir.admin.balancer import Balancer
 from mailweir.admin.routes import read_only, read_write
 from mailweir.config.model import Admin
 from mailweir.errors import StartError
+from mailweir.journal import Journal
 
 # Owner and group; others may not even ask.
 _SOCKET_MODE = 0o660
@@ -25,10 +26,17 @@ class AdminServer:
         self._admin = admin
         self._runners: list[web.AppRunner] = []
 
-    async def open(self, balancer: Balancer, registry: CollectorRegistry, *, hostname: str) -> None:
+    async def open(
+        self,
+        balancer: Balancer,
+        registry: CollectorRegistry,
+        journal: Journal,
+        *,
+        hostname: str,
+    ) -> None:
         """Bind and answer. Raises StartError with what to do."""
         sock = bind_unix(self._admin.socket)
-        await self._serve(read_write(balancer, registry), sock)
+        await self._serve(read_write(balancer, registry, journal), sock)
         if self._admin.http is not None:
             http = self._admin.http
             family = socket.AF_INET6 if http.ip.version == 6 else socket.AF_INET

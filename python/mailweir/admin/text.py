@@ -135,6 +135,19 @@ def filters(answer: Mapping[str, Any]) -> str:
     return "".join(f"{one['tcpdump']}\n" for one in found)
 
 
+def event(answer: Mapping[str, Any]) -> str:
+    """A line of `mailweir events`, without its end."""
+    level = "" if answer["level"] == "info" else f"{str(answer['level']).upper()} "
+    fields = {key: answer[key] for key in answer if key not in ("id", "ts", "level", "event")}
+    said = "".join(f" {key}={_quoted(value)}" for key, value in fields.items())
+    return f"{answer['ts']} {level}{answer['event']}{said}"
+
+
+def _quoted(value: object) -> str:
+    text = str(value)
+    return f'"{text}"' if " " in text or not text else text
+
+
 def reload(answer: Mapping[str, Any]) -> str:
     """`mailweir reload` that went well."""
     return f"reloaded, generation {answer['generation']}: {answer['message']}\n"

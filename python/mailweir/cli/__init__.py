@@ -25,6 +25,7 @@ for _command in (
     reading.status,
     reading.servers,
     reading.sessions,
+    reading.events,
     operating.kill,
     operating.drain,
     operating.maint,

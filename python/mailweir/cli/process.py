@@ -29,11 +29,13 @@ def run(config_file: Path, verbose: bool) -> None:
 
     from mailweir import logs
     from mailweir.daemon import Daemon
+    from mailweir.journal import Journal
 
-    logs.configure(verbose=verbose)
+    journal = Journal()
+    logs.configure(verbose=verbose, also=journal.take)
 
     async def serve() -> None:
-        await Daemon(config_file, version=version("mailweir")).run()
+        await Daemon(config_file, version=version("mailweir"), journal=journal).run()
 
     uvloop.run(serve())
 

@@ -1,5 +1,9 @@
 """Commands that show how the running process is."""
 
+import json
+from contextlib import suppress
+from typing import Any
+
 import click
 
 from mailweir.cli.shared import ask, json_option, show, socket_option
@@ -23,6 +27,28 @@ def servers(socket_path: str, as_json: bool) -> None:
     from mailweir.admin import text
 
     show(ask(socket_path, "GET", "/api/v1/servers"), as_json, text.servers)
+
+
+@click.command()
+@socket_option
+@json_option
+@click.option("-f", "--follow", is_flag=True, help="Go on with those that come.")
+@click.option("--limit", default=100, show_default=True, help="At most so many, the last ones.")
+def events(socket_path: str, as_json: bool, follow: bool, limit: int) -> None:
+    """Show what happened lately and why; with --json an object a line."""
+    from mailweir.admin import client, text
+
+    def say(event: dict[str, Any]) -> None:
+        click.echo(json.dumps(event) if as_json else text.event(event))
+
+    found = ask(socket_path, "GET", "/api/v1/events")["events"]
+    for event in found[-limit:] if limit > 0 else []:
+        say(event)
+    if follow:
+        last = found[-1]["id"] if found else 0
+        with suppress(KeyboardInterrupt):
+            for event in client.follow(socket_path, f"/api/v1/events?since={last}"):
+                say(event)
 
 
 @click.command()

@@ -1,14 +1,17 @@
 """Every route over loopback, and who is refused what."""
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
 
 import pytest
-from aiohttp import web
+from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import CollectorRegistry
 
 from mailweir.admin.routes import read_only, read_write
 from mailweir.admin.views import ReloadOutcome
+from mailweir.journal import Journal
 from mailweir.spec import ServerState
 from unit.admin.situations import A, FakeBalancer, situation
 
@@ -21,8 +24,13 @@ def balancer() -> FakeBalancer:
 
 
 @pytest.fixture
-async def writable(balancer: FakeBalancer) -> AsyncIterator[Client]:
-    app = read_write(balancer, CollectorRegistry())
+def journal() -> Journal:
+    return Journal(3, now=1.0)
+
+
+@pytest.fixture
+async def writable(balancer: FakeBalancer, journal: Journal) -> AsyncIterator[Client]:
+    app = read_write(balancer, CollectorRegistry(), journal)
     async with TestClient(TestServer(app)) as client:
         yield client
 
@@ -176,6 +184,37 @@ async def test_nonsense_changes_nothing(
     assert answer.status == 400
     assert (await answer.json())["error"].startswith(("for: ", "weight: "))
     assert not balancer.told
+
+
+async def test_events_are_shown(writable: Client, readable: Client, journal: Journal) -> None:
+    for number in range(5):
+        journal.take(None, "", {"level": "info", "event": f"e{number}"})
+    answer = await (await writable.get("/api/v1/events?since=1001")).json()
+    assert [event["event"] for event in answer["events"]] == ["e2", "e3", "e4"]
+    assert answer["missed"] == 1
+    assert (await writable.get("/api/v1/events?since=x")).status == 400
+    assert (await readable.get("/api/v1/events")).status == 404
+
+
+async def test_events_are_followed(writable: Client, journal: Journal) -> None:
+    for number in range(5):
+        journal.take(None, "", {"level": "info", "event": f"e{number}"})
+    headers = {"Accept": "text/event-stream", "Last-Event-ID": "1001"}
+    async with writable.get("/api/v1/events", headers=headers) as stream:
+        assert await stream.content.readline() == b": 1 events are missing here\n"
+        seen = [await _next_event(stream) for _ in range(3)]
+        journal.take(None, "", {"level": "info", "event": "new"})
+        seen.append(await _next_event(stream))
+    assert [event["event"] for event in seen] == ["e2", "e3", "e4", "new"]
+    assert seen[-1]["id"] == 1006
+
+
+async def _next_event(stream: ClientResponse) -> dict[str, object]:
+    async with asyncio.timeout(10):
+        while not (line := await stream.content.readline()).startswith(b"data: "):
+            assert line, "it goes on"
+    event: dict[str, object] = json.loads(line.removeprefix(b"data: "))
+    return event
 
 
 async def test_sessions_are_listed_and_killed_at_the_socket_alone(
