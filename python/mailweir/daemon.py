@@ -41,6 +41,7 @@ from mailweir.state.diff import changes, describe, settings
 from mailweir.state.kept import Kept
 from mailweir.state.overrides import told
 from mailweir.state.reconcile import Reconciler
+from mailweir.supervisor import Supervisor
 
 # Servers are down until their first check. Waiting for that before listeners open (or
 # a reload sends sessions to new servers) keeps sessions from being refused needlessly;
@@ -50,6 +51,8 @@ FIRST_CHECKS = 3.0
 FIRST_OF_POOLS = 10.0
 # Between looks at the sessions that are left while draining, in seconds.
 _DRAIN_LOOK = 0.25
+# What a supervisor is told at each of them that it may still take, in seconds.
+_DRAIN_EXTENSION = 30.0
 
 _log = structlog.get_logger("mailweir")
 
@@ -63,11 +66,13 @@ class Daemon:
         *,
         version: str,
         journal: Journal,
+        supervisor: Supervisor,
         start_plane: Callable[[int], Plane] = EmbeddedPlane,
     ) -> None:
         self._file = config_file
         self._version = version
         self._journal = journal
+        self._supervisor = supervisor
         self._start_plane = start_plane
         self._started = time.time()
         self._hostname = socket.gethostname()
@@ -144,6 +149,11 @@ class Daemon:
             config=self._last_load.message,
         )
         self._note_readiness()
+        self._supervisor.ready(self._last_load.message)
+        living = asyncio.create_task(
+            self._supervisor.show_life(lambda: self._plane.stats().worker_lags)
+        )
+        self._exits.callback(living.cancel)
 
     async def _open_listeners(self) -> None:
         desired = self._fold(self._loaded)
@@ -361,7 +371,9 @@ class Daemon:
         answer(waiting, refused)
 
     async def _act_on_reload(self, waiting: list[asyncio.Future[ReloadOutcome]]) -> None:
+        self._supervisor.reloading()
         self._last_load = outcome = await self._try_reload()
+        self._supervisor.ready(outcome.message)
         self._metrics.reloaded(ok=outcome.ok, at=outcome.at)
         if outcome.ok:
             _log.info("reloaded", generation=outcome.generation, change=outcome.message)
@@ -452,6 +464,7 @@ class Daemon:
         """Drain: no new sessions, the others go on until they end or the deadline is there."""
         answer(self._reloads.take() or [], self._refused("the process is ending"))
         answer(self._waiting, "the process is ending")
+        self._supervisor.stopping("draining")
         await asyncio.to_thread(self._plane.drain)
         limit = self._loaded.config.drain.deadline
         until = time.monotonic() + limit
@@ -460,6 +473,7 @@ class Daemon:
             "draining; a second TERM ends it now", sessions=left, deadline=format_duration(limit)
         )
         while left and self._terminations < 2 and time.monotonic() < until:
+            self._supervisor.extend(_DRAIN_EXTENSION)
             try:
                 async with asyncio.timeout(_DRAIN_LOOK):
                     await self._wake.wait()

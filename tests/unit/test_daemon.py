@@ -22,6 +22,7 @@ from mailweir.journal import Journal
 from mailweir.operator import Operator, Speaker
 from mailweir.reload import restart_needed
 from mailweir.spec import ServerKey, ServerState
+from mailweir.supervisor import Supervisor
 from unit.fakes import MINIMAL, FakePlane, loaded
 from unit.health.scripted import close, playing, say
 
@@ -73,7 +74,13 @@ async def serving(folder: Path, servers: dict[str, str], extra: str = "") -> Asy
     write(file, servers, extra)
     plane = FakePlane()
     with capture_logs() as logs:
-        daemon = Daemon(file, version="1.2.3", journal=Journal(), start_plane=lambda _: plane)
+        daemon = Daemon(
+            file,
+            version="1.2.3",
+            journal=Journal(),
+            supervisor=Supervisor({}),
+            start_plane=lambda _: plane,
+        )
         task = asyncio.create_task(daemon.run())
         running = Running(daemon, plane, file, task, logs)
         await until(lambda: running.logged("started") or task.done())
@@ -272,7 +279,13 @@ async def test_a_second_instance_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "f.yaml"
     write(file, {"a": "127.0.0.1:9"})
     with only_instance(tmp_path / "state"):
-        second = Daemon(file, version="1", journal=Journal(), start_plane=lambda _: FakePlane())
+        second = Daemon(
+            file,
+            version="1",
+            journal=Journal(),
+            supervisor=Supervisor({}),
+            start_plane=lambda _: FakePlane(),
+        )
         with pytest.raises(StartError, match=rf"pid {os.getpid()}"):
             await second.run()
 
@@ -281,12 +294,24 @@ async def test_a_start_that_fails_leaves_nothing(tmp_path: Path) -> None:
     file = tmp_path / "f.yaml"
     write(file, {"a": "127.0.0.1:9"}, "workers: 0")
     with pytest.raises(ConfigError, match="workers"):
-        await Daemon(file, version="1", journal=Journal(), start_plane=lambda _: FakePlane()).run()
+        await Daemon(
+            file,
+            version="1",
+            journal=Journal(),
+            supervisor=Supervisor({}),
+            start_plane=lambda _: FakePlane(),
+        ).run()
     write(file, {"a": "127.0.0.1:9"})
     (tmp_path / "admin.sock").write_text("in the way")
     plane = FakePlane()
     with pytest.raises(StartError, match="isn't a socket"):
-        await Daemon(file, version="1", journal=Journal(), start_plane=lambda _: plane).run()
+        await Daemon(
+            file,
+            version="1",
+            journal=Journal(),
+            supervisor=Supervisor({}),
+            start_plane=lambda _: plane,
+        ).run()
     assert plane.stopped
 
 

@@ -1,5 +1,6 @@
 """Commands that run the balancer, or look at its files where none runs."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -30,12 +31,19 @@ def run(config_file: Path, verbose: bool) -> None:
     from mailweir import logs
     from mailweir.daemon import Daemon
     from mailweir.journal import Journal
+    from mailweir.supervisor import Supervisor
 
     journal = Journal()
     logs.configure(verbose=verbose, also=journal.take)
 
     async def serve() -> None:
-        await Daemon(config_file, version=version("mailweir"), journal=journal).run()
+        daemon = Daemon(
+            config_file,
+            version=version("mailweir"),
+            journal=journal,
+            supervisor=Supervisor(os.environ),
+        )
+        await daemon.run()
 
     uvloop.run(serve())
 

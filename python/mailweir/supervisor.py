@@ -1,0 +1,67 @@
+"""Tells systemd, or whoever stands in for it, how the process is: sd_notify(3). Used by the daemon.
+
+A datagram of a few lines to the socket that NOTIFY_SOCKET names. Where there is none, or it
+can't be reached, nothing is told and nothing is different.
+"""
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+_MICROSECONDS = 1_000_000
+
+
+class Supervisor:
+    """The one that `environment` names, if any; what it says is taken out of there, so that no
+    child takes itself for us.
+    """
+
+    def __init__(self, environment: dict[str, str] | os._Environ[str]) -> None:
+        path = environment.pop("NOTIFY_SOCKET", "")
+        # An abstract one is written with @ where its name has a zero byte (unix(7)).
+        self._path = "\0" + path[1:] if path.startswith("@") else path
+        usec, pid = environment.pop("WATCHDOG_USEC", ""), environment.pop("WATCHDOG_PID", "")
+        ours = pid in ("", str(os.getpid())) and usec.isascii() and usec.isdigit()
+        # How long it waits for a sign of life, in seconds; None where it doesn't.
+        self.patience = int(usec) / _MICROSECONDS if ours and int(usec) else None
+
+    def ready(self, status: str) -> None:
+        """The process serves; also after a reload, however that went."""
+        self._tell({"READY": "1", "STATUS": status})
+
+    def reloading(self) -> None:
+        """A reload has begun."""
+        now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        self._tell({"RELOADING": "1", "MONOTONIC_USEC": str(now)})
+
+    def stopping(self, status: str) -> None:
+        """The process drains, and ends after that."""
+        self._tell({"STOPPING": "1", "STATUS": status})
+
+    def extend(self, seconds: float) -> None:
+        """It may take that much longer until the process has ended."""
+        self._tell({"EXTEND_TIMEOUT_USEC": str(int(seconds * _MICROSECONDS))})
+
+    async def show_life(self, lags: Callable[[], Sequence[float]]) -> None:
+        """Tell that this event loop moves, as long as some worker does as well: `lags` are the
+        seconds since each did. Until it is cancelled, or at once over where nobody waits for it.
+        """
+        while self.patience is not None:
+            if min(lags(), default=0.0) < self.patience:
+                self._tell({"WATCHDOG": "1"})
+            await asyncio.sleep(self.patience / 2)
+
+    def _tell(self, words: Mapping[str, str]) -> None:
+        if not self._path:
+            return
+        # A line's end would end the word.
+        lines = (f"{key}={' '.join(value.split())}\n" for key, value in words.items())
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as told:
+            told.setblocking(False)
+            try:
+                told.sendto("".join(lines).encode(), self._path)
+            except OSError:
+                # Nobody's fault that we could mend.
+                return
