@@ -26,7 +26,8 @@ LAYERS = (
     "registry troubles",
     "ports record server",
     "metrics",
-    "client spec sys moment occupancy tls",
+    "client",
+    "spec sys moment occupancy tls",
 )
 HEIGHT = {module: -depth for depth, layer in enumerate(LAYERS) for module in layer.split()}
 UNSAFE = "core/src/sys.rs"

@@ -5,28 +5,34 @@
 //! session, telling the reactor, being told at once that the client can be written to, and taking
 //! all that back would be a good part of what is left to pay for.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream as StdStream};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::net::TcpStream;
+
+use crate::sys;
+
+/// Read at a time: enough for the hellos that clients send.
+const PIECE: usize = 2048;
 
 /// Who connected.
 #[derive(Debug)]
 pub(crate) struct Client {
-    socket: StdStream,
+    socket: Arc<StdStream>,
     pub(crate) address: SocketAddr,
     /// The same socket, once it was waited for.
-    watched: OnceLock<TcpStream>,
+    watched: OnceLock<AsyncFd<Arc<StdStream>>>,
 }
 
 impl Client {
     /// `socket` is a nonblocking one.
     pub(crate) fn new(socket: StdStream, address: SocketAddr) -> Self {
         Self {
-            socket,
+            socket: Arc::new(socket),
             address,
             watched: OnceLock::new(),
         }
@@ -43,14 +49,13 @@ impl Client {
     /// # Errors
     /// What the kernel says, or the reactor.
     pub(crate) async fn read(&self, said: &mut Vec<u8>) -> io::Result<usize> {
-        let watched = self.watch()?;
-        loop {
-            watched.readable().await?;
-            match watched.try_read_buf(said) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return result,
-            }
-        }
+        let read = |mut socket: &StdStream| {
+            let mut piece = [0; PIECE];
+            let size = socket.read(&mut piece)?;
+            said.extend(&piece[..size]);
+            Ok(size)
+        };
+        self.once_readable(read).await
     }
 
     /// Waits until it has said something, its stream ended or broke; that is left where it is.
@@ -58,7 +63,8 @@ impl Client {
     /// # Errors
     /// It broke, or what the reactor says.
     pub(crate) async fn speaks(&self) -> io::Result<()> {
-        self.watch()?.peek(&mut [0]).await.map(drop)
+        let peek = |socket: &StdStream| socket.peek(&mut [0]).map(drop);
+        self.once_readable(peek).await
     }
 
     /// Waits until its connection broke. Its end of stream doesn't count.
@@ -66,9 +72,7 @@ impl Client {
     /// # Errors
     /// What the reactor says: it can't be waited for.
     pub(crate) async fn breaks(&self) -> io::Result<()> {
-        let watched = self.watch()?;
-        while !watched.ready(Interest::ERROR).await?.is_error() {}
-        Ok(())
+        self.watch()?.ready(Interest::ERROR).await.map(drop)
     }
 
     /// Says what it takes at once; how much that was.
@@ -76,7 +80,7 @@ impl Client {
     /// # Errors
     /// What the kernel says.
     pub(crate) fn tell(&self, words: &[u8]) -> io::Result<usize> {
-        (&self.socket).write(words)
+        (&*self.socket).write(words)
     }
 
     /// For a session that waits for it all the time.
@@ -84,21 +88,31 @@ impl Client {
     /// # Errors
     /// What the reactor says.
     pub(crate) fn into_stream(self) -> io::Result<TcpStream> {
-        match self.watched.into_inner() {
-            Some(watched) => Ok(watched),
-            None => TcpStream::from_std(self.socket),
-        }
+        TcpStream::from_std(self.into_socket()?)
     }
 
-    pub(crate) fn into_socket(self) -> StdStream {
-        self.socket
+    /// For a session that doesn't.
+    ///
+    /// # Errors
+    /// Never, since nobody else has it by now.
+    pub(crate) fn into_socket(self) -> io::Result<StdStream> {
+        drop(self.watched);
+        Arc::into_inner(self.socket).ok_or_else(|| io::ErrorKind::ResourceBusy.into())
     }
 
-    fn watch(&self) -> io::Result<&TcpStream> {
+    async fn once_readable<T>(
+        &self,
+        mut act: impl FnMut(&StdStream) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let act = |socket: &Arc<StdStream>| act(socket);
+        self.watch()?.async_io(Interest::READABLE, act).await
+    }
+
+    fn watch(&self) -> io::Result<&AsyncFd<Arc<StdStream>>> {
         if let Some(watched) = self.watched.get() {
             return Ok(watched);
         }
-        let watched = TcpStream::from_std(self.socket.try_clone()?)?;
+        let watched = sys::watch_client(Arc::clone(&self.socket))?;
         Ok(self.watched.get_or_init(|| watched))
     }
 }

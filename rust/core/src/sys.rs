@@ -3,11 +3,12 @@
 
 use std::io;
 use std::mem::{MaybeUninit, size_of_val};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd};
 use std::ptr::NonNull;
 use std::slice;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 use tokio::io::Interest;
@@ -96,6 +97,16 @@ pub(crate) fn option(
 pub(crate) fn watch(socket: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
     // SAFETY: a TcpListener owns its descriptor, which is the same one as long as it is there.
     let watched = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) };
+    watched.map_err(|refused| refused.into_parts().1)
+}
+
+/// Has the calling thread's reactor tell of what a nonblocking client does.
+///
+/// # Errors
+/// What the reactor says.
+pub(crate) fn watch_client(socket: Arc<TcpStream>) -> io::Result<AsyncFd<Arc<TcpStream>>> {
+    // SAFETY: what it shares owns its descriptor, which is the same one as long as it is there.
+    let watched = unsafe { AsyncFd::register(socket) };
     watched.map_err(|refused| refused.into_parts().1)
 }
 

@@ -102,7 +102,7 @@ impl Handed {
 
     /// From now on the session is a flow.
     pub(crate) fn go_on(self, carried: Carried) {
-        self.passage.keep(carried, Some(self.client.into_socket()));
+        self.passage.keep(carried, self.client.into_socket().ok());
     }
 }
 

@@ -235,7 +235,9 @@ impl Door {
             spec::Protocol::Smtp => words::last_word(&self.snapshot.hostname, reason),
             spec::Protocol::Smtps | spec::Protocol::Tcp => String::new(),
         };
-        farewell::hurry_away(client.into_socket(), line.as_bytes());
+        if let Ok(client) = client.into_socket() {
+            farewell::hurry_away(client, line.as_bytes());
+        }
         record.close(End::ours(reason));
     }
 
