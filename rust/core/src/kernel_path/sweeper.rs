@@ -13,6 +13,7 @@ use super::{KernelPath, NoKernelPath, Shared};
 const LOOK: Duration = Duration::from_millis(20);
 /// Between looks at limits.
 const LONG_LOOK: Duration = Duration::from_secs(1);
+
 /// The thread, as its owner sees it.
 #[derive(Debug)]
 pub(crate) struct Sweeper {
