@@ -380,8 +380,11 @@ class ServerTrouble:
 
 @final
 class DataPlane:
-    def __new__(cls, *, workers: int) -> DataPlane:
-        """Start the worker threads. Nothing listens before the first `apply`."""
+    def __new__(cls, *, workers: int, kept: list[int]) -> DataPlane:
+        """Start the worker threads. Nothing listens before the first `apply`.
+
+        `kept` are descriptors of listening sockets to go on with; they stay the caller's.
+        """
     def apply(self, *, spec: PlaneSpec) -> int:
         """Make `spec` the running one, at once and whole; the new generation number.
 
@@ -389,8 +392,12 @@ class DataPlane:
         """
     def set_server_states(self, *, states: list[ServerState]) -> None:
         """Servers that aren't in the running snapshot are passed over."""
-    def drain(self) -> None:
-        """Stop listening (accept queues are emptied first); sessions are cut as `Drain` has it."""
+    def drain(self, *, to_successor: bool) -> None:
+        """Stop accepting; sessions are cut as `Drain` has it. Who is in the accept queues is served
+        and nobody listens afterwards, but with `to_successor`: then they are left to it.
+        """
+    def listening(self) -> list[int]:
+        """New descriptors of all listening sockets, which are the caller's to close."""
     def stats(self) -> Stats: ...
     def sessions(
         self, *, listener: str | None, server: tuple[str, str] | None, limit: int

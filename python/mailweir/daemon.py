@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from mailweir.config.model import Config
 from mailweir.config.units import format_duration
 from mailweir.errors import ConfigError, MailweirError, Problem
 from mailweir.health import check
+from mailweir.health.first import first_checks
 from mailweir.health.monitor import Monitor, Result
 from mailweir.instance import only_instance
 from mailweir.journal import Journal
@@ -43,16 +44,13 @@ from mailweir.state.overrides import told
 from mailweir.state.reconcile import Reconciler
 from mailweir.supervisor import Supervisor
 
-# Servers are down until their first check. Waiting for that before listeners open (or
-# a reload sends sessions to new servers) keeps sessions from being refused needlessly;
-# a server that takes longer than this isn't waited for, in seconds...
-FIRST_CHECKS = 3.0
-# ...unless nothing is known of its whole pool: postscreen takes 6 s to greet a stranger.
-FIRST_OF_POOLS = 10.0
 # Between looks at the sessions that are left while draining, in seconds.
 _DRAIN_LOOK = 0.25
 # What a supervisor is told at each of them that it may still take, in seconds.
 _DRAIN_EXTENSION = 30.0
+# A drain as short as this is a restart's: clients may as well wait for the next process, in
+# seconds. Those of a longer one had better try another host.
+_SHORT_DRAIN = 10.0
 
 _log = structlog.get_logger("mailweir")
 
@@ -67,7 +65,7 @@ class Daemon:
         version: str,
         journal: Journal,
         supervisor: Supervisor,
-        start_plane: Callable[[int], Plane] = EmbeddedPlane,
+        start_plane: Callable[[int, Sequence[socket.socket]], Plane] = EmbeddedPlane,
     ) -> None:
         self._file = config_file
         self._version = version
@@ -119,7 +117,8 @@ class Daemon:
         self._max_sessions = descriptors.sessions(limit)
         workers = config.workers or len(os.sched_getaffinity(0))
 
-        self._plane = await asyncio.to_thread(self._start_plane, workers)
+        kept = self._supervisor.store.take()
+        self._plane = await asyncio.to_thread(self._start_plane, workers, kept)
         self._exits.push_async_callback(asyncio.to_thread, self._plane.stop)
         self._reconciler = Reconciler(self._plane)
         self._metrics = Metrics(self._plane.stats, version=self._version, started=self._started)
@@ -134,7 +133,7 @@ class Daemon:
         admin = AdminServer(config.admin)
         self._exits.push_async_callback(admin.close)
         await admin.open(self, self._metrics.registry, self._journal, hostname=self._hostname)
-        await self._first_checks()
+        await first_checks(self._monitor)
         await self._open_listeners()
         self._watch_plane()
         _log.info(
@@ -149,6 +148,9 @@ class Daemon:
             config=self._last_load.message,
         )
         self._note_readiness()
+        self._be_supervised()
+
+    def _be_supervised(self) -> None:
         self._supervisor.ready(self._last_load.message)
         living = asyncio.create_task(
             self._supervisor.show_life(lambda: self._plane.stats().worker_lags)
@@ -158,6 +160,7 @@ class Daemon:
     async def _open_listeners(self) -> None:
         desired = self._fold(self._loaded)
         generation = await asyncio.to_thread(self._reconciler.reconcile, desired)
+        await asyncio.to_thread(self._keep_listening)
         self._last_load = ReloadOutcome(
             True,
             generation,
@@ -167,21 +170,14 @@ class Daemon:
         )
         self._metrics.loaded(at=self._last_load.at)
 
-    async def _first_checks(self) -> None:
-        began = time.monotonic()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(FIRST_CHECKS):
-                await self._monitor.first_results()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(FIRST_OF_POOLS - FIRST_CHECKS):
-                await self._monitor.first_of_each_pool()
-        unknown = [k for k, h in self._monitor.health().items() if h is Health.UNKNOWN]
-        if unknown:
-            _log.warning(
-                "servers without a first check result stay down until they have one",
-                servers=", ".join(map(str, unknown)),
-                waited=f"{time.monotonic() - began:.1f}s",
-            )
+    def _keep_listening(self) -> None:
+        """Should this process die, who comes until the next one runs waits for that."""
+        if not self._supervisor.is_there:
+            return
+        try:
+            self._supervisor.store.keep(self._plane.listening())
+        except MailweirError as error:
+            _log.warning("a restart would refuse clients", reason=str(error))
 
     # --- intents -----------------------------------------------------------
 
@@ -418,7 +414,7 @@ class Daemon:
         old, new = self._targets(self._loaded), self._targets(loaded)
         self._monitor.update(new | old)
         try:
-            await self._first_checks()
+            await first_checks(self._monitor)
             desired = self._fold(loaded)
             change = describe(
                 self._reconciler.applied, desired, settings(self._loaded.config, loaded.config)
@@ -427,6 +423,7 @@ class Daemon:
         except Exception:
             self._monitor.update(old)
             raise
+        await asyncio.to_thread(self._keep_listening)
         self._loaded = loaded
         self._monitor.update(new)
         for what in self._operator.forget_absent(loaded.config):
@@ -465,8 +462,8 @@ class Daemon:
         answer(self._reloads.take() or [], self._refused("the process is ending"))
         answer(self._waiting, "the process is ending")
         self._supervisor.stopping("draining")
-        await asyncio.to_thread(self._plane.drain)
         limit = self._loaded.config.drain.deadline
+        await asyncio.to_thread(self._stop_accepting, limit)
         until = time.monotonic() + limit
         left = self._plane.stats().active
         _log.info(
@@ -488,6 +485,12 @@ class Daemon:
             _log.warning("stopping with open sessions", sessions=left, reason=why)
         else:
             _log.info("stopping, every session has ended")
+
+    def _stop_accepting(self, limit: float) -> None:
+        handed_on = self._supervisor.is_there and limit <= _SHORT_DRAIN
+        self._plane.drain(to_successor=handed_on)
+        if not handed_on:
+            self._supervisor.store.keep([])
 
 
 def _log_problems(problems: tuple[Problem, ...], *, level: str) -> None:

@@ -4,7 +4,8 @@ Converts a DesiredState to the extension's specification and its errors to ours.
 `Plane` is what everybody else depends on; tests put a fake in its place.
 """
 
-from collections.abc import Mapping
+import socket
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from mailweir import _dataplane
@@ -52,8 +53,14 @@ class Plane(Protocol):
     def set_server_states(self, states: Mapping[ServerKey, ServerState]) -> None:
         """Change what servers may be used for; those that aren't there are passed over."""
 
-    def drain(self) -> None:
-        """Stop listening; sessions are cut as the drain's settings have it."""
+    def drain(self, *, to_successor: bool) -> None:
+        """Stop accepting; sessions are cut as the drain's settings have it.
+
+        Nobody listens afterwards, but with `to_successor`: then the queues are left to it.
+        """
+
+    def listening(self) -> list[socket.socket]:
+        """All listening sockets, by descriptors that the caller closes."""
 
     def stats(self) -> Stats:
         """Counters and gauges of this moment."""
@@ -83,8 +90,12 @@ class Plane(Protocol):
 class EmbeddedPlane:
     """The Rust data plane, in threads of this process that never take the GIL."""
 
-    def __init__(self, workers: int) -> None:
-        self._plane = _dataplane.DataPlane(workers=workers)
+    def __init__(self, workers: int, kept: Sequence[socket.socket]) -> None:
+        """Goes on with `kept`, listening sockets of an earlier process; closes them."""
+        numbers = [one.fileno() for one in kept]
+        self._plane = _dataplane.DataPlane(workers=workers, kept=numbers)
+        for one in kept:
+            one.close()
 
     def apply(self, state: DesiredState) -> int:
         try:
@@ -99,8 +110,14 @@ class EmbeddedPlane:
         ]
         self._plane.set_server_states(states=changes)
 
-    def drain(self) -> None:
-        self._plane.drain()
+    def drain(self, *, to_successor: bool) -> None:
+        self._plane.drain(to_successor=to_successor)
+
+    def listening(self) -> list[socket.socket]:
+        try:
+            return [socket.socket(fileno=number) for number in self._plane.listening()]
+        except _dataplane.PlaneError as error:
+            raise PlaneError(str(error)) from None
 
     def stats(self) -> Stats:
         return self._plane.stats()

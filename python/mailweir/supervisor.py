@@ -1,4 +1,6 @@
-"""Tells systemd, or whoever stands in for it, how the process is: sd_notify(3). Used by the daemon.
+"""Tells systemd, or whoever stands in for it, how the process is: sd_notify(3).
+
+Used by the daemon.
 
 A datagram of a few lines to the socket that NOTIFY_SOCKET names. Where there is none, or it
 can't be reached, nothing is told and nothing is different.
@@ -9,6 +11,8 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
+
+from mailweir.store import Store
 
 _MICROSECONDS = 1_000_000
 
@@ -26,6 +30,12 @@ class Supervisor:
         ours = pid in ("", str(os.getpid())) and usec.isascii() and usec.isdigit()
         # How long it waits for a sign of life, in seconds; None where it doesn't.
         self.patience = int(usec) / _MICROSECONDS if ours and int(usec) else None
+        self.store = Store(environment, self._tell)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether there is anybody to tell."""
+        return bool(self._path)
 
     def ready(self, status: str) -> None:
         """The process serves; also after a reload, however that went."""
@@ -53,7 +63,7 @@ class Supervisor:
                 self._tell({"WATCHDOG": "1"})
             await asyncio.sleep(self.patience / 2)
 
-    def _tell(self, words: Mapping[str, str]) -> None:
+    def _tell(self, words: Mapping[str, str], sockets: Sequence[socket.socket] = ()) -> None:
         if not self._path:
             return
         # A line's end would end the word.
@@ -61,7 +71,10 @@ class Supervisor:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as told:
             told.setblocking(False)
             try:
-                told.sendto("".join(lines).encode(), self._path)
+                numbers = [one.fileno() for one in sockets]
+                # Before Python 3.12 send_fds doesn't look at the address it is given.
+                told.connect(self._path)
+                socket.send_fds(told, ["".join(lines).encode()], numbers)
             except OSError:
                 # Nobody's fault that we could mend.
                 return

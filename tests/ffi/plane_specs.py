@@ -115,7 +115,7 @@ def state(value: str, *, pool: str = "farm", server: str = "a") -> ServerState:
 @contextmanager
 def running(workers: int = 2) -> Iterator[DataPlane]:
     """A data plane whose threads are gone afterwards."""
-    plane = DataPlane(workers=workers)
+    plane = DataPlane(workers=workers, kept=[])
     try:
         yield plane
     finally:

@@ -79,4 +79,4 @@ def test_unknown_and_missing_arguments() -> None:
 @pytest.mark.parametrize("workers", [0, -1])
 def test_workers_are_at_least_one(workers: int) -> None:
     with pytest.raises((_dataplane.PlaneError, OverflowError)):
-        _dataplane.DataPlane(workers=workers)
+        _dataplane.DataPlane(workers=workers, kept=[])

@@ -101,7 +101,7 @@ def test_drain_stops_listening_and_keeps_sessions(plane: DataPlane) -> None:
         at = given.address(plane)
         with given.connected(at) as (connection, stream):
             assert stream.readline() == b"220 farm.example\r\n"
-            plane.drain()
+            plane.drain(to_successor=False)
             assert plane.stats().draining
 
             def refused() -> bool:

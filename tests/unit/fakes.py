@@ -1,6 +1,7 @@
 """Stand-ins for the data plane, and configurations to begin with."""
 
 import os
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import cast
@@ -159,6 +160,7 @@ class FakePlane:
         self.refuse = ""
         self.active = 0
         self.draining = False
+        self.left_to_successor = False
         self.stopped = False
         self.live: list[FakeSession] = []
         self.asked: tuple[object, ...] = ()
@@ -177,8 +179,12 @@ class FakePlane:
         self.state_changes.append(dict(states))
         self.states.update(states)
 
-    def drain(self) -> None:
+    def drain(self, *, to_successor: bool) -> None:
         self.draining = True
+        self.left_to_successor = to_successor
+
+    def listening(self) -> list[socket.socket]:
+        return []
 
     def sessions(
         self, *, listener: str | None, server: ServerKey | None, limit: int

@@ -17,6 +17,7 @@ from mailweir.config.load import Loaded, load
 from mailweir.config.model import Config
 from mailweir.daemon import Daemon
 from mailweir.errors import ConfigError, StartError
+from mailweir.health import first
 from mailweir.instance import only_instance
 from mailweir.journal import Journal
 from mailweir.operator import Operator, Speaker
@@ -79,7 +80,7 @@ async def serving(folder: Path, servers: dict[str, str], extra: str = "") -> Asy
             version="1.2.3",
             journal=Journal(),
             supervisor=Supervisor({}),
-            start_plane=lambda _: plane,
+            start_plane=lambda *_: plane,
         )
         task = asyncio.create_task(daemon.run())
         running = Running(daemon, plane, file, task, logs)
@@ -120,8 +121,8 @@ async def test_listeners_open_with_servers_that_are_up(
 async def test_a_server_that_takes_too_long_is_not_waited_for(
     tmp_path: Path, servers: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "FIRST_CHECKS", 0.1)
-    monkeypatch.setattr(module, "FIRST_OF_POOLS", 0.2)
+    monkeypatch.setattr(first, "FIRST_CHECKS", 0.1)
+    monkeypatch.setattr(first, "FIRST_OF_POOLS", 0.2)
     with_silent = {**servers, "slow": "127.0.0.1:9"}
 
     async def never(*_: object, **__: object) -> None:
@@ -284,7 +285,7 @@ async def test_a_second_instance_is_refused(tmp_path: Path) -> None:
             version="1",
             journal=Journal(),
             supervisor=Supervisor({}),
-            start_plane=lambda _: FakePlane(),
+            start_plane=lambda *_: FakePlane(),
         )
         with pytest.raises(StartError, match=rf"pid {os.getpid()}"):
             await second.run()
@@ -299,7 +300,7 @@ async def test_a_start_that_fails_leaves_nothing(tmp_path: Path) -> None:
             version="1",
             journal=Journal(),
             supervisor=Supervisor({}),
-            start_plane=lambda _: FakePlane(),
+            start_plane=lambda *_: FakePlane(),
         ).run()
     write(file, {"a": "127.0.0.1:9"})
     (tmp_path / "admin.sock").write_text("in the way")
@@ -310,7 +311,7 @@ async def test_a_start_that_fails_leaves_nothing(tmp_path: Path) -> None:
             version="1",
             journal=Journal(),
             supervisor=Supervisor({}),
-            start_plane=lambda _: plane,
+            start_plane=lambda *_: plane,
         ).run()
     assert plane.stopped
 

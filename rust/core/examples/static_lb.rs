@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         proxy: ProxyVersion::Off,
         source: vec![],
     };
-    let plane = DataPlane::start(thread::available_parallelism()?.get())?;
+    let plane = DataPlane::start(thread::available_parallelism()?.get(), &[])?;
     plane.apply(&PlaneSpec {
         hostname: "static-lb.invalid".into(),
         max_sessions: 9000,

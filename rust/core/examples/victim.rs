@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     if step != "never" {
         fail::cfg_callback(step, die)?;
     }
-    let plane = DataPlane::start(2)?;
+    let plane = DataPlane::start(2, &[])?;
     plane.apply(&spec(listen.parse()?, server.parse()?))?;
     let mut out = std::io::stdout();
     writeln!(out, "ready")?;

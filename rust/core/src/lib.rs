@@ -61,6 +61,7 @@ mod troubles;
 mod worker;
 
 pub use kernel_path::{KernelPathStats, Left, NoKernelPath, Refusal, flush, left};
+pub use listener::Parting;
 pub use mailweir_flow::Counter as SegmentCounter;
 pub use metrics::HistogramStats;
 pub use plane::{ApplyError, DataPlane};

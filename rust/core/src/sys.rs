@@ -5,7 +5,7 @@ use std::io;
 use std::mem::{MaybeUninit, size_of_val};
 use std::net::{TcpListener, TcpStream};
 use std::ops::Deref;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::slice;
 use std::sync::Arc;
@@ -26,6 +26,20 @@ pub(crate) fn block_signals() {
         libc::sigfillset(all.as_mut_ptr());
         libc::pthread_sigmask(libc::SIG_BLOCK, all.as_ptr(), std::ptr::null_mut());
     }
+}
+
+/// A descriptor of one's own of what somebody else has by a number.
+///
+/// # Errors
+/// What the kernel says: there is none with that number, say.
+pub(crate) fn double(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: fcntl takes any number, and makes a new descriptor of one that is open.
+    let double = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) };
+    if double < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it was made a moment ago, and nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(double) })
 }
 
 /// Bytes written to a TCP socket that the other end hasn't acknowledged yet.

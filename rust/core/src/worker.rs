@@ -19,7 +19,7 @@ use tokio::task::JoinHandle as TaskHandle;
 use tokio::time::sleep;
 
 use crate::client::Client;
-use crate::listener::{self, Door};
+use crate::listener::{self, Door, Parting};
 use crate::session::Commons;
 use crate::snapshot::{BindKey, Snapshot};
 use crate::sys;
@@ -31,8 +31,8 @@ pub(crate) const TICK: Duration = Duration::from_millis(500);
 enum Command {
     /// Accept at these sockets, which listen already.
     Listen(Vec<(BindKey, AsyncFd<StdListener>)>),
-    /// Stop accepting there, once the queues are empty; then say so.
-    Leave(Vec<BindKey>, std_mpsc::Sender<()>),
+    /// Stop accepting there; then say so.
+    Leave(Vec<BindKey>, Parting, std_mpsc::Sender<()>),
     /// Serve these clients, who came to the address while another worker was stuck.
     Serve(BindKey, Vec<Client>),
     /// End every session and the thread.
@@ -83,9 +83,9 @@ impl Worker {
         self.tell(Command::Listen(sockets));
     }
 
-    /// Leaves these addresses; `done` hears of it once their queues are empty and they are closed.
-    pub(crate) fn leave(&self, keys: Vec<BindKey>, done: std_mpsc::Sender<()>) {
-        self.tell(Command::Leave(keys, done));
+    /// Leaves these addresses; `done` hears of it once it has.
+    pub(crate) fn leave(&self, keys: Vec<BindKey>, parting: Parting, done: std_mpsc::Sender<()>) {
+        self.tell(Command::Leave(keys, parting, done));
     }
 
     /// Serves clients that another worker was too stuck to accept.
@@ -109,7 +109,7 @@ impl Worker {
 
 /// The accept loop at one address.
 struct Accepting {
-    leave: oneshot::Sender<()>,
+    leave: oneshot::Sender<Parting>,
     ended: TaskHandle<()>,
 }
 
@@ -127,9 +127,9 @@ async fn obey(
                     accepting.insert(key, begin(socket, key, &current, &commons));
                 }
             }
-            Command::Leave(keys, done) => {
+            Command::Leave(keys, parting, done) => {
                 let leaving = keys.iter().filter_map(|key| accepting.remove(key));
-                tokio::spawn(leave(leaving.collect(), done));
+                tokio::spawn(leave(leaving.collect(), parting, done));
             }
             Command::Serve(key, clients) => {
                 let door = Door::new(current.load_full(), key, Arc::clone(&commons));
@@ -170,11 +170,11 @@ fn begin(
     }
 }
 
-async fn leave(leaving: Vec<Accepting>, done: std_mpsc::Sender<()>) {
+async fn leave(leaving: Vec<Accepting>, parting: Parting, done: std_mpsc::Sender<()>) {
     let mut ends = Vec::new();
     for Accepting { leave, ended } in leaving {
         // It has ended already where nobody hears this.
-        let _ = leave.send(());
+        let _ = leave.send(parting);
         ends.push(ended);
     }
     for ended in ends {

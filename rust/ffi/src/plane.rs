@@ -1,6 +1,6 @@
 //! The running data plane.
 
-use std::os::fd::RawFd;
+use std::os::fd::{IntoRawFd, RawFd};
 
 use mailweir_core as core;
 use pyo3::prelude::*;
@@ -16,16 +16,18 @@ pub(crate) struct DataPlane(core::DataPlane);
 
 #[pymethods]
 impl DataPlane {
-    /// Starts the worker threads. Nothing listens before the first `apply`.
+    /// Starts the worker threads. Nothing listens before the first `apply`. `kept` are descriptors
+    /// of listening sockets to go on with; they stay the caller's.
     #[new]
-    #[pyo3(signature = (*, workers))]
-    fn new(py: Python<'_>, workers: usize) -> PyResult<Self> {
+    #[pyo3(signature = (*, workers, kept))]
+    #[expect(clippy::needless_pass_by_value, reason = "pyo3 gives an owned list")]
+    fn new(py: Python<'_>, workers: usize, kept: Vec<RawFd>) -> PyResult<Self> {
         if workers == 0 {
             return Err(PlaneError::new_err(
                 "a data plane needs at least one worker",
             ));
         }
-        py.detach(|| core::DataPlane::start(workers))
+        py.detach(|| core::DataPlane::start(workers, &kept))
             .map(Self)
             .map_err(|error| PlaneError::new_err(format!("workers can't start: {error}")))
     }
@@ -45,9 +47,23 @@ impl DataPlane {
         }
     }
 
-    /// Stops listening (accept queues are emptied first); sessions are cut as `Drain` has it.
-    fn drain(&self, py: Python<'_>) {
-        py.detach(|| self.0.drain());
+    /// Stops accepting; sessions are cut as `Drain` has it. Who is in the accept queues is served
+    /// and nobody listens afterwards, but with `to_successor`: then they are left to it.
+    #[pyo3(signature = (*, to_successor))]
+    fn drain(&self, py: Python<'_>, to_successor: bool) {
+        let parting = if to_successor {
+            core::Parting::ToSuccessor
+        } else {
+            core::Parting::ForGood
+        };
+        py.detach(|| self.0.drain(parting));
+    }
+
+    /// New descriptors of all listening sockets, which are the caller's to close.
+    fn listening(&self, py: Python<'_>) -> PyResult<Vec<RawFd>> {
+        let found = py.detach(|| self.0.listening());
+        let found = found.map_err(|error| PlaneError::new_err(error.to_string()))?;
+        Ok(found.into_iter().map(IntoRawFd::into_raw_fd).collect())
     }
 
     /// Counters and gauges of this moment.

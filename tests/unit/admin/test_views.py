@@ -18,7 +18,7 @@ def test_why_not_ready() -> None:
     assert unready(situation(up="")) == ["pool farm: no server is up"]
     assert unready(situation(FakePlane())) == ["starting: the listeners aren't open yet"]
     draining = FakePlane()
-    draining.drain()
+    draining.drain(to_successor=False)
     assert unready(situation(draining)) == ["draining: no new sessions are taken"]
 
 

@@ -39,26 +39,44 @@ const QUIET: Duration = Duration::from_millis(100);
 /// The longest that leaving takes.
 const LEAVE_LIMIT: Duration = Duration::from_secs(1);
 
+/// What becomes of those in a socket's queue when a process leaves it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parting {
+    /// They are served, and nobody listens there afterwards.
+    ForGood,
+    /// They wait, as do those who come later: the next process has the socket as well.
+    ToSuccessor,
+}
+
 /// Binds one socket per worker to `address` and returns them, listening. A port 0 is chosen
-/// once, for all.
+/// once, for all. With `kept`, sockets that an earlier process had there, these are the first
+/// ones, all of them: there may be more than workers.
 ///
 /// `shared` says that this process listens there already, at another listener or at an
 /// overlapping address; otherwise the address must be nobody's.
 ///
 /// # Errors
-/// What the kernel says; then nothing stays bound.
+/// What the kernel says; then nothing new stays bound.
 pub(crate) fn bind(
     address: SocketAddr,
     workers: usize,
     shared: bool,
+    kept: Vec<StdListener>,
 ) -> io::Result<Vec<StdListener>> {
-    if !shared && address.port() != 0 {
+    if !shared && kept.is_empty() && address.port() != 0 {
         // SO_REUSEPORT alone would share the port with another process without a word.
         bind_one(address, false)?;
     }
     let mut address = address;
     let mut sockets = Vec::with_capacity(workers);
-    for _ in 0..workers {
+    for socket in kept {
+        let socket = Socket::from(socket);
+        // Of a process that died while it left: there is none otherwise.
+        let _ = socket.detach_filter();
+        configure(&socket)?;
+        sockets.push(socket);
+    }
+    while sockets.len() < workers {
         let socket = bind_one(address, true)?;
         let bound = socket.local_addr()?.as_socket();
         address = bound.ok_or(io::ErrorKind::AddrNotAvailable)?;
@@ -98,9 +116,14 @@ pub(crate) fn take_over(socket: &StdListener) -> Vec<Client> {
             Err(_) => break,
         }
     }
+    shut(socket);
+    queued
+}
+
+/// Nobody listens at this socket any more, whoever has other descriptors of it.
+pub(crate) fn shut(socket: &StdListener) {
     // It can only have been closed already.
     let _ = SockRef::from(socket).shutdown(std::net::Shutdown::Read);
-    queued
 }
 
 fn bind_one(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
@@ -115,17 +138,22 @@ fn bind_one(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
     } else {
         socket.set_freebind_v4(true)?;
     }
-    // Accepted sockets inherit what follows.
+    configure(&socket)?;
+    socket.bind(&SockAddr::from(address))?;
+    Ok(socket)
+}
+
+/// Sets what accepted sockets inherit.
+fn configure(socket: &Socket) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
     // Where the kernel can't unlock the size again, its own is better: one that stays.
-    if sys::unlock_buffers(&socket).is_ok() {
+    if sys::unlock_buffers(socket).is_ok() {
         socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
-        sys::unlock_buffers(&socket)?;
+        sys::unlock_buffers(socket)?;
     }
-    socket.bind(&SockAddr::from(address))?;
-    Ok(socket)
+    Ok(())
 }
 
 /// Accepts at one socket, and serves whom it accepts, until `leave` says to stop.
@@ -134,15 +162,15 @@ pub(crate) async fn accept(
     key: BindKey,
     current: Arc<ArcSwap<Snapshot>>,
     commons: Arc<Commons>,
-    mut leave: oneshot::Receiver<()>,
+    mut leave: oneshot::Receiver<Parting>,
 ) {
     let mut current = Cache::new(current);
     let mut door = Door::new(Arc::clone(current.load()), key, commons);
     let mut shortage = Shortage::new();
-    loop {
+    let parting = loop {
         let accepted = tokio::select! {
             biased;
-            _ = &mut leave => break,
+            parting = &mut leave => break parting,
             accepted = next_client(&socket) => accepted,
         };
         door.look(current.load());
@@ -164,8 +192,10 @@ pub(crate) async fn accept(
             // The client's connection broke before it was accepted.
             Err(_) => {}
         }
+    };
+    if parting == Ok(Parting::ForGood) {
+        empty_queue(&socket, &door).await;
     }
-    empty_queue(&socket, &door).await;
 }
 
 async fn next_client(socket: &AsyncFd<StdListener>) -> io::Result<Client> {

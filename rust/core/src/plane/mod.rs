@@ -8,8 +8,8 @@ mod watchdog;
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
-use std::os::fd::RawFd;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::os::fd::{OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
@@ -17,6 +17,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 
 use crate::kernel_path::{Heir, KernelPath, NoKernelPath, Sweeper, adopt};
+use crate::listener::Parting;
 use crate::metrics::{PerWorker, WorkerCounters, WorkerId};
 use crate::moment::AtomicMoment;
 use crate::occupancy::Occupancy;
@@ -30,6 +31,7 @@ use crate::spec::{
     SpecError,
 };
 use crate::stats::{ListenerStats, RelayStats, ServerStats, Stats, WorkerStats};
+use crate::sys;
 use crate::troubles::{Trouble, Troubles};
 use crate::worker::Worker;
 
@@ -107,11 +109,18 @@ enum Attempt {
 
 impl DataPlane {
     /// Starts this many worker threads, at least one. Nothing listens before the first
-    /// [`apply`](Self::apply).
+    /// [`apply`](Self::apply). `kept` are listening sockets of an earlier process, of which it
+    /// makes descriptors of its own; the first `apply` goes on with those that it has an address
+    /// for, and shuts the others.
     ///
     /// # Errors
-    /// If the system has no threads or descriptors left.
-    pub fn start(workers: usize) -> io::Result<Self> {
+    /// If the system has no threads or descriptors left, or `kept` has something else.
+    pub fn start(workers: usize, kept: &[RawFd]) -> io::Result<Self> {
+        let kept = kept.iter().map(|fd| {
+            let socket = StdListener::from(sys::double(*fd)?);
+            Ok((socket.local_addr()?, socket))
+        });
+        let kept = kept.collect::<io::Result<_>>()?;
         let number = workers.max(1);
         let current = Arc::new(ArcSwap::from_pointee(Snapshot::empty()));
         let counters = Arc::new(PerWorker::new(number));
@@ -159,7 +168,7 @@ impl DataPlane {
             pipe_budget: budget.pipes(),
             bound: Mutex::default(),
             draining: AtomicBool::new(false),
-            control: Mutex::new(Control::new(workers, Registry::new(number), no_log)),
+            control: Mutex::new(Control::new(workers, Registry::new(number), no_log, kept)),
         });
         let watchdog = Watchdog::start(Arc::clone(&shared))?;
         Ok(Self {
@@ -207,7 +216,9 @@ impl DataPlane {
             shared.wake(&pool, &server);
         }
         let current = shared.current.load();
-        shared.leave(&mut control, |key| current.listener_at(key).is_none());
+        shared.leave(&mut control, Parting::ForGood, |key| {
+            current.listener_at(key).is_none()
+        });
         control.registry.prune();
         Ok(generation)
     }
@@ -221,14 +232,23 @@ impl DataPlane {
         }
     }
 
-    /// Stops listening, for good, and takes sessions off as the specification's drain has it.
-    /// Waits until the accept queues are empty (some seconds at most).
-    pub fn drain(&self) {
+    /// Stops accepting, and takes sessions off as the specification's drain has it. Where it is
+    /// for good, waits until the accept queues are empty (some seconds at most).
+    pub fn drain(&self, parting: Parting) {
         let mut control = lock(&self.shared.control);
         self.shared.draining.store(true, Relaxed);
-        self.shared.leave(&mut control, |_| true);
+        self.shared.leave(&mut control, parting, |_| true);
         self.shared.drains.set_first(Instant::now());
         self.shared.live.wake(SessionFilter::default());
+    }
+
+    /// Descriptors of all sockets that clients are accepted at, for whoever keeps them for the
+    /// next process. Waits for a change that is under way.
+    ///
+    /// # Errors
+    /// If there are no descriptors left.
+    pub fn listening(&self) -> io::Result<Vec<OwnedFd>> {
+        lock(&self.shared.control).listening()
     }
 
     /// Counters and gauges of this moment.
@@ -364,14 +384,14 @@ impl Shared {
         }
     }
 
-    /// Closes the addresses that are `unwanted`, once their queues are empty; waits for that.
-    fn leave(&self, control: &mut Control, unwanted: impl Fn(&BindKey) -> bool) {
+    /// Leaves the addresses that are `unwanted`; waits for that.
+    fn leave(&self, control: &mut Control, parting: Parting, unwanted: impl Fn(&BindKey) -> bool) {
         let keys: Vec<BindKey> = {
             let bound = lock(&self.bound);
             bound.keys().filter(|key| unwanted(key)).copied().collect()
         };
         if !keys.is_empty() {
-            control.leave(&keys);
+            control.leave(&keys, parting);
             lock(&self.bound).retain(|key, _| !keys.contains(key));
         }
     }

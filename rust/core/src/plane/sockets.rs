@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::os::fd::OwnedFd;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use tokio::io::unix::AsyncFd;
 
 use crate::kernel_path;
-use crate::listener;
+use crate::listener::{self, Parting};
 use crate::registry::Registry;
 use crate::snapshot::{BindKey, Snapshot};
 use crate::spec::LogSpec;
@@ -29,23 +30,33 @@ pub(super) struct Control {
     pub(super) log: LogSpec,
     /// Second descriptors of each worker's sockets, by which those of a stuck one are closed.
     doubles: HashMap<BindKey, Vec<Option<StdListener>>>,
+    /// What an earlier process listened with, until the first snapshot runs.
+    kept: Vec<(SocketAddr, StdListener)>,
 }
 
 /// Sockets that were bound for a snapshot that doesn't run yet. Dropping them closes them.
 pub(super) struct Opened {
     by_worker: Vec<Vec<(BindKey, AsyncFd<StdListener>)>>,
     doubles: HashMap<BindKey, Vec<Option<StdListener>>>,
+    /// Kept ones beyond a worker each.
+    surplus: Vec<(BindKey, StdListener)>,
     /// Where they are.
     pub(super) bound: Vec<(BindKey, SocketAddr)>,
 }
 
 impl Control {
-    pub(super) fn new(workers: Vec<Worker>, registry: Registry, log: LogSpec) -> Self {
+    pub(super) fn new(
+        workers: Vec<Worker>,
+        registry: Registry,
+        log: LogSpec,
+        kept: Vec<(SocketAddr, StdListener)>,
+    ) -> Self {
         Self {
             workers,
             registry,
             log,
             doubles: HashMap::new(),
+            kept,
         }
     }
 
@@ -58,6 +69,7 @@ impl Control {
         let mut opened = Opened {
             by_worker: self.workers.iter().map(|_| vec![]).collect(),
             doubles: HashMap::new(),
+            surplus: vec![],
             bound: vec![],
         };
         for listener in &snapshot.listeners {
@@ -84,14 +96,21 @@ impl Control {
             .values()
             .chain(new)
             .any(|ours| overlaps(*ours, key.address));
-        let sockets: Vec<StdListener> = listener::bind(key.address, self.workers.len(), shared)?;
+        let at = |(address, _): &&(SocketAddr, StdListener)| *address == key.address;
+        let kept = self.kept.iter().filter(at);
+        let kept: io::Result<_> = kept.map(|(_, socket)| socket.try_clone()).collect();
+        let mut sockets = listener::bind(key.address, self.workers.len(), shared, kept?)?;
         let address = sockets.first().map(StdListener::local_addr);
+        let surplus = sockets.split_off(self.workers.len());
         let mut doubles = vec![];
         for ((worker, to), socket) in self.workers.iter().zip(&mut opened.by_worker).zip(sockets) {
             doubles.push(Some(socket.try_clone()?));
             to.push((key, worker.adopt(socket)?));
         }
         opened.doubles.insert(key, doubles);
+        opened
+            .surplus
+            .extend(surplus.into_iter().map(|socket| (key, socket)));
         opened
             .bound
             .push((key, address.unwrap_or(Ok(key.address))?));
@@ -104,6 +123,24 @@ impl Control {
             worker.listen(sockets);
         }
         self.doubles.extend(opened.doubles);
+        for (key, socket) in opened.surplus {
+            self.workers[0].serve(key, listener::take_over(&socket));
+        }
+        for (address, socket) in self.kept.drain(..) {
+            // The others are in use now; whoever waits at this one waits in vain.
+            if !opened.bound.iter().any(|(_, bound)| *bound == address) {
+                listener::shut(&socket);
+            }
+        }
+    }
+
+    /// More descriptors of all sockets that clients are accepted at.
+    ///
+    /// # Errors
+    /// If there are no descriptors left.
+    pub(super) fn listening(&self) -> io::Result<Vec<OwnedFd>> {
+        let sockets = self.doubles.values().flatten().flatten();
+        sockets.map(|one| Ok(one.try_clone()?.into())).collect()
     }
 
     /// Has the sockets keep what the kernel path needs of a client.
@@ -116,11 +153,11 @@ impl Control {
         }
     }
 
-    /// Closes these addresses once their queues are empty; waits for that.
-    pub(super) fn leave(&mut self, keys: &[BindKey]) {
+    /// Leaves these addresses; waits until no worker accepts there any more.
+    pub(super) fn leave(&mut self, keys: &[BindKey], parting: Parting) {
         let (done, all_done) = mpsc::channel();
         for worker in &self.workers {
-            worker.leave(keys.to_vec(), done.clone());
+            worker.leave(keys.to_vec(), parting, done.clone());
         }
         drop(done);
         let until = Instant::now() + LEAVE_LIMIT;
@@ -132,7 +169,11 @@ impl Control {
                 Err(RecvTimeoutError::Disconnected | RecvTimeoutError::Timeout) => break,
             }
         }
-        self.doubles.retain(|key, _| !keys.contains(key));
+        for doubles in keys.iter().filter_map(|key| self.doubles.remove(key)) {
+            if parting == Parting::ForGood {
+                doubles.iter().flatten().for_each(listener::shut);
+            }
+        }
     }
 
     /// Takes the sockets of a worker that doesn't accept out of use; whoever waits at them is

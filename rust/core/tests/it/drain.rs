@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use mailweir_core::spec::{DrainSpec, PlaneSpec, ServerState};
-use mailweir_core::{EndReason, SessionFilter};
+use mailweir_core::{EndReason, Parting, SessionFilter};
 use mailweir_testkit::client::SmtpClient;
 use mailweir_testkit::script::Script;
 use mailweir_testkit::server::ScriptedServer;
@@ -209,7 +209,7 @@ async fn a_process_that_drains_takes_all_sessions_off() {
     let server = ScriptedServer::start(Script::Smtp).await.unwrap();
     let rig = Rig::start_with(quick(spec(&[server.addr()])));
     let client = greeted(rig.addr()).await;
-    rig.plane.drain();
+    rig.plane.drain(Parting::ForGood);
     is_told(client, "out of service").await;
     assert_eq!(reasons(&rig.wait_for_ends().await), [(EndReason::Drain, 1)]);
 }

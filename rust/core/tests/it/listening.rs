@@ -1,8 +1,9 @@
 //! Addresses: had or not had, left without losing anybody, never shared by accident.
 
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::os::fd::AsRawFd;
 
-use mailweir_core::{ApplyError, DataPlane, EndReason};
+use mailweir_core::{ApplyError, DataPlane, EndReason, Parting};
 use mailweir_testkit::client::SmtpClient;
 use mailweir_testkit::script::Script;
 use mailweir_testkit::server::ScriptedServer;
@@ -109,7 +110,7 @@ async fn a_listener_that_leaves_serves_its_queue_first() {
         rig.wait_for(|stats| stats.listeners[1].accepted > 200)
             .await;
         if drain {
-            rig.plane.drain();
+            rig.plane.drain(Parting::ForGood);
         } else {
             let mut left = rig.spec.clone();
             left.listeners.truncate(1);
@@ -147,7 +148,7 @@ async fn after_a_drain_sessions_go_on_and_nobody_new_comes_in() {
     let addr = rig.addr();
     let mut client = SmtpClient::connect(addr).await.unwrap();
     assert_eq!(client.greeting().await.unwrap().code, 220);
-    rig.plane.drain();
+    rig.plane.drain(Parting::ForGood);
     let error = SmtpClient::connect(addr).await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
     assert!(matches!(
@@ -158,6 +159,45 @@ async fn after_a_drain_sessions_go_on_and_nobody_new_comes_in() {
     assert_eq!(client.quit().await.unwrap().code, 221);
     let stats = rig.wait_for_ends().await;
     assert!(stats.draining && stats.listeners[0].addresses.is_empty());
+}
+
+/// Whoever comes between two processes waits, and is served by the next one, however many
+/// workers each has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_between_two_processes_is_served() {
+    for (before, after) in [(2, 2), (3, 1), (1, 3)] {
+        let server = server().await;
+        let mut spec = spec(&[server.addr()]);
+        let (stays, left) = (free_address(), free_address());
+        spec.listeners[0].bind = vec![stays, left];
+        let first = DataPlane::start(before, &[]).unwrap();
+        first.apply(&spec).unwrap();
+        let kept = first.listening().unwrap();
+        assert_eq!(kept.len(), 2 * before);
+        first.drain(Parting::ToSuccessor);
+        let mut waiting = vec![];
+        for _ in 0..32 {
+            waiting.push(SmtpClient::connect(stays).await.unwrap());
+        }
+        first.stop();
+        waiting.push(SmtpClient::connect(stays).await.unwrap());
+
+        spec.listeners[0].bind = vec![stays];
+        let numbers: Vec<_> = kept.iter().map(AsRawFd::as_raw_fd).collect();
+        let second = DataPlane::start(after, &numbers).unwrap();
+        second.apply(&spec).unwrap();
+        for client in &mut waiting {
+            assert_eq!(client.greeting().await.unwrap().code, 220);
+        }
+        let mut late = SmtpClient::connect(stays).await.unwrap();
+        assert_eq!(late.greeting().await.unwrap().code, 220);
+        // Also where somebody still has descriptors of them.
+        let error = SmtpClient::connect(left).await.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+        second.drain(Parting::ForGood);
+        let error = SmtpClient::connect(stays).await.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+    }
 }
 
 #[tokio::test]
@@ -174,8 +214,8 @@ async fn ipv6_is_listened_at_and_dialled() {
 
 #[test]
 fn a_plane_that_never_ran_ends_quietly() {
-    let plane = DataPlane::start(1).unwrap();
+    let plane = DataPlane::start(1, &[]).unwrap();
     assert_eq!(plane.stats().generation, 0);
-    plane.drain();
+    plane.drain(Parting::ForGood);
     plane.stop();
 }

@@ -97,7 +97,7 @@ impl Rig {
     }
 
     pub(crate) fn start_with(spec: PlaneSpec) -> Self {
-        let plane = DataPlane::start(2).unwrap();
+        let plane = DataPlane::start(2, &[]).unwrap();
         plane.apply(&spec).unwrap();
         Self { plane, spec }
     }
