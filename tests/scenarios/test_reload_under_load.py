@@ -1,79 +1,121 @@
 """Reloads under load: no session notices, nothing leaks, no process is started."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from harness.mailweir import Mailweir, Tree, configuration
+import pytest
+
+from harness.kernel_rig import PORT, Rig, kernel_rig, rig_configuration
+from harness.mailweir import Tree
+from harness.namespaces import LISTENER, SERVER, row
 from harness.proc import children, descriptors
 from harness.scale import count
-from harness.smtpload import FREE_PORT, Smtpload
+from harness.smtpload import Sink, Smtpload
 from harness.waiting import LIMIT, until
-from scenarios.conftest import Start
 
-_RELOADS = count(10, 60)
-_PAUSE = count(0.3, 1.0)  # seconds
-_SECONDS = _RELOADS * _PAUSE + 3  # of load; more than the reloads take
-_PARALLEL = 50
+_RELOADS = count(10, 100)
+_PAUSE = 0.6  # seconds: a hundred reloads in a minute
+_SECONDS = _RELOADS * _PAUSE + 1  # of load; more than the reloads take
+_RATE = count(300, 1000)  # new sessions each second
+_TURNS = 12
+
+pytestmark = pytest.mark.needs("iproute2", "nftables", "clang")
 
 
+@contextmanager
+def _rig(directory: Path, binary: Path, forwarding: str) -> Iterator[tuple[Rig, Sink]]:
+    """Two servers that are up, and one that is down."""
+    with row() as networks:
+        listen = (f"{SERVER}:{PORT}", f"{SERVER}:{PORT + 1}")
+        servers = Smtpload(binary, directory, networks.before("s"))
+        with (
+            servers.sink("servers", "--hash", listen=listen) as sink,
+            kernel_rig(networks, directory, _weighted(directory, forwarding, 100, 50)) as rig,
+        ):
+            until(lambda: rig.balancer.server_is("b", "up"), "the other server to be up")
+            yield rig, sink
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("forwarding", ["relay", "kernel"])
 def test_reloads_go_unnoticed(
-    tmp_path: Path, start: Start, smtpload: Smtpload, counted: Callable[[str], None]
+    tmp_path: Path, smtpload_binary: Path, forwarding: str, counted: Callable[[str], None]
 ) -> None:
-    with smtpload.sink("servers", "--hash", listen=(FREE_PORT, FREE_PORT)) as sink:
-        servers = sink.addresses
-        balancer = start(_weighted(tmp_path, servers, 100, 50))
-        address = balancer.address()
+    with _rig(tmp_path, smtpload_binary, forwarding) as (rig, sink):
+        balancer, address = rig.balancer, (LISTENER, PORT)
+        clients = Smtpload(smtpload_binary, tmp_path, rig.networks.before("c"))
         # What is made at first use is there before it is counted.
-        with smtpload.source("first", address, "--sessions=200", "--concurrency=50") as first:
+        with clients.source("first", address, "--sessions=400", "--concurrency=200") as first:
             warm = first.sent()
         idle = _settled(balancer.pid)
         generation = balancer.status()["generation"]
 
-        options = [f"--duration={_SECONDS}s", f"--concurrency={_PARALLEL}"]
-        with smtpload.source("load", address, *options) as load:
+        options = [f"--duration={_SECONDS}s", f"--rate={_RATE}", "--concurrency=1000"]
+        with clients.source("load", address, *options) as load:
             for number in range(1, _RELOADS + 1):
                 began = time.monotonic()
-                _reload(
-                    balancer,
-                    _weighted(tmp_path, servers, 10 + number, 100 - number),
-                    generation + number,
-                )
-                assert balancer.status()["sessions"] > 0, "no load at this reload"
+                weights = 10 + number, 210 - number
+                balancer.write(_weighted(tmp_path, forwarding, *weights))
+                _reload(rig, generation + number)
                 # The pace; nothing is waited for.
                 time.sleep(max(0.0, began + _PAUSE - time.monotonic()))
+            assert not load.ended
             sent = load.sent(LIMIT + _SECONDS)
 
         assert (sent.failed, sent.failures) == (0, {})
         assert balancer.metric("mailweir_config_reloads_total") == _RELOADS
         assert balancer.metric("mailweir_config_reload_failures_total") == 0
         assert (balancer.status()["pid"], children(balancer.pid)) == (balancer.pid, [])
+        dead = balancer.servers()["dead"]
+        assert (dead["sessions"], dead["connect_failures"]) == (0, 0)
         until(lambda: balancer.status()["sessions"] == 0, "all sessions to end")
         until(lambda: len(descriptors(balancer.pid)) <= idle, "the descriptors of before")
+        paths = {line["path"] for line in balancer.session_log()}
+        assert ("kernel" in paths) == (forwarding == "kernel")
         counted(
-            f"{_RELOADS} reloads every {_PAUSE:g} s under {_PARALLEL} parallel sessions:"
-            f" {sent.ok} sessions ok, {sent.failed} failed;"
+            f"{forwarding}: {_RELOADS} reloads in {_RELOADS * _PAUSE:g} s: {sent.ok} sessions ok"
+            f" ({sent.ok / _SECONDS:.0f}/s), {sent.failed} failed;"
             f" descriptors: {idle} before, {len(descriptors(balancer.pid))} after"
         )
-
         report = sink.report()
     assert report["messages"] == sent.acknowledged + warm.acknowledged
     assert (report["message_ids"]["duplicates"], report["message_ids"]["damaged"]) == ({}, 0)
 
 
-def _reload(balancer: Mailweir, config: Tree, generation: int) -> None:
+@pytest.mark.parametrize("forwarding", ["relay", "kernel"])
+def test_the_rotation_goes_on(tmp_path: Path, smtpload_binary: Path, forwarding: str) -> None:
+    """Servers get sessions in turn, reloads in between or not."""
+    with _rig(tmp_path, smtpload_binary, forwarding) as (rig, _):
+        for turn in range(_TURNS):
+            config = _weighted(tmp_path, forwarding, 100, 100)
+            config["listeners"]["mx"]["max_age"] = f"{turn + 1}h"
+            rig.balancer.write(config)
+            if turn % 3 == 0:
+                _reload(rig, rig.balancer.status()["generation"] + 1)
+            with rig.client() as client:
+                client.expect("220")
+                client.expect("221", "QUIT")
+            rig.record(turn + 1)
+        turns = [line["server"] for line in rig.balancer.session_log()]
+    assert turns in (["a", "b"] * (_TURNS // 2), ["b", "a"] * (_TURNS // 2))
+
+
+def _reload(rig: Rig, generation: int) -> None:
     """Once: each of these reloads makes one generation."""
-    balancer.write(config)
-    balancer.reload_by_signal()
-    until(lambda: balancer.status()["generation"] == generation, f"generation {generation}")
+    rig.balancer.reload_by_signal()
+    until(lambda: rig.balancer.status()["generation"] == generation, f"generation {generation}")
 
 
-def _weighted(directory: Path, addresses: list[str], *weights: int) -> Tree:
-    servers = {
-        f"s{number}": {"address": address, "weight": weight}
-        for number, (address, weight) in enumerate(zip(addresses, weights, strict=True))
+def _weighted(directory: Path, forwarding: str, a: int, b: int) -> Tree:
+    config = rig_configuration(directory, forwarding=forwarding)
+    config["pools"]["farm"]["servers"] = {
+        "a": {"address": f"{SERVER}:{PORT}", "weight": a},
+        "b": {"address": f"{SERVER}:{PORT + 1}", "weight": b},
+        "dead": f"{SERVER}:{PORT + 2}",
     }
-    return configuration(directory, servers)
+    return config
 
 
 def _settled(pid: int) -> int:
