@@ -403,6 +403,8 @@ class DataPlane:
         self, *, listener: str | None, server: tuple[str, str] | None, limit: int
     ) -> list[Session]:
         """Live sessions, the oldest first; `server` is pool and name. None is any."""
+    def next_server(self, *, pool: str) -> str | None:
+        """The server that the next session in a pool would get now; None where there is none."""
     def kill(self, *, id: str) -> bool:
         """End a session; False where there is none with that id."""
     def reopen_logs(self) -> None:

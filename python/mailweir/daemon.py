@@ -311,6 +311,7 @@ class Daemon:
             overrides=self._operator.overrides,
             not_kept=self._operator.kept_problem,
             last_check=self._monitor.last,
+            next_server=self._plane.next_server,
         )
 
     # --- main loop ---------------------------------------------------------

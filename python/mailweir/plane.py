@@ -70,6 +70,9 @@ class Plane(Protocol):
     ) -> list[Session]:
         """Live sessions, the oldest first; None is any."""
 
+    def next_server(self, pool: str) -> str | None:
+        """Which server the next session in a pool would get now."""
+
     def kill(self, session: str) -> bool:
         """End a session by its id; False where there is none."""
 
@@ -126,6 +129,9 @@ class EmbeddedPlane:
         self, *, listener: str | None, server: ServerKey | None, limit: int
     ) -> list[Session]:
         return self._plane.sessions(listener=listener, server=server, limit=limit)
+
+    def next_server(self, pool: str) -> str | None:
+        return self._plane.next_server(pool=pool)
 
     def kill(self, session: str) -> bool:
         return self._plane.kill(id=session)

@@ -1,5 +1,6 @@
 """Reloads under load: no session notices, nothing leaks, no process is started."""
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ import pytest
 
 from harness.kernel_rig import PORT, Rig, kernel_rig, rig_configuration
 from harness.mailweir import Tree
-from harness.namespaces import LISTENER, SERVER, row
+from harness.namespaces import CLIENT, LISTENER, SERVER, row
 from harness.proc import children, descriptors
 from harness.scale import count
 from harness.smtpload import Sink, Smtpload
@@ -86,7 +87,8 @@ def test_reloads_go_unnoticed(
 
 @pytest.mark.parametrize("forwarding", ["relay", "kernel"])
 def test_the_rotation_goes_on(tmp_path: Path, smtpload_binary: Path, forwarding: str) -> None:
-    """Servers get sessions in turn, reloads in between or not."""
+    """Servers get sessions in turn, reloads in between or not; who is next is told before."""
+    foreseen = []
     with _rig(tmp_path, smtpload_binary, forwarding) as (rig, _):
         for turn in range(_TURNS):
             config = _weighted(tmp_path, forwarding, 100, 100)
@@ -94,11 +96,16 @@ def test_the_rotation_goes_on(tmp_path: Path, smtpload_binary: Path, forwarding:
             rig.balancer.write(config)
             if turn % 3 == 0:
                 _reload(rig, rig.balancer.status()["generation"] + 1)
+            (at,) = json.loads(rig.balancer.command("explain", CLIENT, "--json").stdout)[
+                "listeners"
+            ]
+            foreseen.append(at["next"])
             with rig.client() as client:
                 client.expect("220")
                 client.expect("221", "QUIT")
             rig.record(turn + 1)
         turns = [line["server"] for line in rig.balancer.session_log()]
+    assert turns == foreseen
     assert turns in (["a", "b"] * (_TURNS // 2), ["b", "a"] * (_TURNS // 2))
 
 

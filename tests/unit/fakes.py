@@ -192,6 +192,10 @@ class FakePlane:
         self.asked = (listener, server, limit)
         return cast(list[Session], self.live[:limit])
 
+    def next_server(self, pool: str) -> str | None:
+        up = (key.server for key, state in self.states.items() if state is ServerState.UP)
+        return next(up, None)
+
     def kill(self, session: str) -> bool:
         return any(one.id == session for one in self.live)
 

@@ -16,10 +16,12 @@ from prometheus_client.exposition import choose_encoder
 
 from mailweir.admin import page
 from mailweir.admin.balancer import Balancer
+from mailweir.admin.explaining import explain
 from mailweir.admin.following import add_following
 from mailweir.admin.operating import add_operating
 from mailweir.admin.views import servers, session, status, unready
 from mailweir.config.written import plain
+from mailweir.errors import UnknownError
 from mailweir.journal import Journal
 from mailweir.spec import ServerKey
 
@@ -51,6 +53,17 @@ def read_write(
         )
         return web.json_response({"sessions": [session(one) for one in found]})
 
+    async def show_explanation(request: web.Request) -> web.Response:
+        try:
+            client = ip_address(request.query.get("client", ""))
+        except ValueError as error:
+            return web.json_response({"error": f"client: {error}"}, status=400)
+        try:
+            said = explain(balancer.situation(), client, request.query.get("listener"))
+        except UnknownError as error:
+            return web.json_response({"error": str(error)}, status=404)
+        return web.json_response(said)
+
     async def show_config(_: web.Request) -> web.Response:
         return web.json_response({"config": plain(balancer.situation().config)})
 
@@ -62,6 +75,7 @@ def read_write(
     app.router.add_get("/api/v1/config/diff", show_difference)
     # Not on TCP: it has clients' addresses.
     app.router.add_get("/api/v1/sessions", show_sessions)
+    app.router.add_get("/api/v1/explain", show_explanation)
     add_operating(app, balancer)
     add_following(app, journal)
     return app

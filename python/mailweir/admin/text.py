@@ -129,6 +129,36 @@ def sessions(answer: Mapping[str, Any]) -> str:
     )
 
 
+def explanation(answer: Mapping[str, Any]) -> str:
+    """`mailweir explain`."""
+    parts = [_at_listener(answer["client"], one) for one in answer["listeners"]]
+    return "\n".join(parts) or f"no listener is at an address that {answer['client']} could reach\n"
+
+
+def _at_listener(client: str, at: Mapping[str, Any]) -> str:
+    most = f"of {at['max_sessions']}" if at["max_sessions"] else "without a cap of its own"
+    if at["refused"]:
+        fate = f"would be REFUSED: {at['refused']}"
+    else:
+        path = (
+            f"by the relay ({at['relayed']})" if at["relayed"] else "through the kernel if it can"
+        )
+        fate = f"would get {at['pool']}/{at['next']}, {path}"
+    head = f"{client} at listener {at['name']} ({' '.join(at['addresses'])}) {fate}\n"
+    rows = [
+        (
+            f"{at['pool']}/{one['name']}",
+            "next" if one["next"] else "yes" if one["usable"] else "no",
+            one["sessions"],
+            one["weight"],
+            one["why"],
+        )
+        for one in at["servers"]
+    ]
+    servers = table(("SERVER", "USABLE", "SESSIONS", "WEIGHT", "WHY"), rows)
+    return f"{head}sessions there: {at['sessions']}, {most}; {at['balance']}\n{servers}"
+
+
 def filters(answer: Mapping[str, Any]) -> str:
     """`mailweir sessions --tcpdump`: what no socket shows any more."""
     found = (one for one in answer["sessions"] if one["tcpdump"])

@@ -63,6 +63,7 @@ class Situation:
     overrides: Overrides
     not_kept: str  # why words of operators won't outlive the process; empty where they will
     last_check: Callable[[ServerKey], LastCheck | None]
+    next_server: Callable[[str], str | None]
 
 
 def unready(situation: Situation) -> list[str]:
@@ -170,17 +171,22 @@ def _word(what: str, word: Word, situation: Situation) -> dict[str, object]:
 
 def _listener(listener: ListenerStats, situation: Situation) -> dict[str, object]:
     configured = situation.config.listeners.get(listener.name)
-    pause = situation.overrides.pause_of(listener.name)
     return {
         "name": listener.name,
         "addresses": listener.addresses,
         "protocol": configured.protocol if configured else None,
         "pool": configured.pool if configured else None,
-        "paused": told(pause, situation.now) if pause else None,
+        "paused": told_of_pause(listener.name, situation),
         "active": listener.active,
         "accepted": listener.accepted,
         "refused": {why: n for why in REFUSALS if (n := listener.ended.get(why, 0))},
     }
+
+
+def told_of_pause(listener: str, situation: Situation) -> str | None:
+    """What an operator said by which a listener takes nobody."""
+    pause = situation.overrides.pause_of(listener)
+    return told(pause, situation.now) if pause else None
 
 
 def _pools(stats: list[ServerStats], config: Config) -> list[dict[str, object]]:

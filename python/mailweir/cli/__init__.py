@@ -26,6 +26,7 @@ for _command in (
     reading.servers,
     reading.sessions,
     reading.events,
+    reading.explain,
     operating.kill,
     operating.drain,
     operating.maint,

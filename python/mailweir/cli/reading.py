@@ -30,6 +30,22 @@ def servers(socket_path: str, as_json: bool) -> None:
 
 
 @click.command()
+@click.argument("client", metavar="CLIENT-IP")
+@socket_option
+@json_option
+@click.option("--listener", help="At this listener alone.")
+def explain(client: str, socket_path: str, as_json: bool, listener: str | None) -> None:
+    """Say what would become of a client that connected now, and why."""
+    from urllib.parse import urlencode
+
+    from mailweir.admin import text
+
+    wanted = {"client": client, "listener": listener}
+    query = urlencode({key: value for key, value in wanted.items() if value is not None})
+    show(ask(socket_path, "GET", f"/api/v1/explain?{query}"), as_json, text.explanation)
+
+
+@click.command()
 @socket_option
 @json_option
 @click.option("-f", "--follow", is_flag=True, help="Go on with those that come.")

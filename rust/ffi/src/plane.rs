@@ -89,6 +89,12 @@ impl DataPlane {
         found.into_iter().map(Into::into).collect()
     }
 
+    /// The server that the next session in a pool would get now; None where there is none.
+    #[pyo3(signature = (*, pool))]
+    fn next_server(&self, pool: &str) -> Option<String> {
+        self.0.next_server(pool)
+    }
+
     /// Ends a session; False where there is none with that id.
     #[pyo3(signature = (*, id))]
     fn kill(&self, id: &str) -> bool {

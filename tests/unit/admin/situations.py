@@ -54,6 +54,7 @@ def situation(
         overrides=overrides,
         not_kept="",
         last_check=checks.get,
+        next_server=plane.next_server,
     )
 
 

@@ -24,6 +24,7 @@ use crate::occupancy::Occupancy;
 use crate::record::{Ledger, LiveSessions, SessionFilter, SessionId, SessionLog, SessionStats};
 use crate::registry::Registry;
 use crate::relay::pipes::{Budget, Pipes};
+use crate::select;
 use crate::session::Commons;
 use crate::snapshot::{BindKey, Snapshot};
 use crate::spec::{
@@ -295,6 +296,14 @@ impl DataPlane {
             }
         }
         found
+    }
+
+    /// The server that the next session in `pool` would get at this moment, if any.
+    #[must_use]
+    pub fn next_server(&self, pool: &str) -> Option<String> {
+        let current = self.shared.current.load();
+        let pool = current.pools.iter().find(|one| *one.name == *pool)?;
+        select::foresee(pool).map(|member| member.name.to_string())
     }
 
     /// Ends a session; false where there is none with this number.

@@ -7,7 +7,7 @@ mod least_conn;
 mod round_robin;
 
 use crate::record::EndReason;
-use crate::server::InFlight;
+use crate::server::{InFlight, Turn};
 use crate::snapshot::{Member, Pool};
 use crate::spec::{Balance, ServerState};
 
@@ -35,6 +35,33 @@ struct Candidate<'a> {
 /// Why there is none: every one is unusable, full or in `tried`.
 pub(crate) fn pick<'a>(pool: &'a Pool, tried: &[usize]) -> Result<Picked<'a>, EndReason> {
     let turn = pool.rotation.lock();
+    let (chosen, others) = choose(pool, &turn, tried)?;
+    // A session has one turn, whatever it comes to. Were the server that takes it in another's
+    // place charged as well, the one that fails would be next again, for every session.
+    if tried.is_empty() {
+        turn.took(&chosen.member.server, chosen.member.weight, others);
+    }
+    Ok(Picked {
+        member: chosen.member,
+        in_flight: chosen.member.server.claim(),
+        index: chosen.index,
+    })
+}
+
+/// The server of `pool` that [`pick`] would pick at this moment, if any.
+pub(crate) fn foresee(pool: &Pool) -> Option<&Member> {
+    let turn = pool.rotation.lock();
+    choose(pool, &turn, &[])
+        .ok()
+        .map(|(chosen, _)| chosen.member)
+}
+
+/// Who is chosen, and the least pass of the others that are usable.
+fn choose<'a>(
+    pool: &'a Pool,
+    turn: &Turn<'_>,
+    tried: &[usize],
+) -> Result<(Candidate<'a>, u64), EndReason> {
     // The two least passes of all that are usable. Those that were tried keep their places.
     let mut least = [u64::MAX; 2];
     let candidates = pool
@@ -62,22 +89,13 @@ pub(crate) fn pick<'a>(pool: &'a Pool, tried: &[usize]) -> Result<Picked<'a>, En
         Balance::LeastConn => least_conn::pick(candidates),
         Balance::RoundRobin => round_robin::pick(candidates),
     };
-    let Candidate {
-        index,
-        member,
-        pass,
-    } = picked.ok_or_else(|| why_none(pool))?;
-    // A session has one turn, whatever it comes to. Were the server that takes it in another's
-    // place charged as well, the one that fails would be next again, for every session.
-    if tried.is_empty() {
-        let others = if pass == least[0] { least[1] } else { least[0] };
-        turn.took(&member.server, member.weight, others);
-    }
-    Ok(Picked {
-        member,
-        in_flight: member.server.claim(),
-        index,
-    })
+    let chosen = picked.ok_or_else(|| why_none(pool))?;
+    let others = if chosen.pass == least[0] {
+        least[1]
+    } else {
+        least[0]
+    };
+    Ok((chosen, others))
 }
 
 /// Whether a server of `pool` could be picked at this moment.

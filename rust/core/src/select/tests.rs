@@ -117,6 +117,26 @@ fn who_comes_back_gets_its_share_and_not_what_it_missed() {
 }
 
 #[test]
+fn who_is_next_is_known_and_stays_next() {
+    let mut registry = Registry::new(1);
+    for balance in [Balance::LeastConn, Balance::RoundRobin] {
+        let snapshot = pool(balance, &[3, 1, 2], &mut registry);
+        let mut open = vec![];
+        for _ in 0..20 {
+            let next = foresee(&snapshot.pools[0]).unwrap().name.clone();
+            assert_eq!(foresee(&snapshot.pools[0]).unwrap().name, next);
+            let picked = pick(&snapshot.pools[0], &[]).unwrap();
+            assert_eq!(picked.member.name, next);
+            open.push(picked.in_flight);
+        }
+        for member in &snapshot.pools[0].members {
+            member.server.set_state(ServerState::Down);
+        }
+        assert!(foresee(&snapshot.pools[0]).is_none());
+    }
+}
+
+#[test]
 fn nobody_is_picked_who_may_not_be() {
     let mut registry = Registry::new(1);
     for balance in [Balance::LeastConn, Balance::RoundRobin] {
