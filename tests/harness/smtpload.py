@@ -56,6 +56,8 @@ class Sent:
     failed: int
     failures: dict[str, dict[str, int]]
     acknowledged: int
+    session_p99_ms: float
+    command_p99_ms: float
 
 
 class Source:
@@ -75,11 +77,14 @@ class Source:
         assert code in (0, 1), f"smtpload source ended with {code}: {self._process.err}"
         report = json.loads(self._process.out)
         sessions, messages = report["sessions"], report["messages"]
+        times = report["times_us"]
         return Sent(
             sessions["ok"],
             sessions["failed"],
             report["failures"],
             messages["acknowledged"],
+            times["session"]["p99"] / 1000,
+            times["round_trip"]["p99"] / 1000,
         )
 
 
