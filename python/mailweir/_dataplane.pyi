@@ -184,6 +184,9 @@ class ListenerStats:
     def accept_pauses(self) -> int:
         """Times that accepting paused because descriptors or memory ran out."""
     @property
+    def paused(self) -> bool:
+        """Whether new sessions are refused, since an operator said so."""
+    @property
     def ended(self) -> dict[str, int]:
         """Sessions ended, by end reason (a closed list; every reason is present)."""
     @property

@@ -48,6 +48,7 @@ def test_a_paused_listener_says_so(tmp_path: Path, start: Start, smtpload: Smtpl
         with Client(balancer.address("mx")) as client:
             client.expect("220")
             assert _say(balancer, "pause", "mx") == "mx refuses new sessions\n"
+            assert balancer.metric("mailweir_listener_paused", listener="mx") == 1
             _refuses(balancer.address("mx"))
             _takes_sessions(balancer.address("msa"))
             assert balancer.status()["ready"]

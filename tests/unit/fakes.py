@@ -54,6 +54,7 @@ class FakeListenerStats:
     received_bytes: int = 100
     sent_bytes: int = 200
     accept_pauses: int = 0
+    paused: bool = False
     ended: dict[str, int] = field(default_factory=lambda: {"client_closed": 6, "refused": 0})
     session_seconds: FakeHistogram = FakeHistogram()
 

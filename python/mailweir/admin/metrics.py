@@ -199,6 +199,9 @@ def _listeners(listeners: Sequence[plane.ListenerStats]) -> Iterator[Metric]:
         "Times that accepting paused for want of descriptors or memory.",
         labels=by,
     )
+    paused = GaugeMetricFamily(
+        f"{prefix}_paused", "1 where an operator has new sessions refused.", labels=by
+    )
     seconds = HistogramMetricFamily(
         f"{prefix}_session_seconds", "How long sessions lasted.", labels=by
     )
@@ -211,8 +214,9 @@ def _listeners(listeners: Sequence[plane.ListenerStats]) -> Iterator[Metric]:
         received.add_metric(labels, listener.received_bytes)
         sent.add_metric(labels, listener.sent_bytes)
         pauses.add_metric(labels, listener.accept_pauses)
+        paused.add_metric(labels, listener.paused)
         _add_histogram(seconds, labels, listener.session_seconds)
-    yield from (accepted, active, ended, received, sent, pauses, seconds)
+    yield from (accepted, active, ended, received, sent, pauses, paused, seconds)
 
 
 def _servers(servers: Sequence[plane.ServerStats]) -> Iterator[Metric]:

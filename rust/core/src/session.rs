@@ -198,7 +198,7 @@ impl Session {
             id: record.id(),
             timeouts: &listener.timeouts,
             drain: &self.snapshot.drain,
-            drains: [&self.commons.drains, &server.drains],
+            drains: [&self.commons.drains, &listener.state.drains, &server.drains],
             aged: listener.max_age.map(|age| record.began() + age),
         };
         let Ok(client) = legs.client.into_stream() else {

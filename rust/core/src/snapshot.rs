@@ -2,17 +2,17 @@
 //!
 //! A session takes the current one when it is accepted and keeps it to its end.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::record::ListenerState;
 use crate::registry::Registry;
 use crate::server::{Rotation, Server};
 use crate::spec::{
     Balance, DrainSpec, Forwarding, ListenerSpec, PlaneSpec, PoolSpec, Protocol, ProxyVersion,
-    ServerSpec, SpecError, Timeouts, check,
+    ServerSpec, ServerState, SpecError, Timeouts, check,
 };
 
 /// One configuration as it runs.
@@ -137,6 +137,9 @@ impl Snapshot {
     /// Brings the servers' states to what `spec` says, which this snapshot was built from; the
     /// names (of pool and server) of those that drain.
     pub(crate) fn take_states(&self, spec: &PlaneSpec) -> Vec<(Arc<str>, Arc<str>)> {
+        for listener in &self.listeners {
+            listener.state.drains.clear();
+        }
         let mut draining = vec![];
         for (pool, pool_spec) in self.pools.iter().zip(&spec.pools) {
             for (member, server_spec) in pool.members.iter().zip(&pool_spec.servers) {
@@ -147,6 +150,41 @@ impl Snapshot {
             }
         }
         draining
+    }
+
+    /// Has sessions leave the servers that `newer` hasn't any more; the names of their pools, and
+    /// theirs.
+    pub(crate) fn retire_servers(&self, newer: &Self) -> Vec<(Arc<str>, Arc<str>)> {
+        let stay: HashSet<_> = newer
+            .servers()
+            .map(|(_, one)| Arc::as_ptr(&one.server))
+            .collect();
+        let mut retired = vec![];
+        for (pool, member) in self.servers() {
+            if !stay.contains(&Arc::as_ptr(&member.server)) {
+                member.server.set_state(ServerState::Drain);
+                retired.push((Arc::clone(&pool.name), Arc::clone(&member.name)));
+            }
+        }
+        retired
+    }
+
+    /// The same of listeners; their names.
+    pub(crate) fn retire_listeners(&self, newer: &Self) -> Vec<Arc<str>> {
+        let stay: HashSet<_> = newer.listeners.iter().map(|one| &one.state.name).collect();
+        let mut retired = vec![];
+        for state in self.listeners.iter().map(|one| &one.state) {
+            if !stay.contains(&state.name) {
+                state.drains.set_first(Instant::now());
+                retired.push(Arc::clone(&state.name));
+            }
+        }
+        retired
+    }
+
+    fn servers(&self) -> impl Iterator<Item = (&Pool, &Member)> {
+        let pools = self.pools.iter();
+        pools.flat_map(|pool| pool.members.iter().map(|member| (&**pool, member)))
     }
 
     /// The listener that `key` belongs to, by its index.

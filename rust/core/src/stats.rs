@@ -66,6 +66,8 @@ pub struct ListenerStats {
     pub sent_bytes: u64,
     /// Times that accepting paused because descriptors or memory ran out.
     pub accept_pauses: u64,
+    /// Whether new sessions are refused, since an operator said so.
+    pub paused: bool,
     /// Sessions ended, by reason; every reason is there.
     pub ended: Vec<(EndReason, u64)>,
     /// How long sessions lasted.
@@ -152,6 +154,7 @@ impl ListenerStats {
             received_bytes: counters.sum(|one| &one.received_bytes),
             sent_bytes: counters.sum(|one| &one.sent_bytes),
             accept_pauses: counters.sum(|one| &one.accept_pauses),
+            paused: listener.paused,
             ended: ended.into(),
             session_time: HistogramStats::read(&SESSION_BOUNDS, &times),
         }

@@ -25,6 +25,7 @@ pub(crate) struct ListenerStats {
     received_bytes: u64,
     sent_bytes: u64,
     accept_pauses: u64,
+    paused: bool,
     ended: BTreeMap<&'static str, u64>,
     session_seconds: Histogram,
 }
@@ -168,6 +169,7 @@ impl From<core::ListenerStats> for ListenerStats {
             received_bytes: stats.received_bytes,
             sent_bytes: stats.sent_bytes,
             accept_pauses: stats.accept_pauses,
+            paused: stats.paused,
             ended: ended
                 .map(|(reason, count)| (reason.label(), count))
                 .collect(),

@@ -12,6 +12,7 @@ use crate::occupancy::Occupancy;
 use crate::record::{Ledger, Place, Record, Side};
 use crate::server::{InFlight, Server};
 use crate::snapshot::Snapshot;
+use crate::spec::ServerState;
 
 use super::course::Words;
 use super::flows::Carried;
@@ -116,8 +117,12 @@ impl Heir<'_> {
         let mut members = members.unwrap_or_default().iter();
         match members.find(|one| hash(&one.name) == note.server) {
             Some(member) => member.server.claim(),
-            // It isn't configured any more: counted where nobody looks.
-            None => Arc::new(Server::new(self.workers)).claim(),
+            // It isn't configured any more: left, and counted where nobody looks.
+            None => {
+                let gone = Arc::new(Server::new(self.workers));
+                gone.set_state(ServerState::Drain);
+                gone.claim()
+            }
         }
     }
 

@@ -330,6 +330,7 @@ impl Live {
             drain: &self.carried.snapshot.drain,
             drains: [
                 &self.carried.drains,
+                &listener.state.drains,
                 &self.carried.in_flight.server().drains,
             ],
             aged: listener.max_age.map(|age| record.began() + age),

@@ -19,8 +19,8 @@ pub(crate) struct Terms<'a> {
     pub(crate) id: SessionId,
     pub(crate) timeouts: &'a Timeouts,
     pub(crate) drain: &'a DrainSpec,
-    /// Since when the process drains, and since when the server does.
-    pub(crate) drains: [&'a AtomicMoment; 2],
+    /// Since when the process drains, the listener and the server.
+    pub(crate) drains: [&'a AtomicMoment; 3],
     /// When the session will have reached its age.
     pub(crate) aged: Option<Instant>,
 }
@@ -30,11 +30,7 @@ impl Terms<'_> {
     /// between two commands.
     pub(crate) fn limit(&self, silence: &Silence, clear: bool) -> (Instant, EndReason) {
         let idle = silence.limit(self.timeouts);
-        let [process, server] = self.drains.map(AtomicMoment::read);
-        let drains = match (process, server) {
-            (Some(process), Some(server)) => Some(process.min(server)),
-            (process, server) => process.or(server),
-        };
+        let drains = self.drains.iter().filter_map(|one| one.read()).min();
         if drains.is_none() && self.aged.is_none() {
             return idle;
         }

@@ -202,7 +202,7 @@ impl DataPlane {
         let opened = control.open(&snapshot, &lock(&shared.bound))?;
         let drained = snapshot.take_states(spec);
         let snapshot = Arc::new(snapshot);
-        shared.current.store(Arc::clone(&snapshot));
+        let previous = shared.current.swap(Arc::clone(&snapshot));
         shared.adopt_flows(&snapshot);
         if let Some(log) = log {
             shared.log.switch(log);
@@ -213,13 +213,19 @@ impl DataPlane {
         if shared.kernel.get().is_some() {
             control.prepare_for_kernel_path();
         }
-        for (pool, server) in drained {
-            shared.wake(&pool, &server);
-        }
-        let current = shared.current.load();
         shared.leave(&mut control, Parting::ForGood, |key| {
-            current.listener_at(key).is_none()
+            snapshot.listener_at(key).is_none()
         });
+        let gone = previous.retire_servers(&snapshot);
+        for (pool, server) in drained.iter().chain(&gone) {
+            shared.wake(pool, server);
+        }
+        for listener in &previous.retire_listeners(&snapshot) {
+            shared.live.wake(SessionFilter {
+                listener: Some(listener),
+                server: None,
+            });
+        }
         control.registry.prune();
         Ok(generation)
     }

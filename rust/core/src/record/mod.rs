@@ -21,7 +21,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::metrics::{
     Counter, Histogram, PerWorker, SESSION_BOUNDS, Tally, WorkerCounters, WorkerId,
 };
-use crate::moment::Micros;
+use crate::moment::{AtomicMoment, Micros};
 use crate::occupancy::Occupancy;
 
 use account::Account;
@@ -63,6 +63,8 @@ pub(crate) struct ListenerState {
     pub(crate) counters: PerWorker<ListenerCounters>,
     /// Sessions that were admitted and haven't ended.
     pub(crate) occupancy: Occupancy,
+    /// Since when it isn't configured any more.
+    pub(crate) drains: AtomicMoment,
 }
 
 impl ListenerState {
@@ -71,6 +73,7 @@ impl ListenerState {
             name: name.into(),
             counters: PerWorker::new(workers),
             occupancy: Occupancy::default(),
+            drains: AtomicMoment::default(),
         }
     }
 }

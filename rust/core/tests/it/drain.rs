@@ -67,6 +67,68 @@ async fn an_idle_session_is_told_between_two_commands() {
     assert_eq!(log.connections[0].end, Some(Ok(())));
 }
 
+/// A server that leaves the configuration is drained, until it is back.
+#[tokio::test]
+async fn sessions_leave_a_server_that_left() {
+    let server = ScriptedServer::start(Script::Smtp).await.unwrap();
+    let both = quick(spec(&[server.addr(), server.addr()]));
+    let mut one = both.clone();
+    one.pools[0].servers.truncate(1);
+    let rig = Rig::start_with(both.clone());
+    let mut stays = greeted(rig.addr()).await;
+    let leaves = greeted(rig.addr()).await;
+    rig.plane.apply(&one).unwrap();
+    is_told(leaves, "out of service").await;
+    rig.plane.apply(&both).unwrap();
+    let mut again = greeted(rig.addr()).await;
+    tokio::time::sleep(2 * QUIET).await;
+    assert_eq!(stays.send_message(100).await.unwrap().code, 250);
+    assert_eq!(again.send_message(100).await.unwrap().code, 250);
+    stays.quit().await.unwrap();
+    again.quit().await.unwrap();
+    let stats = rig.wait_for_ends().await;
+    let ends = [(EndReason::ClientQuit, 2), (EndReason::Drain, 1)];
+    assert_eq!(reasons(&stats), ends);
+}
+
+/// So is a listener: who waits for an answer stays until the deadline.
+#[tokio::test]
+async fn sessions_leave_a_listener_that_left() {
+    let server = ScriptedServer::start(Script::Smtp).await.unwrap();
+    let mut both = quick(spec(&[server.addr()]));
+    both.drain.deadline = Duration::from_secs(1);
+    let mut other = both.listeners[0].clone();
+    other.name = "other".into();
+    both.listeners.push(other);
+    let mut one = both.clone();
+    one.listeners.truncate(1);
+    let rig = Rig::start_with(both);
+    let mut stays = greeted(rig.addr()).await;
+    let other = rig.plane.stats().listeners[1].addresses[0];
+    let idle = greeted(other).await;
+    let mut busy = greeted(other).await.into_stream();
+    for said in [
+        "EHLO c.test",
+        "MAIL FROM:<a@a.test>",
+        "RCPT TO:<b@b.test>",
+        "DATA",
+    ] {
+        busy.write_all(format!("{said}\r\n").as_bytes())
+            .await
+            .unwrap();
+        assert!(busy.read(&mut [0; 512]).await.unwrap() > 0);
+    }
+    let began = Instant::now();
+    rig.plane.apply(&one).unwrap();
+    is_told(idle, "out of service").await;
+    busy.write_all(b"half a message\r\n").await.unwrap();
+    // Nothing or a reset: in the middle of a message nothing can be said.
+    let _ = busy.read_to_end(&mut vec![]).await;
+    assert!(began.elapsed() >= Duration::from_secs(1));
+    assert_eq!(stays.send_message(100).await.unwrap().code, 250);
+    stays.quit().await.unwrap();
+}
+
 /// The server thinks about the message for longer than any quiet time: its answer arrives.
 #[tokio::test]
 async fn a_client_that_waits_for_an_answer_is_never_cut() {
