@@ -89,6 +89,7 @@ class Daemon:
         self._reconciler: Reconciler
         self._metrics: Metrics
         self._monitor: Monitor
+        self._admin: AdminServer
         self._operator: Operator
         self._last_load: ReloadOutcome
         self._max_sessions: int
@@ -130,9 +131,9 @@ class Daemon:
         self._exits.push_async_callback(self._monitor.close)
         self._monitor.update(self._targets(loaded))
         # Before the listeners: a process that can't be asked shouldn't take sessions.
-        admin = AdminServer(config.admin)
-        self._exits.push_async_callback(admin.close)
-        await admin.open(self, self._metrics.registry, self._journal, hostname=self._hostname)
+        self._admin = AdminServer(config.admin, loaded.roles)
+        self._exits.push_async_callback(self._admin.close)
+        await self._admin.open(self, self._metrics.registry, self._journal, hostname=self._hostname)
         await first_checks(self._monitor)
         await self._open_listeners()
         self._watch_plane()
@@ -426,6 +427,7 @@ class Daemon:
             raise
         await asyncio.to_thread(self._keep_listening)
         self._loaded = loaded
+        self._admin.take(loaded.roles)
         self._monitor.update(new)
         for what in self._operator.forget_absent(loaded.config):
             _log.info("operator's word is forgotten: what it was about is gone", change=what)

@@ -6,7 +6,7 @@ Used by the daemon at its start.
 import resource
 
 # Descriptors that aren't sessions': pipes (their budget is below 600), checks (256 at a time),
-# listeners, admin connections, clients that are being turned away.
+# listeners, admin connections (256 at each address), clients that are being turned away.
 _RESERVED = 1500
 # A client's and a server's.
 _PER_SESSION = 2

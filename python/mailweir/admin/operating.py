@@ -4,7 +4,7 @@ import json
 
 from aiohttp import web
 
-from mailweir.admin import peer
+from mailweir.admin.access import Access
 from mailweir.admin.balancer import Balancer, Change
 from mailweir.config.units import parse_duration
 from mailweir.errors import UnknownError
@@ -18,13 +18,14 @@ _OF_NODE = "/api/v1/{word:pause|resume}"
 
 
 class _Operating:
-    def __init__(self, balancer: Balancer) -> None:
+    def __init__(self, balancer: Balancer, access: Access) -> None:
         self._balancer = balancer
+        self._access = access
 
     async def server(self, request: web.Request) -> web.Response:
         key = ServerKey(request.match_info["pool"], request.match_info["server"])
         word = request.match_info["word"]
-        speaker = _speaker(request)
+        speaker = await self._speaker(request)
         weight = _weight(request) if word == "weight" else ""
         changes: dict[str, Change] = {
             "drain": lambda to, config: to.set_state(key, "drain", speaker, config),
@@ -39,7 +40,7 @@ class _Operating:
     async def listener(self, request: web.Request) -> web.Response:
         # None is the node: all of them.
         listener, word = request.match_info.get("listener"), request.match_info["word"]
-        speaker = _speaker(request)
+        speaker = await self._speaker(request)
         changes: dict[str, Change] = {
             "pause": lambda to, config: to.pause(listener, speaker, config),
             "resume": lambda to, config: to.resume(listener, config),
@@ -59,18 +60,22 @@ class _Operating:
             return web.json_response({"error": str(error)}, status=404)
         return web.json_response({"what": what, "by": speaker.name, "problem": problem})
 
+    async def _speaker(self, request: web.Request) -> Speaker:
+        """Who asks, and for how long it is to count. Raises HTTPBadRequest."""
+        seconds = _seconds(request)
+        return Speaker(await self._access.name_at(request), seconds)
 
-def add_operating(app: web.Application, balancer: Balancer) -> None:
+
+def add_operating(app: web.Application, balancer: Balancer, access: Access) -> None:
     """Let `app` change servers, listeners and sessions."""
-    operating = _Operating(balancer)
+    operating = _Operating(balancer, access)
     app.router.add_post(_OF_SERVER, operating.server)
     app.router.add_post(_OF_LISTENER, operating.listener)
     app.router.add_post(_OF_NODE, operating.listener)
     app.router.add_post("/api/v1/sessions/{session}/kill", operating.kill)
 
 
-def _speaker(request: web.Request) -> Speaker:
-    """Who asks, and for how long it is to count. Raises HTTPBadRequest."""
+def _seconds(request: web.Request) -> float | None:
     text = request.query.get("for")
     try:
         seconds = None if text is None else parse_duration(text)
@@ -78,7 +83,7 @@ def _speaker(request: web.Request) -> Speaker:
         raise _bad(f"for: {error}") from None
     if seconds is not None and seconds <= 0:
         raise _bad("for: must be longer than nothing")
-    return Speaker(peer.name_of(request), seconds)
+    return seconds
 
 
 def _weight(request: web.Request) -> str:

@@ -1,20 +1,85 @@
-"""Who is at the other end of the admin socket, as the kernel knows it (unix(7), SO_PEERCRED)."""
+"""Who is at the other end of the admin socket, as the kernel knows it (unix(7), SO_PEERCRED).
 
+It is who connected, with the groups of that moment. Asked by `access` and `door`.
+"""
+
+import asyncio
 import pwd
 import socket
 import struct
-
-from aiohttp import web
+from contextlib import suppress
+from dataclasses import dataclass
 
 _CREDENTIALS = struct.Struct("iII")  # pid, uid, gid
+# linux: asm-generic/socket.h; the socket module hasn't got it. Sparc's and parisc's differ.
+_SO_PEERGROUPS = 59
+# The most that getsockopt of the socket module takes.
+_MOST_BYTES = 1024
+_GID = struct.Struct("I")
+
+# Of names that are remembered; each is a user of this machine who asked.
+_MOST_NAMES = 256
+# Seconds for the name service; then a number has to do.
+_PATIENCE = 2.0
 
 
-def name_of(request: web.Request) -> str:
-    """The user's name, or `uid 1000` where that has none."""
-    asked_at = request.get_extra_info("socket")
-    data = asked_at.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    _, uid, _ = _CREDENTIALS.unpack(data)
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A user, by the numbers."""
+
+    uid: int
+    gids: frozenset[int]
+
+
+def uid_at(sock: socket.socket) -> int:
+    """The user at the other end."""
+    return _credentials(sock)[0]
+
+
+def peer_at(sock: socket.socket) -> Peer:
+    """The user at the other end, with all groups, the first and the supplementary ones."""
+    uid, gid = _credentials(sock)
+    gids = b""
+    # Who has more groups (256) is asked for by the first alone, or has to be named himself.
+    with suppress(OSError):
+        gids = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MOST_BYTES)
+    return Peer(uid, frozenset({gid, *(found for (found,) in _GID.iter_unpack(gids))}))
+
+
+def _credentials(sock: socket.socket) -> tuple[int, int]:
+    data = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    _, uid, gid = _CREDENTIALS.unpack(data)
+    return uid, gid
+
+
+class Names:
+    """Users' names, for the log and for messages. Nothing is decided by them.
+
+    The name service may be slow: it is asked in a thread, once for each user however often
+    that one comes.
+    """
+
+    def __init__(self) -> None:
+        self._lookups: dict[int, asyncio.Future[str]] = {}
+
+    async def of(self, uid: int) -> str:
+        """The user's name, or `uid 1000` where that has none."""
+        lookup = self._lookups.get(uid)
+        if lookup is None:
+            if len(self._lookups) >= _MOST_NAMES:
+                self._lookups.pop(next(iter(self._lookups)))
+            lookup = asyncio.ensure_future(asyncio.to_thread(_name_of, uid))
+            self._lookups[uid] = lookup
+        done, _ = await asyncio.wait({lookup}, timeout=_PATIENCE)
+        return lookup.result() if done else f"uid {uid}"
+
+    def forget(self) -> None:
+        """Ask anew from here on: users may have other names by now."""
+        self._lookups.clear()
+
+
+def _name_of(uid: int) -> str:
     try:
         return pwd.getpwuid(uid).pw_name
-    except KeyError:
+    except (KeyError, OSError, OverflowError):
         return f"uid {uid}"

@@ -1,20 +1,19 @@
 """The HTTP routes and who may use which. Built by `server`.
 
-The same routes stand on the UNIX socket, where file permissions decide, and on TCP,
-where nothing can be changed and only names that can't be an attacker's are answered
-to (a page in an operator's browser may point its own name at 127.0.0.1).
+Those that only look stand on the UNIX socket and on TCP. Those that change something, and
+those that show clients' addresses, stand on the UNIX socket alone. `guard` is before them.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from ipaddress import ip_address
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from mailweir.admin import page
+from mailweir.admin.access import Access
 from mailweir.admin.balancer import Balancer
 from mailweir.admin.explaining import explain
 from mailweir.admin.following import add_following
@@ -27,14 +26,16 @@ from mailweir.spec import ServerKey
 
 _LIMIT_DIGITS = 9
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
 
 def read_write(
-    balancer: Balancer, registry: CollectorRegistry, journal: Journal
+    balancer: Balancer,
+    registry: CollectorRegistry,
+    journal: Journal,
+    access: Access,
+    guard: Middleware,
 ) -> web.Application:
-    """The application for the UNIX socket."""
-    app = web.Application()
+    """The application for the UNIX socket; `access` says who asks."""
+    app = web.Application(middlewares=[guard])
     _add_reading(app, balancer, registry)
 
     async def reload(_: web.Request) -> web.Response:
@@ -76,24 +77,15 @@ def read_write(
     # Not on TCP: it has clients' addresses.
     app.router.add_get("/api/v1/sessions", show_sessions)
     app.router.add_get("/api/v1/explain", show_explanation)
-    add_operating(app, balancer)
+    add_operating(app, balancer, access)
     add_following(app, journal)
     return app
 
 
-def read_only(balancer: Balancer, registry: CollectorRegistry, *, hostname: str) -> web.Application:
-    """The application for TCP. Answers to IP addresses, `localhost` and `hostname`."""
-
-    @web.middleware
-    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.method not in ("GET", "HEAD"):
-            text = "this address is read-only; use the admin socket\n"
-            return web.Response(status=403, text=text)
-        if not _is_ours(request.host, hostname):
-            text = "this name isn't answered to; use the IP address\n"
-            return web.Response(status=403, text=text)
-        return await handler(request)
-
+def read_only(
+    balancer: Balancer, registry: CollectorRegistry, guard: Middleware
+) -> web.Application:
+    """The application for TCP."""
     app = web.Application(middlewares=[guard])
     _add_reading(app, balancer, registry)
     return app
@@ -119,10 +111,14 @@ def _add_reading(app: web.Application, balancer: Balancer, registry: CollectorRe
     async def show_servers(_: web.Request) -> web.Response:
         return web.json_response({"servers": servers(balancer.situation())})
 
+    encoding = asyncio.Lock()
+
     async def metrics(request: web.Request) -> web.Response:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        # In a thread: for thousands of servers it takes longer than checks may be late.
-        body = await asyncio.to_thread(encode, registry)
+        # In a thread: for thousands of servers it takes longer than checks may be late. One at a
+        # time: those threads are what changes and reloads wait for too.
+        async with encoding:
+            body = await asyncio.to_thread(encode, registry)
         response = web.Response(body=body, headers={"Content-Type": content_type})
         response.enable_compression()
         return response
@@ -133,16 +129,3 @@ def _add_reading(app: web.Application, balancer: Balancer, registry: CollectorRe
     app.router.add_get("/metrics", metrics)
     app.router.add_get("/api/v1/status", show_status)
     app.router.add_get("/api/v1/servers", show_servers)
-
-
-def _is_ours(host: str, hostname: str) -> bool:
-    """Whether a Host header names us in a way that DNS can't have been bent to."""
-    name = host.rpartition("]")[0].removeprefix("[") if host.startswith("[") else ""
-    name = name or host.partition(":")[0]
-    if name.lower() in ("localhost", hostname.lower()):
-        return True
-    try:
-        ip_address(name)
-    except ValueError:
-        return False
-    return True

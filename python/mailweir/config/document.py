@@ -133,6 +133,8 @@ class _Reader:
         row = lines[line - 1] if line <= len(lines) else ""
         if row[: column - 1].strip() == "" and row[column - 1 : column] == "\t":
             message = "a tab can't indent in YAML; use spaces"
+        elif row[column - 1 : column] == "@":
+            message = 'no word of YAML begins with @; write "@name"'
         elif error.context and error.context_mark:
             message += f" ({error.context} that began at line {error.context_mark.line + 1})"
         self.note(line, column, f"not valid YAML: {message}")

@@ -1,7 +1,8 @@
 """A configuration file to the model, or every problem it has, each with its place.
 
 Called by the daemon (start, reload) and by `mailweir check`. The steps: bytes,
-text, tree (`document`), model (`model`), rules between the parts (`rules`).
+text, tree (`document`), model (`model`), rules between the parts (`rules`), names of users
+and groups (`roles`).
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,6 +16,7 @@ from pydantic_core import ErrorDetails
 from mailweir.config import document
 from mailweir.config.messages import explain, is_about_key
 from mailweir.config.model import Admin, Config, Listener, Pool
+from mailweir.config.roles import Roles, roles_of
 from mailweir.config.rules import Parts, findings
 from mailweir.errors import ConfigError, Problem
 
@@ -27,10 +29,11 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A usable configuration, what is odd about it, and where its keys stand."""
+    """A usable configuration, what is odd about it, whom it lets in, and where its keys stand."""
 
     config: Config
     warnings: tuple[Problem, ...]
+    roles: Roles
     file: str
     root: document.Node = field(repr=False, compare=False)
 
@@ -83,14 +86,15 @@ def parse(text: str, file: str) -> Loaded:
         line, column = document.locate(root, at, key=is_about_key(detail))
         problems.append(Problem(file, line, column, _dotted(at), explain(detail, Config)))
 
+    roles, unknown = roles_of(config.admin) if config else (Roles(), [])
     warnings: list[Problem] = []
-    for finding in findings(parts):
+    for finding in (*findings(parts), *unknown):
         problem = _place(file, root, finding.path, finding.message)
         (warnings if finding.warning else problems).append(problem)
     if problems or config is None:
         hidden = max(0, len(details) - MAX_PROBLEMS)
         raise ConfigError(_in_order(file, problems, hidden), _sorted(warnings))
-    return Loaded(config, tuple(_sorted(warnings)), file, root)
+    return Loaded(config, tuple(_sorted(warnings)), roles, file, root)
 
 
 def _whole(config: Config) -> Parts:

@@ -33,6 +33,10 @@ _PORTS = re.compile(r"([0-9]{1,5})-([0-9]{1,5})", re.ASCII)
 MAX_WEIGHT = 1000
 # In a field's schema: how None is written.
 NONE = "none"
+# What a group's name begins with where users' names can stand too.
+GROUP = "@"
+# No rule of passwd(5) binds a directory's names; none has these.
+_ACCOUNT = re.compile(rf"{GROUP}?[^\s{GROUP}:,/\0-\x1f\x7f][^\s:,/\0-\x1f\x7f]{{0,255}}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 
 
@@ -140,6 +144,12 @@ def _check_age(seconds: float) -> float:
     return seconds
 
 
+def _check_account(name: str) -> str:
+    if _ACCOUNT.fullmatch(name) is None:
+        raise ValueError(f"must be a user's name, or \"{GROUP}\" and a group's, not {name!r}")
+    return name
+
+
 def _check_http(value: object) -> Address | None:
     return None if value == "off" else parse_bind(value)
 
@@ -199,6 +209,7 @@ Name = Annotated[str, AfterValidator(_check_name)]
 AbsolutePath = Annotated[
     Path, PlainValidator(_check_path), WithJsonSchema({"type": "string", "pattern": "^/"})
 ]
+Accounts = list[Annotated[str, AfterValidator(_check_account)]]
 Age = Annotated[Duration, AfterValidator(_check_age)]
 Sessions = Annotated[StrictInt, Field(ge=1, le=10_000_000)]
 Source = Annotated[IPv4Address | IPv6Address, PlainValidator(_check_source), _TEXT]
@@ -214,8 +225,17 @@ class Admin(_Part):
 
     socket: Annotated[AbsolutePath, AfterValidator(_check_socket)] = Field(
         Path("/run/mailweir/admin.sock"),
-        description="Read-write; its file permissions (0660) decide who may. /run is emptied at"
-        " boot, so no stale socket outlives the machine.",
+        description="Read-write; its file permissions (0660) decide who may, or `operators` and"
+        " `readers` do. /run is emptied at boot, so no stale socket outlives the machine.",
+    )
+    operators: Accounts = Field(
+        [],
+        description='Users, and groups as "@mailadmins", who may do everything at the socket,'
+        " beside root and the process's own user. With these or `readers` given, everybody may open"
+        " it (0666) and the kernel says who asks; without, whoever may open it may do everything.",
+    )
+    readers: Accounts = Field(
+        [], description="Users and groups who may look at everything and change nothing."
     )
     http: Annotated[Address | None, PlainValidator(_check_http), _TEXT] = Field(
         parse_bind("127.0.0.1:8025"),

@@ -43,7 +43,11 @@ def changes(old: DesiredState, new: DesiredState, settings: Iterable[str] = ()) 
 
 
 def settings(old: Config, new: Config) -> Iterator[str]:
-    """What changed of that which the control plane does by itself: checks."""
+    """What changed of that which the control plane does by itself: who may ask it, checks."""
+    for key in ("operators", "readers"):
+        were, are = getattr(old.admin, key), getattr(new.admin, key)
+        if were != are:
+            yield f"admin: {key} {' '.join(were) or 'none'} -> {' '.join(are) or 'none'}"
     for name, pool in new.pools.items():
         if name not in old.pools:
             continue

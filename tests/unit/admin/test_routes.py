@@ -9,8 +9,12 @@ from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import CollectorRegistry
 
+from mailweir.admin.access import Access
+from mailweir.admin.guard import at_socket, on_tcp
+from mailweir.admin.refusals import Refusals
 from mailweir.admin.routes import read_only, read_write
 from mailweir.admin.views import ReloadOutcome
+from mailweir.config.roles import Roles
 from mailweir.journal import Journal
 from mailweir.spec import ServerState
 from unit.admin.situations import A, FakeBalancer, situation
@@ -30,14 +34,17 @@ def journal() -> Journal:
 
 @pytest.fixture
 async def writable(balancer: FakeBalancer, journal: Journal) -> AsyncIterator[Client]:
-    app = read_write(balancer, CollectorRegistry(), journal)
+    registry, access = CollectorRegistry(), Access(Roles())
+    guard = at_socket(access, Refusals(registry), hostname="lb1")
+    app = read_write(balancer, registry, journal, access, guard)
     async with TestClient(TestServer(app)) as client:
         yield client
 
 
 @pytest.fixture
 async def readable(balancer: FakeBalancer) -> AsyncIterator[Client]:
-    app = read_only(balancer, CollectorRegistry(), hostname="lb1")
+    registry = CollectorRegistry()
+    app = read_only(balancer, registry, on_tcp(Refusals(registry), hostname="lb1"))
     async with TestClient(TestServer(app)) as client:
         yield client
 
@@ -92,7 +99,8 @@ async def test_reload_on_the_socket(writable: Client, balancer: FakeBalancer) ->
 
 
 async def test_reload_is_post_only(writable: Client, balancer: FakeBalancer) -> None:
-    assert (await writable.get("/api/v1/reload")).status == 405
+    answer = await writable.get("/api/v1/reload")
+    assert (answer.status, answer.headers["Allow"]) == (405, "POST")
     assert balancer.reloads == 0
 
 
@@ -121,10 +129,47 @@ HOSTS = [
 
 
 @pytest.mark.parametrize(("host", "status"), HOSTS)
-async def test_tcp_answers_to_names_that_cannot_be_rebound(
-    readable: Client, host: str, status: int
+async def test_only_names_that_cannot_be_rebound_are_answered(
+    either: Client, host: str, status: int
 ) -> None:
-    assert (await readable.get("/healthz", headers={"Host": host})).status == status
+    assert (await either.get("/healthz", headers={"Host": host})).status == status
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("http://127.0.0.1:8025", 200),
+        ("http://127.0.0.1:3000", 403),
+        ("http://evil.example", 403),
+        ("http://evil.example:8025", 403),
+        ("http://[", 403),
+        ("null", 403),
+        ("", 403),
+    ],
+)
+async def test_pages_of_other_origins_are_not_answered(
+    either: Client, origin: str, status: int
+) -> None:
+    headers = {"Host": "127.0.0.1:8025", "Origin": origin}
+    assert (await either.get("/healthz", headers=headers)).status == status
+
+
+async def test_a_page_elsewhere_changes_nothing(writable: Client, balancer: FakeBalancer) -> None:
+    headers = {"Origin": "http://evil.example"}
+    assert (await writable.post("/api/v1/reload", headers=headers)).status == 403
+    assert balancer.reloads == 0
+
+
+async def test_bodies_are_bounded(writable: Client, balancer: FakeBalancer) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        yield b"x"
+
+    for body in (b"x" * 65537, endless()):
+        answer = await writable.post("/api/v1/reload", data=body)
+        assert answer.status == 413
+        assert "Content-Length" in (await answer.json())["error"]
+    assert balancer.reloads == 0
+    assert (await writable.post("/api/v1/reload", data=b"x" * 65536)).status == 200
 
 
 async def test_unknown_routes(either: Client) -> None:

@@ -15,6 +15,7 @@ from mailweir.admin.client import ask
 from mailweir.admin.server import AdminServer, bind_unix
 from mailweir.config.address import parse_bind
 from mailweir.config.model import Admin
+from mailweir.config.roles import Roles
 from mailweir.errors import MailweirError, NotRunningError, StartError
 from mailweir.journal import Journal
 from unit.admin.situations import FakeBalancer
@@ -66,7 +67,7 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 
 async def test_both_sites_answer_and_go(tmp_path: Path) -> None:
     path = tmp_path / "admin.sock"
-    server = AdminServer(admin(path, "127.0.0.1:0"))
+    server = AdminServer(admin(path, "127.0.0.1:0"), Roles())
     await server.open(FakeBalancer(), CollectorRegistry(), Journal(), hostname="lb1")
     answer = await asyncio.to_thread(ask, str(path), "GET", "/api/v1/status")
     assert answer["pid"] == 42
@@ -81,7 +82,7 @@ async def test_both_sites_answer_and_go(tmp_path: Path) -> None:
 async def test_http_that_is_taken(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         http = f"127.0.0.1:{taken.getsockname()[1]}"
-        server = AdminServer(admin(tmp_path / "admin.sock", http))
+        server = AdminServer(admin(tmp_path / "admin.sock", http), Roles())
         with pytest.raises(
             StartError, match=rf"admin.http: {http} can't be bound: Address already"
         ):

@@ -54,6 +54,14 @@ BAD: list[tuple[str, list[str]]] = [
      ["f.yaml:3:15: admin.http: 192.0.2.1:25 is bound by listener `mx` already"]),
     (HEAD + LISTENER + f"admin: {{socket: /{'x' * 120}}}\n",
      ["f.yaml:3:17: admin.socket: is 121 bytes long; a socket's path can have 107"]),
+    (HEAD + LISTENER + "admin: {operators: alice}\n",
+     ['f.yaml:3:20: admin.operators: must be a list, for example ["0.0.0.0:25"], not \'alice\'']),
+    (HEAD + LISTENER + "admin: {operators: ['@']}\n",
+     ["f.yaml:3:21: admin.operators.0: must be a user's name, or \"@\" and a group's, not '@'"]),
+    (HEAD + LISTENER + "admin: {readers: [1000]}\n",
+     ["f.yaml:3:19: admin.readers.0: must be text, not 1000"]),
+    (HEAD + LISTENER + "admin: {readers: [@mail]}\n",
+     ['f.yaml:3:19: not valid YAML: no word of YAML begins with @; write "@name"']),
     (HEAD + LISTENER + "drain: {deadline: 30}\n", ["f.yaml:3:19: drain.deadline: needs a unit: write"
                                                    " 30s or 30ms"]),
     (HEAD + LISTENER + "drain: {deadline: 25h}\n", ["f.yaml:3:19: drain.deadline: must be from 0s to"

@@ -15,7 +15,7 @@ from unit.fakes import MINIMAL, config
 _RICH = """\
 workers: 3
 max_sessions: 5000
-admin: {http: off, socket: /tmp/a.sock}
+admin: {http: off, socket: /tmp/a.sock, operators: [root, "@root"], readers: []}
 listeners:
   mx: {bind: ["[::]:25"], pool: farm, forwarding: relay, limits: {sessions: 7}, max_age: 4h}
   tls: {bind: ["0.0.0.0:465"], protocol: smtps, pool: tls, timeouts: {connect: 1500ms}}

@@ -103,3 +103,9 @@ def test_settings_of_the_control_plane_are_part_of_the_sentence() -> None:
     sentence = describe(state(), state(new), changed)
     assert sentence == "; ".join(["drain deadline 30m -> 1h", *changed])
     assert list(settings(config(), config())) == []
+
+
+def test_who_may_ask_is_told() -> None:
+    new = MINIMAL + 'admin: {operators: [root, "@root"]}\n'
+    assert list(settings(config(), config(new))) == ["admin: operators none -> root @root"]
+    assert list(settings(config(new), config())) == ["admin: operators root @root -> none"]

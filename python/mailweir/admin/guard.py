@@ -1,0 +1,110 @@
+"""Who gets through to the routes: roles on the UNIX socket, reading alone on TCP. Built by
+`routes`.
+
+On both, a page in somebody's browser is kept out. It reaches TCP by itself, with a name of
+its own that is made to point at us (Host), or across (Origin). The UNIX socket it reaches
+where an operator has a proxy in front of it, `ssh -L` say: all that comes that way has the
+operator's role, so that it counts there all the more.
+"""
+
+from collections.abc import Awaitable, Callable
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from mailweir.admin.access import Access
+from mailweir.admin.refusals import Refusals, Why
+from mailweir.config.roles import Role
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_READING = ("GET", "HEAD")
+# In bytes. No route reads one yet; more than a list of addresses isn't going to be sent.
+_MOST_BODY = 64 * 1024
+
+
+def at_socket(access: Access, refusals: Refusals, *, hostname: str) -> Middleware:
+    """For the UNIX socket."""
+
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        role = access.role_at(request.get_extra_info("socket"))
+        if role is Role.NONE or (role is Role.READ and request.method not in _READING):
+            who = await access.name_at(request)
+            why = Why.NO_ROLE if role is Role.NONE else Why.READER
+            refusals.note(why, who)
+            return web.json_response({"error": _what_to_do(role, who)}, status=403)
+        if refused := _refused(request, hostname):
+            why, status, error = refused
+            refusals.note(why, await access.name_at(request))
+            return web.json_response({"error": error}, status=status)
+        return await handler(request)
+
+    return guard
+
+
+def on_tcp(refusals: Refusals, *, hostname: str) -> Middleware:
+    """For TCP, where nobody is known and nothing can be changed."""
+
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        refused = _refused(request, hostname)
+        if request.method not in _READING:
+            refused = Why.METHOD, 403, "this address is read-only; use the admin socket"
+        if refused:
+            why, status, error = refused
+            refusals.note(why, "admin.http")
+            return web.Response(status=status, text=f"{error}\n")
+        return await handler(request)
+
+    return guard
+
+
+def _what_to_do(role: Role, who: str) -> str:
+    if role is Role.READ:
+        return (
+            f"you are {who} and may only read; to change something, be under `admin.operators` in"
+            " the configuration, by name or by a group"
+        )
+    return (
+        f"you are {who}, who has no role here; be under `admin.readers` or `admin.operators` in the"
+        " configuration, by name or by a group, and have it reloaded"
+    )
+
+
+def _refused(request: web.Request, hostname: str) -> tuple[Why, int, str] | None:
+    """Why, with which status and words; None where nothing is against it."""
+    # As it came: what aiohttp says otherwise is our own address. Without one it is no browser.
+    host = request.headers.get("Host")
+    if host is not None and not _is_ours(host, hostname):
+        return Why.HOST, 403, "this name isn't answered to; use the IP address, or localhost"
+    origin = request.headers.get("Origin")
+    if origin is not None and not _is_same(origin, host):
+        return Why.ORIGIN, 403, "pages of another origin aren't answered"
+    length = request.content_length
+    if request.body_exists and (length is None or length > _MOST_BODY):
+        return Why.BODY, 413, f"a body has a Content-Length of {_MOST_BODY} bytes at most"
+    return None
+
+
+def _is_ours(host: str, hostname: str) -> bool:
+    """Whether a Host header names us in a way that DNS can't have been bent to."""
+    name = host.rpartition("]")[0].removeprefix("[") if host.startswith("[") else ""
+    name = name or host.partition(":")[0]
+    if name.lower() in ("localhost", hostname.lower()):
+        return True
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_same(origin: str, host: str | None) -> bool:
+    """Whether a page came from where it now asks."""
+    try:
+        return host is not None and urlsplit(origin).netloc.lower() == host.lower()
+    except ValueError:
+        return False
