@@ -56,10 +56,16 @@ def connect_as(user: User | None, path: Path) -> socket.socket:
     return stream
 
 
-def connect_http(balancer: Mailweir, source: str = "127.0.0.1") -> socket.socket:
-    """A connection to `admin.http`, which was to bind port 0."""
-    mail = {int(address.rpartition(":")[2]) for address in _addresses(balancer)}
-    (port,) = set(listening_ports(balancer.pid)) - mail
+def http_port(balancer: Mailweir) -> int:
+    """Where `admin.http` is, which was to bind port 0."""
+    listeners = balancer.status()["listeners"]
+    mail = {address.rpartition(":")[2] for one in listeners for address in one["addresses"]}
+    (port,) = {port for port in listening_ports(balancer.pid) if str(port) not in mail}
+    return port
+
+
+def connect_http(port: int, source: str = "127.0.0.1") -> socket.socket:
+    """A connection to `admin.http`."""
     return socket.create_connection(("127.0.0.1", port), LIMIT, (source, 0))
 
 
@@ -89,10 +95,6 @@ def reset(stream: socket.socket) -> None:
     if stream.family == socket.AF_INET:
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     stream.close()
-
-
-def _addresses(balancer: Mailweir) -> list[str]:
-    return [address for one in balancer.status()["listeners"] for address in one["addresses"]]
 
 
 @contextmanager

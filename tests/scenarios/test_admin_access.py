@@ -11,7 +11,16 @@ import pytest
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from harness.admin_ends import Answer, User, ask, connect_as, connect_http, open_folder, rest
+from harness.admin_ends import (
+    Answer,
+    User,
+    ask,
+    connect_as,
+    connect_http,
+    http_port,
+    open_folder,
+    rest,
+)
 from harness.dialogue import Client
 from harness.mailweir import Mailweir, Tree, configuration
 from harness.scripted import Stream, serving
@@ -187,16 +196,17 @@ def _canonical(route: web.AbstractRoute) -> str:
 
 def _refused(balancer: Mailweir, path: Path, routes: list[str]) -> Iterator[Answer]:
     """The answers to whoever isn't to change anything, by each route and in each way he has."""
+    port = http_port(balancer)
     for route in routes:
         for method in _METHODS:
             yield _with(403, ask(connect_as(_STRANGER, path), method, route))
             if method in ("GET", "HEAD"):
-                yield _with(404, ask(connect_http(balancer), method, route))
+                yield _with(404, ask(connect_http(port), method, route))
                 for who in (_READER, _OPERATOR):
                     yield (answer := _with(405, ask(connect_as(who, path), method, route)))
                     assert "\r\nAllow: POST\r\n" in answer.head
             else:
-                yield _with(403, ask(connect_http(balancer), method, route))
+                yield _with(403, ask(connect_http(port), method, route))
                 yield _with(403, ask(connect_as(_READER, path), method, route))
         for headers in _OF_BROWSERS:
             # By a proxy that runs as root or as an operator: `ssh -L`, say.
@@ -204,7 +214,7 @@ def _refused(balancer: Mailweir, path: Path, routes: list[str]) -> Iterator[Answ
                 for method in ("POST", "GET"):
                     yield _with(403, ask(connect_as(behind, path), method, route, **headers))
             for looked_at in ("/", "/metrics", "/api/v1/status", route):
-                yield _with(403, ask(connect_http(balancer), "GET", looked_at, **headers))
+                yield _with(403, ask(connect_http(port), "GET", looked_at, **headers))
 
 
 def _with(status: int, answer: Answer) -> Answer:

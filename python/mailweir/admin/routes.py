@@ -114,7 +114,11 @@ def _add_reading(app: web.Application, balancer: Balancer, registry: CollectorRe
     encoding = asyncio.Lock()
 
     async def metrics(request: web.Request) -> web.Response:
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        try:
+            encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        except TypeError:
+            # A version in it that is no number; so nothing special is asked for.
+            encode, content_type = choose_encoder("")
         # In a thread: for thousands of servers it takes longer than checks may be late. One at a
         # time: those threads are what changes and reloads wait for too.
         async with encoding:

@@ -14,6 +14,9 @@ from mailweir.admin import door as module
 from mailweir.admin.door import Door
 from mailweir.admin.refusals import Refusals
 
+# More than sockets and streams hold between two ends.
+_MUCH = "x" * (16 << 20)
+
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -57,8 +60,8 @@ class Standing:
             writer.close()
         self._writers.clear()
 
-    async def _answer(self, _: web.BaseRequest) -> web.Response:
-        return web.Response(text="in")
+    async def _answer(self, request: web.BaseRequest) -> web.Response:
+        return web.Response(text="in" if request.path == "/" else _MUCH)
 
 
 @asynccontextmanager
@@ -107,6 +110,16 @@ async def test_a_life_ends() -> None:
     async with standing(("a",), lifetime=0.05) as at:
         reader, _ = await at.come()
         assert await reader.read() == b""
+
+
+async def test_so_does_that_of_who_does_not_read() -> None:
+    async with standing(("a",), lifetime=0.05) as at:
+        reader, writer = await at.come()
+        writer.write(b"GET /much HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await reader.read(1)
+        # aiohttp has no event for it.
+        while at.server.connections:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 async def test_some_are_put_out() -> None:

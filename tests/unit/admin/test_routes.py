@@ -71,8 +71,9 @@ async def test_json_answers(readable: Client) -> None:
     assert [server["name"] for server in servers["servers"]] == ["a", "b"]
 
 
-async def test_metrics_are_in_prometheus_text(readable: Client) -> None:
-    answer = await readable.get("/metrics")
+@pytest.mark.parametrize("accept", ["*/*", "text/plain; version=x", ";,=", "text/plain;version="])
+async def test_metrics_are_in_prometheus_text(readable: Client, accept: str) -> None:
+    answer = await readable.get("/metrics", headers={"Accept": accept})
     assert answer.status == 200
     assert answer.headers["Content-Type"].startswith("text/plain; version=")
 
