@@ -1,5 +1,5 @@
 """Who gets through to the routes: roles on the UNIX socket, reading alone on TCP. Built by
-`routes`.
+`server`.
 
 On both, a page in somebody's browser is kept out. It reaches TCP by itself, with a name of
 its own that is made to point at us (Host), or across (Origin). The UNIX socket it reaches

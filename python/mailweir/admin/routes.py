@@ -68,8 +68,12 @@ def read_write(
     async def show_config(_: web.Request) -> web.Response:
         return web.json_response({"config": plain(balancer.situation().config)})
 
+    loading = asyncio.Lock()
+
     async def show_difference(_: web.Request) -> web.Response:
-        return web.json_response(asdict(await balancer.difference()))
+        # One at a time: a reader is not to hold up reloads, which are loaded by the same threads.
+        async with loading:
+            return web.json_response(asdict(await balancer.difference()))
 
     app.router.add_post("/api/v1/reload", reload)
     app.router.add_get("/api/v1/config", show_config)

@@ -13,7 +13,7 @@ from mailweir.admin.access import Access
 from mailweir.admin.guard import at_socket, on_tcp
 from mailweir.admin.refusals import Refusals
 from mailweir.admin.routes import read_only, read_write
-from mailweir.admin.views import ReloadOutcome
+from mailweir.admin.views import Difference, ReloadOutcome
 from mailweir.config.roles import Roles
 from mailweir.journal import Journal
 from mailweir.spec import ServerState
@@ -97,6 +97,23 @@ async def test_reload_on_the_socket(writable: Client, balancer: FakeBalancer) ->
     answer = await writable.post("/api/v1/reload")
     assert answer.status == 422
     assert (await answer.json())["problems"] == ["f.yaml:1:1: x"]
+
+
+async def test_differences_are_looked_for_one_at_a_time(
+    writable: Client, balancer: FakeBalancer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    under_way: list[int] = []
+
+    async def looking() -> Difference:
+        under_way.append(1)
+        await asyncio.sleep(0)
+        found = Difference((str(len(under_way)),), (), ())
+        under_way.pop()
+        return found
+
+    monkeypatch.setattr(balancer, "difference", looking)
+    answers = await asyncio.gather(*(writable.get("/api/v1/config/diff") for _ in range(8)))
+    assert [(await answer.json())["changes"] for answer in answers] == [["1"]] * 8
 
 
 async def test_reload_is_post_only(writable: Client, balancer: FakeBalancer) -> None:
