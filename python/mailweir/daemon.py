@@ -35,7 +35,7 @@ from mailweir.journal import Journal
 from mailweir.notices import notice
 from mailweir.operator import Operator
 from mailweir.plane import EmbeddedPlane, Plane, Session
-from mailweir.reload import ReloadRequests, answer, restart_needed
+from mailweir.reload import ReloadRequests, answer, log_problems, restart_needed
 from mailweir.spec import DesiredState, ServerKey
 from mailweir.state.desired import Health, fold
 from mailweir.state.diff import changes, describe, settings
@@ -108,7 +108,7 @@ class Daemon:
         # First: a HUP from here on is a reload after the start, and doesn't end the process.
         self._watch_signals()
         self._loaded = loaded = await asyncio.to_thread(load, self._file)
-        _log_problems(loaded.warnings, level="warning")
+        log_problems(loaded.warnings, level="warning")
         config = loaded.config
         self._last_load = ReloadOutcome(True, 0, "starting", self._started)
         self._exits.enter_context(only_instance(config.state_dir))
@@ -391,8 +391,8 @@ class Daemon:
             loaded = await self._load_anew()
             change = await self._take(loaded)
         except ConfigError as error:
-            _log_problems(error.problems, level="error")
-            _log_problems(error.warnings, level="warning")
+            log_problems(error.problems, level="error")
+            log_problems(error.warnings, level="warning")
             return self._refused(
                 f"{self._file} has {len(error.problems)} problem(s)", error.problems, error.warnings
             )
@@ -402,7 +402,7 @@ class Daemon:
             # A bug of ours: a reload that fails must never end the sessions that run.
             _log.exception("reload failed unexpectedly")
             return self._refused(f"internal error: {error!r}")
-        _log_problems(loaded.warnings, level="warning")
+        log_problems(loaded.warnings, level="warning")
         generation = self._reconciler.generation
         warnings = tuple(map(str, loaded.warnings))
         return ReloadOutcome(True, generation, change, time.time(), warnings=warnings)
@@ -494,8 +494,3 @@ class Daemon:
         self._plane.drain(to_successor=handed_on)
         if not handed_on:
             self._supervisor.store.keep([])
-
-
-def _log_problems(problems: tuple[Problem, ...], *, level: str) -> None:
-    for problem in problems:
-        getattr(_log, level)("configuration", problem=str(problem))

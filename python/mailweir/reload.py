@@ -1,7 +1,10 @@
 """Reloads that were asked for, how each went, and what none of them can change."""
 
 import asyncio
+from collections.abc import Iterable
 from typing import TypeVar
+
+import structlog
 
 from mailweir.admin.views import ReloadOutcome
 from mailweir.config.load import Loaded
@@ -17,6 +20,8 @@ _FIXED: tuple[tuple[str, ...], ...] = (
 
 
 _Outcome = TypeVar("_Outcome")
+
+_log = structlog.get_logger("mailweir")
 
 
 class ReloadRequests:
@@ -71,3 +76,9 @@ def restart_needed(old: Loaded, new: Loaded) -> list[Problem]:
                 new.problem(path, f"can't change while running ({change}); restart mailweir")
             )
     return problems
+
+
+def log_problems(problems: Iterable[Problem], *, level: str) -> None:
+    """A line each."""
+    for problem in problems:
+        getattr(_log, level)("configuration", problem=str(problem))

@@ -6,6 +6,7 @@ those that show clients' addresses, stand on the UNIX socket alone. `guard` is b
 
 import asyncio
 from dataclasses import asdict
+from ipaddress import ip_address
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
@@ -42,6 +43,25 @@ def read_write(
         outcome = await balancer.reload()
         return web.json_response(asdict(outcome), status=200 if outcome.ok else 422)
 
+    app.router.add_post("/api/v1/reload", reload)
+    add_operating(app, balancer, access)
+    add_following(app, journal)
+    _add_reading_at_the_socket(app, balancer)
+    return app
+
+
+def read_only(
+    balancer: Balancer, registry: CollectorRegistry, guard: Middleware
+) -> web.Application:
+    """The application for TCP."""
+    app = web.Application(middlewares=[guard])
+    _add_reading(app, balancer, registry)
+    return app
+
+
+def _add_reading_at_the_socket(app: web.Application, balancer: Balancer) -> None:
+    """What has clients' addresses, or costs something."""
+
     async def show_sessions(request: web.Request) -> web.Response:
         pool, _, name = request.query.get("server", "").partition("/")
         limit = request.query.get("limit", "100")
@@ -75,24 +95,10 @@ def read_write(
         async with loading:
             return web.json_response(asdict(await balancer.difference()))
 
-    app.router.add_post("/api/v1/reload", reload)
     app.router.add_get("/api/v1/config", show_config)
     app.router.add_get("/api/v1/config/diff", show_difference)
-    # Not on TCP: it has clients' addresses.
     app.router.add_get("/api/v1/sessions", show_sessions)
     app.router.add_get("/api/v1/explain", show_explanation)
-    add_operating(app, balancer, access)
-    add_following(app, journal)
-    return app
-
-
-def read_only(
-    balancer: Balancer, registry: CollectorRegistry, guard: Middleware
-) -> web.Application:
-    """The application for TCP."""
-    app = web.Application(middlewares=[guard])
-    _add_reading(app, balancer, registry)
-    return app
 
 
 def _add_reading(app: web.Application, balancer: Balancer, registry: CollectorRegistry) -> None:
