@@ -1,11 +1,16 @@
-"""What commands say and return where no process runs or the file is bad."""
+"""What commands say and return where no process runs, the file is bad, or it isn't ready."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from harness.mailweir import COMMAND, configuration, run_to_end, write
+from harness.ports import refusing
 from harness.process import run
+from harness.takers import Takers
+from harness.waiting import until
+from scenarios.conftest import Start
 
 _BAD = """\
 workers: many
@@ -32,7 +37,7 @@ _PROBLEMS = (
 )
 
 
-@pytest.mark.parametrize("command", [["status"], ["servers"], ["reload"], ["status", "--json"]])
+@pytest.mark.parametrize("command", [["status"], ["healthcheck"], ["reload"], ["status", "--json"]])
 def test_nothing_runs(tmp_path: Path, command: list[str]) -> None:
     socket = tmp_path / "admin.sock"
     asked = run([*COMMAND, *command, "--socket", socket])
@@ -61,3 +66,20 @@ def test_a_good_file(tmp_path: Path) -> None:
     assert (checked.returncode, checked.stderr) == (0, "")
     assert checked.stdout == f"{file}: ok, 1 listener, 1 pool, 1 server\n"
     assert not (tmp_path / "state").exists()
+
+
+def test_health_is_an_exit_code(tmp_path: Path, start: Start) -> None:
+    with refusing() as nobody:
+        balancer = start(configuration(tmp_path, {"a": nobody}))
+        asked = balancer.command("healthcheck")
+        assert (asked.returncode, asked.stdout) == (4, "pool farm: no server is up\n")
+        with Takers(0).server("a") as taker:
+            balancer.write(configuration(tmp_path, {"a": taker}))
+            assert balancer.command("reload").returncode == 0
+            until(lambda: balancer.command("healthcheck").returncode == 0, "the new server")
+            asked = balancer.command("healthcheck")
+            assert (asked.stdout, asked.stderr) == ("ready\n", "")
+        balancer.command("pause")
+        asked = balancer.command("healthcheck", "--json")
+        assert asked.returncode == 4
+        assert not json.loads(asked.stdout)["ready"]

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -24,6 +25,17 @@ RELOADED = {
     "problems": [],
     "warnings": ["f.yaml:9:3: pools.spare: no listener uses this pool"],
 }
+ROW = {"pool": "farm", "name": "a", "active": 1, "weight": 50}
+# Runs a command in a process of its own, and says how it ended and what it imported.
+WHAT_IS_HEAVY = """
+import sys
+from mailweir.cli import main
+try:
+    main()
+except SystemExit as end:
+    heavy = {"pydantic", "aiohttp", "uvloop", "structlog", "yaml", "asyncio", "prometheus_client"}
+    print(end.code, sorted(heavy & set(sys.modules)))
+"""
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -97,7 +109,7 @@ def test_usage(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None
     assert run(capsys, *arguments)[0] == 2
 
 
-@pytest.mark.parametrize("command", ["status", "servers", "reload"])
+@pytest.mark.parametrize("command", ["status", "servers", "reload", "healthcheck"])
 def test_not_running(tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
     code, out, err = run(capsys, command, "--socket", f"{tmp_path}/none.sock")
     assert (code, out) == (3, "")
@@ -155,16 +167,7 @@ def test_a_refused_reload(
 
 
 def test_status_imports_nothing_heavy(tmp_path: Path) -> None:
-    code = """
-import sys
-from mailweir.cli import main
-try:
-    main()
-except SystemExit as end:
-    heavy = {"pydantic", "aiohttp", "uvloop", "structlog", "yaml", "asyncio", "prometheus_client"}
-    print(end.code, sorted(heavy & set(sys.modules)))
-"""
-    command = [sys.executable, "-c", code, "status", "--socket", f"{tmp_path}/none.sock"]
+    command = [sys.executable, "-c", WHAT_IS_HEAVY, "status", "--socket", f"{tmp_path}/none.sock"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == "3 []\n"
 
@@ -224,10 +227,118 @@ def test_an_operators_words(
     def ask(_: str, method: str, asked: str) -> dict[str, Any]:
         if method == "POST":
             told.append(asked)
-            return {"problem": "not kept"}
-        return {"servers": [{"pool": "farm", "name": "a", "active": 1, "weight": 50}]}
+            return {"what": "said", "by": "anna", "problem": "not kept"}
+        return {"servers": [ROW]}
 
     monkeypatch.setattr("mailweir.admin.client.ask", ask)
     code, out, err = run(capsys, *arguments)
     assert (code, told, err) == (0, [route], "warning: not kept\n")
     assert out.startswith(("farm/a ", "mx ", "every listener "))
+    code, out, err = run(capsys, *arguments, "--json")
+    assert (code, told, err) == (0, [route, route], "warning: not kept\n")
+    of_server = {"server": ROW} if "farm/a" in arguments else {}
+    answer = {"what": "said", "by": "anna", "problem": "not kept"}
+    assert json.loads(out) == answer | of_server
+
+
+def test_an_emptied_server(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answering(monkeypatch, {"problem": "", "servers": [ROW | {"active": 0}]})
+    code, out, err = run(capsys, "drain", "farm/a", "--wait")
+    assert (code, err) == (0, "")
+    assert out == "farm/a drains, 0 sessions\nfarm/a is empty after 0.0 s\n"
+    code, out, err = run(capsys, "drain", "farm/a", "--wait", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["server"]["active"] == 0
+    assert json.loads(out)["waited_seconds"] >= 0
+
+
+def test_a_server_that_is_not_empty_in_time(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answering(monkeypatch, {"problem": "", "servers": [ROW]})
+    wait = ("maint", "farm/a", "--wait", "--timeout", "1ms")
+    still = "mailweir: farm/a still has 1 session after 0 s\n"
+    assert run(capsys, *wait) == (1, "farm/a is in maintenance, 1 session\n", still)
+    code, out, err = run(capsys, *wait, "--json")
+    assert (code, err) == (1, still)
+    assert json.loads(out)["server"]["active"] == 1
+
+
+def test_kill(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    answering(monkeypatch, {"killed": "0f85"})
+    assert run(capsys, "kill", "0f85") == (0, "0f85 ended\n", "")
+    code, out, _ = run(capsys, "kill", "0f85", "--json")
+    assert (code, json.loads(out)) == (0, {"killed": "0f85"})
+    answering(monkeypatch, {"error": "no session 0f85 lives"})
+    refused = (1, "", "mailweir: no session 0f85 lives\n")
+    assert run(capsys, "kill", "0f85", "--json") == refused
+
+
+def test_healthcheck(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def asked_with(status: dict[str, Any]) -> None:
+        monkeypatch.setattr("mailweir.admin.client.ask", lambda *_, timeout: status)
+
+    asked_with({"ready": True, "reasons": [], "pid": 1})
+    assert run(capsys, "healthcheck") == (0, "ready\n", "")
+    asked_with({"ready": False, "reasons": ["paused by anna", "pool b: none"], "pid": 1})
+    assert run(capsys, "healthcheck") == (4, "paused by anna\npool b: none\n", "")
+    code, out, err = run(capsys, "healthcheck", "--json")
+    assert (code, err) == (4, "")
+    assert json.loads(out) == {"ready": False, "reasons": ["paused by anna", "pool b: none"]}
+
+
+def test_check_in_json(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    message = "1 listener, 1 pool, 2 servers"
+    code, out, err = run(capsys, "check", "--json", "-c", str(file))
+    assert (code, err) == (0, "")
+    fine = {"file": str(file), "ok": True, "message": message, "problems": [], "warnings": []}
+    assert json.loads(out) == fine
+    file.write_text(MINIMAL + "  spare: {servers: {x: 10.0.0.9:25}}\nworkers: 0\n")
+    _, _, problems = run(capsys, "check", "-c", str(file))
+    code, out, err = run(capsys, "check", "--json", "-c", str(file))
+    assert (code, err) == (78, problems)
+    answer = json.loads(out)
+    assert (answer["ok"], answer["message"]) == (False, f"{file} has 1 problem(s)")
+    shown = [f"warning: {one}" for one in answer["warnings"]] + answer["problems"]
+    assert shown == problems.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("left", "status", "flush"),
+    [
+        (None, "nothing is in the kernel\n", "removed, with 0 sessions\n"),
+        ((1, 2), "1 session in the kernel, 2 other places taken\n", "removed, with 1 session\n"),
+    ],
+)
+def test_what_is_in_the_kernel(
+    file: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    left: tuple[int, int] | None,
+    status: str,
+    flush: str,
+) -> None:
+    file.write_text(f"{MINIMAL}state_dir: {file.parent}/state\n")
+    monkeypatch.setattr("mailweir.plane.kernel_path_left", lambda _: left)
+    monkeypatch.setattr("mailweir.plane.kernel_path_flush", lambda _: None)
+    counts = {"flows": 1, "places_taken": 3} if left else None
+    for command, said, key in (("status", status, "kernel_path"), ("flush", flush, "removed")):
+        assert run(capsys, "kernel-path", command, "-c", str(file)) == (0, said, "")
+        code, out, err = run(capsys, "kernel-path", command, "--json", "-c", str(file))
+        assert (code, json.loads(out), err) == (0, {key: counts}, "")
+
+
+def test_every_command_that_tells_something_has_json() -> None:
+    # These run, print a file, or end with a sentence for people.
+    others = {"run", "demo", "sample", "schema"}
+    without = set()
+    groups: list[click.Group] = [cli.commands]
+    for group in groups:
+        for name, command in group.commands.items():
+            if isinstance(command, click.Group):
+                groups.append(command)
+            elif not any("--json" in parameter.opts for parameter in command.params):
+                without.add(name)
+    assert without == others

@@ -19,8 +19,8 @@ _TIMEOUT = 60.0
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=_TIMEOUT)
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
         self._path = path
 
     def connect(self) -> None:
@@ -31,7 +31,7 @@ class _UnixConnection(http.client.HTTPConnection):
 
 def follow(socket_path: str, route: str) -> Iterator[dict[str, Any]]:
     """The events of a stream, as they come. Ends with the process. Raises as `ask` does."""
-    connection = _UnixConnection(socket_path)
+    connection = _UnixConnection(socket_path, _TIMEOUT)
     with _explained(socket_path):
         try:
             connection.request("GET", route, headers={"Accept": "text/event-stream"})
@@ -45,9 +45,9 @@ def follow(socket_path: str, route: str) -> Iterator[dict[str, Any]]:
             connection.close()
 
 
-def ask(socket_path: str, method: str, route: str) -> dict[str, Any]:
+def ask(socket_path: str, method: str, route: str, *, timeout: float = _TIMEOUT) -> dict[str, Any]:
     """The JSON answer, whatever its HTTP status. Raises NotRunningError or MailweirError."""
-    connection = _UnixConnection(socket_path)
+    connection = _UnixConnection(socket_path, timeout)
     with _explained(socket_path):
         try:
             connection.request(method, route)

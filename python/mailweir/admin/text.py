@@ -84,6 +84,11 @@ def status(answer: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "", listeners, pools])
 
 
+def healthcheck(answer: Mapping[str, Any]) -> str:
+    """`mailweir healthcheck`: ready, or a reason a line."""
+    return "ready" if answer["ready"] else "\n".join(answer["reasons"])
+
+
 def servers(answer: Mapping[str, Any]) -> str:
     """`mailweir servers`. FAILED sent sessions to another server: connects and greetings."""
     head = ["SERVER", "ADDRESS", "STATE", "WEIGHT", "ACTIVE", "SESSIONS", "FAILED", "LAST CHECK"]

@@ -23,6 +23,7 @@ for _command in (
     process.check,
     process.demo,
     reading.status,
+    reading.healthcheck,
     reading.servers,
     reading.sessions,
     reading.events,

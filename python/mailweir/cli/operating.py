@@ -12,6 +12,7 @@ from mailweir.cli.shared import (
     ask,
     for_option,
     json_option,
+    listener_argument,
     quoted,
     server_argument,
     server_path,
@@ -37,13 +38,21 @@ _timeout = click.option(
 @_timeout
 @for_option
 @socket_option
-def drain(server: str, wait: bool, timeout: float, seconds: float | None, socket_path: str) -> None:
+@json_option
+def drain(
+    server: str,
+    wait: bool,
+    timeout: float,
+    seconds: float | None,
+    socket_path: str,
+    as_json: bool,
+) -> None:
     """Take a server out of use: no new sessions, the others end where no mail comes twice.
 
     Until `ready`. Its checks go on. Restarts and reloads don't change it.
     """
-    _change_server(socket_path, server, "drain", seconds=seconds)
-    _say_taken_out(socket_path, server, "drains", timeout if wait else None)
+    answer = _change_server(socket_path, server, "drain", seconds=seconds)
+    _tell_taken_out(socket_path, server, answer, "drains", timeout if wait else None, as_json)
 
 
 @click.command()
@@ -52,22 +61,37 @@ def drain(server: str, wait: bool, timeout: float, seconds: float | None, socket
 @_timeout
 @for_option
 @socket_option
-def maint(server: str, wait: bool, timeout: float, seconds: float | None, socket_path: str) -> None:
+@json_option
+def maint(
+    server: str,
+    wait: bool,
+    timeout: float,
+    seconds: float | None,
+    socket_path: str,
+    as_json: bool,
+) -> None:
     """Take a server out of use as `drain` does, and don't check it either.
 
     After `ready` it is down until checks have passed.
     """
-    _change_server(socket_path, server, "maint", seconds=seconds)
-    _say_taken_out(socket_path, server, "is in maintenance", timeout if wait else None)
+    answer = _change_server(socket_path, server, "maint", seconds=seconds)
+    how = "is in maintenance"
+    _tell_taken_out(socket_path, server, answer, how, timeout if wait else None, as_json)
 
 
 @click.command()
 @server_argument
 @socket_option
-def ready(server: str, socket_path: str) -> None:
+@json_option
+def ready(server: str, socket_path: str, as_json: bool) -> None:
     """Take a server into use again that was drained or in maintenance."""
-    _change_server(socket_path, server, "ready")
-    click.echo(f"{server} is used again, {sessions_in_words(_sessions_on(socket_path, server))}")
+    answer = _change_server(socket_path, server, "ready")
+    row = _row_of(socket_path, server)
+    show(
+        {**answer, "server": row},
+        as_json,
+        lambda _: f"{server} is used again, {sessions_in_words(row['active'])}",
+    )
 
 
 @click.command()
@@ -75,45 +99,51 @@ def ready(server: str, socket_path: str) -> None:
 @click.argument("weight")
 @for_option
 @socket_option
-def weight(server: str, weight: str, seconds: float | None, socket_path: str) -> None:
+@json_option
+def weight(
+    server: str, weight: str, seconds: float | None, socket_path: str, as_json: bool
+) -> None:
     """Give a server another WEIGHT: a number, a share of its own as 50%, or `own` to undo that."""
     if weight == "own":
-        _change_server(socket_path, server, "own-weight")
+        answer = _change_server(socket_path, server, "own-weight")
     else:
-        _change_server(socket_path, server, "weight", seconds=seconds, weight=weight)
-    now = _row_of(socket_path, server)["weight"]
-    click.echo(f"{server} has weight {now}")
+        answer = _change_server(socket_path, server, "weight", seconds=seconds, weight=weight)
+    row = _row_of(socket_path, server)
+    show({**answer, "server": row}, as_json, lambda _: f"{server} has weight {row['weight']}")
 
 
 @click.command()
-@click.argument("listener", required=False)
+@listener_argument
 @for_option
 @socket_option
-def pause(listener: str | None, seconds: float | None, socket_path: str) -> None:
+@json_option
+def pause(listener: str | None, seconds: float | None, socket_path: str, as_json: bool) -> None:
     """Have LISTENER, or all of them, refuse new sessions with 421 until `resume`.
 
     Sessions that are there go on. Restarts and reloads don't change it.
     """
-    _change(socket_path, _listener_route(listener, "pause"), seconds=seconds)
-    click.echo(f"{listener or 'every listener'} refuses new sessions")
+    answer = _change(socket_path, _listener_route(listener, "pause"), seconds=seconds)
+    show(answer, as_json, lambda _: f"{listener or 'every listener'} refuses new sessions")
 
 
 @click.command()
-@click.argument("listener", required=False)
+@listener_argument
 @socket_option
-def resume(listener: str | None, socket_path: str) -> None:
+@json_option
+def resume(listener: str | None, socket_path: str, as_json: bool) -> None:
     """Have LISTENER take sessions again; without one, undo a `pause` of all."""
-    _change(socket_path, _listener_route(listener, "resume"))
-    click.echo(f"{listener or 'the node'} takes sessions again")
+    answer = _change(socket_path, _listener_route(listener, "resume"))
+    show(answer, as_json, lambda _: f"{listener or 'the node'} takes sessions again")
 
 
 @click.command()
 @click.argument("session")
 @socket_option
-def kill(session: str, socket_path: str) -> None:
+@json_option
+def kill(session: str, socket_path: str, as_json: bool) -> None:
     """End a session, by its id in `mailweir sessions`."""
-    ask(socket_path, "POST", f"/api/v1/sessions/{quoted(session)}/kill")
-    click.echo(f"{session} ended")
+    answer = ask(socket_path, "POST", f"/api/v1/sessions/{quoted(session)}/kill")
+    show(answer, as_json, lambda _: f"{session} ended")
 
 
 @click.command()
@@ -148,14 +178,14 @@ def _change_server(
     *,
     seconds: float | None = None,
     weight: str | None = None,
-) -> None:
+) -> dict[str, Any]:
     route = f"/api/v1/servers/{server_path(server)}/{word}"
-    _change(socket_path, route, seconds=seconds, weight=weight)
+    return _change(socket_path, route, seconds=seconds, weight=weight)
 
 
 def _change(
     socket_path: str, route: str, *, seconds: float | None = None, weight: str | None = None
-) -> None:
+) -> dict[str, Any]:
     from urllib.parse import urlencode
 
     said = {"for": None if seconds is None else f"{round(seconds * 1000)}ms", "weight": weight}
@@ -163,16 +193,45 @@ def _change(
     answer = ask(socket_path, "POST", f"{route}?{query}" if query else route)
     if answer["problem"]:
         click.echo(f"warning: {answer['problem']}", err=True)
+    return answer
 
 
-def _say_taken_out(socket_path: str, server: str, how: str, wait: float | None) -> None:
-    click.echo(f"{server} {how}, {sessions_in_words(_sessions_on(socket_path, server))}")
+def _tell_taken_out(
+    socket_path: str,
+    server: str,
+    answer: dict[str, Any],
+    how: str,
+    wait: float | None,
+    as_json: bool,
+) -> None:
+    """Say that a server is taken out of use, and wait until it is empty where that is wanted."""
+    row = _row_of(socket_path, server)
+    if not as_json:
+        click.echo(f"{server} {how}, {sessions_in_words(row['active'])}")
+    waited = 0.0
     if wait is not None:
-        _wait_until_empty(socket_path, server, wait)
+        row, waited = _last_row(socket_path, server, wait)
+        answer["waited_seconds"] = round(waited, 3)
+    if as_json:
+        click.echo(json.dumps({**answer, "server": row}, indent=2))
+    if wait is None:
+        return
+    if row["active"]:
+        left = sessions_in_words(row["active"])
+        raise MailweirError(f"{server} still has {left} after {waited:.0f} s")
+    if not as_json:
+        click.echo(f"{server} is empty after {waited:.1f} s")
 
 
-def _sessions_on(socket_path: str, server: str) -> int:
-    return int(_row_of(socket_path, server)["active"])
+def _last_row(socket_path: str, server: str, wait: float) -> tuple[dict[str, Any], float]:
+    """A server's row once it has no session, or at the end of the wait; the seconds it took."""
+    began = time.monotonic()
+    while True:
+        row = _row_of(socket_path, server)
+        waited = time.monotonic() - began
+        if not row["active"] or waited > wait:
+            return row, waited
+        time.sleep(0.2)
 
 
 def _row_of(socket_path: str, server: str) -> dict[str, Any]:
@@ -183,18 +242,3 @@ def _row_of(socket_path: str, server: str) -> dict[str, Any]:
     if not rows:
         raise MailweirError(f"{server} left the configuration meanwhile")
     return dict(rows[0])
-
-
-def _wait_until_empty(socket_path: str, server: str, timeout: float) -> None:
-    began = time.monotonic()
-    while True:
-        left = _sessions_on(socket_path, server)
-        waited = time.monotonic() - began
-        if not left:
-            click.echo(f"{server} is empty after {waited:.1f} s")
-            return
-        if waited > timeout:
-            raise MailweirError(
-                f"{server} still has {sessions_in_words(left)} after {waited:.0f} s"
-            )
-        time.sleep(0.2)

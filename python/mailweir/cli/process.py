@@ -1,12 +1,14 @@
 """Commands that run the balancer, or look at its files where none runs."""
 
+import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from mailweir.cli.shared import config_option, sessions_in_words
+from mailweir.cli.shared import config_option, json_option, sessions_in_words, show
 from mailweir.errors import ConfigError, MailweirError, PlaneError, Problem
 
 
@@ -51,11 +53,30 @@ def run(config_file: Path, verbose: bool) -> None:
 @click.command()
 @config_option
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing about a file that is fine.")
-def check(config_file: Path, quiet: bool) -> None:
+@json_option
+def check(config_file: Path, quiet: bool, as_json: bool) -> None:
     """Check a configuration file without running it.
 
     Every problem is shown as file:line:col: path: message. Exit code 78 for a bad file.
     """
+    try:
+        message, warnings = _check(config_file)
+    except ConfigError as error:
+        if as_json:
+            _show_checked(config_file, "", error.problems, error.warnings)
+        raise
+    if as_json:
+        _show_checked(config_file, message, (), warnings)
+    if quiet:
+        return
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
+    if not as_json:
+        click.echo(f"{config_file}: ok, {message}")
+
+
+def _check(file: Path) -> tuple[str, Sequence[Problem]]:
+    """What a file configures, in a sentence, and what is odd about it. Raises ConfigError."""
     import socket
 
     from mailweir import descriptors, plane
@@ -64,7 +85,7 @@ def check(config_file: Path, quiet: bool) -> None:
     from mailweir.state.diff import describe
     from mailweir.state.overrides import Overrides
 
-    loaded = load(config_file)
+    loaded = load(file)
     sessions = descriptors.sessions(descriptors.raise_limit())
     desired = fold(
         loaded.config, {}, Overrides(), hostname=socket.gethostname(), max_sessions=sessions
@@ -72,11 +93,22 @@ def check(config_file: Path, quiet: bool) -> None:
     try:
         plane.check(desired)
     except PlaneError as error:
-        raise ConfigError([Problem(str(config_file), 0, 0, "", str(error))]) from None
-    if not quiet:
-        for warning in loaded.warnings:
-            click.echo(f"warning: {warning}", err=True)
-        click.echo(f"{config_file}: ok, {describe(None, desired)}")
+        raise ConfigError([Problem(str(file), 0, 0, "", str(error))], loaded.warnings) from None
+    return describe(None, desired), loaded.warnings
+
+
+def _show_checked(
+    file: Path, message: str, problems: Sequence[Problem], warnings: Sequence[Problem]
+) -> None:
+    """The words are those of a reload's answer."""
+    answer = {
+        "file": str(file),
+        "ok": not problems,
+        "message": message or f"{file} has {len(problems)} problem(s)",
+        "problems": [str(problem) for problem in problems],
+        "warnings": [str(warning) for warning in warnings],
+    }
+    click.echo(json.dumps(answer, indent=2))
 
 
 @click.command()
@@ -105,14 +137,17 @@ def kernel_path() -> None:
 
 @kernel_path.command("status")
 @config_option
-def kernel_path_status(config_file: Path) -> None:
+@json_option
+def kernel_path_status(config_file: Path, as_json: bool) -> None:
     """Say how many sessions go on in the kernel."""
     from mailweir import plane
     from mailweir.config.load import load
     from mailweir.instance import instance_of
 
     left = plane.kernel_path_left(instance_of(load(config_file).config.state_dir))
-    if left is None:
+    if as_json:
+        click.echo(json.dumps({"kernel_path": _left(left)}, indent=2))
+    elif left is None:
         click.echo("nothing is in the kernel")
     else:
         click.echo(f"{sessions_in_words(left[0])} in the kernel, {left[1]} other places taken")
@@ -120,7 +155,8 @@ def kernel_path_status(config_file: Path) -> None:
 
 @kernel_path.command("flush")
 @config_option
-def kernel_path_flush(config_file: Path) -> None:
+@json_option
+def kernel_path_flush(config_file: Path, as_json: bool) -> None:
     """Remove everything that a process left in the kernel; its sessions are reset.
 
     Not needed where mailweir is to run again: it goes on with them.
@@ -133,4 +169,13 @@ def kernel_path_flush(config_file: Path) -> None:
     with only_instance(state_dir):
         left = plane.kernel_path_left(instance_of(state_dir))
         plane.kernel_path_flush(instance_of(state_dir))
-    click.echo(f"removed, with {sessions_in_words(left[0] if left else 0)}")
+    show(
+        {"removed": _left(left)},
+        as_json,
+        lambda _: f"removed, with {sessions_in_words(left[0] if left else 0)}",
+    )
+
+
+def _left(left: tuple[int, int] | None) -> dict[str, int] | None:
+    """What is in the kernel, in the words of `mailweir status --json`; null for nothing."""
+    return None if left is None else {"flows": left[0], "places_taken": sum(left)}

@@ -1,12 +1,17 @@
 """Commands that show how the running process is."""
 
 import json
+import sys
 from contextlib import suppress
 from typing import Any
 
 import click
 
 from mailweir.cli.shared import ask, json_option, show, socket_option
+from mailweir.errors import Exit
+
+# Seconds. Whoever asks this does so every few seconds, and has to be told.
+_HEALTHCHECK_LIMIT = 5.0
 
 
 @click.command()
@@ -17,6 +22,22 @@ def status(socket_path: str, as_json: bool) -> None:
     from mailweir.admin import text
 
     show(ask(socket_path, "GET", "/api/v1/status"), as_json, text.status)
+
+
+@click.command()
+@socket_option
+@json_option
+def healthcheck(socket_path: str, as_json: bool) -> None:
+    """Say whether new sessions may be sent here, for scripts, keepalived and containers.
+
+    Exit code 0 where they may, 4 where not, with the reasons, 3 where nobody answers.
+    """
+    from mailweir.admin import client, text
+
+    status = client.ask(socket_path, "GET", "/api/v1/status", timeout=_HEALTHCHECK_LIMIT)
+    show({key: status[key] for key in ("ready", "reasons")}, as_json, text.healthcheck)
+    if not status["ready"]:
+        sys.exit(Exit.NOT_READY)
 
 
 @click.command()

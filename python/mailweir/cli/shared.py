@@ -49,6 +49,7 @@ socket_option = click.option(
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 server_argument = click.argument("server", metavar="POOL/SERVER")
+listener_argument = click.argument("listener", required=False)
 for_option = click.option(
     "--for",
     "seconds",
