@@ -2,6 +2,8 @@
 
 import http.client
 import json
+import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -147,6 +149,15 @@ def run_to_end(
 ) -> subprocess.CompletedProcess[str]:
     """A `mailweir run` that is expected to end by itself; `before` begins the command."""
     return run([*before, *COMMAND, "run", "-c", file], limit=limit)
+
+
+def on_path(directory: Path) -> dict[str, str]:
+    """An environment in which `mailweir` is this checkout's, as a shell finds what is installed."""
+    program = directory / "bin" / "mailweir"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(COMMAND)} "$@"\n')
+    program.chmod(0o755)
+    return {**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}"}
 
 
 def write(file: Path, config: Tree | str) -> None:

@@ -3,7 +3,7 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -93,8 +93,10 @@ def running(argv: Sequence[str | Path], directory: Path, name: str) -> Iterator[
         )
 
 
-def run(argv: Sequence[str | Path], *, limit: float = LIMIT) -> subprocess.CompletedProcess[str]:
+def run(
+    argv: Sequence[str | Path], *, limit: float = LIMIT, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run a program to its end, whatever its exit code."""
     return subprocess.run(
-        argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=limit
+        argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=limit, env=env
     )

@@ -1,6 +1,7 @@
 """Arguments and exit codes, in processes of their own where imports count."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -332,7 +333,7 @@ def test_what_is_in_the_kernel(
 
 def test_every_command_that_tells_something_has_json() -> None:
     # These run, print a file, or end with a sentence for people.
-    others = {"run", "demo", "sample", "schema"}
+    others = {"run", "demo", "sample", "schema", "completion"}
     without = set()
     groups: list[click.Group] = [cli.commands]
     for group in groups:
@@ -342,3 +343,19 @@ def test_every_command_that_tells_something_has_json() -> None:
             elif not any("--json" in parameter.opts for parameter in command.params):
                 without.add(name)
     assert without == others
+
+
+def test_completion_imports_nothing_heavy(tmp_path: Path) -> None:
+    asked = {
+        "_MAILWEIR_COMPLETE": "bash_complete",
+        "COMP_WORDS": f"mailweir drain --socket {tmp_path}/none.sock f",
+        "COMP_CWORD": "4",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", WHAT_IS_HEAVY],
+        env={**os.environ, **asked},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (done.stdout, done.stderr) == ("\n0 []\n", "")

@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from mailweir.cli import config, operating, process, reading
+from mailweir.cli import config, operating, packaging, process, reading
 from mailweir.errors import ConfigError, MailweirError
 
 
@@ -38,6 +38,7 @@ for _command in (
     operating.reload,
     config.config,
     process.kernel_path,
+    packaging.completion,
 ):
     commands.add_command(_command)
 

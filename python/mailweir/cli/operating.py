@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from mailweir.cli import names
 from mailweir.cli.shared import (
     Duration,
     ask,
@@ -137,7 +138,7 @@ def resume(listener: str | None, socket_path: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("session")
+@click.argument("session", shell_complete=names.sessions)
 @socket_option
 @json_option
 def kill(session: str, socket_path: str, as_json: bool) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from mailweir.cli import names
 from mailweir.cli.shared import ask, json_option, show, socket_option
 from mailweir.errors import Exit
 
@@ -91,8 +92,13 @@ def events(socket_path: str, as_json: bool, follow: bool, limit: int) -> None:
 @click.command()
 @socket_option
 @json_option
-@click.option("--listener", help="Only those of this listener.")
-@click.option("--server", metavar="POOL/SERVER", help="Only those on this server.")
+@click.option("--listener", shell_complete=names.listeners, help="Only those of this listener.")
+@click.option(
+    "--server",
+    metavar="POOL/SERVER",
+    shell_complete=names.servers,
+    help="Only those on this server.",
+)
 @click.option("--limit", default=100, show_default=True, help="At most so many, oldest first.")
 @click.option("--tcpdump", is_flag=True, help="Filters that show those on the kernel path.")
 def sessions(

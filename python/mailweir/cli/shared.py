@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from mailweir.cli import names
 from mailweir.errors import MailweirError
 
 DEFAULT_SOCKET = "/run/mailweir/admin.sock"
@@ -48,8 +49,8 @@ socket_option = click.option(
     help="The admin socket of the running process (or MAILWEIR_SOCKET).",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-server_argument = click.argument("server", metavar="POOL/SERVER")
-listener_argument = click.argument("listener", required=False)
+server_argument = click.argument("server", metavar="POOL/SERVER", shell_complete=names.servers)
+listener_argument = click.argument("listener", required=False, shell_complete=names.listeners)
 for_option = click.option(
     "--for",
     "seconds",
