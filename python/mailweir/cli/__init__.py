@@ -39,6 +39,7 @@ for _command in (
     config.config,
     process.kernel_path,
     packaging.completion,
+    packaging.man,
 ):
     commands.add_command(_command)
 

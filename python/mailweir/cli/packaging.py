@@ -1,4 +1,4 @@
-"""What packages install beside the program: completion for shells."""
+"""What packages install beside the program: completion for shells, and manual pages."""
 
 import click
 
@@ -26,3 +26,18 @@ def completion(context: click.Context, shell: str) -> None:
         raise MailweirError(f"click knows no {shell}; reinstall mailweir")
     script = of_shell(context.find_root().command, {}, "mailweir", "_MAILWEIR_COMPLETE")
     click.echo(script.source(), nl=False)
+
+
+@click.command()
+@click.argument("page", type=click.Choice(["mailweir", "mailweir.yaml"]), default="mailweir")
+@click.pass_context
+def man(context: click.Context, page: str) -> None:
+    """Print a manual page as troff: mailweir(8), or mailweir.yaml(5) of the configuration.
+
+    `mailweir man | man -l -` shows it.
+    """
+    from mailweir.cli import manual
+
+    root = context.find_root()
+    lines = manual.of_commands(root) if page == "mailweir" else manual.of_configuration()
+    click.echo("".join(lines), nl=False)

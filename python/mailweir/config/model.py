@@ -330,8 +330,10 @@ class Listener(_Part):
 
     bind: Annotated[
         list[Annotated[Address, PlainValidator(parse_bind), _TEXT]], Field(min_length=1)
-    ]
-    pool: str
+    ] = Field(
+        description="Addresses with ports; 0.0.0.0 is all of IPv4 of this machine, [::] of IPv6."
+    )
+    pool: str = Field(description="Which servers its sessions go to.")
     protocol: Protocol = Field(
         Protocol.SMTP, description="Mail is what this is for; ports 25 and 587 speak it."
     )
@@ -350,7 +352,9 @@ class Listener(_Part):
 class Server(_Part):
     """A mail server of a pool. The short form is its address alone."""
 
-    address: Annotated[Address, PlainValidator(parse_server), _TEXT]
+    address: Annotated[Address, PlainValidator(parse_server), _TEXT] = Field(
+        description="Where it is reached: an IP address with a port."
+    )
     weight: Annotated[StrictInt, Field(ge=0, le=MAX_WEIGHT)] = Field(
         100,
         description="Share of the pool's sessions, by the sum of weights; 0 takes no new ones. 100"
@@ -409,7 +413,7 @@ class Pool(_Part):
     )
     servers: Annotated[
         dict[Name, Annotated[Server, BeforeValidator(_from_short_form)]], Field(min_length=1)
-    ]
+    ] = Field(description="Each under a name of your own. The short form is `mx1: 10.0.2.11:25`.")
     check: Check = Check()
 
 
@@ -446,8 +450,12 @@ class Config(_Part):
         Path("/var/lib/mailweir"), description="Holds the lock that keeps a second process out."
     )
     drain: Drain = Drain()
-    listeners: Annotated[dict[Name, Listener], Field(min_length=1)]
-    pools: Annotated[dict[Name, Pool], Field(min_length=1)]
+    listeners: Annotated[dict[Name, Listener], Field(min_length=1)] = Field(
+        description="The addresses that clients connect to, each listener under a name of your own."
+    )
+    pools: Annotated[dict[Name, Pool], Field(min_length=1)] = Field(
+        description="The mail servers, in pools under names of your own."
+    )
 
     def check_kind(self, pool: str) -> CheckKind:
         """What the servers of `pool` are asked: as configured, or by who uses the pool."""

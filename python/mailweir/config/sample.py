@@ -4,7 +4,6 @@ Prose is `# like this`, a key that has its default `#like: this`: without the `#
 the same configuration.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from textwrap import wrap
 
@@ -12,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from mailweir.config.model import Config, Listener, Pool, Server
-from mailweir.config.written import value
+from mailweir.config.written import inline, value
 
 _WIDTH = 92
 _HEAD = """\
@@ -23,14 +22,6 @@ _HEAD = """\
 # What the keys that have no default are to begin with, and what names are examples.
 _LISTENER: Mapping[str, object] = {"bind": ["0.0.0.0:25", "[::]:25"], "pool": "inbound"}
 _SERVERS: Mapping[str, str] = {"mx1": "10.0.2.11:25", "mx2": "10.0.2.12:25"}
-_ABOUT = {
-    "listeners": "The addresses that clients connect to, each listener under a name of your own.",
-    "pools": "The mail servers, in pools under names of your own.",
-    "bind": "All IPv4 and all IPv6 addresses of this machine.",
-    "pool": "Which servers its sessions go to.",
-    "servers": "Each under a name of your own. The short form is `mx1: 10.0.2.11:25`.",
-    "address": "Where it is reached.",
-}
 
 
 def sample() -> str:
@@ -40,13 +31,13 @@ def sample() -> str:
         if key == "listeners":
             lines += [
                 "",
-                *_prose(_ABOUT[key], ""),
+                *_prose(field, ""),
                 "listeners:",
                 "  mx:",
                 *_keys(Listener, _LISTENER, 4),
             ]
         elif key == "pools":
-            lines += ["", *_prose(_ABOUT[key], ""), "pools:", "  inbound:", *_keys(Pool, {}, 4)]
+            lines += ["", *_prose(field, ""), "pools:", "  inbound:", *_keys(Pool, {}, 4)]
         else:
             lines += ["", *_key(key, field, _default(field), "#", "")]
     return "\n".join(lines) + "\n"
@@ -57,14 +48,14 @@ def _keys(model: type[BaseModel], given: Mapping[str, object], indent: int) -> I
     margin = " " * indent
     for key, field in model.model_fields.items():
         if key == "servers":
-            yield from _prose(_ABOUT[key], margin)
+            yield from _prose(field, margin)
             yield f"{margin}servers:"
             for name, address in _SERVERS.items():
                 yield f"{margin}  {name}:"
                 yield from _keys(Server, {"address": address}, indent + 4)
         elif key in given:
-            yield from _prose(_ABOUT[key], margin)
-            yield f"{margin}{key}: {_inline(given[key])}"
+            yield from _prose(field, margin)
+            yield f"{margin}{key}: {inline(given[key])}"
         else:
             yield from _key(key, field, _default(field), f"{margin}#", "")
 
@@ -86,23 +77,16 @@ def _key(key: str, field: FieldInfo, default: object, mark: str, inner: str) -> 
         yield from _wrapped(f"`{key}`: {described} Not there by default.", prose)
         return
     yield from _wrapped(described, prose)
-    yield f"{mark}{inner}{key}: {_inline(written)}"
+    yield f"{mark}{inner}{key}: {inline(written)}"
 
 
 def _default(field: FieldInfo) -> object:
     return field.get_default(call_default_factory=True)
 
 
-def _prose(text: str, margin: str) -> Iterator[str]:
-    yield from _wrapped(text, f"{margin}# ")
+def _prose(field: FieldInfo, margin: str) -> Iterator[str]:
+    yield from _wrapped(field.description or "", f"{margin}# ")
 
 
 def _wrapped(text: str, before: str) -> Iterator[str]:
     return iter(wrap(text, _WIDTH, initial_indent=before, subsequent_indent=before))
-
-
-def _inline(given: object) -> str:
-    """A value on one line of YAML."""
-    if isinstance(given, str) and given[:1].isalnum() and ": " not in given:
-        return given
-    return json.dumps(given)

@@ -1,8 +1,9 @@
 """A configuration as a file writes it: the way back from the model. Pure.
 
-Called by `config show`, by `sample` and by `schema`.
+Called by `config show`, by `sample`, by `schema` and by `keys`.
 """
 
+import json
 from enum import Enum
 
 from pydantic import BaseModel
@@ -28,6 +29,13 @@ def value(given: object, field: FieldInfo) -> object:
         extra = field.json_schema_extra
         return extra.get(NONE) if isinstance(extra, dict) else None
     return _written(given)
+
+
+def inline(given: object) -> str:
+    """What `value` returned, on one line of YAML."""
+    if isinstance(given, str) and (given[:1].isalnum() or given[:1] == "/") and ": " not in given:
+        return given
+    return json.dumps(given)
 
 
 def _written(given: object) -> object:

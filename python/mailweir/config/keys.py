@@ -1,0 +1,89 @@
+"""Every key of the configuration by its path, with what the model says of it. Pure.
+
+Called by the manual page of the file.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from mailweir.config.model import NONE, Config
+from mailweir.config.written import inline, value
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """`path` has a `*` where a name stands, as in `pools.*.balance`."""
+
+    path: str
+    about: str
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Keys that stand together: those of the file itself have no `name`."""
+
+    name: str
+    about: str
+    keys: tuple[Key, ...]
+
+
+def parts() -> list[Part]:
+    """In the order of the model; the file's own keys come first."""
+    of_file, others = [], []
+    for name, field in Config.model_fields.items():
+        inner = _model(field)
+        if inner is None:
+            of_file.append(_key(name, field))
+        else:
+            about = field.description or (inner.__doc__ or "").splitlines()[0]
+            others.append(Part(name, about, tuple(_keys(name, field))))
+    return [Part("", "Of the process as a whole.", tuple(of_file)), *others]
+
+
+def _keys(path: str, field: FieldInfo) -> Iterator[Key]:
+    inner = _model(field)
+    if inner is None:
+        yield _key(path, field)
+        return
+    if get_origin(field.annotation) is dict:
+        path += ".*"
+    for name, of_part in inner.model_fields.items():
+        yield from _keys(f"{path}.{name}", of_part)
+
+
+def _model(field: FieldInfo) -> type[BaseModel] | None:
+    """What a key has keys of its own by: itself, or each of its names."""
+    kind: Any = field.annotation
+    if get_origin(kind) is dict:
+        kind = get_args(kind)[-1]
+        kind = getattr(kind, "__origin__", kind)  # of Annotated
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def _key(path: str, field: FieldInfo) -> Key:
+    sentences = (field.description or "", _choices(field), _default(field))
+    return Key(path, " ".join(filter(None, sentences)))
+
+
+def _choices(field: FieldInfo) -> str:
+    """The words it may be, where they are few."""
+    for kind in (field.annotation, *get_args(field.annotation)):
+        if isinstance(kind, type) and issubclass(kind, Enum):
+            words = [str(word.value) for word in kind]
+            extra = field.json_schema_extra
+            if isinstance(extra, dict) and NONE in extra:
+                words.insert(0, str(extra[NONE]))
+            return f"One of {', '.join(f'`{word}`' for word in words)}."
+    return ""
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "Has to be there."
+    default = value(field.get_default(), field)
+    return "Not there by default." if default is None else f"Default: `{inline(default)}`."
