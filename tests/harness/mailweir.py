@@ -36,13 +36,20 @@ def configuration(
     check: Mapping[str, object] | None = None,
     **more: object,
 ) -> Tree:
-    """One listener `mx` on a free port of loopback, one pool `farm`; tests change the rest."""
+    """One listener `mx` on a free port of loopback, one pool `farm`; tests change the rest.
+
+    That its servers don't learn who the client is, is meant where nothing else is said.
+    """
+    told = {
+        name: {"proxy": "off", **(one if isinstance(one, dict) else {"address": one})}
+        for name, one in servers.items()
+    }
     return {
         "admin": {"socket": str(directory / "admin.sock"), "http": "off"},
         "state_dir": str(directory / "state"),
         "log": {"sessions": str(directory / "sessions.log")},
         "listeners": {"mx": {"bind": ["127.0.0.1:0"], "protocol": protocol, "pool": "farm"}},
-        "pools": {"farm": {"balance": balance, "servers": servers, "check": check or {}}},
+        "pools": {"farm": {"balance": balance, "servers": told, "check": check or {}}},
         **more,
     }
 

@@ -26,6 +26,11 @@ pools:
       a: 10.0.0.1:25
       b: 10.0.0.2:25
 """
+# What is said of its servers, behind their names.
+STRANGERS = (
+    "won't know who the client is: write `proxy: v2` (in Postfix"
+    " `smtpd_upstream_proxy_protocol = haproxy`), or `proxy: off` if that is meant"
+)
 
 
 def loaded(text: str = MINIMAL) -> Loaded:

@@ -16,7 +16,7 @@ from mailweir.cli.shared import DEFAULT_SOCKET
 from mailweir.config.sample import sample
 from mailweir.config.schema import schema
 from mailweir.errors import NotRunningError, PlaneError
-from unit.fakes import MINIMAL
+from unit.fakes import MINIMAL, STRANGERS
 
 RELOADED = {
     "ok": True,
@@ -67,7 +67,7 @@ def test_check(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "check", "-c", str(file)) == (
         0,
         f"{file}: ok, 1 listener, 1 pool, 2 servers\n",
-        "",
+        f"warning: {file}:8:7: pools.farm.servers: a, b {STRANGERS}\n",
     )
     assert run(capsys, "check", "-q", "-c", str(file)) == (0, "", "")
 
@@ -83,7 +83,10 @@ def test_check_of_a_bad_file(file: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 def test_check_shows_warnings(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file.write_text(MINIMAL + "  spare: {servers: {x: 10.0.0.9:25}}\n")
-    warning = f"warning: {file}:10:10: pools.spare: no listener uses this pool\n"
+    warning = (
+        f"warning: {file}:8:7: pools.farm.servers: a, b {STRANGERS}\n"
+        f"warning: {file}:10:10: pools.spare: no listener uses this pool\n"
+    )
     code, out, err = run(capsys, "check", "-c", str(file))
     assert (code, err) == (0, warning)
     assert "2 pools" in out

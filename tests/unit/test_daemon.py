@@ -56,7 +56,9 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 def write(file: Path, servers: dict[str, str], extra: str = "") -> None:
-    rows = "".join(f"      {name}: {address}\n" for name, address in servers.items())
+    rows = "".join(
+        f"      {name}: {{address: '{address}', proxy: off}}\n" for name, address in servers.items()
+    )
     file.write_text(f"""\
 admin: {{socket: {file.parent}/admin.sock, http: off}}
 state_dir: {file.parent}/state

@@ -4,10 +4,11 @@ Called by `load` with the listeners and pools that are valid in themselves, so t
 mistake in one place doesn't hide one in another. Pure.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from itertools import islice
 
 from mailweir.config.address import Address
 from mailweir.config.model import Admin, CheckKind, Listener, Pool, Protocol, Timeouts
@@ -19,6 +20,10 @@ Path = tuple[str | int, ...]
 _LEAST_IDLE_SERVER = 600.0
 # Postfix's smtpd_timeout: its own 421 has to come first.
 _LEAST_IDLE_CLIENT = 300.0
+# Of the servers that a warning is about.
+_SHOWN = 3
+# Words that are compared with a wrong one, and how long it may be: comparing takes its time.
+_COMPARED, _LONGEST_COMPARED = 200, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,25 +49,31 @@ class Parts:
 
 def findings(parts: Parts) -> Iterator[Finding]:
     """Everything that is wrong or odd between the parts."""
+    used = frozenset(parts.uses.values())
+    users: dict[str, dict[str, Listener]] = {}
+    for name, listener in parts.listeners.items():
+        users.setdefault(listener.pool, {})[name] = listener
+    bound = {bind.ip: n for n, li in parts.listeners.items() for bind in li.bind}
     for name, pool_name in parts.uses.items():
         yield from _unknown_pool(("listeners", name, "pool"), pool_name, parts.pool_names)
     for name, listener in parts.listeners.items():
-        path: Path = ("listeners", name)
-        yield from _timeouts((*path, "timeouts"), listener.timeouts)
-        yield from _loop(path, listener, parts.pools.get(listener.pool))
+        yield from _timeouts(("listeners", name, "timeouts"), listener.timeouts)
     yield from _duplicate_addresses(parts)
-    bound = {bind.ip: n for n, li in parts.listeners.items() for bind in li.bind}
+    yield from _own_servers(parts.listeners, parts.pools)
     for name, pool in parts.pools.items():
         yield from _sources(("pools", name, "servers"), pool, bound)
-        users = {n: li for n, li in parts.listeners.items() if li.pool == name}
-        yield from _check(("pools", name, "check"), pool, users)
-        if name not in parts.uses.values():
+        yield from _check(("pools", name, "check"), pool, users.get(name, {}))
+        if name not in used:
             yield Finding(("pools", name), "no listener uses this pool", warning=True)
+        elif name in users:
+            yield from _strangers(("pools", name, "servers"), pool)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`; did you mean ...?` where something known is near, else nothing."""
-    near = get_close_matches(word, list(known), n=1)
+    if len(word) > _LONGEST_COMPARED:
+        return ""
+    near = get_close_matches(word, islice(known, _COMPARED), n=1)
     return f"; did you mean `{near[0]}`?" if near else ""
 
 
@@ -99,16 +110,54 @@ def _timeouts(path: Path, timeouts: Timeouts) -> Iterator[Finding]:
         )
 
 
-def _loop(path: Path, listener: Listener, pool: Pool | None) -> Iterator[Finding]:
-    for name, server in (pool.servers if pool else {}).items():
-        for bind in listener.bind:
-            if _reaches(server.address, bind):
-                yield Finding(
-                    ("pools", listener.pool, "servers", name, "address"),
-                    f"{server.address} is this process itself: listener `{path[1]}` binds {bind}"
-                    f" and sends its sessions to this pool (a loop)",
-                )
-                break
+def _own_servers(listeners: Mapping[str, Listener], pools: Mapping[str, Pool]) -> Iterator[Finding]:
+    """Servers that are a listener of this process. Where its sessions come back it is a loop."""
+    bound = {bind: name for name, li in listeners.items() for bind in li.bind if bind.port}
+    ours = frozenset(bind.ip for bind in bound)
+    found: list[tuple[str, str, Address]] = []
+    leads: dict[str, set[str]] = {}
+    for pool, part in pools.items():
+        for name, server in part.servers.items():
+            if bind := _reached(server.address, bound, ours):
+                found.append((pool, name, bind))
+                leads.setdefault(pool, set()).add(listeners[bound[bind]].pool)
+    beyond = {pool: _beyond(pool, leads) for pool in {li.pool for li in listeners.values()}}
+    for pool, name, bind in found:
+        address, next_pool = pools[pool].servers[name].address, listeners[bound[bind]].pool
+        itself = f"{address} is this process itself: listener `{bound[bind]}` binds {bind}"
+        path = ("pools", pool, "servers", name, "address")
+        if pool == next_pool:
+            yield Finding(path, f"{itself} and sends its sessions to this pool (a loop)")
+        elif pool in beyond[next_pool]:
+            yield Finding(
+                path,
+                f"{itself} and sends its sessions to pool `{next_pool}`, whose servers lead back"
+                " to this pool (a loop)",
+            )
+        else:
+            yield Finding(path, f"{itself}; its sessions are there twice", warning=True)
+
+
+def _reached(
+    server: Address, bound: Mapping[Address, str], ours: Collection[IPv4Address | IPv6Address]
+) -> Address | None:
+    """Where connecting to `server` ends in this process, as far as the file alone can tell."""
+    if server in bound:
+        return server
+    anywhere = Address(ip_address("0.0.0.0" if server.ip.version == 4 else "::"), server.port)  # noqa: S104
+    is_ours = server.ip.is_loopback or server.ip in ours
+    return anywhere if is_ours and anywhere in bound else None
+
+
+def _beyond(pool: str, leads: Mapping[str, set[str]]) -> set[str]:
+    """The pools that sessions of `pool` can come to."""
+    found: set[str] = set()
+    ahead = [pool]
+    while ahead:
+        new = leads.get(ahead.pop(), set()) - found
+        found |= new
+        ahead += new
+    return found
 
 
 def _sources(
@@ -129,11 +178,18 @@ def _sources(
                 )
 
 
-def _reaches(server: Address, bind: Address) -> bool:
-    """Whether connecting to `server` ends at `bind`, as far as the file alone can tell."""
-    if server.port != bind.port or server.ip.version != bind.ip.version:
-        return False
-    return server.ip == bind.ip or (bind.ip.is_unspecified and server.ip.is_loopback)
+def _strangers(path: Path, pool: Pool) -> Iterator[Finding]:
+    """Servers that take mailweir for the client, where nobody said that this is meant."""
+    names = [n for n, one in pool.servers.items() if "proxy" not in one.model_fields_set]
+    if names:
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        yield Finding(
+            path,
+            f"{', '.join(names[:_SHOWN])}{more} won't know who the client is: write `proxy: v2`"
+            " (in Postfix `smtpd_upstream_proxy_protocol = haproxy`), or `proxy: off` if that is"
+            " meant",
+            warning=True,
+        )
 
 
 def _duplicate_addresses(parts: Parts) -> Iterator[Finding]:

@@ -109,6 +109,19 @@ BAD: list[tuple[str, list[str]]] = [
      "listeners: {mx: {bind: [0.0.0.0:25], pool: farm}}\n",
      ["f.yaml:1:29: pools.farm.servers.a.address: 127.0.0.1:25 is this process itself: listener `mx`"
       " binds 0.0.0.0:25 and sends its sessions to this pool (a loop)"]),
+    ("pools: {p: {servers: {x: 127.0.0.1:26}}, q: {servers: {y: 192.0.2.1:25}}}\n"
+     "listeners: {a: {bind: [192.0.2.1:25], pool: p}, b: {bind: [0.0.0.0:26], pool: q}}\n",
+     ["f.yaml:1:26: pools.p.servers.x.address: 127.0.0.1:26 is this process itself: listener `b`"
+      " binds 0.0.0.0:26 and sends its sessions to pool `q`, whose servers lead back to this pool"
+      " (a loop)",
+      "f.yaml:1:59: pools.q.servers.y.address: 192.0.2.1:25 is this process itself: listener `a`"
+      " binds 192.0.2.1:25 and sends its sessions to pool `p`, whose servers lead back to this pool"
+      " (a loop)"]),
+    # An address of its own by another listener's word.
+    ("pools: {p: {servers: {x: 192.0.2.1:26}}}\n"
+     "listeners: {a: {bind: [192.0.2.1:25], pool: p}, b: {bind: [0.0.0.0:26], pool: p}}\n",
+     ["f.yaml:1:26: pools.p.servers.x.address: 192.0.2.1:26 is this process itself: listener `b`"
+      " binds 0.0.0.0:26 and sends its sessions to this pool (a loop)"]),
     (HEAD + "listeners:\n  a: {bind: [192.0.2.1:25], pool: farm}\n"
      "  b: {bind: [192.0.2.1:25], pool: farm}\n",
      ["f.yaml:4:14: listeners.b.bind.0: 192.0.2.1:25 is bound by listener `a` already"]),

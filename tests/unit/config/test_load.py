@@ -12,7 +12,7 @@ from mailweir.config.load import MAX_BYTES, MAX_PROBLEMS, load, parse
 from mailweir.config.model import CheckKind, Protocol
 from mailweir.errors import ConfigError
 from unit.config.bad_configs import BAD
-from unit.fakes import MINIMAL, config
+from unit.fakes import MINIMAL, STRANGERS, config
 
 
 def problems(text: str) -> list[str]:
@@ -34,7 +34,9 @@ def test_the_smallest_file_has_defaults_for_the_rest() -> None:
 
 def test_the_shipped_minimal_file_is_good() -> None:
     path = Path(__file__).parents[3] / "config" / "minimal.yaml"
-    assert load(path).warnings == ()
+    assert [str(one) for one in load(path).warnings] == [
+        f"{path}:13:7: pools.farm.servers: a, b {STRANGERS}"
+    ]
 
 
 def test_everything_that_can_be_written() -> None:
@@ -88,10 +90,39 @@ workers: none
     assert "did you mean `farm`" in found[2]
 
 
+def warnings(text: str) -> list[str]:
+    return [str(one) for one in parse(text, "f.yaml").warnings]
+
+
 def test_warnings_do_not_refuse_the_file() -> None:
-    text = MINIMAL + "  spare:\n    servers: {x: 10.0.0.9:25}\n"
-    assert [str(w) for w in parse(text, "f.yaml").warnings] == [
-        "f.yaml:11:5: pools.spare: no listener uses this pool"
+    assert warnings(f"{MINIMAL}  spare:\n    servers: {{x: 10.0.0.9:25}}\n") == [
+        f"f.yaml:8:7: pools.farm.servers: a, b {STRANGERS}",
+        "f.yaml:11:5: pools.spare: no listener uses this pool",
+    ]
+
+
+def test_who_says_that_servers_need_not_know_the_client_is_not_warned() -> None:
+    servers = {"a": "{address: 10.0.0.1:25, proxy: off}", "b": "{address: 10.0.0.2:25, proxy: v2}"}
+    head = "listeners: {mx: {bind: [192.0.2.1:25], pool: farm}}\npools: {farm: {servers: {"
+    written = ", ".join(f"{name}: {server}" for name, server in servers.items())
+    assert warnings(f"{head}{written}}}}}}}\n") == []
+    assert warnings(f"{head}{written}, c: 10.0.0.3:25}}}}}}\n") == [
+        f"f.yaml:2:25: pools.farm.servers: c {STRANGERS}"
+    ]
+    many = ", ".join(f"s{number}: 10.0.0.{number}:25" for number in range(1, 6))
+    assert warnings(f"{head}{many}}}}}}}\n") == [
+        f"f.yaml:2:25: pools.farm.servers: s1, s2, s3 and 2 more {STRANGERS}"
+    ]
+
+
+def test_a_chain_of_listeners_that_ends_at_servers_is_odd_at_most() -> None:
+    assert warnings(
+        "listeners: {a: {bind: ['127.0.0.1:25'], pool: p}, b: {bind: ['0.0.0.0:26'], pool: q}}\n"
+        "pools: {p: {servers: {x: {address: 127.0.0.1:26, proxy: off}}},\n"
+        "        q: {servers: {y: {address: 10.0.0.1:26, proxy: off}}}}\n"
+    ) == [
+        "f.yaml:2:36: pools.p.servers.x.address: 127.0.0.1:26 is this process itself: listener"
+        " `b` binds 0.0.0.0:26; its sessions are there twice"
     ]
 
 

@@ -11,6 +11,7 @@ from mailweir.config.load import load
 from mailweir.demo import balancer as module
 from mailweir.demo.balancer import Balancer
 from mailweir.errors import MailweirError, StartError
+from unit.fakes import STRANGERS
 
 SERVERS = {"swift": 2501, "flaky": 2502}
 
@@ -41,7 +42,7 @@ def test_the_configuration_is_a_good_one(tmp_path: Path) -> None:
     balancer = Balancer(folder, SERVERS)
     balancer.file.write_text(balancer.config)
     loaded = load(balancer.file)
-    assert loaded.warnings == ()
+    assert [one.message for one in loaded.warnings] == [f"{', '.join(SERVERS)} {STRANGERS}"]
     admin, pool = loaded.config.admin, loaded.config.pools["farm"]
     assert (admin.socket, loaded.config.state_dir) == (balancer.socket, folder)
     assert str(admin.http) == f"127.0.0.1:{balancer.http_port}"
