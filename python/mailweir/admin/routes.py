@@ -20,7 +20,7 @@ from mailweir.admin.explaining import explain
 from mailweir.admin.following import add_following
 from mailweir.admin.operating import add_operating
 from mailweir.admin.views import servers, session, status, unready
-from mailweir.config.written import plain
+from mailweir.config.written import whole
 from mailweir.errors import UnknownError
 from mailweir.journal import Journal
 from mailweir.spec import ServerKey
@@ -86,7 +86,7 @@ def _add_reading_at_the_socket(app: web.Application, balancer: Balancer) -> None
         return web.json_response(said)
 
     async def show_config(_: web.Request) -> web.Response:
-        return web.json_response({"config": plain(balancer.situation().config)})
+        return web.json_response({"config": whole(balancer.situation().config)})
 
     loading = asyncio.Lock()
 

@@ -1,11 +1,11 @@
 """YAML text to a tree that remembers where everything stood.
 
-Called by `load`. Built on PyYAML's event stream and not on its constructors:
+Called by `load` and by `include`. Built on PyYAML's event stream and not on its constructors:
 those let duplicate keys win silently and read `no` as false, `22:30` as 1350 and
 `0777` as 511. Here a plain scalar is true, false, null, a decimal number or text.
 
-The text is not trusted: depth, aliases and what they would expand to are bounded,
-and nothing is expanded before that was counted.
+The text is not trusted: depth, the length of a value, aliases and what they would expand to
+are bounded, and nothing is expanded before that was counted.
 """
 
 import re
@@ -20,6 +20,9 @@ MAX_DEPTH = 32
 MAX_ALIASES = 1000
 # Nodes that aliases stand for, all together. A file of "billion laughs" has 10^9.
 MAX_EXPANSION = 100_000
+# Of a key or a value. Messages repeat them, and aliases may repeat those; a path is the longest
+# that anything needs.
+MAX_LENGTH = 1000
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # 18 digits fit into an i64; longer ones stay text and fail as such.
@@ -36,6 +39,7 @@ _UNPRINTABLE = re.compile(
 class Node:
     """A value and where it began (from 1). A mapping's keys are nodes as well."""
 
+    file: str
     line: int
     column: int
     value: "bool | int | float | str | list[Node] | dict[str, tuple[Node, Node]] | None"
@@ -49,7 +53,9 @@ class _UnreadableError(Exception):
 
 
 def read(text: str, file: str) -> tuple[Node | None, list[Problem]]:
-    """The tree, or None where the text is no YAML that can be used, and the problems found."""
+    """The tree and the problems found. None where the text is no YAML that can be used; without
+    a problem, where nothing is in it.
+    """
     reader = _Reader(file)
     try:
         reader.refuse_unprintable(text)
@@ -60,8 +66,6 @@ def read(text: str, file: str) -> tuple[Node | None, list[Problem]]:
         return None, reader.problems
     except _UnreadableError:
         return None, reader.problems
-    if reader.root is None:
-        reader.note(1, 1, "the file is empty; the least it needs is `listeners` and `pools`")
     return reader.root, reader.problems
 
 
@@ -74,8 +78,8 @@ def plain(node: Node) -> object:
     return node.value
 
 
-def locate(root: Node, path: tuple[str | int, ...], *, key: bool = False) -> tuple[int, int]:
-    """Line and column of the value at `path`, or with `key` of its key.
+def locate(root: Node, path: tuple[str | int, ...], *, key: bool = False) -> Node:
+    """The value at `path`, or with `key` its key: where to look.
 
     As deep as the file goes: a key that isn't written is placed at what would hold it.
     """
@@ -88,7 +92,7 @@ def locate(root: Node, path: tuple[str | int, ...], *, key: bool = False) -> tup
             node = place = node.value[step]
         else:
             break
-    return place.line, place.column
+    return place
 
 
 def _events(text: str) -> Iterator[yaml.Event]:
@@ -144,15 +148,19 @@ class _Reader:
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         if isinstance(event, yaml.ScalarEvent):
             self._refuse_tag(event, line, column)
+            if len(event.value) > MAX_LENGTH:
+                raise self.stop(line, column, f"longer than {MAX_LENGTH} characters")
             value = event.value if self._expects_key() else _scalar(event)
-            self._add(Node(line, column, value), event.anchor)
+            self._add(Node(self._file, line, column, value), event.anchor)
         elif isinstance(event, yaml.AliasEvent):
             self._alias(event.anchor, line, column)
         elif isinstance(event, yaml.CollectionStartEvent):
             self._refuse_tag(event, line, column)
             if len(self._open) >= MAX_DEPTH:
                 raise self.stop(line, column, f"nested deeper than {MAX_DEPTH} levels")
-            node = Node(line, column, {} if isinstance(event, yaml.MappingStartEvent) else [], 0)
+            empty: dict[str, tuple[Node, Node]] | list[Node]
+            empty = {} if isinstance(event, yaml.MappingStartEvent) else []
+            node = Node(self._file, line, column, empty, 0)
             self._add(node, event.anchor)
             self._open.append(node)
         elif isinstance(event, yaml.CollectionEndEvent):

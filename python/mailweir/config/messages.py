@@ -19,6 +19,12 @@ _WANTED = {
     "string_type": "must be text",
     "bool_type": "must be true or false",
 }
+_BOUNDS = {
+    "greater_than_equal": "must be at least {ge}, not {given}",
+    "less_than_equal": "must be at most {le}, not {given}",
+    "too_short": "must not be empty",
+    "too_long": "must have at most {max_length} entries",
+}
 _LONGEST_SHOWN = 60
 
 
@@ -46,12 +52,8 @@ def explain(detail: ErrorDetails, model: type[BaseModel]) -> str:
         return f"must be one of {', '.join(known)}; not {_shown(given)}{did_you_mean(word, known)}"
     if kind in _WANTED:
         return f"{_WANTED[kind]}, not {_shown(given)}"
-    if kind == "greater_than_equal":
-        return f"must be at least {context['ge']}, not {_shown(given)}"
-    if kind == "less_than_equal":
-        return f"must be at most {context['le']}, not {_shown(given)}"
-    if kind == "too_short":
-        return "must not be empty"
+    if kind in _BOUNDS:
+        return _BOUNDS[kind].format(**context, given=_shown(given))
     return detail["msg"]
 
 

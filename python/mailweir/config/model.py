@@ -31,6 +31,8 @@ from mailweir.config.units import format_duration, parse_duration
 _MAX_SOCKET_PATH = 107
 _PORTS = re.compile(r"([0-9]{1,5})-([0-9]{1,5})", re.ASCII)
 MAX_WEIGHT = 1000
+# Patterns, and files that they stand for.
+MAX_INCLUDES = 1000
 # In a field's schema: how None is written.
 NONE = "none"
 # What a group's name begins with where users' names can stand too.
@@ -136,6 +138,17 @@ def _check_source(value: object) -> IPv4Address | IPv6Address:
     if ip.is_unspecified or ip.is_multicast:
         raise ValueError(f"{ip} can't be dialled from")
     return ip
+
+
+def is_pattern(value: object) -> bool:
+    """Whether files can be looked for by it."""
+    return isinstance(value, str) and value != "" and "\0" not in value
+
+
+def _check_pattern(value: object) -> str:
+    if not is_pattern(value):
+        raise ValueError(f"must be a file or a pattern such as conf.d/*.yaml, not {value!r}")
+    return str(value)
 
 
 def _check_age(seconds: float) -> float:
@@ -450,6 +463,14 @@ class Config(_Part):
         Path("/var/lib/mailweir"), description="Holds the lock that keeps a second process out."
     )
     drain: Drain = Drain()
+    include: Annotated[
+        list[Annotated[str, PlainValidator(_check_pattern), _TEXT]],
+        Field(max_length=MAX_INCLUDES),
+    ] = Field(
+        [],
+        description="Files with more `listeners` and `pools`, and nothing else, as in"
+        ' ["conf.d/*.yaml"]; relative to the folder of this one, read in the order of their names.',
+    )
     listeners: Annotated[dict[Name, Listener], Field(min_length=1)] = Field(
         description="The addresses that clients connect to, each listener under a name of your own."
     )

@@ -1,6 +1,6 @@
 """A configuration as a file writes it: the way back from the model. Pure.
 
-Called by `config show`, by `sample`, by `schema` and by `keys`.
+Called by the admin routes (`config show`), by `sample`, by `schema` and by `keys`.
 """
 
 import json
@@ -9,8 +9,13 @@ from enum import Enum
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from mailweir.config.model import NONE
+from mailweir.config.model import NONE, Config
 from mailweir.config.units import format_duration
+
+
+def whole(config: Config) -> dict[str, object]:
+    """As one file: what it includes stands in it already."""
+    return {key: found for key, found in plain(config).items() if key != "include"}
 
 
 def plain(part: BaseModel) -> dict[str, object]:

@@ -20,11 +20,12 @@ BAD: list[tuple[str, list[str]]] = [
     ("a: &x [*x]\n", ["f.yaml:1:8: *x would contain itself"]),
     ("a: *x\n", ["f.yaml:1:4: nothing above is called &x"]),
     ("[a]: 1\n", ["f.yaml:1:1: a key must be a plain word"]),
+    ("a: " + "x" * 1001, ["f.yaml:1:4: longer than 1000 characters"]),
     ("a: " + "[" * 40, ["f.yaml:1:35: nested deeper than 32 levels"]),
     # keys
     (HEAD + LISTENER + "listners: {}\n", ["f.yaml:3:1: listners: unknown key; did you mean"
                                           " `listeners`?"]),
-    (HEAD + LISTENER + "include: [x.yaml]\n", ["f.yaml:3:1: include: unknown key"]),
+    (HEAD + LISTENER + "include: [x.yaml]\n", ["f.yaml:3:11: include.0: there is no file x.yaml"]),
     (HEAD + LISTENER + "<<: {}\n", ["f.yaml:3:1: <<: unknown key"]),
     (HEAD + LISTENER + LISTENER, ["f.yaml:3:1: `listeners` is written twice, first at line 2"]),
     (HEAD, ["f.yaml:1:1: listeners: is missing; it has no default"]),

@@ -1,0 +1,131 @@
+"""The files that the main one includes: their listeners and pools become a part of its tree.
+
+Called by `load`, before anything looks at what is in the tree. What comes of it is as if all
+stood in one file, but that each node knows the file it was read from.
+"""
+
+import glob
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from mailweir.config import document, text
+from mailweir.config.document import Node
+from mailweir.config.model import MAX_INCLUDES, Config, is_pattern
+from mailweir.config.rules import did_you_mean
+from mailweir.errors import ConfigError, Problem
+
+# What is many; the rest of a process is one.
+_PARTS = ("listeners", "pools")
+
+
+def merged(main: Node, size: int) -> tuple[Node, list[Problem]]:
+    """The tree of the main file, which has `size` bytes, with what it includes, and the problems.
+
+    `main` itself doesn't change: an alias may have its parts elsewhere as well.
+    """
+    found, problems = _found(main)
+    left = text.MAX_BYTES - size
+    root = main
+    for file in found:
+        try:
+            content, length = text.read(Path(file), left)
+        except ConfigError as error:
+            problems += error.problems
+            continue
+        left -= length
+        included, of_syntax = document.read(content, file)
+        problems += of_syntax
+        if included is not None:
+            root, of_parts = _joined(root, included)
+            problems += of_parts
+    return root, problems
+
+
+def _found(main: Node) -> tuple[list[str], list[Problem]]:
+    """The files that the patterns stand for, each once, and what is wrong with the patterns."""
+    files: dict[str, None] = {}
+    problems: list[Problem] = []
+    for index, pattern in enumerate(_patterns(main)):
+        matching, wrong = _matching(str(pattern.value), main.file)
+        new = [file for file in matching if file not in files]
+        if len(files) + len(new) > MAX_INCLUDES:
+            wrong, new = f"more than {MAX_INCLUDES} files; join some of them", []
+        files.update(dict.fromkeys(new))
+        if wrong:
+            place = (pattern.file, pattern.line, pattern.column)
+            problems.append(Problem(*place, f"include.{index}", wrong))
+    return list(files), problems
+
+
+def _patterns(main: Node) -> Iterator[Node]:
+    """Those that can be looked for; of others the model says what is wrong."""
+    if isinstance(main.value, dict) and "include" in main.value:
+        _, written = main.value["include"]
+        items = written.value if isinstance(written.value, list) else []
+        yield from (one for one in items[:MAX_INCLUDES] if is_pattern(one.value))
+
+
+def _matching(pattern: str, main: str) -> tuple[list[str], str]:
+    """The files, sorted by name, and what is wrong with the pattern, or nothing."""
+    folder, name = os.path.split(os.path.join(os.path.dirname(main), pattern))
+    files = [os.path.join(folder, name)]
+    if glob.has_magic(os.path.dirname(pattern)):
+        # One folder is looked through, not a file system.
+        return [], "a wildcard can only be in the file's name, as in conf.d/*.yaml"
+    if glob.has_magic(name):
+        files = sorted(glob.glob(os.path.join(glob.escape(folder), name)))
+    for file in files:
+        if not os.path.isfile(file):
+            return [], f"there is no file {file}"
+        if os.path.exists(main) and os.path.samefile(file, main):
+            return [], f"{file} is this file itself; keep what it includes in another folder"
+    return files, ""
+
+
+def _joined(root: Node, included: Node) -> tuple[Node, list[Problem]]:
+    """`root` with the parts of an included file, and what can't be had of it."""
+    if not isinstance(root.value, dict) or not isinstance(included.value, dict):
+        message = "an included file must be a mapping that begins with `listeners:` or `pools:`"
+        return root, [_problem(included, "", message)]
+    entries, problems = dict(root.value), []
+    for name, (key, part) in included.value.items():
+        if name not in _PARTS:
+            problems.append(_problem(key, name, _misplaced(name, root.file)))
+        elif not isinstance(part.value, dict):
+            message = "must be a mapping (`name: value` lines)"
+            problems.append(_problem(part, name, message))
+        elif name not in entries:
+            entries[name] = (key, part)
+        else:
+            first_key, first = entries[name]
+            whole, twice = _added(first, part, name)
+            entries[name] = (first_key, whole)
+            problems += twice
+    return replace(root, value=entries), problems
+
+
+def _misplaced(name: str, main: str) -> str:
+    if name in Config.model_fields:
+        return f"belongs in {main}; an included file has `listeners` and `pools` alone"
+    return f"unknown key{did_you_mean(name, _PARTS)}"
+
+
+def _added(first: Node, second: Node, part: str) -> tuple[Node, list[Problem]]:
+    """The listeners or pools of both; of those that both have the first one's, and a problem."""
+    if not isinstance(first.value, dict) or not isinstance(second.value, dict):
+        return first, []  # the model says what is wrong with it
+    members, problems = dict(first.value), []
+    for name, (key, value) in second.value.items():
+        if name in members:
+            other, _ = members[name]
+            message = f"is written twice, first at {other.file}:{other.line}:{other.column}"
+            problems.append(_problem(key, f"{part}.{name}", message))
+        else:
+            members[name] = (key, value)
+    return replace(first, value=members), problems
+
+
+def _problem(node: Node, path: str, message: str) -> Problem:
+    return Problem(node.file, node.line, node.column, path, message)
