@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 _EXAMPLE = "for example 10.0.0.1:25 or [2001:db8::1]:25"
+# An IPv6 address with an IPv4 one in it, brackets and a port take 53 characters.
+_LONGEST = 64
 _ADDRESS = re.compile(
     r"(?:\[(?P<six>[^\[\]]*)\]|(?P<four>[^:\[\]]*)):(?P<port>[0-9]{1,5})", re.ASCII
 )
@@ -45,7 +47,7 @@ def parse_server(value: object) -> Address:
 
 
 def _parse(value: object) -> Address:
-    if not isinstance(value, str):
+    if not isinstance(value, str) or len(value) > _LONGEST:
         raise ValueError(f"must be an IP address and port, {_EXAMPLE}")
     match = _ADDRESS.fullmatch(value)
     ip = _ip(value if match is None else match["six"] or match["four"])
