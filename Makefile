@@ -53,6 +53,13 @@ bench-far: setup  ## sessions in the kernel and routed ones, with loss and a far
 	@.ci/need bench
 	$(BIN)/python benches/peers/far.py $(ARGS)
 
+.PHONY: bench-control
+bench-control: export MAILWEIR_TEST_LIMIT := 120
+bench-control: setup  ## measure the control plane by size of the farm (ARGS goes to pytest)
+	$(BIN)/python -m pytest benches/control/suite.py --override-ini=timeout=600 \
+	  --benchmark-columns=median,min,max,rounds --benchmark-group-by=func $(ARGS)
+	$(BIN)/python benches/control/large.py
+
 .PHONY: fuzz
 fuzz: need  ## fuzz the parsers and the check, 10 minutes each (ARGS goes to libFuzzer)
 	@.ci/need fuzz

@@ -18,15 +18,16 @@ from mailweir.errors import ConfigError
 _SEEDS = 200
 # What a process that loads the file has at most, in MiB; Python with pydantic takes 50 of them.
 _MOST_MEMORY = 320
-_LOAD = """\
-import resource, sys
+_LOAD = r"""
+import re, sys
 from pathlib import Path
 from mailweir.config.load import load
 from mailweir.errors import ConfigError
 try:
     load(Path(sys.argv[1]))
 except ConfigError as error:
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+    status = Path("/proc/self/status").read_text()
+    print(int(re.search(r"VmHWM:\s+(\d+)", status)[1]) // 1024)
     print(error.problems[0])
 """
 
