@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 from benches.control.farms import SIZES, Size, farm, servers
-from prometheus_client import generate_latest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from harness.mailweir import Mailweir, mailweir, write
 from harness.process import run
 from harness.waiting import until
+from mailweir.admin.exposition import encode
 from mailweir.admin.metrics import Metrics
 from mailweir.config.load import load
 from mailweir.config.model import Config, Protocol
@@ -139,7 +139,7 @@ def _leading_to(desired: DesiredState, address: str) -> DesiredState:
 
 def test_metrics(benchmark: BenchmarkFixture, plane: EmbeddedPlane, size: Size) -> None:
     metrics = Metrics(plane.stats, version="0", started=0.0)
-    body = benchmark(generate_latest, metrics.registry)
+    body = benchmark(encode, metrics.registry)
     assert body.count(b"mailweir_server_weight{") == size.pools * size.servers
 
 

@@ -7,6 +7,7 @@ address. Names: prefix `mailweir_`, base units, `_total` for counters.
 
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate
 
 from prometheus_client import (
     CollectorRegistry,
@@ -16,15 +17,11 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
 )
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    Metric,
-)
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from mailweir import plane
+from mailweir.admin import exposition
 from mailweir.spec import ServerKey, ServerState
 
 # A loopback EHLO takes 2 ms, postscreen delays its greeting by 6 s.
@@ -157,64 +154,64 @@ class PlaneCollector(Collector):
 
 
 def _process(stats: Sequence[plane.Stats]) -> Iterator[Metric]:
-    generation = GaugeMetricFamily(
+    generation = exposition.Gauge(
         "mailweir_config_generation", "Number of the snapshot that runs; 0 before the first."
     )
-    active = GaugeMetricFamily("mailweir_sessions_active", "Sessions now.")
-    draining = GaugeMetricFamily("mailweir_draining", "1 while the process drains.")
-    workers = GaugeMetricFamily("mailweir_workers", "Data-plane threads.")
-    most = GaugeMetricFamily("mailweir_max_sessions", "Sessions that there may be at a time.")
-    stuck = GaugeMetricFamily(
+    active = exposition.Gauge("mailweir_sessions_active", "Sessions now.")
+    draining = exposition.Gauge("mailweir_draining", "1 while the process drains.")
+    workers = exposition.Gauge("mailweir_workers", "Data-plane threads.")
+    most = exposition.Gauge("mailweir_max_sessions", "Sessions that there may be at a time.")
+    stuck = exposition.Gauge(
         "mailweir_workers_stuck", "Workers that don't move; their listeners are out of use."
     )
-    lag = GaugeMetricFamily(
+    lag = exposition.Gauge(
         "mailweir_worker_lag_seconds", "Since a worker showed that it moves.", labels=["worker"]
     )
     for one in stats:
-        generation.add_metric([], one.generation)
-        active.add_metric([], one.active)
-        draining.add_metric([], one.draining)
-        workers.add_metric([], one.workers)
-        most.add_metric([], one.max_sessions)
-        stuck.add_metric([], len(one.stuck_workers))
+        generation.add([], one.generation)
+        active.add([], one.active)
+        draining.add([], one.draining)
+        workers.add([], one.workers)
+        most.add([], one.max_sessions)
+        stuck.add([], len(one.stuck_workers))
         for number, seconds in enumerate(one.worker_lags):
-            lag.add_metric([str(number)], seconds)
+            lag.add([str(number)], seconds)
     yield from (generation, active, draining, workers, most, stuck, lag)
 
 
 def _listeners(listeners: Sequence[plane.ListenerStats]) -> Iterator[Metric]:
     by = ["listener"]
     prefix = "mailweir_listener"
-    accepted = CounterMetricFamily(f"{prefix}_connections", "Connections accepted.", labels=by)
-    active = GaugeMetricFamily(f"{prefix}_connections_active", "Connections now.", labels=by)
-    ended = CounterMetricFamily(
+    accepted = exposition.Counter(f"{prefix}_connections", "Connections accepted.", labels=by)
+    active = exposition.Gauge(f"{prefix}_connections_active", "Connections now.", labels=by)
+    ended = exposition.Counter(
         f"{prefix}_connections_ended", "Connections ended, by reason.", labels=[*by, "reason"]
     )
-    received = CounterMetricFamily(
+    received = exposition.Counter(
         f"{prefix}_received_bytes", "Bytes received from clients.", labels=by
     )
-    sent = CounterMetricFamily(f"{prefix}_sent_bytes", "Bytes sent to clients.", labels=by)
-    pauses = CounterMetricFamily(
+    sent = exposition.Counter(f"{prefix}_sent_bytes", "Bytes sent to clients.", labels=by)
+    pauses = exposition.Counter(
         f"{prefix}_accept_pauses",
         "Times that accepting paused for want of descriptors or memory.",
         labels=by,
     )
-    paused = GaugeMetricFamily(
+    paused = exposition.Gauge(
         f"{prefix}_paused", "1 where an operator has new sessions refused.", labels=by
     )
-    seconds = HistogramMetricFamily(
+    seconds = exposition.Histogram(
         f"{prefix}_session_seconds", "How long sessions lasted.", labels=by
     )
     for listener in listeners:
         labels = [listener.name]
-        accepted.add_metric(labels, listener.accepted)
-        active.add_metric(labels, listener.active)
+        accepted.add(labels, listener.accepted)
+        active.add(labels, listener.active)
         for reason, count in listener.ended.items():
-            ended.add_metric([*labels, reason], count)
-        received.add_metric(labels, listener.received_bytes)
-        sent.add_metric(labels, listener.sent_bytes)
-        pauses.add_metric(labels, listener.accept_pauses)
-        paused.add_metric(labels, listener.paused)
+            ended.add([*labels, reason], count)
+        received.add(labels, listener.received_bytes)
+        sent.add(labels, listener.sent_bytes)
+        pauses.add(labels, listener.accept_pauses)
+        paused.add(labels, listener.paused)
         _add_histogram(seconds, labels, listener.session_seconds)
     yield from (accepted, active, ended, received, sent, pauses, paused, seconds)
 
@@ -222,36 +219,36 @@ def _listeners(listeners: Sequence[plane.ListenerStats]) -> Iterator[Metric]:
 def _servers(servers: Sequence[plane.ServerStats]) -> Iterator[Metric]:
     by = ["pool", "server"]
     prefix = "mailweir_server"
-    sessions = CounterMetricFamily(f"{prefix}_sessions", "Sessions that it took.", labels=by)
-    active = GaugeMetricFamily(f"{prefix}_sessions_active", "Sessions on it now.", labels=by)
-    weight = GaugeMetricFamily(f"{prefix}_weight", "Its weight, 0 to 1000.", labels=by)
-    failures = CounterMetricFamily(
+    sessions = exposition.Counter(f"{prefix}_sessions", "Sessions that it took.", labels=by)
+    active = exposition.Gauge(f"{prefix}_sessions_active", "Sessions on it now.", labels=by)
+    weight = exposition.Gauge(f"{prefix}_weight", "Its weight, 0 to 1000.", labels=by)
+    failures = exposition.Counter(
         f"{prefix}_connect_failures", "Failed connects, by cause.", labels=[*by, "reason"]
     )
-    greeting_failures = CounterMetricFamily(
+    greeting_failures = exposition.Counter(
         f"{prefix}_greeting_failures",
         "Greetings that sent a session to another server, by cause.",
         labels=[*by, "reason"],
     )
-    received = CounterMetricFamily(f"{prefix}_received_bytes", "Bytes received from it.", labels=by)
-    sent = CounterMetricFamily(f"{prefix}_sent_bytes", "Bytes sent to it.", labels=by)
-    seconds = HistogramMetricFamily(
+    received = exposition.Counter(f"{prefix}_received_bytes", "Bytes received from it.", labels=by)
+    sent = exposition.Counter(f"{prefix}_sent_bytes", "Bytes sent to it.", labels=by)
+    seconds = exposition.Histogram(
         f"{prefix}_connect_seconds", "How long it took to accept.", labels=by
     )
-    greeting_seconds = HistogramMetricFamily(
+    greeting_seconds = exposition.Histogram(
         f"{prefix}_greeting_seconds", "How long it took to greet after that.", labels=by
     )
     for server in servers:
         labels = [server.pool, server.name]
-        sessions.add_metric(labels, server.sessions)
-        active.add_metric(labels, server.active)
-        weight.add_metric(labels, server.weight)
+        sessions.add(labels, server.sessions)
+        active.add(labels, server.active)
+        weight.add(labels, server.weight)
         for reason, count in server.connect_failures.items():
-            failures.add_metric([*labels, reason], count)
+            failures.add([*labels, reason], count)
         for reason, count in server.greeting_failures.items():
-            greeting_failures.add_metric([*labels, reason], count)
-        received.add_metric(labels, server.received_bytes)
-        sent.add_metric(labels, server.sent_bytes)
+            greeting_failures.add([*labels, reason], count)
+        received.add(labels, server.received_bytes)
+        sent.add(labels, server.sent_bytes)
         _add_histogram(seconds, labels, server.connect_seconds)
         _add_histogram(greeting_seconds, labels, server.greeting_seconds)
     yield from (sessions, active, weight, failures, greeting_failures)
@@ -259,99 +256,95 @@ def _servers(servers: Sequence[plane.ServerStats]) -> Iterator[Metric]:
 
 
 def _server_states(servers: Sequence[plane.ServerStats]) -> Iterator[Metric]:
-    state = GaugeMetricFamily(
+    state = exposition.Gauge(
         "mailweir_server_state",
         "1 for the state that a server is in, 0 for the others.",
         labels=["pool", "server", "state"],
     )
-    in_pool = GaugeMetricFamily(
+    in_pool = exposition.Gauge(
         "mailweir_pool_servers", "Servers of a pool, by state.", labels=["pool", "state"]
     )
     tally: dict[str, Tally[str]] = {}
     for server in servers:
         tally.setdefault(server.pool, Tally())[server.state] += 1
         for one in ServerState:
-            state.add_metric([server.pool, server.name, one], server.state == one)
+            state.add([server.pool, server.name, one], server.state == one)
     for pool, counts in tally.items():
         for one in ServerState:
-            in_pool.add_metric([pool, one], counts[one])
+            in_pool.add([pool, one], counts[one])
     yield from (state, in_pool)
 
 
 def _relay(relays: Sequence[plane.RelayStats]) -> Iterator[Metric]:
-    copied = CounterMetricFamily("mailweir_relay_copied_bytes", "Bytes relayed by copying.")
-    spliced = CounterMetricFamily("mailweir_relay_spliced_bytes", "Bytes relayed by splice(2).")
-    pipes = GaugeMetricFamily("mailweir_relay_pipes", "Pipes that exist, lent and idle.")
-    failures = CounterMetricFamily(
+    copied = exposition.Counter("mailweir_relay_copied_bytes", "Bytes relayed by copying.")
+    spliced = exposition.Counter("mailweir_relay_spliced_bytes", "Bytes relayed by splice(2).")
+    pipes = exposition.Gauge("mailweir_relay_pipes", "Pipes that exist, lent and idle.")
+    failures = exposition.Counter(
         "mailweir_relay_pipe_fallbacks", "Times that no pipe was to be had and bytes were copied."
     )
-    budget = GaugeMetricFamily(
+    budget = exposition.Gauge(
         "mailweir_relay_pipe_budget",
         "Pipes that there may be; 0 where the system refuses splice(2).",
     )
     for relay in relays:
-        copied.add_metric([], relay.copied_bytes)
-        spliced.add_metric([], relay.spliced_bytes)
-        pipes.add_metric([], relay.pipes)
-        failures.add_metric([], relay.pipe_fallbacks)
-        budget.add_metric([], relay.pipe_budget)
+        copied.add([], relay.copied_bytes)
+        spliced.add([], relay.spliced_bytes)
+        pipes.add([], relay.pipes)
+        failures.add([], relay.pipe_fallbacks)
+        budget.add([], relay.pipe_budget)
     yield from (copied, spliced, pipes, failures, budget)
 
 
 def _kernel_path(paths: Sequence[plane.KernelPathStats]) -> Iterator[Metric]:
     prefix = "mailweir_kernel_path"
-    flows = GaugeMetricFamily(f"{prefix}_flows", "Sessions in the kernel now.")
-    taken = GaugeMetricFamily(
+    flows = exposition.Gauge(f"{prefix}_flows", "Sessions in the kernel now.")
+    taken = exposition.Gauge(
         f"{prefix}_places_taken", "Places of flows, with those that ended within a minute."
     )
-    most = GaugeMetricFamily(f"{prefix}_max_flows", "Places that there are.")
-    handed = CounterMetricFamily(f"{prefix}_hand_overs", "Sessions handed over to the kernel.")
-    adopted = CounterMetricFamily(
+    most = exposition.Gauge(f"{prefix}_max_flows", "Places that there are.")
+    handed = exposition.Counter(f"{prefix}_hand_overs", "Sessions handed over to the kernel.")
+    adopted = exposition.Counter(
         f"{prefix}_adopted", "Sessions that an earlier process began and this one goes on with."
     )
-    taken_off = CounterMetricFamily(
+    taken_off = exposition.Counter(
         f"{prefix}_taken_off",
         "Times that somebody took its program off an interface; it was attached again.",
     )
-    carried = CounterMetricFamily(f"{prefix}_bytes", "Bytes that the kernel carried by itself.")
-    refusals = CounterMetricFamily(
+    carried = exposition.Counter(f"{prefix}_bytes", "Bytes that the kernel carried by itself.")
+    refusals = exposition.Counter(
         f"{prefix}_refusals", "Sessions that took the relay, by reason.", labels=["reason"]
     )
-    segments = CounterMetricFamily(
+    segments = exposition.Counter(
         f"{prefix}_segments", "Segments of flows, by what became of them.", labels=["what"]
     )
     for path in paths:
-        flows.add_metric([], path.flows)
-        taken.add_metric([], path.taken)
-        most.add_metric([], path.max_flows)
-        handed.add_metric([], path.handed_over)
-        adopted.add_metric([], path.adopted)
-        taken_off.add_metric([], path.taken_off)
-        carried.add_metric([], path.bytes)
+        flows.add([], path.flows)
+        taken.add([], path.taken)
+        most.add([], path.max_flows)
+        handed.add([], path.handed_over)
+        adopted.add([], path.adopted)
+        taken_off.add([], path.taken_off)
+        carried.add([], path.bytes)
         for reason, count in path.refusals.items():
-            refusals.add_metric([reason], count)
+            refusals.add([reason], count)
         for what, count in path.segments.items():
-            segments.add_metric([what], count)
+            segments.add([what], count)
     yield from (flows, taken, most, handed, adopted, taken_off, carried, refusals, segments)
 
 
 def _log(logs: Sequence[plane.LogStats]) -> Iterator[Metric]:
-    lines = CounterMetricFamily("mailweir_session_log_lines", "Sessions written to the log.")
-    dropped = CounterMetricFamily("mailweir_session_log_dropped", "Sessions missing from it.")
-    errors = CounterMetricFamily("mailweir_session_log_errors", "Times it couldn't be written.")
+    lines = exposition.Counter("mailweir_session_log_lines", "Sessions written to the log.")
+    dropped = exposition.Counter("mailweir_session_log_dropped", "Sessions missing from it.")
+    errors = exposition.Counter("mailweir_session_log_errors", "Times it couldn't be written.")
     for log in logs:
-        lines.add_metric([], log.lines)
-        dropped.add_metric([], log.dropped)
-        errors.add_metric([], log.errors)
+        lines.add([], log.lines)
+        dropped.add([], log.dropped)
+        errors.add([], log.errors)
     yield from (lines, dropped, errors)
 
 
 def _add_histogram(
-    family: HistogramMetricFamily, labels: Sequence[str], histogram: plane.Histogram
+    family: exposition.Histogram, labels: Sequence[str], histogram: plane.Histogram
 ) -> None:
-    total = 0
-    buckets: list[tuple[str, float]] = []
-    for bound, count in zip([*histogram.bounds, float("inf")], histogram.counts, strict=True):
-        total += count
-        buckets.append(("+Inf" if bound == float("inf") else repr(bound), total))
-    family.add_metric(labels, buckets, histogram.sum)
+    bounds = [*map(repr, histogram.bounds), "+Inf"]
+    family.add(labels, zip(bounds, accumulate(histogram.counts), strict=True), histogram.sum)

@@ -11,9 +11,8 @@ from ipaddress import ip_address
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
 
-from mailweir.admin import page
+from mailweir.admin import exposition, page
 from mailweir.admin.access import Access
 from mailweir.admin.balancer import Balancer
 from mailweir.admin.explaining import explain
@@ -123,17 +122,12 @@ def _add_reading(app: web.Application, balancer: Balancer, registry: CollectorRe
 
     encoding = asyncio.Lock()
 
-    async def metrics(request: web.Request) -> web.Response:
-        try:
-            encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        except TypeError:
-            # A version in it that is no number; so nothing special is asked for.
-            encode, content_type = choose_encoder("")
+    async def metrics(_: web.Request) -> web.Response:
         # In a thread: for thousands of servers it takes longer than checks may be late. One at a
         # time: those threads are what changes and reloads wait for too.
         async with encoding:
-            body = await asyncio.to_thread(encode, registry)
-        response = web.Response(body=body, headers={"Content-Type": content_type})
+            body = await asyncio.to_thread(exposition.encode, registry)
+        response = web.Response(body=body, headers={"Content-Type": exposition.CONTENT_TYPE})
         response.enable_compression()
         return response
 

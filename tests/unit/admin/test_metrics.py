@@ -3,9 +3,9 @@
 import subprocess
 
 import pytest
-from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from mailweir.admin.exposition import encode
 from mailweir.admin.metrics import Metrics
 from mailweir.plane import Stats
 from mailweir.spec import ServerKey
@@ -41,7 +41,7 @@ def metrics(source: Counting) -> Metrics:
 
 def samples(metrics: Metrics) -> dict[str, float]:
     found = {}
-    for family in text_string_to_metric_families(generate_latest(metrics.registry).decode()):
+    for family in text_string_to_metric_families(encode(metrics.registry).decode()):
         for sample in family.samples:
             labels = ",".join(f"{k}={v}" for k, v in sorted(sample.labels.items()))
             found[f"{sample.name}{{{labels}}}"] = sample.value
@@ -100,12 +100,12 @@ def test_a_good_reload_says_so(metrics: Metrics) -> None:
 
 def test_one_reading_per_scrape_and_none_before(source: Counting, metrics: Metrics) -> None:
     assert source.readings == 0
-    generate_latest(metrics.registry)
+    encode(metrics.registry)
     assert source.readings == 1
 
 
 @pytest.mark.needs("prometheus")
 def test_promtool_has_nothing_to_say(metrics: Metrics) -> None:
-    text = generate_latest(metrics.registry)
+    text = encode(metrics.registry)
     done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
