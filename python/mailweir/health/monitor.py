@@ -66,6 +66,7 @@ class Monitor:
         self._slots = asyncio.Semaphore(MAX_CHECKS)
         self._watched: dict[ServerKey, _Watched] = {}
         self._unknown: set[ServerKey] = set()
+        self._unknown_pools: set[str] = set()
         self._all_known = asyncio.Event()
         self._pools_known = asyncio.Event()
 
@@ -90,11 +91,17 @@ class Monitor:
                 watched.target = target
             watched.task = asyncio.create_task(self._watch(key, watched))
         self._unknown = {k for k, w in self._watched.items() if w.track.health is Health.UNKNOWN}
+        known = {key.pool for key in self._watched.keys() - self._unknown}
+        self._unknown_pools = {key.pool for key in self._unknown} - known
         self._note_known()
 
     def health(self) -> dict[ServerKey, Health]:
         """What is known now."""
         return {key: watched.track.health for key, watched in self._watched.items()}
+
+    def __len__(self) -> int:
+        """How many servers are checked."""
+        return len(self._watched)
 
     def last(self, key: ServerKey) -> Outcome | None:
         """The last finished check of a server."""
@@ -155,13 +162,13 @@ class Monitor:
         if outcome.conclusive:
             watched.track = step(watched.track, outcome.ok, watched.target.check)
             self._unknown.discard(key)
+            self._unknown_pools.discard(key.pool)
             self._note_known()
         self._on_result(Result(key, outcome, before, watched.track.health))
 
     def _note_known(self) -> None:
-        known = {key.pool for key in self._watched.keys() - self._unknown}
         _set(self._all_known, not self._unknown)
-        _set(self._pools_known, all(key.pool in known for key in self._unknown))
+        _set(self._pools_known, not self._unknown_pools)
 
 
 def _set(event: asyncio.Event, value: bool) -> None:

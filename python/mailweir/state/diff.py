@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
+from operator import attrgetter
 from typing import TypeVar
 
 from mailweir.config.model import Config
@@ -69,20 +70,25 @@ def changed_server_states(
     old: DesiredState | None, new: DesiredState
 ) -> Mapping[ServerKey, ServerState] | None:
     """The server states that differ where nothing else does, else None."""
-    if old is None or _without_states(old) != _without_states(new):
+    if old is None or not _alike(old, new):
         return None
     before = old.server_states()
     return {key: state for key, state in new.server_states().items() if before[key] != state}
 
 
-def _without_states(state: DesiredState) -> DesiredState:
-    pools = tuple(
-        replace(
-            pool, servers=tuple(replace(server, state=ServerState.UP) for server in pool.servers)
-        )
-        for pool in state.pools
+def _alike(old: DesiredState, new: DesiredState) -> bool:
+    """Whether nothing but server states differs. Asked at each change of a server's health."""
+    if replace(old, pools=()) != replace(new, pools=()) or len(old.pools) != len(new.pools):
+        return False
+    return all(
+        replace(before, servers=()) == replace(after, servers=())
+        and list(map(_but_state, before.servers)) == list(map(_but_state, after.servers))
+        for before, after in zip(old.pools, new.pools, strict=True)
     )
-    return replace(state, pools=pools)
+
+
+# A field that is added to a server counts by itself.
+_but_state = attrgetter(*(field.name for field in fields(DesiredServer) if field.name != "state"))
 
 
 def _inventory(state: DesiredState) -> str:

@@ -87,8 +87,7 @@ STATES = [state(text, up) for text, _ in CHANGES for up in ("", "a", "ab")]
 @given(st.sampled_from(STATES), st.sampled_from(STATES))
 def test_silence_means_equality(old: DesiredState, new: DesiredState) -> None:
     assert (describe(old, new) == "nothing changed") == (old == new)
-    if old == new:
-        assert changed_server_states(old, new) == {}
+    assert (changed_server_states(old, new) == {}) == (old == new)
 
 
 def test_settings_of_the_control_plane_are_part_of_the_sentence() -> None:
