@@ -60,7 +60,7 @@ def _fold(config: Config) -> DesiredState:
 @pytest.fixture
 def plane(planned: Planned) -> Iterator[EmbeddedPlane]:
     """The data plane, with the farm applied."""
-    started = EmbeddedPlane(2)
+    started = EmbeddedPlane(2, kept=[])
     try:
         started.apply(planned.desired)
         yield started

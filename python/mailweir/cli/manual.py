@@ -63,8 +63,8 @@ listeners:
 pools:
   farm:
     servers:
-      a: 10.0.0.1:25
-      b: {address: 10.0.0.2:25, weight: 50, proxy: v2}
+      a: {address: 10.0.0.1:25, proxy: v2}
+      b: {address: 10.0.0.2:25, proxy: v2, weight: 50}
 """
 
 

@@ -7,6 +7,7 @@ between the parts (`rules`), names of users and groups (`roles`).
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -77,7 +78,7 @@ def parse(content: str, file: str, size: int = 0) -> Loaded:
 
     roles, unknown = roles_of(config.admin) if config else (Roles(), [])
     warnings: list[Problem] = []
-    for finding in (*findings(parts), *unknown):
+    for finding in chain(findings(parts), unknown):
         problem = _place(root, finding.path, finding.message)
         (warnings if finding.warning else problems).append(problem)
         if len(problems) > MAX_PROBLEMS:

@@ -7,6 +7,10 @@ import pytest
 from mailweir.config.roles import Ids, Role, Roles
 from unit.fakes import MINIMAL, loaded
 
+_FILE = MINIMAL.replace("a: 10.0.0.1:25", "a: {address: 10.0.0.1:25, proxy: v2}").replace(
+    "b: 10.0.0.2:25", "b: {address: 10.0.0.2:25, proxy: v2}"
+)
+
 _ROLES = Roles(True, Ids(frozenset({7}), frozenset({70})), Ids(frozenset({8}), frozenset({80})))
 
 
@@ -34,7 +38,7 @@ def test_without_names_whoever_gets_in_may() -> None:
 
 
 def test_names_are_looked_up() -> None:
-    read = loaded(MINIMAL + 'admin: {operators: [root, "@root"], readers: ["@daemon"]}\n')
+    read = loaded(_FILE + 'admin: {operators: [root, "@root"], readers: ["@daemon"]}\n')
     assert read.warnings == ()
     assert read.roles == Roles(
         True, Ids(frozenset({0}), frozenset({0})), Ids(groups=frozenset({1}))
@@ -42,7 +46,7 @@ def test_names_are_looked_up() -> None:
 
 
 def test_unknown_names_are_told_and_let_nobody_in() -> None:
-    read = loaded(MINIMAL + 'admin: {operators: [root, no-such], readers: ["@no-such"]}\n')
+    read = loaded(_FILE + 'admin: {operators: [root, no-such], readers: ["@no-such"]}\n')
     assert [str(warning) for warning in read.warnings] == [
         "f.yaml:10:27: admin.operators.1: this machine knows no user `no-such`, so nobody has this"
         " role by it; reload once there is one",
