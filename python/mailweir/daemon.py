@@ -278,10 +278,7 @@ class Daemon:
 
     def kill(self, session: str) -> bool:
         """End a session; False where there is none. Called by the admin routes."""
-        found = self._plane.kill(session)
-        if found:
-            _log.info("operator", session=session, change="killed")
-        return found
+        return self._plane.kill(session)
 
     async def reload(self) -> ReloadOutcome:
         """Ask the main loop for a reload and wait for its outcome. Called by the admin routes."""

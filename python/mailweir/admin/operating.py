@@ -1,7 +1,9 @@
 """The routes by which operators change things; on the UNIX socket alone. Built by `routes`."""
 
 import json
+from dataclasses import asdict
 
+import structlog
 from aiohttp import web
 
 from mailweir.admin.access import Access
@@ -15,6 +17,8 @@ from mailweir.state.overrides import parse_weight
 _OF_SERVER = "/api/v1/servers/{pool}/{server}/{word:drain|maint|ready|weight|own-weight}"
 _OF_LISTENER = "/api/v1/listeners/{listener}/{word:pause|resume}"
 _OF_NODE = "/api/v1/{word:pause|resume}"
+
+_log = structlog.get_logger("mailweir")
 
 
 class _Operating:
@@ -49,9 +53,15 @@ class _Operating:
 
     async def kill(self, request: web.Request) -> web.Response:
         wanted = request.match_info["session"]
-        if self._balancer.kill(wanted):
-            return web.json_response({"killed": wanted})
-        return web.json_response({"error": f"no session {wanted} lives"}, status=404)
+        if not self._balancer.kill(wanted):
+            return web.json_response({"error": f"no session {wanted} lives"}, status=404)
+        _log.info("operator", change=f"kill {wanted}", by=await self._access.name_at(request))
+        return web.json_response({"killed": wanted})
+
+    async def reload(self, request: web.Request) -> web.Response:
+        _log.info("operator", change="reload", by=await self._access.name_at(request))
+        outcome = await self._balancer.reload()
+        return web.json_response(asdict(outcome), status=200 if outcome.ok else 422)
 
     async def _change(self, change: Change, what: str, speaker: Speaker) -> web.Response:
         try:
@@ -67,12 +77,13 @@ class _Operating:
 
 
 def add_operating(app: web.Application, balancer: Balancer, access: Access) -> None:
-    """Let `app` change servers, listeners and sessions."""
+    """Let `app` change servers, listeners and sessions, and reload."""
     operating = _Operating(balancer, access)
     app.router.add_post(_OF_SERVER, operating.server)
     app.router.add_post(_OF_LISTENER, operating.listener)
     app.router.add_post(_OF_NODE, operating.listener)
     app.router.add_post("/api/v1/sessions/{session}/kill", operating.kill)
+    app.router.add_post("/api/v1/reload", operating.reload)
 
 
 def _seconds(request: web.Request) -> float | None:

@@ -37,12 +37,6 @@ def read_write(
     """The application for the UNIX socket; `access` says who asks."""
     app = web.Application(middlewares=[guard])
     _add_reading(app, balancer, registry)
-
-    async def reload(_: web.Request) -> web.Response:
-        outcome = await balancer.reload()
-        return web.json_response(asdict(outcome), status=200 if outcome.ok else 422)
-
-    app.router.add_post("/api/v1/reload", reload)
     add_operating(app, balancer, access)
     add_following(app, journal)
     _add_reading_at_the_socket(app, balancer)

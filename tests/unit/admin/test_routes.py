@@ -8,6 +8,7 @@ import pytest
 from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from mailweir.admin.access import Access
 from mailweir.admin.guard import at_socket, on_tcp
@@ -97,6 +98,15 @@ async def test_reload_on_the_socket(writable: Client, balancer: FakeBalancer) ->
     answer = await writable.post("/api/v1/reload")
     assert answer.status == 422
     assert (await answer.json())["problems"] == ["f.yaml:1:1: x"]
+
+
+async def test_who_kills_and_reloads_is_in_the_log(writable: Client) -> None:
+    with capture_logs() as logs:
+        await writable.post("/api/v1/sessions/00000000000000ab/kill")
+        await writable.post("/api/v1/sessions/ff/kill")
+        await writable.post("/api/v1/reload")
+    said = [(one["change"], bool(one["by"])) for one in logs if one["event"] == "operator"]
+    assert said == [("kill 00000000000000ab", True), ("reload", True)]
 
 
 async def test_differences_are_looked_for_one_at_a_time(
