@@ -14,7 +14,7 @@ _WANTED = {
     "dict_type": "must be a mapping (`name: value` lines)",
     "model_type": "must be a mapping (`key: value` lines)",
     "model_attributes_type": "must be a mapping (`key: value` lines)",
-    "list_type": 'must be a list, for example ["0.0.0.0:25"]',
+    "list_type": 'must be a list, as in ["one", "another"]',
     "int_type": "must be a whole number",
     "string_type": "must be text",
     "bool_type": "must be true or false",

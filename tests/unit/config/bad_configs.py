@@ -56,7 +56,7 @@ BAD: list[tuple[str, list[str]]] = [
     (HEAD + LISTENER + f"admin: {{socket: /{'x' * 120}}}\n",
      ["f.yaml:3:17: admin.socket: is 121 bytes long; a socket's path can have 107"]),
     (HEAD + LISTENER + "admin: {operators: alice}\n",
-     ['f.yaml:3:20: admin.operators: must be a list, for example ["0.0.0.0:25"], not \'alice\'']),
+     ['f.yaml:3:20: admin.operators: must be a list, as in ["one", "another"], not \'alice\'']),
     (HEAD + LISTENER + "admin: {operators: ['@']}\n",
      ["f.yaml:3:21: admin.operators.0: must be a user's name, or \"@\" and a group's, not '@'"]),
     (HEAD + LISTENER + "admin: {readers: [1000]}\n",
@@ -68,7 +68,7 @@ BAD: list[tuple[str, list[str]]] = [
     (HEAD + LISTENER + "drain: {deadline: 25h}\n", ["f.yaml:3:19: drain.deadline: must be from 0s to"
                                                     " 1d, not 25h"]),
     (HEAD + "listeners: {mx: {bind: 192.0.2.1:25, pool: farm}}\n",
-     ['f.yaml:2:24: listeners.mx.bind: must be a list, for example ["0.0.0.0:25"], not'
+     ['f.yaml:2:24: listeners.mx.bind: must be a list, as in ["one", "another"], not'
       " '192.0.2.1:25'"]),
     (HEAD + "listeners: {mx: {bind: [], pool: farm}}\n",
      ["f.yaml:2:24: listeners.mx.bind: must not be empty"]),

@@ -153,7 +153,7 @@ def test_what_an_included_file_can_not_have(farm: Farm, included: str, line: str
                 for column, index, value in ((11, 0, "7"), (14, 1, "''"), (18, 2, r"'a\x00*'"))
             ],
         ),
-        ("conf.d", ["1:10: include: must be a list, for example [\"0.0.0.0:25\"], not 'conf.d'"]),
+        ("conf.d", ['1:10: include: must be a list, as in ["one", "another"], not \'conf.d\'']),
     ],
 )
 def test_patterns(farm: Farm, patterns: str, lines: list[str]) -> None:
