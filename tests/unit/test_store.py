@@ -5,9 +5,11 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import pytest
 
+import mailweir
 from mailweir.store import Store
 
 _TAKES = """\
@@ -78,7 +80,7 @@ def test_what_is_handed_over_is_taken_once_and_the_rest_closed(
             pass_fds=[*numbers, b.fileno()],
             capture_output=True,
             text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            env={**os.environ, "PYTHONPATH": str(Path(mailweir.__path__[0]).parent)},
         )
     assert done.returncode == 0, done.stderr
     address = listening[0].getsockname()
