@@ -93,16 +93,15 @@ def _server(situation: Situation, row: dict[str, object], *, is_next: bool) -> d
 
 def _why_not(row: dict[str, object]) -> str | None:
     """What keeps sessions off a server."""
-    told = f", {row['operator']}" if row["operator"] else ""
     if row["state"] == "down":
         check = row["check"]
         if isinstance(check, dict) and not check["ok"]:
             return f"down: {check['step']}: {check['detail']}"
         return "down: not checked often enough yet"
     if row["state"] != "up":
-        return f"{row['state']}{told}"
+        return str(row["operator"] or row["state"])
     if not row["weight"]:
-        return f"weight 0{told}"
+        return str(row["operator"] or "weight 0")
     most, now = row["max_sessions"], row["active"]
     if isinstance(most, int) and isinstance(now, int) and now >= most:
         return f"it has as many sessions as it may: {most}"

@@ -10,9 +10,10 @@ from mailweir.admin.explaining import explain
 from mailweir.admin.text import explanation
 from mailweir.admin.views import Situation
 from mailweir.errors import UnknownError
-from mailweir.state.overrides import Overrides, Word
+from mailweir.state.desired import fold
+from mailweir.state.overrides import Overrides, StateWord, Word
 from unit.admin.situations import situation
-from unit.fakes import MINIMAL
+from unit.fakes import MINIMAL, FakePlane, config
 
 _CLIENT = ip_address("192.0.2.9")
 
@@ -52,6 +53,14 @@ def test_why_it_is_refused() -> None:
     capped = MINIMAL.replace("    pool: farm\n", "    pool: farm\n    limits: {sessions: 1}\n")
     assert "as many sessions as it may: 1" in said(situation(text=capped))["refused"]
     assert "REFUSED: the listener" in explanation(explain(situation(text=capped), _CLIENT, None))
+
+
+def test_what_operators_said_of_a_server() -> None:
+    drained = StateWord(state="drain", by="root", at=990.0, until=None)
+    words, plane = Overrides(states={"farm/a": drained}), FakePlane()
+    plane.apply(fold(config(), {}, words, hostname="h", max_sessions=9000))
+    a, _ = said(situation(plane, overrides=words))["servers"]
+    assert a["why"] == "drain by root"
 
 
 @pytest.mark.parametrize(
