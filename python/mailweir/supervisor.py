@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from mailweir.store import Store
 
 _MICROSECONDS = 1_000_000
+# Seconds for a supervisor to take sockets: one that is busy has no room for a farm's at once.
+_PATIENCE = 1.0
 
 
 class Supervisor:
@@ -69,7 +71,8 @@ class Supervisor:
         # A line's end would end the word.
         lines = (f"{key}={' '.join(value.split())}\n" for key, value in words.items())
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as told:
-            told.setblocking(False)
+            # Not in the event loop where there are sockets: they may wait for their turn.
+            told.settimeout(_PATIENCE if sockets else 0)
             try:
                 numbers = [one.fileno() for one in sockets]
                 # Before Python 3.12 send_fds doesn't look at the address it is given.

@@ -3,13 +3,17 @@
 import asyncio
 import os
 import socket
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from mailweir.supervisor import Supervisor
+
+# How many datagrams wait for whoever is to read them.
+_QUEUE = Path("/proc/sys/net/unix/max_dgram_qlen")
 
 
 @contextmanager
@@ -35,6 +39,28 @@ def test_each_word_is_one_datagram(tmp_path: Path) -> None:
         assert heard.recv(4096) == b"STOPPING=1\nSTATUS=draining\n"
         supervisor.extend(30)
         assert heard.recv(4096) == b"EXTEND_TIMEOUT_USEC=30000000\n"
+
+
+def test_many_sockets_wait_for_a_supervisor_that_is_busy(tmp_path: Path) -> None:
+    path, most = str(tmp_path / "notify"), int(_QUEUE.read_text())
+    with listening(path) as heard, ExitStack() as exits:
+        store = Supervisor({"NOTIFY_SOCKET": path}).store
+        listeners = [exits.enter_context(_listener()) for _ in range(most + 5)]
+        telling = threading.Thread(target=store.keep, args=([one.dup() for one in listeners],))
+        telling.start()
+        # Long enough for the queue to be full, less than it is waited for.
+        telling.join(0.3)
+        names = set()
+        for _ in listeners:
+            data, descriptors, _, _ = socket.recv_fds(heard, 4096, 1)
+            os.close(descriptors[0])
+            names.add(data)
+        telling.join()
+    assert len(names) == len(listeners)
+
+
+def _listener() -> socket.socket:
+    return socket.create_server(("127.0.0.1", 0))
 
 
 async def test_life_is_shown_while_something_moves(tmp_path: Path) -> None:
