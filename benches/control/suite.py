@@ -20,7 +20,8 @@ from harness.waiting import until
 from mailweir.admin.exposition import encode
 from mailweir.admin.metrics import Metrics
 from mailweir.config.load import load
-from mailweir.config.model import Config, Protocol
+from mailweir.config.model import Config
+from mailweir.config.words import Protocol
 from mailweir.plane import EmbeddedPlane
 from mailweir.spec import DesiredState, ServerKey, ServerState
 from mailweir.state.desired import Health, fold

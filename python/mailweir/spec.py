@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from mailweir.config.model import Balance, Forwarding, LogFormat, Protocol, Proxy
+from mailweir.config.words import Balance, Forwarding, LogFormat, Protocol, Proxy
 
 
 class ServerKey(NamedTuple):

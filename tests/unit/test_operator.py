@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailweir.config.model import MAX_WEIGHT
+from mailweir.config.pool import MAX_WEIGHT
 from mailweir.errors import UnknownError
 from mailweir.operator import Operator, Speaker
 from mailweir.spec import ServerKey, ServerState

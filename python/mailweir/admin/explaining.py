@@ -3,7 +3,8 @@
 from ipaddress import IPv4Address, IPv6Address
 
 from mailweir.admin.views import Situation, servers, told_of_pause
-from mailweir.config.model import Balance, Forwarding, Listener, Protocol
+from mailweir.config.listener import Listener
+from mailweir.config.words import Balance, Forwarding, Protocol
 from mailweir.errors import UnknownError
 from mailweir.plane import ListenerStats
 

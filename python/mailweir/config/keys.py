@@ -1,6 +1,6 @@
 """Every key of the configuration by its path, with what the model says of it. Pure.
 
-Called by the manual page of the file.
+Called by the manual page of the file and by `schema`.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,8 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from mailweir.config.model import NONE, Config
+from mailweir.config.kinds import NONE
+from mailweir.config.model import Config
 from mailweir.config.written import inline, value
 
 
@@ -36,7 +37,7 @@ def parts() -> list[Part]:
     """In the order of the model; the file's own keys come first."""
     of_file, others = [], []
     for name, field in Config.model_fields.items():
-        inner = _model(field)
+        inner = part_behind(field)
         if inner is None:
             of_file.append(_key(name, field))
         else:
@@ -46,7 +47,7 @@ def parts() -> list[Part]:
 
 
 def _keys(path: str, field: FieldInfo) -> Iterator[Key]:
-    inner = _model(field)
+    inner = part_behind(field)
     if inner is None:
         yield _key(path, field)
         return
@@ -56,7 +57,7 @@ def _keys(path: str, field: FieldInfo) -> Iterator[Key]:
         yield from _keys(f"{path}.{name}", of_part)
 
 
-def _model(field: FieldInfo) -> type[BaseModel] | None:
+def part_behind(field: FieldInfo) -> type[BaseModel] | None:
     """What a key has keys of its own by: itself, or each of its names."""
     kind: Any = field.annotation
     if get_origin(kind) is dict:

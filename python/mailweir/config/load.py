@@ -17,8 +17,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from mailweir.config import document, include, text
+from mailweir.config.listener import Listener
 from mailweir.config.messages import explain, is_about_key
-from mailweir.config.model import Admin, Config, Listener, Pool
+from mailweir.config.model import Admin, Config
+from mailweir.config.pool import Pool
 from mailweir.config.roles import Roles, roles_of
 from mailweir.config.rules import Parts, findings
 from mailweir.errors import ConfigError, Problem

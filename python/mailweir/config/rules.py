@@ -11,8 +11,11 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import islice
 
 from mailweir.config.address import Address
-from mailweir.config.model import Admin, CheckKind, Listener, Pool, Protocol, Timeouts
+from mailweir.config.listener import Listener, Timeouts
+from mailweir.config.model import Admin
+from mailweir.config.pool import Pool
 from mailweir.config.units import format_duration
+from mailweir.config.words import CheckKind, Protocol
 
 Path = tuple[str | int, ...]
 

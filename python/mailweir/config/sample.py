@@ -10,7 +10,9 @@ from textwrap import wrap
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from mailweir.config.model import Config, Listener, Pool, Server
+from mailweir.config.listener import Listener
+from mailweir.config.model import Config
+from mailweir.config.pool import Pool, Server
 from mailweir.config.written import inline, value
 
 _WIDTH = 92

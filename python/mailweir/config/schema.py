@@ -1,11 +1,14 @@
 """The JSON Schema of the configuration, for editors. Called by `config schema`. Pure."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
-from mailweir.config import model
+from mailweir.config.keys import part_behind
+from mailweir.config.kinds import NONE
+from mailweir.config.model import Config
 from mailweir.config.written import value
 
 _ADDRESS = {"type": "string", "description": "The short form: its address alone."}
@@ -19,12 +22,11 @@ class _Generator(GenerateJsonSchema):
 
 def schema() -> dict[str, Any]:
     """Draft 2020-12."""
-    found = model.Config.model_json_schema(schema_generator=_Generator)
+    found = Config.model_json_schema(schema_generator=_Generator)
     parts = found["$defs"]
-    for name, part in (("Config", found), *parts.items()):
-        kind = getattr(model, name)
-        if issubclass(kind, BaseModel):
-            _with_defaults(kind, part["properties"])
+    for kind in _parts(Config):
+        part = found if kind is Config else parts[kind.__name__]
+        _with_defaults(kind, part["properties"])
     parts["Server"] = {"anyOf": [_ADDRESS, parts["Server"]]}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -33,9 +35,18 @@ def schema() -> dict[str, Any]:
     }
 
 
+def _parts(kind: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    """`kind` and what stands behind its keys. No part is there twice."""
+    yield kind
+    for field in kind.model_fields.values():
+        inner = part_behind(field)
+        if inner is not None:
+            yield from _parts(inner)
+
+
 def _with_defaults(kind: type[BaseModel], properties: dict[str, Any]) -> None:
     for key, field in kind.model_fields.items():
-        properties[key].pop(model.NONE, None)
+        properties[key].pop(NONE, None)
         properties[key].pop("default", None)
         default = None if field.is_required() else value(field.get_default(), field)
         if default is not None:

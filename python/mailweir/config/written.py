@@ -9,7 +9,8 @@ from enum import Enum
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from mailweir.config.model import NONE, Config
+from mailweir.config.kinds import NONE
+from mailweir.config.model import Config
 from mailweir.config.units import format_duration
 
 

@@ -5,8 +5,10 @@ import time
 from dataclasses import dataclass
 
 from mailweir.config.address import Address
-from mailweir.config.model import Check, CheckKind, Config, Protocol, Proxy
+from mailweir.config.model import Config
+from mailweir.config.pool import Check
 from mailweir.config.units import format_duration
+from mailweir.config.words import CheckKind, Protocol, Proxy
 from mailweir.health.probes import ehlo, tcp
 from mailweir.health.probes.dial import LocalError, ProbeError, Progress
 from mailweir.spec import ServerKey, ServerState

@@ -7,7 +7,7 @@ change needs `rise` successes or `fall` failures in a row.
 
 from dataclasses import dataclass, replace
 
-from mailweir.config.model import Check
+from mailweir.config.pool import Check
 from mailweir.state.desired import Health
 
 

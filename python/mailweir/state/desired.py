@@ -6,7 +6,10 @@ Called by the daemon.
 from collections.abc import Mapping
 from enum import StrEnum
 
-from mailweir.config.model import Config, Forwarding, Listener, Pool, Server
+from mailweir.config.listener import Listener
+from mailweir.config.model import Config
+from mailweir.config.pool import Pool, Server
+from mailweir.config.words import Forwarding
 from mailweir.instance import instance_of
 from mailweir.spec import (
     DesiredDrain,

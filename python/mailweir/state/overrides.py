@@ -10,7 +10,8 @@ from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from mailweir.config.model import MAX_WEIGHT, Config
+from mailweir.config.model import Config
+from mailweir.config.pool import MAX_WEIGHT
 from mailweir.config.units import format_duration
 from mailweir.spec import ServerKey, ServerState
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailweir.config.load import MAX_PROBLEMS, load, parse
-from mailweir.config.model import CheckKind, Protocol
 from mailweir.config.text import MAX_BYTES
+from mailweir.config.words import CheckKind, Protocol
 from mailweir.errors import ConfigError
 from unit.config.bad_configs import BAD
 from unit.fakes import MINIMAL, STRANGERS, config

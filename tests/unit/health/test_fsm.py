@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailweir.config.model import Check
+from mailweir.config.pool import Check
 from mailweir.health.fsm import Track, interval, renewed, step
 from mailweir.state.desired import Health
 

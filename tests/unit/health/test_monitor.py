@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from random import Random
 
 from mailweir.config.address import parse_server
-from mailweir.config.model import Check, CheckKind, Proxy
+from mailweir.config.pool import Check
+from mailweir.config.words import CheckKind, Proxy
 from mailweir.health.check import Outcome, Target
 from mailweir.health.monitor import JITTER, MAX_CHECKS, Monitor, Result
 from mailweir.spec import ServerKey

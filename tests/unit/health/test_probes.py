@@ -11,7 +11,8 @@ from aiosmtpd.handlers import Sink
 from aiosmtpd.smtp import SMTP
 
 from mailweir.config.address import Address, parse_server
-from mailweir.config.model import Check, CheckKind, Proxy
+from mailweir.config.pool import Check
+from mailweir.config.words import CheckKind, Proxy
 from mailweir.health.check import Outcome, Target, run, targets
 from mailweir.health.probes.proxy import header
 from mailweir.spec import ServerKey

@@ -6,7 +6,7 @@ import os
 import socket
 
 from mailweir.config.address import Address
-from mailweir.config.model import Proxy
+from mailweir.config.words import Proxy
 from mailweir.health.probes import proxy
 
 # What a connect fails with where this machine has no port, buffer or memory left.

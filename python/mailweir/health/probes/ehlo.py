@@ -8,7 +8,7 @@ leaves no "lost connection" in the server's log.
 import aiosmtplib
 
 from mailweir.config.address import Address
-from mailweir.config.model import Proxy
+from mailweir.config.words import Proxy
 from mailweir.health.probes.dial import ProbeError, Progress, connect
 
 

@@ -6,7 +6,7 @@ word for that (Postfix refuses its UNKNOWN) and names the check's own connection
 
 from ipaddress import ip_address
 
-from mailweir.config.model import Proxy
+from mailweir.config.words import Proxy
 
 _SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 # Version 2, command LOCAL; no family, no addresses.

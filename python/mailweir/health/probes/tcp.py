@@ -8,7 +8,7 @@ verdict doesn't depend on that.
 import asyncio
 
 from mailweir.config.address import Address
-from mailweir.config.model import Proxy
+from mailweir.config.words import Proxy
 from mailweir.health.probes.dial import Progress, connect
 
 _COURTESY = 1.0  # seconds for each, the greeting and the answer to QUIT

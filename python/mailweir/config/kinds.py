@@ -1,0 +1,110 @@
+"""What values of the configuration can be: checked types, with messages for the operator.
+
+Used by `model` and its parts `listener` and `pool`, nowhere else. Times are seconds (float) here,
+whatever unit the file uses.
+"""
+
+import re
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    StrictInt,
+    WithJsonSchema,
+)
+from pydantic.config import JsonDict
+
+from mailweir.config.units import format_duration, parse_duration
+
+# In a field's schema: how None is written.
+NONE = "none"
+HOUR = 3600.0
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+
+TEXT = WithJsonSchema({"type": "string"})
+COUNT_OR_NONE = WithJsonSchema({"anyOf": [{"const": "none"}, {"type": "integer", "minimum": 1}]})
+
+
+class Part(BaseModel):
+    """Keys that stand together."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+
+def _check_name(name: str) -> str:
+    if _NAME.fullmatch(name) is None:
+        raise ValueError(
+            f"{name!r} can't be a name: letters, digits and . _ - (a letter or digit first),"
+            " at most 64"
+        )
+    return name
+
+
+def _check_source(value: object) -> IPv4Address | IPv6Address:
+    try:
+        if not isinstance(value, str):
+            raise ValueError
+        ip = ip_address(value)
+    except ValueError:
+        raise ValueError(f"must be an IP address without a port, not {value!r}") from None
+    if ip.is_unspecified or ip.is_multicast:
+        raise ValueError(f"{ip} can't be dialled from")
+    return ip
+
+
+def _check_age(seconds: float) -> float:
+    if seconds and not 1.0 <= seconds <= 7 * 24 * HOUR:
+        raise ValueError(f"must be 0s (none) or from 1s to 7d, not {format_duration(seconds)}")
+    return seconds
+
+
+def _check_path(value: object) -> Path:
+    if not isinstance(value, str) or not value.startswith("/"):
+        raise ValueError("must be an absolute path, one that begins with /")
+    return Path(value)
+
+
+def between(low: float, high: float) -> AfterValidator:
+    def check(seconds: float) -> float:
+        if not low <= seconds <= high:
+            raise ValueError(
+                f"must be from {format_duration(low)} to {format_duration(high)},"
+                f" not {format_duration(seconds)}"
+            )
+        return seconds
+
+    return AfterValidator(check)
+
+
+def none_from(word: str) -> BeforeValidator:
+    """Has a word mean None."""
+    return BeforeValidator(lambda value: None if value == word else value)
+
+
+def none_is(word: str) -> JsonDict:
+    """How None is written in a file. Where this isn't said, None is a key that isn't there."""
+    return {NONE: word}
+
+
+Duration = Annotated[
+    float,
+    BeforeValidator(parse_duration),
+    WithJsonSchema({"type": "string", "pattern": "^(0|[1-9][0-9]{0,8})(ms|s|m|h|d)$"}),
+]
+Interval = Annotated[Duration, between(0.1, HOUR)]
+Limit = Annotated[Duration, between(0.05, 24 * HOUR)]
+Name = Annotated[str, AfterValidator(_check_name)]
+AbsolutePath = Annotated[
+    Path, PlainValidator(_check_path), WithJsonSchema({"type": "string", "pattern": "^/"})
+]
+Age = Annotated[Duration, AfterValidator(_check_age)]
+Sessions = Annotated[StrictInt, Field(ge=1, le=10_000_000)]
+Source = Annotated[IPv4Address | IPv6Address, PlainValidator(_check_source), TEXT]
+Count = Annotated[StrictInt, Field(ge=1, le=100)]

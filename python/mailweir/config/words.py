@@ -1,0 +1,50 @@
+"""The words that a key may be, of those that have a closed list. Imported by whoever decides by
+one of them.
+"""
+
+from enum import StrEnum
+
+
+class Protocol(StrEnum):
+    """Who speaks first behind a listener."""
+
+    SMTP = "smtp"
+    SMTPS = "smtps"
+    TCP = "tcp"
+
+
+class Balance(StrEnum):
+    """How a pool picks a server."""
+
+    LEAST_CONN = "least_conn"
+    ROUND_ROBIN = "round_robin"
+
+
+class Proxy(StrEnum):
+    """Which PROXY header a server gets before anything else."""
+
+    OFF = "off"
+    V1 = "v1"
+    V2 = "v2"
+
+
+class Forwarding(StrEnum):
+    """Which path sessions take."""
+
+    AUTO = "auto"
+    KERNEL = "kernel"
+    RELAY = "relay"
+
+
+class LogFormat(StrEnum):
+    """How a line of the session log looks."""
+
+    JSON = "json"
+    LOGFMT = "logfmt"
+
+
+class CheckKind(StrEnum):
+    """What a check asks of a server."""
+
+    EHLO = "ehlo"
+    TCP = "tcp"
