@@ -10,6 +10,7 @@ __all__ = [
     "BindError",
     "DataPlane",
     "Drain",
+    "HashKey",
     "Histogram",
     "Kernel",
     "KernelPathError",
@@ -19,17 +20,24 @@ __all__ = [
     "Log",
     "LogError",
     "LogStats",
+    "PerSource",
     "PlaneError",
     "PlaneSpec",
     "PoolSpec",
+    "PoolStats",
+    "Queue",
+    "Rate",
     "RelayStats",
     "ServerSpec",
     "ServerState",
     "ServerStats",
     "ServerTrouble",
     "Session",
+    "SourcesStats",
     "SpecError",
     "Stats",
+    "Sticky",
+    "StickyStats",
     "Timeouts",
     "check",
     "kernel_path_flush",
@@ -91,6 +99,26 @@ class Kernel:
         """
 
 @final
+class Rate:
+    def __new__(cls, *, count: int, seconds: float, burst: int) -> Rate:
+        """`burst` at once, then one each `seconds` / `count`."""
+
+@final
+class PerSource:
+    def __new__(
+        cls,
+        *,
+        sessions: int | None,
+        rate: Rate | None,
+        prefix4: int,
+        prefix6: int,
+        exempt: list[str],
+    ) -> PerSource:
+        """What a source may have; `prefix4` and `prefix6` are how many leading bits make one.
+        Those within the prefixes of `exempt` have no limit, nor where it is None.
+        """
+
+@final
 class ListenerSpec:
     def __new__(
         cls,
@@ -104,9 +132,18 @@ class ListenerSpec:
         max_age: float | None,
         forwarding: str,
         paused: bool,
+        allow: list[str],
+        deny: list[str],
+        refuse: str,
+        per_source: PerSource | None,
+        dry_run: list[str],
     ) -> ListenerSpec:
         """`protocol` is one of `smtp`, `smtps`, `tcp`; None is no limit; `forwarding` is one of
         `auto`, `kernel`, `relay`; a `paused` one refuses every new session.
+
+        `allow` and `deny` are prefixes as `10.0.0.0/8`, of which the longest that holds a client
+        decides. `refuse` is `reply`, `reset` or `drop`; `dry_run` has what is only counted:
+        `access`, `source_sessions`, `source_rate`, `sessions`.
         """
 
 @final
@@ -121,17 +158,44 @@ class ServerSpec:
         max_sessions: int | None,
         proxy: str,
         source: list[str],
+        backup: bool,
     ) -> ServerSpec:
-        """`weight` 0..=1000 (0: no new sessions); `state` one of `up down drain maint`.
+        """`weight` 0..=1000 (0: no new sessions); `state` one of `up down drain maint panic`.
 
         `proxy` is `off`, `v1` or `v2`. `source` are addresses without ports that it is dialled
-        from in turn; empty: the one that the route gives. None is no limit.
+        from in turn; empty: the one that the route gives. None is no limit. A `backup` is used
+        while no other one can be.
         """
 
 @final
+class HashKey:
+    def __new__(cls, *, prefix4: int, prefix6: int, seed: str) -> HashKey:
+        """What `source_hash` and `maglev` hash: so many leading bits of a source."""
+
+@final
+class Sticky:
+    def __new__(cls, *, prefix4: int, prefix6: int, ttl: float) -> Sticky: ...
+
+@final
+class Queue:
+    def __new__(cls, *, length: int, wait: float) -> Queue: ...
+
+@final
 class PoolSpec:
-    def __new__(cls, *, name: str, balance: str, servers: list[ServerSpec]) -> PoolSpec:
-        """`balance` is `least_conn` or `round_robin`."""
+    def __new__(
+        cls,
+        *,
+        name: str,
+        balance: str,
+        servers: list[ServerSpec],
+        hash_key: HashKey,
+        sticky: Sticky | None,
+        slow_start: float,
+        queue: Queue | None,
+    ) -> PoolSpec:
+        """`balance` is one of `least_conn`, `round_robin`, `random_two`, `source_hash`, `maglev`,
+        `least_load`. A `slow_start` of 0 is none.
+        """
 
 @final
 class PlaneSpec:
@@ -145,8 +209,11 @@ class PlaneSpec:
         kernel: Kernel,
         listeners: list[ListenerSpec],
         pools: list[PoolSpec],
+        denied: list[str],
     ) -> PlaneSpec:
-        """All that the data plane is to do. `hostname` opens the refusal lines (421)."""
+        """All that the data plane is to do. `hostname` opens the refusal lines (421); `denied` are
+        prefixes that no listener lets in.
+        """
 
 @final
 class ServerState:
@@ -190,7 +257,27 @@ class ListenerStats:
     def ended(self) -> dict[str, int]:
         """Sessions ended, by end reason (a closed list; every reason is present)."""
     @property
+    def would_refuse(self) -> dict[str, int]:
+        """Sessions that a dry run let in, by what is against them: `access source_sessions
+        source_rate sessions`."""
+    @property
+    def sources(self) -> SourcesStats | None:
+        """None where nothing is limited by source."""
+    @property
     def session_seconds(self) -> Histogram: ...
+
+@final
+class SourcesStats:
+    @property
+    def entries(self) -> int:
+        """Sources that are remembered."""
+    @property
+    def places(self) -> int:
+        """The most that can be."""
+    @property
+    def evicted(self) -> int: ...
+    @property
+    def untracked(self) -> int: ...
 
 @final
 class ServerStats:
@@ -231,6 +318,44 @@ class ServerStats:
     def connect_seconds(self) -> Histogram: ...
     @property
     def greeting_seconds(self) -> Histogram: ...
+    @property
+    def ramp(self) -> float:
+        """The share of its weight that slow start allows now; 1.0 is all."""
+    @property
+    def backup(self) -> bool: ...
+
+@final
+class StickyStats:
+    @property
+    def entries(self) -> int:
+        """Sources that are remembered."""
+    @property
+    def found(self) -> int: ...
+    @property
+    def made(self) -> int: ...
+    @property
+    def broken(self) -> int: ...
+    @property
+    def evicted(self) -> int: ...
+
+@final
+class PoolStats:
+    @property
+    def name(self) -> str: ...
+    @property
+    def waiting(self) -> int:
+        """Sessions in its queue now."""
+    @property
+    def queued(self) -> int:
+        """Sessions that ever were."""
+    @property
+    def queue_ends(self) -> dict[str, int]:
+        """How their waiting ended: `served timeout client_gone full`."""
+    @property
+    def queue_seconds(self) -> Histogram: ...
+    @property
+    def sticky(self) -> StickyStats | None:
+        """None where the pool isn't sticky."""
 
 @final
 class RelayStats:
@@ -319,6 +444,8 @@ class Stats:
     @property
     def servers(self) -> list[ServerStats]: ...
     @property
+    def pools(self) -> list[PoolStats]: ...
+    @property
     def relay(self) -> RelayStats: ...
     @property
     def kernel_path(self) -> KernelPathStats | None:
@@ -406,10 +533,18 @@ class DataPlane:
         self, *, listener: str | None, server: tuple[str, str] | None, limit: int
     ) -> list[Session]:
         """Live sessions, the oldest first; `server` is pool and name. None is any."""
-    def next_server(self, *, pool: str) -> str | None:
-        """The server that the next session in a pool would get now; None where there is none."""
+    def next_server(self, *, pool: str, client: str) -> str | None:
+        """The server that a client's next session would get in a pool now; None where there is
+        none. `client` is an address without a port.
+        """
+    def admission(self, *, listener: str, client: str) -> str | None:
+        """The end reason by which a client would be refused now. None: it would be let in, also
+        where only dry runs are against it.
+        """
     def kill(self, *, id: str) -> bool:
         """End a session; False where there is none with that id."""
+    def kill_from(self, *, prefix: str) -> int:
+        """End every session of a prefix; how many there were."""
     def reopen_logs(self) -> None:
         """Open the session log's file anew, soon: it was moved away."""
     @property

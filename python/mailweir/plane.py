@@ -14,14 +14,25 @@ from mailweir._dataplane import (
     KernelPathStats,
     ListenerStats,
     LogStats,
+    PoolStats,
     RelayStats,
     ServerStats,
     ServerTrouble,
     Session,
+    SourcesStats,
     Stats,
+    StickyStats,
 )
 from mailweir.errors import PlaneError
-from mailweir.spec import DesiredListener, DesiredPool, DesiredState, ServerKey, ServerState
+from mailweir.spec import (
+    DesiredListener,
+    DesiredPerSource,
+    DesiredPool,
+    DesiredServer,
+    DesiredState,
+    ServerKey,
+    ServerState,
+)
 
 __all__ = [
     "EmbeddedPlane",
@@ -30,11 +41,14 @@ __all__ = [
     "ListenerStats",
     "LogStats",
     "Plane",
+    "PoolStats",
     "RelayStats",
     "ServerStats",
     "ServerTrouble",
     "Session",
+    "SourcesStats",
     "Stats",
+    "StickyStats",
     "check",
     "kernel_path_flush",
     "kernel_path_left",
@@ -70,11 +84,17 @@ class Plane(Protocol):
     ) -> list[Session]:
         """Live sessions, the oldest first; None is any."""
 
-    def next_server(self, pool: str) -> str | None:
-        """Which server the next session in a pool would get now."""
+    def next_server(self, pool: str, client: str) -> str | None:
+        """Which server the next session of a client, an address, would get in a pool now."""
+
+    def admission(self, listener: str, client: str) -> str | None:
+        """The end reason by which a client would be refused now, None where it would be let in."""
 
     def kill(self, session: str) -> bool:
         """End a session by its id; False where there is none."""
+
+    def kill_from(self, prefix: str) -> int:
+        """End every session of a prefix; how many there were."""
 
     def reopen_logs(self) -> None:
         """Open the session log's file anew: it was moved away."""
@@ -130,11 +150,17 @@ class EmbeddedPlane:
     ) -> list[Session]:
         return self._plane.sessions(listener=listener, server=server, limit=limit)
 
-    def next_server(self, pool: str) -> str | None:
-        return self._plane.next_server(pool=pool)
+    def next_server(self, pool: str, client: str) -> str | None:
+        return self._plane.next_server(pool=pool, client=client)
+
+    def admission(self, listener: str, client: str) -> str | None:
+        return self._plane.admission(listener=listener, client=client)
 
     def kill(self, session: str) -> bool:
         return self._plane.kill(id=session)
+
+    def kill_from(self, prefix: str) -> int:
+        return self._plane.kill_from(prefix=prefix)
 
     def reopen_logs(self) -> None:
         self._plane.reopen_logs()
@@ -195,6 +221,7 @@ def _spec(state: DesiredState) -> _dataplane.PlaneSpec:
         ),
         listeners=[_listener(listener) for listener in state.listeners],
         pools=[_pool(pool) for pool in state.pools],
+        denied=list(state.denied),
     )
 
 
@@ -217,20 +244,50 @@ def _listener(listener: DesiredListener) -> _dataplane.ListenerSpec:
         max_age=listener.max_age,
         forwarding=listener.forwarding,
         paused=listener.paused,
+        allow=list(listener.access.allow),
+        deny=list(listener.access.deny),
+        refuse=listener.refuse,
+        per_source=_per_source(listener.per_source) if listener.per_source else None,
+        dry_run=list(listener.dry_run),
+    )
+
+
+def _per_source(limits: DesiredPerSource) -> _dataplane.PerSource:
+    rate = limits.rate
+    return _dataplane.PerSource(
+        sessions=limits.sessions,
+        rate=_dataplane.Rate(count=rate.count, seconds=rate.seconds, burst=rate.burst)
+        if rate
+        else None,
+        prefix4=limits.prefix4,
+        prefix6=limits.prefix6,
+        exempt=list(limits.exempt),
     )
 
 
 def _pool(pool: DesiredPool) -> _dataplane.PoolSpec:
-    servers = [
-        _dataplane.ServerSpec(
-            name=server.name,
-            address=server.address,
-            weight=server.weight,
-            state=server.state,
-            max_sessions=server.max_sessions,
-            proxy=server.proxy,
-            source=list(server.source),
-        )
-        for server in pool.servers
-    ]
-    return _dataplane.PoolSpec(name=pool.name, balance=pool.balance, servers=servers)
+    key, sticky, queue = pool.hash_key, pool.sticky, pool.queue
+    return _dataplane.PoolSpec(
+        name=pool.name,
+        balance=pool.balance,
+        servers=[_server(server) for server in pool.servers],
+        hash_key=_dataplane.HashKey(prefix4=key.prefix4, prefix6=key.prefix6, seed=key.seed),
+        sticky=_dataplane.Sticky(prefix4=sticky.prefix4, prefix6=sticky.prefix6, ttl=sticky.ttl)
+        if sticky
+        else None,
+        slow_start=pool.slow_start,
+        queue=_dataplane.Queue(length=queue.length, wait=queue.wait) if queue else None,
+    )
+
+
+def _server(server: DesiredServer) -> _dataplane.ServerSpec:
+    return _dataplane.ServerSpec(
+        name=server.name,
+        address=server.address,
+        weight=server.weight,
+        state=server.state,
+        max_sessions=server.max_sessions,
+        proxy=server.proxy,
+        source=list(server.source),
+        backup=server.backup,
+    )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from mailweir.config.words import Balance, Forwarding, LogFormat, Protocol, Proxy
+from mailweir.config.words import Balance, DryRun, Forwarding, LogFormat, Protocol, Proxy, Refuse
 
 
 class ServerKey(NamedTuple):
@@ -29,6 +29,7 @@ class ServerState(StrEnum):
     DOWN = "down"
     DRAIN = "drain"
     MAINT = "maint"
+    PANIC = "panic"  # down, and used all the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,34 @@ class DesiredTimeouts:
 
 
 @dataclass(frozen=True, slots=True)
+class DesiredAccess:
+    """Prefixes, as `10.0.0.0/8`, of who may come in and who may not."""
+
+    allow: tuple[str, ...]
+    deny: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredRate:
+    """`burst` at once, then one each `seconds` / `count`."""
+
+    count: int
+    seconds: float
+    burst: int
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredPerSource:
+    """How much a source may have; a source is so many leading bits of an address."""
+
+    sessions: int | None
+    rate: DesiredRate | None
+    prefix4: int
+    prefix6: int
+    exempt: tuple[str, ...]  # prefixes
+
+
+@dataclass(frozen=True, slots=True)
 class DesiredListener:
     """A listener; `bind` as `192.0.2.1:25` or `[2001:db8::1]:25`."""
 
@@ -56,6 +85,10 @@ class DesiredListener:
     max_age: float | None  # seconds
     forwarding: Forwarding
     paused: bool
+    access: DesiredAccess
+    refuse: Refuse
+    per_source: DesiredPerSource | None
+    dry_run: tuple[DryRun, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +102,33 @@ class DesiredServer:
     max_sessions: int | None
     proxy: Proxy
     source: tuple[str, ...]
+    backup: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredHashKey:
+    """What is hashed to choose a server: so many leading bits of a source's address, and a seed."""
+
+    prefix4: int
+    prefix6: int
+    seed: str
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredSticky:
+    """Which sources are one, and how many seconds after its last session one is remembered."""
+
+    prefix4: int
+    prefix6: int
+    ttl: float
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredQueue:
+    """How many sessions may wait for a server, and for how many seconds."""
+
+    length: int
+    wait: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +138,10 @@ class DesiredPool:
     name: str
     balance: Balance
     servers: tuple[DesiredServer, ...]
+    hash_key: DesiredHashKey
+    sticky: DesiredSticky | None
+    slow_start: float  # seconds; 0: none
+    queue: DesiredQueue | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +177,9 @@ class DesiredKernel:
 
 @dataclass(frozen=True, slots=True)
 class DesiredState:
-    """All that the data plane is to do. `hostname` opens its refusal lines."""
+    """All that the data plane is to do. `hostname` opens its refusal lines; `denied` are prefixes
+    that no listener lets in.
+    """
 
     hostname: str
     max_sessions: int
@@ -122,6 +188,7 @@ class DesiredState:
     kernel: DesiredKernel
     listeners: tuple[DesiredListener, ...]
     pools: tuple[DesiredPool, ...]
+    denied: tuple[str, ...]
 
     def server_states(self) -> dict[ServerKey, ServerState]:
         """The part that changes with health alone."""

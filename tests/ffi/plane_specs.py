@@ -9,13 +9,18 @@ from typing import BinaryIO
 from mailweir._dataplane import (
     DataPlane,
     Drain,
+    HashKey,
     Kernel,
     ListenerSpec,
     Log,
+    PerSource,
     PlaneSpec,
     PoolSpec,
+    Queue,
+    Rate,
     ServerSpec,
     ServerState,
+    Sticky,
     Timeouts,
 )
 
@@ -51,6 +56,11 @@ def listener(
     max_sessions: int | None = None,
     max_age: float | None = None,
     forwarding: str = "relay",
+    allow: list[str] | None = None,
+    deny: list[str] | None = None,
+    refuse: str = "reply",
+    per_source: PerSource | None = None,
+    dry_run: list[str] | None = None,
 ) -> ListenerSpec:
     return ListenerSpec(
         name=name,
@@ -62,7 +72,16 @@ def listener(
         max_age=max_age,
         forwarding=forwarding,
         paused=False,
+        allow=allow or [],
+        deny=deny or [],
+        refuse=refuse,
+        per_source=per_source,
+        dry_run=dry_run or [],
     )
+
+
+def per_source(*, sessions: int | None = None, rate: Rate | None = None) -> PerSource:
+    return PerSource(sessions=sessions, rate=rate, prefix4=32, prefix6=64, exempt=[])
 
 
 def server(
@@ -74,6 +93,7 @@ def server(
     max_sessions: int | None = None,
     proxy: str = "off",
     source: list[str] | None = None,
+    backup: bool = False,
 ) -> ServerSpec:
     return ServerSpec(
         name=name,
@@ -83,11 +103,28 @@ def server(
         max_sessions=max_sessions,
         proxy=proxy,
         source=source or [],
+        backup=backup,
     )
 
 
-def pool(*servers: ServerSpec, name: str = "farm", balance: str = "least_conn") -> PoolSpec:
-    return PoolSpec(name=name, balance=balance, servers=list(servers) or [server()])
+def pool(
+    *servers: ServerSpec,
+    name: str = "farm",
+    balance: str = "least_conn",
+    hash_key: HashKey | None = None,
+    sticky: Sticky | None = None,
+    slow_start: float = 0.0,
+    queue: Queue | None = None,
+) -> PoolSpec:
+    return PoolSpec(
+        name=name,
+        balance=balance,
+        servers=list(servers) or [server()],
+        hash_key=hash_key or HashKey(prefix4=32, prefix6=64, seed=""),
+        sticky=sticky,
+        slow_start=slow_start,
+        queue=queue,
+    )
 
 
 def spec(
@@ -96,6 +133,7 @@ def spec(
     listeners: list[ListenerSpec] | None = None,
     pools: list[PoolSpec] | None = None,
     log: Log | None = None,
+    denied: list[str] | None = None,
 ) -> PlaneSpec:
     return PlaneSpec(
         hostname=hostname,
@@ -105,6 +143,7 @@ def spec(
         kernel=Kernel(instance="test", source_ports=(10000, 32767), max_flows=1000, counted=False),
         listeners=[listener()] if listeners is None else listeners,
         pools=[pool()] if pools is None else pools,
+        denied=denied or [],
     )
 
 

@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_network
 from typing import cast
 
 from mailweir.config.load import Loaded, parse
@@ -51,6 +52,14 @@ class FakeHistogram:
 
 
 @dataclass(frozen=True)
+class FakeSourcesStats:
+    entries: int = 11
+    places: int = 1000
+    evicted: int = 1
+    untracked: int = 0
+
+
+@dataclass(frozen=True)
 class FakeListenerStats:
     name: str
     addresses: list[str]
@@ -61,6 +70,15 @@ class FakeListenerStats:
     accept_pauses: int = 0
     paused: bool = False
     ended: dict[str, int] = field(default_factory=lambda: {"client_closed": 6, "refused": 0})
+    would_refuse: dict[str, int] = field(
+        default_factory=lambda: {
+            "access": 1,
+            "source_sessions": 0,
+            "source_rate": 2,
+            "sessions": 0,
+        }
+    )
+    sources: FakeSourcesStats | None = None
     session_seconds: FakeHistogram = FakeHistogram()
 
 
@@ -81,6 +99,29 @@ class FakeServerStats:
     sent_bytes: int = 20
     connect_seconds: FakeHistogram = FakeHistogram()
     greeting_seconds: FakeHistogram = FakeHistogram()
+    ramp: float = 1.0
+    backup: bool = False
+
+
+@dataclass(frozen=True)
+class FakeStickyStats:
+    entries: int = 4
+    found: int = 9
+    made: int = 5
+    broken: int = 1
+    evicted: int = 0
+
+
+@dataclass(frozen=True)
+class FakePoolStats:
+    name: str
+    waiting: int = 1
+    queued: int = 8
+    queue_ends: dict[str, int] = field(
+        default_factory=lambda: {"served": 4, "timeout": 2, "client_gone": 1, "full": 0}
+    )
+    queue_seconds: FakeHistogram = FakeHistogram()
+    sticky: FakeStickyStats | None = None
 
 
 @dataclass(frozen=True)
@@ -121,6 +162,7 @@ class FakeStats:
     active: int
     listeners: list[FakeListenerStats]
     servers: list[FakeServerStats]
+    pools: list[FakePoolStats] = field(default_factory=list)
     workers: int = 2
     relay: FakeRelayStats = FakeRelayStats()
     kernel_path: FakeKernelPathStats | None = None
@@ -164,6 +206,8 @@ class FakePlane:
         self.state_changes: list[dict[ServerKey, ServerState]] = []
         self.states: dict[ServerKey, ServerState] = {}
         self.refuse = ""
+        # End reasons by clients.
+        self.refused: dict[str, str] = {}
         self.active = 0
         self.draining = False
         self.left_to_successor = False
@@ -198,12 +242,20 @@ class FakePlane:
         self.asked = (listener, server, limit)
         return cast(list[Session], self.live[:limit])
 
-    def next_server(self, pool: str) -> str | None:
+    def next_server(self, pool: str, client: str) -> str | None:
         up = (key.server for key, state in self.states.items() if state is ServerState.UP)
         return next(up, None)
 
+    def admission(self, listener: str, client: str) -> str | None:
+        return self.refused.get(client)
+
     def kill(self, session: str) -> bool:
         return any(one.id == session for one in self.live)
+
+    def kill_from(self, prefix: str) -> int:
+        network = ip_network(prefix)
+        clients = (one.client.rpartition(":")[0].strip("[]") for one in self.live)
+        return sum(ip_address(client) in network for client in clients)
 
     def reopen_logs(self) -> None:
         self.reopened += 1
@@ -231,7 +283,11 @@ class FakePlane:
     def stats(self) -> Stats:
         now = self.applied[-1] if self.applied else None
         listeners = [
-            FakeListenerStats(listener.name, list(listener.bind))
+            FakeListenerStats(
+                listener.name,
+                list(listener.bind),
+                sources=FakeSourcesStats() if listener.per_source else None,
+            )
             for listener in (now.listeners if now else ())
         ]
         servers = [
@@ -241,10 +297,15 @@ class FakePlane:
                 server.address,
                 server.weight,
                 str(self.states[ServerKey(pool.name, server.name)]),
+                backup=server.backup,
             )
             for pool in (now.pools if now else ())
             for server in pool.servers
         ]
-        stats = FakeStats(len(self.applied), self.draining, self.active, listeners, servers)
+        pools = [
+            FakePoolStats(pool.name, sticky=FakeStickyStats() if pool.sticky else None)
+            for pool in (now.pools if now else ())
+        ]
+        stats = FakeStats(len(self.applied), self.draining, self.active, listeners, servers, pools)
         # The extension's classes can't be made in Python; these have the same attributes.
         return cast(Stats, stats)

@@ -11,6 +11,10 @@ from mailweir.plane import ListenerStats
 _WHY_NEXT = {
     Balance.LEAST_CONN: "the fewest sessions for its weight",
     Balance.ROUND_ROBIN: "it is its turn",
+    Balance.RANDOM_TWO: "the fewer sessions of two that were picked by chance",
+    Balance.SOURCE_HASH: "this source's hash",
+    Balance.MAGLEV: "this source's hash",
+    Balance.LEAST_LOAD: "the least load",
 }
 
 
@@ -43,7 +47,7 @@ def _at_listener(
     configured: Listener,
 ) -> dict[str, object]:
     pool = configured.pool
-    following = situation.next_server(pool)
+    following = situation.next_server(pool, str(client))
     refused = _why_refused(situation, stats, configured)
     if refused is None and following is None:
         refused = f"no server of pool {pool} takes sessions"

@@ -63,7 +63,7 @@ class Situation:
     overrides: Overrides
     not_kept: str  # why words of operators won't outlive the process; empty where they will
     last_check: Callable[[ServerKey], LastCheck | None]
-    next_server: Callable[[str], str | None]
+    next_server: Callable[[str, str], str | None]  # of a pool, for a client
 
 
 def unready(situation: Situation) -> list[str]:

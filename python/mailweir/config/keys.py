@@ -1,17 +1,17 @@
 """Every key of the configuration by its path, with what the model says of it. Pure.
 
-Called by the manual page of the file and by `schema`.
+Called by the manual page of the file and by `schema` and `sample`.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, get_args, get_origin
+from typing import get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from mailweir.config.kinds import NONE
+from mailweir.config.kinds import NONE, bare
 from mailweir.config.model import Config
 from mailweir.config.written import inline, value
 
@@ -48,8 +48,9 @@ def parts() -> list[Part]:
 
 def _keys(path: str, field: FieldInfo) -> Iterator[Key]:
     inner = part_behind(field)
-    if inner is None:
+    if inner is None or may_be_absent(field):
         yield _key(path, field)
+    if inner is None:
         return
     if get_origin(field.annotation) is dict:
         path += ".*"
@@ -59,11 +60,15 @@ def _keys(path: str, field: FieldInfo) -> Iterator[Key]:
 
 def part_behind(field: FieldInfo) -> type[BaseModel] | None:
     """What a key has keys of its own by: itself, or each of its names."""
-    kind: Any = field.annotation
+    kind = bare(field.annotation)
     if get_origin(kind) is dict:
-        kind = get_args(kind)[-1]
-        kind = getattr(kind, "__origin__", kind)  # of Annotated
+        kind = bare(get_args(kind)[-1])
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def may_be_absent(field: FieldInfo) -> bool:
+    """Whether a part is there only where the file has it, as `sticky`."""
+    return not field.is_required() and field.get_default() is None
 
 
 def _key(path: str, field: FieldInfo) -> Key:

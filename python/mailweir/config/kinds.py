@@ -7,7 +7,8 @@ whatever unit the file uses.
 import re
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
-from typing import Annotated
+from types import NoneType
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -21,7 +22,7 @@ from pydantic import (
 )
 from pydantic.config import JsonDict
 
-from mailweir.config.units import format_duration, parse_duration
+from mailweir.config.units import Share, format_duration, parse_duration, parse_share
 
 # In a field's schema: how None is written.
 NONE = "none"
@@ -30,6 +31,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 
 TEXT = WithJsonSchema({"type": "string"})
 COUNT_OR_NONE = WithJsonSchema({"anyOf": [{"const": "none"}, {"type": "integer", "minimum": 1}]})
+AUTO = WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1}]})
 
 
 class Part(BaseModel):
@@ -84,13 +86,29 @@ def between(low: float, high: float) -> AfterValidator:
 
 
 def none_from(word: str) -> BeforeValidator:
-    """Has a word mean None."""
-    return BeforeValidator(lambda value: None if value == word else value)
+    """Has a word mean None, and nothing else: a key without a value was forgotten."""
+
+    def read(value: object) -> object:
+        if value is None:
+            raise ValueError("has no value")
+        return None if value == word else value
+
+    return BeforeValidator(read)
 
 
 def none_is(word: str) -> JsonDict:
     """How None is written in a file. Where this isn't said, None is a key that isn't there."""
     return {NONE: word}
+
+
+def bare(kind: Any) -> Any:
+    """A key's type without what stands beside it: checks, and that it may be None."""
+    if get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    choices = get_args(kind)
+    if len(choices) == 2 and choices[1] is NoneType:
+        kind = choices[0]
+    return kind
 
 
 Duration = Annotated[
@@ -108,3 +126,11 @@ Age = Annotated[Duration, AfterValidator(_check_age)]
 Sessions = Annotated[StrictInt, Field(ge=1, le=10_000_000)]
 Source = Annotated[IPv4Address | IPv6Address, PlainValidator(_check_source), TEXT]
 Count = Annotated[StrictInt, Field(ge=1, le=100)]
+Percentage = Annotated[
+    Share,
+    PlainValidator(parse_share),
+    WithJsonSchema({"type": "string", "pattern": "^(100|[1-9]?[0-9])%$"}),
+]
+# How many leading bits of an address count.
+Bits4 = Annotated[StrictInt, Field(ge=0, le=32)]
+Bits6 = Annotated[StrictInt, Field(ge=0, le=128)]

@@ -2,20 +2,82 @@
 
 from typing import Annotated
 
-from pydantic import Field, PlainValidator, StrictBool
+from pydantic import Field, PlainValidator, StrictBool, StrictInt, WithJsonSchema
 
 from mailweir.config.address import Address, parse_bind
 from mailweir.config.kinds import (
+    AUTO,
     COUNT_OR_NONE,
     TEXT,
     Age,
+    Bits4,
+    Bits6,
     Limit,
     Part,
     Sessions,
     none_from,
     none_is,
 )
-from mailweir.config.words import Forwarding, Protocol
+from mailweir.config.prefixes import Prefixes
+from mailweir.config.units import Rate, parse_rate
+from mailweir.config.words import DryRun, Forwarding, Protocol, Refuse
+
+_RATE = WithJsonSchema(
+    {"anyOf": [{"const": "none"}, {"type": "string", "pattern": "^[1-9][0-9]{0,5}/(s|min|h)$"}]}
+)
+_DRY_RUN = WithJsonSchema(
+    {"anyOf": [{"type": "boolean"}, {"type": "array", "items": {"enum": [*DryRun]}}]}
+)
+Burst = Annotated[StrictInt, Field(ge=1, le=100_000)]
+
+
+def _check_rate(value: object) -> Rate | None:
+    return None if value == "none" else parse_rate(value)
+
+
+def _check_dry_run(value: object) -> bool | list[DryRun]:
+    if isinstance(value, bool):
+        return value
+    words = value if isinstance(value, list) else [value]
+    wrong = [word for word in words if word not in [*DryRun]]
+    if isinstance(value, list) and not wrong:
+        return [DryRun(word) for word in value]
+    told = f", not {wrong[0]!r}" if wrong and isinstance(wrong[0], str) else ""
+    raise ValueError(f"must be true, false or a list of {', '.join(DryRun)}{told}")
+
+
+class PerSource(Part):
+    """How much a listener takes from one source. What is usual differs from farm to farm."""
+
+    sessions: Annotated[Sessions | None, none_from("none"), COUNT_OR_NONE] = Field(
+        None,
+        description="At a time; more are refused, as `refuse` has it.",
+        json_schema_extra=none_is("none"),
+    )
+    rate: Annotated[Rate | None, PlainValidator(_check_rate), _RATE] = Field(
+        None,
+        description="New sessions, as 100/min (or /s, /h); more are refused in the same way.",
+        json_schema_extra=none_is("none"),
+    )
+    burst: Annotated[Burst | None, none_from("auto"), AUTO] = Field(
+        None,
+        description="How many of the rate's sessions may come at once; then one each time that it"
+        " allows. `auto` is the rate's count, so that a source that was quiet has all of it.",
+        json_schema_extra=none_is("auto"),
+    )
+    prefix4: Bits4 = Field(
+        32,
+        description="Leading bits of an IPv4 address that make a source. Each address by itself,"
+        " since neighbours may be strangers.",
+    )
+    prefix6: Bits6 = Field(
+        64, description="The same of an IPv6 address. Who has one of a /64 has all of it."
+    )
+    exempt: Prefixes = Field(
+        Prefixes(),
+        description="Sources that these limits don't apply to, written as in `allow`: monitoring"
+        " and relays of your own.",
+    )
 
 
 class Limits(Part):
@@ -25,6 +87,12 @@ class Limits(Part):
         None,
         description="At a time; more hear 421. The process's own limit is enough by default.",
         json_schema_extra=none_is("none"),
+    )
+    per_source: PerSource = PerSource()
+    dry_run: Annotated[bool | list[DryRun], PlainValidator(_check_dry_run), _DRY_RUN] = Field(
+        False,
+        description="What keeps nobody out and is only counted, to see what it would do: a list of"
+        f" {', '.join(DryRun)}; `true` is all of these.",
     )
 
 
@@ -77,6 +145,23 @@ class Listener(Part):
     pool: str = Field(description="Which servers its sessions go to.")
     protocol: Protocol = Field(
         Protocol.SMTP, description="Mail is what this is for; ports 25 and 587 speak it."
+    )
+    allow: Prefixes = Field(
+        Prefixes(),
+        description="Who is let in: prefixes, and absolute paths of files with one a line (`#` and"
+        " `;` begin comments), read at a start or reload. The longest that holds a client counts,"
+        " of these and of `deny`; who is in none is let in unless there are some here.",
+    )
+    deny: Prefixes = Field(
+        Prefixes(),
+        description="Who isn't, in the same way. Files of the Spamhaus DROP list can be named as"
+        " they are.",
+    )
+    refuse: Refuse = Field(
+        Refuse.REPLY,
+        description="How denied sources and those above `per_source` limits are turned away:"
+        " `reply` tells them why (554 5.7.1 or 421 4.7.0), so that who is meant by mistake can ask"
+        " you; `reset`; `drop`, without a word. All others are always told: they may come later.",
     )
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()

@@ -1,8 +1,9 @@
 """A configuration file to the model, or every problem it has, each with its place.
 
 Called by the daemon (start, reload) and by `mailweir check`. The steps: bytes, text
-(`text`), tree (`document`), the files it includes (`include`), model (`model`), rules
-between the parts (`rules`), names of users and groups (`roles`).
+(`text`), tree (`document`), the files it includes (`include`), model (`model`) with
+the files of prefixes that it names (`prefixes`), rules between the parts (`rules`), names of users
+and groups (`roles`).
 """
 
 import gc
@@ -21,6 +22,7 @@ from mailweir.config.listener import Listener
 from mailweir.config.messages import explain, is_about_key
 from mailweir.config.model import Admin, Config
 from mailweir.config.pool import Pool
+from mailweir.config.prefixes import Files
 from mailweir.config.roles import Roles, roles_of
 from mailweir.config.rules import Parts, findings
 from mailweir.errors import ConfigError, Problem
@@ -70,16 +72,18 @@ def parse(content: str, file: str, size: int = 0) -> Loaded:
     data = {name: document.plain(value) for name, (_, value) in root.value.items()}
     config: Config | None = None
     details: list[ErrorDetails] = []
+    files = Files()
     try:
-        config = Config.model_validate(data)
+        config = Config.model_validate(data, context=files)
         parts = _whole(config)
     except ValidationError as error:
         details = error.errors(include_url=False)
-        parts = _valid_parts(data)
+        parts = _valid_parts(data, files)
     for detail in details[: MAX_PROBLEMS + 1]:
         at = tuple(step for step in detail["loc"] if step != "[key]")
         node = document.locate(root, at, key=is_about_key(detail))
         problems.append(_problem(node, at, explain(detail, Config)))
+    problems += files.problems
 
     roles, unknown = roles_of(config.admin) if config else (Roles(), [])
     warnings: list[Problem] = []
@@ -108,15 +112,15 @@ def _whole(config: Config) -> Parts:
     return Parts(config.admin, config.listeners, config.pools, frozenset(config.pools), uses)
 
 
-def _valid_parts(data: Mapping[str, object]) -> Parts:
+def _valid_parts(data: Mapping[str, object], files: Files) -> Parts:
     """The listeners and pools that can be read, where the file as a whole can't."""
     listeners, pools = _mapping(data.get("listeners")), _mapping(data.get("pools"))
     uses = {name: _mapping(item).get("pool") for name, item in listeners.items()}
-    admin = _valid(Admin, {"admin": data.get("admin", {})}).get("admin")
+    admin = _valid(Admin, {"admin": data.get("admin", {})}, files).get("admin")
     return Parts(
         admin,
-        _valid(Listener, listeners),
-        _valid(Pool, pools),
+        _valid(Listener, listeners, files),
+        _valid(Pool, pools, files),
         frozenset(pools),
         {name: pool for name, pool in uses.items() if isinstance(pool, str)},
     )
@@ -126,11 +130,11 @@ def _mapping(value: object) -> dict[str, object]:
     return value if isinstance(value, dict) else {}
 
 
-def _valid(model: type[_Model], items: Mapping[str, object]) -> dict[str, _Model]:
+def _valid(model: type[_Model], items: Mapping[str, object], files: Files) -> dict[str, _Model]:
     valid = {}
     for name, item in items.items():
         try:
-            valid[name] = model.model_validate(item)
+            valid[name] = model.model_validate(item, context=files)
         except ValidationError:
             continue
     return valid

@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Sequence
-from typing import get_args
+from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
+from mailweir.config.kinds import bare
 from mailweir.config.rules import did_you_mean
 
 # Types whose values come from the file as another type than the key wants.
@@ -22,6 +23,7 @@ _WANTED = {
 _BOUNDS = {
     "greater_than_equal": "must be at least {ge}, not {given}",
     "less_than_equal": "must be at most {le}, not {given}",
+    "string_too_long": "must have at most {max_length} characters",
     "too_short": "must not be empty",
     "too_long": "must have at most {max_length} entries",
 }
@@ -70,14 +72,13 @@ def _shown(value: object) -> str:
 
 def _keys_at(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
     """The keys that the part of the model at `path` knows."""
-    current: object = model
+    current: Any = model
     for step in path:
         if isinstance(current, type) and issubclass(current, BaseModel):
-            current = current.model_fields[str(step)].annotation
+            current = bare(current.model_fields[str(step)].annotation)
         else:
-            # A mapping of names: the values' type is the last argument, perhaps Annotated.
-            current = get_args(current)[-1]
-            current = getattr(current, "__origin__", current)
+            # A mapping of names: the values' type is the last argument.
+            current = bare(get_args(current)[-1])
     if isinstance(current, type) and issubclass(current, BaseModel):
         return list(current.model_fields)
     return []

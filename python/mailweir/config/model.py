@@ -14,11 +14,11 @@ from pydantic import (
     Field,
     PlainValidator,
     StrictInt,
-    WithJsonSchema,
 )
 
 from mailweir.config.address import Address, parse_bind
 from mailweir.config.kinds import (
+    AUTO,
     HOUR,
     TEXT,
     AbsolutePath,
@@ -104,7 +104,6 @@ def _check_socket(path: Path) -> Path:
     return path
 
 
-_AUTO = WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1}]})
 Accounts = list[Annotated[str, AfterValidator(_check_account)]]
 
 
@@ -168,12 +167,12 @@ class Log(Part):
 class Config(Part):
     """The whole file."""
 
-    workers: Annotated[int | None, PlainValidator(_check_workers), _AUTO] = Field(
+    workers: Annotated[int | None, PlainValidator(_check_workers), AUTO] = Field(
         None,
         description="Data-plane threads; `auto` is one per CPU this process may use.",
         json_schema_extra=none_is("auto"),
     )
-    max_sessions: Annotated[int | None, PlainValidator(_check_max_sessions), _AUTO] = Field(
+    max_sessions: Annotated[int | None, PlainValidator(_check_max_sessions), AUTO] = Field(
         None,
         description="Of all listeners together; more hear 421. `auto` is what the descriptors are"
         " enough for.",

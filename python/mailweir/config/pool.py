@@ -2,22 +2,29 @@
 
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, PlainValidator, StrictInt, WithJsonSchema
+from pydantic import BeforeValidator, Field, PlainValidator, StrictBool, StrictInt, WithJsonSchema
 
 from mailweir.config.address import Address, parse_server
 from mailweir.config.kinds import (
     COUNT_OR_NONE,
+    HOUR,
     TEXT,
+    Bits4,
+    Bits6,
     Count,
+    Duration,
     Interval,
     Name,
     Part,
+    Percentage,
     Sessions,
     Source,
+    between,
     none_from,
     none_is,
 )
-from mailweir.config.words import Balance, CheckKind, Proxy
+from mailweir.config.units import parse_share
+from mailweir.config.words import Balance, CheckKind, Proxy, StickyBy
 
 MAX_WEIGHT = 1000
 _KINDS = WithJsonSchema({"enum": ["auto", *CheckKind]})
@@ -52,6 +59,55 @@ class Server(Part):
         [],
         description="Addresses that the server is dialled from in turn, each with ports of its"
         " own. By default the one that the route gives.",
+    )
+    backup: StrictBool = Field(
+        False, description="Used only while no other server of the pool can be."
+    )
+
+
+class HashKey(Part):
+    """What `source_hash` and `maglev` choose a server by. Of no use with others."""
+
+    prefix4: Bits4 = Field(
+        32, description="Leading bits of an IPv4 source's address: each address by itself."
+    )
+    prefix6: Bits6 = Field(
+        64, description="The same of an IPv6 one. Who has one of a /64 has all of it."
+    )
+    seed: Annotated[str, Field(max_length=64)] = Field(
+        "",
+        description="Every balancer with the same seed and names of servers makes the same choice;"
+        " another seed makes another one.",
+    )
+
+
+class Sticky(Part):
+    """How clients come back to the server that they were at."""
+
+    by: StickyBy = Field(StickyBy.SOURCE, description="What is remembered: the client's address.")
+    prefix4: Bits4 = Field(
+        24,
+        description="Leading bits of an IPv4 address: large senders come from all of a /24, and"
+        " greylisting looks at it too.",
+    )
+    prefix6: Bits6 = Field(64, description="The same of an IPv6 address.")
+    ttl: Annotated[Duration, between(1.0, 30 * 24 * HOUR)] = Field(
+        14400.0,
+        description="How long after its last session a source is remembered. Senders try again for"
+        " hours.",
+    )
+
+
+class Queue(Part):
+    """Where sessions wait while every server is full."""
+
+    length: Annotated[StrictInt, Field(ge=1, le=100_000)] = Field(
+        200, description="How many may wait; more hear 421. Each has a descriptor."
+    )
+    wait: Annotated[Duration, between(0.1, 240.0)] = Field(
+        20.0,
+        description="How long each does at most, then it hears 421. Senders wait 5 min for a"
+        " greeting, some only 30s.",
     )
 
 
@@ -88,6 +144,31 @@ class Pool(Part):
         Balance.LEAST_CONN,
         description="Sessions of mail differ in length by orders of magnitude; counting those that"
         " are open evens that out.",
+    )
+    hash_key: HashKey = HashKey()
+    sticky: Annotated[Sticky | None, none_from("none")] = Field(
+        None,
+        description="Sends a client to the server that it was at before, while that is up and has"
+        " room: for greylisting that servers don't share. Without, sessions spread better.",
+        json_schema_extra=none_is("none"),
+    )
+    slow_start: Annotated[Duration, between(0.0, HOUR)] = Field(
+        60.0,
+        description="A server that comes into use, for whatever reason, gets its full share only"
+        " after this time, so that its caches fill first. Servers that come together don't wait for"
+        " each other; 0s for at once.",
+    )
+    panic: Percentage = Field(
+        parse_share("50%"),
+        description="Where less than this share of the servers is up, those that are down are"
+        " tried too: more likely the checks are wrong, and the few that are left would be flooded."
+        " Backups, weight 0 and what operators took out don't count; 0% for never.",
+    )
+    queue: Annotated[Queue | None, none_from("none")] = Field(
+        None,
+        description="Has sessions wait while every server has its `max_sessions`. Without, they"
+        " hear 421 at once, and senders come back later.",
+        json_schema_extra=none_is("none"),
     )
     servers: Annotated[
         dict[Name, Annotated[Server, BeforeValidator(_from_short_form)]], Field(min_length=1)

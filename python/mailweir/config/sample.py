@@ -10,6 +10,7 @@ from textwrap import wrap
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from mailweir.config.keys import may_be_absent, part_behind
 from mailweir.config.listener import Listener
 from mailweir.config.model import Config
 from mailweir.config.pool import Pool, Server
@@ -79,7 +80,17 @@ def _key(key: str, field: FieldInfo, default: object, mark: str, inner: str) -> 
         yield from _wrapped(f"`{key}`: {described} Not there by default.", prose)
         return
     yield from _wrapped(described, prose)
+    if may_be_absent(field):
+        yield from _keys_in_prose(key, field, prose)
     yield f"{mark}{inner}{key}: {inline(written)}"
+
+
+def _keys_in_prose(key: str, field: FieldInfo, before: str) -> Iterator[str]:
+    """The keys of a part that isn't there by default: they can't stand there with their values."""
+    inner = part_behind(field)
+    for name, of_part in inner.model_fields.items() if inner else ():
+        default = inline(value(_default(of_part), of_part))
+        yield from _wrapped(f"`{key}: {{{name}: {default}}}`: {of_part.description}", before)
 
 
 def _default(field: FieldInfo) -> object:

@@ -46,7 +46,10 @@ def _parts(kind: type[BaseModel]) -> Iterator[type[BaseModel]]:
 
 def _with_defaults(kind: type[BaseModel], properties: dict[str, Any]) -> None:
     for key, field in kind.model_fields.items():
-        properties[key].pop(NONE, None)
+        word = properties[key].pop(NONE, None)
+        choices = properties[key].get("anyOf", [])
+        if word and {"type": "null"} in choices:
+            choices[choices.index({"type": "null"})] = {"const": word}
         properties[key].pop("default", None)
         default = None if field.is_required() else value(field.get_default(), field)
         if default is not None:

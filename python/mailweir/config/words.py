@@ -18,6 +18,37 @@ class Balance(StrEnum):
 
     LEAST_CONN = "least_conn"
     ROUND_ROBIN = "round_robin"
+    RANDOM_TWO = "random_two"
+    SOURCE_HASH = "source_hash"
+    MAGLEV = "maglev"
+    LEAST_LOAD = "least_load"
+
+
+# Those that give a source the same server each time.
+HASHES = frozenset((Balance.SOURCE_HASH, Balance.MAGLEV))
+
+
+class StickyBy(StrEnum):
+    """By what a client is known again."""
+
+    SOURCE = "source"
+
+
+class Refuse(StrEnum):
+    """How unwanted sources are turned away."""
+
+    REPLY = "reply"
+    RESET = "reset"
+    DROP = "drop"
+
+
+class DryRun(StrEnum):
+    """What can be counted only, without keeping anybody out."""
+
+    ACCESS = "access"
+    SOURCE_SESSIONS = "source_sessions"
+    SOURCE_RATE = "source_rate"
+    SESSIONS = "sessions"
 
 
 class Proxy(StrEnum):

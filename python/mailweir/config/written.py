@@ -11,7 +11,8 @@ from pydantic.fields import FieldInfo
 
 from mailweir.config.kinds import NONE
 from mailweir.config.model import Config
-from mailweir.config.units import format_duration
+from mailweir.config.prefixes import Prefixes
+from mailweir.config.units import Share, format_duration
 
 
 def whole(config: Config) -> dict[str, object]:
@@ -53,10 +54,14 @@ def _written(given: object) -> object:
         return [_written(item) for item in given]
     if isinstance(given, Enum):
         return given.value
+    if isinstance(given, Prefixes):
+        return [str(entry) for entry in given.entries]
     if isinstance(given, bool | int):
         return given
+    if isinstance(given, Share):
+        return str(given)
     if isinstance(given, float):
-        # Every number with a fraction is a time.
+        # Every other number with a fraction is a time.
         return format_duration(given)
     if isinstance(given, range):
         return f"{given[0]}-{given[-1]}"

@@ -3,22 +3,29 @@
 Called by the daemon.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from enum import StrEnum
 
-from mailweir.config.listener import Listener
+from mailweir.config.listener import Listener, PerSource
 from mailweir.config.model import Config
 from mailweir.config.pool import Pool, Server
-from mailweir.config.words import Forwarding
+from mailweir.config.words import DryRun, Forwarding
 from mailweir.instance import instance_of
 from mailweir.spec import (
+    DesiredAccess,
     DesiredDrain,
+    DesiredHashKey,
     DesiredKernel,
     DesiredListener,
     DesiredLog,
+    DesiredPerSource,
     DesiredPool,
+    DesiredQueue,
+    DesiredRate,
     DesiredServer,
     DesiredState,
+    DesiredSticky,
     DesiredTimeouts,
     ServerKey,
     ServerState,
@@ -52,7 +59,8 @@ def fold(
     of use, more than their health.
 
     A server is up only where a check said so: one that nobody has checked yet (not in
-    `health`, or unknown) is down, since a session sent to it might wait in vain.
+    `health`, or unknown) is down, since a session sent to it might wait in vain. Where too few
+    of a pool are up, those that checks found down are used all the same (panic).
     """
     drain = config.drain
     return DesiredState(
@@ -77,6 +85,7 @@ def fold(
             for name, li in config.listeners.items()
         ),
         pools=tuple(_pool(name, pool, health, overrides) for name, pool in config.pools.items()),
+        denied=tuple(overrides.denied),
     )
 
 
@@ -101,7 +110,31 @@ def _listener(
         max_age=listener.max_age or None,
         forwarding=listener.forwarding or forwarding,
         paused=paused,
+        access=DesiredAccess(allow=listener.allow.every, deny=listener.deny.every),
+        refuse=listener.refuse,
+        per_source=_per_source(listener.limits.per_source),
+        dry_run=_dry_run(listener.limits.dry_run),
     )
+
+
+def _per_source(limits: PerSource) -> DesiredPerSource | None:
+    rate = limits.rate
+    if limits.sessions is None and rate is None:
+        return None
+    return DesiredPerSource(
+        sessions=limits.sessions,
+        rate=DesiredRate(rate.count, rate.seconds, limits.burst or rate.count) if rate else None,
+        prefix4=limits.prefix4,
+        prefix6=limits.prefix6,
+        exempt=limits.exempt.every,
+    )
+
+
+def _dry_run(given: bool | list[DryRun]) -> tuple[DryRun, ...]:
+    """Those of a list in one order, each once."""
+    if isinstance(given, bool):
+        return tuple(DryRun) if given else ()
+    return tuple(word for word in DryRun if word in given)
 
 
 def _pool(
@@ -111,7 +144,18 @@ def _pool(
         _server(ServerKey(name, server_name), server, health, overrides)
         for server_name, server in pool.servers.items()
     )
-    return DesiredPool(name=name, balance=pool.balance, servers=servers)
+    if _is_in_panic(servers, pool.panic):
+        servers = tuple(_tried(one, health.get(ServerKey(name, one.name))) for one in servers)
+    key, sticky, queue = pool.hash_key, pool.sticky, pool.queue
+    return DesiredPool(
+        name=name,
+        balance=pool.balance,
+        servers=servers,
+        hash_key=DesiredHashKey(key.prefix4, key.prefix6, key.seed),
+        sticky=DesiredSticky(sticky.prefix4, sticky.prefix6, sticky.ttl) if sticky else None,
+        slow_start=pool.slow_start,
+        queue=DesiredQueue(queue.length, queue.wait) if queue else None,
+    )
 
 
 def _server(
@@ -127,4 +171,34 @@ def _server(
         max_sessions=server.max_sessions,
         proxy=server.proxy,
         source=tuple(str(ip) for ip in server.source),
+        backup=server.backup,
     )
+
+
+def _is_in_panic(servers: Sequence[DesiredServer], share: float) -> bool:
+    """Whether less than `share` of the servers that could be used is up.
+
+    Not where a backup can step in for all the others: it is there for that.
+    """
+    mains = [one for one in servers if is_counted(one)]
+    up = sum(one.state is ServerState.UP for one in mains)
+    if up == 0 and any(one.backup and _takes_sessions(one) for one in servers):
+        return False
+    # Divided as the share was: exact where both are the same.
+    return bool(mains) and up / len(mains) < share
+
+
+def is_counted(server: DesiredServer) -> bool:
+    """Whether a server counts for its pool's panic."""
+    out = server.state in (ServerState.DRAIN, ServerState.MAINT)
+    return not server.backup and server.weight > 0 and not out
+
+
+def _takes_sessions(server: DesiredServer) -> bool:
+    return server.state is ServerState.UP and server.weight > 0
+
+
+def _tried(server: DesiredServer, health: Health | None) -> DesiredServer:
+    """As it is in a panic. One that nobody has checked yet stays down: it might be anything."""
+    is_down = server.state is ServerState.DOWN and health is Health.DOWN
+    return replace(server, state=ServerState.PANIC) if is_down and server.weight else server

@@ -75,6 +75,7 @@ class Overrides(_Value):
     states: Mapping[str, StateWord] = {}
     weights: Mapping[str, WeightWord] = {}
     paused: Mapping[str, Word] = {}
+    denied: Mapping[str, Word] = {}
     node: Word | None = None
 
     def server_state(self, key: ServerKey) -> ServerState | None:

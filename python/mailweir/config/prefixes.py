@@ -1,0 +1,119 @@
+"""Lists of prefixes, in the configuration itself or in files that it names.
+
+`Prefixes` is what the model has. `Files` reads the files: `load` makes one for each load and gives
+it to the model's validation, so that every file is read once, and hears of its bad lines from it.
+"""
+
+import os
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Annotated, Any
+
+from pydantic import GetCoreSchemaHandler, PlainValidator, ValidationInfo
+from pydantic_core import CoreSchema, core_schema
+
+from mailweir.config.kinds import TEXT
+from mailweir.config.prefix import parse_prefix
+from mailweir.errors import Problem
+
+# Of a list with the files that it names.
+MAX_PREFIXES = 1_000_000
+# Of all files together: a million lines with comments.
+MAX_BYTES = 64 * 1024 * 1024
+# Bad lines of a file that are told. One that has more is no file of prefixes.
+_MAX_TOLD = 10
+
+
+class Files:
+    """The files that one load reads, and what is wrong with their lines."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+        self._read: dict[str, tuple[str, ...]] = {}
+        self._left = MAX_BYTES
+
+    def prefixes(self, path: str) -> tuple[str, ...]:
+        """What is in the file at `path`. Raises ValueError where it can't be read."""
+        if path not in self._read:
+            self._read[path] = self._parsed(path, self._text(path))
+        return self._read[path]
+
+    def _text(self, path: str) -> str:
+        # A named pipe or a device could keep us waiting.
+        if not os.path.isfile(path):
+            raise ValueError(f"there is no file {path}")
+        try:
+            with open(path, "rb") as stream:
+                data = stream.read(self._left + 1)
+        except OSError as error:
+            raise ValueError(f"{path} can't be read: {error.strerror}") from None
+        if len(data) > self._left:
+            most = MAX_BYTES // 1024 // 1024
+            raise ValueError(f"{path} is too large: all files of prefixes may have {most} MiB")
+        self._left -= len(data)
+        # Comments may be in any encoding; prefixes are ASCII.
+        return data.decode("utf-8-sig", "replace")
+
+    def _parsed(self, path: str, text: str) -> tuple[str, ...]:
+        found: list[str] = []
+        told = 0
+        for number, line in enumerate(text.split("\n"), 1):
+            word = line.partition("#")[0].partition(";")[0].strip()
+            if not word:
+                continue
+            try:
+                found.append(parse_prefix(word))
+            except ValueError as error:
+                told += 1
+                message = "... and more" if told > _MAX_TOLD else str(error)
+                self.problems.append(Problem(path, number, line.index(word) + 1, "", message))
+                if told > _MAX_TOLD:
+                    break
+        return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A prefix or a file, as it is written, and the prefixes that it stands for."""
+
+    written: str
+    prefixes: tuple[str, ...] = field(repr=False)
+
+    def __str__(self) -> str:
+        return self.written
+
+
+def _entry(value: object, info: ValidationInfo) -> Entry:
+    if not isinstance(value, str):
+        raise ValueError(f"must be a prefix or the absolute path of a file, not {value!r}")
+    if not value.startswith("/"):
+        return Entry(value, (parse_prefix(value),))
+    files = info.context
+    if not isinstance(files, Files):
+        raise TypeError("files of prefixes are read by `load` alone")
+    return Entry(value, files.prefixes(value))
+
+
+@dataclass(frozen=True, slots=True)
+class Prefixes:
+    """A list of them. `every` has each prefix once, also those of files, in the list's order.
+
+    It is made here and not by who needs it: that happens at each change of a server's health.
+    """
+
+    entries: tuple[Entry, ...] = ()
+    every: tuple[str, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        every = tuple(dict.fromkeys(chain.from_iterable(one.prefixes for one in self.entries)))
+        if len(every) > MAX_PREFIXES:
+            raise ValueError(
+                f"has {len(every)} prefixes with its files; {MAX_PREFIXES} is the most"
+            )
+        object.__setattr__(self, "every", every)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """In a file it is a list, and what is wrong with an entry is placed there."""
+        entries = handler(list[Annotated[Entry, PlainValidator(_entry), TEXT]])
+        return core_schema.no_info_after_validator_function(lambda e: cls(tuple(e)), entries)
