@@ -143,6 +143,17 @@ class DesiredPool:
     slow_start: float  # seconds; 0: none
     queue: DesiredQueue | None
 
+    def counted(self) -> list[DesiredServer]:
+        """Those that count for a panic: not backups, nor who is to have no sessions anyway."""
+        out = (ServerState.DRAIN, ServerState.MAINT)
+        return [
+            one for one in self.servers if one.weight and not one.backup and one.state not in out
+        ]
+
+    def is_in_panic(self) -> bool:
+        """Whether servers that are down are used all the same."""
+        return any(one.state is ServerState.PANIC for one in self.servers)
+
 
 @dataclass(frozen=True, slots=True)
 class DesiredDrain:

@@ -103,7 +103,7 @@ def _why_not(row: dict[str, object]) -> str | None:
         if isinstance(check, dict) and not check["ok"]:
             return f"down: {check['step']}: {check['detail']}"
         return "down: not checked often enough yet"
-    if row["state"] != "up":
+    if row["state"] not in ("up", "panic"):
         return str(row["operator"] or row["state"])
     if not row["weight"]:
         return str(row["operator"] or "weight 0")

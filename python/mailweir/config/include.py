@@ -12,8 +12,8 @@ from pathlib import Path
 
 from mailweir.config import document, text
 from mailweir.config.document import Node
+from mailweir.config.finding import did_you_mean
 from mailweir.config.model import MAX_INCLUDES, Config, is_pattern
-from mailweir.config.rules import did_you_mean
 from mailweir.errors import ConfigError, Problem
 
 # What is many; the rest of a process is one.

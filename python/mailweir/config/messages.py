@@ -7,8 +7,8 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
+from mailweir.config.finding import did_you_mean
 from mailweir.config.kinds import bare
-from mailweir.config.rules import did_you_mean
 
 # Types whose values come from the file as another type than the key wants.
 _WANTED = {

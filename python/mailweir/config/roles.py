@@ -11,8 +11,8 @@ import pwd
 from dataclasses import dataclass
 from enum import IntEnum
 
+from mailweir.config.finding import Finding
 from mailweir.config.model import GROUP, Admin
-from mailweir.config.rules import Finding
 
 
 class Role(IntEnum):

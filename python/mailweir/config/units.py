@@ -68,6 +68,11 @@ class Rate:
         return f"{self.count}/{self.period}"
 
 
+def format_rate(count: int, seconds: float) -> str:
+    """So many in a period of `seconds`; `parse_rate` reads it back."""
+    return next(str(Rate(count, name)) for name, long in _PERIODS.items() if long == seconds)
+
+
 def parse_rate(value: object) -> Rate:
     """A rate such as `5/s`, `100/min` or `1000/h`. Raises ValueError."""
     match = _RATE.fullmatch(value) if isinstance(value, str) else None

@@ -3,7 +3,7 @@
 Called by the daemon.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from enum import StrEnum
 
@@ -140,22 +140,20 @@ def _dry_run(given: bool | list[DryRun]) -> tuple[DryRun, ...]:
 def _pool(
     name: str, pool: Pool, health: Mapping[ServerKey, Health], overrides: Overrides
 ) -> DesiredPool:
-    servers = tuple(
-        _server(ServerKey(name, server_name), server, health, overrides)
-        for server_name, server in pool.servers.items()
-    )
-    if _is_in_panic(servers, pool.panic):
-        servers = tuple(_tried(one, health.get(ServerKey(name, one.name))) for one in servers)
     key, sticky, queue = pool.hash_key, pool.sticky, pool.queue
-    return DesiredPool(
+    desired = DesiredPool(
         name=name,
         balance=pool.balance,
-        servers=servers,
+        servers=tuple(
+            _server(ServerKey(name, server_name), server, health, overrides)
+            for server_name, server in pool.servers.items()
+        ),
         hash_key=DesiredHashKey(key.prefix4, key.prefix6, key.seed),
         sticky=DesiredSticky(sticky.prefix4, sticky.prefix6, sticky.ttl) if sticky else None,
         slow_start=pool.slow_start,
         queue=DesiredQueue(queue.length, queue.wait) if queue else None,
     )
+    return _panicking(desired, health) if _too_few_are_up(desired, pool.panic) else desired
 
 
 def _server(
@@ -175,30 +173,29 @@ def _server(
     )
 
 
-def _is_in_panic(servers: Sequence[DesiredServer], share: float) -> bool:
-    """Whether less than `share` of the servers that could be used is up.
+def _too_few_are_up(pool: DesiredPool, share: float) -> bool:
+    """Whether it is less than `share` of those that count.
 
-    Not where a backup can step in for all the others: it is there for that.
+    Not where a backup can stand in for all of them: it is there for that.
     """
-    mains = [one for one in servers if is_counted(one)]
-    up = sum(one.state is ServerState.UP for one in mains)
-    if up == 0 and any(one.backup and _takes_sessions(one) for one in servers):
+    counted = pool.counted()
+    up = sum(one.state is ServerState.UP for one in counted)
+    if up == 0 and any(_stands_in(one) for one in pool.servers):
         return False
-    # Divided as the share was: exact where both are the same.
-    return bool(mains) and up / len(mains) < share
+    # A quotient as the share is one: exact where both are the same.
+    return bool(counted) and up / len(counted) < share
 
 
-def is_counted(server: DesiredServer) -> bool:
-    """Whether a server counts for its pool's panic."""
-    out = server.state in (ServerState.DRAIN, ServerState.MAINT)
-    return not server.backup and server.weight > 0 and not out
+def _stands_in(server: DesiredServer) -> bool:
+    return server.backup and server.state is ServerState.UP and server.weight > 0
 
 
-def _takes_sessions(server: DesiredServer) -> bool:
-    return server.state is ServerState.UP and server.weight > 0
+def _panicking(pool: DesiredPool, health: Mapping[ServerKey, Health]) -> DesiredPool:
+    """With those that checks found down in use; one that nobody has checked yet stays down."""
 
+    def used(server: DesiredServer) -> DesiredServer:
+        known = health.get(ServerKey(pool.name, server.name)) is Health.DOWN
+        is_down = server.state is ServerState.DOWN and known and server.weight > 0
+        return replace(server, state=ServerState.PANIC) if is_down else server
 
-def _tried(server: DesiredServer, health: Health | None) -> DesiredServer:
-    """As it is in a panic. One that nobody has checked yet stays down: it might be anything."""
-    is_down = server.state is ServerState.DOWN and health is Health.DOWN
-    return replace(server, state=ServerState.PANIC) if is_down and server.weight else server
+    return replace(pool, servers=tuple(map(used, pool.servers)))

@@ -6,19 +6,27 @@ from operator import attrgetter
 from typing import TypeVar
 
 from mailweir.config.model import Config
-from mailweir.config.units import format_duration
+from mailweir.config.units import format_duration, format_rate
 from mailweir.spec import (
+    DesiredHashKey,
     DesiredListener,
+    DesiredPerSource,
     DesiredPool,
+    DesiredQueue,
+    DesiredRate,
     DesiredServer,
     DesiredState,
+    DesiredSticky,
     ServerKey,
     ServerState,
 )
 
+# Prefixes that came or went; more are counted.
+_SPELLED = 3
 # A sentence with more parts than this helps nobody; the rest is counted.
 MAX_PARTS = 12
 
+_Source = DesiredHashKey | DesiredPerSource | DesiredSticky
 _Named = TypeVar("_Named", DesiredListener, DesiredPool, DesiredServer)
 
 
@@ -44,7 +52,7 @@ def changes(old: DesiredState, new: DesiredState, settings: Iterable[str] = ()) 
 
 
 def settings(old: Config, new: Config) -> Iterator[str]:
-    """What changed of that which the control plane does by itself: who may ask it, checks."""
+    """What changed of what the control plane does by itself: who may ask it, checks, panic."""
     for key in ("operators", "readers"):
         were, are = getattr(old.admin, key), getattr(new.admin, key)
         if were != are:
@@ -52,7 +60,10 @@ def settings(old: Config, new: Config) -> Iterator[str]:
     for name, pool in new.pools.items():
         if name not in old.pools:
             continue
-        before_check, after_check = old.pools[name].check, pool.check
+        before = old.pools[name]
+        if before.panic != pool.panic:
+            yield f"pool {name}: panic {before.panic} -> {pool.panic}"
+        before_check, after_check = before.check, pool.check
         for key in type(after_check).model_fields:
             was, now = getattr(before_check, key), getattr(after_check, key)
             if was != now:
@@ -64,6 +75,16 @@ def _written(value: object) -> str:
     if isinstance(value, float):
         return format_duration(value)
     return "by default" if value is None else str(value)
+
+
+def panics(old: DesiredState | None, new: DesiredState) -> Iterator[tuple[str, bool, str]]:
+    """Pools whose panic began (True) or is over, each with how its servers are."""
+    before = {pool.name for pool in old.pools if pool.is_in_panic()} if old else set()
+    for pool in new.pools:
+        if (now := pool.is_in_panic()) != (pool.name in before):
+            counted = pool.counted()
+            up = sum(one.state is ServerState.UP for one in counted)
+            yield pool.name, now, f"{up} of {_count(len(counted), 'server')} up"
 
 
 def changed_server_states(
@@ -99,8 +120,8 @@ def _inventory(state: DesiredState) -> str:
     )
 
 
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"
+def _count(number: int, word: str, plural: str = "s") -> str:
+    return f"{number} {word}{'' if number == 1 else plural}"
 
 
 def _parts(old: DesiredState, new: DesiredState) -> Iterator[str]:
@@ -117,6 +138,7 @@ def _parts(old: DesiredState, new: DesiredState) -> Iterator[str]:
         yield f"session log {was} -> {now}"
     if old.kernel != new.kernel:
         yield "source_ports or max_flows changed, which takes a restart"
+    yield from _prefixes("denied", old.denied, new.denied)
     yield from _members("listener", old.listeners, new.listeners, _new_listener, _listener)
     yield from _members("pool", old.pools, new.pools, _new_pool, _pool)
 
@@ -155,7 +177,7 @@ def _new_pool(pool: DesiredPool) -> str:
 
 
 def _new_server(server: DesiredServer) -> str:
-    return f"{server.address}, weight {server.weight}"
+    return f"{server.address}, weight {server.weight}{', backup' if server.backup else ''}"
 
 
 def _listener(old: DesiredListener, new: DesiredListener) -> Iterator[str]:
@@ -177,6 +199,62 @@ def _listener(old: DesiredListener, new: DesiredListener) -> Iterator[str]:
         yield f"forwarding {old.forwarding} -> {new.forwarding}"
     if old.paused != new.paused:
         yield "paused" if new.paused else "not paused any more"
+    yield from _admission(old, new)
+
+
+def _admission(old: DesiredListener, new: DesiredListener) -> Iterator[str]:
+    yield from _prefixes("allow", old.access.allow, new.access.allow)
+    yield from _prefixes("deny", old.access.deny, new.access.deny)
+    if old.refuse != new.refuse:
+        yield f"refuse {old.refuse} -> {new.refuse}"
+    yield from _per_source(old.per_source, new.per_source)
+    if old.dry_run != new.dry_run:
+        was, now = (", ".join(words) or "none" for words in (old.dry_run, new.dry_run))
+        yield f"dry_run {was} -> {now}"
+
+
+def _prefixes(name: str, old: tuple[str, ...], new: tuple[str, ...]) -> Iterator[str]:
+    """`deny: 10.0.0.0/8 added`, or how many where that would be a list that nobody reads."""
+    if old == new:
+        return
+    were, are = frozenset(old), frozenset(new)
+    parts = [
+        f"{', '.join(some) if len(some) <= _SPELLED else _count(len(some), 'prefix', 'es')} {what}"
+        for what, some in (
+            ("added", [one for one in new if one not in were]),
+            ("removed", [one for one in old if one not in are]),
+        )
+        if some
+    ]
+    yield f"{name}: {', '.join(parts) or 'in another order'}"
+
+
+def _per_source(old: DesiredPerSource | None, new: DesiredPerSource | None) -> Iterator[str]:
+    some = old or new
+    if some is None:
+        return
+    unlimited = replace(some, sessions=None, rate=None)
+    before, after = old or unlimited, new or unlimited
+    if before.sessions != after.sessions:
+        yield f"sessions per source {_limit(before.sessions)} -> {_limit(after.sessions)}"
+    if before.rate != after.rate:
+        yield f"rate per source {_rate(before.rate)} -> {_rate(after.rate)}"
+    yield from _bits("per_source", before, after)
+    yield from _prefixes("exempt", before.exempt, after.exempt)
+
+
+def _rate(rate: DesiredRate | None) -> str:
+    if rate is None:
+        return "none"
+    return f"{format_rate(rate.count, rate.seconds)} ({rate.burst} at once)"
+
+
+def _bits(name: str, old: _Source, new: _Source) -> Iterator[str]:
+    """Which sources are one."""
+    if old.prefix4 != new.prefix4:
+        yield f"{name} prefix4 {old.prefix4} -> {new.prefix4}"
+    if old.prefix6 != new.prefix6:
+        yield f"{name} prefix6 {old.prefix6} -> {new.prefix6}"
 
 
 def _limit(number: int | None) -> str:
@@ -186,7 +264,24 @@ def _limit(number: int | None) -> str:
 def _pool(old: DesiredPool, new: DesiredPool) -> Iterator[str]:
     if old.balance != new.balance:
         yield f"balance {old.balance} -> {new.balance}"
+    yield from _bits("hash_key", old.hash_key, new.hash_key)
+    if old.hash_key.seed != new.hash_key.seed:
+        yield f"hash_key seed {old.hash_key.seed!r} -> {new.hash_key.seed!r}"
+    if old.sticky and new.sticky:
+        yield from _bits("sticky", old.sticky, new.sticky)
+    was, now = (format_duration(one.ttl) if one else "none" for one in (old.sticky, new.sticky))
+    if was != now:
+        yield f"sticky ttl {was} -> {now}"
+    if old.slow_start != new.slow_start:
+        was, now = map(format_duration, (old.slow_start, new.slow_start))
+        yield f"slow_start {was} -> {now}"
+    if old.queue != new.queue:
+        yield f"queue {_queue(old.queue)} -> {_queue(new.queue)}"
     yield from _members("server", old.servers, new.servers, _new_server, _server)
+
+
+def _queue(queue: DesiredQueue | None) -> str:
+    return f"{queue.length} for {format_duration(queue.wait)}" if queue else "none"
 
 
 def _server(old: DesiredServer, new: DesiredServer) -> Iterator[str]:
@@ -200,5 +295,7 @@ def _server(old: DesiredServer, new: DesiredServer) -> Iterator[str]:
         yield f"proxy {old.proxy} -> {new.proxy}"
     if old.source != new.source:
         yield f"source {' '.join(old.source) or 'any'} -> {' '.join(new.source) or 'any'}"
+    if old.backup != new.backup:
+        yield "a backup" if new.backup else "not a backup any more"
     if old.state != new.state:
         yield f"{old.state} -> {new.state}"

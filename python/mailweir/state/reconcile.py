@@ -1,8 +1,12 @@
 """Brings the data plane to a desired state with the smallest step. Called by the daemon."""
 
+import structlog
+
 from mailweir.plane import Plane
 from mailweir.spec import DesiredState
-from mailweir.state.diff import changed_server_states
+from mailweir.state.diff import changed_server_states, panics
+
+_log = structlog.get_logger("mailweir")
 
 
 class Reconciler:
@@ -25,5 +29,10 @@ class Reconciler:
             self.generation = self._plane.apply(desired)
         elif states:
             self._plane.set_server_states(states)
+        for pool, begins, reason in panics(self.applied, desired):
+            if begins:
+                _log.warning("panic: servers that are down are tried too", pool=pool, reason=reason)
+            else:
+                _log.info("panic is over", pool=pool, reason=reason)
         self.applied = desired
         return self.generation
