@@ -30,6 +30,15 @@ listeners:
     pool: farm
     limits:
       sessions: 400
+      per_source:
+        rate: 1000/min
+        burst: 500
+        exempt: [127.0.0.0/8, "::1"]
+      dry_run: [source_rate]
+    deny:
+      - 192.0.2.0/24
+      - 2001:db8::/32
+    refuse: reset
     timeouts: &timeouts
       connect: 2s
       greeting: 10s
@@ -46,6 +55,13 @@ listeners:
 pools:
   farm:
     balance: round_robin
+    slow_start: 10s
+    panic: 30%
+    sticky:
+      ttl: 1h
+    queue:
+      length: 50
+      wait: 2s
     check:
       every: 10s
       rise: 2
@@ -56,6 +72,7 @@ pools:
         address: {server}
         proxy: "off"
         weight: 100
+        backup: false
   tls:
     check:
       kind: tcp
@@ -81,6 +98,7 @@ _EXTRA = (
     "include: [nowhere.yaml]",
     "include: {a: b}",
     "defaults: &pool {servers: {a: 127.0.0.1:9}}",
+    "deny: [/dev/zero, /etc/passwd, 10.0.0.1/8]",
     "loop: &loop [*loop]",
     "<<: *timeouts",
     "--- ",

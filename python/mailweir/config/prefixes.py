@@ -22,6 +22,9 @@ MAX_PREFIXES = 1_000_000
 MAX_BYTES = 64 * 1024 * 1024
 # Bad lines of a file that are told. One that has more is no file of prefixes.
 _MAX_TOLD = 10
+# Bad entries of lists that are told, as many as `load` tells. A hundred thousand more would take
+# seconds and half a gigabyte for what nobody reads.
+_MAX_REFUSED = 100
 
 
 class Files:
@@ -29,6 +32,8 @@ class Files:
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []
+        # Entries that are neither prefixes nor files.
+        self.refused = 0
         self._read: dict[str, tuple[str, ...]] = {}
         self._left = MAX_BYTES
 
@@ -84,14 +89,22 @@ class Entry:
 
 
 def _entry(value: object, info: ValidationInfo) -> Entry:
-    if not isinstance(value, str):
-        raise ValueError(f"must be a prefix or the absolute path of a file, not {value!r}")
-    if not value.startswith("/"):
-        return Entry(value, (parse_prefix(value),))
     files = info.context
     if not isinstance(files, Files):
-        raise TypeError("files of prefixes are read by `load` alone")
-    return Entry(value, files.prefixes(value))
+        raise TypeError("lists of prefixes are read by `load` alone")
+    try:
+        return Entry(str(value), _stands_for(value, files))
+    except ValueError:
+        files.refused += 1
+        if files.refused > _MAX_REFUSED:
+            return Entry(str(value), ())
+        raise
+
+
+def _stands_for(value: object, files: Files) -> tuple[str, ...]:
+    if not isinstance(value, str):
+        raise ValueError(f"must be a prefix or the absolute path of a file, not {value!r}")
+    return files.prefixes(value) if value.startswith("/") else (parse_prefix(value),)
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,6 +102,59 @@ BAD: list[tuple[str, list[str]]] = [
      ["f.yaml:1:30: pools.farm.check.rise: must be at least 1, not 0"]),
     ("pools: {farm: {check: {every: 10ms}, servers: {a: 10.0.0.1:25}}}\n" + LISTENER,
      ["f.yaml:1:31: pools.farm.check.every: must be from 100ms to 1h, not 10ms"]),
+    # choosing and admitting
+    (HEAD + "listeners: {mx: {bind: [192.0.2.1:25], pool: farm, deny: 10.0.0.0/8}}\n",
+     ['f.yaml:2:58: listeners.mx.deny: must be a list, as in ["one", "another"], not \'10.0.0.0/8\'']),
+    (HEAD + "listeners: {mx: {bind: [192.0.2.1:25], pool: farm, deny: [10.0.0.1/8, 1.5]}}\n",
+     ["f.yaml:2:59: listeners.mx.deny.0: 10.0.0.1/8 has bits behind its length; did you mean"
+      " 10.0.0.0/8, or 10.0.0.1 alone?",
+      "f.yaml:2:71: listeners.mx.deny.1: must be a prefix or the absolute path of a file, not 1.5"]),
+    (HEAD + "listeners: {mx: {bind: [192.0.2.1:25], pool: farm, allow: [10.0.0.0/8], deny: [10.0.0.0/8]}}\n",
+     ["f.yaml:2:80: listeners.mx.deny.0: 10.0.0.0/8 is in `allow` as well"]),
+    (HEAD + "listeners: {mx: {bind: [192.0.2.1:25], pool: farm, refuse: rest}}\n",
+     ["f.yaml:2:60: listeners.mx.refuse: must be one of reply, reset, drop; not 'rest'; did you mean"
+      " `reset`?"]),
+    (HEAD + "listeners: {mx: {bind: [192.0.2.1:25], pool: farm, limits: {per_source: {rate: 100}}}}\n",
+     ["f.yaml:2:80: listeners.mx.limits.per_source.rate: must be a rate such as 5/s, 100/min or"
+      " 1000/h (from 1 to 100000), not 100"]),
+    (HEAD + "listeners: {mx: {bind: [192.0.2.1:25], pool: farm, limits: {per_source: {session: 5}}}}\n",
+     ["f.yaml:2:74: listeners.mx.limits.per_source.session: unknown key; did you mean `sessions`?"]),
+    (HEAD + "listeners: {mx: {bind: [192.0.2.1:25], pool: farm, limits: {per_source: {sessions: }}}}\n",
+     ["f.yaml:2:84: listeners.mx.limits.per_source.sessions: has no value"]),
+    (HEAD + "listeners: {mx: {bind: [192.0.2.1:25], pool: farm, limits: {per_source: {sessions: 5,"
+     " prefix4: 33, burst: 5}}}}\n",
+     ["f.yaml:2:96: listeners.mx.limits.per_source.prefix4: must be at most 32, not 33"]),
+    (HEAD + "listeners: {mx: {bind: [192.0.2.1:25], pool: farm, limits: {per_source: {sessions: 5, burst: 5}}}}\n",
+     ["f.yaml:2:94: listeners.mx.limits.per_source.burst: there is no `rate` that it belongs to"]),
+    (HEAD + "listeners: {mx: {bind: [192.0.2.1:25], pool: farm, limits: {dry_run: [acces, {}]}}}\n",
+     ["f.yaml:2:70: listeners.mx.limits.dry_run: must be true, false or a list of access,"
+      " source_sessions, source_rate, sessions, not 'acces'"]),
+    (HEAD + "listeners: {mx: {bind: [192.0.2.1:25], pool: farm, limits: {dry_run: 1}}}\n",
+     ["f.yaml:2:70: listeners.mx.limits.dry_run: must be true, false or a list of access,"
+      " source_sessions, source_rate, sessions"]),
+    ("pools: {farm: {balance: source, servers: {a: 10.0.0.1:25}}}\n" + LISTENER,
+     ["f.yaml:1:25: pools.farm.balance: must be one of least_conn, round_robin, random_two, source_hash,"
+      " maglev, least_load; not 'source'; did you mean `source_hash`?"]),
+    ("pools: {farm: {hash_key: {seed: 7}, servers: {a: 10.0.0.1:25}}}\n" + LISTENER,
+     ["f.yaml:1:33: pools.farm.hash_key.seed: must be text, not 7"]),
+    (f"pools: {{farm: {{hash_key: {{seed: {'x' * 65}}}, servers: {{a: 10.0.0.1:25}}}}}}\n" + LISTENER,
+     ["f.yaml:1:33: pools.farm.hash_key.seed: must have at most 64 characters"]),
+    ("pools: {farm: {sticky: yes, servers: {a: 10.0.0.1:25}}}\n" + LISTENER,
+     ["f.yaml:1:24: pools.farm.sticky: must be a mapping (`key: value` lines), not 'yes'"]),
+    ("pools: {farm: {sticky: {tll: 1h, by: sender}, servers: {a: 10.0.0.1:25}}}\n" + LISTENER,
+     ["f.yaml:1:25: pools.farm.sticky.tll: unknown key; did you mean `ttl`?",
+      "f.yaml:1:38: pools.farm.sticky.by: must be one of source; not 'sender'"]),
+    ("pools: {farm: {sticky: {ttl: 31d}, slow_start: 2h, servers: {a: 10.0.0.1:25}}}\n" + LISTENER,
+     ["f.yaml:1:30: pools.farm.sticky.ttl: must be from 1s to 30d, not 31d",
+      "f.yaml:1:48: pools.farm.slow_start: must be from 0s to 1h, not 2h"]),
+    ("pools: {farm: {panic: 50, servers: {a: 10.0.0.1:25}}}\n" + LISTENER,
+     ["f.yaml:1:23: pools.farm.panic: needs its unit: write 50%"]),
+    ("pools: {farm: {queue: {wait: 5m, length: 0}, servers: {a: 10.0.0.1:25}}}\n" + LISTENER,
+     ["f.yaml:1:30: pools.farm.queue.wait: must be from 100ms to 4m, not 5m",
+      "f.yaml:1:42: pools.farm.queue.length: must be at least 1, not 0"]),
+    ("pools: {farm: {servers: {a: {address: 10.0.0.1:25, backup: true}}}}\n" + LISTENER,
+     ["f.yaml:1:25: pools.farm.servers: every server is a backup: one must be there that they stand in"
+      " for"]),
     # between the parts
     ("pools: {farm: {servers: {a: 192.0.2.1:25}}}\n" + LISTENER,
      ["f.yaml:1:29: pools.farm.servers.a.address: 192.0.2.1:25 is this process itself: listener `mx`"

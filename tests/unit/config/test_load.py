@@ -8,9 +8,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mailweir.config.listener import PerSource
 from mailweir.config.load import MAX_PROBLEMS, load, parse
+from mailweir.config.pool import Queue, Sticky
 from mailweir.config.text import MAX_BYTES
 from mailweir.config.words import CheckKind, Protocol
+from mailweir.config.written import plain
 from mailweir.errors import ConfigError
 from unit.config.bad_configs import BAD
 from unit.fakes import MINIMAL, STRANGERS, config
@@ -31,6 +34,9 @@ def test_the_smallest_file_has_defaults_for_the_rest() -> None:
     assert read.listeners["mx"].timeouts.idle_server == 660.0
     assert read.pools["farm"].servers["b"].weight == 100
     assert read.check_kind("farm") is CheckKind.EHLO
+    limits, pool = read.listeners["mx"].limits, read.pools["farm"]
+    assert (limits.sessions, limits.per_source, limits.dry_run) == (None, PerSource(), False)
+    assert (pool.sticky, pool.slow_start, pool.panic, pool.queue) == (None, 60.0, 0.5, None)
 
 
 def test_the_shipped_minimal_file_is_good() -> None:
@@ -50,17 +56,32 @@ listeners:
   mx: {bind: ["192.0.2.1:25", "[2001:db8::1]:25"], pool: in, protocol: smtp,
        timeouts: {connect: 500ms, greeting: 20s, accept_total: 1m, idle_client: 6m,
                   idle_server: 12m, half_closed: 90s}}
-  old: {bind: [192.0.2.1:26], pool: in, timeouts: {idle_server: 30s, i_accept_duplicates: true}}
+  old: {bind: [192.0.2.1:26], pool: in, timeouts: {idle_server: 30s, i_accept_duplicates: true},
+        allow: [10.0.0.0/8, "2001:db8::/32"], deny: [10.1.2.3], refuse: drop,
+        limits: {sessions: none, dry_run: [access],
+                 per_source: {sessions: 20, rate: 100/min, burst: 10, prefix4: 24, prefix6: 48,
+                              exempt: [10.0.0.0/24]}}}
 pools:
   in:
-    balance: round_robin
+    balance: maglev
+    hash_key: {prefix4: 24, prefix6: 56, seed: ours}
+    sticky: {by: source, prefix4: 32, prefix6: 128, ttl: 30d}
+    slow_start: 0s
+    panic: 0%
+    queue: {length: 5, wait: 100ms}
     check: {kind: tcp, every: 5s, fast: 1s, rise: 1, fall: 1, timeout: 3s}
-    servers: {"1": 10.0.0.1:25, null: {address: "10.0.0.2:25", weight: 0}}
+    servers: {"1": 10.0.0.1:25, null: {address: "10.0.0.2:25", weight: 0, backup: true}}
 """)
     assert read.workers == 4
     assert read.admin.http is None
     assert read.listeners["mx"].timeouts.connect == 0.5
     assert list(read.pools["in"].servers) == ["1", "null"]
+    assert read.listeners["old"].deny.every == ("10.1.2.3/32",)
+    assert str(read.listeners["old"].limits.per_source.rate) == "100/min"
+    assert read.pools["in"].sticky == Sticky.model_validate(
+        {"prefix4": 32, "prefix6": 128, "ttl": "30d"}
+    )
+    assert read.pools["in"].queue == Queue.model_validate({"length": 5, "wait": "100ms"})
     assert read.check_kind("in") is CheckKind.TCP
 
 
@@ -114,6 +135,58 @@ def test_who_says_that_servers_need_not_know_the_client_is_not_warned() -> None:
     assert warnings(f"{head}{many}}}}}}}\n") == [
         f"f.yaml:2:25: pools.farm.servers: s1, s2, s3 and 2 more {STRANGERS}"
     ]
+
+
+PROXIED = "servers: {a: {address: 10.0.0.1:25, proxy: v2}}"
+
+
+@pytest.mark.parametrize(
+    ("listener", "pool", "lines"),
+    [
+        (
+            "",
+            "queue: {}",
+            ["queue: nobody will ever wait: no server of the pool has `max_sessions`"],
+        ),
+        (
+            "",
+            "hash_key: {prefix4: 24}",
+            ["hash_key: nothing uses it: with `balance: least_conn` nothing is hashed"],
+        ),
+        ("", "balance: maglev, hash_key: {prefix4: 24}", []),
+        ("", "balance: source_hash, hash_key: {seed: x}", []),
+        (
+            "",
+            "balance: maglev, sticky: {}",
+            ["sticky: `balance: maglev` brings a source back to its server already"],
+        ),
+        ("", "balance: maglev, hash_key: {prefix6: 0}", ["prefix6: all of IPv6 is one source"]),
+        ("", "sticky: {prefix4: 0}", ["prefix4: all of IPv4 is one source"]),
+        ("", "sticky: {ttl: 30d}, slow_start: 0s, panic: 0%", []),
+        (
+            "limits: {per_source: {exempt: [10.0.0.0/8]}}",
+            "",
+            ["per_source: limits nothing: there is neither `sessions` nor `rate`"],
+        ),
+        (
+            "limits: {per_source: {sessions: 5, prefix4: 0}}",
+            "",
+            ["prefix4: all of IPv4 is one source"],
+        ),
+        ("limits: {per_source: {rate: 5/s, burst: 9}, dry_run: [source_rate]}", "", []),
+        ("deny: [10.0.0.0/8], allow: [10.0.0.0/9], refuse: drop", "", []),
+    ],
+)
+def test_what_does_nothing_is_odd(listener: str, pool: str, lines: list[str]) -> None:
+    of_listener = ", ".join(filter(None, ("bind: [192.0.2.1:25], pool: p", listener)))
+    of_pool = ", ".join(filter(None, (pool, PROXIED)))
+    text = f"listeners: {{mx: {{{of_listener}}}}}\npools: {{p: {{{of_pool}}}}}"
+    assert [line.partition(": ")[2].rpartition(".")[2] for line in warnings(text)] == lines
+
+
+def test_nothing_is_odd_about_the_defaults_when_they_are_written() -> None:
+    text = f"listeners: {{mx: {{bind: [192.0.2.1:25], pool: p}}}}\npools: {{p: {{{PROXIED}}}}}"
+    assert warnings(yaml.safe_dump(plain(config(text)))) == []
 
 
 def test_a_chain_of_listeners_that_ends_at_servers_is_odd_at_most() -> None:

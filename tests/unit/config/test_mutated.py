@@ -86,6 +86,8 @@ HOSTILE = {
     + "}\n",
     "depth": "a: " + "[" * 1_000_000,
     "a long word": "a: " + "x" * 4_000_000,
+    "bad prefixes": "pools: {p: {servers: {a: 10.0.0.1:25}}}\nlisteners:\n"
+    "  mx: {bind: [192.0.2.1:25], pool: p, deny: [" + "10.0.0.1/8, " * 100_000 + "]}\n",
     "unknown keys": "".join(f"k{n}: 1\n" for n in range(100_000)),
 }
 

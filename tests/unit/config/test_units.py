@@ -1,10 +1,16 @@
-"""Durations: what is read, what is refused and how it is said."""
+"""Durations, rates, shares: what is read, what is refused and how it is said."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailweir.config.units import format_duration, parse_duration
+from mailweir.config.units import (
+    format_duration,
+    format_rate,
+    parse_duration,
+    parse_rate,
+    parse_share,
+)
 
 
 @pytest.mark.parametrize(
@@ -54,3 +60,42 @@ def test_anything_else_is_a_value_error(value: object) -> None:
     except ValueError:
         return
     assert seconds >= 0
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "seconds"),
+    [("5/s", 5, 1.0), ("100/min", 100, 60.0), ("100000/h", 100_000, 3600.0)],
+)
+def test_rates(text: str, count: int, seconds: float) -> None:
+    rate = parse_rate(text)
+    assert (rate.count, rate.seconds, str(rate)) == (count, seconds, text)
+    assert format_rate(count, seconds) == text
+
+
+@pytest.mark.parametrize(
+    "value", ["0/s", "100001/s", "05/s", "5/m", "5", "5 /s", "-5/s", "5/s ", 5, None, True, ["5/s"]]
+)
+def test_no_rates(value: object) -> None:
+    message = r"must be a rate such as 5/s, 100/min or 1000/h \(from 1 to 100000\), not "
+    with pytest.raises(ValueError, match=message):
+        parse_rate(value)
+
+
+@given(st.integers(0, 100))
+def test_shares(percent: int) -> None:
+    share = parse_share(f"{percent}%")
+    assert share == percent / 100
+    assert str(share) == f"{percent}%"
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (50, "needs its unit: write 50%"),
+        *((value, "must be a share from 0% to 100%") for value in ("101%", "-1%", "5.5%", "05%")),
+        *((value, "must be a share from 0% to 100%") for value in (0.5, None, True, "50")),
+    ],
+)
+def test_no_shares(value: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_share(value)

@@ -17,11 +17,14 @@ workers: 3
 max_sessions: 5000
 admin: {http: off, socket: /tmp/a.sock, operators: [root, "@root"], readers: []}
 listeners:
-  mx: {bind: ["[::]:25"], pool: farm, forwarding: relay, limits: {sessions: 7}, max_age: 4h}
-  tls: {bind: ["0.0.0.0:465"], protocol: smtps, pool: tls, timeouts: {connect: 1500ms}}
+  mx: {bind: ["[::]:25"], pool: farm, forwarding: relay, limits: {sessions: 7}, max_age: 4h,
+       allow: [10.0.0.0/8, "2001:DB8::1"], deny: ["10.1.0.0/16"], refuse: reset}
+  tls: {bind: ["0.0.0.0:465"], protocol: smtps, pool: tls, timeouts: {connect: 1500ms},
+        limits: {per_source: {sessions: 9, rate: 7/h, burst: 3, exempt: [10.0.0.1]}, dry_run: true}}
 pools:
   farm: {servers: {a: {address: 10.0.0.1:25, proxy: v2, source: [10.0.0.9], max_sessions: 3}}}
-  tls: {check: {kind: tcp, rise: 1}, servers: {a: 10.0.0.1:465}}
+  tls: {check: {kind: tcp, rise: 1}, balance: maglev, hash_key: {seed: "a: b"}, panic: 7%,
+        sticky: {ttl: 1h}, queue: {wait: 1500ms}, slow_start: 0s, servers: {a: 10.0.0.1:465}}
 """
 
 
@@ -66,4 +69,8 @@ def test_the_schema_knows_every_key_and_its_default() -> None:
     assert re.fullmatch(parts["Drain"]["properties"]["quiet"]["pattern"], "5s")
     assert parts["Limits"]["properties"]["sessions"]["default"] == "none"
     assert {one.get("type") for one in parts["Server"]["anyOf"]} == {"string", "object"}
+    assert parts["Pool"]["properties"]["panic"]["default"] == "50%"
+    assert {"const": "none"} in parts["Pool"]["properties"]["sticky"]["anyOf"]
+    assert parts["Sticky"]["properties"]["ttl"]["default"] == "4h"
+    assert parts["Limits"]["properties"]["dry_run"]["default"] is False
     assert parts["Listener"]["required"] == ["bind", "pool"]

@@ -1,0 +1,144 @@
+"""Lists of prefixes and the files that they name: read once, and what is wrong has a place."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mailweir.config import prefixes
+from mailweir.config.load import Loaded, load, parse
+from mailweir.config.model import Config
+from mailweir.config.written import plain
+from mailweir.errors import ConfigError
+from unit.fakes import MINIMAL
+
+_MANY = 100_000
+
+
+def listening(keys: str) -> str:
+    """A configuration whose listener has these keys too."""
+    return MINIMAL.replace("pool: farm\n", f"pool: farm\n    {keys}\n", 1)
+
+
+def loaded(keys: str) -> Loaded:
+    return parse(listening(keys), "f.yaml")
+
+
+def problems(keys: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        loaded(keys)
+    return [str(one) for one in caught.value.problems]
+
+
+def test_entries_and_files_are_one_list(tmp_path: Path) -> None:
+    drop = tmp_path / "drop.txt"
+    drop.write_bytes(
+        b"\xef\xbb\xbf; Spamhaus DROP List \xa9\r\n192.0.2.0/24 ; SBL1\r\n"
+        b"\n  # nothing\n\t2001:DB8::/32\n10.0.0.0/8#x\n192.0.2.0/24"
+    )
+    deny = loaded(f"deny: [10.0.0.0/8, {drop}, 192.0.2.1]").config.listeners["mx"].deny
+    assert deny.every == ("10.0.0.0/8", "192.0.2.0/24", "2001:db8::/32", "192.0.2.1/32")
+
+
+def test_they_are_shown_as_they_are_written(tmp_path: Path) -> None:
+    file = tmp_path / "list"
+    file.write_text("192.0.2.0/24\n")
+    running = loaded(
+        f"allow: [10.0.0.1, {file}]\n    limits: {{per_source: {{rate: 5/s, exempt: [{file}]}}}}"
+    ).config
+    shown = plain(running)
+    assert yaml.safe_dump(shown).count(str(file)) == 2
+    assert shown["listeners"]["mx"]["allow"] == ["10.0.0.1", str(file)]  # type: ignore[index]
+    assert parse(yaml.safe_dump(shown), "shown.yaml").config == running
+
+
+def test_a_changed_file_is_a_changed_configuration(tmp_path: Path) -> None:
+    file = tmp_path / "list"
+    file.write_text("192.0.2.0/24\n")
+    before = loaded(f"deny: [{file}]").config
+    assert loaded(f"deny: [{file}]").config == before
+    file.write_text("192.0.2.0/25\n")
+    assert loaded(f"deny: [{file}]").config != before
+
+
+def test_a_bad_line_has_its_place(tmp_path: Path) -> None:
+    file = tmp_path / "list"
+    file.write_text("192.0.2.0/24\n  10.1.0.0/8 ; x\n\n\x0bmx.example\n")
+    # Named twice and told once; the main file's problems come first.
+    assert problems(f"deny: [{file}]\n    allow: [{file}, 7]") == [
+        f"f.yaml:6:{15 + len(str(file))}: listeners.mx.allow.1: must be a prefix or the absolute"
+        " path of a file, not 7",
+        f"{file}:2:3: 10.1.0.0/8 has bits behind its length; did you mean 10.0.0.0/8, or 10.1.0.0"
+        " alone?",
+        f"{file}:4:2: must be a prefix such as 10.0.0.0/8 or 2001:db8::/32, not 'mx.example'",
+    ]
+
+
+def test_what_is_no_file_of_prefixes_is_not_read_to_its_end(tmp_path: Path) -> None:
+    file = tmp_path / "list"
+    file.write_text("nonsense\n" * 1000)
+    found = problems(f"deny: [{file}]")
+    assert len(found) == 11
+    assert found[-1] == f"{file}:11:1: ... and more"
+
+
+def test_files_that_can_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = "f.yaml:5:12: listeners.mx.deny.0: "
+    assert problems("deny: [/no/such]") == [f"{place}there is no file /no/such"]
+    assert problems(f"deny: [{tmp_path}]") == [f"{place}there is no file {tmp_path}"]
+    assert problems('deny: ["/a\\0b"]') == [f"{place}there is no file /a\0b"]
+    os.mkfifo(tmp_path / "fifo")
+    assert problems(f"deny: [{tmp_path}/fifo]") == [f"{place}there is no file {tmp_path}/fifo"]
+    assert problems("deny: [drop.txt]") == [
+        f"{place}must be a prefix such as 10.0.0.0/8 or 2001:db8::/32, not 'drop.txt'"
+    ]
+    (tmp_path / "large").write_text("192.0.2.0/24\n" * 10)
+    monkeypatch.setattr(prefixes, "MAX_BYTES", 100)
+    assert problems(f"deny: [{tmp_path}/large]") == [
+        f"{place}{tmp_path}/large is too large: all files of prefixes may have 0 MiB"
+    ]
+
+
+def test_a_list_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefixes, "MAX_PREFIXES", 2)
+    file = tmp_path / "list"
+    file.write_text("192.0.2.1\n192.0.2.2\n192.0.2.1\n")
+    assert loaded(f"deny: [{file}]").config.listeners["mx"].deny.every
+    assert problems(f"deny: [{file}, 192.0.2.3]") == [
+        "f.yaml:5:11: listeners.mx.deny: has 3 prefixes with its files; 2 is the most"
+    ]
+
+
+def test_they_are_for_load_alone() -> None:
+    with pytest.raises(TypeError, match="by `load` alone"):
+        Config.model_validate(yaml.safe_load(listening("deny: [10.0.0.0/8]")))
+
+
+def test_a_prefix_that_is_in_both_lists(tmp_path: Path) -> None:
+    file = tmp_path / "list"
+    file.write_text("".join(f"192.0.2.{number}\n" for number in range(6)))
+    both = f"allow: [{file}, 10.0.0.0/8]\n    deny: [192.0.2.0/24, 192.0.2.3, {file}, 10.0.0.0/9]"
+    place = "f.yaml:6"
+    assert [line.replace(f"{place}:", "") for line in problems(both)] == [
+        "26: listeners.mx.deny.1: 192.0.2.3/32 is in `allow` as well",
+        "37: listeners.mx.deny.2: 192.0.2.0/32, 192.0.2.1/32, 192.0.2.2/32 and 3 more are in"
+        " `allow` as well",
+    ]
+
+
+def test_a_large_file_is_read_in_good_time(tmp_path: Path, counted: Callable[[str], None]) -> None:
+    four = [f"{n >> 16}.{n >> 8 & 255}.{n & 255}.0/24" for n in range(1 << 16, (1 << 16) + _MANY)]
+    six = [f"2001:{n >> 15:x}:{n % 32768 + 1:x}::/48" for n in range(1 << 15, (1 << 15) + _MANY)]
+    for name, lines in (("IPv4", four), ("IPv6", six)):
+        (tmp_path / name).write_text("".join(f"{line} ; SBL1\n" for line in lines))
+        main = tmp_path / "mailweir.yaml"
+        main.write_text(listening(f"deny: [{tmp_path / name}]"))
+        began = time.perf_counter()
+        deny = load(main).config.listeners["mx"].deny
+        seconds = time.perf_counter() - began
+        counted(f"{_MANY} prefixes of {name}: {seconds:.2f} s")
+        assert list(deny.every) == lines
+        assert seconds < 5
