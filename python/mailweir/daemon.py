@@ -25,7 +25,7 @@ from mailweir.admin.server import AdminServer
 from mailweir.admin.views import Difference, ReloadOutcome, Situation, unready
 from mailweir.config.load import Loaded, load
 from mailweir.config.model import Config
-from mailweir.config.units import format_duration
+from mailweir.ending import drain
 from mailweir.errors import ConfigError, MailweirError, Problem
 from mailweir.health import check
 from mailweir.health.first import first_checks
@@ -47,13 +47,6 @@ from mailweir.supervisor import Supervisor
 # Each change of a server's health costs some 20 us for every server. Those of thousands are taken
 # together, so that most of the time is left for checks: seconds to wait, for each server.
 _GATHERED = 0.0001
-# Between looks at the sessions that are left while draining, in seconds.
-_DRAIN_LOOK = 0.25
-# What a supervisor is told at each of them that it may still take, in seconds.
-_DRAIN_EXTENSION = 30.0
-# A drain as short as this is a restart's: clients may as well wait for the next process, in
-# seconds. Those of a longer one had better try another host.
-_SHORT_DRAIN = 10.0
 
 _log = structlog.get_logger("mailweir")
 
@@ -465,33 +458,15 @@ class Daemon:
         """Drain: no new sessions, the others go on until they end or the deadline is there."""
         answer(self._reloads.take() or [], self._refused("the process is ending"))
         answer(self._waiting, "the process is ending")
-        self._supervisor.stopping("draining")
-        limit = self._loaded.config.drain.deadline
-        await asyncio.to_thread(self._stop_accepting, limit)
-        until = time.monotonic() + limit
-        left = self._plane.stats().active
-        _log.info(
-            "draining; a second TERM ends it now", sessions=left, deadline=format_duration(limit)
+        await drain(
+            self._plane,
+            self._supervisor,
+            deadline=self._loaded.config.drain.deadline,
+            wake=self._wake,
+            is_to_go_on=self._told_to_end_once,
         )
-        while left and self._terminations < 2 and time.monotonic() < until:
-            self._supervisor.extend(_DRAIN_EXTENSION)
-            try:
-                async with asyncio.timeout(_DRAIN_LOOK):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
-            self._wake.clear()
-            if self._reloads.take() is not None:
-                _log.info("HUP ignored: the process is ending")
-            left = self._plane.stats().active
-        if left:
-            why = "told twice" if self._terminations > 1 else "deadline reached"
-            _log.warning("stopping with open sessions", sessions=left, reason=why)
-        else:
-            _log.info("stopping, every session has ended")
 
-    def _stop_accepting(self, limit: float) -> None:
-        handed_on = self._supervisor.is_there and limit <= _SHORT_DRAIN
-        self._plane.drain(to_successor=handed_on)
-        if not handed_on:
-            self._supervisor.store.keep([])
+    def _told_to_end_once(self) -> bool:
+        if self._reloads.take() is not None:
+            _log.info("HUP ignored: the process is ending")
+        return self._terminations < 2
