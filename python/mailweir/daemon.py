@@ -252,7 +252,10 @@ class Daemon:
         problem = self._operator.remember(self._loaded.config)
         if problem:
             _log.error("what operators said before isn't known", reason=problem)
-        for what, word in self._operator.overrides.words():
+        overrides = self._operator.overrides
+        if overrides.denied:
+            _log.warning("operators' denies from before", prefixes=len(overrides.denied))
+        for what, word in overrides.model_copy(update={"denied": {}}).words():
             _log.warning("operator's word from before", change=what, told=told(word, time.time()))
 
     def _states_are_to_change(self) -> asyncio.Future[str]:
@@ -272,6 +275,10 @@ class Daemon:
     def kill(self, session: str) -> bool:
         """End a session; False where there is none. Called by the admin routes."""
         return self._plane.kill(session)
+
+    def kill_from(self, prefix: str) -> int:
+        """End every session from there; how many. Called by the admin routes."""
+        return self._plane.kill_from(prefix)
 
     async def reload(self) -> ReloadOutcome:
         """Ask the main loop for a reload and wait for its outcome. Called by the admin routes."""
@@ -307,6 +314,7 @@ class Daemon:
             not_kept=self._operator.kept_problem,
             last_check=self._monitor.last,
             next_server=self._plane.next_server,
+            admission=self._plane.admission,
         )
 
     # --- main loop ---------------------------------------------------------

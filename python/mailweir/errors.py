@@ -67,6 +67,10 @@ class UnknownError(MailweirError):
     """Something was named that isn't there; the message says what is."""
 
 
+class TooManyError(MailweirError):
+    """There are as many of something as there may be; the message says what to do."""
+
+
 class NotRunningError(MailweirError):
     """Nobody answers on the admin socket."""
 

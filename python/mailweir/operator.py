@@ -1,15 +1,22 @@
 """Takes operators' words: checks names, keeps them, forgets what is over. Owned by the daemon."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_network
 from typing import Literal
 
 from mailweir.config.model import Config
-from mailweir.errors import UnknownError
+from mailweir.errors import TooManyError, UnknownError
 from mailweir.spec import ServerKey
 from mailweir.state.kept import Kept
 from mailweir.state.overrides import Overrides, StateWord, WeightWord, Word
+
+# Each of these words makes the others a little slower to keep and to show. A list that is longer
+# belongs in a file that `deny` names.
+MAX_DENIED = 10_000
+# Prefixes that an error names.
+_MOST_NEAR = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +79,24 @@ class Operator:
         else:
             self._change(paused=_without(self.overrides.paused, _listener(listener, config)))
 
+    def deny(self, prefix: str, speaker: Speaker) -> None:
+        """Have every listener refuse clients from `prefix`, as `parse_denied` gives it. Raises
+        TooManyError.
+        """
+        denied = {**self.overrides.denied, prefix: Word(**self._said(speaker))}
+        if len(denied) > MAX_DENIED:
+            raise TooManyError(
+                f"operators deny {MAX_DENIED} prefixes already, the most there may be; put them"
+                " into a file that `deny` of a listener names"
+            )
+        self._change(denied=denied)
+
+    def undeny(self, prefix: str) -> None:
+        """Take that back. Raises UnknownError where nobody said it."""
+        if prefix not in self.overrides.denied:
+            raise UnknownError(_not_denied(prefix, self.overrides.denied))
+        self._change(denied=_without(self.overrides.denied, prefix))
+
     def forget_those_over(self) -> list[str]:
         """Drop what has reached its end; what that was."""
         return self._keep_only(self.overrides.without_those_over(self._clock()))
@@ -108,6 +133,14 @@ class Operator:
 
 def _without(words: Mapping[str, Word], key: str) -> dict[str, Word]:
     return {name: word for name, word in words.items() if name != key}
+
+
+def _not_denied(prefix: str, denied: Iterable[str]) -> str:
+    """What an operator may have meant instead."""
+    wanted = ip_network(prefix)
+    near = [one for one in denied if ip_network(one).overlaps(wanted)]
+    said = f"no operator denied {prefix}"
+    return f"{said}; of it or around it they did: {', '.join(near[:_MOST_NEAR])}" if near else said
 
 
 def _server(key: ServerKey, config: Config) -> ServerKey:

@@ -246,6 +246,64 @@ def test_an_operators_words(
     assert json.loads(out) == answer | of_server
 
 
+@pytest.mark.parametrize(
+    ("arguments", "route", "said"),
+    [
+        (["192.0.2.0/24"], "192.0.2.0%2F24", "192.0.2.0/24 is denied\n"),
+        (
+            ["192.0.2.0/24", "--for", "2h", "--end"],
+            "192.0.2.0%2F24?for=7200000ms&end=1",
+            "192.0.2.0/24 is denied (for 2h); 3 sessions ended\n",
+        ),
+    ],
+)
+def test_a_deny(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    route: str,
+    said: str,
+) -> None:
+    told = []
+
+    def ask(_: str, method: str, asked: str) -> dict[str, Any]:
+        told.append((method, asked))
+        return {"prefix": "192.0.2.0/24", "ended": 3, "problem": ""}
+
+    monkeypatch.setattr("mailweir.admin.client.ask", ask)
+    assert run(capsys, "deny", *arguments) == (0, said, "")
+    code, out, err = run(capsys, "deny", *arguments, "--json")
+    assert (code, json.loads(out)["ended"], err) == (0, 3, "")
+    assert told == [("POST", f"/api/v1/deny/{route}")] * 2
+
+
+def test_an_undeny(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    answering(monkeypatch, {"prefix": "192.0.2.7/32", "problem": "not kept"})
+    said = "192.0.2.7/32 is denied by no operator any more\n"
+    assert run(capsys, "undeny", "192.0.2.7") == (0, said, "warning: not kept\n")
+    answering(monkeypatch, {"error": "no operator denied 192.0.2.7/32"})
+    assert run(capsys, "undeny", "192.0.2.7")[0] == 1
+
+
+def test_what_is_denied_is_completed(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [
+        {"what": "drain farm/a", "told": "by root"},
+        {"what": "deny 192.0.2.0/24", "told": "by anna"},
+        {"what": "deny 198.51.100.7/32", "told": "by root, for another 5m"},
+    ]
+    monkeypatch.setattr(
+        "mailweir.admin.client.ask", lambda *_, **__: {"operator": {"words": words}}
+    )
+    command = cli.commands.commands["undeny"]
+    context = click.Context(command)
+    context.params["socket_path"] = "/x.sock"
+    found = command.params[0].shell_complete(context, "19")
+    assert [(one.value, one.help) for one in found] == [
+        ("192.0.2.0/24", "by anna"),
+        ("198.51.100.7/32", "by root, for another 5m"),
+    ]
+
+
 def test_an_emptied_server(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -24,7 +24,7 @@ from mailweir.operator import Operator, Speaker
 from mailweir.reload import restart_needed
 from mailweir.spec import ServerKey, ServerState
 from mailweir.supervisor import Supervisor
-from unit.fakes import MINIMAL, FakePlane, loaded
+from unit.fakes import MINIMAL, FakePlane, FakeSession, loaded
 from unit.health.scripted import close, playing, say
 
 A = ServerKey("farm", "a")
@@ -353,6 +353,22 @@ async def test_an_operators_word_outlives_reload_and_restart(
         assert running.logged("operator's word from before")[0]["change"] == "drain farm/a"
         await running.daemon.operate(ready, what="ready farm/a", by="root")
         assert running.plane.states[A] is ServerState.UP
+
+
+async def test_a_deny_outlives_reload_and_restart(tmp_path: Path, servers: dict[str, str]) -> None:
+    def deny(operator: Operator, _: Config) -> None:
+        operator.deny("192.0.2.0/24", Speaker("root"))
+
+    async with serving(tmp_path, servers) as running:
+        assert await running.daemon.operate(deny, what="deny 192.0.2.0/24", by="root") == ""
+        assert running.plane.applied[-1].denied == ("192.0.2.0/24",)
+        assert (await running.daemon.reload()).ok
+        assert running.plane.applied[-1].denied == ("192.0.2.0/24",)
+        running.plane.live = [FakeSession()]
+        assert running.daemon.kill_from("192.0.2.0/24") == 1
+    async with serving(tmp_path, servers) as running:
+        assert running.plane.applied[-1].denied == ("192.0.2.0/24",)
+        assert running.logged("operators' denies from before")[0]["prefixes"] == 1
 
 
 async def test_an_operators_word_ends_when_it_said(tmp_path: Path, servers: dict[str, str]) -> None:

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailweir.config.pool import MAX_WEIGHT
-from mailweir.errors import UnknownError
-from mailweir.operator import Operator, Speaker
+from mailweir.errors import TooManyError, UnknownError
+from mailweir.operator import MAX_DENIED, Operator, Speaker
 from mailweir.spec import ServerKey, ServerState
 from mailweir.state.kept import Kept
-from mailweir.state.overrides import Overrides, WeightWord, told
+from mailweir.state.overrides import Overrides, WeightWord, Word, parse_denied, told
 from unit.fakes import MINIMAL, config
 
 A = ServerKey("farm", "a")
@@ -83,6 +83,8 @@ def test_everything_outlives_the_process(operator: Operator, tmp_path: Path, clo
     operator.set_weight(A, "50%", ROOT, config())
     operator.pause("mx", ROOT, config())
     operator.pause(None, ROOT, config())
+    operator.deny("192.0.2.0/24", Speaker("anna", 50))
+    operator.deny("2001:db8::1/128", ROOT)
     again = Operator(Kept(tmp_path), clock=clock)
     assert again.remember(config()) == ""
     assert again.overrides == operator.overrides
@@ -92,16 +94,92 @@ def test_everything_outlives_the_process(operator: Operator, tmp_path: Path, clo
         "weight farm/a 50%",
         "pause mx",
         "pause",
+        "deny 2001:db8::1/128",
     ]
+    again.undeny("2001:db8::1/128")
     again.resume(None, config())
     again.resume("mx", config())
     again.reset_weight(A, config())
     assert again.overrides == Overrides()
 
 
+def test_a_reload_forgets_no_deny(operator: Operator, clock: Clock) -> None:
+    operator.deny("192.0.2.0/24", Speaker("anna", 60))
+    assert operator.forget_absent(config()) == []
+    assert operator.next_end() == 60
+    clock.now += 60
+    assert operator.forget_those_over() == ["deny 192.0.2.0/24"]
+    assert operator.overrides == Overrides()
+
+
+def test_what_may_have_been_meant_is_said_where_nothing_was_denied(operator: Operator) -> None:
+    operator.deny("192.0.2.0/24", ROOT)
+    operator.deny("2001:db8::/32", ROOT)
+    with pytest.raises(
+        UnknownError, match=r"denied 192\.0\.2\.7/32; of it .* did: 192\.0\.2\.0/24$"
+    ):
+        operator.undeny("192.0.2.7/32")
+    with pytest.raises(UnknownError, match=r"no operator denied 10\.0\.0\.0/8$"):
+        operator.undeny("10.0.0.0/8")
+    assert len(operator.overrides.denied) == 2
+
+
+def test_denies_are_no_place_for_long_lists(operator: Operator) -> None:
+    word = Word(by="root", at=1.0)
+    many = {f"10.0.{n // 256}.{n % 256}/32": word for n in range(MAX_DENIED)}
+    operator.overrides = Overrides(denied=many)
+    operator.deny("10.0.0.0/32", ROOT)  # is there already
+    with pytest.raises(TooManyError, match=r"10000 prefixes already.* a file"):
+        operator.deny("192.0.2.0/24", ROOT)
+    assert len(operator.overrides.denied) == MAX_DENIED
+
+
+@pytest.mark.parametrize(
+    ("text", "prefix"),
+    [
+        ("192.0.2.7", "192.0.2.7/32"),
+        ("192.0.2.0/24", "192.0.2.0/24"),
+        ("2001:DB8:0::1", "2001:db8::1/128"),
+        ("2001:db8::/32", "2001:db8::/32"),
+        ("0.0.0.0/1", "0.0.0.0/1"),
+    ],
+)
+def test_prefixes_have_one_writing(text: str, prefix: str) -> None:
+    assert parse_denied(text) == prefix
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("192.0.2.7/24", r"did you mean 192\.0\.2\.0/24, or 192\.0\.2\.7 alone\?"),
+        ("2001:db8::1/32", r"did you mean 2001:db8::/32, or"),
+        ("::ffff:192.0.2.0/120", r"192\.0\.2\.0/24"),
+        ("0.0.0.0/0", "`pause`"),
+        ("::/0", "`pause`"),
+        ("192.0.2.0/33", "prefix"),
+        ("192.0.2.0/255.255.255.0", "prefix"),
+        ("fe80::%eth0/64", "zone"),
+        ("mx.example", "prefix"),
+        ("", "prefix"),
+        ("1" * 10_000, "prefix"),
+    ],
+)
+def test_what_is_no_prefix_to_deny(text: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        parse_denied(text)
+
+
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", '{"version": 2}', "\0" * 100, '{"states": {"farm/a": {"state": "up"}}}'],
+    [
+        "",
+        "{",
+        "[]",
+        '{"version": 2}',
+        "\0" * 100,
+        '{"states": {"farm/a": {"state": "up"}}}',
+        '{"denied": {"0.0.0.0/0": {"by": "root", "at": 1}}}',
+    ],
 )
 def test_a_damaged_file_is_set_aside(operator: Operator, tmp_path: Path, text: str) -> None:
     (tmp_path / "overrides.json").write_text(text)

@@ -37,3 +37,6 @@ class Balancer(Protocol):
 
     def kill(self, session: str) -> bool:
         """End a session; False where there is none."""
+
+    def kill_from(self, prefix: str) -> int:
+        """End every session of clients in a prefix; how many."""

@@ -9,10 +9,10 @@ from aiohttp import web
 from mailweir.admin.access import Access
 from mailweir.admin.balancer import Balancer, Change
 from mailweir.config.units import parse_duration
-from mailweir.errors import UnknownError
+from mailweir.errors import TooManyError, UnknownError
 from mailweir.operator import Speaker
 from mailweir.spec import ServerKey
-from mailweir.state.overrides import parse_weight
+from mailweir.state.overrides import parse_denied, parse_weight
 
 _OF_SERVER = "/api/v1/servers/{pool}/{server}/{word:drain|maint|ready|weight|own-weight}"
 _OF_LISTENER = "/api/v1/listeners/{listener}/{word:pause|resume}"
@@ -39,7 +39,7 @@ class _Operating:
             "own-weight": lambda to, config: to.reset_weight(key, config),
         }
         what = " ".join(filter(None, (word, str(key), weight)))
-        return await self._change(changes[word], what, speaker)
+        return web.json_response(await self._change(changes[word], what, speaker))
 
     async def listener(self, request: web.Request) -> web.Response:
         # None is the node: all of them.
@@ -49,7 +49,27 @@ class _Operating:
             "pause": lambda to, config: to.pause(listener, speaker, config),
             "resume": lambda to, config: to.resume(listener, config),
         }
-        return await self._change(changes[word], f"{word} {listener or 'the node'}", speaker)
+        what = f"{word} {listener or 'the node'}"
+        return web.json_response(await self._change(changes[word], what, speaker))
+
+    async def deny(self, request: web.Request) -> web.Response:
+        prefix, ends = _prefix(request), _flag(request, "end")
+        speaker = await self._speaker(request)
+        answer = await self._change(
+            lambda to, _: to.deny(prefix, speaker), f"deny {prefix}", speaker
+        )
+        ended = 0
+        # Only now: whom it ends would come back before it counts.
+        if ends:
+            ended = self._balancer.kill_from(prefix)
+            what = f"end sessions from {prefix}"
+            _log.info("operator", change=what, by=speaker.name, sessions=ended)
+        return web.json_response({**answer, "prefix": prefix, "ended": ended})
+
+    async def undeny(self, request: web.Request) -> web.Response:
+        prefix, speaker = _prefix(request), await self._speaker(request)
+        answer = await self._change(lambda to, _: to.undeny(prefix), f"undeny {prefix}", speaker)
+        return web.json_response({**answer, "prefix": prefix})
 
     async def kill(self, request: web.Request) -> web.Response:
         wanted = request.match_info["session"]
@@ -63,12 +83,15 @@ class _Operating:
         outcome = await self._balancer.reload()
         return web.json_response(asdict(outcome), status=200 if outcome.ok else 422)
 
-    async def _change(self, change: Change, what: str, speaker: Speaker) -> web.Response:
+    async def _change(self, change: Change, what: str, speaker: Speaker) -> dict[str, object]:
+        """What came of it. Raises HTTPNotFound or HTTPConflict."""
         try:
             problem = await self._balancer.operate(change, what=what, by=speaker.name)
         except UnknownError as error:
-            return web.json_response({"error": str(error)}, status=404)
-        return web.json_response({"what": what, "by": speaker.name, "problem": problem})
+            raise _refused(web.HTTPNotFound, str(error)) from None
+        except TooManyError as error:
+            raise _refused(web.HTTPConflict, str(error)) from None
+        return {"what": what, "by": speaker.name, "problem": problem}
 
     async def _speaker(self, request: web.Request) -> Speaker:
         """Who asks, and for how long it is to count. Raises HTTPBadRequest."""
@@ -77,11 +100,13 @@ class _Operating:
 
 
 def add_operating(app: web.Application, balancer: Balancer, access: Access) -> None:
-    """Let `app` change servers, listeners and sessions, and reload."""
+    """Let `app` change servers, listeners, clients and sessions, and reload."""
     operating = _Operating(balancer, access)
     app.router.add_post(_OF_SERVER, operating.server)
     app.router.add_post(_OF_LISTENER, operating.listener)
     app.router.add_post(_OF_NODE, operating.listener)
+    app.router.add_post("/api/v1/deny/{prefix}", operating.deny)
+    app.router.add_post("/api/v1/undeny/{prefix}", operating.undeny)
     app.router.add_post("/api/v1/sessions/{session}/kill", operating.kill)
     app.router.add_post("/api/v1/reload", operating.reload)
 
@@ -104,6 +129,23 @@ def _weight(request: web.Request) -> str:
         raise _bad(f"weight: {error}") from None
 
 
-def _bad(message: str) -> web.HTTPBadRequest:
-    body = json.dumps({"error": message})
-    return web.HTTPBadRequest(text=body, content_type="application/json")
+def _prefix(request: web.Request) -> str:
+    try:
+        return parse_denied(request.match_info["prefix"])
+    except ValueError as error:
+        raise _bad(str(error)) from None
+
+
+def _flag(request: web.Request, name: str) -> bool:
+    text = request.query.get(name, "0")
+    if text not in ("0", "1"):
+        raise _bad(f"{name}: must be 1 or 0, not {text!r}")
+    return text == "1"
+
+
+def _bad(message: str) -> web.HTTPException:
+    return _refused(web.HTTPBadRequest, message)
+
+
+def _refused(status: type[web.HTTPClientError], message: str) -> web.HTTPException:
+    return status(text=json.dumps({"error": message}), content_type="application/json")

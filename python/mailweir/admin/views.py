@@ -63,7 +63,9 @@ class Situation:
     overrides: Overrides
     not_kept: str  # why words of operators won't outlive the process; empty where they will
     last_check: Callable[[ServerKey], LastCheck | None]
-    next_server: Callable[[str, str], str | None]  # of a pool, for a client
+    next_server: Callable[[str, str], str | None]  # pool, client
+    # Listener and client: the end reason by which it would be refused, None where it is let in.
+    admission: Callable[[str, str], str | None]
 
 
 def unready(situation: Situation) -> list[str]:

@@ -35,6 +35,8 @@ for _command in (
     operating.weight,
     operating.pause,
     operating.resume,
+    operating.deny,
+    operating.undeny,
     operating.reload,
     config.config,
     process.kernel_path,

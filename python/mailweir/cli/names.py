@@ -5,6 +5,7 @@ Where nobody answers there are no names, and nothing is said.
 """
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 import click
@@ -30,6 +31,14 @@ def listeners(context: click.Context, _: click.Parameter, incomplete: str) -> Na
     """For LISTENER, each with its addresses."""
     found = _ask(context, "/api/v1/status").get("listeners", [])
     return _matching(incomplete, ((one["name"], " ".join(one["addresses"])) for one in found))
+
+
+def denied(context: click.Context, _: click.Parameter, incomplete: str) -> Names:
+    """For what `undeny` takes back, each with who said it."""
+    words = _ask(context, "/api/v1/status").get("operator", {}).get("words", [])
+    said = ((word["what"].partition(" "), word["told"]) for word in words)
+    found = ((about, by) for (what, _, about), by in said if what == "deny")
+    return _matching(incomplete, islice(found, _MOST))
 
 
 def sessions(context: click.Context, _: click.Parameter, incomplete: str) -> Names:

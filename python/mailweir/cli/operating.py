@@ -138,6 +138,39 @@ def resume(listener: str | None, socket_path: str, as_json: bool) -> None:
 
 
 @click.command()
+@click.argument("prefix", metavar="CIDR")
+@click.option("--end", "ends", is_flag=True, help="End the sessions from there, too.")
+@for_option
+@socket_option
+@json_option
+def deny(prefix: str, ends: bool, seconds: float | None, socket_path: str, as_json: bool) -> None:
+    """Have every listener refuse clients from CIDR, as 192.0.2.0/24 or 2001:db8::1, until `undeny`.
+
+    Sessions that are there go on, but with --end. Restarts and reloads don't change it.
+    """
+    from mailweir.config.units import format_duration
+
+    route = f"/api/v1/deny/{quoted(prefix)}"
+    answer = _change(socket_path, route, seconds=seconds, end="1" if ends else None)
+    said = f"{answer['prefix']} is denied"
+    if seconds is not None:
+        said += f" (for {format_duration(seconds)})"
+    if ends:
+        said += f"; {sessions_in_words(answer['ended'])} ended"
+    show(answer, as_json, lambda _: said)
+
+
+@click.command()
+@click.argument("prefix", metavar="CIDR", shell_complete=names.denied)
+@socket_option
+@json_option
+def undeny(prefix: str, socket_path: str, as_json: bool) -> None:
+    """Take back what `deny` said of CIDR. What the configuration denies stays denied."""
+    answer = _change(socket_path, f"/api/v1/undeny/{quoted(prefix)}")
+    show(answer, as_json, lambda _: f"{answer['prefix']} is denied by no operator any more")
+
+
+@click.command()
 @click.argument("session", shell_complete=names.sessions)
 @socket_option
 @json_option
@@ -185,11 +218,12 @@ def _change_server(
 
 
 def _change(
-    socket_path: str, route: str, *, seconds: float | None = None, weight: str | None = None
+    socket_path: str, route: str, *, seconds: float | None = None, **others: str | None
 ) -> dict[str, Any]:
+    """Say something; `others` are parameters of the route where they aren't None."""
     from urllib.parse import urlencode
 
-    said = {"for": None if seconds is None else f"{round(seconds * 1000)}ms", "weight": weight}
+    said = {"for": None if seconds is None else f"{round(seconds * 1000)}ms", **others}
     query = urlencode({key: value for key, value in said.items() if value is not None})
     answer = ask(socket_path, "POST", f"{route}?{query}" if query else route)
     if answer["problem"]:

@@ -1,4 +1,4 @@
-"""What operators said, as values: of servers, of listeners, of the node. Pure.
+"""What operators said, as values: of servers, of listeners, of clients, of the node. Pure.
 
 Made by `operator`, kept in a file by `state.kept`, folded into the desired state.
 """
@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from mailweir.config.model import Config
 from mailweir.config.pool import MAX_WEIGHT
+from mailweir.config.prefix import parse_prefix
 from mailweir.config.units import format_duration
 from mailweir.spec import ServerKey, ServerState
 
@@ -27,6 +28,14 @@ def parse_weight(text: str) -> str:
             f" not {text!r}"
         )
     return text
+
+
+def parse_denied(text: str) -> str:
+    """A prefix that clients can be denied by, in its usual writing. Raises ValueError."""
+    prefix = parse_prefix(text)
+    if prefix.endswith("/0"):
+        raise ValueError(f"{prefix} is everybody; have listeners refuse all sessions by `pause`")
+    return prefix
 
 
 class _Value(BaseModel):
@@ -75,7 +84,7 @@ class Overrides(_Value):
     states: Mapping[str, StateWord] = {}
     weights: Mapping[str, WeightWord] = {}
     paused: Mapping[str, Word] = {}
-    denied: Mapping[str, Word] = {}
+    denied: Mapping[Annotated[str, AfterValidator(parse_denied)], Word] = {}
     node: Word | None = None
 
     def server_state(self, key: ServerKey) -> ServerState | None:
@@ -99,6 +108,7 @@ class Overrides(_Value):
         yield from ((f"pause {listener}", word) for listener, word in self.paused.items())
         if self.node:
             yield "pause", self.node
+        yield from ((f"deny {prefix}", word) for prefix, word in self.denied.items())
 
     def without_those_over(self, now: float) -> Self:
         """What still counts."""
@@ -107,6 +117,7 @@ class Overrides(_Value):
                 "states": _current(self.states, now),
                 "weights": _current(self.weights, now),
                 "paused": _current(self.paused, now),
+                "denied": _current(self.denied, now),
                 "node": None if self.node and self.node.is_over(now) else self.node,
             }
         )

@@ -55,6 +55,7 @@ def situation(
         not_kept="",
         last_check=checks.get,
         next_server=plane.next_server,
+        admission=plane.admission,
     )
 
 
@@ -93,3 +94,6 @@ class FakeBalancer:
 
     def kill(self, session: str) -> bool:
         return self.plane.kill(session)
+
+    def kill_from(self, prefix: str) -> int:
+        return self.plane.kill_from(prefix)

@@ -19,6 +19,7 @@ from mailweir.config.roles import Roles
 from mailweir.journal import Journal
 from mailweir.spec import ServerState
 from unit.admin.situations import A, FakeBalancer, situation
+from unit.fakes import FakeSession
 
 Client = TestClient[web.Request, web.Application]
 
@@ -244,6 +245,65 @@ async def test_listeners_and_the_node_are_paused(
     assert not list(balancer.operator.overrides.words())
     assert (await writable.post("/api/v1/listeners/mxx/pause")).status == 404
     assert (await readable.post("/api/v1/pause")).status == 403
+
+
+async def test_prefixes_are_denied(
+    writable: Client, readable: Client, balancer: FakeBalancer
+) -> None:
+    balancer.plane.live = [FakeSession(), FakeSession(client="198.51.100.9:1025")]
+    answer = await writable.post("/api/v1/deny/192.0.2.0%2F24?for=2h")
+    told = await answer.json()
+    assert (told["what"], told["prefix"], told["ended"]) == (
+        "deny 192.0.2.0/24",
+        "192.0.2.0/24",
+        0,
+    )
+    word = balancer.operator.overrides.denied["192.0.2.0/24"]
+    assert word.until == word.at + 7200
+    with capture_logs() as logs:
+        answer = await writable.post("/api/v1/deny/192.0.2.9?end=1")
+    assert ((await answer.json())["prefix"], (await answer.json())["ended"]) == ("192.0.2.9/32", 1)
+    assert [(one["change"], one["sessions"]) for one in logs] == [
+        ("end sessions from 192.0.2.9/32", 1)
+    ]
+    answer = await writable.post("/api/v1/undeny/192.0.2.0%2F24")
+    assert (await answer.json())["prefix"] == "192.0.2.0/24"
+    assert list(balancer.operator.overrides.denied) == ["192.0.2.9/32"]
+    answer = await writable.post("/api/v1/undeny/192.0.2.0%2F24")
+    assert answer.status == 404
+    assert "192.0.2.9/32" in (await answer.json())["error"]
+    for command in ("deny", "undeny"):
+        assert (await readable.post(f"/api/v1/{command}/192.0.2.9")).status == 403
+        assert (await writable.get(f"/api/v1/{command}/192.0.2.9")).status == 405
+
+
+@pytest.mark.parametrize(
+    ("route", "error"),
+    [
+        ("deny/192.0.2.7%2F24", "did you mean 192.0.2.0/24"),
+        ("deny/0.0.0.0%2F0", "`pause`"),
+        ("deny/x", "must be a prefix"),
+        ("deny/192.0.2.7?end=yes", "end: must be 1 or 0"),
+        ("deny/192.0.2.7?for=1", "for: "),
+        ("undeny/x", "must be a prefix"),
+    ],
+)
+async def test_nonsense_denies_nothing(
+    writable: Client, balancer: FakeBalancer, route: str, error: str
+) -> None:
+    answer = await writable.post(f"/api/v1/{route}")
+    assert answer.status == 400
+    assert error in (await answer.json())["error"]
+    assert not balancer.told
+
+
+async def test_too_many_denies(
+    writable: Client, balancer: FakeBalancer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mailweir.operator.MAX_DENIED", 0)
+    answer = await writable.post("/api/v1/deny/192.0.2.7?end=1")
+    assert answer.status == 409
+    assert "a file" in (await answer.json())["error"]
 
 
 @pytest.mark.parametrize(
