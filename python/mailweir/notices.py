@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import structlog
 
-from mailweir.plane import ListenerStats, Stats
+from mailweir.plane import ListenerStats, SourcesStats, Stats
 
 # Seconds between two readings of the counters: a flood of refusals is a line each time.
 _EVERY = 10.0
@@ -19,6 +19,10 @@ REFUSALS = (
     "connect_failed",
     "greeting_failed",
     "out_of_descriptors",
+    "denied",
+    "source_sessions",
+    "source_rate",
+    "queue_timeout",
 )
 
 _NO_KERNEL_PATH = "there is no kernel path, sessions take the relay"
@@ -79,9 +83,32 @@ def _of_listener(old: ListenerStats | None, new: ListenerStats) -> Iterator[Noti
         if number > 0:
             fields = {"listener": new.name, "reason": reason, "sessions": number}
             yield "sessions were refused", fields
+    for limit, now in new.would_refuse.items():
+        number = now - (old.would_refuse.get(limit, 0) if old else 0)
+        if number > 0:
+            fields = {"listener": new.name, "limit": limit, "sessions": number}
+            yield "sessions would have been refused, were it not for dry_run", fields
+    if new.sources:
+        yield from _of_sources(new.name, old.sources if old else None, new.sources)
     pauses = new.accept_pauses - (old.accept_pauses if old else 0)
     if pauses > 0:
         yield (
             "accepting paused: no descriptors or memory left",
             {"listener": new.name, "times": pauses},
+        )
+
+
+def _of_sources(listener: str, old: SourcesStats | None, new: SourcesStats) -> Iterator[Notice]:
+    evicted = new.evicted - (old.evicted if old else 0)
+    untracked = new.untracked - (old.untracked if old else 0)
+    fields = {"listener": listener, "places": new.places}
+    if evicted > 0:
+        yield (
+            "sources are forgotten early: more come than are remembered",
+            fields | {"sources": evicted},
+        )
+    if untracked > 0:
+        yield (
+            "sessions aren't counted to their sources: every place is taken",
+            fields | {"sessions": untracked},
         )

@@ -53,9 +53,9 @@ class FakeHistogram:
 
 @dataclass(frozen=True)
 class FakeSourcesStats:
-    entries: int = 11
-    places: int = 1000
-    evicted: int = 1
+    entries: int = 5
+    places: int = 65536
+    evicted: int = 0
     untracked: int = 0
 
 
@@ -70,16 +70,13 @@ class FakeListenerStats:
     accept_pauses: int = 0
     paused: bool = False
     ended: dict[str, int] = field(default_factory=lambda: {"client_closed": 6, "refused": 0})
+    session_seconds: FakeHistogram = FakeHistogram()
     would_refuse: dict[str, int] = field(
-        default_factory=lambda: {
-            "access": 1,
-            "source_sessions": 0,
-            "source_rate": 2,
-            "sessions": 0,
-        }
+        default_factory=lambda: dict.fromkeys(
+            ("access", "source_sessions", "source_rate", "sessions"), 0
+        )
     )
     sources: FakeSourcesStats | None = None
-    session_seconds: FakeHistogram = FakeHistogram()
 
 
 @dataclass(frozen=True)
@@ -106,19 +103,19 @@ class FakeServerStats:
 @dataclass(frozen=True)
 class FakeStickyStats:
     entries: int = 4
-    found: int = 9
-    made: int = 5
-    broken: int = 1
+    found: int = 30
+    made: int = 6
+    broken: int = 2
     evicted: int = 0
 
 
 @dataclass(frozen=True)
 class FakePoolStats:
     name: str
-    waiting: int = 1
-    queued: int = 8
+    waiting: int = 0
+    queued: int = 0
     queue_ends: dict[str, int] = field(
-        default_factory=lambda: {"served": 4, "timeout": 2, "client_gone": 1, "full": 0}
+        default_factory=lambda: {"served": 0, "timeout": 0, "client_gone": 0, "full": 0}
     )
     queue_seconds: FakeHistogram = FakeHistogram()
     sticky: FakeStickyStats | None = None

@@ -10,6 +10,7 @@ from unit.fakes import (
     FakeListenerStats,
     FakeLogStats,
     FakeRelayStats,
+    FakeSourcesStats,
     FakeStats,
 )
 
@@ -46,6 +47,32 @@ def test_everything_happened() -> None:
         "a worker is stuck, its listeners are out of use",
     ]
     assert said(new, CALM) == ["a worker moves again"]
+
+
+def test_limits_by_source() -> None:
+    old = FakeListenerStats("mx", [], would_refuse={"access": 1}, sources=FakeSourcesStats())
+    sources = FakeSourcesStats(places=8, evicted=2, untracked=3)
+    new = replace(old, would_refuse={"access": 5, "sessions": 0}, sources=sources)
+    ended = new.ended | {"denied": 4, "source_rate": 3, "queue_timeout": 2}
+    before, after = replace(CALM, listeners=[old]), replace(CALM, listeners=[new])
+    assert list(notices(cast(Stats, before), cast(Stats, after))) == [
+        (
+            "sessions would have been refused, were it not for dry_run",
+            {"listener": "mx", "limit": "access", "sessions": 4},
+        ),
+        (
+            "sources are forgotten early: more come than are remembered",
+            {"listener": "mx", "places": 8, "sources": 2},
+        ),
+        (
+            "sessions aren't counted to their sources: every place is taken",
+            {"listener": "mx", "places": 8, "sessions": 3},
+        ),
+    ]
+    assert said(after, after) == []
+    refusing = replace(after, listeners=[replace(new, ended=ended)])
+    found = notices(cast(Stats, after), cast(Stats, refusing))
+    assert [fields["reason"] for _, fields in found] == ["denied", "source_rate", "queue_timeout"]
 
 
 def test_somebody_takes_the_program_off() -> None:

@@ -4,12 +4,13 @@ from base64 import b64encode
 from hashlib import sha256
 from html import escape
 
-from mailweir.admin.views import Situation, servers, unready
+from mailweir.admin.text import state
+from mailweir.admin.views import Situation, panics, servers, unready
 
 _STYLE = (
     "body{font:14px/1.5 system-ui,sans-serif;margin:2em}table{border-collapse:collapse}"
     "th,td{border-bottom:1px solid #ccc;padding:.2em .8em;text-align:left}"
-    ".up{color:#060}.drain,.maint{color:#850}.down{color:#a00}"
+    ".up{color:#060}.drain,.maint{color:#850}.down,.panic{color:#a00}"
 )
 _STYLE_HASH = b64encode(sha256(_STYLE.encode()).digest()).decode()
 
@@ -26,22 +27,25 @@ _COLUMNS = ("pool", "name", "address", "state", "weight", "active", "sessions")
 
 def render(situation: Situation) -> str:
     """The page as HTML."""
-    reasons = unready(situation)
+    stats = situation.stats
+    head = [f"{'; '.join(unready(situation)) or 'ready'}."]
+    head += [f"{panic}." for panic in panics(situation)]
+    waiting = [f", {pool.waiting} wait for {pool.name}" for pool in stats.pools if pool.waiting]
+    head.append(f"{stats.active} sessions{''.join(waiting)}, generation {stats.generation}.")
     rows = "".join(_row(server) for server in servers(situation))
     heads = "".join(f"<th>{column}</th>" for column in (*_COLUMNS, "last check", "operator"))
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta http-equiv="refresh" content="5"><title>mailweir</title>'
         f"<style>{_STYLE}</style></head><body><h1>mailweir</h1>"
-        f"<p>{escape('; '.join(reasons) or 'ready')}. {situation.stats.active} sessions,"
-        f" generation {situation.stats.generation}.</p>"
+        f"<p>{escape(' '.join(head))}</p>"
         f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></body></html>"
     )
 
 
 def _row(server: dict[str, object]) -> str:
     cells = "".join(
-        f'<td class="{server["state"]}">{escape(str(server[column]))}</td>'
+        f'<td class="{server["state"]}">{escape(state(server))}</td>'
         if column == "state"
         else f"<td>{escape(str(server[column]))}</td>"
         for column in _COLUMNS

@@ -3,6 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+# Denied prefixes that `status` shows: there may be thousands.
+_MOST_DENIES = 20
+
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Aligned columns, numbers to the right, no ruling."""
@@ -35,6 +38,43 @@ def _kernel_path(path: Mapping[str, Any] | None) -> list[str]:
     return lines
 
 
+def _operator(words: Sequence[Mapping[str, Any]]) -> list[str]:
+    denies = [word for word in words if word["what"].startswith("deny ")]
+    others = [word for word in words if not word["what"].startswith("deny ")]
+    shown = others + denies[:_MOST_DENIES]
+    lines = [f"operator: {word['what']} {word['told']}" for word in shown]
+    if len(denies) > _MOST_DENIES:
+        lines.append(f"operator: deny {len(denies) - _MOST_DENIES} others, which --json shows")
+    return lines
+
+
+def _at_the_door(listener: Mapping[str, Any]) -> list[str]:
+    """Whom a listener refused, and what it remembers of whom."""
+    begin, sources = f"listener {listener['name']}", listener["sources"]
+    lines = [f"{begin} refused {n} sessions: {why}" for why, n in listener["refused"].items()]
+    lines += [
+        f"{begin} would have refused {n} sessions, were it not for dry_run: {limit}"
+        for limit, n in listener["would_refuse"].items()
+    ]
+    if sources:
+        line = f"{begin} remembers {sources['entries']} sources, {sources['places']} at most"
+        if sources["evicted"] or sources["untracked"]:
+            line += (
+                f"; for want of places {sources['evicted']} were forgotten early and"
+                f" {sources['untracked']} sessions not counted"
+            )
+        lines.append(line)
+    return lines
+
+
+def _sticky(pool: Mapping[str, Any]) -> str:
+    sticky = pool["sticky"]
+    return (
+        f"pool {pool['name']} remembers the servers of {sticky['entries']} sources:"
+        f" {sticky['found']} sessions went where they had been, {sticky['broken']} couldn't"
+    )
+
+
 def status(answer: Mapping[str, Any]) -> str:
     """`mailweir status`."""
     load = answer["config"]["last_load"]
@@ -44,12 +84,13 @@ def status(answer: Mapping[str, Any]) -> str:
         f"mailweir {answer['version']}, pid {answer['pid']}, up {_span(answer['uptime_seconds'])},"
         f" {answer['workers']} workers",
         ready,
+        *answer["panics"],
         f"{answer['sessions']} sessions, {answer['max_sessions']} at most",
         f"configuration {answer['config']['file']}, generation {answer['generation']};"
         f" last load: {outcome}",
     ]
     lines += _kernel_path(answer["kernel_path"])
-    lines += [f"operator: {word['what']} {word['told']}" for word in answer["operator"]["words"]]
+    lines += _operator(answer["operator"]["words"])
     if answer["operator"]["not_kept"]:
         lines.append(f"NOT KEPT FOR A RESTART: {answer['operator']['not_kept']}")
     if answer["stuck_workers"]:
@@ -58,9 +99,13 @@ def status(answer: Mapping[str, Any]) -> str:
         reason = answer["log"]["last_error"] or "it can't keep up"
         lines.append(f"SESSION LOG: {answer['log']['dropped']} sessions are missing: {reason}")
     for li in answer["listeners"]:
-        for why, number in li["refused"].items():
-            lines.append(f"listener {li['name']} refused {number} sessions: {why}")
-    listeners = table(
+        lines += _at_the_door(li)
+    lines += [_sticky(pool) for pool in answer["pools"] if pool["sticky"]]
+    return "\n".join([*lines, "", _listeners(answer["listeners"]), _pools(answer["pools"])])
+
+
+def _listeners(listeners: Sequence[Mapping[str, Any]]) -> str:
+    return table(
         ("LISTENER", "PROTOCOL", "POOL", "SESSIONS", "ACCEPTED", "ADDRESSES"),
         [
             (
@@ -71,17 +116,22 @@ def status(answer: Mapping[str, Any]) -> str:
                 li["accepted"],
                 " ".join(li["addresses"]),
             )
-            for li in answer["listeners"]
+            for li in listeners
         ],
     )
-    pools = table(
-        ("POOL", "BALANCE", "UP", "SERVERS", "SESSIONS"),
-        [
-            (pool["name"], pool["balance"] or "-", pool["up"], pool["servers"], pool["active"])
-            for pool in answer["pools"]
-        ],
-    )
-    return "\n".join([*lines, "", listeners, pools])
+
+
+def _pools(pools: Sequence[Mapping[str, Any]]) -> str:
+    head = ["POOL", "BALANCE", "UP", "SERVERS", "SESSIONS"]
+    rows = [
+        [pool["name"], pool["balance"] or "-", pool["up"], pool["servers"], pool["active"]]
+        for pool in pools
+    ]
+    waiting = [pool["waiting"] for pool in pools]
+    if any(waiting):
+        head.append("WAITING")
+        rows = [[*row, number] for row, number in zip(rows, waiting, strict=True)]
+    return table(head, rows)
 
 
 def healthcheck(answer: Mapping[str, Any]) -> str:
@@ -96,7 +146,7 @@ def servers(answer: Mapping[str, Any]) -> str:
         [
             f"{server['pool']}/{server['name']}",
             server["address"],
-            server["state"],
+            state(server),
             server["weight"],
             server["active"],
             server["sessions"],
@@ -110,6 +160,16 @@ def servers(answer: Mapping[str, Any]) -> str:
         head.append("OPERATOR")
         rows = [[*row, word or "-"] for row, word in zip(rows, words, strict=True)]
     return table(head, rows)
+
+
+def state(server: Mapping[str, Any]) -> str:
+    """A server's state, with what is unusual about it."""
+    more = []
+    if server["state"] == "up" and server["ramp"] < 1:
+        more.append(f"slow start {int(server['ramp'] * 100)}%")
+    if server["backup"]:
+        more.append("backup")
+    return f"{server['state']} ({', '.join(more)})" if more else str(server["state"])
 
 
 def sessions(answer: Mapping[str, Any]) -> str:

@@ -1,14 +1,24 @@
 """What the process says of itself, as plain values for JSON, page and readiness. Pure."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
 from mailweir.config.model import Config
 from mailweir.notices import REFUSALS
-from mailweir.plane import ListenerStats, ServerStats, Session, Stats
+from mailweir.plane import (
+    ListenerStats,
+    ServerStats,
+    Session,
+    SourcesStats,
+    Stats,
+    StickyStats,
+)
 from mailweir.spec import ServerKey, ServerState
 from mailweir.state.overrides import Overrides, Word, told
+
+# States of servers that no operator took out of use.
+_BY_CHECKS = (ServerState.UP, ServerState.DOWN, ServerState.PANIC)
 
 
 class LastCheck(Protocol):
@@ -81,6 +91,22 @@ def unready(situation: Situation) -> list[str]:
     return [f"pool {pool}: no server is up" for pool in used if pool not in up]
 
 
+def panics(situation: Situation) -> list[str]:
+    """Pools whose servers are tried although they are down. That alone makes nobody unready."""
+    found = []
+    for name, of_pool in _by_pool(situation.stats.servers, situation.config).items():
+        if not any(server.state == ServerState.PANIC for server in of_pool):
+            continue
+        meant = [one for one in of_pool if one.state in _BY_CHECKS and one.weight > 0]
+        meant = [one for one in meant if not one.backup]
+        up = sum(one.state == ServerState.UP for one in meant)
+        found.append(
+            f"pool {name}: panic: {up} of {len(meant)} servers {'is' if up == 1 else 'are'} up,"
+            " those that are down are tried too"
+        )
+    return found
+
+
 def status(situation: Situation) -> dict[str, object]:
     """The answer to `mailweir status`."""
     stats, reasons = situation.stats, unready(situation)
@@ -92,6 +118,7 @@ def status(situation: Situation) -> dict[str, object]:
         "workers": stats.workers,
         "ready": not reasons,
         "reasons": reasons,
+        "panics": panics(situation),
         "draining": stats.draining,
         "sessions": stats.active,
         "max_sessions": stats.max_sessions,
@@ -109,7 +136,7 @@ def status(situation: Situation) -> dict[str, object]:
         "generation": stats.generation,
         "config": {"file": situation.config_file, "last_load": asdict(situation.last_load)},
         "listeners": [_listener(listener, situation) for listener in stats.listeners],
-        "pools": _pools(stats.servers, situation.config),
+        "pools": _pools(stats, situation.config),
     }
 
 
@@ -182,6 +209,20 @@ def _listener(listener: ListenerStats, situation: Situation) -> dict[str, object
         "active": listener.active,
         "accepted": listener.accepted,
         "refused": {why: n for why in REFUSALS if (n := listener.ended.get(why, 0))},
+        "would_refuse": {limit: n for limit, n in listener.would_refuse.items() if n},
+        "sources": _sources(listener.sources),
+    }
+
+
+def _sources(sources: SourcesStats | None) -> dict[str, int] | None:
+    """None where a listener has no limits by source."""
+    if sources is None:
+        return None
+    return {
+        "entries": sources.entries,
+        "places": sources.places,
+        "evicted": sources.evicted,
+        "untracked": sources.untracked,
     }
 
 
@@ -191,20 +232,42 @@ def told_of_pause(listener: str, situation: Situation) -> str | None:
     return told(pause, situation.now) if pause else None
 
 
-def _pools(stats: list[ServerStats], config: Config) -> list[dict[str, object]]:
+def _by_pool(stats: Iterable[ServerStats], config: Config) -> dict[str, list[ServerStats]]:
+    """In the file's order; those that are empty, and those that are gone, as well."""
     members: dict[str, list[ServerStats]] = {name: [] for name in config.pools}
     for server in stats:
         members.setdefault(server.pool, []).append(server)
+    return members
+
+
+def _pools(stats: Stats, config: Config) -> list[dict[str, object]]:
+    queues = {pool.name: pool for pool in stats.pools}
     return [
         {
             "name": name,
             "balance": config.pools[name].balance if name in config.pools else None,
             "servers": len(of_pool),
             "up": sum(server.state == ServerState.UP for server in of_pool),
+            "panic": any(server.state == ServerState.PANIC for server in of_pool),
             "active": sum(server.active for server in of_pool),
+            "waiting": queues[name].waiting if name in queues else 0,
+            "sticky": _sticky(queues[name].sticky) if name in queues else None,
         }
-        for name, of_pool in members.items()
+        for name, of_pool in _by_pool(stats.servers, config).items()
     ]
+
+
+def _sticky(sticky: StickyStats | None) -> dict[str, int] | None:
+    """None where no client goes to where it was before."""
+    if sticky is None:
+        return None
+    return {
+        "entries": sticky.entries,
+        "found": sticky.found,
+        "made": sticky.made,
+        "broken": sticky.broken,
+        "evicted": sticky.evicted,
+    }
 
 
 def _server(server: ServerStats, situation: Situation) -> dict[str, object]:
@@ -216,6 +279,8 @@ def _server(server: ServerStats, situation: Situation) -> dict[str, object]:
         "name": server.name,
         "address": server.address,
         "state": server.state,
+        "ramp": round(server.ramp, 3),
+        "backup": server.backup,
         "weight": server.weight,
         "operator": _told_of(key, situation),
         "max_sessions": configured.max_sessions if configured else None,

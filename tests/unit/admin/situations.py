@@ -1,17 +1,30 @@
 """A Situation to ask the admin side about."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 from mailweir.admin.balancer import Change
 from mailweir.admin.views import Difference, LastCheck, ReloadOutcome, Situation
 from mailweir.operator import Operator
-from mailweir.plane import Session
+from mailweir.plane import Session, Stats
 from mailweir.spec import ServerKey
 from mailweir.state.desired import Health, fold
 from mailweir.state.kept import Kept
 from mailweir.state.overrides import Overrides
-from unit.fakes import MINIMAL, NOTHING_SAID, FakePlane, FakeSession, config
+from unit.fakes import (
+    MINIMAL,
+    NOTHING_SAID,
+    FakeListenerStats,
+    FakePlane,
+    FakePoolStats,
+    FakeServerStats,
+    FakeSession,
+    FakeSourcesStats,
+    FakeStats,
+    FakeStickyStats,
+    config,
+)
 
 A, B = ServerKey("farm", "a"), ServerKey("farm", "b")
 
@@ -57,6 +70,26 @@ def situation(
         next_server=plane.next_server,
         admission=plane.admission,
     )
+
+
+def busy() -> Situation:
+    """The same with clients that are refused or wait, a server that starts slowly, a backup."""
+    listener = FakeListenerStats(
+        "mx",
+        ["192.0.2.1:25"],
+        ended={"denied": 9, "queue_timeout": 2, "client_quit": 80},
+        would_refuse={"access": 0, "source_rate": 4},
+        sources=FakeSourcesStats(places=8, evicted=3, untracked=1),
+    )
+    ends = {"served": 10, "timeout": 2, "client_gone": 1, "full": 0}
+    pool = FakePoolStats("farm", 6, 19, ends, sticky=FakeStickyStats())
+    servers = [
+        FakeServerStats("farm", "a", "10.0.0.1:25", 100, "up", ramp=0.358),
+        FakeServerStats("farm", "b", "10.0.0.2:25", 100, "up", ramp=0.999, backup=True),
+        FakeServerStats("farm", "c", "10.0.0.3:25", 100, "panic", ramp=0.5),
+    ]
+    stats = FakeStats(1, False, 3, [listener], servers, pools=[pool])
+    return replace(situation(), stats=cast(Stats, stats))
 
 
 class FakeBalancer:

@@ -9,7 +9,7 @@ from mailweir.admin.exposition import encode
 from mailweir.admin.metrics import Metrics
 from mailweir.plane import Stats
 from mailweir.spec import ServerKey
-from unit.admin.situations import situation
+from unit.admin.situations import busy, situation
 
 A = ServerKey("farm", "a")
 
@@ -89,6 +89,41 @@ def test_values(metrics: Metrics) -> None:
         "mailweir_start_time_seconds{}": 900,
     }
     assert {name: found.get(name) for name in expected} == expected
+
+
+def test_limits_queues_and_panic() -> None:
+    found = samples(Metrics(lambda: busy().stats, version="1.2.3", started=900.0))
+    expected = {
+        "mailweir_listener_connections_ended_total{listener=mx,reason=denied}": 9,
+        "mailweir_listener_would_refuse_total{limit=access,listener=mx}": 0,
+        "mailweir_listener_would_refuse_total{limit=source_rate,listener=mx}": 4,
+        "mailweir_listener_sources{listener=mx}": 5,
+        "mailweir_listener_source_places{listener=mx}": 8,
+        "mailweir_listener_sources_evicted_total{listener=mx}": 3,
+        "mailweir_listener_sources_untracked_total{listener=mx}": 1,
+        "mailweir_pool_waiting{pool=farm}": 6,
+        "mailweir_pool_queued_total{pool=farm}": 19,
+        "mailweir_pool_queue_ends_total{end=timeout,pool=farm}": 2,
+        "mailweir_pool_queue_seconds_count{pool=farm}": 6,
+        "mailweir_pool_sticky_entries{pool=farm}": 4,
+        "mailweir_pool_sticky_found_total{pool=farm}": 30,
+        "mailweir_pool_sticky_made_total{pool=farm}": 6,
+        "mailweir_pool_sticky_broken_total{pool=farm}": 2,
+        "mailweir_pool_sticky_evicted_total{pool=farm}": 0,
+        "mailweir_pool_panic{pool=farm}": 1,
+        "mailweir_pool_servers{pool=farm,state=panic}": 1,
+        "mailweir_server_state{pool=farm,server=c,state=panic}": 1,
+        "mailweir_server_ramp{pool=farm,server=a}": 0.358,
+    }
+    assert {name: found.get(name) for name in expected} == expected
+
+
+def test_what_is_not_limited_has_no_sources(metrics: Metrics) -> None:
+    found = samples(metrics)
+    assert found["mailweir_pool_panic{pool=farm}"] == 0
+    assert found["mailweir_server_ramp{pool=farm,server=a}"] == 1
+    assert not [name for name in found if "source" in name and "would_refuse" not in name]
+    assert not [name for name in found if "sticky" in name]
 
 
 def test_a_good_reload_says_so(metrics: Metrics) -> None:

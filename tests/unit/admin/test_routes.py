@@ -18,7 +18,7 @@ from mailweir.admin.views import Difference, ReloadOutcome
 from mailweir.config.roles import Roles
 from mailweir.journal import Journal
 from mailweir.spec import ServerState
-from unit.admin.situations import A, FakeBalancer, situation
+from unit.admin.situations import A, FakeBalancer, busy, situation
 from unit.fakes import FakeSession
 
 Client = TestClient[web.Request, web.Application]
@@ -89,6 +89,15 @@ async def test_the_page_runs_nothing_and_escapes_what_servers_say(readable: Clie
     assert "<script" not in text
     assert "421 &lt;b&gt;busy&lt;/b&gt;" in text
     assert "10.0.0.1:25" in text
+
+
+async def test_the_page_says_what_is_unusual(readable: Client, balancer: FakeBalancer) -> None:
+    balancer.now = busy()
+    text = await (await readable.get("/")).text()
+    assert "ready. pool farm: panic: 1 of 2 servers is up" in text
+    assert "3 sessions, 6 wait for farm, generation 1." in text
+    assert '<td class="up">up (slow start 35%)</td>' in text
+    assert '<td class="panic">panic</td>' in text
 
 
 async def test_reload_on_the_socket(writable: Client, balancer: FakeBalancer) -> None:

@@ -5,7 +5,7 @@ import json
 from mailweir.admin import text
 from mailweir.admin.views import servers, status
 from mailweir.state.overrides import Overrides, StateWord, Word
-from unit.admin.situations import situation
+from unit.admin.situations import busy, situation
 
 
 def test_status() -> None:
@@ -32,6 +32,56 @@ def test_status_that_is_not_ready() -> None:
     shown = text.status(answer)
     assert "NOT READY: pool farm: no server is up\n" in shown
     assert "last load: REFUSED: f.yaml has 1 problem(s)\n" in shown
+
+
+def test_status_of_a_busy_one() -> None:
+    shown = text.status(json.loads(json.dumps(status(busy()))))
+    assert (
+        """\
+ready
+pool farm: panic: 1 of 2 servers is up, those that are down are tried too
+"""
+        in shown
+    )
+    assert (
+        """\
+listener mx refused 9 sessions: denied
+listener mx refused 2 sessions: queue_timeout
+listener mx would have refused 4 sessions, were it not for dry_run: source_rate
+listener mx remembers 5 sources, 8 at most; for want of places 3 were forgotten early and \
+1 sessions not counted
+pool farm remembers the servers of 4 sources: 30 sessions went where they had been, 2 couldn't
+"""
+        in shown
+    )
+    assert shown.endswith(
+        """\
+POOL  BALANCE     UP  SERVERS  SESSIONS  WAITING
+farm  least_conn   2        3         6        6
+"""
+    )
+
+
+def test_states_of_servers() -> None:
+    shown = text.servers({"servers": json.loads(json.dumps(servers(busy())))}).splitlines()
+    assert [line[:49].rstrip() for line in shown] == [
+        "SERVER  ADDRESS      STATE",
+        "farm/a  10.0.0.1:25  up (slow start 35%)",
+        "farm/b  10.0.0.2:25  up (slow start 99%, backup)",
+        "farm/c  10.0.0.3:25  panic",
+    ]
+
+
+def test_denies_by_the_thousand_leave_status_readable() -> None:
+    word = Word(by="root", at=900.0)
+    denied = {f"10.0.{n // 256}.{n % 256}/32": word for n in range(5000)}
+    now = situation(overrides=Overrides(paused={"mx": word}, denied=denied))
+    answer = json.loads(json.dumps(status(now)))
+    assert len(answer["operator"]["words"]) == 5001
+    shown = [line for line in text.status(answer).splitlines() if line.startswith("operator: ")]
+    assert shown[:2] == ["operator: pause mx by root", "operator: deny 10.0.0.0/32 by root"]
+    assert len(shown) == 22
+    assert shown[-1] == "operator: deny 4980 others, which --json shows"
 
 
 def test_operators_words() -> None:

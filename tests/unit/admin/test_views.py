@@ -1,10 +1,13 @@
 """Readiness and the JSON answers."""
 
 import json
+from dataclasses import replace
+from typing import cast
 
-from mailweir.admin.views import servers, status, unready
-from unit.admin.situations import situation
-from unit.fakes import MINIMAL, FakePlane
+from mailweir.admin.views import Situation, panics, servers, status, unready
+from mailweir.plane import Stats
+from unit.admin.situations import busy, situation
+from unit.fakes import MINIMAL, FakePlane, FakeServerStats, FakeStats
 
 UNUSED = MINIMAL + "  spare:\n    servers: {x: 10.0.0.9:25}\n"
 
@@ -37,11 +40,63 @@ def test_status_says_all_of_it_in_json() -> None:
             "active": 1,
             "accepted": 7,
             "refused": {},
+            "would_refuse": {},
+            "sources": None,
         }
     ]
+    assert answer["panics"] == []
     assert answer["pools"] == [
-        {"name": "farm", "balance": "least_conn", "servers": 2, "up": 1, "active": 4}
+        {
+            "name": "farm",
+            "balance": "least_conn",
+            "servers": 2,
+            "up": 1,
+            "panic": False,
+            "active": 4,
+            "waiting": 0,
+            "sticky": None,
+        }
     ]
+
+
+def test_what_limits_a_queue_and_sticky_sources_do() -> None:
+    answer = json.loads(json.dumps(status(busy())))
+    (listener,), (pool,) = answer["listeners"], answer["pools"]
+    assert listener["refused"] == {"denied": 9, "queue_timeout": 2}
+    assert listener["would_refuse"] == {"source_rate": 4}
+    assert listener["sources"] == {"entries": 5, "places": 8, "evicted": 3, "untracked": 1}
+    assert pool["waiting"] == 6
+    assert pool["sticky"]["broken"] == 2
+
+
+def panicking(states: dict[str, str], *, backup: str = "", empty: str = "") -> Situation:
+    """Servers of one pool by their states; `backup` is one, `empty` has no weight."""
+    servers = [
+        FakeServerStats(
+            "farm", name, "10.0.0.1:25", 0 if name == empty else 100, state, backup=name == backup
+        )
+        for name, state in states.items()
+    ]
+    now = situation()
+    stats = FakeStats(1, False, 0, [], servers)
+    return replace(now, stats=cast(Stats, stats))
+
+
+def test_panic_is_said_and_makes_nobody_unready() -> None:
+    one_up = panicking({"a": "up", "b": "panic", "c": "panic", "d": "panic"})
+    assert unready(one_up) == []
+    assert panics(one_up) == [
+        "pool farm: panic: 1 of 4 servers is up, those that are down are tried too"
+    ]
+    # Of these only three are meant: an operator's, a backup and one without weight aren't.
+    states = {"a": "panic", "b": "panic", "c": "panic", "d": "drain", "e": "up", "f": "up"}
+    others = panicking(states, backup="e", empty="f")
+    assert panics(others) == [
+        "pool farm: panic: 0 of 3 servers are up, those that are down are tried too"
+    ]
+    assert panics(panicking({"a": "up", "b": "down"})) == []
+    none_up = panicking({"a": "panic", "b": "panic"})
+    assert unready(none_up) == ["pool farm: no server is up"]
 
 
 def test_servers_have_their_last_check() -> None:
