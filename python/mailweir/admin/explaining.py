@@ -1,26 +1,33 @@
 """What would become of a client that connected now, and why. Called by the routes. Pure."""
 
-from ipaddress import IPv4Address, IPv6Address
+from collections.abc import Iterator, Mapping, Sequence
+from ipaddress import IPv4Address, IPv6Address, ip_network
+from typing import Any
 
 from mailweir.admin.views import Situation, servers, told_of_pause
 from mailweir.config.listener import Listener
-from mailweir.config.words import Balance, Forwarding, Protocol
+from mailweir.config.pool import Pool
+from mailweir.config.words import Balance, DryRun, Forwarding, Protocol
 from mailweir.errors import UnknownError
 from mailweir.plane import ListenerStats
+from mailweir.spec import ServerState
+from mailweir.state.overrides import told
+
+Client = IPv4Address | IPv6Address
+# A server as `servers` tells of it.
+Row = Mapping[str, Any]
 
 _WHY_NEXT = {
     Balance.LEAST_CONN: "the fewest sessions for its weight",
     Balance.ROUND_ROBIN: "it is its turn",
-    Balance.RANDOM_TWO: "the fewer sessions of two that were picked by chance",
-    Balance.SOURCE_HASH: "this source's hash",
-    Balance.MAGLEV: "this source's hash",
-    Balance.LEAST_LOAD: "the least load",
+    Balance.RANDOM_TWO: "the fewer sessions of two at random; the next time it may be another",
+    Balance.SOURCE_HASH: "the client's address hashes to it",
+    Balance.MAGLEV: "the client's address hashes to it",
+    Balance.LEAST_LOAD: "the least load: sessions, time to greeting and bytes for its weight",
 }
 
 
-def explain(
-    situation: Situation, client: IPv4Address | IPv6Address, listener: str | None
-) -> dict[str, object]:
+def explain(situation: Situation, client: Client, listener: str | None) -> dict[str, object]:
     """Of one listener, or of all that speak the client's IP version. Raises UnknownError."""
     of_name = {one.name: one for one in situation.stats.listeners}
     if listener is not None and listener not in of_name:
@@ -36,86 +43,172 @@ def explain(
     }
 
 
-def _suits(listener: ListenerStats, client: IPv4Address | IPv6Address) -> bool:
+def _suits(listener: ListenerStats, client: Client) -> bool:
     return any(address.startswith("[") == (client.version == 6) for address in listener.addresses)
 
 
 def _at_listener(
-    situation: Situation,
-    client: IPv4Address | IPv6Address,
-    stats: ListenerStats,
-    configured: Listener,
+    situation: Situation, client: Client, stats: ListenerStats, configured: Listener
 ) -> dict[str, object]:
-    pool = configured.pool
-    following = situation.next_server(pool, str(client))
-    refused = _why_refused(situation, stats, configured)
+    name = configured.pool
+    pool = situation.config.pools[name]
+    following = situation.next_server(name, str(client))
+    rows = [row for row in servers(situation) if row["pool"] == name]
+    queue = _queue(situation, name, pool)
+    access = _access(situation, configured, client)
+    refused = _why_refused(situation, stats, configured, client, access)
     if refused is None and following is None:
-        refused = f"no server of pool {pool} takes sessions"
-    rows = [row for row in servers(situation) if row["pool"] == pool]
+        refused = _why_nobody(name, queue, rows)
     return {
         "name": stats.name,
         "addresses": stats.addresses,
         "refused": refused,
+        "access": access,
         "sessions": stats.active,
         "max_sessions": configured.limits.sessions,
-        "pool": pool,
-        "balance": situation.config.pools[pool].balance,
+        "pool": name,
+        "balance": pool.balance,
         "next": following,
-        "servers": [_server(situation, row, is_next=row["name"] == following) for row in rows],
+        "queue": queue,
+        "servers": [_server(row, rows, pool, is_next=row["name"] == following) for row in rows],
         "relayed": _why_relayed(situation, client, configured),
     }
 
 
-def _why_refused(situation: Situation, stats: ListenerStats, configured: Listener) -> str | None:
-    """What keeps everybody out, in the order in which a session meets it; None where nothing."""
+def _why_refused(
+    situation: Situation,
+    stats: ListenerStats,
+    configured: Listener,
+    client: Client,
+    access: str | None,
+) -> str | None:
+    """What is against a client; None where nothing is."""
     if situation.stats.draining:
         return "the process is draining"
     if pause := told_of_pause(stats.name, situation):
         return f"paused {pause}"
-    if situation.stats.active >= situation.stats.max_sessions:
-        return f"the process has as many sessions as it may: {situation.stats.max_sessions}"
-    most = configured.limits.sessions
-    if most is not None and stats.active >= most:
-        return f"the listener has as many sessions as it may: {most}"
+    match situation.admission(stats.name, str(client)):
+        case None:
+            return None
+        case "denied":
+            return f"denied: {access}"
+        case "source_sessions":
+            most = configured.limits.per_source.sessions
+            return f"its source has as many sessions as it may: {most}"
+        case "source_rate":
+            rate = configured.limits.per_source.rate
+            return f"its source comes more often than it may: {rate}"
+        case "full" if situation.stats.active >= situation.stats.max_sessions:
+            return f"the process has as many sessions as it may: {situation.stats.max_sessions}"
+        case "full":
+            return f"the listener has as many sessions as it may: {configured.limits.sessions}"
+        case reason:
+            return reason.replace("_", " ")
+
+
+def _access(situation: Situation, configured: Listener, client: Client) -> str | None:
+    """What an operator or the listener's lists say of a client; None where nothing does."""
+    held, denied = _prefixes_of(client), situation.overrides.denied
+    for prefix in held:
+        if prefix in denied:
+            return f"deny {prefix} {told(denied[prefix], situation.now)}"
+    allow, deny = configured.allow.every, configured.deny.every
+    found = {prefix: "deny" for prefix in deny if prefix in held}
+    found |= {prefix: "allow" for prefix in allow if prefix in held}
+    is_counted_only = DryRun.ACCESS in _dry_run(configured)
+    unless = ", which is only counted (dry_run)" if is_counted_only else ""
+    for prefix in held:
+        if prefix in found:
+            return f"`{found[prefix]}` has {prefix}{unless if found[prefix] == 'deny' else ''}"
+    return f"`allow` hasn't this address{unless}" if allow else None
+
+
+def _prefixes_of(client: Client) -> dict[str, None]:
+    """Every prefix that holds a client, the longest first, as the lists write them."""
+    lengths = range(client.max_prefixlen, -1, -1)
+    return {str(ip_network((client, length), strict=False)): None for length in lengths}
+
+
+def _dry_run(configured: Listener) -> Sequence[DryRun]:
+    given = configured.limits.dry_run
+    return ([*DryRun] if given else []) if isinstance(given, bool) else given
+
+
+def _queue(situation: Situation, name: str, pool: Pool) -> dict[str, float] | None:
+    """Where sessions wait for a place; None where they can't."""
+    if pool.queue is None:
+        return None
+    waiting = next((one.waiting for one in situation.stats.pools if one.name == name), 0)
+    return {"waiting": waiting, "length": pool.queue.length, "wait": pool.queue.wait}
+
+
+def _why_nobody(pool: str, queue: Mapping[str, float] | None, rows: Sequence[Row]) -> str | None:
+    """Why a client gets no server; None where it would wait for one."""
+    if queue is None or not any(_is_used(row) for row in rows):
+        return f"no server of pool {pool} takes sessions"
+    if queue["waiting"] >= queue["length"]:
+        return f"every server of pool {pool} is full, and so is its queue: {queue['length']}"
     return None
 
 
-def _server(situation: Situation, row: dict[str, object], *, is_next: bool) -> dict[str, object]:
+def _server(row: Row, rows: Sequence[Row], pool: Pool, *, is_next: bool) -> dict[str, object]:
     why_not = _why_not(row)
+    # Full ones are in use too: then sessions wait or are refused.
+    others = any(_is_used(one) and not one["backup"] for one in rows)
+    if why_not is None and row["backup"] and others:
+        why_not = "a backup, and others are in use"
     if is_next:
-        why = _WHY_NEXT[situation.config.pools[str(row["pool"])].balance]
+        why = _why_next(pool)
     else:
         why = why_not or "it could be"
+    if is_next or why_not is None:
+        why = "; ".join((why, *_unusual(row)))
     return {
         "name": row["name"],
         "next": is_next,
-        "usable": why_not is None,
+        "usable": is_next or why_not is None,
         "why": why,
         "sessions": row["active"],
         "weight": row["weight"],
     }
 
 
-def _why_not(row: dict[str, object]) -> str | None:
+def _why_next(pool: Pool) -> str:
+    why = _WHY_NEXT[pool.balance]
+    return f"it had this client's last session, or else {why}" if pool.sticky else why
+
+
+def _unusual(row: Row) -> Iterator[str]:
+    """How a server is used that isn't just up."""
+    if row["backup"]:
+        yield "a backup: no other is in use"
+    if row["state"] == ServerState.PANIC:
+        yield "tried although it is down (panic)"
+    elif row["ramp"] < 1:
+        yield f"slow start: {int(row['ramp'] * 100)}% of its weight"
+
+
+def _is_used(row: Row) -> bool:
+    """Whether sessions go there as long as there is room."""
+    return row["state"] in (ServerState.UP, ServerState.PANIC) and row["weight"] > 0
+
+
+def _why_not(row: Row) -> str | None:
     """What keeps sessions off a server."""
-    if row["state"] == "down":
+    if row["state"] == ServerState.DOWN:
         check = row["check"]
-        if isinstance(check, dict) and not check["ok"]:
+        if check and not check["ok"]:
             return f"down: {check['step']}: {check['detail']}"
         return "down: not checked often enough yet"
-    if row["state"] not in ("up", "panic"):
-        return str(row["operator"] or row["state"])
-    if not row["weight"]:
-        return str(row["operator"] or "weight 0")
-    most, now = row["max_sessions"], row["active"]
-    if isinstance(most, int) and isinstance(now, int) and now >= most:
+    if not _is_used(row):
+        return str(row["operator"] or (row["state"] if row["weight"] else "weight 0"))
+    most = row["max_sessions"]
+    if most is not None and row["active"] >= most:
         return f"it has as many sessions as it may: {most}"
     return None
 
 
-def _why_relayed(
-    situation: Situation, client: IPv4Address | IPv6Address, configured: Listener
-) -> str | None:
+def _why_relayed(situation: Situation, client: Client, configured: Listener) -> str | None:
     """Why its session would surely not go through the kernel; None where it may."""
     stats = situation.stats
     if (configured.forwarding or situation.config.forwarding) is Forwarding.RELAY:

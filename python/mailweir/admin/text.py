@@ -202,13 +202,7 @@ def explanation(answer: Mapping[str, Any]) -> str:
 
 def _at_listener(client: str, at: Mapping[str, Any]) -> str:
     most = f"of {at['max_sessions']}" if at["max_sessions"] else "without a cap of its own"
-    if at["refused"]:
-        fate = f"would be REFUSED: {at['refused']}"
-    else:
-        path = (
-            f"by the relay ({at['relayed']})" if at["relayed"] else "through the kernel if it can"
-        )
-        fate = f"would get {at['pool']}/{at['next']}, {path}"
+    fate = f"would be REFUSED: {at['refused']}" if at["refused"] else f"would {_fate(at)}"
     head = f"{client} at listener {at['name']} ({' '.join(at['addresses'])}) {fate}\n"
     rows = [
         (
@@ -221,7 +215,23 @@ def _at_listener(client: str, at: Mapping[str, Any]) -> str:
         for one in at["servers"]
     ]
     servers = table(("SERVER", "USABLE", "SESSIONS", "WEIGHT", "WHY"), rows)
-    return f"{head}sessions there: {at['sessions']}, {most}; {at['balance']}\n{servers}"
+    lines = f"sessions there: {at['sessions']}, {most}; {at['balance']}\n"
+    if at["queue"]:
+        lines += f"waiting for a place: {_waiting(at['queue'])}\n"
+    if at["access"]:
+        lines += f"of this client: {at['access']}\n"
+    return f"{head}{lines}{servers}"
+
+
+def _fate(at: Mapping[str, Any]) -> str:
+    if at["next"] is None:
+        return f"wait for a place at a server of pool {at['pool']}"
+    path = f"by the relay ({at['relayed']})" if at["relayed"] else "through the kernel if it can"
+    return f"get {at['pool']}/{at['next']}, {path}"
+
+
+def _waiting(queue: Mapping[str, Any]) -> str:
+    return f"{queue['waiting']} of {queue['length']}, for {queue['wait']:g} s at most"
 
 
 def filters(answer: Mapping[str, Any]) -> str:

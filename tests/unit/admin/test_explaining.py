@@ -9,13 +9,43 @@ import pytest
 from mailweir.admin.explaining import explain
 from mailweir.admin.text import explanation
 from mailweir.admin.views import Situation
+from mailweir.config.words import Balance
 from mailweir.errors import UnknownError
 from mailweir.state.desired import fold
 from mailweir.state.overrides import Overrides, StateWord, Word
 from unit.admin.situations import situation
-from unit.fakes import MINIMAL, FakePlane, config
+from unit.fakes import MINIMAL, FakePlane, FakePoolStats, FakeServerStats, config
 
 _CLIENT = ip_address("192.0.2.9")
+
+
+def at_listener(keys: str) -> str:
+    """A configuration whose listener has these keys too."""
+    keys = keys.removeprefix("{").removesuffix("}") if keys.startswith("{") else keys
+    mx = f"  mx: {{bind: ['192.0.2.1:25'], pool: farm, {keys}}}\n"
+    return f"listeners:\n{mx}{MINIMAL[MINIMAL.index('pools:') :]}"
+
+
+def in_pool(keys: str, servers: str = "a: 10.0.0.1:25, b: 10.0.0.2:25") -> str:
+    """A configuration whose pool has these keys."""
+    pool = f"  farm: {{servers: {{{servers}}}, {keys}}}\n"
+    return f"{MINIMAL[: MINIMAL.index('pools:')]}pools:\n{pool}"
+
+
+def refusing(reason: str, text: str) -> Situation:
+    """One that refuses the client."""
+    return replace(situation(text=text), admission=lambda *_: reason)
+
+
+def with_servers(now: Situation, *found: FakeServerStats, following: str | None) -> Situation:
+    """The same with these servers, of which one is the next."""
+    stats = replace(now.stats, servers=list(found))  # type: ignore[type-var]
+    return replace(now, stats=stats, next_server=lambda *_: following)
+
+
+def server(name: str, state: str = "up", **more: Any) -> FakeServerStats:
+    """A server of the pool."""
+    return FakeServerStats("farm", name, "10.0.0.1:25", more.pop("weight", 100), state, **more)
 
 
 def said(now: Situation, client: str = "192.0.2.9", listener: str | None = None) -> dict[str, Any]:
@@ -50,9 +80,62 @@ def test_why_it_is_refused() -> None:
     assert nobody["refused"] == "no server of pool farm takes sessions"
     paused = Overrides(paused={"mx": Word(by="root", at=990.0, until=None)})
     assert str(said(situation(overrides=paused))["refused"]).startswith("paused by root")
-    capped = MINIMAL.replace("    pool: farm\n", "    pool: farm\n    limits: {sessions: 1}\n")
-    assert "as many sessions as it may: 1" in said(situation(text=capped))["refused"]
-    assert "REFUSED: the listener" in explanation(explain(situation(text=capped), _CLIENT, None))
+    now = refusing("full", at_listener("limits: {sessions: 1}"))
+    assert "the listener has as many sessions as it may: 1" in said(now)["refused"]
+    assert "REFUSED: the listener" in explanation(explain(now, _CLIENT, None))
+    stats = replace(now.stats, active=9000)  # type: ignore[type-var]
+    assert "the process has as many" in said(replace(now, stats=stats))["refused"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "keys", "why"),
+    [
+        (
+            "source_sessions",
+            "limits: {per_source: {sessions: 20}}",
+            "as many sessions as it may: 20",
+        ),
+        ("source_rate", "limits: {per_source: {rate: 100/min}}", "more often than it may: 100/min"),
+        ("out_of_descriptors", "", "out of descriptors"),
+        ("denied", "deny: [192.0.2.0/24]", "denied: `deny` has 192.0.2.0/24"),
+        ("denied", "allow: [10.0.0.0/8]", "denied: `allow` hasn't this address"),
+    ],
+)
+def test_why_this_client_is_refused(reason: str, keys: str, why: str) -> None:
+    now = refusing(reason, at_listener(keys))
+    assert str(said(now)["refused"]).endswith(why)
+    assert f"REFUSED: {said(now)['refused']}\n" in explanation(explain(now, _CLIENT, None))
+
+
+@pytest.mark.parametrize(
+    ("keys", "access"),
+    [
+        ("", None),
+        ("deny: [198.51.100.0/24]", None),
+        ("{deny: [192.0.2.0/24], allow: [192.0.2.8/30]}", "`allow` has 192.0.2.8/30"),
+        ("{allow: [0.0.0.0/0], deny: [192.0.2.9]}", "`deny` has 192.0.2.9/32"),
+        (
+            "{deny: [192.0.2.9], limits: {dry_run: true}}",
+            "`deny` has 192.0.2.9/32, which is only counted (dry_run)",
+        ),
+        (
+            "{allow: [10.0.0.0/8], limits: {dry_run: [access]}}",
+            "`allow` hasn't this address, which is only counted (dry_run)",
+        ),
+    ],
+)
+def test_what_lists_say_of_a_client(keys: str, access: str | None) -> None:
+    now = situation(text=at_listener(keys))
+    assert (said(now)["access"], said(now)["refused"]) == (access, None)
+    shown = explanation(explain(now, _CLIENT, None))
+    assert ("of this client: " in shown) == bool(access)
+
+
+def test_an_operators_deny_is_said_first() -> None:
+    denied = {"192.0.2.0/24": Word(by="anna", at=990.0), "10.0.0.0/8": Word(by="root", at=1.0)}
+    now = refusing("denied", at_listener("allow: [192.0.2.9]"))
+    now = replace(now, overrides=Overrides(denied=denied))
+    assert said(now)["refused"] == "denied: deny 192.0.2.0/24 by anna"
 
 
 def test_what_operators_said_of_a_server() -> None:
@@ -61,6 +144,93 @@ def test_what_operators_said_of_a_server() -> None:
     plane.apply(fold(config(), {}, words, hostname="h", max_sessions=9000))
     a, _ = said(situation(plane, overrides=words))["servers"]
     assert a["why"] == "drain by root"
+
+
+@pytest.mark.parametrize(
+    ("keys", "why"),
+    [
+        ("balance: round_robin", "it is its turn"),
+        (
+            "balance: random_two",
+            "the fewer sessions of two at random; the next time it may be another",
+        ),
+        ("balance: source_hash", "the client's address hashes to it"),
+        ("balance: maglev", "the client's address hashes to it"),
+        (
+            "balance: least_load",
+            "the least load: sessions, time to greeting and bytes for its weight",
+        ),
+        (
+            "sticky: {by: source}",
+            "it had this client's last session, or else the fewest sessions for its weight",
+        ),
+    ],
+)
+def test_why_by_each_way_to_choose(keys: str, why: str) -> None:
+    assert said(situation(text=in_pool(keys)))["servers"][0]["why"] == why
+
+
+@pytest.mark.parametrize("balance", Balance)
+def test_every_way_to_choose_has_its_words(balance: Balance) -> None:
+    assert said(situation(text=in_pool(f"balance: {balance}")))["servers"][0]["next"]
+
+
+def whys(now: Situation) -> dict[str, tuple[bool, str]]:
+    return {one["name"]: (one["usable"], one["why"]) for one in said(now)["servers"]}
+
+
+def test_slow_start_and_backups() -> None:
+    slow, backup = server("a", ramp=0.358), server("b", backup=True)
+    now = with_servers(situation(), slow, backup, following="a")
+    assert whys(now) == {
+        "a": (True, "the fewest sessions for its weight; slow start: 35% of its weight"),
+        "b": (False, "a backup, and others are in use"),
+    }
+    now = with_servers(situation(), server("a", weight=0), backup, following="b")
+    assert whys(now) == {
+        "a": (False, "weight 0"),
+        "b": (True, "the fewest sessions for its weight; a backup: no other is in use"),
+    }
+
+
+def test_a_backup_has_nothing_to_do_with_full_servers() -> None:
+    text = in_pool("balance: least_conn", "a: {address: 10.0.0.1:25, max_sessions: 2}")
+    now = with_servers(situation(text=text), server("a"), server("b", backup=True), following=None)
+    assert whys(now) == {
+        "a": (False, "it has as many sessions as it may: 2"),
+        "b": (False, "a backup, and others are in use"),
+    }
+
+
+def test_panic() -> None:
+    down, up = server("a", "panic", ramp=0.0), server("b")
+    now = with_servers(situation(), down, up, following="b")
+    assert whys(now)["a"] == (True, "it could be; tried although it is down (panic)")
+
+
+def waiting(text: str, *, number: int, active: int = 2) -> Situation:
+    """Every server that is up is full where `active` is 2."""
+    now = with_servers(situation(text=text), server("a", active=active), following=None)
+    stats = replace(now.stats, pools=[FakePoolStats("farm", number)])  # type: ignore[type-var]
+    return replace(now, stats=stats)
+
+
+def test_waiting_for_a_place() -> None:
+    full = "a: {address: 10.0.0.1:25, max_sessions: 2}"
+    queue = in_pool("queue: {length: 5, wait: 20s}", full)
+    now = waiting(queue, number=3)
+    found = said(now)
+    assert (found["refused"], found["next"]) == (None, None)
+    assert found["queue"] == {"waiting": 3, "length": 5, "wait": 20.0}
+    shown = explanation(explain(now, _CLIENT, None)).splitlines()
+    assert shown[0].endswith(" would wait for a place at a server of pool farm")
+    assert shown[2] == "waiting for a place: 3 of 5, for 20 s at most"
+    no_room = said(waiting(queue, number=5))
+    assert no_room["refused"] == "every server of pool farm is full, and so is its queue: 5"
+    nobody = said(waiting(in_pool("balance: least_conn", full), number=0))
+    assert (nobody["refused"], nobody["queue"]) == ("no server of pool farm takes sessions", None)
+    down = with_servers(situation(text=queue), server("a", "down"), following=None)
+    assert said(down)["refused"] == "no server of pool farm takes sessions"
 
 
 @pytest.mark.parametrize(
