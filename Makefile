@@ -60,6 +60,10 @@ bench-control: setup  ## measure the control plane by size of the farm (ARGS goe
 	  --benchmark-columns=median,min,max,rounds --benchmark-group-by=func $(ARGS)
 	$(BIN)/python benches/control/large.py
 
+.PHONY: bench-core
+bench-core: need  ## measure tables of the data plane, in nanoseconds (ARGS goes to criterion)
+	@cargo bench --locked --quiet --package mailweir-core --bench tables -- $(ARGS)
+
 .PHONY: fuzz
 fuzz: need  ## fuzz the parsers and the check, 10 minutes each (ARGS goes to libFuzzer)
 	@.ci/need fuzz

@@ -16,7 +16,7 @@ from arch.rust_source import tokens, uses
 RUST = Path(__file__).resolve().parents[2] / "rust"
 
 LAYERS = (
-    "plane fuzz",
+    "plane fuzz bench",
     "worker",
     "listener",
     "session",
@@ -24,10 +24,12 @@ LAYERS = (
     "admission select connect greet hello proxy_header farewell relay kernel_path",
     "limits smtp snapshot",
     "registry troubles",
+    "roster",
     "ports record server",
     "metrics",
     "client",
-    "spec sys moment occupancy tls",
+    "spec sources",
+    "sys moment occupancy tls hashing prefixes bounded",
 )
 HEIGHT = {module: -depth for depth, layer in enumerate(LAYERS) for module in layer.split()}
 UNSAFE = "core/src/sys.rs"

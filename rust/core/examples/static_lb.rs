@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use mailweir_core::DataPlane;
 use mailweir_core::spec::{
-    Balance, DrainSpec, Forwarding, KernelSpec, ListenerSpec, LogFormat, LogSpec, LogTarget,
-    PlaneSpec, PoolSpec, Protocol, ProxyVersion, ServerSpec, ServerState, Timeouts,
+    Balance, DrainSpec, KernelSpec, ListenerSpec, LogFormat, LogSpec, LogTarget, PlaneSpec,
+    PoolSpec, ServerSpec, Timeouts,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -21,15 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let [bind, servers @ ..] = addresses.as_slice() else {
         return Err("usage: static_lb LISTEN SERVER...".into());
     };
-    let server = |address: &SocketAddr| ServerSpec {
-        name: address.to_string(),
-        address: *address,
-        weight: 100,
-        state: ServerState::Up,
-        max_sessions: None,
-        proxy: ProxyVersion::Off,
-        source: vec![],
-    };
+    let server = |address: &SocketAddr| ServerSpec::new(&address.to_string(), *address);
     let plane = DataPlane::start(thread::available_parallelism()?.get(), &[])?;
     plane.apply(&PlaneSpec {
         hostname: "static-lb.invalid".into(),
@@ -45,12 +37,11 @@ fn main() -> Result<(), Box<dyn Error>> {
             max_flows: 65_536,
             counted: false,
         },
-        listeners: vec![ListenerSpec {
-            name: "mx".into(),
-            bind: vec![*bind],
-            protocol: Protocol::Smtp,
-            pool: "farm".into(),
-            timeouts: Timeouts {
+        listeners: vec![ListenerSpec::new(
+            "mx",
+            vec![*bind],
+            "farm",
+            Timeouts {
                 connect: Duration::from_secs(3),
                 greeting: Duration::from_secs(15),
                 accept_total: Duration::from_secs(45),
@@ -58,16 +49,13 @@ fn main() -> Result<(), Box<dyn Error>> {
                 idle_server: Duration::from_secs(660),
                 half_closed: Duration::from_secs(60),
             },
-            max_sessions: None,
-            max_age: None,
-            forwarding: Forwarding::Auto,
-            paused: false,
-        }],
-        pools: vec![PoolSpec {
-            name: "farm".into(),
-            balance: Balance::LeastConn,
-            servers: servers.iter().map(server).collect(),
-        }],
+        )],
+        pools: vec![PoolSpec::new(
+            "farm",
+            Balance::LeastConn,
+            servers.iter().map(server).collect(),
+        )],
+        denied: vec![],
     })?;
     loop {
         thread::sleep(Duration::from_secs(1));

@@ -14,7 +14,7 @@ use std::time::Duration;
 use mailweir_core::DataPlane;
 use mailweir_core::spec::{
     Balance, DrainSpec, Forwarding, KernelSpec, ListenerSpec, LogFormat, LogSpec, LogTarget,
-    PlaneSpec, PoolSpec, Protocol, ProxyVersion, ServerSpec, ServerState, Timeouts,
+    PlaneSpec, PoolSpec, ServerSpec, Timeouts,
 };
 use rustix::process::{Signal, getpid, kill_process};
 
@@ -48,6 +48,14 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn spec(listen: SocketAddr, server: SocketAddr) -> PlaneSpec {
     let second = Duration::from_secs(1);
+    let timeouts = Timeouts {
+        connect: 3 * second,
+        greeting: 15 * second,
+        accept_total: 45 * second,
+        idle_client: 330 * second,
+        idle_server: 660 * second,
+        half_closed: 60 * second,
+    };
     PlaneSpec {
         hostname: "victim.invalid".into(),
         max_sessions: 1000,
@@ -63,35 +71,14 @@ fn spec(listen: SocketAddr, server: SocketAddr) -> PlaneSpec {
             counted: false,
         },
         listeners: vec![ListenerSpec {
-            name: "mx".into(),
-            bind: vec![listen],
-            protocol: Protocol::Smtp,
-            pool: "farm".into(),
-            timeouts: Timeouts {
-                connect: 3 * second,
-                greeting: 15 * second,
-                accept_total: 45 * second,
-                idle_client: 330 * second,
-                idle_server: 660 * second,
-                half_closed: 60 * second,
-            },
-            max_sessions: None,
-            max_age: None,
             forwarding: Forwarding::Kernel,
-            paused: false,
+            ..ListenerSpec::new("mx", vec![listen], "farm", timeouts)
         }],
-        pools: vec![PoolSpec {
-            name: "farm".into(),
-            balance: Balance::LeastConn,
-            servers: vec![ServerSpec {
-                name: "a".into(),
-                address: server,
-                weight: 100,
-                state: ServerState::Up,
-                max_sessions: None,
-                proxy: ProxyVersion::Off,
-                source: vec![],
-            }],
-        }],
+        pools: vec![PoolSpec::new(
+            "farm",
+            Balance::LeastConn,
+            vec![ServerSpec::new("a", server)],
+        )],
+        denied: vec![],
     }
 }

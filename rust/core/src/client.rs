@@ -75,6 +75,19 @@ impl Client {
         self.watch()?.ready(Interest::ERROR).await.map(drop)
     }
 
+    /// Waits until its stream ended. Not seen of one that spoke before: then this never returns.
+    ///
+    /// # Errors
+    /// What the reactor says: it can't be waited for.
+    pub(crate) async fn leaves(&self) -> io::Result<()> {
+        let ready = self.watch()?.ready(Interest::READABLE).await?.ready();
+        if !ready.is_read_closed() {
+            // To be told again, what it said would have to be forgotten.
+            std::future::pending::<()>().await;
+        }
+        Ok(())
+    }
+
     /// Says what it takes at once; how much that was.
     ///
     /// # Errors

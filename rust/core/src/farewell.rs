@@ -2,12 +2,18 @@
 
 use std::io::Write;
 use std::net::{Shutdown, TcpStream as StdStream};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::sys;
+
+/// linux/tcp.h; the libc crate lacks it.
+const TCP_REPAIR: libc::c_int = 19;
 /// The longest that the other end is waited for.
 const LINGER: Duration = Duration::from_secs(5);
 /// The most that is read of what it sends.
@@ -43,4 +49,18 @@ pub(crate) fn hurry_away(mut client: StdStream, line: &[u8]) {
     let _ = client
         .write_all(line)
         .and_then(|()| client.shutdown(Shutdown::Write));
+}
+
+/// Has the connection reset once it is closed.
+pub(crate) fn reset(client: impl AsFd) {
+    // Refused, it is closed.
+    let _ = SockRef::from(&client).set_linger(Some(Duration::ZERO));
+}
+
+/// Has the connection forgotten once it is closed: the client isn't told, and waits for as long as
+/// it likes. Where that isn't allowed (CAP_NET_ADMIN), it is reset.
+pub(crate) fn forget(client: impl AsFd) {
+    if sys::set_option(&client, libc::IPPROTO_TCP, TCP_REPAIR, 1).is_err() {
+        reset(client);
+    }
 }

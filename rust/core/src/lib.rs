@@ -17,7 +17,8 @@
 //! 7. [`record`]: its end is counted and logged, with a reason.
 //!
 //! The life of a change: [`plane`] builds a [`snapshot`] from a [`spec`], binds what is new and
-//! stores one pointer. What outlives snapshots ([`server`]) is found again through [`registry`].
+//! stores one pointer. What outlives snapshots ([`server`], [`roster`]) is found again through
+//! [`registry`].
 //!
 //! Or it goes on without us: [`kernel_path`] hands sessions over to the kernel once their clients
 //! were greeted, by [`ports`] of our own; [`limits`] are the same on both paths.
@@ -25,15 +26,24 @@
 //! A [`client`] is watched only once there is something to wait for. [`worker`] is a thread with its own runtime; [`metrics`] counts per worker, [`stats`] reads;
 //! [`troubles`] tells of servers that failed; [`tls`], [`moment`] and [`occupancy`] are small
 //! parts of these, and [`sys`] has what no library wraps.
+//!
+//! Who a client is: [`prefixes`] say whether an address is among some, and which source it belongs
+//! to; [`sources`] has what each of these uses up, in a [`bounded`] table. Whose a source is where
+//! servers are picked by hashes: [`hashing`].
 #![allow(rustdoc::private_intra_doc_links)]
 
 mod admission;
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench;
+mod bounded;
 mod client;
 mod connect;
 mod farewell;
 #[cfg(fuzzing)]
 pub mod fuzz;
 mod greet;
+mod hashing;
 mod hello;
 mod kernel_path;
 mod limits;
@@ -43,16 +53,19 @@ mod moment;
 mod occupancy;
 mod plane;
 mod ports;
+mod prefixes;
 mod proxy_header;
 mod record;
 mod registry;
 mod relay;
+mod roster;
 mod seek;
 mod select;
 mod server;
 mod session;
 mod smtp;
 mod snapshot;
+mod sources;
 pub mod spec;
 mod stats;
 mod sys;
@@ -65,8 +78,12 @@ pub use listener::Parting;
 pub use mailweir_flow::Counter as SegmentCounter;
 pub use metrics::HistogramStats;
 pub use plane::{ApplyError, DataPlane};
-pub use record::{EndBy, EndReason, LogStats, Path, SessionFilter, SessionId, SessionStats, Side};
+pub use record::{
+    EndBy, EndReason, LogStats, Path, SessionFilter, SessionId, SessionStats, Side, WouldRefuse,
+};
+pub use roster::{QueueEnd, StickyStats};
 pub use server::{ConnectFailure, GreetingFailure};
+pub use sources::SourcesStats;
 pub use spec::{SpecError, check};
-pub use stats::{ListenerStats, RelayStats, ServerStats, Stats, WorkerStats};
+pub use stats::{ListenerStats, PoolStats, RelayStats, ServerStats, Stats, WorkerStats};
 pub use troubles::Trouble;

@@ -94,6 +94,12 @@ pub(crate) const SESSION_BOUNDS: Bounds = millis([
     1.0, 5.0, 25.0, 100.0, 250.0, 500.0, 1e3, 2.5e3, 5e3, 10e3, 30e3, 60e3, 300e3, 900e3, 3600e3,
 ]);
 
+/// For how long sessions waited for a place at a server: from a place that gets free at once to
+/// the longest that may be configured.
+pub(crate) const QUEUE_BOUNDS: Bounds = millis([
+    1.0, 5.0, 25.0, 100.0, 250.0, 500.0, 1e3, 2e3, 5e3, 10e3, 15e3, 20e3, 30e3, 60e3, 240e3,
+]);
+
 const fn millis(bounds: [f64; BUCKETS - 1]) -> Bounds {
     let mut result = [Duration::ZERO; BUCKETS - 1];
     let mut at = 0;

@@ -34,6 +34,11 @@ impl AtomicMoment {
     }
 }
 
+/// Nanoseconds since the epoch, for what is compared often.
+pub(crate) fn nanos(moment: Instant) -> u64 {
+    number(moment) - 1
+}
+
 fn number(moment: Instant) -> u64 {
     let since = moment.saturating_duration_since(*EPOCH).as_nanos();
     u64::try_from(since).map_or(u64::MAX, |nanos| nanos.saturating_add(1))

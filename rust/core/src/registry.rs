@@ -5,16 +5,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::hashing::{Hashing, Maglev};
 use crate::record::ListenerState;
-use crate::server::{Rotation, Server};
+use crate::roster::Roster;
 
-/// Servers, rotations and listeners by name.
+/// Pools and listeners by name.
 #[derive(Debug)]
 pub(crate) struct Registry {
-    workers: usize,
-    /// By pool and name.
-    servers: HashMap<(String, String), Arc<Server>>,
-    rotations: HashMap<String, Arc<Rotation>>,
+    pub(crate) workers: usize,
+    rosters: HashMap<String, Arc<Roster>>,
+    tables: HashMap<String, Arc<Maglev>>,
     listeners: HashMap<String, Arc<ListenerState>>,
 }
 
@@ -22,22 +22,36 @@ impl Registry {
     pub(crate) fn new(workers: usize) -> Self {
         Self {
             workers,
-            servers: HashMap::new(),
-            rotations: HashMap::new(),
+            rosters: HashMap::new(),
+            tables: HashMap::new(),
             listeners: HashMap::new(),
         }
     }
 
-    pub(crate) fn server(&mut self, pool: &str, name: &str) -> Arc<Server> {
-        let server = self
-            .servers
-            .entry((pool.to_owned(), name.to_owned()))
-            .or_insert_with(|| Arc::new(Server::new(self.workers)));
-        Arc::clone(server)
+    pub(crate) fn roster(&mut self, pool: &str) -> Arc<Roster> {
+        let roster = self
+            .rosters
+            .entry(pool.to_owned())
+            .or_insert_with(|| Arc::new(Roster::new()));
+        Arc::clone(roster)
     }
 
-    pub(crate) fn rotation(&mut self, pool: &str) -> Arc<Rotation> {
-        Arc::clone(self.rotations.entry(pool.to_owned()).or_default())
+    /// The table of a pool's servers; the last one where nothing changed that it is made of, since
+    /// making one takes milliseconds.
+    pub(crate) fn table<'a>(
+        &mut self,
+        pool: &str,
+        hashing: Hashing,
+        servers: impl Iterator<Item = (&'a str, u32)> + Clone,
+    ) -> Arc<Maglev> {
+        if let Some(table) = self.tables.get(pool)
+            && table.is_of(hashing, servers.clone())
+        {
+            return Arc::clone(table);
+        }
+        let table = Arc::new(Maglev::build(hashing, servers));
+        self.tables.insert(pool.to_owned(), Arc::clone(&table));
+        table
     }
 
     pub(crate) fn listener(&mut self, name: &str) -> Arc<ListenerState> {
@@ -50,8 +64,11 @@ impl Registry {
 
     /// Forgets what neither a snapshot nor a session uses any more.
     pub(crate) fn prune(&mut self) {
-        self.servers.retain(|_, one| Arc::strong_count(one) > 1);
-        self.rotations.retain(|_, one| Arc::strong_count(one) > 1);
+        self.rosters.retain(|_, one| Arc::strong_count(one) > 1);
+        for roster in self.rosters.values() {
+            roster.prune();
+        }
+        self.tables.retain(|_, one| Arc::strong_count(one) > 1);
         self.listeners.retain(|_, one| Arc::strong_count(one) > 1);
     }
 }

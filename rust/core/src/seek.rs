@@ -17,9 +17,10 @@ use crate::hello;
 use crate::kernel_path::{Guest, KernelPath, Passage};
 use crate::metrics::{CONNECT_BOUNDS, GREETING_BOUNDS};
 use crate::proxy_header;
-use crate::record::{End, EndReason, Greeted, Live, Record, SessionId};
-use crate::select;
-use crate::server::{ConnectFailure, GreetingFailure, InFlight, ServerCounters};
+use crate::record::{End, EndBy, EndReason, Greeted, Live, Record, SessionId};
+use crate::roster::InFlight;
+use crate::select::{self, Asking, Picked};
+use crate::server::{ConnectFailure, GreetingFailure, ServerCounters};
 use crate::smtp::greeting;
 use crate::snapshot::{Listener, Member};
 use crate::spec::{Protocol, ProxyVersion};
@@ -92,20 +93,31 @@ async fn hear_and_seek(seeking: &Seeking<'_>, record: &mut Record) -> Result<Fou
     } else {
         vec![]
     };
-    let deadline = Instant::now() + listener.timeouts.accept_total;
+    let mut deadline = Instant::now() + listener.timeouts.accept_total;
     let mut left = listener.timeouts.accept_total;
     let mut tried = Vec::new();
     let mut reason = None;
     loop {
-        let picked = match select::pick(&listener.pool, &tried) {
-            Ok(picked) if !left.is_zero() => picked,
-            Ok(_) => return Err(End::ours(reason.unwrap_or(EndReason::ConnectFailed))),
+        let (picked, waited) = match seeking.pick(&tried, record).await {
+            Ok(found) => found,
             // What was tried says more than that the others can't be.
-            Err(none) => return Err(End::ours(reason.unwrap_or(none))),
+            Err(end) if end.by == EndBy::Balancer => {
+                return Err(End::ours(reason.unwrap_or(end.reason)));
+            }
+            Err(gone) => return Err(gone),
         };
+        // The wait for a place is a limit of its own.
+        deadline += waited;
+        left += waited;
+        if left.is_zero() {
+            return Err(End::ours(reason.unwrap_or(EndReason::ConnectFailed)));
+        }
         let member = picked.member;
         let counters = member.server.counters.of(record.worker());
-        match seeking.try_server(member, &asked, left, record).await {
+        let began = Instant::now();
+        let reached = seeking.try_server(member, &asked, left, record).await;
+        picked.in_flight.took(began.elapsed(), reached.is_err());
+        match reached {
             Ok(reached) => {
                 counters.sessions.add(1);
                 record.taken(&member.name, reached.greeted);
@@ -130,6 +142,42 @@ async fn hear_and_seek(seeking: &Seeking<'_>, record: &mut Record) -> Result<Fou
 }
 
 impl Seeking<'_> {
+    /// A server, and how long it was waited for; at once where one has room.
+    async fn pick(
+        &self,
+        tried: &[usize],
+        record: &mut Record,
+    ) -> Result<(Picked<'_>, Duration), End> {
+        let pool = &self.listener.pool;
+        let asking = Asking {
+            client: self.client.address.ip(),
+            tried,
+            now: Instant::now(),
+        };
+        match select::pick(pool, &asking) {
+            Ok(picked) => return Ok((picked, Duration::ZERO)),
+            Err(EndReason::Full) => {}
+            Err(none) => return Err(End::ours(none)),
+        }
+        let full = End::ours(EndReason::Full);
+        let queue = pool.queue.ok_or(full)?;
+        let waiting = select::waiting(pool, tried);
+        let ticket = pool.roster.queue(waiting, queue.length).ok_or(full)?;
+        let waited = tokio::select! {
+            biased;
+            waited = ticket.wait(queue.wait) => waited,
+            () = gives_up(self.client, self.listener.protocol) => {
+                return Err(End::by_client(EndReason::ClientClosed));
+            }
+        };
+        record.queued(waited.time);
+        let timeout = End::ours(EndReason::QueueTimeout);
+        let in_flight = waited.in_flight.ok_or(timeout)?;
+        select::stays(pool, &asking, &in_flight);
+        let picked = select::given(pool, in_flight).map_err(End::ours)?;
+        Ok((picked, waited.time))
+    }
+
     /// Connects to a server, tells it who the client is and, where it is heard of first, waits
     /// for what it says.
     async fn try_server(
@@ -283,6 +331,14 @@ async fn is_over(client: &Client, live: &Live) -> End {
     tokio::select! {
         () = is_lost(client) => End::by_client(EndReason::ClientLost),
         () = killed => End::ours(EndReason::Killed),
+    }
+}
+
+/// Returns once the client has said that it will say nothing, before it was greeted: it doesn't
+/// wait for a server any more. Where anything may be spoken, it may mean that it has said all.
+async fn gives_up(client: &Client, protocol: Protocol) {
+    if protocol == Protocol::Tcp || client.leaves().await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -1,10 +1,10 @@
-//! What is known of servers and pools while they live: state, sessions, place in the rotation.
+//! What is known of a server while it lives: state, sessions, figures.
 //!
 //! All of it outlives snapshots. A server is who its pool and name say, so that a reload
-//! that changes its address or weight loses none of it; see [`registry`](crate::registry).
+//! that changes its address or weight loses none of it; see [`roster`](crate::roster).
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
 use crate::metrics::{Counter, Histogram, PerWorker, Tally};
@@ -129,28 +129,35 @@ impl ServerCounters {
 /// A server while it lives.
 #[derive(Debug)]
 pub(crate) struct Server {
+    pub(crate) id: ServerId,
+    pub(crate) name: Arc<str>,
     pub(crate) counters: PerWorker<ServerCounters>,
     state: AtomicU8,
     /// Since when it drains, if it does.
     pub(crate) drains: AtomicMoment,
     /// Sessions that were given to it and haven't ended, those still connecting included.
-    in_flight: Occupancy,
-    /// Its place in the rotation; only used while the pool's [`Rotation`] is locked.
-    pass: AtomicU64,
+    pub(crate) in_flight: Occupancy,
     /// Which of its source addresses is next.
     next_source: AtomicUsize,
     /// A failure was reported and isn't looked at yet.
     suspect: AtomicBool,
 }
 
+/// Sets a server apart from all others that this process ever had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ServerId(u32);
+
+static NEXT_ID: AtomicU32 = AtomicU32::new(1);
+
 impl Server {
-    pub(crate) fn new(workers: usize) -> Self {
+    pub(crate) fn new(name: &str, workers: usize) -> Self {
         Self {
+            id: ServerId(NEXT_ID.fetch_add(1, Relaxed)),
+            name: name.into(),
             counters: PerWorker::new(workers),
             state: AtomicU8::new(ServerState::Down as u8),
             drains: AtomicMoment::default(),
             in_flight: Occupancy::default(),
-            pass: AtomicU64::new(0),
             next_source: AtomicUsize::new(0),
             suspect: AtomicBool::new(false),
         }
@@ -160,6 +167,7 @@ impl Server {
         ServerState::ALL[usize::from(self.state.load(Relaxed))]
     }
 
+    /// Called by its roster, which goes by the state as well.
     pub(crate) fn set_state(&self, state: ServerState) {
         self.state.store(state as u8, Relaxed);
         if state.drains() {
@@ -167,16 +175,6 @@ impl Server {
         } else {
             self.drains.clear();
         }
-    }
-
-    pub(crate) fn in_flight(&self) -> u64 {
-        self.in_flight.now()
-    }
-
-    /// Counts a session in until the guard is dropped.
-    pub(crate) fn claim(self: &Arc<Self>) -> InFlight {
-        self.in_flight.enter();
-        InFlight(Arc::clone(self))
     }
 
     /// Which of `number` source addresses is next; they take turns.
@@ -192,64 +190,5 @@ impl Server {
     /// The failure was looked at.
     pub(crate) fn looked_at(&self) {
         self.suspect.store(false, Relaxed);
-    }
-}
-
-/// A session's place at a server.
-#[derive(Debug)]
-pub(crate) struct InFlight(Arc<Server>);
-
-impl InFlight {
-    pub(crate) fn server(&self) -> &Server {
-        &self.0
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.in_flight.leave();
-    }
-}
-
-/// Whose turn it is in a pool, kept exactly across workers and reloads.
-///
-/// Stride scheduling: every server has a pass, the one with the least pass is next, and
-/// being picked moves its pass on by a stride that is smaller for larger weights. (Waldspurger
-/// and Weihl, "Stride Scheduling", 1995.)
-#[derive(Debug, Default)]
-pub(crate) struct Rotation(Mutex<u64>);
-
-/// Small enough that passes don't overflow in 10^12 picks, large enough that the rounding of
-/// a stride is below 0.01 % of it.
-const STRIDE: u64 = 1 << 24;
-
-/// The locked rotation: nobody else picks in this pool meanwhile.
-#[derive(Debug)]
-pub(crate) struct Turn<'a> {
-    /// The least pass there is among those that can be picked. Who comes in later than that
-    /// starts here, instead of catching up on all that it missed.
-    floor: MutexGuard<'a, u64>,
-}
-
-impl Rotation {
-    pub(crate) fn lock(&self) -> Turn<'_> {
-        // A poisoned lock guards a number that is valid at any time.
-        let floor = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Turn { floor }
-    }
-}
-
-impl Turn<'_> {
-    /// A server's place; the least is next.
-    pub(crate) fn pass(&self, server: &Server) -> u64 {
-        server.pass.load(Relaxed).max(*self.floor)
-    }
-
-    /// `server`, whose weight is above 0, was picked; `others` is the least pass of those that
-    /// could have been picked instead.
-    pub(crate) fn took(mut self, server: &Server, weight: u32, others: u64) {
-        let pass = self.pass(server) + STRIDE / u64::from(weight);
-        server.pass.store(pass, Relaxed);
-        *self.floor = pass.min(others);
     }
 }

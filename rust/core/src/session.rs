@@ -7,7 +7,7 @@ use std::task::Poll;
 use fail::fail_point;
 use socket2::SockRef;
 
-use crate::admission;
+use crate::admission::{self, Applicant};
 use crate::client::Client;
 use crate::connect;
 use crate::farewell;
@@ -18,11 +18,11 @@ use crate::occupancy::Occupancy;
 use crate::record::{End, EndBy, EndReason, Ledger, Place, Record};
 use crate::relay::pipes::Pipes;
 use crate::relay::{Ending, Ends, Traffic, relay};
+use crate::roster::InFlight;
 use crate::seek::{self, Found, Seeking};
-use crate::server::InFlight;
 use crate::smtp::words;
 use crate::snapshot::{Listener, Snapshot};
-use crate::spec::{Forwarding, Protocol};
+use crate::spec::{Forwarding, Protocol, Refuse};
 use crate::troubles::Troubles;
 
 /// What the sessions of a worker share.
@@ -86,9 +86,14 @@ impl Session {
         client: &Client,
         record: &mut Record,
     ) -> Result<(Place, Found), End> {
-        let occupancy = &self.commons.occupancy;
-        let place =
-            admission::admit(&self.snapshot, self.listener(), occupancy).map_err(End::ours)?;
+        let applicant = Applicant {
+            client: client.address.ip(),
+            snapshot: &self.snapshot,
+            listener: self.listener(),
+            process: &self.commons.occupancy,
+        };
+        let worker = self.commons.ledger.worker;
+        let place = admission::admit(&applicant, worker).map_err(End::ours)?;
         let kernel = self.kernel_path(client);
         if kernel.is_none() {
             spare_acknowledgements(client);
@@ -230,7 +235,7 @@ impl Session {
     async fn end(&self, ending: Ending, mut record: Record) {
         record.decided();
         let end = ending.end;
-        part(ending, self.listener().protocol, &self.snapshot.hostname).await;
+        part(ending, self.listener(), &self.snapshot.hostname).await;
         record.close(end);
     }
 }
@@ -255,18 +260,25 @@ fn before_the_greeting(client: Client, end: End) -> Ending {
 
 /// Closes what is still open, politely: the client is told to come back later, where the
 /// protocol has words for it, and the server that nobody will say anything more.
-async fn part(ending: Ending, protocol: Protocol, hostname: &str) {
-    let line = match protocol {
-        Protocol::Smtp => words::last_word(hostname, ending.end.reason),
+async fn part(ending: Ending, listener: &Listener, hostname: &str) {
+    let reason = ending.end.reason;
+    let line = match listener.protocol {
+        Protocol::Smtp => words::last_word(hostname, reason),
         // TLS or anything: nothing that we could say would be understood.
         Protocol::Smtps | Protocol::Tcp => String::new(),
     };
     let tell_client = async {
         match ending.client {
-            Some(client) if ending.end.reason == EndReason::OutOfDescriptors => {
+            Some(client) if reason == EndReason::OutOfDescriptors => {
                 if let Ok(client) = client.into_std() {
                     farewell::hurry_away(client, line.as_bytes());
                 }
+            }
+            Some(client) if reason.is_by_source() && listener.refuse == Refuse::Reset => {
+                farewell::reset(&client);
+            }
+            Some(client) if reason.is_by_source() && listener.refuse == Refuse::Drop => {
+                farewell::forget(&client);
             }
             Some(client) => farewell::say(client, line.as_bytes()).await,
             None => {}

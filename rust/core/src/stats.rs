@@ -6,11 +6,15 @@ use std::time::{Duration, Instant};
 
 use crate::kernel_path::KernelPathStats;
 use crate::metrics::{
-    CONNECT_BOUNDS, GREETING_BOUNDS, HistogramStats, PerWorker, SESSION_BOUNDS, WorkerCounters,
+    CONNECT_BOUNDS, GREETING_BOUNDS, HistogramStats, PerWorker, QUEUE_BOUNDS, SESSION_BOUNDS,
+    WorkerCounters,
 };
-use crate::record::{EndReason, LogStats};
+use crate::moment::nanos;
+use crate::record::{EndReason, LogStats, WouldRefuse};
+use crate::roster::{QueueEnd, StickyStats};
 use crate::server::{ConnectFailure, GreetingFailure};
 use crate::snapshot::{BindKey, Listener, Member, Pool};
+use crate::sources::SourcesStats;
 use crate::spec::ServerState;
 
 /// A data plane at one moment.
@@ -28,6 +32,8 @@ pub struct Stats {
     pub max_sessions: u64,
     /// In the specification's order.
     pub listeners: Vec<ListenerStats>,
+    /// In the specification's order.
+    pub pools: Vec<PoolStats>,
     /// In the specification's order, pool by pool.
     pub servers: Vec<ServerStats>,
     /// The user-space path.
@@ -68,10 +74,31 @@ pub struct ListenerStats {
     pub accept_pauses: u64,
     /// Whether new sessions are refused, since an operator said so.
     pub paused: bool,
+    /// Sessions that would have been refused, by what is only tried out; all of it is there.
+    pub would_refuse: Vec<(WouldRefuse, u64)>,
+    /// What it remembers of sources, where these are limited.
+    pub sources: Option<SourcesStats>,
     /// Sessions ended, by reason; every reason is there.
     pub ended: Vec<(EndReason, u64)>,
     /// How long sessions lasted.
     pub session_time: HistogramStats,
+}
+
+/// A pool at one moment.
+#[derive(Debug, Clone)]
+pub struct PoolStats {
+    /// Its name.
+    pub name: String,
+    /// Sessions that wait for a server.
+    pub waiting: u64,
+    /// Sessions that waited, ever.
+    pub queued: u64,
+    /// How their waiting ended; every way is there.
+    pub queue_ends: Vec<(QueueEnd, u64)>,
+    /// How long they waited.
+    pub queue_time: HistogramStats,
+    /// What it remembers of sources, where that is wanted.
+    pub sticky: Option<StickyStats>,
 }
 
 /// A server at one moment.
@@ -87,6 +114,10 @@ pub struct ServerStats {
     pub weight: u32,
     /// What it may be used for.
     pub state: ServerState,
+    /// Whether it is used only while no other server of the pool can be.
+    pub backup: bool,
+    /// Which share of its weight slow start allows it, from 0 to 1.
+    pub ramp: f64,
     /// Sessions now, those still connecting included.
     pub active: u64,
     /// Sessions that it took: it was connected to and, where it greets, greeted.
@@ -142,6 +173,10 @@ impl ListenerStats {
             let count = counters.iter().map(|one| one.ended(reason)).sum();
             (reason, count)
         });
+        let would_refuse = WouldRefuse::ALL.map(|what| {
+            let count = counters.iter().map(|one| one.would_refuse(what)).sum();
+            (what, count)
+        });
         // Ends first: read in between, a session would count as ended and not as accepted.
         let all_ended: u64 = ended.iter().map(|(_, count)| count).sum();
         let accepted = counters.sum(|one| &one.accepted);
@@ -155,8 +190,28 @@ impl ListenerStats {
             sent_bytes: counters.sum(|one| &one.sent_bytes),
             accept_pauses: counters.sum(|one| &one.accept_pauses),
             paused: listener.paused,
+            would_refuse: would_refuse.into(),
+            sources: listener
+                .limits_sources()
+                .then(|| listener.state.sources().stats(nanos(Instant::now()))),
             ended: ended.into(),
             session_time: HistogramStats::read(&SESSION_BOUNDS, &times),
+        }
+    }
+}
+
+impl PoolStats {
+    pub(crate) fn read(pool: &Pool) -> Self {
+        let counters = &pool.roster.counters;
+        Self {
+            name: pool.name.to_string(),
+            waiting: pool.roster.lock().waiting() as u64,
+            queued: counters.queued.value(),
+            queue_ends: QueueEnd::ALL.map(|end| (end, counters.ends(end))).into(),
+            queue_time: HistogramStats::read(&QUEUE_BOUNDS, &[&counters.time].into_iter()),
+            sticky: pool
+                .sticky
+                .map(|_| pool.roster.sticky().stats(nanos(Instant::now()))),
         }
     }
 }
@@ -183,7 +238,9 @@ impl ServerStats {
             address: member.address,
             weight: member.weight,
             state: member.server.state(),
-            active: member.server.in_flight(),
+            backup: member.backup,
+            ramp: pool.roster.ramp(member.seat),
+            active: member.server.in_flight.now(),
             sessions: counters.sum(|one| &one.sessions),
             connect_failures: connect_failures.into(),
             greeting_failures: greeting_failures.into(),

@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn one_report_of_a_server_waits_at_a_time() {
         let troubles = Troubles::new().unwrap();
-        let server = Arc::new(Server::new(1));
+        let server = Arc::new(Server::new("a", 1));
         for _ in 0..3 {
             for _ in 0..100 {
                 troubles.report(&server, trouble);

@@ -22,10 +22,12 @@ mod _dataplane {
     use super::sessions::{ServerTrouble, Session};
     #[pymodule_export]
     use super::spec::{
-        Drain, Kernel, ListenerSpec, Log, PlaneSpec, PoolSpec, ServerSpec, ServerState, Timeouts,
+        Drain, HashKey, Kernel, ListenerSpec, Log, PerSource, PlaneSpec, PoolSpec, Queue, Rate,
+        ServerSpec, ServerState, Sticky, Timeouts,
     };
     #[pymodule_export]
     use super::stats::{
-        Histogram, KernelPathStats, ListenerStats, LogStats, RelayStats, ServerStats, Stats,
+        Histogram, KernelPathStats, ListenerStats, LogStats, PoolStats, RelayStats, ServerStats,
+        SourcesStats, Stats, StickyStats,
     };
 }

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 
 use crate::errors::{KernelPathError, PlaneError, SpecError, apply_error};
 use crate::sessions::{ServerTrouble, Session};
-use crate::spec::{PlaneSpec, ServerState};
+use crate::spec::{PlaneSpec, ServerState, ip, prefix};
 use crate::stats::Stats;
 
 /// Worker threads and what they run. They never take Python's lock.
@@ -89,10 +89,26 @@ impl DataPlane {
         found.into_iter().map(Into::into).collect()
     }
 
-    /// The server that the next session in a pool would get now; None where there is none.
-    #[pyo3(signature = (*, pool))]
-    fn next_server(&self, pool: &str) -> Option<String> {
-        self.0.next_server(pool)
+    /// The server that the next session of a client in a pool would get now; None where there is
+    /// none.
+    #[pyo3(signature = (*, pool, client))]
+    fn next_server(&self, pool: &str, client: &str) -> PyResult<Option<String>> {
+        Ok(self.0.next_server(pool, ip(client)?))
+    }
+
+    /// The end reason by which a client would be refused at a listener now; None where it would
+    /// be let in.
+    #[pyo3(signature = (*, listener, client))]
+    fn admission(&self, listener: &str, client: &str) -> PyResult<Option<&'static str>> {
+        let refused = self.0.admission(listener, ip(client)?);
+        Ok(refused.map(core::EndReason::label))
+    }
+
+    /// Ends every session of clients in a prefix; how many there were.
+    #[pyo3(signature = (*, prefix))]
+    fn kill_from(&self, py: Python<'_>, prefix: &str) -> PyResult<usize> {
+        let prefix = self::prefix(prefix)?;
+        Ok(py.detach(|| self.0.kill_from(prefix)))
     }
 
     /// Ends a session; False where there is none with that id.

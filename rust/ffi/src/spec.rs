@@ -101,7 +101,8 @@ pub(crate) struct ListenerSpec(core::ListenerSpec);
 impl ListenerSpec {
     #[new]
     #[pyo3(signature = (
-        *, name, bind, protocol, pool, timeouts, max_sessions, max_age, forwarding, paused
+        *, name, bind, protocol, pool, timeouts, max_sessions, max_age, forwarding, paused, allow,
+        deny, refuse, per_source, dry_run
     ))]
     // One for each key, by name.
     #[expect(clippy::too_many_arguments)]
@@ -115,6 +116,11 @@ impl ListenerSpec {
         max_age: Option<f64>,
         forwarding: &str,
         paused: bool,
+        allow: Vec<String>,
+        deny: Vec<String>,
+        refuse: &str,
+        per_source: Option<PerSource>,
+        dry_run: Vec<String>,
     ) -> PyResult<Self> {
         let bind = bind.into_iter().map(|text| address(&text));
         Ok(Self(core::ListenerSpec {
@@ -129,6 +135,54 @@ impl ListenerSpec {
             forwarding: core::Forwarding::parse(forwarding)
                 .ok_or_else(|| unknown("forwarding", forwarding))?,
             paused,
+            allow: prefixes(allow)?,
+            deny: prefixes(deny)?,
+            refuse: core::Refuse::parse(refuse).ok_or_else(|| unknown("refuse", refuse))?,
+            per_source: per_source.map(|limits| limits.0),
+            dry_run: self::dry_run(dry_run)?,
+        }))
+    }
+}
+
+/// What one source may.
+#[pyclass(frozen, from_py_object, module = "mailweir._dataplane")]
+#[derive(Clone)]
+pub(crate) struct PerSource(core::PerSourceSpec);
+
+#[pymethods]
+impl PerSource {
+    #[new]
+    #[pyo3(signature = (*, sessions, rate, prefix4, prefix6, exempt))]
+    fn new(
+        sessions: Option<u32>,
+        rate: Option<Rate>,
+        prefix4: u8,
+        prefix6: u8,
+        exempt: Vec<String>,
+    ) -> PyResult<Self> {
+        Ok(Self(core::PerSourceSpec {
+            source: core::SourceSpec { prefix4, prefix6 },
+            sessions,
+            rate: rate.map(|rate| rate.0),
+            exempt: prefixes(exempt)?,
+        }))
+    }
+}
+
+/// How fast something may come: `count` in so many seconds, `burst` of them at once.
+#[pyclass(frozen, from_py_object, module = "mailweir._dataplane")]
+#[derive(Clone, Copy)]
+pub(crate) struct Rate(core::RateSpec);
+
+#[pymethods]
+impl Rate {
+    #[new]
+    #[pyo3(signature = (*, count, seconds, burst))]
+    fn new(count: u32, seconds: f64, burst: u32) -> PyResult<Self> {
+        Ok(Self(core::RateSpec {
+            count,
+            period: self::seconds("rate", seconds)?,
+            burst,
         }))
     }
 }
@@ -141,7 +195,11 @@ pub(crate) struct ServerSpec(core::ServerSpec);
 #[pymethods]
 impl ServerSpec {
     #[new]
-    #[pyo3(signature = (*, name, address, weight, state, max_sessions, proxy, source))]
+    #[pyo3(signature = (
+        *, name, address, weight, state, max_sessions, proxy, source, backup
+    ))]
+    // One for each key, by name.
+    #[expect(clippy::too_many_arguments)]
     fn new(
         name: String,
         address: &str,
@@ -150,6 +208,7 @@ impl ServerSpec {
         max_sessions: Option<u64>,
         proxy: &str,
         source: Vec<String>,
+        backup: bool,
     ) -> PyResult<Self> {
         let source = source.into_iter().map(|text| ip(&text));
         Ok(Self(core::ServerSpec {
@@ -160,6 +219,58 @@ impl ServerSpec {
             max_sessions,
             proxy: core::ProxyVersion::parse(proxy).ok_or_else(|| unknown("proxy", proxy))?,
             source: source.collect::<PyResult<_>>()?,
+            backup,
+        }))
+    }
+}
+
+/// What is hashed where picking goes by hashes.
+#[pyclass(frozen, from_py_object, module = "mailweir._dataplane")]
+#[derive(Clone)]
+pub(crate) struct HashKey(core::HashKeySpec);
+
+#[pymethods]
+impl HashKey {
+    #[new]
+    #[pyo3(signature = (*, prefix4, prefix6, seed))]
+    fn new(prefix4: u8, prefix6: u8, seed: String) -> Self {
+        Self(core::HashKeySpec {
+            source: core::SourceSpec { prefix4, prefix6 },
+            seed,
+        })
+    }
+}
+
+/// A source stays with its server for so many seconds.
+#[pyclass(frozen, from_py_object, module = "mailweir._dataplane")]
+#[derive(Clone, Copy)]
+pub(crate) struct Sticky(core::StickySpec);
+
+#[pymethods]
+impl Sticky {
+    #[new]
+    #[pyo3(signature = (*, prefix4, prefix6, ttl))]
+    fn new(prefix4: u8, prefix6: u8, ttl: f64) -> PyResult<Self> {
+        Ok(Self(core::StickySpec {
+            source: core::SourceSpec { prefix4, prefix6 },
+            ttl: seconds("ttl", ttl)?,
+        }))
+    }
+}
+
+/// The waiting room of a pool: how many, and for how many seconds.
+#[pyclass(frozen, from_py_object, module = "mailweir._dataplane")]
+#[derive(Clone, Copy)]
+pub(crate) struct Queue(core::QueueSpec);
+
+#[pymethods]
+impl Queue {
+    #[new]
+    #[pyo3(signature = (*, length, wait))]
+    fn new(length: usize, wait: f64) -> PyResult<Self> {
+        Ok(Self(core::QueueSpec {
+            length,
+            wait: seconds("wait", wait)?,
         }))
     }
 }
@@ -172,12 +283,24 @@ pub(crate) struct PoolSpec(core::PoolSpec);
 #[pymethods]
 impl PoolSpec {
     #[new]
-    #[pyo3(signature = (*, name, balance, servers))]
-    fn new(name: String, balance: &str, servers: Vec<ServerSpec>) -> PyResult<Self> {
+    #[pyo3(signature = (*, name, balance, servers, hash_key, sticky, slow_start, queue))]
+    fn new(
+        name: String,
+        balance: &str,
+        servers: Vec<ServerSpec>,
+        hash_key: HashKey,
+        sticky: Option<Sticky>,
+        slow_start: f64,
+        queue: Option<Queue>,
+    ) -> PyResult<Self> {
         Ok(Self(core::PoolSpec {
             name,
             balance: core::Balance::parse(balance).ok_or_else(|| unknown("balance", balance))?,
             servers: servers.into_iter().map(|server| server.0).collect(),
+            hash_key: hash_key.0,
+            sticky: sticky.map(|sticky| sticky.0),
+            slow_start: seconds("slow_start", slow_start)?,
+            queue: queue.map(|queue| queue.0),
         }))
     }
 }
@@ -189,7 +312,11 @@ pub(crate) struct PlaneSpec(pub(crate) core::PlaneSpec);
 #[pymethods]
 impl PlaneSpec {
     #[new]
-    #[pyo3(signature = (*, hostname, max_sessions, drain, log, kernel, listeners, pools))]
+    #[pyo3(signature = (
+        *, hostname, max_sessions, drain, log, kernel, listeners, pools, denied
+    ))]
+    // One for each part, by name.
+    #[expect(clippy::too_many_arguments)]
     fn new(
         hostname: String,
         max_sessions: u64,
@@ -198,8 +325,9 @@ impl PlaneSpec {
         kernel: Kernel,
         listeners: Vec<ListenerSpec>,
         pools: Vec<PoolSpec>,
-    ) -> Self {
-        Self(core::PlaneSpec {
+        denied: Vec<String>,
+    ) -> PyResult<Self> {
+        Ok(Self(core::PlaneSpec {
             hostname,
             max_sessions,
             drain: drain.0,
@@ -207,7 +335,8 @@ impl PlaneSpec {
             kernel: kernel.0,
             listeners: listeners.into_iter().map(|listener| listener.0).collect(),
             pools: pools.into_iter().map(|pool| pool.0).collect(),
-        })
+            denied: prefixes(denied)?,
+        }))
     }
 }
 
@@ -242,9 +371,31 @@ fn address(text: &str) -> PyResult<SocketAddr> {
         .map_err(|_| SpecError::new_err(format!("{text:?} isn't an address and port")))
 }
 
-fn ip(text: &str) -> PyResult<IpAddr> {
+pub(crate) fn ip(text: &str) -> PyResult<IpAddr> {
     text.parse()
         .map_err(|_| SpecError::new_err(format!("{text:?} isn't an address")))
+}
+
+pub(crate) fn prefix(text: &str) -> PyResult<core::Prefix> {
+    core::Prefix::parse(text).map_err(|why| SpecError::new_err(format!("{text:?} {why}")))
+}
+
+fn prefixes(texts: Vec<String>) -> PyResult<Vec<core::Prefix>> {
+    texts.into_iter().map(|text| prefix(&text)).collect()
+}
+
+fn dry_run(words: Vec<String>) -> PyResult<core::DryRun> {
+    let mut dry_run = core::DryRun::default();
+    for word in words {
+        match word.as_str() {
+            "access" => dry_run.access = true,
+            "source_sessions" => dry_run.source_sessions = true,
+            "source_rate" => dry_run.source_rate = true,
+            "sessions" => dry_run.sessions = true,
+            other => return Err(unknown("dry run", other)),
+        }
+    }
+    Ok(dry_run)
 }
 
 fn seconds(name: &str, value: f64) -> PyResult<Duration> {

@@ -26,8 +26,43 @@ pub(crate) struct ListenerStats {
     sent_bytes: u64,
     accept_pauses: u64,
     paused: bool,
+    would_refuse: BTreeMap<&'static str, u64>,
+    sources: Option<SourcesStats>,
     ended: BTreeMap<&'static str, u64>,
     session_seconds: Histogram,
+}
+
+/// What a listener remembers of sources at one moment.
+#[pyclass(frozen, get_all, module = "mailweir._dataplane")]
+#[derive(Clone)]
+pub(crate) struct SourcesStats {
+    entries: u64,
+    places: u64,
+    evicted: u64,
+    untracked: u64,
+}
+
+/// A pool at one moment.
+#[pyclass(frozen, get_all, module = "mailweir._dataplane")]
+#[derive(Clone)]
+pub(crate) struct PoolStats {
+    name: String,
+    waiting: u64,
+    queued: u64,
+    queue_ends: BTreeMap<&'static str, u64>,
+    queue_seconds: Histogram,
+    sticky: Option<StickyStats>,
+}
+
+/// What a pool remembers of sources at one moment.
+#[pyclass(frozen, get_all, module = "mailweir._dataplane")]
+#[derive(Clone)]
+pub(crate) struct StickyStats {
+    entries: u64,
+    found: u64,
+    made: u64,
+    broken: u64,
+    evicted: u64,
 }
 
 /// A server at one moment.
@@ -39,6 +74,8 @@ pub(crate) struct ServerStats {
     address: String,
     weight: u32,
     state: &'static str,
+    backup: bool,
+    ramp: f64,
     active: u64,
     sessions: u64,
     connect_failures: BTreeMap<&'static str, u64>,
@@ -97,6 +134,7 @@ pub(crate) struct Stats {
     draining: bool,
     active: u64,
     listeners: Vec<ListenerStats>,
+    pools: Vec<PoolStats>,
     servers: Vec<ServerStats>,
     relay: RelayStats,
     kernel_path: Option<KernelPathStats>,
@@ -117,6 +155,7 @@ impl From<core::Stats> for Stats {
             draining: stats.draining,
             active: stats.active,
             listeners: stats.listeners.into_iter().map(Into::into).collect(),
+            pools: stats.pools.into_iter().map(Into::into).collect(),
             servers: stats.servers.into_iter().map(Into::into).collect(),
             relay: RelayStats {
                 copied_bytes: stats.relay.copied_bytes,
@@ -161,6 +200,7 @@ impl From<core::KernelPathStats> for KernelPathStats {
 impl From<core::ListenerStats> for ListenerStats {
     fn from(stats: core::ListenerStats) -> Self {
         let ended = stats.ended.into_iter();
+        let would_refuse = stats.would_refuse.into_iter();
         Self {
             name: stats.name,
             addresses: stats.addresses.iter().map(ToString::to_string).collect(),
@@ -170,10 +210,51 @@ impl From<core::ListenerStats> for ListenerStats {
             sent_bytes: stats.sent_bytes,
             accept_pauses: stats.accept_pauses,
             paused: stats.paused,
+            would_refuse: would_refuse
+                .map(|(what, count)| (what.label(), count))
+                .collect(),
+            sources: stats.sources.map(Into::into),
             ended: ended
                 .map(|(reason, count)| (reason.label(), count))
                 .collect(),
             session_seconds: stats.session_time.into(),
+        }
+    }
+}
+
+impl From<core::SourcesStats> for SourcesStats {
+    fn from(stats: core::SourcesStats) -> Self {
+        Self {
+            entries: stats.entries,
+            places: stats.places,
+            evicted: stats.evicted,
+            untracked: stats.untracked,
+        }
+    }
+}
+
+impl From<core::PoolStats> for PoolStats {
+    fn from(stats: core::PoolStats) -> Self {
+        let ends = stats.queue_ends.into_iter();
+        Self {
+            name: stats.name,
+            waiting: stats.waiting,
+            queued: stats.queued,
+            queue_ends: ends.map(|(end, count)| (end.label(), count)).collect(),
+            queue_seconds: stats.queue_time.into(),
+            sticky: stats.sticky.map(Into::into),
+        }
+    }
+}
+
+impl From<core::StickyStats> for StickyStats {
+    fn from(stats: core::StickyStats) -> Self {
+        Self {
+            entries: stats.entries,
+            found: stats.found,
+            made: stats.made,
+            broken: stats.broken,
+            evicted: stats.evicted,
         }
     }
 }
@@ -188,6 +269,8 @@ impl From<core::ServerStats> for ServerStats {
             address: stats.address.to_string(),
             weight: stats.weight,
             state: stats.state.label(),
+            backup: stats.backup,
+            ramp: stats.ramp,
             active: stats.active,
             sessions: stats.sessions,
             connect_failures: connect_failures

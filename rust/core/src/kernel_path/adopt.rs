@@ -1,17 +1,18 @@
 //! What an earlier process left: flows that live go on as if it were still there.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
 use mailweir_flow::{Flow, Key, Place as TablePlace, State};
 
-use crate::moment::AtomicMoment;
+use crate::moment::{AtomicMoment, nanos};
 use crate::occupancy::Occupancy;
 use crate::record::{Ledger, Place, Record, Side};
-use crate::server::{InFlight, Server};
-use crate::snapshot::Snapshot;
+use crate::roster::InFlight;
+use crate::server::Server;
+use crate::snapshot::{Listener, Snapshot};
 use crate::spec::ServerState;
 
 use super::course::Words;
@@ -93,12 +94,7 @@ impl Heir<'_> {
             .live()
             .carried(Side::Server, sent + u64::from(note.greeted));
         record.live().note(Words::of(flow).course(), Instant::now());
-        let mut place = Place::take((self.occupancy, None), (state, None));
-        if let Some(place) = &mut place
-            && !self.snapshot.counts_flows
-        {
-            place.leave_process();
-        }
+        let place = self.place(&listeners[listener], client.ip());
         let carried = Carried {
             record,
             place,
@@ -110,20 +106,34 @@ impl Heir<'_> {
         passage.keep(carried, None);
     }
 
+    /// Counted in whatever the limits say.
+    fn place(&self, listener: &Listener, client: IpAddr) -> Option<Place> {
+        let mut place = Place::take(self.occupancy, None)?;
+        place.enter(&listener.state, None);
+        if let Some(terms) = listener.source_terms(client) {
+            let key = terms.source.key(client);
+            place.of_source(listener.state.sources().adopt(key, nanos(Instant::now())));
+        }
+        if !self.snapshot.counts_flows {
+            place.leave_process();
+        }
+        Some(place)
+    }
+
     fn in_flight(&self, note: &Note) -> InFlight {
         let pools = self.snapshot.pools.iter();
         let mut of_pool = pools.filter(|pool| hash(&pool.name) == note.pool);
-        let members = of_pool.next().map(|pool| pool.members.as_slice());
-        let mut members = members.unwrap_or_default().iter();
-        match members.find(|one| hash(&one.name) == note.server) {
-            Some(member) => member.server.claim(),
+        let found = of_pool.next().and_then(|pool| {
+            let mut members = pool.members.iter();
+            let member = members.find(|one| hash(&one.name) == note.server)?;
+            Some(pool.roster.adopt(member.seat))
+        });
+        found.unwrap_or_else(|| {
             // It isn't configured any more: left, and counted where nobody looks.
-            None => {
-                let gone = Arc::new(Server::new(self.workers));
-                gone.set_state(ServerState::Drain);
-                gone.claim()
-            }
-        }
+            let gone = Server::new("", self.workers);
+            gone.set_state(ServerState::Drain);
+            InFlight::apart(gone)
+        })
     }
 
     /// All that the record of a flow may name, by its hash.

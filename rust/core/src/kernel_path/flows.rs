@@ -16,7 +16,7 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::limits::{Silence, Terms};
 use crate::moment::AtomicMoment;
 use crate::record::{End, EndReason, Place, Record, SessionId, Side};
-use crate::server::InFlight;
+use crate::roster::InFlight;
 use crate::snapshot::{Listener, Snapshot};
 
 use super::course::{self, Words};

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use crate::client::Client;
 use crate::record::{Course, Outline, Path, Record, Side};
-use crate::server::InFlight;
+use crate::roster::InFlight;
 use crate::smtp::greeting;
 
 use super::flows::Carried;

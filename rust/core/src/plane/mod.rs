@@ -8,7 +8,7 @@ mod watchdog;
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -16,12 +16,16 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 
+use crate::admission::{self, Applicant};
 use crate::kernel_path::{Heir, KernelPath, NoKernelPath, Sweeper, adopt};
 use crate::listener::Parting;
 use crate::metrics::{PerWorker, WorkerCounters, WorkerId};
 use crate::moment::AtomicMoment;
 use crate::occupancy::Occupancy;
-use crate::record::{Ledger, LiveSessions, SessionFilter, SessionId, SessionLog, SessionStats};
+use crate::prefixes::Prefix;
+use crate::record::{
+    EndReason, Ledger, LiveSessions, SessionFilter, SessionId, SessionLog, SessionStats,
+};
 use crate::registry::Registry;
 use crate::relay::pipes::{Budget, Pipes};
 use crate::select;
@@ -31,7 +35,7 @@ use crate::spec::{
     Forwarding, ListenerSpec, LogFormat, LogSpec, LogTarget, PlaneSpec, Protocol, ServerState,
     SpecError,
 };
-use crate::stats::{ListenerStats, RelayStats, ServerStats, Stats, WorkerStats};
+use crate::stats::{ListenerStats, PoolStats, RelayStats, ServerStats, Stats, WorkerStats};
 use crate::sys;
 use crate::troubles::{Trouble, Troubles};
 use crate::worker::Worker;
@@ -233,8 +237,12 @@ impl DataPlane {
     /// Changes what a server may be used for. One that the running snapshot hasn't is passed
     /// over: it left while its check was under way, say.
     pub fn set_server_state(&self, pool: &str, server: &str, state: ServerState) {
-        if let Some(member) = self.shared.current.load().member(pool, server) {
-            member.server.set_state(state);
+        let current = self.shared.current.load();
+        let Some(of_pool) = current.pool(pool) else {
+            return;
+        };
+        if let Some(member) = of_pool.member(server) {
+            of_pool.roster.set_state(member.seat, state);
             self.shared.wake(pool, server);
         }
     }
@@ -280,6 +288,11 @@ impl DataPlane {
             active: begun.saturating_sub(ended),
             max_sessions: current.max_sessions,
             listeners: current.listeners.iter().map(listener).collect(),
+            pools: current
+                .pools
+                .iter()
+                .map(|pool| PoolStats::read(pool))
+                .collect(),
             servers: servers.collect(),
             relay: RelayStats::read(&shared.counters, shared.pipe_budget),
             kernel_path: shared.kernel.get().map(|path| path.stats(&shared.counters)),
@@ -304,17 +317,37 @@ impl DataPlane {
         found
     }
 
-    /// The server that the next session in `pool` would get at this moment, if any.
+    /// The server that the next session of a client in `pool` would get at this moment, if any;
+    /// not certain where lots are drawn.
     #[must_use]
-    pub fn next_server(&self, pool: &str) -> Option<String> {
+    pub fn next_server(&self, pool: &str, client: IpAddr) -> Option<String> {
         let current = self.shared.current.load();
-        let pool = current.pools.iter().find(|one| *one.name == *pool)?;
-        select::foresee(pool).map(|member| member.name.to_string())
+        let member = select::foresee(current.pool(pool)?, client)?;
+        Some(member.name.to_string())
+    }
+
+    /// Why a client would be refused at a listener at this moment, if it would be.
+    #[must_use]
+    pub fn admission(&self, listener: &str, client: IpAddr) -> Option<EndReason> {
+        let snapshot = self.shared.current.load();
+        let mut listeners = snapshot.listeners.iter();
+        let listener = listeners.find(|one| *one.state.name == *listener)?;
+        admission::foresee(&Applicant {
+            client,
+            snapshot: &snapshot,
+            listener,
+            process: &self.shared.occupancy,
+        })
     }
 
     /// Ends a session; false where there is none with this number.
     pub fn kill(&self, id: SessionId) -> bool {
         self.shared.live.kill(id)
+    }
+
+    /// Ends every session of a client in `prefix`; how many.
+    pub fn kill_from(&self, prefix: Prefix) -> usize {
+        self.shared.live.kill_from(prefix)
     }
 
     /// Opens the session log's file anew, soon: it was moved away.

@@ -101,6 +101,8 @@ pub(crate) struct Account {
     pub(crate) tried: Vec<Attempt>,
     /// From the accept to the first byte for the client, or to the refusal.
     pub(crate) wait: Duration,
+    /// The part of that while every server was full.
+    pub(crate) queued: Option<Duration>,
     /// Of the server that took it.
     pub(crate) connect: Option<Duration>,
     /// Of the server that took it, after the connect.

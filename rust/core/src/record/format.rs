@@ -48,6 +48,7 @@ impl Line<'_> {
 
     fn how_long(&mut self, account: &Account) {
         self.millis("wait_ms", Some(account.wait));
+        self.millis("queued_ms", account.queued);
         self.millis("connect_ms", account.connect);
         self.millis("greeting_ms", account.greeting);
         self.millis("duration_ms", Some(account.total));

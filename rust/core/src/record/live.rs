@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::metrics::{PerWorker, WorkerId};
 use crate::moment::AtomicMoment;
+use crate::prefixes::Prefix;
 
 use super::account::{Path, SessionId, Side};
 
@@ -114,6 +115,13 @@ impl Live {
         if let Some(waker) = &*lock(&self.waker) {
             waker.wake_by_ref();
         }
+    }
+
+    /// Ends it; whether nobody had before.
+    fn kill(&self) -> bool {
+        let first = !self.killed.swap(true, Relaxed);
+        self.wake();
+        first
     }
 
     /// Whether an operator ended it.
@@ -255,10 +263,16 @@ impl LiveSessions {
             .iter()
             .find_map(|table| lock(table).get(&id).cloned());
         if let Some(live) = &found {
-            live.killed.store(true, Relaxed);
-            live.wake();
+            live.kill();
         }
         found.is_some()
+    }
+
+    /// Ends every session of a client in `prefix` that nobody has ended yet; how many.
+    pub(crate) fn kill_from(&self, prefix: Prefix) -> usize {
+        let all = self.all(SessionFilter::default());
+        let from_there = all.iter().filter(|live| prefix.contains(live.client.ip()));
+        from_there.filter(|live| live.kill()).count()
     }
 
     /// Has those that `filter` takes look whether they are to end.

@@ -5,6 +5,7 @@
 
 mod account;
 mod format;
+mod listener;
 mod live;
 mod log;
 mod place;
@@ -18,15 +19,14 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::Waker;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::metrics::{
-    Counter, Histogram, PerWorker, SESSION_BOUNDS, Tally, WorkerCounters, WorkerId,
-};
-use crate::moment::{AtomicMoment, Micros};
-use crate::occupancy::Occupancy;
+use crate::metrics::{PerWorker, SESSION_BOUNDS, WorkerCounters, WorkerId};
+use crate::moment::Micros;
 
 use account::Account;
 pub(crate) use account::Attempt;
 pub use account::{Path, SessionId, Side};
+pub use listener::WouldRefuse;
+pub(crate) use listener::{ListenerCounters, ListenerState};
 use live::Begin;
 pub(crate) use live::{Course, Live, LiveSessions};
 pub use live::{SessionFilter, SessionStats};
@@ -35,48 +35,6 @@ pub(crate) use log::SessionLog;
 pub(crate) use place::Place;
 pub(crate) use reason::End;
 pub use reason::{EndBy, EndReason};
-
-/// What a worker counts of a listener.
-#[derive(Debug, Default)]
-pub(crate) struct ListenerCounters {
-    pub(crate) accepted: Counter,
-    /// From clients.
-    pub(crate) received_bytes: Counter,
-    /// To clients.
-    pub(crate) sent_bytes: Counter,
-    pub(crate) accept_pauses: Counter,
-    pub(crate) session_time: Histogram,
-    ended: Tally<{ EndReason::ALL.len() }>,
-}
-
-impl ListenerCounters {
-    /// Sessions that ended for this reason.
-    pub(crate) fn ended(&self, reason: EndReason) -> u64 {
-        self.ended.value(reason as usize)
-    }
-}
-
-/// What is known of a listener while it lives; outlives snapshots.
-#[derive(Debug)]
-pub(crate) struct ListenerState {
-    pub(crate) name: Arc<str>,
-    pub(crate) counters: PerWorker<ListenerCounters>,
-    /// Sessions that were admitted and haven't ended.
-    pub(crate) occupancy: Occupancy,
-    /// Since when it isn't configured any more.
-    pub(crate) drains: AtomicMoment,
-}
-
-impl ListenerState {
-    pub(crate) fn new(name: &str, workers: usize) -> Self {
-        Self {
-            name: name.into(),
-            counters: PerWorker::new(workers),
-            occupancy: Occupancy::default(),
-            drains: AtomicMoment::default(),
-        }
-    }
-}
 
 /// Where a worker's sessions are written down.
 #[derive(Debug)]
@@ -115,6 +73,7 @@ pub(crate) struct Record {
     accepted: SystemTime,
     tried: Vec<Attempt>,
     wait: Option<Micros>,
+    queued: Option<Micros>,
     greeted: Greeted,
     /// None until it is closed.
     end: Option<End>,
@@ -171,6 +130,7 @@ impl Record {
             accepted: SystemTime::now(),
             tried: vec![],
             wait: None,
+            queued: None,
             greeted: Greeted::default(),
             end: None,
         }
@@ -205,6 +165,7 @@ impl Record {
             accepted: outline.accepted,
             tried: outline.tried,
             wait: Some(outline.wait.into()),
+            queued: None,
             greeted: outline.greeted,
             end: None,
         }
@@ -261,6 +222,12 @@ impl Record {
         });
     }
 
+    /// It has waited for so long because every server was full.
+    pub(crate) fn queued(&mut self, time: Duration) {
+        let before = self.queued.map_or(Duration::ZERO, Duration::from);
+        self.queued = Some((before + time).into());
+    }
+
     /// It is decided whether a server takes the session.
     pub(crate) fn decided(&mut self) {
         let accepted = self.live.accepted;
@@ -310,6 +277,7 @@ impl Record {
             server: self.live.server.get().cloned(),
             tried: std::mem::take(&mut self.tried),
             wait: self.wait.map_or(total, Duration::from),
+            queued: self.queued.map(Duration::from),
             connect: self.greeted.connect.map(Duration::from),
             greeting: self.greeted.greeting.map(Duration::from),
             total,
@@ -336,7 +304,7 @@ impl Drop for Record {
         }
         self.ledger.live.remove(self.ledger.worker, self.live.id);
         let listener = self.listener();
-        listener.ended.count(end.reason as usize);
+        listener.count_end(end.reason);
         listener.session_time.observe(&SESSION_BOUNDS, total);
         self.process().ended.add(1);
     }

@@ -3,40 +3,46 @@
 use std::sync::Arc;
 
 use crate::occupancy::Occupancy;
+use crate::sources::SourcePlace;
 
 use super::ListenerState;
 
-/// A session's place in the process and at its listener, until it is dropped.
+/// A session's place in the process, at its listener and at its source, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
     /// None once it takes nothing of the process.
     process: Option<Arc<Occupancy>>,
-    listener: Arc<ListenerState>,
+    /// None while it takes nothing of the listener.
+    listener: Option<Arc<ListenerState>>,
+    /// None where sources aren't limited. Boxed: most sessions have none, and idle ones are many.
+    source: Option<Box<SourcePlace>>,
 }
 
 impl Place {
-    /// One in both, if both have one left.
-    pub(crate) fn take(
-        process: (&Arc<Occupancy>, Option<u64>),
-        listener: (&Arc<ListenerState>, Option<u64>),
-    ) -> Option<Self> {
-        let ((process, of_process), (listener, of_listener)) = (process, listener);
-        if !process.try_enter(of_process) {
-            return None;
-        }
-        if !listener.occupancy.try_enter(of_listener) {
-            process.leave();
-            return None;
-        }
-        Some(Self {
+    /// One in the process, if it has one left.
+    pub(crate) fn take(process: &Arc<Occupancy>, most: Option<u64>) -> Option<Self> {
+        process.try_enter(most).then(|| Self {
             process: Some(Arc::clone(process)),
-            listener: Arc::clone(listener),
+            listener: None,
+            source: None,
         })
     }
-}
 
-impl Place {
-    /// The session takes nothing of the process any more; at the listener it stays.
+    /// One at the listener as well, if that has one left.
+    pub(crate) fn enter(&mut self, listener: &Arc<ListenerState>, most: Option<u64>) -> bool {
+        let entered = listener.occupancy.try_enter(most);
+        if entered {
+            self.listener = Some(Arc::clone(listener));
+        }
+        entered
+    }
+
+    /// It is one of its source's as well.
+    pub(crate) fn of_source(&mut self, place: SourcePlace) {
+        self.source = Some(Box::new(place));
+    }
+
+    /// The session takes nothing of the process any more; elsewhere it stays.
     pub(crate) fn leave_process(&mut self) {
         if let Some(process) = self.process.take() {
             process.leave();
@@ -47,6 +53,8 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.leave_process();
-        self.listener.occupancy.leave();
+        if let Some(listener) = &self.listener {
+            listener.occupancy.leave();
+        }
     }
 }

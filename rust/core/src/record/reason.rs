@@ -42,6 +42,14 @@ pub enum EndReason {
     Paused,
     /// Refused: `max_sessions` of the process, the listener or every server is reached.
     Full,
+    /// Refused: every server of the pool was full for as long as sessions wait for one.
+    QueueTimeout,
+    /// Refused: its address may not send mail here.
+    Denied,
+    /// Refused: its source has as many sessions as it may.
+    SourceSessions,
+    /// Refused: its source opens sessions faster than it may.
+    SourceRate,
     /// Refused: no server of the pool could be connected to.
     ConnectFailed,
     /// Refused: servers were connected to, and none of them greeted as it should.
@@ -56,7 +64,7 @@ pub enum EndReason {
 
 impl EndReason {
     /// Every reason there is.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 28] = [
         Self::ClientQuit,
         Self::ClientClosed,
         Self::ClientLost,
@@ -76,6 +84,10 @@ impl EndReason {
         Self::Maintenance,
         Self::Paused,
         Self::Full,
+        Self::QueueTimeout,
+        Self::Denied,
+        Self::SourceSessions,
+        Self::SourceRate,
         Self::ConnectFailed,
         Self::GreetingFailed,
         Self::OutOfDescriptors,
@@ -106,12 +118,23 @@ impl EndReason {
             Self::Maintenance => "maintenance",
             Self::Paused => "paused",
             Self::Full => "full",
+            Self::QueueTimeout => "queue_timeout",
+            Self::Denied => "denied",
+            Self::SourceSessions => "source_sessions",
+            Self::SourceRate => "source_rate",
             Self::ConnectFailed => "connect_failed",
             Self::GreetingFailed => "greeting_failed",
             Self::OutOfDescriptors => "out_of_descriptors",
             Self::Stopped => "stopped",
             Self::Panicked => "panicked",
         }
+    }
+}
+
+impl EndReason {
+    /// Whether it is where the client comes from that it was refused for.
+    pub(crate) fn is_by_source(self) -> bool {
+        matches!(self, Self::Denied | Self::SourceSessions | Self::SourceRate)
     }
 }
 

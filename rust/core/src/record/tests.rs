@@ -1,6 +1,7 @@
 //! Ends are counted once, whatever way they come; live sessions are listed, woken and killed.
 
 use super::*;
+use crate::prefixes::Prefix;
 
 struct Book {
     ledger: Arc<Ledger>,
@@ -22,13 +23,16 @@ impl Book {
     }
 
     fn open(&self) -> Record {
-        let client = "192.0.2.1:1025".parse().unwrap();
+        self.open_from("192.0.2.1:1025")
+    }
+
+    fn open_from(&self, client: &str) -> Record {
         let pool = Arc::from("farm");
         Record::open(
             &self.ledger,
             &self.listener,
             &pool,
-            client,
+            client.parse().unwrap(),
             Waker::noop().clone(),
         )
     }
@@ -128,6 +132,26 @@ fn live_sessions_are_listed_until_they_end() {
     drop(record);
     assert!(!live.kill(id));
     assert_eq!(live.read(everything, 9).len(), 0);
+}
+
+#[test]
+fn sessions_of_a_prefix_are_killed_together() {
+    let book = Book::new();
+    let clients = [
+        "192.0.2.1:25",
+        "[::ffff:192.0.2.9]:25",
+        "192.0.3.1:25",
+        "[2001:db8::1]:25",
+    ];
+    let records = clients.map(|client| book.open_from(client));
+    let killed = || records.each_ref().map(|record| record.live().is_killed());
+    let kill = |prefix| book.ledger.live.kill_from(Prefix::parse(prefix).unwrap());
+    assert_eq!(kill("198.51.100.0/24"), 0);
+    assert_eq!(kill("192.0.2.0/24"), 2);
+    assert_eq!(killed(), [true, true, false, false]);
+    assert_eq!(kill("2001:db8::/32"), 1);
+    assert_eq!(kill("0.0.0.0/0"), 1);
+    assert_eq!(killed(), [true; 4]);
 }
 
 #[test]

@@ -1,15 +1,39 @@
-//! Which server of a pool is next. One file per way to balance; all share the rotation.
+//! Which server of a pool is next. One file per way to balance.
 //!
-//! Picking and counting the session in happen under one lock per pool, so that the choice is
-//! exact however many workers choose at the same moment.
+//! Picking and counting the session in happen under the lock of the pool's roster, so that the
+//! choice is exact however many workers choose at the same moment. Every way to balance chooses
+//! among the servers that can be picked at this moment: up, with room, not held back by slow
+//! start, backups only where nobody else is in use.
 
 mod least_conn;
+mod least_load;
+mod maglev;
+mod random_two;
 mod round_robin;
+mod source_hash;
 
+use std::net::IpAddr;
+use std::time::Instant;
+
+use crate::moment::nanos;
 use crate::record::EndReason;
-use crate::server::{InFlight, Turn};
-use crate::snapshot::{Member, Pool};
-use crate::spec::{Balance, ServerState};
+use crate::roster::{InFlight, Seats, Waiting};
+use crate::server::ServerId;
+use crate::snapshot::{Choice, Member, Pool};
+use crate::spec::ServerState;
+
+/// By hashes no server gets more than this times its share of all sessions. (Mirrokni, Thorup and
+/// Zadimoghaddam, "Consistent Hashing with Bounded Loads", 2018.)
+const BOUND: (u64, u64) = (5, 4);
+
+/// Who a server is picked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asking<'a> {
+    pub(crate) client: IpAddr,
+    /// Indexes of members that this session has tried in vain.
+    pub(crate) tried: &'a [usize],
+    pub(crate) now: Instant,
+}
 
 /// A chosen server, with the session counted in.
 #[derive(Debug)]
@@ -20,111 +44,201 @@ pub(crate) struct Picked<'a> {
     pub(crate) index: usize,
 }
 
-/// A server that could be picked.
-#[derive(Debug)]
-struct Candidate<'a> {
-    index: usize,
-    member: &'a Member,
-    /// Its place in the rotation.
-    pass: u64,
-}
-
 /// The next server of `pool`.
 ///
 /// # Errors
-/// Why there is none: every one is unusable, full or in `tried`.
-pub(crate) fn pick<'a>(pool: &'a Pool, tried: &[usize]) -> Result<Picked<'a>, EndReason> {
-    let turn = pool.rotation.lock();
-    let (chosen, others) = choose(pool, &turn, tried)?;
+/// Why there is none: every one is unusable, full or was tried. [`EndReason::Full`] also where
+/// others wait already.
+pub(crate) fn pick<'a>(pool: &'a Pool, asking: &Asking<'_>) -> Result<Picked<'a>, EndReason> {
+    let first = asking.tried.is_empty();
+    let now = nanos(asking.now);
+    let bond = bond(pool, asking.client, now);
+    let mut seats = pool.roster.lock();
+    seats.refresh(now, first);
+    let choice = choose(pool, &mut seats, asking, bond)?;
+    let seat = choice.seat;
     // A session has one turn, whatever it comes to. Were the server that takes it in another's
     // place charged as well, the one that fails would be next again, for every session.
-    if tried.is_empty() {
-        turn.took(&chosen.member.server, chosen.member.weight, others);
+    seats.take(seat, first);
+    let in_flight = pool.roster.guard(&seats, seat);
+    drop(seats);
+    if !choice.for_once {
+        stays(pool, asking, &in_flight);
     }
+    given(pool, in_flight)
+}
+
+/// Notes that the client's source has a session with a server, where that counts.
+pub(crate) fn stays(pool: &Pool, asking: &Asking<'_>, in_flight: &InFlight) {
+    if let Some(sticky) = pool.sticky {
+        let key = sticky.source.key(asking.client);
+        let (server, now) = (in_flight.server().id, nanos(asking.now));
+        pool.roster.sticky().note(key, server, now, sticky.ttl);
+    }
+}
+
+/// The server that the client's source stays with.
+fn bond(pool: &Pool, client: IpAddr, now: u64) -> Option<ServerId> {
+    let sticky = pool.sticky?;
+    pool.roster.sticky().find(sticky.source.key(client), now)
+}
+
+/// A place at a server of `pool`, as that of a member.
+///
+/// # Errors
+/// Where the server is none, which only a bug can bring about.
+pub(crate) fn given(pool: &Pool, in_flight: InFlight) -> Result<Picked<'_>, EndReason> {
+    let index = in_flight.seat().and_then(|seat| pool.member_at(seat));
+    let index = index.ok_or(EndReason::NoServer)?;
     Ok(Picked {
-        member: chosen.member,
-        in_flight: chosen.member.server.claim(),
-        index: chosen.index,
+        member: &pool.members[index],
+        in_flight,
+        index,
     })
 }
 
-/// The server of `pool` that [`pick`] would pick at this moment, if any.
-pub(crate) fn foresee(pool: &Pool) -> Option<&Member> {
-    let turn = pool.rotation.lock();
-    choose(pool, &turn, &[])
-        .ok()
-        .map(|(chosen, _)| chosen.member)
+/// What waiting for a server of `pool` comes down to: the seats that would do.
+pub(crate) fn waiting(pool: &Pool, tried: &[usize]) -> Waiting {
+    let seats = pool.members.iter().map(|member| member.seat + 1).max();
+    let mut allowed = vec![false; seats.unwrap_or_default()];
+    for (index, member) in pool.members.iter().enumerate() {
+        allowed[member.seat] = !tried.contains(&index);
+    }
+    Waiting {
+        allowed: allowed.into(),
+        first: tried.is_empty(),
+    }
 }
 
-/// Who is chosen, and the least pass of the others that are usable.
-fn choose<'a>(
-    pool: &'a Pool,
-    turn: &Turn<'_>,
-    tried: &[usize],
-) -> Result<(Candidate<'a>, u64), EndReason> {
-    // The two least passes of all that are usable. Those that were tried keep their places.
-    let mut least = [u64::MAX; 2];
-    let candidates = pool
-        .members
-        .iter()
-        .enumerate()
-        .filter_map(|(index, member)| {
-            if !is_usable(member) || is_full(member) {
-                return None;
-            }
-            let pass = turn.pass(&member.server);
-            if pass < least[0] {
-                least = [pass, least[0]];
-            } else {
-                least[1] = least[1].min(pass);
-            }
-            let candidate = Candidate {
-                index,
-                member,
-                pass,
-            };
-            (!tried.contains(&index)).then_some(candidate)
+/// The server of `pool` that [`pick`] would pick at this moment, if any; not certain where that
+/// draws lots.
+pub(crate) fn foresee(pool: &Pool, client: IpAddr) -> Option<&Member> {
+    let asking = Asking {
+        client,
+        tried: &[],
+        now: Instant::now(),
+    };
+    let mut seats = pool.roster.lock();
+    let now = nanos(asking.now);
+    let bond = bond(pool, client, now);
+    seats.refresh(now, false);
+    let choice = choose(pool, &mut seats, &asking, bond).ok()?;
+    pool.member_at(choice.seat)
+        .map(|index| &pool.members[index])
+}
+
+/// What was chosen.
+struct Choosing {
+    seat: usize,
+    /// The source's own server is full: the next session is for that one again.
+    for_once: bool,
+}
+
+fn choose(
+    pool: &Pool,
+    seats: &mut Seats,
+    asking: &Asking<'_>,
+    bond: Option<ServerId>,
+) -> Result<Choosing, EndReason> {
+    if seats.somebody_waits() {
+        return Err(EndReason::Full);
+    }
+    let own = bond.and_then(|id| seats.seat_of(id));
+    let own = own.filter(|seat| seats.is_usable(*seat) && suits(pool, asking.tried, *seat));
+    if let Some(seat) = own
+        && !seats.is_full(seat)
+    {
+        return Ok(Choosing {
+            seat,
+            for_once: false,
         });
-    let picked = match pool.balance {
-        Balance::LeastConn => least_conn::pick(candidates),
-        Balance::RoundRobin => round_robin::pick(candidates),
-    };
-    let chosen = picked.ok_or_else(|| why_none(pool))?;
-    let others = if chosen.pass == least[0] {
-        least[1]
-    } else {
-        least[0]
-    };
-    Ok((chosen, others))
+    }
+    anyone(pool, seats, asking).map(|seat| Choosing {
+        seat,
+        for_once: own.is_some(),
+    })
 }
 
-/// Whether a server of `pool` could be picked at this moment.
+/// The seat of whoever the pool's way to balance comes to.
+fn anyone(pool: &Pool, seats: &mut Seats, asking: &Asking<'_>) -> Result<usize, EndReason> {
+    let all = |_: usize| true;
+    // Mostly nothing is against the first choice among all.
+    let chosen = by_choice(pool, seats, asking.client, all);
+    if let Some(seat) = chosen
+        && suits(pool, asking.tried, seat)
+    {
+        return Ok(seat);
+    }
+    let may = |seat: usize| suits(pool, asking.tried, seat);
+    by_choice(pool, seats, asking.client, may)
+        .or_else(|| seats.least_of_all(may))
+        .ok_or_else(|| why_none(pool, seats))
+}
+
+/// Whether a session that tried some members may have this seat.
+fn suits(pool: &Pool, tried: &[usize], seat: usize) -> bool {
+    pool.member_at(seat)
+        .is_some_and(|index| !tried.contains(&index))
+}
+
+fn by_choice(
+    pool: &Pool,
+    seats: &mut Seats,
+    client: IpAddr,
+    may: impl Fn(usize) -> bool,
+) -> Option<usize> {
+    match &pool.choice {
+        Choice::LeastConn => least_conn::choose(seats, may),
+        Choice::RoundRobin => round_robin::choose(seats, may),
+        Choice::RandomTwo => random_two::choose(seats, may),
+        Choice::LeastLoad => least_load::choose(seats, may),
+        Choice::SourceHash {
+            source,
+            hashing,
+            claims,
+        } => {
+            let hash = hashing.source(source.key(client));
+            source_hash::choose(pool, seats, claims, hash, may)
+        }
+        Choice::Maglev {
+            source,
+            hashing,
+            table,
+            members,
+        } => {
+            let hash = hashing.source(source.key(client));
+            maglev::choose(pool, seats, (table, members), hash, may)
+        }
+    }
+}
+
+/// Whether a server of `pool` could be picked at this moment, or waited for.
 ///
 /// # Errors
 /// Why none could.
 pub(crate) fn look(pool: &Pool) -> Result<(), EndReason> {
-    let pickable = |member: &Member| is_usable(member) && !is_full(member);
-    if pool.members.iter().any(pickable) {
+    let mut seats = pool.roster.lock();
+    seats.refresh(nanos(Instant::now()), false);
+    if let Some(queue) = pool.queue
+        && seats.waiting() < queue.length
+    {
+        return match why_none(pool, &seats) {
+            EndReason::Full => Ok(()),
+            _ if seats.least_of_all(|_| true).is_some() => Ok(()),
+            why => Err(why),
+        };
+    }
+    if !seats.somebody_waits() && seats.least_of_all(|_| true).is_some() {
         return Ok(());
     }
-    Err(why_none(pool))
-}
-
-fn is_usable(member: &Member) -> bool {
-    member.weight > 0 && member.server.state() == ServerState::Up
-}
-
-/// Exact while the rotation is locked: nobody else picks in the pool meanwhile.
-fn is_full(member: &Member) -> bool {
-    let now = member.server.in_flight();
-    member.max_sessions.is_some_and(|most| now >= most)
+    Err(why_none(pool, &seats))
 }
 
 /// What keeps every server of `pool` from being picked.
-fn why_none(pool: &Pool) -> EndReason {
-    let any = |is: &dyn Fn(&Member) -> bool| pool.members.iter().any(is);
-    let in_state = |state| any(&|member| member.weight > 0 && member.server.state() == state);
-    if any(&|member| is_usable(member) && is_full(member)) {
+fn why_none(pool: &Pool, seats: &Seats) -> EndReason {
+    let any = |is: &dyn Fn(usize) -> bool| pool.members.iter().any(|member| is(member.seat));
+    let in_state = |state| any(&|seat| seats.is_in_state(seat, state));
+    if seats.somebody_waits() || any(&|seat| seats.is_usable(seat) && seats.is_full(seat)) {
         EndReason::Full
     } else if in_state(ServerState::Drain) {
         EndReason::Draining

@@ -1,8 +1,8 @@
-//! In turn, by weight: the candidate that has waited longest for its share.
+//! In turn, by weight: whoever has waited longest for its share.
 
-use super::Candidate;
+use crate::roster::Seats;
 
 /// The next one; the first of equals.
-pub(super) fn pick<'a>(candidates: impl Iterator<Item = Candidate<'a>>) -> Option<Candidate<'a>> {
-    candidates.min_by_key(|candidate| candidate.pass)
+pub(super) fn choose(seats: &Seats, may: impl Fn(usize) -> bool) -> Option<usize> {
+    seats.next_in_turn(may)
 }

@@ -8,9 +8,19 @@ pub(crate) const QUIT: &[u8] = b"QUIT\r\n";
 /// For a client whose session ends here for this reason: before any server greeted it, or
 /// between two commands.
 ///
-/// 4.3.2 is RFC 3463's "system not accepting network messages".
+/// The codes are RFC 3463's: 4.3.2 "system not accepting network messages", 4.7.0 "other or
+/// undefined security status", 5.7.1 "delivery not authorized".
 pub(crate) fn last_word(hostname: &str, reason: EndReason) -> String {
+    let code = match reason {
+        EndReason::Denied => "554 5.7.1",
+        EndReason::SourceSessions | EndReason::SourceRate => "421 4.7.0",
+        _ => "421 4.3.2",
+    };
     let why = match reason {
+        EndReason::Denied => "your address may not send mail here",
+        EndReason::SourceSessions => "too many sessions from your address, try again later",
+        EndReason::SourceRate => "too many connections from your address, try again later",
+        EndReason::QueueTimeout => "all mail servers are busy, try again later",
         EndReason::Full => "too many sessions, try again later",
         EndReason::Draining => "the mail servers are being taken out of service, try again later",
         EndReason::Maintenance => "the mail servers are under maintenance, try again later",
@@ -23,7 +33,7 @@ pub(crate) fn last_word(hostname: &str, reason: EndReason) -> String {
         EndReason::Killed => "the session was ended by an operator, connect again",
         _ => "no mail server is available, try again later",
     };
-    format!("421 4.3.2 {hostname} {why}\r\n")
+    format!("{code} {hostname} {why}\r\n")
 }
 
 #[cfg(test)]
@@ -35,7 +45,8 @@ mod tests {
         let hostname = "h".repeat(255);
         for reason in EndReason::ALL {
             let line = last_word(&hostname, reason);
-            assert!(line.starts_with("421 4.3.2 hhh"));
+            let codes = ["421 4.3.2 hhh", "421 4.7.0 hhh", "554 5.7.1 hhh"];
+            assert!(codes.iter().any(|code| line.starts_with(code)));
             assert!(line.ends_with("\r\n"));
             assert_eq!(line.lines().count(), 1);
             // RFC 5321, 4.5.3.1.5: a reply line has at most 512 octets.

@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{ListenerSpec, MAX_WEIGHT, PlaneSpec, PoolSpec, ServerSpec};
+use super::{
+    ListenerSpec, MAX_WEIGHT, PerSourceSpec, PlaneSpec, PoolSpec, Prefix, ServerSpec, SourceSpec,
+};
 
 /// Longer than anybody means; adding it to a moment still is one.
 const LONGEST: Duration = Duration::from_secs(400 * 24 * 3600);
@@ -65,10 +67,35 @@ fn check_pool(pool: &PoolSpec) -> Result<(), SpecError> {
     if pool.servers.is_empty() {
         return Err(wrong(&path, "has no servers"));
     }
+    if pool.servers.len() >= usize::from(u16::MAX) {
+        return Err(wrong(&path, "has too many servers"));
+    }
     let names = pool.servers.iter().map(|server| server.name.as_str());
     unique(&format!("{path}.servers"), names)?;
+    check_ways(&path, pool)?;
     for server in &pool.servers {
         check_server(&format!("{path}.servers.{}", server.name), server)?;
+    }
+    Ok(())
+}
+
+fn check_ways(path: &str, pool: &PoolSpec) -> Result<(), SpecError> {
+    not_too_long(&format!("{path}.slow_start"), pool.slow_start)?;
+    check_source(&format!("{path}.hash_key"), pool.hash_key.source)?;
+    if let Some(sticky) = pool.sticky {
+        check_source(&format!("{path}.sticky"), sticky.source)?;
+        not_too_long(&format!("{path}.sticky.ttl"), sticky.ttl)?;
+    }
+    let Some(queue) = pool.queue else {
+        return Ok(());
+    };
+    at_least_one(&format!("{path}.queue.length"), Some(queue.length as u64))?;
+    not_too_long(&format!("{path}.queue.wait"), queue.wait)
+}
+
+fn check_source(path: &str, source: SourceSpec) -> Result<(), SpecError> {
+    if source.prefix4 > 32 || source.prefix6 > 128 {
+        return Err(wrong(path, "has more bits than an address"));
     }
     Ok(())
 }
@@ -127,10 +154,36 @@ fn check_listener(
         not_too_long(&path, value)?;
     }
     at_least_one(&format!("{path}.max_sessions"), listener.max_sessions)?;
+    check_access(&path, listener)?;
+    if let Some(limits) = &listener.per_source {
+        check_per_source(&format!("{path}.per_source"), limits)?;
+    }
     not_too_long(
         &format!("{path}.max_age"),
         listener.max_age.unwrap_or_default(),
     )
+}
+
+fn check_access(path: &str, listener: &ListenerSpec) -> Result<(), SpecError> {
+    let denied: HashSet<&Prefix> = listener.deny.iter().collect();
+    match listener.allow.iter().find(|one| denied.contains(one)) {
+        Some(both) => Err(wrong(path, format!("{both} is both allowed and denied"))),
+        None => Ok(()),
+    }
+}
+
+fn check_per_source(path: &str, limits: &PerSourceSpec) -> Result<(), SpecError> {
+    check_source(path, limits.source)?;
+    at_least_one(&format!("{path}.sessions"), limits.sessions.map(u64::from))?;
+    let Some(rate) = limits.rate else {
+        return Ok(());
+    };
+    at_least_one(&format!("{path}.rate"), Some(rate.count.into()))?;
+    at_least_one(&format!("{path}.burst"), Some(rate.burst.into()))?;
+    if rate.period.is_zero() {
+        return Err(wrong(path, "has a rate without a time"));
+    }
+    not_too_long(path, rate.period)
 }
 
 fn at_least_one(path: &str, limit: Option<u64>) -> Result<(), SpecError> {

@@ -4,6 +4,7 @@
 //! [`Snapshot`](crate::snapshot::Snapshot) is, and only that can run.
 
 mod check;
+mod labels;
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -11,6 +12,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use check::{SpecError, check};
+
+pub use crate::prefixes::{Prefix, PrefixError};
+
+use crate::prefixes::source_key;
 
 /// All that the data plane is to do.
 #[derive(Debug, Clone)]
@@ -29,6 +34,8 @@ pub struct PlaneSpec {
     pub listeners: Vec<ListenerSpec>,
     /// In any order; names are unique.
     pub pools: Vec<PoolSpec>,
+    /// Let in at no listener, by an operator's word.
+    pub denied: Vec<Prefix>,
 }
 
 /// How sessions are taken off a server, or off the process, without a message coming twice.
@@ -122,6 +129,65 @@ pub struct ListenerSpec {
     pub forwarding: Forwarding,
     /// Every new session is refused; those that are there go on.
     pub paused: bool,
+    /// The longest prefix that holds a client decides; one in none is let in unless some are
+    /// allowed.
+    pub allow: Vec<Prefix>,
+    /// None of them is allowed as well.
+    pub deny: Vec<Prefix>,
+    /// How those that are denied or above a limit of their source are turned away.
+    pub refuse: Refuse,
+    /// What one source may.
+    pub per_source: Option<PerSourceSpec>,
+    /// What is counted and doesn't refuse.
+    pub dry_run: DryRun,
+}
+
+/// How a client is turned away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refuse {
+    /// It is told, and closed.
+    Reply,
+    /// Its connection is reset.
+    Reset,
+    /// Its connection is forgotten without a word.
+    Drop,
+}
+
+/// What one source may.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PerSourceSpec {
+    /// Who a client is.
+    pub source: SourceSpec,
+    /// At a time.
+    pub sessions: Option<u32>,
+    /// How fast it may open them.
+    pub rate: Option<RateSpec>,
+    /// Those that may what they want.
+    pub exempt: Vec<Prefix>,
+}
+
+/// A token bucket: `burst` at once, and then `count` in each `period`. None is zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateSpec {
+    /// In each period.
+    pub count: u32,
+    /// How long that is.
+    pub period: Duration,
+    /// At once.
+    pub burst: u32,
+}
+
+/// What is only counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DryRun {
+    /// `allow` and `deny`.
+    pub access: bool,
+    /// The sessions of a source.
+    pub source_sessions: bool,
+    /// The rate of a source.
+    pub source_rate: bool,
+    /// The sessions of the listener.
+    pub sessions: bool,
 }
 
 /// How long a session may wait, and for what. None is zero.
@@ -150,6 +216,122 @@ pub struct PoolSpec {
     pub balance: Balance,
     /// At least one; names are unique in the pool.
     pub servers: Vec<ServerSpec>,
+    /// What is hashed where picking goes by hashes.
+    pub hash_key: HashKeySpec,
+    /// Whether a source stays with a server.
+    pub sticky: Option<StickySpec>,
+    /// Over this time a server's share rises from nothing to its weight.
+    pub slow_start: Duration,
+    /// Whether sessions wait while every server is full; else they are refused.
+    pub queue: Option<QueueSpec>,
+}
+
+/// Which part of a client's address says who it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourceSpec {
+    /// Leading bits of an IPv4 address, at most 32.
+    pub prefix4: u8,
+    /// The same of an IPv6 address, at most 128.
+    pub prefix6: u8,
+}
+
+impl ListenerSpec {
+    /// A listener of plain SMTP without limits.
+    #[must_use]
+    pub fn new(name: &str, bind: Vec<SocketAddr>, pool: &str, timeouts: Timeouts) -> Self {
+        Self {
+            name: name.into(),
+            bind,
+            protocol: Protocol::Smtp,
+            pool: pool.into(),
+            timeouts,
+            max_sessions: None,
+            max_age: None,
+            forwarding: Forwarding::Auto,
+            paused: false,
+            allow: vec![],
+            deny: vec![],
+            refuse: Refuse::Reply,
+            per_source: None,
+            dry_run: DryRun::default(),
+        }
+    }
+}
+
+impl ServerSpec {
+    /// A server that is up and has no limits.
+    #[must_use]
+    pub fn new(name: &str, address: SocketAddr) -> Self {
+        Self {
+            name: name.into(),
+            address,
+            weight: 100,
+            state: ServerState::Up,
+            max_sessions: None,
+            proxy: ProxyVersion::Off,
+            source: vec![],
+            backup: false,
+        }
+    }
+}
+
+impl PoolSpec {
+    /// A pool that does nothing beside picking.
+    #[must_use]
+    pub fn new(name: &str, balance: Balance, servers: Vec<ServerSpec>) -> Self {
+        Self {
+            name: name.into(),
+            balance,
+            servers,
+            hash_key: HashKeySpec {
+                source: SourceSpec::ADDRESS,
+                seed: String::new(),
+            },
+            sticky: None,
+            slow_start: Duration::ZERO,
+            queue: None,
+        }
+    }
+}
+
+impl SourceSpec {
+    /// Each address is a source of its own.
+    pub const ADDRESS: Self = Self {
+        prefix4: 32,
+        prefix6: 128,
+    };
+
+    /// The source that an address belongs to.
+    pub(crate) fn key(self, address: IpAddr) -> u128 {
+        source_key(address, self.prefix4, self.prefix6)
+    }
+}
+
+/// What is hashed: the same on every balancer gives the same choice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HashKeySpec {
+    /// Who a client is.
+    pub source: SourceSpec,
+    /// Anything.
+    pub seed: String,
+}
+
+/// A source's next session goes to the server that had its last one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StickySpec {
+    /// Who a client is.
+    pub source: SourceSpec,
+    /// For so long after its last session began.
+    pub ttl: Duration,
+}
+
+/// The waiting room of a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueSpec {
+    /// The most that wait at a time.
+    pub length: usize,
+    /// The longest that one waits.
+    pub wait: Duration,
 }
 
 /// A mail server.
@@ -169,6 +351,8 @@ pub struct ServerSpec {
     pub proxy: ProxyVersion,
     /// The addresses that it is dialled from, in turn; none: the one that the route gives.
     pub source: Vec<IpAddr>,
+    /// Used only while no other server of the pool can be.
+    pub backup: bool,
 }
 
 /// The largest weight.
@@ -192,6 +376,14 @@ pub enum Balance {
     LeastConn,
     /// In turn, by weight.
     RoundRobin,
+    /// The one with fewer sessions for its weight, of two drawn at random.
+    RandomTwo,
+    /// By the source: whose claim on it is highest.
+    SourceHash,
+    /// By the source: whose row of a table it falls on.
+    Maglev,
+    /// The least work: sessions and bytes, by how fast it greets.
+    LeastLoad,
 }
 
 /// What a server may be used for.
@@ -201,6 +393,8 @@ pub enum ServerState {
     Up,
     /// Nothing: checks failed.
     Down,
+    /// New sessions although checks failed: too few others are up.
+    Panic,
     /// No new sessions, by an operator's word; checks go on.
     Drain,
     /// No new sessions, by an operator's word; no checks.
@@ -216,134 +410,4 @@ pub enum ProxyVersion {
     V1,
     /// The binary form.
     V2,
-}
-
-impl ProxyVersion {
-    const ALL: [Self; 3] = [Self::Off, Self::V1, Self::V2];
-
-    /// As the configuration writes it.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Off => "off",
-            Self::V1 => "v1",
-            Self::V2 => "v2",
-        }
-    }
-
-    /// The reverse of [`label`](Self::label).
-    #[must_use]
-    pub fn parse(label: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|one| one.label() == label)
-    }
-}
-
-impl Forwarding {
-    const ALL: [Self; 3] = [Self::Auto, Self::Kernel, Self::Relay];
-
-    /// As the configuration writes it.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Kernel => "kernel",
-            Self::Relay => "relay",
-        }
-    }
-
-    /// The reverse of [`label`](Self::label).
-    #[must_use]
-    pub fn parse(label: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|one| one.label() == label)
-    }
-}
-
-impl LogTarget {
-    /// As the configuration writes it; a path must be absolute.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        match text {
-            "off" => Some(Self::Off),
-            "stderr" => Some(Self::Stderr),
-            "syslog" => Some(Self::Syslog),
-            path => path.starts_with('/').then(|| Self::File(path.into())),
-        }
-    }
-}
-
-impl LogFormat {
-    /// As the configuration writes it.
-    #[must_use]
-    pub fn parse(label: &str) -> Option<Self> {
-        match label {
-            "json" => Some(Self::Json),
-            "logfmt" => Some(Self::Logfmt),
-            _ => None,
-        }
-    }
-}
-
-impl Protocol {
-    const ALL: [Self; 3] = [Self::Smtp, Self::Smtps, Self::Tcp];
-
-    /// As the configuration writes it.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Smtp => "smtp",
-            Self::Smtps => "smtps",
-            Self::Tcp => "tcp",
-        }
-    }
-
-    /// The reverse of [`label`](Self::label).
-    #[must_use]
-    pub fn parse(label: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|one| one.label() == label)
-    }
-}
-
-impl Balance {
-    const ALL: [Self; 2] = [Self::LeastConn, Self::RoundRobin];
-
-    /// As the configuration writes it.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::LeastConn => "least_conn",
-            Self::RoundRobin => "round_robin",
-        }
-    }
-
-    /// The reverse of [`label`](Self::label).
-    #[must_use]
-    pub fn parse(label: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|one| one.label() == label)
-    }
-}
-
-impl ServerState {
-    pub(crate) const ALL: [Self; 4] = [Self::Up, Self::Down, Self::Drain, Self::Maint];
-
-    /// Whether sessions are taken off it, each where that can't make a message come twice.
-    pub(crate) fn drains(self) -> bool {
-        matches!(self, Self::Drain | Self::Maint)
-    }
-
-    /// As metrics and commands write it.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Up => "up",
-            Self::Down => "down",
-            Self::Drain => "drain",
-            Self::Maint => "maint",
-        }
-    }
-
-    /// The reverse of [`label`](Self::label).
-    #[must_use]
-    pub fn parse(label: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|one| one.label() == label)
-    }
 }

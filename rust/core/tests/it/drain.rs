@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use mailweir_core::spec::{DrainSpec, PlaneSpec, ServerState};
+use mailweir_core::spec::{DrainSpec, PlaneSpec, Prefix, ServerState};
 use mailweir_core::{EndReason, Parting, SessionFilter};
 use mailweir_testkit::client::SmtpClient;
 use mailweir_testkit::script::Script;
@@ -300,6 +300,23 @@ async fn an_operator_can_end_a_session_at_any_step() {
         );
         assert!(!rig.plane.kill(session.id));
     }
+}
+
+#[tokio::test]
+async fn an_operator_can_end_all_sessions_from_somewhere() {
+    let server = ScriptedServer::start(Script::Smtp).await.unwrap();
+    let rig = Rig::start_with(spec(&[server.addr()]));
+    let clients = [greeted(rig.addr()).await, greeted(rig.addr()).await];
+    let kill_from = |prefix| rig.plane.kill_from(Prefix::parse(prefix).unwrap());
+    assert_eq!(kill_from("192.0.2.0/24"), 0);
+    assert_eq!(kill_from("127.0.0.0/8"), 2);
+    for client in clients {
+        is_told(client, "by an operator").await;
+    }
+    assert_eq!(
+        reasons(&rig.wait_for_ends().await),
+        [(EndReason::Killed, 2)]
+    );
 }
 
 #[tokio::test]

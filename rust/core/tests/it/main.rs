@@ -1,6 +1,7 @@
 //! The data plane with real sockets: scripted servers behind it, scripted clients before it.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // a test ends by the one and reports by the other
+mod admission;
 mod alone;
 mod caps;
 mod closing;
@@ -11,6 +12,7 @@ mod hello;
 mod integrity;
 mod listening;
 mod origin;
+mod queue;
 mod reload;
 mod rig;
 mod selection;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mailweir_core::spec::{
     Balance, DrainSpec, Forwarding, KernelSpec, ListenerSpec, LogFormat, LogSpec, LogTarget,
-    PlaneSpec, PoolSpec, Protocol, ProxyVersion, ServerSpec, ServerState, Timeouts,
+    PlaneSpec, PoolSpec, Protocol, ServerSpec, Timeouts,
 };
 use mailweir_core::{DataPlane, EndReason, Stats};
 use mailweir_testkit::wait::LIMIT;
@@ -36,15 +36,8 @@ const DRAIN: DrainSpec = DrainSpec {
 
 /// Listener `mx` in front of pool `farm`, whose servers are called `0`, `1`, ...
 pub(crate) fn spec(servers: &[SocketAddr]) -> PlaneSpec {
-    let server = |(index, address): (usize, &SocketAddr)| ServerSpec {
-        name: index.to_string(),
-        address: *address,
-        weight: 100,
-        state: ServerState::Up,
-        max_sessions: None,
-        proxy: ProxyVersion::Off,
-        source: vec![],
-    };
+    let server =
+        |(index, address): (usize, &SocketAddr)| ServerSpec::new(&index.to_string(), *address);
     PlaneSpec {
         hostname: "mx.test".into(),
         max_sessions: 10_000,
@@ -60,21 +53,20 @@ pub(crate) fn spec(servers: &[SocketAddr]) -> PlaneSpec {
             counted: false,
         },
         listeners: vec![ListenerSpec {
-            name: "mx".into(),
-            bind: vec![(Ipv4Addr::LOCALHOST, 0).into()],
-            protocol: Protocol::Smtp,
-            pool: "farm".into(),
-            timeouts: TIMEOUTS,
-            max_sessions: None,
-            max_age: None,
             forwarding: Forwarding::Relay,
-            paused: false,
+            ..ListenerSpec::new(
+                "mx",
+                vec![(Ipv4Addr::LOCALHOST, 0).into()],
+                "farm",
+                TIMEOUTS,
+            )
         }],
-        pools: vec![PoolSpec {
-            name: "farm".into(),
-            balance: Balance::RoundRobin,
-            servers: servers.iter().enumerate().map(server).collect(),
-        }],
+        pools: vec![PoolSpec::new(
+            "farm",
+            Balance::RoundRobin,
+            servers.iter().enumerate().map(server).collect(),
+        )],
+        denied: vec![],
     }
 }
 

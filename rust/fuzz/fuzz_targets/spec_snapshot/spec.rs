@@ -4,8 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use mailweir_core::spec::{
-    Balance, DrainSpec, Forwarding, KernelSpec, ListenerSpec, LogFormat, LogSpec, LogTarget, MAX_WEIGHT, PlaneSpec,
-    PoolSpec, Protocol, ProxyVersion, ServerSpec, ServerState, Timeouts,
+    Balance, DrainSpec, DryRun, Forwarding, HashKeySpec, KernelSpec, ListenerSpec, LogFormat,
+    LogSpec, LogTarget, MAX_WEIGHT, PerSourceSpec, PlaneSpec, PoolSpec, Prefix, Protocol,
+    ProxyVersion, QueueSpec, RateSpec, Refuse, ServerSpec, ServerState, SourceSpec, StickySpec,
+    Timeouts,
 };
 
 use crate::choose::Choices;
@@ -54,6 +56,20 @@ pub fn plane(choices: &mut Choices<'_>) -> PlaneSpec {
         },
         listeners,
         pools,
+        denied: prefixes(choices, &["192.0.2.0/24", "::/0"]),
+    }
+}
+
+fn prefixes(choices: &mut Choices<'_>, from: &[&str]) -> Vec<Prefix> {
+    let number = choices.pick(&[0, 1, 2], &[]);
+    let prefix = |text: &str| Prefix::parse(text).expect("a prefix");
+    (0..number).map(|_| prefix(choices.pick(from, &[]))).collect()
+}
+
+fn source(choices: &mut Choices<'_>) -> SourceSpec {
+    SourceSpec {
+        prefix4: choices.pick(&[32, 24, 0], &[33]),
+        prefix6: choices.pick(&[128, 64, 0], &[129]),
     }
 }
 
@@ -61,8 +77,21 @@ fn pool(choices: &mut Choices<'_>, names: &mut Vec<String>) -> PoolSpec {
     let mut server_names = vec![];
     PoolSpec {
         name: choices.name(names),
-        balance: choices.pick(&[Balance::LeastConn, Balance::RoundRobin], &[]),
+        balance: choices.pick(&Balance::ALL, &[]),
         servers: choices.some(|choices| server(choices, &mut server_names)),
+        hash_key: HashKeySpec {
+            source: source(choices),
+            seed: choices.pick(&["".to_owned(), "s".repeat(300)], &[]),
+        },
+        sticky: choices.pick(&[false, true], &[]).then(|| StickySpec {
+            source: source(choices),
+            ttl: wait(choices),
+        }),
+        slow_start: wait(choices),
+        queue: choices.pick(&[false, true], &[]).then(|| QueueSpec {
+            length: choices.pick(&[1, 200, usize::MAX], &[0]),
+            wait: wait(choices),
+        }),
     }
 }
 
@@ -95,6 +124,7 @@ fn server(choices: &mut Choices<'_>, names: &mut Vec<String>) -> ServerSpec {
             &[
                 ServerState::Up,
                 ServerState::Down,
+                ServerState::Panic,
                 ServerState::Drain,
                 ServerState::Maint,
             ],
@@ -113,6 +143,7 @@ fn server(choices: &mut Choices<'_>, names: &mut Vec<String>) -> ServerSpec {
                     .expect("an address")
             })
             .collect(),
+        backup: choices.pick(&[false, true], &[]),
     }
 }
 
@@ -144,6 +175,31 @@ fn listener(
             &[Forwarding::Auto, Forwarding::Kernel, Forwarding::Relay],
             &[],
         ),
+        paused: choices.pick(&[false, true], &[]),
+        allow: prefixes(choices, &["10.0.0.0/8", "2001:db8::/32"]),
+        // What is allowed as well makes it wrong.
+        deny: prefixes(choices, &["10.1.0.0/16", "::/0"]),
+        refuse: choices.pick(&[Refuse::Reply, Refuse::Reset, Refuse::Drop], &[]),
+        per_source: choices.pick(&[false, true], &[]).then(|| per_source(choices)),
+        dry_run: DryRun {
+            access: choices.pick(&[false, true], &[]),
+            source_sessions: choices.pick(&[false, true], &[]),
+            source_rate: choices.pick(&[false, true], &[]),
+            sessions: choices.pick(&[false, true], &[]),
+        },
+    }
+}
+
+fn per_source(choices: &mut Choices<'_>) -> PerSourceSpec {
+    PerSourceSpec {
+        source: source(choices),
+        sessions: choices.pick(&[None, Some(1), Some(u32::MAX)], &[Some(0)]),
+        rate: choices.pick(&[false, true], &[]).then(|| RateSpec {
+            count: choices.pick(&[100, 1, u32::MAX], &[0]),
+            period: time_out(choices),
+            burst: choices.pick(&[100, 1, u32::MAX], &[0]),
+        }),
+        exempt: prefixes(choices, &["127.0.0.0/8", "::1"]),
     }
 }
 

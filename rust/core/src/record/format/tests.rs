@@ -9,7 +9,7 @@ use super::super::account::{Path, SessionId};
 use super::super::reason::{End, EndBy, EndReason};
 use super::*;
 
-const KEYS: &str = "ts id listener client pool server tried wait_ms connect_ms greeting_ms \
+const KEYS: &str = "ts id listener client pool server tried wait_ms queued_ms connect_ms greeting_ms \
                     duration_ms received_bytes sent_bytes greeting_code tls path in_data \
                     spoke_last end_by end_reason";
 
@@ -34,6 +34,7 @@ fn full() -> Account {
             attempt("c", "connect", "refused"),
         ],
         wait: Duration::from_nanos(12_345_678),
+        queued: Some(Duration::from_millis(7)),
         connect: Some(Duration::from_micros(45)),
         greeting: Some(Duration::from_millis(1500)),
         total: Duration::from_secs(61),
@@ -54,6 +55,7 @@ pub(in super::super) fn empty() -> Account {
         client: "[2001:db8::1]:1025".parse().unwrap(),
         server: None,
         tried: vec![],
+        queued: None,
         connect: None,
         greeting: None,
         greeting_code: None,
@@ -79,7 +81,7 @@ fn a_line_of_json_has_everything() {
     let expected = concat!(
         r#"{"ts":"2026-11-25T04:35:00.123Z","id":"00c0ffee00000001","listener":"mx","#,
         r#""client":"192.0.2.1:1025","pool":"farm","server":"a","#,
-        r#""tried":["b: greeting 4xx","c: connect refused"],"wait_ms":12.345,"#,
+        r#""tried":["b: greeting 4xx","c: connect refused"],"wait_ms":12.345,"queued_ms":7.000,"#,
         r#""connect_ms":0.045,"greeting_ms":1500.000,"duration_ms":61000.000,"#,
         r#""received_bytes":4096,"sent_bytes":310,"greeting_code":220,"tls":true,"#,
         r#""path":"splice","in_data":false,"spoke_last":"server","end_by":"client","#,
@@ -94,7 +96,7 @@ fn what_is_not_known_is_null_in_json() {
     let expected = concat!(
         r#"{"ts":"2026-11-25T04:35:00.123Z","id":"00c0ffee00000001","listener":"mx","#,
         r#""client":"[2001:db8::1]:1025","pool":"farm","server":null,"tried":[],"#,
-        r#""wait_ms":12.345,"connect_ms":null,"greeting_ms":null,"duration_ms":61000.000,"#,
+        r#""wait_ms":12.345,"queued_ms":null,"connect_ms":null,"greeting_ms":null,"duration_ms":61000.000,"#,
         r#""received_bytes":0,"sent_bytes":310,"greeting_code":null,"tls":false,"#,
         r#""path":"copy","in_data":true,"spoke_last":null,"end_by":"balancer","#,
         r#""end_reason":"no_server"}"#,
@@ -108,7 +110,7 @@ fn a_line_of_logfmt_has_everything() {
     let expected = concat!(
         "ts=2026-11-25T04:35:00.123Z id=00c0ffee00000001 listener=mx ",
         "client=192.0.2.1:1025 pool=farm server=a ",
-        "tried=\"b: greeting 4xx,c: connect refused\" wait_ms=12.345 connect_ms=0.045 ",
+        "tried=\"b: greeting 4xx,c: connect refused\" wait_ms=12.345 queued_ms=7.000 connect_ms=0.045 ",
         "greeting_ms=1500.000 duration_ms=61000.000 received_bytes=4096 sent_bytes=310 ",
         "greeting_code=220 tls=true path=splice in_data=false spoke_last=server ",
         "end_by=client end_reason=client_quit\n"
@@ -190,7 +192,7 @@ prop_compose! {
         tried in prop::collection::vec(any::<String>(), 0..4),
         client in any::<SocketAddr>(),
         (accepted, wait, total) in any::<(SystemTime, Duration, Duration)>(),
-        (connect, greeting) in any::<(Option<Duration>, Option<Duration>)>(),
+        [queued, connect, greeting] in any::<[Option<Duration>; 3]>(),
         (id, received, sent, greeting_code) in any::<(u64, u64, u64, Option<u16>)>(),
         [tls, in_data, splice] in any::<[bool; 3]>(),
         spoke_last in prop::option::of(prop::sample::select(&[Side::Client, Side::Server])),
@@ -202,7 +204,7 @@ prop_compose! {
             id: SessionId(id), accepted, listener: (&**listener).into(), client,
             pool: (&**pool).into(), server: server.as_deref().map(Into::into),
             tried: tried.iter().map(|name| attempt(name, "connect", "refused")).collect(),
-            wait, connect, greeting, total, received, sent, greeting_code, tls,
+            wait, queued, connect, greeting, total, received, sent, greeting_code, tls,
             path: if splice { Path::Splice } else { Path::Copy },
             in_data, spoke_last, end: End { reason, by },
         }

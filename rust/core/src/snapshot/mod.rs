@@ -2,18 +2,25 @@
 //!
 //! A session takes the current one when it is accepted and keeps it to its end.
 
+mod access;
+mod pool;
+
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::prefixes::Prefixes;
 use crate::record::ListenerState;
 use crate::registry::Registry;
-use crate::server::{Rotation, Server};
 use crate::spec::{
-    Balance, DrainSpec, Forwarding, ListenerSpec, PlaneSpec, PoolSpec, Protocol, ProxyVersion,
-    ServerSpec, ServerState, SpecError, Timeouts, check,
+    DrainSpec, DryRun, Forwarding, ListenerSpec, PlaneSpec, Protocol, Refuse, ServerState,
+    SpecError, Timeouts, check,
 };
+
+use access::Access;
+pub(crate) use access::SourceTerms;
+pub(crate) use pool::{Choice, Member, Pool};
 
 /// One configuration as it runs.
 #[derive(Debug)]
@@ -27,6 +34,8 @@ pub(crate) struct Snapshot {
     pub(crate) drain: DrainSpec,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) pools: Vec<Arc<Pool>>,
+    /// Let in at no listener, by an operator's word.
+    denied: Prefixes<()>,
     /// The listener (by its index) that each address belongs to.
     bound: HashMap<BindKey, usize>,
 }
@@ -49,29 +58,12 @@ pub(crate) struct Listener {
     pub(crate) max_age: Option<Duration>,
     pub(crate) forwarding: Forwarding,
     pub(crate) paused: bool,
+    pub(crate) access: Access,
+    pub(crate) refuse: Refuse,
+    per_source: Option<SourceTerms>,
+    pub(crate) dry_run: DryRun,
     pub(crate) pool: Arc<Pool>,
     pub(crate) state: Arc<ListenerState>,
-}
-
-/// A pool's settings, and its place in the rotation.
-#[derive(Debug)]
-pub(crate) struct Pool {
-    pub(crate) name: Arc<str>,
-    pub(crate) balance: Balance,
-    pub(crate) members: Vec<Member>,
-    pub(crate) rotation: Arc<Rotation>,
-}
-
-/// A server's settings, and what is known of it.
-#[derive(Debug)]
-pub(crate) struct Member {
-    pub(crate) name: Arc<str>,
-    pub(crate) address: SocketAddr,
-    pub(crate) weight: u32,
-    pub(crate) max_sessions: Option<u64>,
-    pub(crate) proxy: ProxyVersion,
-    pub(crate) source: Box<[IpAddr]>,
-    pub(crate) server: Arc<Server>,
 }
 
 impl Snapshot {
@@ -85,6 +77,7 @@ impl Snapshot {
             drain: DrainSpec::default(),
             listeners: vec![],
             pools: vec![],
+            denied: Prefixes::new([]),
             bound: HashMap::new(),
         }
     }
@@ -129,25 +122,24 @@ impl Snapshot {
                 .iter()
                 .map(|pool| Arc::clone(&pools[pool.name.as_str()]))
                 .collect(),
+            denied: Prefixes::new(spec.denied.iter().map(|prefix| (*prefix, ()))),
             listeners,
             bound,
         })
     }
 
-    /// Brings the servers' states to what `spec` says, which this snapshot was built from; the
-    /// names (of pool and server) of those that drain.
+    /// Has pools go by what `spec` says, which this snapshot was built from; the names (of pool
+    /// and server) of the servers that drain.
     pub(crate) fn take_states(&self, spec: &PlaneSpec) -> Vec<(Arc<str>, Arc<str>)> {
         for listener in &self.listeners {
             listener.state.drains.clear();
         }
         let mut draining = vec![];
         for (pool, pool_spec) in self.pools.iter().zip(&spec.pools) {
-            for (member, server_spec) in pool.members.iter().zip(&pool_spec.servers) {
-                member.server.set_state(server_spec.state);
-                if server_spec.state.drains() {
-                    draining.push((Arc::clone(&pool.name), Arc::clone(&member.name)));
-                }
-            }
+            pool.roster.apply(&pool.settings(pool_spec));
+            let drains = |one: &&Member| one.server.state().drains();
+            let drained = pool.members.iter().filter(drains);
+            draining.extend(drained.map(|one| (Arc::clone(&pool.name), Arc::clone(&one.name))));
         }
         draining
     }
@@ -162,7 +154,7 @@ impl Snapshot {
         let mut retired = vec![];
         for (pool, member) in self.servers() {
             if !stay.contains(&Arc::as_ptr(&member.server)) {
-                member.server.set_state(ServerState::Drain);
+                pool.roster.set_state(member.seat, ServerState::Drain);
                 retired.push((Arc::clone(&pool.name), Arc::clone(&member.name)));
             }
         }
@@ -187,19 +179,37 @@ impl Snapshot {
         pools.flat_map(|pool| pool.members.iter().map(|member| (&**pool, member)))
     }
 
+    /// Whether an operator lets an address in nowhere.
+    pub(crate) fn denies(&self, client: IpAddr) -> bool {
+        self.denied.find(client).is_some()
+    }
+
     /// The listener that `key` belongs to, by its index.
     pub(crate) fn listener_at(&self, key: &BindKey) -> Option<usize> {
         self.bound.get(key).copied()
     }
 
-    /// A server by its identity.
-    pub(crate) fn member(&self, pool: &str, server: &str) -> Option<&Member> {
-        let pool = self.pools.iter().find(|one| *one.name == *pool)?;
-        pool.members.iter().find(|one| *one.name == *server)
+    pub(crate) fn pool(&self, name: &str) -> Option<&Pool> {
+        self.pools
+            .iter()
+            .map(|one| &**one)
+            .find(|one| *one.name == *name)
     }
 }
 
 impl Listener {
+    /// What the source of an address may, where that is limited.
+    pub(crate) fn source_terms(&self, client: IpAddr) -> Option<&SourceTerms> {
+        self.per_source
+            .as_ref()
+            .filter(|terms| !terms.exempts(client))
+    }
+
+    /// Whether sources are limited.
+    pub(crate) fn limits_sources(&self) -> bool {
+        self.per_source.is_some()
+    }
+
     fn build(
         spec: &ListenerSpec,
         pool: Arc<Pool>,
@@ -226,28 +236,12 @@ impl Listener {
             max_age: spec.max_age,
             forwarding: spec.forwarding,
             paused: spec.paused,
+            access: Access::new(&spec.allow, &spec.deny),
+            refuse: spec.refuse,
+            per_source: spec.per_source.as_ref().map(SourceTerms::new),
+            dry_run: spec.dry_run,
             pool,
             state: registry.listener(&spec.name),
-        }
-    }
-}
-
-impl Pool {
-    fn build(spec: &PoolSpec, registry: &mut Registry) -> Self {
-        let member = |server: &ServerSpec| Member {
-            name: server.name.as_str().into(),
-            address: server.address,
-            weight: server.weight,
-            max_sessions: server.max_sessions,
-            proxy: server.proxy,
-            source: server.source.as_slice().into(),
-            server: registry.server(&spec.name, &server.name),
-        };
-        Self {
-            name: spec.name.as_str().into(),
-            balance: spec.balance,
-            members: spec.servers.iter().map(member).collect(),
-            rotation: registry.rotation(&spec.name),
         }
     }
 }

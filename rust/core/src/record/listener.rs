@@ -1,0 +1,108 @@
+//! What is counted of a listener while it lives.
+
+use std::sync::{Arc, OnceLock};
+
+use crate::metrics::{Counter, Histogram, PerWorker, Tally};
+use crate::moment::AtomicMoment;
+use crate::occupancy::Occupancy;
+use crate::sources::Sources;
+
+use super::EndReason;
+
+/// What a worker counts of a listener.
+#[derive(Debug, Default)]
+pub(crate) struct ListenerCounters {
+    pub(crate) accepted: Counter,
+    /// From clients.
+    pub(crate) received_bytes: Counter,
+    /// To clients.
+    pub(crate) sent_bytes: Counter,
+    pub(crate) accept_pauses: Counter,
+    pub(crate) session_time: Histogram,
+    ended: Tally<{ EndReason::ALL.len() }>,
+    would_refuse: Tally<{ WouldRefuse::ALL.len() }>,
+}
+
+/// What would have refused a session, were it more than tried out. A closed list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WouldRefuse {
+    /// The listener's prefixes.
+    Access,
+    /// The sessions of its source.
+    SourceSessions,
+    /// The rate of its source.
+    SourceRate,
+    /// The sessions of the listener.
+    Sessions,
+}
+
+impl WouldRefuse {
+    /// Everything there is.
+    pub const ALL: [Self; 4] = [
+        Self::Access,
+        Self::SourceSessions,
+        Self::SourceRate,
+        Self::Sessions,
+    ];
+
+    /// As metrics and the configuration write it.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Access => "access",
+            Self::SourceSessions => "source_sessions",
+            Self::SourceRate => "source_rate",
+            Self::Sessions => "sessions",
+        }
+    }
+}
+
+impl ListenerCounters {
+    /// Sessions that ended for this reason.
+    pub(crate) fn ended(&self, reason: EndReason) -> u64 {
+        self.ended.value(reason as usize)
+    }
+
+    pub(super) fn count_end(&self, reason: EndReason) {
+        self.ended.count(reason as usize);
+    }
+
+    /// Sessions that this would have refused.
+    pub(crate) fn would_refuse(&self, what: WouldRefuse) -> u64 {
+        self.would_refuse.value(what as usize)
+    }
+
+    pub(crate) fn count_dry_run(&self, what: WouldRefuse) {
+        self.would_refuse.count(what as usize);
+    }
+}
+
+/// What is known of a listener while it lives; outlives snapshots.
+#[derive(Debug)]
+pub(crate) struct ListenerState {
+    pub(crate) name: Arc<str>,
+    pub(crate) counters: PerWorker<ListenerCounters>,
+    /// Sessions that were admitted and haven't ended.
+    pub(crate) occupancy: Occupancy,
+    /// Since when it isn't configured any more.
+    pub(crate) drains: AtomicMoment,
+    /// Made where sources are first limited.
+    sources: OnceLock<Arc<Sources>>,
+}
+
+impl ListenerState {
+    pub(crate) fn new(name: &str, workers: usize) -> Self {
+        Self {
+            name: name.into(),
+            counters: PerWorker::new(workers),
+            occupancy: Occupancy::default(),
+            drains: AtomicMoment::default(),
+            sources: OnceLock::new(),
+        }
+    }
+
+    /// What each source has of it.
+    pub(crate) fn sources(&self) -> &Arc<Sources> {
+        self.sources.get_or_init(|| Arc::new(Sources::new()))
+    }
+}

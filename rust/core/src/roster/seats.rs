@@ -1,0 +1,474 @@
+//! All servers of a pool under the roster's lock: who can be picked, whose turn it is, counts.
+//!
+//! What picking looks at of every server lies packed in arrays of its own: the sessions for the
+//! weight (`loads`), with a mark where the server can't be picked at this moment, and the place
+//! in the rotation (`passes`).
+//!
+//! The rotation is stride scheduling: every server has a pass, the one with the least pass is
+//! next, and being picked moves its pass on by a stride that is smaller for larger weights.
+//! (Waldspurger and Weihl, "Stride Scheduling", 1995.)
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::server::{Server, ServerId};
+use crate::spec::ServerState;
+
+use super::Settings;
+use super::pace::Pace;
+use super::queue::Line;
+use super::seat::Seat;
+
+/// The load of a server that can't be picked now.
+const NEVER: u64 = u64::MAX;
+/// Of one session on a server of weight 1. Loads of different fractions of weights up to 1000
+/// differ, and those of 10^9 sessions fit.
+const SESSION: u64 = 1 << 32;
+/// Small enough that passes don't overflow in 10^12 picks, large enough that the rounding of
+/// a stride is below 0.01 % of it.
+const STRIDE: u64 = 1 << 24;
+/// Turns that slow start may owe a server. Where lots or hashes decide, they don't fall on it
+/// evenly; what is beyond isn't caught up later.
+const MOST_CREDIT: f64 = 8.0;
+/// Tries to draw a server by its weight before it is counted off.
+const DRAWS: usize = 32;
+
+/// The servers of a pool.
+#[derive(Debug)]
+pub(crate) struct Seats {
+    seats: Vec<Seat>,
+    ids: Vec<ServerId>,
+    loads: Vec<u64>,
+    passes: Vec<u64>,
+    /// The pass of who was picked last: who comes in later starts here, instead of catching up
+    /// on all that it missed.
+    clock: u64,
+    slow_start: u64,
+    /// Those for which time alone changes whether they can be picked.
+    timed: Vec<usize>,
+    /// Servers in use that aren't backups.
+    primaries: usize,
+    /// Of those that new sessions are shared among: weights, the greatest of these, and sessions.
+    weight: u64,
+    heaviest: u64,
+    in_flight: u64,
+    /// Since when the server has been up that has been up longest.
+    longest_up: u64,
+    now: u64,
+    random: u64,
+    pace: Option<Pace>,
+    pub(super) line: Line,
+}
+
+impl Seats {
+    pub(super) fn new() -> Self {
+        Self {
+            seats: vec![],
+            ids: vec![],
+            loads: vec![],
+            passes: vec![],
+            clock: 0,
+            slow_start: 0,
+            timed: vec![],
+            primaries: 0,
+            weight: 0,
+            heaviest: 0,
+            in_flight: 0,
+            longest_up: 0,
+            now: 0,
+            random: RandomState::new().build_hasher().finish(),
+            pace: None,
+            line: Line::default(),
+        }
+    }
+
+    // --- who is there --------------------------------------------------------
+
+    pub(super) fn find_or_add(&mut self, name: &str, workers: usize) -> (Arc<Server>, usize) {
+        if let Some(seat) = self.seats.iter().position(|one| *one.server.name == *name) {
+            return (Arc::clone(&self.seats[seat].server), seat);
+        }
+        let server = Arc::new(Server::new(name, workers));
+        let seat = Seat::new(Arc::clone(&server));
+        let unused = |one: &Seat| Arc::strong_count(&one.server) == 1 && one.in_flight == 0;
+        if let Some(number) = self.seats.iter().position(unused) {
+            self.seats[number] = seat;
+            self.ids[number] = server.id;
+            self.loads[number] = NEVER;
+            self.passes[number] = 0;
+            return (server, number);
+        }
+        self.seats.push(seat);
+        self.ids.push(server.id);
+        self.loads.push(NEVER);
+        self.passes.push(0);
+        (server, self.seats.len() - 1)
+    }
+
+    pub(super) fn prune(&mut self) {
+        let unused = |one: &Seat| Arc::strong_count(&one.server) == 1 && one.in_flight == 0;
+        while self.seats.last().is_some_and(unused) {
+            self.seats.pop();
+            self.ids.pop();
+            self.loads.pop();
+            self.passes.pop();
+        }
+        let left = self.seats.len();
+        self.timed.retain(|seat| *seat < left);
+    }
+
+    pub(crate) fn server(&self, seat: usize) -> &Arc<Server> {
+        &self.seats[seat].server
+    }
+
+    /// The seat of a server, while it has one.
+    pub(crate) fn seat_of(&self, id: ServerId) -> Option<usize> {
+        self.ids.iter().position(|one| *one == id)
+    }
+
+    pub(super) fn apply(&mut self, settings: &Settings, now: u64) {
+        for seat in &mut self.seats {
+            seat.terms = None;
+        }
+        for (seat, terms, state) in &settings.servers {
+            self.seats[*seat].terms = Some(*terms);
+            self.seats[*seat].state = *state;
+            self.seats[*seat].server.set_state(*state);
+        }
+        self.slow_start = u64::try_from(settings.slow_start.as_nanos()).unwrap_or(u64::MAX);
+        if settings.by_load {
+            self.pace.get_or_insert_with(|| Pace::new(now));
+        } else {
+            self.pace = None;
+        }
+        self.restate(now);
+    }
+
+    pub(super) fn set_state(&mut self, seat: usize, state: ServerState, now: u64) {
+        self.seats[seat].state = state;
+        self.seats[seat].server.set_state(state);
+        self.restate(now);
+    }
+
+    /// Brings everything up to date after settings or states changed.
+    fn restate(&mut self, now: u64) {
+        self.now = now;
+        for seat in &mut self.seats {
+            seat.note_up(now);
+        }
+        let primary = |one: &&Seat| one.is_usable(now) && !one.is_backup();
+        self.primaries = self.seats.iter().filter(primary).count();
+        let ups = self.seats.iter().filter_map(|one| one.up_since);
+        self.longest_up = ups.min().unwrap_or(now);
+        [self.weight, self.heaviest, self.in_flight] = [0; 3];
+        self.timed.clear();
+        for number in 0..self.seats.len() {
+            let seat = &self.seats[number];
+            if self.is_shared(seat) {
+                let weight = u64::from(seat.weight());
+                self.weight += weight;
+                self.heaviest = self.heaviest.max(weight);
+                self.in_flight += seat.in_flight;
+            }
+            self.look_at(number);
+        }
+    }
+
+    /// Brings up to date what time changes of a server.
+    fn look_at(&mut self, number: usize) {
+        let ramps = self.ramp(number, self.now) < 1.0;
+        let seat = &mut self.seats[number];
+        seat.ramps = ramps;
+        if ramps || seat.rests(self.now) {
+            self.timed.push(number);
+        }
+        self.settle(number);
+    }
+
+    // --- who can be picked -----------------------------------------------------
+
+    /// Whether new sessions are shared among it and others now.
+    fn is_shared(&self, seat: &Seat) -> bool {
+        seat.is_usable(self.now) && (self.primaries == 0 || !seat.is_backup())
+    }
+
+    /// Looks again what time has changed. A session that comes `first` to this pool earns servers
+    /// in slow start their share of a turn.
+    pub(crate) fn refresh(&mut self, now: u64, first: bool) {
+        self.now = now;
+        if let Some(pace) = &mut self.pace {
+            pace.tick(now, self.in_flight, &self.seats);
+        }
+        if self.timed.is_empty() {
+            return;
+        }
+        let timed = std::mem::take(&mut self.timed);
+        let woke = |seat: &usize| self.seats[*seat].is_awake(now);
+        if timed.iter().any(woke) {
+            self.restate(now);
+        } else {
+            if first {
+                self.give_credit(&timed);
+            }
+            for seat in timed {
+                self.look_at(seat);
+            }
+        }
+    }
+
+    /// Gives servers in slow start their share of a turn.
+    fn give_credit(&mut self, timed: &[usize]) {
+        let of = |seat: usize, ramp: f64| f64::from(self.seats[seat].weight()) * ramp;
+        let shares: Vec<f64> = timed
+            .iter()
+            .map(|seat| of(*seat, self.ramp(*seat, self.now)))
+            .collect();
+        let missing: f64 = timed
+            .iter()
+            .zip(&shares)
+            .map(|(seat, share)| of(*seat, 1.0) - share)
+            .sum();
+        let whole = (self.weight as f64 - missing).max(1.0);
+        for (seat, share) in timed.iter().zip(shares) {
+            let credit = &mut self.seats[*seat].credit;
+            *credit = (*credit + share / whole).min(MOST_CREDIT);
+        }
+    }
+
+    /// Which share of its weight slow start allows it: by how long it has been up, in relation to
+    /// the one that has been up longest. So those that enter together don't wait for each other.
+    pub(super) fn ramp(&self, seat: usize, now: u64) -> f64 {
+        let Some(since) = self.seats[seat].up_since else {
+            return 1.0;
+        };
+        let longest = now.saturating_sub(self.longest_up);
+        let (own, of) = (now.saturating_sub(since), longest.min(self.slow_start));
+        if own >= of {
+            1.0
+        } else {
+            own as f64 / of as f64
+        }
+    }
+
+    /// Brings a server's load up to date.
+    fn settle(&mut self, number: usize) {
+        let seat = &self.seats[number];
+        let pickable = self.is_shared(seat) && !seat.is_full() && !seat.is_held_back();
+        let load = if pickable {
+            seat.in_flight.saturating_mul(SESSION) / u64::from(seat.weight())
+        } else {
+            NEVER
+        };
+        if load != NEVER && self.loads[number] == NEVER {
+            // Behind the one that was picked last.
+            self.passes[number] = self.passes[number].max(self.clock + 1);
+        }
+        self.loads[number] = load;
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.seats.len()
+    }
+
+    pub(crate) fn is_pickable(&self, seat: usize) -> bool {
+        self.loads[seat] != NEVER
+    }
+
+    /// Whether a server takes new sessions, or would if it weren't full.
+    pub(crate) fn is_usable(&self, seat: usize) -> bool {
+        self.seats[seat].is_usable(self.now)
+    }
+
+    pub(crate) fn is_full(&self, seat: usize) -> bool {
+        self.seats[seat].is_full()
+    }
+
+    /// Whether the configuration has it for new sessions, in this state.
+    pub(crate) fn is_in_state(&self, seat: usize, state: ServerState) -> bool {
+        self.seats[seat].weight() > 0 && self.seats[seat].state == state
+    }
+
+    /// How many wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.line.len()
+    }
+
+    /// Whether those who wait come before anybody else.
+    pub(crate) fn somebody_waits(&self) -> bool {
+        !self.line.is_empty()
+    }
+
+    /// Whether any server could take a session, held back or not.
+    pub(super) fn has_room(&self) -> bool {
+        self.loads.iter().any(|load| *load != NEVER) || self.least_of_all(|_| true).is_some()
+    }
+
+    // --- ways to choose --------------------------------------------------------
+
+    /// The fewest sessions for its weight, of those that suit; the next in turn of equals.
+    pub(crate) fn least(&self, suits: impl Fn(usize) -> bool) -> Option<usize> {
+        let mut best = (NEVER, u64::MAX);
+        let mut found = None;
+        for (seat, (load, pass)) in self.loads.iter().zip(&self.passes).enumerate() {
+            // Loads first: passes are looked at only where that doesn't decide.
+            let better = *load < best.0 || (*load == best.0 && *load != NEVER && *pass < best.1);
+            if better && suits(seat) {
+                best = (*load, *pass);
+                found = Some(seat);
+            }
+        }
+        found
+    }
+
+    /// The next in turn, of those that suit.
+    pub(crate) fn next_in_turn(&self, suits: impl Fn(usize) -> bool) -> Option<usize> {
+        let turns = self.passes.iter().enumerate();
+        turns
+            .filter(|(seat, _)| self.is_pickable(*seat) && suits(*seat))
+            .min_by_key(|(_, pass)| **pass)
+            .map(|(seat, _)| seat)
+    }
+
+    /// The least load as it was observed, of those that suit; the next in turn of equals.
+    pub(crate) fn lightest(&self, suits: impl Fn(usize) -> bool) -> Option<usize> {
+        let Some(pace) = &self.pace else {
+            return self.least(suits);
+        };
+        let mut best = (f64::INFINITY, u64::MAX);
+        let mut found = None;
+        for (seat, one) in self.seats.iter().enumerate() {
+            if !self.is_pickable(seat) || !suits(seat) {
+                continue;
+            }
+            let load = pace.load(seat, one.in_flight) / f64::from(one.weight());
+            if (load, self.passes[seat]) < best {
+                best = (load, self.passes[seat]);
+                found = Some(seat);
+            }
+        }
+        found
+    }
+
+    /// The fewest sessions for its weight of all that suit and have room, also where slow start
+    /// holds them back: that is no reason to refuse anybody. Backups only where no other server in
+    /// use suits, full or not.
+    pub(crate) fn least_of_all(&self, suits: impl Fn(usize) -> bool) -> Option<usize> {
+        let usable = |seat: &usize| self.is_usable(*seat) && suits(*seat);
+        let all = || (0..self.seats.len()).filter(usable);
+        let backups = all().all(|seat| self.seats[seat].is_backup());
+        all()
+            .filter(|seat| self.seats[*seat].is_backup() == backups && !self.is_full(*seat))
+            .min_by(|a, b| {
+                let (one, other) = (&self.seats[*a], &self.seats[*b]);
+                let crossed = |one: &Seat, other: &Seat| one.in_flight * u64::from(other.weight());
+                let by_load = crossed(one, other).cmp(&crossed(other, one));
+                by_load.then(self.passes[*a].cmp(&self.passes[*b]))
+            })
+    }
+
+    /// Whether one more session leaves a server within `bound` times its share of all; `bound` is
+    /// a fraction.
+    pub(crate) fn is_within(&self, seat: usize, bound: (u64, u64)) -> bool {
+        let one = &self.seats[seat];
+        let all = bound.0 * (self.in_flight + 1) * u64::from(one.weight());
+        one.in_flight < all.div_ceil(bound.1 * self.weight.max(1))
+    }
+
+    /// One of those that can be picked, at random by weight.
+    pub(crate) fn draw(&mut self) -> Option<usize> {
+        let number = self.seats.len() as u64;
+        if number == 0 {
+            return None;
+        }
+        // One drawn without regard to its weight is taken as often as that weighs.
+        for _ in 0..DRAWS {
+            let seat = self.random_below(number) as usize;
+            let weight = u64::from(self.seats[seat].weight());
+            if self.is_pickable(seat) && self.random_below(self.heaviest.max(1)) < weight {
+                return Some(seat);
+            }
+        }
+        self.count_off()
+    }
+
+    /// The same where few of many can be picked.
+    fn count_off(&mut self) -> Option<usize> {
+        let pickable = (0..self.seats.len()).filter(|seat| self.is_pickable(*seat));
+        let weights: Vec<(usize, u64)> = pickable
+            .map(|seat| (seat, u64::from(self.seats[seat].weight())))
+            .collect();
+        let whole: u64 = weights.iter().map(|(_, weight)| weight).sum();
+        let mut left = self.random_below(whole.max(1));
+        for (seat, weight) in weights {
+            if left < weight {
+                return Some(seat);
+            }
+            left -= weight;
+        }
+        None
+    }
+
+    /// (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014.)
+    fn random_below(&mut self, bound: u64) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.random;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^= mixed >> 31;
+        ((u128::from(mixed) * u128::from(bound)) >> 64) as u64
+    }
+
+    pub(crate) fn load(&self, seat: usize) -> (u64, u64) {
+        (self.loads[seat], self.passes[seat])
+    }
+
+    // --- counting ----------------------------------------------------------------
+
+    /// Counts a session in. One that comes to its first server has its turn there.
+    pub(crate) fn take(&mut self, number: usize, charged: bool) {
+        let seat = &mut self.seats[number];
+        seat.in_flight += 1;
+        seat.server.in_flight.enter();
+        if let Some(pace) = &mut self.pace {
+            pace.given(number);
+        }
+        let weight = u64::from(seat.weight());
+        if charged && weight > 0 {
+            let pass = &mut self.passes[number];
+            let stride = STRIDE / weight;
+            // One that was passed over for its load doesn't get all of that back later.
+            *pass = (*pass).max(self.clock.saturating_sub(stride));
+            self.clock = self.clock.max(*pass);
+            *pass += stride;
+            seat.credit = (seat.credit - 1.0).max(0.0);
+        }
+        if self.is_shared(&self.seats[number]) {
+            self.in_flight += 1;
+        }
+        self.settle(number);
+    }
+
+    /// Counts a session out.
+    pub(super) fn leave(&mut self, number: usize) {
+        let seat = &mut self.seats[number];
+        seat.in_flight -= 1;
+        seat.server.in_flight.leave();
+        if self.is_shared(&self.seats[number]) {
+            self.in_flight = self.in_flight.saturating_sub(1);
+        }
+        self.settle(number);
+    }
+
+    /// A server greeted, or failed to, after this time.
+    pub(super) fn observe(&mut self, number: usize, time: Duration, failed: bool, now: u64) {
+        if failed && self.seats[number].state == ServerState::Panic {
+            self.seats[number].failed(now);
+            self.restate(now);
+        }
+        if let Some(pace) = &mut self.pace {
+            pace.observe(number, time, now);
+        }
+    }
+}
