@@ -10,6 +10,11 @@ from mailweir import _dataplane
 
 MAKERS: dict[str, Callable[[], object]] = {
     "Timeouts": given.timeouts,
+    "Rate": lambda: _dataplane.Rate(count=1, seconds=1.0, burst=1),
+    "PerSource": given.per_source,
+    "HashKey": lambda: _dataplane.HashKey(prefix4=32, prefix6=64, seed=""),
+    "Sticky": lambda: _dataplane.Sticky(prefix4=24, prefix6=64, ttl=60.0),
+    "Queue": lambda: _dataplane.Queue(length=1, wait=1.0),
     "ListenerSpec": given.listener,
     "ServerSpec": given.server,
     "PoolSpec": given.pool,
@@ -32,7 +37,13 @@ def test_stats_are_frozen() -> None:
     with given.running(workers=1) as plane:
         plane.apply(spec=given.spec())
         stats = plane.stats()
-        for value in (stats, stats.listeners[0], stats.servers[0], stats.relay):
+        for value in (
+            stats,
+            stats.listeners[0],
+            stats.servers[0],
+            stats.pools[0],
+            stats.relay,
+        ):
             with pytest.raises(AttributeError):
                 value.active = 1  # type: ignore[union-attr,misc]
         stats.listeners.clear()
@@ -51,6 +62,11 @@ def test_classes_are_final_and_ours(cls: type) -> None:
 def test_only_by_keyword() -> None:
     positional: list[tuple[Callable[..., Any], tuple[object, ...]]] = [
         (_dataplane.Timeouts, (3.0, 45.0, 330.0, 660.0, 60.0)),
+        (_dataplane.Rate, (1, 1.0, 1)),
+        (_dataplane.PerSource, (1, None, 32, 64, [])),
+        (_dataplane.HashKey, (32, 64, "")),
+        (_dataplane.Sticky, (24, 64, 60.0)),
+        (_dataplane.Queue, (1, 1.0)),
         (_dataplane.ListenerSpec, ("mx", ["127.0.0.1:0"], "smtp", "farm", given.timeouts())),
         (_dataplane.ServerSpec, ("a", "127.0.0.1:9", 100, "up")),
         (_dataplane.PoolSpec, ("farm", "least_conn", [given.server()])),

@@ -9,7 +9,16 @@ import pytest
 
 from ffi import plane_specs as given
 from mailweir import _dataplane
-from mailweir._dataplane import BindError, DataPlane, PlaneError, PlaneSpec, SpecError
+from mailweir._dataplane import (
+    BindError,
+    DataPlane,
+    PlaneError,
+    PlaneSpec,
+    Queue,
+    Rate,
+    SpecError,
+    Sticky,
+)
 
 
 @pytest.fixture
@@ -61,6 +70,90 @@ def test_servers_come_back_in_order_as_given(plane: DataPlane) -> None:
         ("farm", "b", "10.0.0.2:25", 0, "drain"),
         ("farm", "a", "[2001:db8::1]:2525", 1000, "maint"),
     ]
+
+
+def test_what_a_pool_and_a_listener_keep_comes_back(plane: DataPlane) -> None:
+    limits = given.per_source(sessions=5, rate=Rate(count=100, seconds=60.0, burst=10))
+    listeners = [
+        given.listener(per_source=limits, dry_run=["access", "source_rate"]),
+        given.listener(name="open"),
+    ]
+    pools = [
+        given.pool(
+            given.server(state="panic"),
+            given.server(name="b", backup=True),
+            sticky=Sticky(prefix4=24, prefix6=64, ttl=60.0),
+            queue=Queue(length=7, wait=1.0),
+        ),
+        given.pool(name="other"),
+    ]
+    plane.apply(spec=given.spec(listeners=listeners, pools=pools))
+    stats = plane.stats()
+    limited, free = stats.listeners
+    assert limited.would_refuse == dict.fromkeys(
+        ("access", "source_sessions", "source_rate", "sessions"), 0
+    )
+    assert free.sources is None
+    assert limited.sources is not None
+    assert (limited.sources.entries, limited.sources.evicted) == (0, 0)
+    assert limited.sources.places > 0
+    farm, other = stats.pools
+    assert (farm.name, farm.waiting, farm.queued) == ("farm", 0, 0)
+    assert farm.queue_ends == dict.fromkeys(("served", "timeout", "client_gone", "full"), 0)
+    assert other.sticky is None
+    assert farm.sticky is not None
+    assert (farm.sticky.entries, farm.sticky.found, farm.sticky.made) == (0, 0, 0)
+    assert [(s.name, s.state, s.backup) for s in stats.servers] == [
+        ("a", "panic", False),
+        ("b", "up", True),
+        ("a", "up", False),
+    ]
+
+
+@pytest.mark.parametrize("balance", ["random_two", "source_hash", "maglev", "least_load"])
+def test_every_way_to_balance_finds_the_only_server(plane: DataPlane, balance: str) -> None:
+    plane.apply(spec=given.spec(pools=[given.pool(balance=balance)]))
+    for client in ("192.0.2.9", "2001:db8::9"):
+        assert plane.next_server(pool="farm", client=client) == "a"
+    plane.set_server_states(states=[given.state("down")])
+    assert plane.next_server(pool="farm", client="192.0.2.9") is None
+
+
+def test_a_backup_is_next_while_no_other_can_be(plane: DataPlane) -> None:
+    servers = [given.server(), given.server(name="b", backup=True)]
+    plane.apply(spec=given.spec(pools=[given.pool(*servers)]))
+    for state, expected in (("up", "a"), ("down", "b"), ("panic", "a")):
+        plane.set_server_states(states=[given.state(state)])
+        assert plane.next_server(pool="farm", client="192.0.2.9") == expected
+
+
+def test_the_longest_prefix_decides(plane: DataPlane) -> None:
+    listeners = [
+        given.listener(allow=["10.0.0.0/8", "10.1.1.0/24"], deny=["10.1.0.0/16"]),
+        given.listener(name="tried", deny=["10.0.0.0/8"], dry_run=["access"]),
+    ]
+    plane.apply(spec=given.spec(listeners=listeners, denied=["10.9.0.0/16"]))
+    for client, reason in (
+        ("10.0.0.1", None),
+        ("10.1.0.1", "denied"),
+        ("10.1.1.1", None),
+        ("192.0.2.1", "denied"),
+        ("10.9.0.1", "denied"),
+    ):
+        assert plane.admission(listener="mx", client=client) == reason
+    assert plane.admission(listener="tried", client="10.0.0.1") is None
+
+
+def test_sessions_of_a_prefix_end(plane: DataPlane) -> None:
+    with given.farm() as address:
+        plane.apply(spec=given.spec(pools=[given.pool(given.server(address=address))]))
+        with given.connected(given.address(plane)) as (_, stream):
+            assert stream.readline().startswith(b"220")
+            assert plane.kill_from(prefix="192.0.2.0/24") == 0
+            assert plane.kill_from(prefix="127.0.0.0/8") == 1
+            with suppress(ConnectionResetError):
+                assert stream.read() == b""
+        until(lambda: plane.stats().active == 0)
 
 
 def test_a_session_is_relayed_and_counted(plane: DataPlane) -> None:
@@ -141,6 +234,10 @@ CONTRADICTIONS: dict[str, Callable[[], PlaneSpec]] = {
     "a time": lambda: given.spec(
         listeners=[given.listener(limits=given.timeouts(connect=float("nan")))]
     ),
+    "a prefix": lambda: given.spec(listeners=[given.listener(deny=["10.0.0.1/8"])]),
+    "a denied prefix": lambda: given.spec(denied=["nobody"]),
+    "a way to refuse": lambda: given.spec(listeners=[given.listener(refuse="politely")]),
+    "a dry run": lambda: given.spec(listeners=[given.listener(dry_run=["all"])]),
     "a negative time": lambda: given.spec(
         listeners=[given.listener(limits=given.timeouts(idle_client=-1.0))]
     ),

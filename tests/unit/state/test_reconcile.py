@@ -1,6 +1,7 @@
 """The smallest step, and nothing remembered that wasn't applied."""
 
 import pytest
+from structlog.testing import capture_logs
 
 from mailweir.errors import PlaneError
 from mailweir.spec import ServerKey, ServerState
@@ -8,7 +9,7 @@ from mailweir.state.desired import Health, fold
 from mailweir.state.reconcile import Reconciler
 from unit.fakes import MINIMAL, NOTHING_SAID, FakePlane, config
 
-A = ServerKey("farm", "a")
+A, B = ServerKey("farm", "a"), ServerKey("farm", "b")
 
 
 def test_applies_structure_and_sets_states() -> None:
@@ -51,3 +52,32 @@ def test_a_refusal_leaves_what_was_applied() -> None:
         reconciler.reconcile(fold(config(), {}, NOTHING_SAID, hostname="other", max_sessions=9000))
     assert reconciler.applied == first
     assert reconciler.generation == 1
+
+
+def test_a_panic_is_told_as_it_begins_and_ends() -> None:
+    plane = FakePlane()
+    reconciler = Reconciler(plane)
+    with capture_logs() as lines:
+        for health in (Health.UP, Health.DOWN, Health.DOWN, Health.UP):
+            known = {A: health, B: health}
+            reconciler.reconcile(
+                fold(config(), known, NOTHING_SAID, hostname="h", max_sessions=9000)
+            )
+    assert lines == [
+        {
+            "log_level": "warning",
+            "event": "panic: servers that are down are tried too",
+            "pool": "farm",
+            "reason": "0 of 2 servers up",
+        },
+        {
+            "log_level": "info",
+            "event": "panic is over",
+            "pool": "farm",
+            "reason": "2 of 2 servers up",
+        },
+    ]
+    assert plane.state_changes == [
+        {A: ServerState.PANIC, B: ServerState.PANIC},
+        {A: ServerState.UP, B: ServerState.UP},
+    ]
