@@ -5,7 +5,9 @@ it to the model's validation, so that every file is read once, and hears of its 
 """
 
 import os
+from codecs import BOM_UTF8
 from dataclasses import dataclass, field
+from io import BytesIO
 from itertools import chain
 from typing import Annotated, Any
 
@@ -40,10 +42,10 @@ class Files:
     def prefixes(self, path: str) -> tuple[str, ...]:
         """What is in the file at `path`. Raises ValueError where it can't be read."""
         if path not in self._read:
-            self._read[path] = self._parsed(path, self._text(path))
+            self._read[path] = self._parsed(path, self._bytes(path))
         return self._read[path]
 
-    def _text(self, path: str) -> str:
+    def _bytes(self, path: str) -> bytes:
         # A named pipe or a device could keep us waiting.
         if not os.path.isfile(path):
             raise ValueError(f"there is no file {path}")
@@ -56,18 +58,19 @@ class Files:
             most = MAX_BYTES // 1024 // 1024
             raise ValueError(f"{path} is too large: all files of prefixes may have {most} MiB")
         self._left -= len(data)
-        # Comments may be in any encoding; prefixes are ASCII.
-        return data.decode("utf-8-sig", "replace")
+        return data.removeprefix(BOM_UTF8)
 
-    def _parsed(self, path: str, text: str) -> tuple[str, ...]:
+    def _parsed(self, path: str, data: bytes) -> tuple[str, ...]:
         found: list[str] = []
         told = 0
-        for number, line in enumerate(text.split("\n"), 1):
-            word = line.partition("#")[0].partition(";")[0].strip()
+        # One line after the other: all at once they could take ten times the file's size.
+        for number, line in enumerate(BytesIO(data), 1):
+            # Comments may be in any encoding; prefixes are ASCII.
+            word = line.partition(b"#")[0].partition(b";")[0].strip()
             if not word:
                 continue
             try:
-                found.append(parse_prefix(word))
+                found.append(parse_prefix(word.decode(errors="replace")))
             except ValueError as error:
                 told += 1
                 message = "... and more" if told > _MAX_TOLD else str(error)
@@ -93,17 +96,18 @@ def _entry(value: object, info: ValidationInfo) -> Entry:
     if not isinstance(files, Files):
         raise TypeError("lists of prefixes are read by `load` alone")
     try:
-        return Entry(str(value), _stands_for(value, files))
+        prefixes = _stands_for(value, files)
     except ValueError:
         files.refused += 1
         if files.refused > _MAX_REFUSED:
-            return Entry(str(value), ())
+            return Entry("", ())
         raise
+    return Entry(str(value), prefixes)
 
 
 def _stands_for(value: object, files: Files) -> tuple[str, ...]:
     if not isinstance(value, str):
-        raise ValueError(f"must be a prefix or the absolute path of a file, not {value!r}")
+        raise ValueError(f"must be a prefix or the absolute path of a file, not {value!r:.60}")
     return files.prefixes(value) if value.startswith("/") else (parse_prefix(value),)
 
 
