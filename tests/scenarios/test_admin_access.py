@@ -64,6 +64,8 @@ _CHANGES = {
         "/api/v1/listeners/mx/resume",
     ],
     "/api/v1/{word}": ["/api/v1/pause", "/api/v1/resume"],
+    "/api/v1/deny/{prefix}": ["/api/v1/deny/192.0.2.1", "/api/v1/deny/127.0.0.1?end=1"],
+    "/api/v1/undeny/{prefix}": ["/api/v1/undeny/192.0.2.1"],
     "/api/v1/sessions/{session}/kill": ["/api/v1/sessions/{session}/kill"],
 }
 

@@ -24,7 +24,8 @@ pools:
 """
 _MISTAKES = (
     "6:11: listeners.mx.pool: there is no pool `fram`; did you mean `farm`?",
-    "9:14: pools.farm.balance: must be one of least_conn, round_robin; not 'fastest'",
+    "9:14: pools.farm.balance: must be one of least_conn, round_robin, random_two, source_hash,"
+    " maglev, least_load; not 'fastest'",
 )
 
 

@@ -270,7 +270,7 @@ def _rig(directory: Path, start: Start) -> Iterator[_Rig]:
             name: {"bind": ["127.0.0.1:0"], **listener} for name, listener in _LISTENERS.items()
         }
         config["pools"] = {
-            pool: {"servers": {pool: address}, "check": check}
+            pool: {"servers": {pool: address}, "check": check, "panic": "0%"}
             for pool, address in addresses.items()
         }
         balancer = start(config)

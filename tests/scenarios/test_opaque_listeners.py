@@ -69,7 +69,9 @@ def test_a_refusal_is_a_clean_end_without_bytes(
     tmp_path: Path, start: Start, protocol: str
 ) -> None:
     with refusing() as dead:
-        balancer = start(configuration(tmp_path, {"a": dead}, protocol=protocol))
+        config = configuration(tmp_path, {"a": dead}, protocol=protocol)
+        config["pools"]["farm"]["panic"] = "0%"
+        balancer = start(config)
         for first in (b"", os.urandom(_PIECE)):
             for _ in range(_REFUSALS):
                 with Client(balancer.address()) as client:

@@ -7,6 +7,7 @@
 
 mod pace;
 mod queue;
+mod ranking;
 mod seat;
 mod seats;
 mod sticky;

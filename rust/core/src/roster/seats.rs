@@ -1,9 +1,5 @@
 //! All servers of a pool under the roster's lock: who can be picked, whose turn it is, counts.
 //!
-//! What picking looks at of every server lies packed in arrays of its own: the sessions for the
-//! weight (`loads`), with a mark where the server can't be picked at this moment, and the place
-//! in the rotation (`passes`).
-//!
 //! The rotation is stride scheduling: every server has a pass, the one with the least pass is
 //! next, and being picked moves its pass on by a stride that is smaller for larger weights.
 //! (Waldspurger and Weihl, "Stride Scheduling", 1995.)
@@ -18,10 +14,9 @@ use crate::spec::ServerState;
 use super::Settings;
 use super::pace::Pace;
 use super::queue::Line;
+use super::ranking::{NEVER, Rank, Ranking};
 use super::seat::Seat;
 
-/// The load of a server that can't be picked now.
-const NEVER: u64 = u64::MAX;
 /// Of one session on a server of weight 1. Loads of different fractions of weights up to 1000
 /// differ, and those of 10^9 sessions fit.
 const SESSION: u64 = 1 << 32;
@@ -39,8 +34,7 @@ const DRAWS: usize = 32;
 pub(crate) struct Seats {
     seats: Vec<Seat>,
     ids: Vec<ServerId>,
-    loads: Vec<u64>,
-    passes: Vec<u64>,
+    ranking: Ranking,
     /// The pass of who was picked last: who comes in later starts here, instead of catching up
     /// on all that it missed.
     clock: u64,
@@ -66,8 +60,7 @@ impl Seats {
         Self {
             seats: vec![],
             ids: vec![],
-            loads: vec![],
-            passes: vec![],
+            ranking: Ranking::default(),
             clock: 0,
             slow_start: 0,
             timed: vec![],
@@ -95,14 +88,18 @@ impl Seats {
         if let Some(number) = self.seats.iter().position(unused) {
             self.seats[number] = seat;
             self.ids[number] = server.id;
-            self.loads[number] = NEVER;
-            self.passes[number] = 0;
+            self.ranking.set(
+                number,
+                Rank {
+                    load: NEVER,
+                    pass: 0,
+                },
+            );
             return (server, number);
         }
         self.seats.push(seat);
         self.ids.push(server.id);
-        self.loads.push(NEVER);
-        self.passes.push(0);
+        self.ranking.add();
         (server, self.seats.len() - 1)
     }
 
@@ -111,8 +108,7 @@ impl Seats {
         while self.seats.last().is_some_and(unused) {
             self.seats.pop();
             self.ids.pop();
-            self.loads.pop();
-            self.passes.pop();
+            self.ranking.remove();
         }
         let left = self.seats.len();
         self.timed.retain(|seat| *seat < left);
@@ -253,6 +249,11 @@ impl Seats {
 
     /// Brings a server's load up to date.
     fn settle(&mut self, number: usize) {
+        self.place(number, self.ranking.of(number).pass);
+    }
+
+    /// The same where its pass is this from now on.
+    fn place(&mut self, number: usize, mut pass: u64) {
         let seat = &self.seats[number];
         let pickable = self.is_shared(seat) && !seat.is_full() && !seat.is_held_back();
         let load = if pickable {
@@ -260,11 +261,11 @@ impl Seats {
         } else {
             NEVER
         };
-        if load != NEVER && self.loads[number] == NEVER {
+        if load != NEVER && !self.is_pickable(number) {
             // Behind the one that was picked last.
-            self.passes[number] = self.passes[number].max(self.clock + 1);
+            pass = pass.max(self.clock + 1);
         }
-        self.loads[number] = load;
+        self.ranking.set(number, Rank { load, pass });
     }
 
     #[cfg(test)]
@@ -273,7 +274,7 @@ impl Seats {
     }
 
     pub(crate) fn is_pickable(&self, seat: usize) -> bool {
-        self.loads[seat] != NEVER
+        self.ranking.is_pickable(seat)
     }
 
     /// Whether a server takes new sessions, or would if it weren't full.
@@ -302,33 +303,19 @@ impl Seats {
 
     /// Whether any server could take a session, held back or not.
     pub(super) fn has_room(&self) -> bool {
-        self.loads.iter().any(|load| *load != NEVER) || self.least_of_all(|_| true).is_some()
+        self.ranking.any() || self.least_of_all(|_| true).is_some()
     }
 
     // --- ways to choose --------------------------------------------------------
 
     /// The fewest sessions for its weight, of those that suit; the next in turn of equals.
     pub(crate) fn least(&self, suits: impl Fn(usize) -> bool) -> Option<usize> {
-        let mut best = (NEVER, u64::MAX);
-        let mut found = None;
-        for (seat, (load, pass)) in self.loads.iter().zip(&self.passes).enumerate() {
-            // Loads first: passes are looked at only where that doesn't decide.
-            let better = *load < best.0 || (*load == best.0 && *load != NEVER && *pass < best.1);
-            if better && suits(seat) {
-                best = (*load, *pass);
-                found = Some(seat);
-            }
-        }
-        found
+        self.ranking.least(suits)
     }
 
     /// The next in turn, of those that suit.
     pub(crate) fn next_in_turn(&self, suits: impl Fn(usize) -> bool) -> Option<usize> {
-        let turns = self.passes.iter().enumerate();
-        turns
-            .filter(|(seat, _)| self.is_pickable(*seat) && suits(*seat))
-            .min_by_key(|(_, pass)| **pass)
-            .map(|(seat, _)| seat)
+        self.ranking.next_in_turn(suits)
     }
 
     /// The least load as it was observed, of those that suit; the next in turn of equals.
@@ -343,8 +330,9 @@ impl Seats {
                 continue;
             }
             let load = pace.load(seat, one.in_flight) / f64::from(one.weight());
-            if (load, self.passes[seat]) < best {
-                best = (load, self.passes[seat]);
+            let pass = self.ranking.of(seat).pass;
+            if (load, pass) < best {
+                best = (load, pass);
                 found = Some(seat);
             }
         }
@@ -364,7 +352,7 @@ impl Seats {
                 let (one, other) = (&self.seats[*a], &self.seats[*b]);
                 let crossed = |one: &Seat, other: &Seat| one.in_flight * u64::from(other.weight());
                 let by_load = crossed(one, other).cmp(&crossed(other, one));
-                by_load.then(self.passes[*a].cmp(&self.passes[*b]))
+                by_load.then(self.ranking.of(*a).pass.cmp(&self.ranking.of(*b).pass))
             })
     }
 
@@ -420,8 +408,9 @@ impl Seats {
         ((u128::from(mixed) * u128::from(bound)) >> 64) as u64
     }
 
-    pub(crate) fn load(&self, seat: usize) -> (u64, u64) {
-        (self.loads[seat], self.passes[seat])
+    /// Where a server stands: who has the fewest sessions for its weight is first.
+    pub(crate) fn rank(&self, seat: usize) -> impl Ord + use<> {
+        self.ranking.of(seat)
     }
 
     // --- counting ----------------------------------------------------------------
@@ -435,19 +424,19 @@ impl Seats {
             pace.given(number);
         }
         let weight = u64::from(seat.weight());
+        let mut pass = self.ranking.of(number).pass;
         if charged && weight > 0 {
-            let pass = &mut self.passes[number];
             let stride = STRIDE / weight;
             // One that was passed over for its load doesn't get all of that back later.
-            *pass = (*pass).max(self.clock.saturating_sub(stride));
-            self.clock = self.clock.max(*pass);
-            *pass += stride;
+            pass = pass.max(self.clock.saturating_sub(stride));
+            self.clock = self.clock.max(pass);
+            pass += stride;
             seat.credit = (seat.credit - 1.0).max(0.0);
         }
         if self.is_shared(&self.seats[number]) {
             self.in_flight += 1;
         }
-        self.settle(number);
+        self.place(number, pass);
     }
 
     /// Counts a session out.

@@ -10,6 +10,6 @@ pub(super) fn choose(seats: &mut Seats, may: impl Fn(usize) -> bool) -> Option<u
     let drawn = [seats.draw(), seats.draw()];
     let suiting = drawn.into_iter().flatten().filter(|seat| may(*seat));
     suiting
-        .min_by_key(|seat| seats.load(*seat))
+        .min_by_key(|seat| seats.rank(*seat))
         .or_else(|| seats.least(may))
 }
