@@ -12,8 +12,9 @@ Address = tuple[str, int]
 class Client:
     """One TCP connection. Every wait is limited; a reset raises ConnectionResetError."""
 
-    def __init__(self, address: Address, source: int = 0) -> None:
-        source_address = ("", source) if source else None
+    def __init__(self, address: Address, source: int = 0, host: str = "") -> None:
+        """`source` and `host` are its own port and address, where they matter."""
+        source_address = (host, source) if source or host else None
         self.socket = socket.create_connection(address, LIMIT, source_address)
         # A dialogue of small turns, which Nagle's algorithm would hold back.
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
