@@ -75,6 +75,19 @@ class Mailweir:
         """Send HUP; the reload comes when it comes."""
         self.process.send(signal.SIGHUP)
 
+    def change(self, config: Tree) -> None:
+        """Replace the configuration and have it read again; it counts when this returns."""
+        generation = self.status()["generation"]
+        self.write(config)
+        self.reload_by_signal()
+
+        def counts() -> bool:
+            status = self.status()
+            assert status["config"]["last_load"]["ok"], status["config"]["last_load"]["message"]
+            return bool(status["generation"] > generation)
+
+        self.process.until(counts, "the reload")
+
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run `mailweir ARGUMENTS` against this process."""
         return run([*COMMAND, *arguments, "--socket", str(self._socket)])

@@ -49,6 +49,25 @@ def listening_ports(pid: int) -> list[int]:
     return [by_inode[opened[fd]] for fd in sorted(opened) if opened[fd] in by_inode]
 
 
+def watched_ports(pid: int) -> dict[int, int]:
+    """By the port of its other end, which of a process's epoll instances watches a connection.
+
+    Threads that each have one of their own can so be told apart.
+    """
+    opened = descriptors(pid)
+    by_inode = {}
+    for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        by_inode[f"socket:[{fields[9]}]"] = int(fields[2].rpartition(":")[2], 16)
+    found = {}
+    for epoll in (fd for fd, what in opened.items() if what == "anon_inode:[eventpoll]"):
+        info = Path(f"/proc/{pid}/fdinfo/{epoll}").read_text()
+        for fd in map(int, re.findall(r"^tfd:\s+(\d+)", info, re.MULTILINE)):
+            if port := by_inode.get(opened.get(fd, "")):
+                found[port] = epoll
+    return found
+
+
 def _children_of(task: Path) -> list[str]:
     try:
         return (task / "children").read_text().split()

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -92,7 +93,7 @@ def test_a_burst_of_one(tmp_path: Path, start: Start, counted: Counted) -> None:
                 moments.append(time.monotonic())
             # The pace; nothing is waited for.
             time.sleep(0.01)
-    gaps = sorted(late - early for early, late in zip(moments, moments[1:], strict=False))
+    gaps = sorted(late - early for early, late in pairwise(moments))
     median = gaps[len(gaps) // 2]
     counted(
         f"{len(moments)} passed in {_EVENLY:g} s, one after {gaps[0]:.3f} s at least,"
@@ -140,7 +141,7 @@ def test_reloads_forget_nothing(tmp_path: Path, start: Start, counted: Counted) 
             assert answer(address, _OTHER) == IN
         for number in range(_RELOADS):
             config["pools"]["farm"]["servers"]["a"]["weight"] = 50 + number
-            _reload(balancer, config)
+            balancer.change(config)
             # The one has too many sessions, the other began too many; neither gets any in.
             for source in (_FLOODER, _OTHER):
                 assert answer(address, source) == ABOVE_A_LIMIT
@@ -148,7 +149,7 @@ def test_reloads_forget_nothing(tmp_path: Path, start: Start, counted: Counted) 
         reasons = ("source_sessions", "source_rate")
         until(lambda: [balancer.ended(why) for why in reasons] == [_RELOADS] * 2, "the reasons")
         config["listeners"]["mx"]["limits"]["per_source"] = {"sessions": 12}
-        _reload(balancer, config)
+        balancer.change(config)
         _, more = exits.enter_context(at_once(address, _FLOODER, 5))
         assert more == {IN: 2, ABOVE_A_LIMIT: 3}
         assert answer(address, _OTHER) == IN
@@ -223,10 +224,3 @@ def _door(
 def _would_refuse(balancer: Mailweir, limit: str) -> int:
     name = "mailweir_listener_would_refuse_total"
     return int(balancer.metric(name, listener="mx", limit=limit))
-
-
-def _reload(balancer: Mailweir, config: Tree) -> None:
-    generation = balancer.status()["generation"]
-    balancer.write(config)
-    balancer.reload_by_signal()
-    until(lambda: balancer.status()["generation"] > generation, "the reload")
