@@ -30,7 +30,7 @@ frontend mx
     bind {address}
     default_backend farm
 backend farm
-    balance roundrobin
+    balance {balance}
 {servers}
 """
 
@@ -68,9 +68,12 @@ class HAProxy:
 
 @contextmanager
 def haproxy(
-    directory: Path, servers: Mapping[str, str], settings: Sequence[str]
+    directory: Path,
+    servers: Mapping[str, str],
+    settings: Sequence[str],
+    balance: str = "roundrobin",
 ) -> Iterator[HAProxy]:
-    """An HAProxy in turn before `servers`; `settings` are lines of its section `defaults`."""
+    """An HAProxy before `servers`; `settings` are lines of its section `defaults`."""
     stats_socket, file = directory / "haproxy.sock", directory / "haproxy.cfg"
     with socket.socket() as kept:
         # It has no word for "any free port". This one is kept for it: bound, not listening,
@@ -81,6 +84,7 @@ def haproxy(
         file.write_text(
             _CONFIGURATION.format(
                 socket=stats_socket,
+                balance=balance,
                 address="{}:{}".format(*address),
                 settings="".join(f"    {setting}\n" for setting in settings),
                 servers="".join(f"    server {name} {at}\n" for name, at in servers.items()),
