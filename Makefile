@@ -53,6 +53,12 @@ bench-far: setup  ## sessions in the kernel and routed ones, with loss and a far
 	@.ci/need bench
 	$(BIN)/python benches/peers/far.py $(ARGS)
 
+.PHONY: bench-choosing
+bench-choosing: setup  ## measure ways to balance and slow start (ARGS goes to benches/choosing/slow.py)
+	@.ci/need bench
+	$(BIN)/python benches/choosing/slow.py $(ARGS)
+	$(BIN)/python benches/choosing/slow_start.py
+
 .PHONY: bench-control
 bench-control: export MAILWEIR_TEST_LIMIT := 120
 bench-control: setup  ## measure the control plane by size of the farm (ARGS goes to pytest)
