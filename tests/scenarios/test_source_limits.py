@@ -183,6 +183,9 @@ def test_flows_count_over_a_kill(tmp_path: Path, counted: Counted) -> None:
             here[0].expect("221", "QUIT")
             here[0].close()
             until(lambda: _one_more(rig, CLIENT) == IN, "its place to be free")
+            # Before the process, which would wait for them.
+            exits.close()
+            until(lambda: rig.flows() == 0, "all to end")
             counted("5 flows of 5 in one process were 5 in the next, and 2 of another source 2")
 
 
