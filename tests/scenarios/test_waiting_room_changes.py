@@ -94,7 +94,6 @@ def _say(room: WaitingRoom, *words: str) -> str:
     return said.stdout
 
 
-@pytest.mark.xfail(reason="the data plane has it stay where its wait ended")
 def test_a_source_waits_and_stays_with_its_server(tmp_path: Path, start: Start) -> None:
     """It is given another one for once, since its own is full as all are."""
     with waiting_room(tmp_path, start, _QUEUE, full=False) as room:

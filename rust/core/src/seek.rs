@@ -98,7 +98,7 @@ async fn hear_and_seek(seeking: &Seeking<'_>, record: &mut Record) -> Result<Fou
     let mut tried = Vec::new();
     let mut reason = None;
     loop {
-        let (picked, waited) = match seeking.pick(&tried, record).await {
+        let (mut picked, waited) = match seeking.pick(&tried, record).await {
             Ok(found) => found,
             // What was tried says more than that the others can't be.
             Err(end) if end.by == EndBy::Balancer => {
@@ -173,8 +173,7 @@ impl Seeking<'_> {
         record.queued(waited.time);
         let timeout = End::ours(EndReason::QueueTimeout);
         let in_flight = waited.in_flight.ok_or(timeout)?;
-        select::stays(pool, &asking, &in_flight);
-        let picked = select::given(pool, in_flight).map_err(End::ours)?;
+        let picked = select::given_after_waiting(pool, &asking, in_flight).map_err(End::ours)?;
         Ok((picked, waited.time))
     }
 

@@ -12,6 +12,7 @@ mod seat;
 mod seats;
 mod sticky;
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,8 @@ use queue::QueueCounters;
 pub(crate) struct Roster {
     seats: Mutex<Seats>,
     pub(crate) counters: QueueCounters,
+    /// Whether picking goes by how fast servers are.
+    by_load: AtomicBool,
     /// Made where sources first stay with servers.
     sticky: OnceLock<Sticky>,
 }
@@ -52,6 +55,7 @@ impl Roster {
         Self {
             seats: Mutex::new(Seats::new()),
             counters: QueueCounters::default(),
+            by_load: AtomicBool::new(false),
             sticky: OnceLock::new(),
         }
     }
@@ -73,6 +77,7 @@ impl Roster {
 
     /// Goes by these settings from now on; servers that aren't in them take no new sessions.
     pub(crate) fn apply(self: &Arc<Self>, settings: &Settings) {
+        self.by_load.store(settings.by_load, Relaxed);
         let mut seats = self.lock();
         seats.apply(settings, nanos(Instant::now()));
         self.serve(&mut seats);
@@ -94,13 +99,19 @@ impl Roster {
     pub(crate) fn adopt(self: &Arc<Self>, seat: usize) -> InFlight {
         let mut seats = self.lock();
         seats.take(seat, false);
-        self.guard(&seats, seat)
+        seats.greeted_before(seat);
+        let mut in_flight = self.guard(&seats, seat);
+        in_flight.awaits = false;
+        in_flight
     }
 
-    /// A guard for a session that was counted in.
+    /// A guard for a session that was counted in, and waits for a greeting.
     pub(crate) fn guard(self: &Arc<Self>, seats: &Seats, seat: usize) -> InFlight {
         InFlight {
-            place: Some((Arc::clone(self), seat)),
+            roster: Some(Arc::clone(self)),
+            // Of fewer than 2^16 servers.
+            seat: seat as u32,
+            awaits: true,
             server: Arc::clone(seats.server(seat)),
         }
     }
@@ -115,19 +126,22 @@ impl Roster {
         self.lock().prune();
     }
 
-    /// A session at `seat` ended.
-    fn leave(self: &Arc<Self>, seat: usize) {
+    /// A session at `seat` ended; perhaps while it still awaited a greeting.
+    fn leave(self: &Arc<Self>, seat: usize, awaited: bool) {
         let mut seats = self.lock();
-        seats.leave(seat);
+        seats.leave(seat, awaited);
         self.serve(&mut seats);
     }
 }
 
-/// A session's place at a server, until it is dropped.
+/// A session's place at a server, until it is dropped. Small: idle sessions are many.
 #[derive(Debug)]
 pub(crate) struct InFlight {
-    /// None where the server is in no roster, or the place was taken back.
-    place: Option<(Arc<Roster>, usize)>,
+    /// None where the server is in none, or the place was taken back.
+    roster: Option<Arc<Roster>>,
+    seat: u32,
+    /// Whether a greeting is waited for.
+    awaits: bool,
     server: Arc<Server>,
 }
 
@@ -136,7 +150,9 @@ impl InFlight {
     pub(crate) fn apart(server: Server) -> Self {
         server.in_flight.enter();
         Self {
-            place: None,
+            roster: None,
+            seat: 0,
+            awaits: false,
             server: Arc::new(server),
         }
     }
@@ -145,24 +161,27 @@ impl InFlight {
         &self.server
     }
 
-    /// The server's place in its roster, where it has one.
-    pub(crate) fn seat(&self) -> Option<usize> {
-        self.place.as_ref().map(|(_, seat)| *seat)
+    /// The server's place in its roster.
+    pub(crate) fn seat(&self) -> usize {
+        self.seat as usize
     }
 
     /// The server greeted, or failed to, after this time.
-    pub(crate) fn took(&self, time: Duration, failed: bool) {
-        if let Some((roster, seat)) = &self.place {
+    pub(crate) fn took(&mut self, time: Duration, failed: bool) {
+        self.awaits = false;
+        if let Some(roster) = &self.roster
+            && (failed || roster.by_load.load(Relaxed))
+        {
             let mut seats = roster.lock();
-            seats.observe(*seat, time, failed, nanos(Instant::now()));
+            seats.observe(self.seat as usize, time, failed, nanos(Instant::now()));
         }
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        if let Some((roster, seat)) = self.place.take() {
-            roster.leave(seat);
+        if let Some(roster) = self.roster.take() {
+            roster.leave(self.seat as usize, self.awaits);
         }
     }
 }

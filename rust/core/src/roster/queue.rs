@@ -12,8 +12,12 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::metrics::{Counter, Histogram, QUEUE_BOUNDS, Tally};
+use crate::moment::nanos;
 
 use super::{InFlight, Roster, Seats};
+
+/// How often somebody who waits looks whether time has made a server free.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How waiting for a server ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,6 +145,13 @@ impl Roster {
         Some(ticket)
     }
 
+    /// The same where time alone may have made something free.
+    fn look_again(self: &Arc<Self>) {
+        let mut seats = self.lock();
+        seats.refresh(nanos(Instant::now()), false);
+        self.serve(&mut seats);
+    }
+
     /// Gives what is free to those who wait.
     pub(super) fn serve(self: &Arc<Self>, seats: &mut Seats) {
         let mut first = 0;
@@ -158,8 +169,8 @@ impl Roster {
             let in_flight = self.guard(seats, seat);
             if let Err(mut refused) = waiter.told.send(in_flight) {
                 // It gave up a moment ago. Counted out here, since the roster is locked.
-                refused.place = None;
-                seats.leave(seat);
+                refused.roster = None;
+                seats.leave(seat, true);
             }
         }
     }
@@ -168,15 +179,20 @@ impl Roster {
 impl Ticket {
     /// Waits until it is this one's turn, or for `limit`.
     pub(crate) async fn wait(mut self, limit: Duration) -> Waited {
-        let told = timeout(limit, &mut self.told).await;
-        // One that was told at the last moment has its place.
-        let in_flight = match told {
-            Ok(told) => told.ok(),
-            Err(_) => {
-                self.leave();
-                self.told.try_recv().ok()
+        let until = self.began + limit;
+        let told = loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match timeout(left.min(LOOK), &mut self.told).await {
+                Ok(told) => break told.ok(),
+                Err(_) if left > LOOK => self.roster.look_again(),
+                Err(_) => break None,
             }
         };
+        // One that was told at the last moment has its place.
+        let in_flight = told.or_else(|| {
+            self.leave();
+            self.told.try_recv().ok()
+        });
         self.end = if in_flight.is_some() {
             QueueEnd::Served
         } else {

@@ -88,6 +88,9 @@ impl Seats {
         if let Some(number) = self.seats.iter().position(unused) {
             self.seats[number] = seat;
             self.ids[number] = server.id;
+            if let Some(pace) = &mut self.pace {
+                pace.forget(number);
+            }
             self.ranking.set(
                 number,
                 Rank {
@@ -329,7 +332,7 @@ impl Seats {
             if !self.is_pickable(seat) || !suits(seat) {
                 continue;
             }
-            let load = pace.load(seat, one.in_flight) / f64::from(one.weight());
+            let load = pace.load(seat, one.in_flight, self.now) / f64::from(one.weight());
             let pass = self.ranking.of(seat).pass;
             if (load, pass) < best {
                 best = (load, pass);
@@ -421,7 +424,7 @@ impl Seats {
         seat.in_flight += 1;
         seat.server.in_flight.enter();
         if let Some(pace) = &mut self.pace {
-            pace.given(number);
+            pace.given(number, self.now);
         }
         let weight = u64::from(seat.weight());
         let mut pass = self.ranking.of(number).pass;
@@ -439,8 +442,20 @@ impl Seats {
         self.place(number, pass);
     }
 
-    /// Counts a session out.
-    pub(super) fn leave(&mut self, number: usize) {
+    /// A session that was counted in had its greeting before.
+    pub(super) fn greeted_before(&mut self, number: usize) {
+        if let Some(pace) = &mut self.pace {
+            pace.gave_up(number);
+        }
+    }
+
+    /// Counts a session out; perhaps one that still awaited a greeting.
+    pub(super) fn leave(&mut self, number: usize, awaited: bool) {
+        if let Some(pace) = &mut self.pace
+            && awaited
+        {
+            pace.gave_up(number);
+        }
         let seat = &mut self.seats[number];
         seat.in_flight -= 1;
         seat.server.in_flight.leave();
@@ -451,13 +466,13 @@ impl Seats {
     }
 
     /// A server greeted, or failed to, after this time.
-    pub(super) fn observe(&mut self, number: usize, time: Duration, failed: bool, now: u64) {
+    pub(crate) fn observe(&mut self, number: usize, time: Duration, failed: bool, now: u64) {
         if failed && self.seats[number].state == ServerState::Panic {
             self.seats[number].failed(now);
             self.restate(now);
         }
         if let Some(pace) = &mut self.pace {
-            pace.observe(number, time, now);
+            pace.observe(number, time, failed, now);
         }
     }
 }

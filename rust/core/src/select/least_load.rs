@@ -1,5 +1,5 @@
-//! The least work: sessions, those given lately and bytes, by the time to greeting, for its
-//! weight; among equals, the next one in turn.
+//! The least work: sessions and bytes, by the time to greeting, for its weight; among equals, the
+//! next one in turn.
 
 use crate::roster::Seats;
 

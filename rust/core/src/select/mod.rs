@@ -18,7 +18,6 @@ use std::time::Instant;
 use crate::moment::nanos;
 use crate::record::EndReason;
 use crate::roster::{InFlight, Seats, Waiting};
-use crate::server::ServerId;
 use crate::snapshot::{Choice, Member, Pool};
 use crate::spec::ServerState;
 
@@ -51,11 +50,9 @@ pub(crate) struct Picked<'a> {
 /// others wait already.
 pub(crate) fn pick<'a>(pool: &'a Pool, asking: &Asking<'_>) -> Result<Picked<'a>, EndReason> {
     let first = asking.tried.is_empty();
-    let now = nanos(asking.now);
-    let bond = bond(pool, asking.client, now);
     let mut seats = pool.roster.lock();
-    seats.refresh(now, first);
-    let choice = choose(pool, &mut seats, asking, bond)?;
+    seats.refresh(nanos(asking.now), first);
+    let choice = choose(pool, &mut seats, asking)?;
     let seat = choice.seat;
     // A session has one turn, whatever it comes to. Were the server that takes it in another's
     // place charged as well, the one that fails would be next again, for every session.
@@ -68,8 +65,25 @@ pub(crate) fn pick<'a>(pool: &'a Pool, asking: &Asking<'_>) -> Result<Picked<'a>
     given(pool, in_flight)
 }
 
+/// The same for somebody who waited for it. A source whose own server was full as all were is at
+/// another one for this once.
+///
+/// # Errors
+/// As of [`given`].
+pub(crate) fn given_after_waiting<'a>(
+    pool: &'a Pool,
+    asking: &Asking<'_>,
+    in_flight: InFlight,
+) -> Result<Picked<'a>, EndReason> {
+    let own = own_seat(pool, &pool.roster.lock(), asking);
+    if own.is_none_or(|seat| seat == in_flight.seat()) {
+        stays(pool, asking, &in_flight);
+    }
+    given(pool, in_flight)
+}
+
 /// Notes that the client's source has a session with a server, where that counts.
-pub(crate) fn stays(pool: &Pool, asking: &Asking<'_>, in_flight: &InFlight) {
+fn stays(pool: &Pool, asking: &Asking<'_>, in_flight: &InFlight) {
     if let Some(sticky) = pool.sticky {
         let key = sticky.source.key(asking.client);
         let (server, now) = (in_flight.server().id, nanos(asking.now));
@@ -77,10 +91,13 @@ pub(crate) fn stays(pool: &Pool, asking: &Asking<'_>, in_flight: &InFlight) {
     }
 }
 
-/// The server that the client's source stays with.
-fn bond(pool: &Pool, client: IpAddr, now: u64) -> Option<ServerId> {
+/// The seat of the server that the client's source stays with, while it can.
+fn own_seat(pool: &Pool, seats: &Seats, asking: &Asking<'_>) -> Option<usize> {
     let sticky = pool.sticky?;
-    pool.roster.sticky().find(sticky.source.key(client), now)
+    let key = sticky.source.key(asking.client);
+    let own = pool.roster.sticky().find(key, nanos(asking.now))?;
+    let seat = seats.seat_of(own)?;
+    (seats.is_usable(seat) && suits(pool, asking.tried, seat)).then_some(seat)
 }
 
 /// A place at a server of `pool`, as that of a member.
@@ -88,7 +105,7 @@ fn bond(pool: &Pool, client: IpAddr, now: u64) -> Option<ServerId> {
 /// # Errors
 /// Where the server is none, which only a bug can bring about.
 pub(crate) fn given(pool: &Pool, in_flight: InFlight) -> Result<Picked<'_>, EndReason> {
-    let index = in_flight.seat().and_then(|seat| pool.member_at(seat));
+    let index = pool.member_at(in_flight.seat());
     let index = index.ok_or(EndReason::NoServer)?;
     Ok(Picked {
         member: &pool.members[index],
@@ -119,10 +136,8 @@ pub(crate) fn foresee(pool: &Pool, client: IpAddr) -> Option<&Member> {
         now: Instant::now(),
     };
     let mut seats = pool.roster.lock();
-    let now = nanos(asking.now);
-    let bond = bond(pool, client, now);
-    seats.refresh(now, false);
-    let choice = choose(pool, &mut seats, &asking, bond).ok()?;
+    seats.refresh(nanos(asking.now), false);
+    let choice = choose(pool, &mut seats, &asking).ok()?;
     pool.member_at(choice.seat)
         .map(|index| &pool.members[index])
 }
@@ -134,17 +149,11 @@ struct Choosing {
     for_once: bool,
 }
 
-fn choose(
-    pool: &Pool,
-    seats: &mut Seats,
-    asking: &Asking<'_>,
-    bond: Option<ServerId>,
-) -> Result<Choosing, EndReason> {
+fn choose(pool: &Pool, seats: &mut Seats, asking: &Asking<'_>) -> Result<Choosing, EndReason> {
     if seats.somebody_waits() {
         return Err(EndReason::Full);
     }
-    let own = bond.and_then(|id| seats.seat_of(id));
-    let own = own.filter(|seat| seats.is_usable(*seat) && suits(pool, asking.tried, *seat));
+    let own = own_seat(pool, seats, asking);
     if let Some(seat) = own
         && !seats.is_full(seat)
     {

@@ -244,7 +244,7 @@ fn a_server_that_is_down_is_tried_in_a_panic_but_not_again_at_once() {
     let now = Instant::now();
     let picks = |now| -> Vec<usize> { (0..4).map(|_| ask(farm, 1, &[], now).unwrap().0).collect() };
     assert_eq!(picks(now).iter().filter(|index| **index == 0).count(), 2);
-    let (_, in_flight) = loop {
+    let (_, mut in_flight) = loop {
         let found = ask(farm, 1, &[], now).unwrap();
         if found.0 == 0 {
             break found;

@@ -81,3 +81,27 @@ async fn who_waits_is_served_by_what_changes() {
     assert_eq!(given(farm, place).unwrap().index, 0);
     drop((held, newer));
 }
+
+/// Down and used all the same, a server rests after a failure: nothing but time ends that.
+#[tokio::test]
+async fn who_waits_is_served_by_time() {
+    let mut registry = Registry::new(1);
+    let mut spec = spec(Balance::LeastConn, &[1, 1]);
+    spec.pools[0].servers[0].max_sessions = Some(1);
+    spec.pools[0].servers[1].state = ServerState::Panic;
+    let snapshot = apply(&spec, &mut registry);
+    let farm = &snapshot.pools[0];
+    let mut held = vec![pick(farm, &[]).unwrap(), pick(farm, &[]).unwrap()];
+    held.sort_by_key(|one| one.index);
+    farm.roster.lock().observe(
+        held[1].member.seat,
+        Duration::ZERO,
+        true,
+        nanos(Instant::now()),
+    );
+    held.truncate(1);
+    let ticket = farm.roster.queue(waiting(farm, &[]), 9).unwrap();
+    let waited = ticket.wait(Duration::from_secs(60)).await;
+    assert_eq!(given(farm, waited.in_flight.unwrap()).unwrap().index, 1);
+    assert!(waited.time < Duration::from_secs(15));
+}
