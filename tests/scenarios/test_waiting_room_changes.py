@@ -4,8 +4,6 @@ the order stays.
 
 from pathlib import Path
 
-import pytest
-
 from harness.dialogue import Client
 from harness.sources import BUSY, heard
 from harness.waiting import until
