@@ -5,8 +5,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = Path(__file__).resolve().parents[1] / "FAULTS.md"
-# What there are parts for. Limits per source, affinity and slow start aren't built yet.
-_FAULTS = {*range(1, 21), *range(24, 34), *range(41, 49), *range(52, 55), 75, 76}
+# What there are parts for.
+_FAULTS = {*range(1, 34), *range(41, 56), 75, 76}
 _TEST = re.compile(r"`([\w./]+\.(?:py|rs))::(\w+)`")
 
 
