@@ -26,6 +26,9 @@ const STRIDE: u64 = 1 << 24;
 /// Turns that slow start may owe a server. Where lots or hashes decide, they don't fall on it
 /// evenly; what is beyond isn't caught up later.
 const MOST_CREDIT: f64 = 8.0;
+/// From this share of its weight on a server isn't held back any more: those that came up within
+/// a second of each other are soon as good as together.
+const ALL_BUT: f64 = 0.95;
 /// Tries to draw a server by its weight before it is counted off.
 const DRAWS: usize = 32;
 
@@ -171,6 +174,7 @@ impl Seats {
                 self.in_flight += seat.in_flight;
             }
             self.look_at(number);
+            self.settle(number);
         }
     }
 
@@ -182,7 +186,6 @@ impl Seats {
         if ramps || seat.rests(self.now) {
             self.timed.push(number);
         }
-        self.settle(number);
     }
 
     // --- who can be picked -----------------------------------------------------
@@ -212,6 +215,10 @@ impl Seats {
             }
             for seat in timed {
                 self.look_at(seat);
+                // Mostly nothing came of it; for a thousand that began together that counts.
+                if self.is_pickable(seat) != self.can_be_picked(seat) {
+                    self.settle(seat);
+                }
             }
         }
     }
@@ -243,11 +250,19 @@ impl Seats {
         };
         let longest = now.saturating_sub(self.longest_up);
         let (own, of) = (now.saturating_sub(since), longest.min(self.slow_start));
-        if own >= of {
+        // Both are 0 for who comes up first.
+        let ramp = if own >= of {
             1.0
         } else {
             own as f64 / of as f64
-        }
+        };
+        if ramp < ALL_BUT { ramp } else { 1.0 }
+    }
+
+    /// Whether it can be, whatever the ranking has.
+    fn can_be_picked(&self, number: usize) -> bool {
+        let seat = &self.seats[number];
+        self.is_shared(seat) && !seat.is_full() && !seat.is_held_back()
     }
 
     /// Brings a server's load up to date.
@@ -258,8 +273,7 @@ impl Seats {
     /// The same where its pass is this from now on.
     fn place(&mut self, number: usize, mut pass: u64) {
         let seat = &self.seats[number];
-        let pickable = self.is_shared(seat) && !seat.is_full() && !seat.is_held_back();
-        let load = if pickable {
+        let load = if self.can_be_picked(number) {
             seat.in_flight.saturating_mul(SESSION) / u64::from(seat.weight())
         } else {
             NEVER
