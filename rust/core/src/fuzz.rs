@@ -63,8 +63,9 @@ pub fn snapshot(spec: &PlaneSpec) -> bool {
         assert_eq!(*listener.pool.name, *of_spec.pool);
     }
     for pool in &spec.pools {
+        let built = snapshot.pool(&pool.name);
         for server in &pool.servers {
-            let member = snapshot.member(&pool.name, &server.name);
+            let member = built.and_then(|built| built.member(&server.name));
             assert_eq!(member.map(|one| one.address), Some(server.address));
         }
     }
