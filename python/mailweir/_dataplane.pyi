@@ -4,7 +4,7 @@ Every class is frozen, every argument is by keyword. Times are seconds (float),
 sizes are bytes, addresses are text as `192.0.2.1:25` or `[2001:db8::1]:25`.
 """
 
-from typing import final
+from typing import Final, final
 
 __all__ = [
     "BindError",
@@ -221,292 +221,198 @@ class ServerState:
 
 @final
 class Histogram:
-    @property
-    def bounds(self) -> list[float]:
-        """Upper bounds in seconds, without the last (infinite) one."""
-    @property
-    def counts(self) -> list[int]:
-        """Observations per bucket, not summed up; one longer than `bounds`."""
-    @property
-    def sum(self) -> float: ...
+    bounds: Final[list[float]]
+    """Upper bounds in seconds, without the last (infinite) one."""
+    counts: Final[list[int]]
+    """Observations per bucket, not summed up; one longer than `bounds`."""
+    sum: Final[float]
 
 @final
 class ListenerStats:
-    @property
-    def name(self) -> str: ...
-    @property
-    def addresses(self) -> list[str]:
-        """As bound: a configured port 0 shows as the port that was given."""
-    @property
-    def accepted(self) -> int: ...
-    @property
-    def active(self) -> int: ...
-    @property
-    def received_bytes(self) -> int:
-        """From clients."""
-    @property
-    def sent_bytes(self) -> int:
-        """To clients."""
-    @property
-    def accept_pauses(self) -> int:
-        """Times that accepting paused because descriptors or memory ran out."""
-    @property
-    def paused(self) -> bool:
-        """Whether new sessions are refused, since an operator said so."""
-    @property
-    def ended(self) -> dict[str, int]:
-        """Sessions ended, by end reason (a closed list; every reason is present)."""
-    @property
-    def would_refuse(self) -> dict[str, int]:
-        """Sessions that a dry run let in, by what is against them: `access source_sessions
-        source_rate sessions`."""
-    @property
-    def sources(self) -> SourcesStats | None:
-        """None where nothing is limited by source."""
-    @property
-    def session_seconds(self) -> Histogram: ...
+    name: Final[str]
+    addresses: Final[list[str]]
+    """As bound: a configured port 0 shows as the port that was given."""
+    accepted: Final[int]
+    active: Final[int]
+    received_bytes: Final[int]
+    """From clients."""
+    sent_bytes: Final[int]
+    """To clients."""
+    accept_pauses: Final[int]
+    """Times that accepting paused because descriptors or memory ran out."""
+    paused: Final[bool]
+    """Whether new sessions are refused, since an operator said so."""
+    ended: Final[dict[str, int]]
+    """Sessions ended, by end reason (a closed list; every reason is present)."""
+    would_refuse: Final[dict[str, int]]
+    """Sessions that a dry run let in, by what is against them: `access source_sessions
+    source_rate sessions`."""
+    sources: Final[SourcesStats | None]
+    """None where nothing is limited by source."""
+    session_seconds: Final[Histogram]
 
 @final
 class SourcesStats:
-    @property
-    def entries(self) -> int:
-        """Sources that are remembered."""
-    @property
-    def places(self) -> int:
-        """The most that can be."""
-    @property
-    def evicted(self) -> int: ...
-    @property
-    def untracked(self) -> int: ...
+    entries: Final[int]
+    """Sources that are remembered."""
+    places: Final[int]
+    """The most that can be."""
+    evicted: Final[int]
+    untracked: Final[int]
 
 @final
 class ServerStats:
-    @property
-    def pool(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def address(self) -> str: ...
-    @property
-    def weight(self) -> int: ...
-    @property
-    def state(self) -> str: ...
-    @property
-    def active(self) -> int: ...
-    @property
-    def sessions(self) -> int:
-        """Sessions that it took: it was connected to and, where it greets, greeted."""
-    @property
-    def connect_failures(self) -> dict[str, int]:
-        """By cause: `refused timeout unreachable local other`.
+    pool: Final[str]
+    name: Final[str]
+    address: Final[str]
+    weight: Final[int]
+    state: Final[str]
+    active: Final[int]
+    sessions: Final[int]
+    """Sessions that it took: it was connected to and, where it greets, greeted."""
+    connect_failures: Final[dict[str, int]]
+    """By cause: `refused timeout unreachable local other`.
 
-        `local`: no descriptor, address or port was left here; the server isn't to blame.
-        """
-    @property
-    def greeting_failures(self) -> dict[str, int]:
-        """By cause: `4xx 5xx closed reset timeout nonsense`.
+    `local`: no descriptor, address or port was left here; the server isn't to blame.
+    """
+    greeting_failures: Final[dict[str, int]]
+    """By cause: `4xx 5xx closed reset timeout nonsense`.
 
-        On `smtps` listeners what a server did instead of answering the ClientHello.
-        """
-    @property
-    def received_bytes(self) -> int:
-        """From the server."""
-    @property
-    def sent_bytes(self) -> int:
-        """To the server."""
-    @property
-    def connect_seconds(self) -> Histogram: ...
-    @property
-    def greeting_seconds(self) -> Histogram: ...
-    @property
-    def ramp(self) -> float:
-        """The share of its weight that slow start allows now; 1.0 is all."""
-    @property
-    def backup(self) -> bool: ...
+    On `smtps` listeners what a server did instead of answering the ClientHello.
+    """
+    received_bytes: Final[int]
+    """From the server."""
+    sent_bytes: Final[int]
+    """To the server."""
+    connect_seconds: Final[Histogram]
+    greeting_seconds: Final[Histogram]
+    ramp: Final[float]
+    """The share of its weight that slow start allows now; 1.0 is all."""
+    backup: Final[bool]
 
 @final
 class StickyStats:
-    @property
-    def entries(self) -> int:
-        """Sources that are remembered."""
-    @property
-    def found(self) -> int: ...
-    @property
-    def made(self) -> int: ...
-    @property
-    def broken(self) -> int: ...
-    @property
-    def evicted(self) -> int: ...
+    entries: Final[int]
+    """Sources that are remembered."""
+    found: Final[int]
+    made: Final[int]
+    broken: Final[int]
+    evicted: Final[int]
 
 @final
 class PoolStats:
-    @property
-    def name(self) -> str: ...
-    @property
-    def waiting(self) -> int:
-        """Sessions in its queue now."""
-    @property
-    def queued(self) -> int:
-        """Sessions that ever were."""
-    @property
-    def queue_ends(self) -> dict[str, int]:
-        """How their waiting ended: `served timeout client_gone full`."""
-    @property
-    def queue_seconds(self) -> Histogram: ...
-    @property
-    def sticky(self) -> StickyStats | None:
-        """None where the pool isn't sticky."""
+    name: Final[str]
+    waiting: Final[int]
+    """Sessions in its queue now."""
+    queued: Final[int]
+    """Sessions that ever were."""
+    queue_ends: Final[dict[str, int]]
+    """How their waiting ended: `served timeout client_gone full`."""
+    queue_seconds: Final[Histogram]
+    sticky: Final[StickyStats | None]
+    """None where the pool isn't sticky."""
 
 @final
 class RelayStats:
-    @property
-    def copied_bytes(self) -> int: ...
-    @property
-    def spliced_bytes(self) -> int: ...
-    @property
-    def pipes(self) -> int:
-        """Pipes that exist, lent and idle."""
-    @property
-    def pipe_budget(self) -> int:
-        """The most pipes that are ever made, from `pipe-user-pages-soft`; 0 where the system
-        refuses splice(2)."""
-    @property
-    def pipe_fallbacks(self) -> int:
-        """Times that no usable pipe was to be had and bytes were copied instead."""
+    copied_bytes: Final[int]
+    spliced_bytes: Final[int]
+    pipes: Final[int]
+    """Pipes that exist, lent and idle."""
+    pipe_budget: Final[int]
+    """The most pipes that are ever made, from `pipe-user-pages-soft`; 0 where the system
+    refuses splice(2)."""
+    pipe_fallbacks: Final[int]
+    """Times that no usable pipe was to be had and bytes were copied instead."""
 
 @final
 class KernelPathStats:
-    @property
-    def flows(self) -> int:
-        """Sessions on it now."""
-    @property
-    def taken(self) -> int:
-        """Places that are taken: those of flows that ended linger for a minute."""
-    @property
-    def max_flows(self) -> int: ...
-    @property
-    def handed_over(self) -> int:
-        """Sessions that took it, ever."""
-    @property
-    def adopted(self) -> int:
-        """Sessions that an earlier process began."""
-    @property
-    def taken_off(self) -> int:
-        """How often somebody took its program off an interface; it was attached again."""
-    @property
-    def ends_with_process(self) -> str | None:
-        """Why flows end with the process, if they do."""
-    @property
-    def bytes(self) -> int: ...
-    @property
-    def refusals(self) -> dict[str, int]:
-        """Sessions that took the relay instead, by reason; every reason is there."""
-    @property
-    def segments(self) -> dict[str, int]:
-        """By what became of them."""
+    flows: Final[int]
+    """Sessions on it now."""
+    taken: Final[int]
+    """Places that are taken: those of flows that ended linger for a minute."""
+    max_flows: Final[int]
+    handed_over: Final[int]
+    """Sessions that took it, ever."""
+    adopted: Final[int]
+    """Sessions that an earlier process began."""
+    taken_off: Final[int]
+    """How often somebody took its program off an interface; it was attached again."""
+    ends_with_process: Final[str | None]
+    """Why flows end with the process, if they do."""
+    bytes: Final[int]
+    refusals: Final[dict[str, int]]
+    """Sessions that took the relay instead, by reason; every reason is there."""
+    segments: Final[dict[str, int]]
+    """By what became of them."""
 
 @final
 class LogStats:
-    @property
-    def lines(self) -> int:
-        """Sessions written to the log."""
-    @property
-    def dropped(self) -> int:
-        """Sessions that weren't: the queue was full or writing failed."""
-    @property
-    def errors(self) -> int:
-        """Times that the log couldn't be written or opened."""
-    @property
-    def last_error(self) -> str:
-        """The last of those in words; empty where there was none."""
+    lines: Final[int]
+    """Sessions written to the log."""
+    dropped: Final[int]
+    """Sessions that weren't: the queue was full or writing failed."""
+    errors: Final[int]
+    """Times that the log couldn't be written or opened."""
+    last_error: Final[str]
+    """The last of those in words; empty where there was none."""
 
 @final
 class Stats:
-    @property
-    def generation(self) -> int: ...
-    @property
-    def workers(self) -> int: ...
-    @property
-    def stuck_workers(self) -> list[int]:
-        """Numbers of the workers that don't move; their listeners are out of use meanwhile."""
-    @property
-    def worker_lags(self) -> list[float]:
-        """By worker, seconds since it last showed that it moves; up to 0.5 is usual."""
-    @property
-    def max_sessions(self) -> int: ...
-    @property
-    def draining(self) -> bool: ...
-    @property
-    def active(self) -> int:
-        """Sessions now, those of removed listeners included."""
-    @property
-    def listeners(self) -> list[ListenerStats]: ...
-    @property
-    def servers(self) -> list[ServerStats]: ...
-    @property
-    def pools(self) -> list[PoolStats]: ...
-    @property
-    def relay(self) -> RelayStats: ...
-    @property
-    def kernel_path(self) -> KernelPathStats | None:
-        """None where it isn't wanted, or can't be had."""
-    @property
-    def no_kernel_path(self) -> str | None:
-        """Why it can't be had, where it is wanted."""
-    @property
-    def log(self) -> LogStats: ...
+    generation: Final[int]
+    workers: Final[int]
+    stuck_workers: Final[list[int]]
+    """Numbers of the workers that don't move; their listeners are out of use meanwhile."""
+    worker_lags: Final[list[float]]
+    """By worker, seconds since it last showed that it moves; up to 0.5 is usual."""
+    max_sessions: Final[int]
+    draining: Final[bool]
+    active: Final[int]
+    """Sessions now, those of removed listeners included."""
+    listeners: Final[list[ListenerStats]]
+    servers: Final[list[ServerStats]]
+    pools: Final[list[PoolStats]]
+    relay: Final[RelayStats]
+    kernel_path: Final[KernelPathStats | None]
+    """None where it isn't wanted, or can't be had."""
+    no_kernel_path: Final[str | None]
+    """Why it can't be had, where it is wanted."""
+    log: Final[LogStats]
 
 @final
 class Session:
     """A live session at one moment."""
 
-    @property
-    def id(self) -> str:
-        """16 hexadecimal digits; also the UNIQUE_ID of PROXY v2 and `id` in the log."""
-    @property
-    def listener(self) -> str: ...
-    @property
-    def client(self) -> str: ...
-    @property
-    def pool(self) -> str: ...
-    @property
-    def server(self) -> str:
-        """Empty while none has taken it."""
-    @property
-    def age_seconds(self) -> float: ...
-    @property
-    def silent_seconds(self) -> float:
-        """Since payload last went either way."""
-    @property
-    def spoke_last(self) -> str:
-        """`client` or `server`."""
-    @property
-    def received_bytes(self) -> int:
-        """From the client."""
-    @property
-    def sent_bytes(self) -> int:
-        """To the client."""
-    @property
-    def tls(self) -> bool:
-        """Whether it was seen to speak TLS, from the first or by STARTTLS."""
-    @property
-    def path(self) -> str:
-        """`copy`, `splice` or `kernel`, as in the log."""
-    @property
-    def source(self) -> str:
-        """Our end of the connection with the server; empty but for `kernel`."""
+    id: Final[str]
+    """16 hexadecimal digits; also the UNIQUE_ID of PROXY v2 and `id` in the log."""
+    listener: Final[str]
+    client: Final[str]
+    pool: Final[str]
+    server: Final[str]
+    """Empty while none has taken it."""
+    age_seconds: Final[float]
+    silent_seconds: Final[float]
+    """Since payload last went either way."""
+    spoke_last: Final[str]
+    """`client` or `server`."""
+    received_bytes: Final[int]
+    """From the client."""
+    sent_bytes: Final[int]
+    """To the client."""
+    tls: Final[bool]
+    """Whether it was seen to speak TLS, from the first or by STARTTLS."""
+    path: Final[str]
+    """`copy`, `splice` or `kernel`, as in the log."""
+    source: Final[str]
+    """Our end of the connection with the server; empty but for `kernel`."""
 
 @final
 class ServerTrouble:
     """A server failed a session that checks haven't noticed yet."""
 
-    @property
-    def pool(self) -> str: ...
-    @property
-    def server(self) -> str: ...
-    @property
-    def cause(self) -> str:
-        """`connect` or `greeting` and why, as `greeting 4xx`."""
+    pool: Final[str]
+    server: Final[str]
+    cause: Final[str]
+    """`connect` or `greeting` and why, as `greeting 4xx`."""
 
 @final
 class DataPlane:
@@ -547,9 +453,8 @@ class DataPlane:
         """End every session of a prefix; how many there were."""
     def reopen_logs(self) -> None:
         """Open the session log's file anew, soon: it was moved away."""
-    @property
-    def wake_fd(self) -> int:
-        """Readable while there are troubles to take; for `loop.add_reader`."""
+    wake_fd: Final[int]
+    """Readable while there are troubles to take; for `loop.add_reader`."""
     def take_troubles(self) -> list[ServerTrouble]:
         """At most one of a server since the last call. Clears `wake_fd`."""
     def stop(self) -> None:

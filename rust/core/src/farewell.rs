@@ -12,8 +12,6 @@ use tokio::time::timeout;
 
 use crate::sys;
 
-/// linux/tcp.h; the libc crate lacks it.
-const TCP_REPAIR: libc::c_int = 19;
 /// The longest that the other end is waited for.
 const LINGER: Duration = Duration::from_secs(5);
 /// The most that is read of what it sends.
@@ -60,7 +58,7 @@ pub(crate) fn reset(client: impl AsFd) {
 /// Has the connection forgotten once it is closed: the client isn't told, and waits for as long as
 /// it likes. Where that isn't allowed (CAP_NET_ADMIN), it is reset.
 pub(crate) fn forget(client: impl AsFd) {
-    if sys::set_option(&client, libc::IPPROTO_TCP, TCP_REPAIR, 1).is_err() {
+    if sys::set_option(&client, libc::IPPROTO_TCP, sys::TCP_REPAIR, 1).is_err() {
         reset(client);
     }
 }

@@ -17,6 +17,9 @@ use tokio::io::unix::AsyncFd;
 /// asm-generic/socket.h; the libc crate has it for some architectures only.
 const SO_BUF_LOCK: libc::c_int = 72;
 
+/// linux/tcp.h; the libc crate lacks it.
+pub(crate) const TCP_REPAIR: libc::c_int = 19;
+
 /// Keeps signals out of the calling thread: they belong to the thread that asked for them.
 pub(crate) fn block_signals() {
     let mut all = MaybeUninit::<libc::sigset_t>::uninit();

@@ -11,7 +11,6 @@ use mailweir_flow::Key;
 use super::refusal::Refusal;
 
 /// linux/tcp.h; the libc crate lacks some of them.
-const TCP_REPAIR: i32 = 19;
 const TCP_REPAIR_QUEUE: i32 = 20;
 const TCP_QUEUE_SEQ: i32 = 21;
 const TCP_TIMESTAMP: i32 = 24;
@@ -141,7 +140,7 @@ impl<'a> Repaired<'a> {
     /// What the kernel says: without CAP_NET_ADMIN, for one.
     pub(super) fn begin(socket: &'a impl AsFd) -> io::Result<Self> {
         let socket = socket.as_fd();
-        set(socket, TCP_REPAIR, REPAIR_ON)?;
+        set(socket, sys::TCP_REPAIR, REPAIR_ON)?;
         Ok(Self(socket))
     }
 
@@ -158,7 +157,7 @@ impl<'a> Repaired<'a> {
 impl Drop for Repaired<'_> {
     fn drop(&mut self) {
         // Refused, it breaks: nothing more can be done for it.
-        let _ = set(self.0, TCP_REPAIR, REPAIR_OFF);
+        let _ = set(self.0, sys::TCP_REPAIR, REPAIR_OFF);
         // Which took this from it: while it closes, nobody could bind its port, not even to
         // listen there.
         let _ = sys::set_option(self.0, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1);
@@ -167,7 +166,7 @@ impl Drop for Repaired<'_> {
 
 /// Has a socket say nothing any more, not even at its close. Refused, the program holds that back.
 pub(super) fn silence(socket: impl AsFd) {
-    let _ = set(socket, TCP_REPAIR, REPAIR_ON);
+    let _ = set(socket, sys::TCP_REPAIR, REPAIR_ON);
 }
 
 /// What the client's SYN said.

@@ -30,6 +30,14 @@ struct Summary {
     next: (u64, usize),
 }
 
+impl Rank {
+    /// Of a seat that can't be picked, and never was.
+    pub(super) const NEW: Self = Self {
+        load: NEVER,
+        pass: 0,
+    };
+}
+
 const LAST: Rank = Rank {
     load: NEVER,
     pass: u64::MAX,
@@ -38,10 +46,7 @@ const LAST: Rank = Rank {
 impl Ranking {
     /// One more seat, which can't be picked.
     pub(super) fn add(&mut self) {
-        self.ranks.push(Rank {
-            load: NEVER,
-            pass: 0,
-        });
+        self.ranks.push(Rank::NEW);
         self.summaries.resize(
             self.ranks.len().div_ceil(BLOCK),
             Summary {

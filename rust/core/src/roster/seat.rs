@@ -49,6 +49,11 @@ impl Seat {
         }
     }
 
+    /// Whether neither a snapshot nor a session has its server any more.
+    pub(super) fn is_left(&self) -> bool {
+        Arc::strong_count(&self.server) == 1 && self.in_flight == 0
+    }
+
     /// 0 where it takes no new sessions.
     pub(super) fn weight(&self) -> u32 {
         self.terms.map_or(0, |terms| terms.weight)

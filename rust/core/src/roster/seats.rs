@@ -8,6 +8,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::hashing::mix;
 use crate::server::{Server, ServerId};
 use crate::spec::ServerState;
 
@@ -87,20 +88,13 @@ impl Seats {
         }
         let server = Arc::new(Server::new(name, workers));
         let seat = Seat::new(Arc::clone(&server));
-        let unused = |one: &Seat| Arc::strong_count(&one.server) == 1 && one.in_flight == 0;
-        if let Some(number) = self.seats.iter().position(unused) {
+        if let Some(number) = self.seats.iter().position(Seat::is_left) {
             self.seats[number] = seat;
             self.ids[number] = server.id;
             if let Some(pace) = &mut self.pace {
                 pace.forget(number);
             }
-            self.ranking.set(
-                number,
-                Rank {
-                    load: NEVER,
-                    pass: 0,
-                },
-            );
+            self.ranking.set(number, Rank::NEW);
             return (server, number);
         }
         self.seats.push(seat);
@@ -110,8 +104,7 @@ impl Seats {
     }
 
     pub(super) fn prune(&mut self) {
-        let unused = |one: &Seat| Arc::strong_count(&one.server) == 1 && one.in_flight == 0;
-        while self.seats.last().is_some_and(unused) {
+        while self.seats.last().is_some_and(Seat::is_left) {
             self.seats.pop();
             self.ids.pop();
             self.ranking.remove();
@@ -415,14 +408,9 @@ impl Seats {
         None
     }
 
-    /// (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014.)
     fn random_below(&mut self, bound: u64) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.random;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^= mixed >> 31;
-        ((u128::from(mixed) * u128::from(bound)) >> 64) as u64
+        self.random = mix(self.random);
+        ((u128::from(self.random) * u128::from(bound)) >> 64) as u64
     }
 
     /// Where a server stands: who has the fewest sessions for its weight is first.
