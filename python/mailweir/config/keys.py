@@ -18,7 +18,7 @@ from mailweir.config.written import inline, value
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """`path` has a `*` where a name stands, as in `pools.*.balance`."""
+    """`path` has a `*` where a name or a number stands, as in `pools.*.balance`."""
 
     path: str
     about: str
@@ -42,26 +42,27 @@ def parts() -> list[Part]:
             of_file.append(_key(name, field))
         else:
             about = field.description or (inner.__doc__ or "").splitlines()[0]
-            others.append(Part(name, about, tuple(_keys(name, field))))
+            keys = tuple(key for key in _keys(name, field) if key.path != name)
+            others.append(Part(name, f"{about}{_unless_absent(field)}", keys))
     return [Part("", "Of the process as a whole.", tuple(of_file)), *others]
 
 
 def _keys(path: str, field: FieldInfo) -> Iterator[Key]:
     inner = part_behind(field)
-    if inner is None or may_be_absent(field):
+    if inner is None or has_words_of_its_own(field):
         yield _key(path, field)
     if inner is None:
         return
-    if get_origin(field.annotation) is dict:
+    if get_origin(bare(field.annotation)) in (dict, list):
         path += ".*"
     for name, of_part in inner.model_fields.items():
         yield from _keys(f"{path}.{name}", of_part)
 
 
 def part_behind(field: FieldInfo) -> type[BaseModel] | None:
-    """What a key has keys of its own by: itself, or each of its names."""
+    """What a key has keys of its own by: itself, or each of its names or entries."""
     kind = bare(field.annotation)
-    if get_origin(kind) is dict:
+    if get_origin(kind) in (dict, list):
         kind = bare(get_args(kind)[-1])
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
@@ -69,6 +70,11 @@ def part_behind(field: FieldInfo) -> type[BaseModel] | None:
 def may_be_absent(field: FieldInfo) -> bool:
     """Whether a part is there only where the file has it, as `sticky`."""
     return not field.is_required() and field.get_default() is None
+
+
+def has_words_of_its_own(field: FieldInfo) -> bool:
+    """Whether a part is more than its keys: it may be left out, and its description says why."""
+    return not field.is_required() and field.description is not None
 
 
 def _key(path: str, field: FieldInfo) -> Key:
@@ -86,6 +92,10 @@ def _choices(field: FieldInfo) -> str:
                 words.insert(0, str(extra[NONE]))
             return f"One of {', '.join(f'`{word}`' for word in words)}."
     return ""
+
+
+def _unless_absent(field: FieldInfo) -> str:
+    return f" {_default(field)}" if may_be_absent(field) else ""
 
 
 def _default(field: FieldInfo) -> str:

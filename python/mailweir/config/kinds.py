@@ -1,7 +1,7 @@
 """What values of the configuration can be: checked types, with messages for the operator.
 
-Used by `model` and its parts `listener` and `pool`, nowhere else. Times are seconds (float) here,
-whatever unit the file uses.
+Used by `model` and its parts (`listener`, `pool`, `ha`), nowhere else. Times are seconds (float)
+here, whatever unit the file uses.
 """
 
 import re
@@ -22,11 +22,14 @@ from pydantic import (
 )
 from pydantic.config import JsonDict
 
+from mailweir.config.address import Address, parse_bind
 from mailweir.config.units import Share, format_duration, parse_duration, parse_share
 
 # In a field's schema: how None is written.
 NONE = "none"
 HOUR = 3600.0
+# Linux: sockaddr_un.sun_path, with the ending zero.
+_MAX_SOCKET_PATH = 107
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 
 TEXT = WithJsonSchema({"type": "string"})
@@ -49,13 +52,18 @@ def _check_name(name: str) -> str:
     return name
 
 
-def _check_source(value: object) -> IPv4Address | IPv6Address:
+def parse_ip(value: object) -> IPv4Address | IPv6Address:
+    """One address alone. Raises ValueError."""
     try:
         if not isinstance(value, str):
             raise ValueError
-        ip = ip_address(value)
+        return ip_address(value)
     except ValueError:
         raise ValueError(f"must be an IP address without a port, not {value!r}") from None
+
+
+def _check_source(value: object) -> IPv4Address | IPv6Address:
+    ip = parse_ip(value)
     if ip.is_unspecified or ip.is_multicast:
         raise ValueError(f"{ip} can't be dialled from")
     return ip
@@ -71,6 +79,17 @@ def _check_path(value: object) -> Path:
     if not isinstance(value, str) or not value.startswith("/"):
         raise ValueError("must be an absolute path, one that begins with /")
     return Path(value)
+
+
+def _check_socket(path: Path) -> Path:
+    length = len(bytes(path))
+    if length > _MAX_SOCKET_PATH:
+        raise ValueError(f"is {length} bytes long; a socket's path can have {_MAX_SOCKET_PATH}")
+    return path
+
+
+def _check_http(value: object) -> Address | None:
+    return None if value == "off" else parse_bind(value)
 
 
 def between(low: float, high: float) -> AfterValidator:
@@ -122,6 +141,9 @@ Name = Annotated[str, AfterValidator(_check_name)]
 AbsolutePath = Annotated[
     Path, PlainValidator(_check_path), WithJsonSchema({"type": "string", "pattern": "^/"})
 ]
+SocketPath = Annotated[AbsolutePath, AfterValidator(_check_socket)]
+# Where HTTP is listened at; None for nowhere, written `off`.
+Http = Annotated[Address | None, PlainValidator(_check_http), TEXT]
 Age = Annotated[Duration, AfterValidator(_check_age)]
 Sessions = Annotated[StrictInt, Field(ge=1, le=10_000_000)]
 Source = Annotated[IPv4Address | IPv6Address, PlainValidator(_check_source), TEXT]

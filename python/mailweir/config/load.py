@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from mailweir.config import document, include, text
+from mailweir.config.ha import Ha
 from mailweir.config.listener import Listener
 from mailweir.config.messages import explain, is_about_key
 from mailweir.config.model import Admin, Config
@@ -109,7 +110,8 @@ def _without_collector() -> Iterator[None]:
 
 def _whole(config: Config) -> Parts:
     uses = {name: listener.pool for name, listener in config.listeners.items()}
-    return Parts(config.admin, config.listeners, config.pools, frozenset(config.pools), uses)
+    names = frozenset(config.pools)
+    return Parts(config.admin, config.listeners, config.pools, names, uses, config.ha)
 
 
 def _valid_parts(data: Mapping[str, object], files: Files) -> Parts:
@@ -123,6 +125,7 @@ def _valid_parts(data: Mapping[str, object], files: Files) -> Parts:
         _valid(Pool, pools, files),
         frozenset(pools),
         {name: pool for name, pool in uses.items() if isinstance(pool, str)},
+        _valid(Ha, {"ha": data.get("ha")}, files).get("ha"),
     )
 
 

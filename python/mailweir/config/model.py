@@ -1,7 +1,8 @@
 """The typed, frozen model of the configuration: what there is, with defaults and their reasons.
 
 `load` builds it from YAML and `rules` adds what concerns more than one key. Its larger parts have
-modules of their own: `listener` and `pool`. `kinds` says what values can be, `words` which words.
+modules of their own: `listener`, `pool` and `ha`. `kinds` says what values can be, `words` which
+words.
 """
 
 import re
@@ -16,25 +17,27 @@ from pydantic import (
     StrictInt,
 )
 
-from mailweir.config.address import Address, parse_bind
+from mailweir.config.address import parse_bind
+from mailweir.config.ha import Ha
 from mailweir.config.kinds import (
     AUTO,
     HOUR,
     TEXT,
     AbsolutePath,
     Duration,
+    Http,
     Interval,
     Name,
     Part,
+    SocketPath,
     between,
+    none_from,
     none_is,
 )
 from mailweir.config.listener import Listener
 from mailweir.config.pool import Pool
 from mailweir.config.words import CheckKind, Forwarding, LogFormat, Protocol
 
-# Linux: sockaddr_un.sun_path, with the ending zero.
-_MAX_SOCKET_PATH = 107
 _PORTS = re.compile(r"([0-9]{1,5})-([0-9]{1,5})", re.ASCII)
 # Patterns, and files that they stand for.
 MAX_INCLUDES = 1000
@@ -93,24 +96,13 @@ def _check_account(name: str) -> str:
     return name
 
 
-def _check_http(value: object) -> Address | None:
-    return None if value == "off" else parse_bind(value)
-
-
-def _check_socket(path: Path) -> Path:
-    length = len(bytes(path))
-    if length > _MAX_SOCKET_PATH:
-        raise ValueError(f"is {length} bytes long; a socket's path can have {_MAX_SOCKET_PATH}")
-    return path
-
-
 Accounts = list[Annotated[str, AfterValidator(_check_account)]]
 
 
 class Admin(Part):
     """Where the process can be asked and told."""
 
-    socket: Annotated[AbsolutePath, AfterValidator(_check_socket)] = Field(
+    socket: SocketPath = Field(
         Path("/run/mailweir/admin.sock"),
         description="Read-write; its file permissions (0660) decide who may, or `operators` and"
         " `readers` do. /run is emptied at boot, so no stale socket outlives the machine.",
@@ -124,7 +116,7 @@ class Admin(Part):
     readers: Accounts = Field(
         [], description="Users and groups who may look at everything and change nothing."
     )
-    http: Annotated[Address | None, PlainValidator(_check_http), TEXT] = Field(
+    http: Http = Field(
         parse_bind("127.0.0.1:8025"),
         description="Page, /metrics, /healthz and /readyz, read-only; `off` for none. Loopback,"
         " since names and addresses of a farm are nobody else's business.",
@@ -210,6 +202,12 @@ class Config(Part):
     )
     pools: Annotated[dict[Name, Pool], Field(min_length=1)] = Field(
         description="The mail servers, in pools under names of your own."
+    )
+    ha: Annotated[Ha | None, none_from("none")] = Field(
+        None,
+        description="Two balancers that hold virtual addresses together, by `mailweir ha run`"
+        " beside this process. The same on both, but for `node`.",
+        json_schema_extra=none_is("none"),
     )
 
     def check_kind(self, pool: str) -> CheckKind:

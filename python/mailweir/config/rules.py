@@ -2,7 +2,7 @@
 
 Called by `load` with the listeners and pools that are valid in themselves, so that a
 mistake in one place doesn't hide one in another. What concerns one listener or one pool alone is
-in `listener_rules` and `pool_rules`. Pure.
+in `listener_rules` and `pool_rules`, what concerns a pair in `ha_rules`. Pure.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -11,6 +11,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from mailweir.config.address import Address
 from mailweir.config.finding import Finding, Path, did_you_mean
+from mailweir.config.ha import Ha
+from mailweir.config.ha_rules import Around, ha_findings
 from mailweir.config.listener import Listener
 from mailweir.config.listener_rules import listener_findings
 from mailweir.config.model import Admin
@@ -28,6 +30,7 @@ class Parts:
     pool_names: frozenset[str]
     # The pool that each listener names, of those that aren't valid as well.
     uses: Mapping[str, str]
+    ha: Ha | None
 
 
 def findings(parts: Parts) -> Iterator[Finding]:
@@ -47,6 +50,12 @@ def findings(parts: Parts) -> Iterator[Finding]:
         yield from pool_findings(("pools", name), pool, users.get(name, {}), bound)
         if name not in used:
             yield Finding(("pools", name), "no listener uses this pool", warning=True)
+    if parts.ha:
+        complete = (
+            parts.pools.keys() == parts.pool_names and parts.listeners.keys() == parts.uses.keys()
+        )
+        around = Around(parts.admin, parts.listeners, parts.pools, complete)
+        yield from ha_findings(parts.ha, around)
 
 
 def _unknown_pool(path: Path, pool: str, known: frozenset[str]) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
+from mailweir.config.ha import TIMERS
 from mailweir.config.keys import part_behind
 from mailweir.config.kinds import NONE
 from mailweir.config.model import Config
@@ -28,6 +29,7 @@ def schema() -> dict[str, Any]:
         part = found if kind is Config else parts[kind.__name__]
         _with_defaults(kind, part["properties"])
     parts["Server"] = {"anyOf": [_ADDRESS, parts["Server"]]}
+    parts["Timers"] = {"anyOf": [{"enum": [*TIMERS]}, parts["Timers"]]}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **found,
@@ -36,7 +38,7 @@ def schema() -> dict[str, Any]:
 
 
 def _parts(kind: type[BaseModel]) -> Iterator[type[BaseModel]]:
-    """`kind` and what stands behind its keys. No part is there twice."""
+    """`kind` and what stands behind its keys. A part that is there twice is the same."""
     yield kind
     for field in kind.model_fields.values():
         inner = part_behind(field)

@@ -79,3 +79,26 @@ class CheckKind(StrEnum):
 
     EHLO = "ehlo"
     TCP = "tcp"
+
+
+class HaMode(StrEnum):
+    """Who moves the virtual addresses of a pair."""
+
+    NATIVE = "native"
+    EXTERNAL = "external"
+
+
+class HaRole(StrEnum):
+    """What a node of a pair is."""
+
+    ACTIVE = "active"
+    BACKUP = "backup"
+    FAULT = "fault"
+    STOPPED = "stopped"
+
+
+class HaKeeper(StrEnum):
+    """Who says so: who moves the virtual addresses."""
+
+    NATIVE = "native"
+    KEEPALIVED = "keepalived"

@@ -1,6 +1,6 @@
-"""A configuration as a file writes it: the way back from the model. Pure.
+"""Parts of a configuration as a file writes them: the way back from the model. Pure.
 
-Called by the admin routes (`config show`), by `sample`, by `schema` and by `keys`.
+Called by `whole`, `ha`, `sample`, `schema` and `keys`.
 """
 
 import json
@@ -10,14 +10,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from mailweir.config.kinds import NONE
-from mailweir.config.model import Config
 from mailweir.config.prefixes import Prefixes
 from mailweir.config.units import Share, format_duration
-
-
-def whole(config: Config) -> dict[str, object]:
-    """As one file: what it includes stands in it already."""
-    return {key: found for key, found in plain(config).items() if key != "include"}
 
 
 def plain(part: BaseModel) -> dict[str, object]:

@@ -9,7 +9,7 @@ import pytest
 
 from mailweir.config import include, text
 from mailweir.config.load import Loaded, load
-from mailweir.config.written import whole
+from mailweir.config.whole import whole
 from mailweir.errors import ConfigError
 from unit.fakes import config
 

@@ -5,6 +5,7 @@ import re
 
 import yaml
 
+from mailweir.config.ha import Ha
 from mailweir.config.load import parse
 from mailweir.config.model import Config
 from mailweir.config.sample import sample
@@ -25,6 +26,19 @@ pools:
   farm: {servers: {a: {address: 10.0.0.1:25, proxy: v2, source: [10.0.0.9], max_sessions: 3}}}
   tls: {check: {kind: tcp, rise: 1}, balance: maglev, hash_key: {seed: "a: b"}, panic: 7%,
         sticky: {ttl: 1h}, queue: {wait: 1500ms}, slow_start: 0s, servers: {a: 10.0.0.1:465}}
+ha:
+  node: a
+  nodes:
+    a: {links: {lan: "192.0.2.1:5405", cross: "[2001:db8:1::1]:5405"}}
+    b: {links: {lan: "192.0.2.2:5405", cross: "[2001:db8:1::2]:5405"}, priority: 90}
+  virtual: [{address: 192.0.2.10/24, dev: eth0}, {address: "2001:db8::10/64", dev: eth0}]
+  source: [{address: 10.0.0.9/24, dev: eth1}]
+  keys: {1: /etc/mailweir/ha.key, 2: /etc/mailweir/ha2.key}
+  timers: vm
+  gateway: [192.0.2.254]
+  witness: {address: "203.0.113.9:5405", strict: true}
+  fence: [/usr/sbin/fence, --off]
+  http: off
 """
 
 
@@ -54,6 +68,13 @@ def test_what_the_sample_comments_out_is_the_default() -> None:
         assert kind.model_fields.keys() - part.keys() <= {"forwarding"}
 
 
+def test_the_samples_examples_are_whole_parts() -> None:
+    lines = [line for line in sample().splitlines() if line != "#ha: none"]
+    text = "\n".join(re.sub(r"^##", "", line) for line in lines)
+    assert set(yaml.safe_load(text)["ha"]) == set(Ha.model_fields)
+    assert config(text).ha.own_name("lb2.example.org") == "lb2"  # type: ignore[union-attr]
+
+
 def test_what_is_written_reads_back() -> None:
     for text in (MINIMAL, _RICH, sample()):
         running = config(text)
@@ -73,4 +94,7 @@ def test_the_schema_knows_every_key_and_its_default() -> None:
     assert {"const": "none"} in parts["Pool"]["properties"]["sticky"]["anyOf"]
     assert parts["Sticky"]["properties"]["ttl"]["default"] == "4h"
     assert parts["Limits"]["properties"]["dry_run"]["default"] is False
+    assert {"const": "none"} in found["properties"]["ha"]["anyOf"]
+    assert {"enum": ["fast", "vm"]} in parts["Timers"]["anyOf"]
+    assert parts["Ha"]["properties"]["mode"]["default"] == "native"
     assert parts["Listener"]["required"] == ["bind", "pool"]
