@@ -20,7 +20,9 @@ from random import Random
 import structlog
 
 from mailweir import descriptors
+from mailweir.admin import routes
 from mailweir.admin.metrics import Metrics
+from mailweir.admin.pair import NodeHealth, Pair
 from mailweir.admin.server import AdminServer
 from mailweir.admin.views import Difference, ReloadOutcome, Situation, unready
 from mailweir.config.load import Loaded, load
@@ -84,6 +86,7 @@ class Daemon:
         self._plane: Plane
         self._reconciler: Reconciler
         self._metrics: Metrics
+        self.pair: Pair
         self._monitor: Monitor
         self._admin: AdminServer
         self._operator: Operator
@@ -101,8 +104,7 @@ class Daemon:
 
     async def startup(self) -> None:
         """From the file to open listeners. Whatever was begun is undone by `run`."""
-        # First: a HUP from here on is a reload after the start, and doesn't end the process.
-        self._watch_signals()
+        self._watch_signals()  # first: a HUP from here on is a reload, and doesn't end the process
         self._loaded = loaded = await asyncio.to_thread(load, self._file)
         log_problems(loaded.warnings, level="warning")
         config = loaded.config
@@ -119,6 +121,8 @@ class Daemon:
         self._exits.push_async_callback(asyncio.to_thread, self._plane.stop)
         self._reconciler = Reconciler(self._plane)
         self._metrics = Metrics(self._plane.stats, version=self._version, started=self._started)
+        self.pair = Pair(self._plane.stats, self._metrics.registry, started=self._started)
+        await self.pair.take(config)
         self._monitor = Monitor(
             probe=partial(check.run, hostname=self._hostname),
             on_result=self._on_check,
@@ -127,9 +131,7 @@ class Daemon:
         self._exits.push_async_callback(self._monitor.close)
         self._monitor.update(self._targets(loaded))
         # Before the listeners: a process that can't be asked shouldn't take sessions.
-        self._admin = AdminServer(config.admin, loaded.roles)
-        self._exits.push_async_callback(self._admin.close)
-        await self._admin.open(self, self._metrics.registry, self._journal, hostname=self._hostname)
+        await self._open_admin()
         await first_checks(self._monitor)
         await self._open_listeners()
         self._watch_plane()
@@ -146,6 +148,13 @@ class Daemon:
         )
         self._note_readiness()
         self._be_supervised()
+
+    async def _open_admin(self) -> None:
+        admin, registry = self._loaded.config.admin, self._metrics.registry
+        self._admin = AdminServer(admin.socket, admin.http, self._loaded.roles, part="admin")
+        self._exits.push_async_callback(self._admin.close)
+        answers = routes.answers(self, registry, self._journal)
+        await self._admin.open(answers, registry, hostname=self._hostname)
 
     def _be_supervised(self) -> None:
         self._supervisor.ready(self._last_load.message)
@@ -315,6 +324,16 @@ class Daemon:
             last_check=self._monitor.last,
             next_server=self._plane.next_server,
             admission=self._plane.admission,
+            role=self.pair.told,
+        )
+
+    def health(self) -> NodeHealth:
+        """The same in short. Called by the admin routes."""
+        return self.pair.health(
+            self._reconciler.applied,
+            self._operator.overrides,
+            generation=self._reconciler.generation,
+            ending=self._terminations > 0,
         )
 
     # --- main loop ---------------------------------------------------------
@@ -428,6 +447,7 @@ class Daemon:
             self._monitor.update(old)
             raise
         await asyncio.to_thread(self._keep_listening)
+        await self.pair.take(loaded.config)
         self._loaded = loaded
         self._admin.take(loaded.roles)
         self._monitor.update(new)

@@ -31,7 +31,7 @@ from mailweir.admin.access import Access
 from mailweir.admin.balancer import Balancer
 from mailweir.admin.guard import at_socket
 from mailweir.admin.refusals import Refusals
-from mailweir.admin.routes import read_write
+from mailweir.admin.routes import answers
 from mailweir.config.roles import Roles
 from mailweir.journal import Journal
 from scenarios.conftest import Start
@@ -66,6 +66,7 @@ _CHANGES = {
     "/api/v1/{word}": ["/api/v1/pause", "/api/v1/resume"],
     "/api/v1/deny/{prefix}": ["/api/v1/deny/192.0.2.1", "/api/v1/deny/127.0.0.1?end=1"],
     "/api/v1/undeny/{prefix}": ["/api/v1/undeny/192.0.2.1"],
+    "/api/v1/ha/{role}": ["/api/v1/ha/active?by=native", "/api/v1/ha/stopped"],
     "/api/v1/sessions/{session}/kill": ["/api/v1/sessions/{session}/kill"],
 }
 
@@ -85,7 +86,7 @@ def server() -> Iterator[str]:
 def test_no_changing_route_is_forgotten_here() -> None:
     access, registry = Access(Roles()), CollectorRegistry()
     guard = at_socket(access, Refusals(registry), hostname="h")
-    app = read_write(cast(Balancer, None), registry, Journal(), access, guard)
+    app = answers(cast(Balancer, None), registry, Journal())[0](access, guard)
     reading = {"GET", "HEAD"}
     changing = {_canonical(route) for route in app.router.routes() if route.method not in reading}
     assert changing == _CHANGES.keys()

@@ -408,6 +408,33 @@ def test_every_command_that_tells_something_has_json() -> None:
     assert without == others
 
 
+@pytest.mark.parametrize("role", ["active", "backup", "fault", "stopped"])
+def test_what_keepalived_says(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, role: str
+) -> None:
+    told: list[tuple[str, ...]] = []
+
+    def ask(*asked: str) -> dict[str, Any]:
+        told.append(asked)
+        return {"role": role, "by": "keepalived", "changed": True}
+
+    monkeypatch.setattr("mailweir.admin.client.ask", ask)
+    assert run(capsys, "ha", "notify", role) == (0, f"this node is {role}\n", "")
+    assert told == [(DEFAULT_SOCKET, "POST", f"/api/v1/ha/{role}?by=keepalived")]
+    code, out, _ = run(capsys, "ha", "notify", role, "--json")
+    assert (code, json.loads(out)["role"]) == (0, role)
+    code, _, err = run(capsys, "ha", "notify", role.upper())
+    assert code == 2
+    assert "'active', 'backup', 'fault', 'stopped'" in err
+
+
+def test_notify_imports_nothing_heavy(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", WHAT_IS_HEAVY, "ha", "notify", "active"]
+    command += ["--socket", f"{tmp_path}/none.sock"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "3 []\n"
+
+
 def test_completion_imports_nothing_heavy(tmp_path: Path) -> None:
     asked = {
         "_MAILWEIR_COMPLETE": "bash_complete",

@@ -15,6 +15,7 @@ from structlog.typing import EventDict
 from mailweir import daemon as module
 from mailweir.config.load import Loaded, load
 from mailweir.config.model import Config
+from mailweir.config.words import HaKeeper, HaRole
 from mailweir.daemon import Daemon
 from mailweir.errors import ConfigError, StartError
 from mailweir.health import first
@@ -276,6 +277,34 @@ async def test_a_reload_says_what_changed_in_checks(
         write(running.file, servers, "drain: {deadline: 1h}")
         outcome = await running.daemon.reload()
         assert outcome.message == "drain deadline 30m -> 1h"
+
+
+async def test_a_pair_is_told_of_apart(tmp_path: Path, servers: dict[str, str]) -> None:
+    async with serving(tmp_path, servers) as running:
+        digest = running.daemon.health().digest
+        write(running.file, servers, "ha: {mode: external}")
+        outcome = await running.daemon.reload()
+        assert outcome.message == "ha changed: mailweir ha has to be told (HUP)"
+        assert running.daemon.health().digest == digest
+        write(running.file, servers, "drain: {deadline: 1h}")
+        await running.daemon.reload()
+        assert running.daemon.health().digest != digest
+
+
+async def test_health_in_short(tmp_path: Path, servers: dict[str, str]) -> None:
+    async with serving(tmp_path, servers) as running:
+        found = running.daemon.health()
+        assert (found.listening, found.ending, found.workers_alive) == (True, False, True)
+        assert (found.servers, found.up, found.pools_down, found.reasons) == (2, 2, [], [])
+        running.daemon.pair.tell(HaRole.ACTIVE, HaKeeper.NATIVE)
+        role = running.daemon.situation().role
+        assert role
+        assert role.role is HaRole.ACTIVE
+        assert len(running.logged("high availability")) == 1
+        running.plane.active = 1
+        signal.raise_signal(signal.SIGTERM)
+        await until(lambda: running.daemon.health().ending)
+        assert running.daemon.health().reasons == ["draining: no new sessions are taken"]
 
 
 async def test_a_second_instance_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol
 
+from mailweir.admin.pair import NodeHealth, Pair
 from mailweir.admin.views import Difference, ReloadOutcome, Situation
 from mailweir.config.model import Config
 from mailweir.operator import Operator
@@ -18,6 +19,13 @@ class Balancer(Protocol):
 
     def situation(self) -> Situation:
         """The process at this moment."""
+
+    @property
+    def pair(self) -> Pair:
+        """What it was told of the pair that it is one of."""
+
+    def health(self) -> NodeHealth:
+        """How the process is, in short; for who asks several times a second."""
 
     async def reload(self) -> ReloadOutcome:
         """Read the configuration again; returns when that is over, well or not."""

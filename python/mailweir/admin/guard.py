@@ -45,7 +45,7 @@ def at_socket(access: Access, refusals: Refusals, *, hostname: str) -> Middlewar
     return guard
 
 
-def on_tcp(refusals: Refusals, *, hostname: str) -> Middleware:
+def on_tcp(refusals: Refusals, *, hostname: str, name: str = "admin.http") -> Middleware:
     """For TCP, where nobody is known and nothing can be changed."""
 
     @web.middleware
@@ -55,7 +55,7 @@ def on_tcp(refusals: Refusals, *, hostname: str) -> Middleware:
             refused = Why.METHOD, 403, "this address is read-only; use the admin socket"
         if refused:
             why, status, error = refused
-            refusals.note(why, "admin.http")
+            refusals.note(why, name)
             return web.Response(status=status, text=f"{error}\n")
         return await handler(request)
 

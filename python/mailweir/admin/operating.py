@@ -9,6 +9,7 @@ from aiohttp import web
 from mailweir.admin.access import Access
 from mailweir.admin.balancer import Balancer, Change
 from mailweir.config.units import parse_duration
+from mailweir.config.words import HaKeeper, HaRole
 from mailweir.errors import TooManyError, UnknownError
 from mailweir.operator import Speaker
 from mailweir.spec import ServerKey
@@ -17,6 +18,8 @@ from mailweir.state.overrides import parse_denied, parse_weight
 _OF_SERVER = "/api/v1/servers/{pool}/{server}/{word:drain|maint|ready|weight|own-weight}"
 _OF_LISTENER = "/api/v1/listeners/{listener}/{word:pause|resume}"
 _OF_NODE = "/api/v1/{word:pause|resume}"
+
+_OF_PAIR = f"/api/v1/ha/{{role:{'|'.join(HaRole)}}}"
 
 _log = structlog.get_logger("mailweir")
 
@@ -83,6 +86,11 @@ class _Operating:
         outcome = await self._balancer.reload()
         return web.json_response(asdict(outcome), status=200 if outcome.ok else 422)
 
+    async def pair(self, request: web.Request) -> web.Response:
+        role, by = HaRole(request.match_info["role"]), _keeper(request)
+        changed = self._balancer.pair.tell(role, by)
+        return web.json_response({"role": role, "by": by, "changed": changed})
+
     async def _change(self, change: Change, what: str, speaker: Speaker) -> dict[str, object]:
         """What came of it. Raises HTTPNotFound or HTTPConflict."""
         try:
@@ -108,6 +116,7 @@ def add_operating(app: web.Application, balancer: Balancer, access: Access) -> N
     app.router.add_post("/api/v1/deny/{prefix}", operating.deny)
     app.router.add_post("/api/v1/undeny/{prefix}", operating.undeny)
     app.router.add_post("/api/v1/sessions/{session}/kill", operating.kill)
+    app.router.add_post(_OF_PAIR, operating.pair)
     app.router.add_post("/api/v1/reload", operating.reload)
 
 
@@ -127,6 +136,13 @@ def _weight(request: web.Request) -> str:
         return parse_weight(request.query.get("weight", ""))
     except ValueError as error:
         raise _bad(f"weight: {error}") from None
+
+
+def _keeper(request: web.Request) -> HaKeeper:
+    text = request.query.get("by", HaKeeper.KEEPALIVED)
+    if text not in [*HaKeeper]:
+        raise _bad(f"by: must be one of {', '.join(HaKeeper)}; not {text!r}")
+    return HaKeeper(text)
 
 
 def _prefix(request: web.Request) -> str:

@@ -4,8 +4,9 @@ from base64 import b64encode
 from hashlib import sha256
 from html import escape
 
+from mailweir.admin import text
 from mailweir.admin.text import state
-from mailweir.admin.views import Situation, panics, servers, unready
+from mailweir.admin.views import Situation, panics, role, servers, unready
 
 _STYLE = (
     "body{font:14px/1.5 system-ui,sans-serif;margin:2em}table{border-collapse:collapse}"
@@ -30,6 +31,8 @@ def render(situation: Situation) -> str:
     stats = situation.stats
     head = [f"{'; '.join(unready(situation)) or 'ready'}."]
     head += [f"{panic}." for panic in panics(situation)]
+    if pair := role(situation):
+        head.append(f"{text.role(pair)}.")
     waiting = [f", {pool.waiting} wait for {pool.name}" for pool in stats.pools if pool.waiting]
     head.append(f"{stats.active} sessions{''.join(waiting)}, generation {stats.generation}.")
     rows = "".join(_row(server) for server in servers(situation))

@@ -1,4 +1,4 @@
-"""The HTTP routes and who may use which. Built by `server`.
+"""The HTTP routes and who may use which. Opened by `server`.
 
 Those that only look stand on the UNIX socket and on TCP. Those that change something, and
 those that show clients' addresses, stand on the UNIX socket alone. `guard` is before them.
@@ -18,8 +18,9 @@ from mailweir.admin.balancer import Balancer
 from mailweir.admin.explaining import explain
 from mailweir.admin.following import add_following
 from mailweir.admin.operating import add_operating
+from mailweir.admin.server import Answers
 from mailweir.admin.views import servers, session, status, unready
-from mailweir.config.written import whole
+from mailweir.config.whole import whole
 from mailweir.errors import UnknownError
 from mailweir.journal import Journal
 from mailweir.spec import ServerKey
@@ -27,29 +28,22 @@ from mailweir.spec import ServerKey
 _LIMIT_DIGITS = 9
 
 
-def read_write(
-    balancer: Balancer,
-    registry: CollectorRegistry,
-    journal: Journal,
-    access: Access,
-    guard: Middleware,
-) -> web.Application:
-    """The application for the UNIX socket; `access` says who asks."""
-    app = web.Application(middlewares=[guard])
-    _add_reading(app, balancer, registry)
-    add_operating(app, balancer, access)
-    add_following(app, journal)
-    _add_reading_at_the_socket(app, balancer)
-    return app
+def answers(balancer: Balancer, registry: CollectorRegistry, journal: Journal) -> Answers:
+    """The applications for the UNIX socket and for TCP."""
 
+    def read_write(access: Access, guard: Middleware) -> web.Application:
+        app = read_only(guard)
+        add_operating(app, balancer, access)
+        add_following(app, journal)
+        _add_reading_at_the_socket(app, balancer)
+        return app
 
-def read_only(
-    balancer: Balancer, registry: CollectorRegistry, guard: Middleware
-) -> web.Application:
-    """The application for TCP."""
-    app = web.Application(middlewares=[guard])
-    _add_reading(app, balancer, registry)
-    return app
+    def read_only(guard: Middleware) -> web.Application:
+        app = web.Application(middlewares=[guard])
+        _add_reading(app, balancer, registry)
+        return app
+
+    return read_write, read_only
 
 
 def _add_reading_at_the_socket(app: web.Application, balancer: Balancer) -> None:
@@ -108,6 +102,9 @@ def _add_reading(app: web.Application, balancer: Balancer, registry: CollectorRe
             return web.Response(status=503, text="".join(f"{reason}\n" for reason in reasons))
         return web.Response(text="ready\n")
 
+    async def show_health(_: web.Request) -> web.Response:
+        return web.json_response(asdict(balancer.health()))
+
     async def show_status(_: web.Request) -> web.Response:
         return web.json_response(status(balancer.situation()))
 
@@ -129,5 +126,6 @@ def _add_reading(app: web.Application, balancer: Balancer, registry: CollectorRe
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/metrics", metrics)
+    app.router.add_get("/api/v1/health", show_health)
     app.router.add_get("/api/v1/status", show_status)
     app.router.add_get("/api/v1/servers", show_servers)

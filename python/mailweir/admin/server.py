@@ -1,4 +1,6 @@
-"""Binds the admin socket and the read-only HTTP address. Started and closed by the daemon."""
+"""Binds an admin socket and a read-only HTTP address: of `mailweir run`, and of `mailweir ha`.
+Started and closed by these processes, which say what is answered there.
+"""
 
 import asyncio
 import logging
@@ -13,19 +15,17 @@ from typing import cast
 import structlog
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
+from aiohttp.typedefs import Middleware
 from prometheus_client import CollectorRegistry
 
 from mailweir.admin.access import CLOSED, Access
-from mailweir.admin.balancer import Balancer
 from mailweir.admin.door import Door
 from mailweir.admin.guard import at_socket, on_tcp
 from mailweir.admin.peer import uid_at
 from mailweir.admin.refusals import Refusals
-from mailweir.admin.routes import read_only, read_write
-from mailweir.config.model import Admin
+from mailweir.config.address import Address
 from mailweir.config.roles import Role, Roles
 from mailweir.errors import StartError
-from mailweir.journal import Journal
 
 # In seconds. For answers under way when the process ends, or their asker's role does.
 _CLOSE_TIMEOUT = 1.0
@@ -39,11 +39,20 @@ _TCP_LIFETIME = 60.0
 _log = structlog.get_logger("mailweir")
 
 
+# What is answered at the socket, where `Access` says who asks, and what on TCP.
+Answers = tuple[
+    Callable[[Access, Middleware], web.Application], Callable[[Middleware], web.Application]
+]
+
+
 class AdminServer:
     """The two sites while they are open."""
 
-    def __init__(self, admin: Admin, roles: Roles) -> None:
-        self._admin = admin
+    def __init__(self, path: Path, http: Address | None, roles: Roles, *, part: str) -> None:
+        """`part` is the key of the configuration that has `socket` and `http`."""
+        self._path = path
+        self._http = http
+        self._part = part
         self._access = Access(roles)
         # Made in `open`.
         self._runners: list[web.AppRunner] = []
@@ -53,43 +62,46 @@ class AdminServer:
 
     async def open(
         self,
-        balancer: Balancer,
+        answers: Answers,
         registry: CollectorRegistry,
-        journal: Journal,
         *,
         hostname: str,
     ) -> None:
         """Bind and answer. Raises StartError with what to do."""
+        read_write, read_only = answers
         self._refusals = refusals = Refusals(registry)
         guard = at_socket(self._access, refusals, hostname=hostname)
-        sock = bind_unix(self._admin.socket, self._access.mode)
-        app = read_write(balancer, registry, journal, self._access, guard)
+        sock = bind_unix(self._path, self._access.mode, part=self._part)
+        app = read_write(self._access, guard)
         # Root and we ourselves get in however many others there are.
         always: frozenset[Hashable] = frozenset({0, os.geteuid()})
-        door = partial(Door, peer_of=_user, name="admin.socket", always=always)
+        door = partial(Door, peer_of=_user, name=f"{self._part}.socket", always=always)
         self._door = await self._serve(app, sock, door)
-        if self._admin.http is not None:
-            http = self._admin.http
-            family = socket.AF_INET6 if http.ip.version == 6 else socket.AF_INET
-            try:
-                tcp = socket.create_server((str(http.ip), http.port), family=family)
-            except OSError as error:
-                raise StartError(
-                    f"admin.http: {http} can't be bound: {error.strerror}"
-                    " (choose another address, or `http: off`)"
-                ) from None
-            app = read_only(balancer, registry, on_tcp(refusals, hostname=hostname))
-            door = partial(Door, peer_of=_address, name="admin.http", lifetime=_TCP_LIFETIME)
-            await self._serve(app, tcp, door)
+        if self._http is not None:
+            app = read_only(on_tcp(refusals, hostname=hostname, name=f"{self._part}.http"))
+            door = partial(
+                Door, peer_of=_address, name=f"{self._part}.http", lifetime=_TCP_LIFETIME
+            )
+            await self._serve(app, self._bind_tcp(self._http), door)
+
+    def _bind_tcp(self, http: Address) -> socket.socket:
+        family = socket.AF_INET6 if http.ip.version == 6 else socket.AF_INET
+        try:
+            return socket.create_server((str(http.ip), http.port), family=family)
+        except OSError as error:
+            raise StartError(
+                f"{self._part}.http: {http} can't be bound: {error.strerror}"
+                " (choose another address, or `http: off`)"
+            ) from None
 
     def take(self, roles: Roles) -> None:
         """Let these roles count, for those who are connected too. Called at a reload."""
         try:
-            self._access.take(roles, self._admin.socket)
+            self._access.take(roles, self._path)
         except OSError as error:
             _log.error(
                 "the admin socket's permissions can't be changed; restart mailweir",
-                socket=str(self._admin.socket),
+                socket=str(self._path),
                 reason=error.strerror,
             )
         self._refusals.forget()
@@ -107,7 +119,7 @@ class AdminServer:
         for runner in self._runners:
             await runner.cleanup()
         if self._runners:
-            self._admin.socket.unlink(missing_ok=True)
+            self._path.unlink(missing_ok=True)
         self._runners.clear()
 
     async def _serve(
@@ -154,7 +166,7 @@ _QUIET = logging.getLogger("mailweir.admin")
 _QUIET.addFilter(_is_news)
 
 
-def bind_unix(path: Path, mode: int = CLOSED) -> socket.socket:
+def bind_unix(path: Path, mode: int = CLOSED, *, part: str = "admin") -> socket.socket:
     """A listening UNIX socket at `path`. Raises StartError.
 
     What is left of a process that died is replaced; one that answers is not.
@@ -163,19 +175,19 @@ def bind_unix(path: Path, mode: int = CLOSED) -> socket.socket:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
     except OSError as error:
         raise StartError(
-            f"admin.socket: {path.parent} can't be made: {error.strerror}; make it with this"
-            " user as its owner, or choose another `admin.socket`"
+            f"{part}.socket: {path.parent} can't be made: {error.strerror}; make it with this"
+            f" user as its owner, or choose another `{part}.socket`"
         ) from None
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     # Set for the bind itself: a chmod afterwards would leave a moment open to all.
     before = os.umask(0o777 & ~mode)
     try:
-        _remove_stale(path)
+        _remove_stale(path, part)
         sock.bind(str(path))
         sock.listen()
     except OSError as error:
         sock.close()
-        raise StartError(f"admin.socket: {path} can't be bound: {error.strerror}") from None
+        raise StartError(f"{part}.socket: {path} can't be bound: {error.strerror}") from None
     except StartError:
         sock.close()
         raise
@@ -184,17 +196,17 @@ def bind_unix(path: Path, mode: int = CLOSED) -> socket.socket:
     return sock
 
 
-def _remove_stale(path: Path) -> None:
+def _remove_stale(path: Path, part: str) -> None:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
-        raise StartError(f"admin.socket: {path} is there and isn't a socket; remove it")
+        raise StartError(f"{part}.socket: {path} is there and isn't a socket; remove it")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.connect(str(path))
         except ConnectionRefusedError:
             path.unlink()
             return
-    raise StartError(f"admin.socket: another process answers at {path}; is mailweir running?")
+    raise StartError(f"{part}.socket: another process answers at {path}; is mailweir running?")

@@ -81,7 +81,7 @@ def status(answer: Mapping[str, Any]) -> str:
     ready = "ready" if answer["ready"] else "NOT READY: " + "; ".join(answer["reasons"])
     outcome = load["message"] if load["ok"] else f"REFUSED: {load['message']}"
     lines = [
-        f"mailweir {answer['version']}, pid {answer['pid']}, up {_span(answer['uptime_seconds'])},"
+        f"mailweir {answer['version']}, pid {answer['pid']}, up {span(answer['uptime_seconds'])},"
         f" {answer['workers']} workers",
         ready,
         *answer["panics"],
@@ -89,6 +89,8 @@ def status(answer: Mapping[str, Any]) -> str:
         f"configuration {answer['config']['file']}, generation {answer['generation']};"
         f" last load: {outcome}",
     ]
+    if answer["ha"]:
+        lines.append(role(answer["ha"]))
     lines += _kernel_path(answer["kernel_path"])
     lines += _operator(answer["operator"]["words"])
     if answer["operator"]["not_kept"]:
@@ -102,6 +104,11 @@ def status(answer: Mapping[str, Any]) -> str:
         lines += _at_the_door(li)
     lines += [_sticky(pool) for pool in answer["pools"] if pool["sticky"]]
     return "\n".join([*lines, "", _listeners(answer["listeners"]), _pools(answer["pools"])])
+
+
+def role(ha: Mapping[str, Any]) -> str:
+    """What this node is in a pair."""
+    return f"high availability: {ha['role']} since {span(ha['age_seconds'])} ({ha['by']})"
 
 
 def _listeners(listeners: Sequence[Mapping[str, Any]]) -> str:
@@ -182,8 +189,8 @@ def sessions(answer: Mapping[str, Any]) -> str:
                 one["client"],
                 one["listener"],
                 f"{one['pool']}/{one['server']}" if one["server"] else "-",
-                _span(one["age_seconds"]),
-                _span(one["silent_seconds"]),
+                span(one["age_seconds"]),
+                span(one["silent_seconds"]),
                 one["spoke_last"],
                 one["received_bytes"],
                 one["sent_bytes"],
@@ -261,13 +268,13 @@ def reload(answer: Mapping[str, Any]) -> str:
 def _check(check: Mapping[str, Any] | None) -> str:
     if check is None:
         return "not yet"
-    when = f"{_span(check['age_seconds'])} ago"
+    when = f"{span(check['age_seconds'])} ago"
     if check["ok"]:
         return f"{check['kind']} ok in {check['seconds'] * 1000:.0f} ms, {when}"
     return f"{check['kind']} failed, {when}: {check['step']}: {check['detail']}"
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
     """About how long, in the two largest units."""
     whole = int(seconds)
     days, hours = divmod(whole // 3600, 24)

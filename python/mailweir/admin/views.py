@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Protocol
 
 from mailweir.config.model import Config
+from mailweir.config.words import HaKeeper, HaRole
 from mailweir.notices import REFUSALS
 from mailweir.plane import (
     ListenerStats,
@@ -58,6 +59,15 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
+class RoleTold:
+    """This node's role in a pair, who said so, and since when it has it."""
+
+    role: HaRole
+    by: HaKeeper
+    at: float  # seconds since 1970
+
+
+@dataclass(frozen=True, slots=True)
 class Situation:
     """The process at one moment, as the daemon hands it out."""
 
@@ -76,19 +86,33 @@ class Situation:
     next_server: Callable[[str, str], str | None]  # pool, client
     # Listener and client: the end reason by which it would be refused, None where it is let in.
     admission: Callable[[str, str], str | None]
+    role: RoleTold | None  # in a pair; None where nobody has told
 
 
 def unready(situation: Situation) -> list[str]:
     """Why new sessions shouldn't be sent here; empty where they may."""
-    if situation.stats.draining:
-        return ["draining: no new sessions are taken"]
-    if not situation.listening:
-        return ["starting: the listeners aren't open yet"]
-    if situation.overrides.node:
-        return [f"paused {told(situation.overrides.node, situation.now)}"]
     up = {server.pool for server in situation.stats.servers if server.state == ServerState.UP}
     used = dict.fromkeys(listener.pool for listener in situation.config.listeners.values())
-    return [f"pool {pool}: no server is up" for pool in used if pool not in up]
+    return why_unready(
+        [pool for pool in used if pool not in up],
+        draining=situation.stats.draining,
+        listening=situation.listening,
+        overrides=situation.overrides,
+        now=situation.now,
+    )
+
+
+def why_unready(
+    pools_down: Iterable[str], *, draining: bool, listening: bool, overrides: Overrides, now: float
+) -> list[str]:
+    """The same, where it is known which of the pools in use have no server up."""
+    if draining:
+        return ["draining: no new sessions are taken"]
+    if not listening:
+        return ["starting: the listeners aren't open yet"]
+    if overrides.node:
+        return [f"paused {told(overrides.node, now)}"]
+    return [f"pool {pool}: no server is up" for pool in pools_down]
 
 
 def panics(situation: Situation) -> list[str]:
@@ -133,11 +157,21 @@ def status(situation: Situation) -> dict[str, object]:
             "words": [_word(what, word, situation) for what, word in situation.overrides.words()],
             "not_kept": situation.not_kept,
         },
+        "ha": role(situation),
         "generation": stats.generation,
         "config": {"file": situation.config_file, "last_load": asdict(situation.last_load)},
         "listeners": [_listener(listener, situation) for listener in stats.listeners],
         "pools": _pools(stats, situation.config),
     }
+
+
+def role(situation: Situation) -> dict[str, object] | None:
+    """What this node is in a pair; None where nobody has told."""
+    found = situation.role
+    if found is None:
+        return None
+    age = round(situation.now - found.at, 3)
+    return {"role": found.role, "by": found.by, "at": found.at, "age_seconds": age}
 
 
 def _kernel_path(stats: Stats) -> dict[str, object] | None:

@@ -52,7 +52,9 @@ def changes(old: DesiredState, new: DesiredState, settings: Iterable[str] = ()) 
 
 
 def settings(old: Config, new: Config) -> Iterator[str]:
-    """What changed of what the control plane does by itself: who may ask it, checks, panic."""
+    """What changed of what the data plane isn't told: who may ask, checks, panic, the pair."""
+    if old.ha != new.ha:
+        yield "ha changed: mailweir ha has to be told (HUP)"
     for key in ("operators", "readers"):
         were, are = getattr(old.admin, key), getattr(new.admin, key)
         if were != are:

@@ -4,8 +4,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
+from prometheus_client import CollectorRegistry
+
 from mailweir.admin.balancer import Change
-from mailweir.admin.views import Difference, LastCheck, ReloadOutcome, Situation
+from mailweir.admin.pair import NodeHealth, Pair
+from mailweir.admin.views import Difference, LastCheck, ReloadOutcome, RoleTold, Situation
 from mailweir.operator import Operator
 from mailweir.plane import Session, Stats
 from mailweir.spec import ServerKey
@@ -44,6 +47,7 @@ def situation(
     up: str = "a",
     text: str = MINIMAL,
     overrides: Overrides = NOTHING_SAID,
+    role: RoleTold | None = None,
 ) -> Situation:
     """One listener, one pool; the servers in `up` are up. Without `plane`, one that serves."""
     if plane is None:
@@ -69,6 +73,7 @@ def situation(
         last_check=checks.get,
         next_server=plane.next_server,
         admission=plane.admission,
+        role=role,
     )
 
 
@@ -104,9 +109,20 @@ class FakeBalancer:
         self.operator = Operator(Kept(Path("/nowhere")))
         self.plane = FakePlane()
         self.plane.live = [FakeSession()]
+        self._pair = Pair(
+            lambda: self.now.stats, CollectorRegistry(), started=900.0, clock=lambda: 990.0
+        )
+
+    @property
+    def pair(self) -> Pair:
+        return self._pair
 
     def situation(self) -> Situation:
-        return self.now
+        return replace(self.now, role=self.pair.told)
+
+    def health(self) -> NodeHealth:
+        applied = fold(config(), {A: Health.UP}, NOTHING_SAID, hostname="h", max_sessions=9000)
+        return self.pair.health(applied, NOTHING_SAID, generation=1, ending=False)
 
     async def reload(self) -> ReloadOutcome:
         self.reloads += 1

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator
 
 import pytest
@@ -13,9 +14,9 @@ from structlog.testing import capture_logs
 from mailweir.admin.access import Access
 from mailweir.admin.guard import at_socket, on_tcp
 from mailweir.admin.refusals import Refusals
-from mailweir.admin.routes import read_only, read_write
+from mailweir.admin.routes import answers
 from mailweir.admin.views import Difference, ReloadOutcome
-from mailweir.config.roles import Roles
+from mailweir.config.roles import Role, Roles
 from mailweir.journal import Journal
 from mailweir.spec import ServerState
 from unit.admin.situations import A, FakeBalancer, busy, situation
@@ -38,16 +39,17 @@ def journal() -> Journal:
 async def writable(balancer: FakeBalancer, journal: Journal) -> AsyncIterator[Client]:
     registry, access = CollectorRegistry(), Access(Roles())
     guard = at_socket(access, Refusals(registry), hostname="lb1")
-    app = read_write(balancer, registry, journal, access, guard)
-    async with TestClient(TestServer(app)) as client:
+    read_write, _ = answers(balancer, registry, journal)
+    async with TestClient(TestServer(read_write(access, guard))) as client:
         yield client
 
 
 @pytest.fixture
 async def readable(balancer: FakeBalancer) -> AsyncIterator[Client]:
     registry = CollectorRegistry()
-    app = read_only(balancer, registry, on_tcp(Refusals(registry), hostname="lb1"))
-    async with TestClient(TestServer(app)) as client:
+    _, read_only = answers(balancer, registry, Journal())
+    guard = on_tcp(Refusals(registry), hostname="lb1")
+    async with TestClient(TestServer(read_only(guard))) as client:
         yield client
 
 
@@ -371,3 +373,50 @@ async def test_sessions_are_listed_and_killed_at_the_socket_alone(
     assert (await writable.post("/api/v1/sessions/00000000000000ab/kill")).status == 200
     answer = await writable.post("/api/v1/sessions/ff/kill")
     assert (answer.status, await answer.json()) == (404, {"error": "no session ff lives"})
+
+
+async def test_a_role_in_a_pair_is_told_and_shown(
+    writable: Client, readable: Client, balancer: FakeBalancer
+) -> None:
+    assert (await (await writable.get("/api/v1/status")).json())["ha"] is None
+    answer = await writable.post("/api/v1/ha/active?by=native")
+    assert await answer.json() == {"role": "active", "by": "native", "changed": True}
+    answer = await writable.post("/api/v1/ha/active")
+    assert await answer.json() == {"role": "active", "by": "keepalived", "changed": False}
+    shown = (await (await readable.get("/api/v1/status")).json())["ha"]
+    assert shown == {"role": "active", "by": "keepalived", "at": 990.0, "age_seconds": 10.0}
+    page = await (await readable.get("/")).text()
+    assert "high availability: active since 10s (keepalived)." in page
+    answer = await writable.post("/api/v1/ha/active?by=me")
+    assert answer.status == 400
+    assert "must be one of native, keepalived" in (await answer.json())["error"]
+    assert (await writable.post("/api/v1/ha/master")).status == 404
+    assert (await writable.get("/api/v1/ha/active")).status == 405
+    assert (await readable.post("/api/v1/ha/backup")).status == 403
+    assert balancer.pair.told
+    assert balancer.pair.told.role == "active"
+
+
+async def test_a_reader_tells_no_role(
+    writable: Client, balancer: FakeBalancer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def bob(*_: object) -> str:
+        return "bob"
+
+    monkeypatch.setattr(Access, "role_at", lambda *_: Role.READ)
+    monkeypatch.setattr(Access, "name_at", bob)
+    answer = await writable.post("/api/v1/ha/active?by=native")
+    assert answer.status == 403
+    assert "you are bob and may only read" in (await answer.json())["error"]
+    assert balancer.pair.told is None
+    assert (await writable.get("/api/v1/health")).status == 200
+
+
+async def test_health_in_short(either: Client, balancer: FakeBalancer) -> None:
+    found = await (await either.get("/api/v1/health")).json()
+    assert found.pop("pid") == os.getpid()
+    assert found == {
+        **{"started": 900.0, "listening": True, "ending": False, "workers_alive": True},
+        **{"sessions": 0, "flows": 0, "servers": 2, "up": 1, "pools_down": []},
+        **{"generation": 1, "digest": "", "reasons": []},
+    }

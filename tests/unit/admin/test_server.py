@@ -11,20 +11,16 @@ from tempfile import TemporaryDirectory
 import pytest
 from prometheus_client import CollectorRegistry
 
+from mailweir.admin import routes
 from mailweir.admin.client import ask
 from mailweir.admin.server import AdminServer, bind_unix
 from mailweir.config.address import parse_bind
-from mailweir.config.model import Admin
 from mailweir.config.roles import Roles
 from mailweir.errors import MailweirError, NotRunningError, StartError
 from mailweir.journal import Journal
 from unit.admin.situations import FakeBalancer
 
 NOBODY = 65534
-
-
-def admin(path: Path, http: str | None = None) -> Admin:
-    return Admin.model_construct(socket=path, http=parse_bind(http) if http else None)
 
 
 def test_others_may_not_even_ask(tmp_path: Path) -> None:
@@ -59,6 +55,13 @@ def test_a_file_is_not_removed(tmp_path: Path) -> None:
     assert path.read_text() == "precious"
 
 
+async def opened(server: AdminServer) -> None:
+    """It answers as that of `mailweir run` does."""
+    registry = CollectorRegistry()
+    answers = routes.answers(FakeBalancer(), registry, Journal())
+    await server.open(answers, registry, hostname="lb1")
+
+
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StartError, match=r"admin.socket: .*/file can't be made: "):
@@ -67,8 +70,8 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 
 async def test_both_sites_answer_and_go(tmp_path: Path) -> None:
     path = tmp_path / "admin.sock"
-    server = AdminServer(admin(path, "127.0.0.1:0"), Roles())
-    await server.open(FakeBalancer(), CollectorRegistry(), Journal(), hostname="lb1")
+    server = AdminServer(path, parse_bind("127.0.0.1:0"), Roles(), part="admin")
+    await opened(server)
     answer = await asyncio.to_thread(ask, str(path), "GET", "/api/v1/status")
     assert answer["pid"] == 42
     answer = await asyncio.to_thread(ask, str(path), "POST", "/api/v1/reload")
@@ -82,11 +85,11 @@ async def test_both_sites_answer_and_go(tmp_path: Path) -> None:
 async def test_http_that_is_taken(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         http = f"127.0.0.1:{taken.getsockname()[1]}"
-        server = AdminServer(admin(tmp_path / "admin.sock", http), Roles())
+        server = AdminServer(tmp_path / "admin.sock", parse_bind(http), Roles(), part="admin")
         with pytest.raises(
             StartError, match=rf"admin.http: {http} can't be bound: Address already"
         ):
-            await server.open(FakeBalancer(), CollectorRegistry(), Journal(), hostname="lb1")
+            await opened(server)
         await server.close()
 
 

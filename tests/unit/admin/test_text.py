@@ -3,7 +3,8 @@
 import json
 
 from mailweir.admin import text
-from mailweir.admin.views import servers, status
+from mailweir.admin.views import RoleTold, servers, status
+from mailweir.config.words import HaKeeper, HaRole
 from mailweir.state.overrides import Overrides, StateWord, Word
 from unit.admin.situations import busy, situation
 
@@ -32,6 +33,12 @@ def test_status_that_is_not_ready() -> None:
     shown = text.status(answer)
     assert "NOT READY: pool farm: no server is up\n" in shown
     assert "last load: REFUSED: f.yaml has 1 problem(s)\n" in shown
+
+
+def test_status_of_one_of_a_pair() -> None:
+    told = RoleTold(HaRole.ACTIVE, HaKeeper.KEEPALIVED, 700.0)
+    shown = text.status(json.loads(json.dumps(status(situation(role=told)))))
+    assert "\nhigh availability: active since 5m 0s (keepalived)\n" in shown
 
 
 def test_status_of_a_busy_one() -> None:

@@ -1,0 +1,170 @@
+"""What the keeper of a pair's addresses (`mailweir ha`, or keepalived) asks of this process, and
+tells it. Owned by the daemon, served by the routes.
+
+It asks several times a second, so what costs something for each server is counted when it changes,
+or read now and then.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+from prometheus_client import CollectorRegistry, Gauge
+
+from mailweir.admin.views import RoleTold, why_unready
+from mailweir.config.model import Config
+from mailweir.config.whole import config_digest
+from mailweir.config.words import HaKeeper, HaRole
+from mailweir.plane import Stats
+from mailweir.spec import DesiredState, ServerState
+from mailweir.state.overrides import Overrides
+
+# Seconds that a reading of the data plane is good for. With 10 000 servers one takes 40 ms.
+_FRESH = 1.0
+
+_log = structlog.get_logger("mailweir")
+
+
+@dataclass(frozen=True, slots=True)
+class NodeHealth:
+    """How this process is, in short."""
+
+    pid: int
+    started: float  # seconds since 1970
+    listening: bool
+    ending: bool
+    workers_alive: bool  # not every one is stuck
+    sessions: int
+    flows: int  # of these, sessions in the kernel
+    servers: int
+    up: int
+    pools_down: list[str]  # those that a listener uses and that have no server up
+    generation: int
+    digest: str  # of the configuration that runs, as `config_digest` has it
+    reasons: list[str]  # why new sessions shouldn't be sent here
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Of what the data plane was told."""
+
+    servers: int
+    up: int
+    pools_down: list[str]
+
+
+class Pair:
+    """The role that was told last, and what is counted for who asks."""
+
+    def __init__(
+        self,
+        stats: Callable[[], Stats],
+        registry: CollectorRegistry,
+        *,
+        started: float,
+        clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.told: RoleTold | None = None
+        self._stats = stats
+        self._started = started
+        self._clock = clock
+        self._steady = steady
+        self._digest = b""
+        self._read: tuple[float, Stats] | None = None
+        self._counted: tuple[DesiredState, Count] | None = None
+        self._gauge = Gauge(
+            "mailweir_ha_role",
+            "1 for the role that this node was told to have in a pair; 0 for all before that.",
+            ["role"],
+            registry=registry,
+        )
+        self._show()
+
+    async def take(self, config: Config) -> None:
+        """Remember which configuration runs."""
+        self._digest = await asyncio.to_thread(config_digest, config)
+
+    def tell(self, role: HaRole, by: HaKeeper) -> bool:
+        """Take a role; whether it is another one than before."""
+        before = self.told
+        changed = before is None or before.role is not role
+        since = before.at if before and not changed else self._clock()
+        self.told = RoleTold(role, by, since)
+        if changed:
+            was = before.role if before else "unknown"
+            _log.info("high availability", change=f"{was} -> {role}", by=by)
+            self._show()
+        return changed
+
+    def count(self, applied: DesiredState | None) -> Count:
+        """Of what the data plane was told last; None is nothing yet."""
+        if applied is None:
+            return Count(0, 0, [])
+        if self._counted is None or self._counted[0] is not applied:
+            self._counted = (applied, counted(applied))
+        return self._counted[1]
+
+    def health(
+        self,
+        applied: DesiredState | None,
+        overrides: Overrides,
+        *,
+        generation: int,
+        ending: bool,
+    ) -> NodeHealth:
+        """`applied` is what the data plane was told last; None is nothing yet."""
+        count, stats = self._count(applied), self._figures()
+        reasons = why_unready(
+            count.pools_down,
+            draining=ending,
+            listening=applied is not None,
+            overrides=overrides,
+            now=self._clock(),
+        )
+        return NodeHealth(
+            pid=os.getpid(),
+            started=self._started,
+            listening=applied is not None,
+            ending=ending,
+            workers_alive=len(stats.stuck_workers) < stats.workers,
+            sessions=stats.active,
+            flows=stats.kernel_path.flows if stats.kernel_path else 0,
+            servers=count.servers,
+            up=count.up,
+            pools_down=count.pools_down,
+            generation=generation,
+            digest=self._digest.hex(),
+            reasons=reasons,
+        )
+
+    def _count(self, applied: DesiredState | None) -> Count:
+        if applied is None:
+            return Count(0, 0, [])
+        if self._counted is None or self._counted[0] is not applied:
+            self._counted = (applied, counted(applied))
+        return self._counted[1]
+
+    def _show(self) -> None:
+        for role in HaRole:
+            self._gauge.labels(role).set(self.told is not None and self.told.role is role)
+
+    def _figures(self) -> Stats:
+        now = self._steady()
+        if self._read is None or now - self._read[0] >= _FRESH:
+            self._read = (now, self._stats())
+        return self._read[1]
+
+
+def counted(state: DesiredState) -> Count:
+    """Servers, and pools that can't serve. Pure."""
+    used = dict.fromkeys(listener.pool for listener in state.listeners)
+    up = {
+        pool.name: sum(server.state is ServerState.UP for server in pool.servers)
+        for pool in state.pools
+    }
+    servers = sum(len(pool.servers) for pool in state.pools)
+    return Count(servers, sum(up.values()), [name for name in used if not up.get(name)])

@@ -1,0 +1,139 @@
+"""The role that a node is told, and its health in short: what it says, and what asking costs."""
+
+from dataclasses import replace
+from typing import cast
+
+import pytest
+from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
+
+from mailweir.admin import pair
+from mailweir.admin.pair import Count, Pair, counted
+from mailweir.admin.views import RoleTold
+from mailweir.config.whole import config_digest
+from mailweir.config.words import HaKeeper, HaRole
+from mailweir.plane import Stats
+from mailweir.spec import DesiredState, ServerKey, ServerState
+from mailweir.state.desired import Health, fold
+from unit.fakes import NOTHING_SAID, FakeKernelPathStats, FakeStats, config
+
+_KEEPALIVED, _NATIVE = HaKeeper.KEEPALIVED, HaKeeper.NATIVE
+
+
+class Node:
+    """A pair's side with clocks that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.readings = 0
+        self.stats = FakeStats(3, False, 7, [], [])
+        self.registry = CollectorRegistry()
+        self.pair = Pair(
+            self._read,
+            self.registry,
+            started=900.0,
+            clock=lambda: self.now,
+            steady=lambda: self.now,
+        )
+
+    def _read(self) -> Stats:
+        self.readings += 1
+        return cast(Stats, self.stats)
+
+    def roles(self) -> dict[str, float | None]:
+        name = "mailweir_ha_role"
+        return {role: self.registry.get_sample_value(name, {"role": role}) for role in HaRole}
+
+
+@pytest.fixture
+def node() -> Node:
+    return Node()
+
+
+def applied(text: str, *up: str) -> DesiredState:
+    health = {ServerKey(*one.split("/")): Health.UP for one in up}
+    return fold(config(text), health, NOTHING_SAID, hostname="h", max_sessions=9)
+
+
+def test_a_role_is_shown_and_said_once(node: Node) -> None:
+    assert not node.pair.told
+    assert set(node.roles().values()) == {0}
+    with capture_logs() as logs:
+        assert node.pair.tell(HaRole.BACKUP, _KEEPALIVED)
+        node.now += 60
+        assert not node.pair.tell(HaRole.BACKUP, _KEEPALIVED)
+        assert node.pair.tell(HaRole.ACTIVE, _KEEPALIVED)
+        assert not node.pair.tell(HaRole.ACTIVE, _NATIVE)
+    assert [(one["event"], one["change"], one["by"]) for one in logs] == [
+        ("high availability", "unknown -> backup", "keepalived"),
+        ("high availability", "backup -> active", "keepalived"),
+    ]
+    assert node.pair.told == RoleTold(HaRole.ACTIVE, _NATIVE, 1060.0)
+    assert node.roles() == {"active": 1, "backup": 0, "fault": 0, "stopped": 0}
+
+
+_TWO_POOLS = """\
+listeners: {mx: {bind: [192.0.2.1:25], pool: a}, old: {bind: [192.0.2.1:26], pool: b}}
+pools:
+  a: {servers: {x: 10.0.0.1:25, y: 10.0.0.2:25}}
+  b: {servers: {z: 10.0.0.3:25}, panic: 0%}
+  unused: {servers: {w: 10.0.0.4:25}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("up", "count"),
+    [
+        (("a/x", "a/y", "b/z"), Count(4, 3, [])),
+        (("a/y", "unused/w"), Count(4, 2, ["b"])),
+        ((), Count(4, 0, ["a", "b"])),
+    ],
+)
+def test_servers_are_counted(up: tuple[str, ...], count: Count) -> None:
+    assert counted(applied(_TWO_POOLS, *up)) == count
+
+
+def test_servers_in_panic_are_not_up() -> None:
+    panic = {ServerKey("a", "x"): Health.DOWN, ServerKey("a", "y"): Health.DOWN}
+    state = fold(config(_TWO_POOLS), panic, NOTHING_SAID, hostname="h", max_sessions=9)
+    assert state.server_states()[ServerKey("a", "x")] is ServerState.PANIC
+    assert counted(state).pools_down == ["a", "b"]
+
+
+async def test_health_in_short(node: Node) -> None:
+    await node.pair.take(config())
+    node.stats = replace(node.stats, kernel_path=FakeKernelPathStats(), stuck_workers=[1])
+    found = node.pair.health(applied(_TWO_POOLS, "a/x"), NOTHING_SAID, generation=7, ending=False)
+    assert (found.started, found.listening, found.ending, found.generation) == (900, True, False, 7)
+    assert (found.sessions, found.flows, found.workers_alive) == (7, 7, True)
+    assert (found.servers, found.up, found.pools_down) == (4, 1, ["b"])
+    assert found.reasons == ["pool b: no server is up"]
+    assert found.digest == config_digest(config()).hex()
+    assert len(found.digest) == 16
+
+
+def test_health_of_one_that_ends_or_begins(node: Node) -> None:
+    node.stats = replace(node.stats, stuck_workers=[0, 1])
+    found = node.pair.health(applied(_TWO_POOLS), NOTHING_SAID, generation=1, ending=True)
+    assert (found.workers_alive, found.ending, found.flows) == (False, True, 0)
+    assert found.reasons == ["draining: no new sessions are taken"]
+    found = node.pair.health(None, NOTHING_SAID, generation=0, ending=False)
+    assert (found.listening, found.servers, found.pools_down) == (False, 0, [])
+    assert found.reasons == ["starting: the listeners aren't open yet"]
+
+
+def test_who_asks_often_costs_no_more(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: list[DesiredState] = []
+
+    def counting(state: DesiredState) -> Count:
+        counts.append(state)
+        return counted(state)
+
+    monkeypatch.setattr(pair, "counted", counting)
+    before, after = applied(_TWO_POOLS), applied(_TWO_POOLS, "a/x")
+    for _ in range(100):
+        node.pair.health(before, NOTHING_SAID, generation=1, ending=False)
+    assert (node.readings, len(counts)) == (1, 1)
+    node.now += 1
+    assert node.pair.health(after, NOTHING_SAID, generation=1, ending=False).up == 1
+    assert (node.readings, len(counts)) == (2, 2)
