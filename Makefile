@@ -59,6 +59,11 @@ bench-choosing: setup  ## measure ways to balance and slow start (ARGS goes to b
 	$(BIN)/python benches/choosing/slow.py $(ARGS)
 	$(BIN)/python benches/choosing/slow_start.py
 
+.PHONY: bench-failover
+bench-failover: setup  ## measure how long a shared address is out (ARGS goes to benches/failover/run.py)
+	@.ci/need failover
+	$(BIN)/python benches/failover/run.py $(ARGS)
+
 .PHONY: bench-control
 bench-control: export MAILWEIR_TEST_LIMIT := 120
 bench-control: setup  ## measure the control plane by size of the farm (ARGS goes to pytest)

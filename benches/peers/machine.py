@@ -8,6 +8,7 @@ from pathlib import Path
 
 _VERSION_COMMANDS = {
     "haproxy": ["haproxy", "-v"],
+    "keepalived": ["keepalived", "--version"],
     "nginx": ["nginx", "-v"],
 }
 

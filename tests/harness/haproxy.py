@@ -54,9 +54,11 @@ class HAProxy:
 
     def sessions(self, server: str) -> int:
         """How many sessions a server has at this moment."""
-        table = csv.DictReader(self.tell("show stat").removeprefix("# ").splitlines())
-        found = {row["svname"]: row["scur"] for row in table if row["pxname"] == "farm"}
-        return int(found[server])
+        return int(self._of(server)["scur"])
+
+    def is_up(self, server: str) -> bool:
+        """Whether sessions go to it."""
+        return self._of(server)["status"].startswith("UP")
 
     def is_listening(self) -> bool:
         """Whether it takes commands, which it does once it listens."""
@@ -64,6 +66,10 @@ class HAProxy:
             return "Pid" in self.tell("show info")
         except OSError:
             return False
+
+    def _of(self, server: str) -> dict[str, str]:
+        table = csv.DictReader(self.tell("show stat").removeprefix("# ").splitlines())
+        return {row["svname"]: row for row in table if row["pxname"] == "farm"}[server]
 
 
 @contextmanager
@@ -81,16 +87,25 @@ def haproxy(
         kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         kept.bind((SERVER_HOST, 0))
         address: Address = kept.getsockname()
-        file.write_text(
-            _CONFIGURATION.format(
-                socket=stats_socket,
-                balance=balance,
-                address="{}:{}".format(*address),
-                settings="".join(f"    {setting}\n" for setting in settings),
-                servers="".join(f"    server {name} {at}\n" for name, at in servers.items()),
-            )
-        )
+        file.write_text(haproxy_configuration(stats_socket, address, servers, settings, balance))
         with running([program("haproxy"), "-db", "-f", file], directory, "haproxy") as process:
             balancer = HAProxy(process, address, stats_socket)
             process.until(balancer.is_listening, "HAProxy to listen")
             yield balancer
+
+
+def haproxy_configuration(
+    stats_socket: Path,
+    address: Address,
+    servers: Mapping[str, str],
+    settings: Sequence[str],
+    balance: str = "roundrobin",
+) -> str:
+    """Where it listens, and `servers`: their addresses, with what HAProxy is to know of them."""
+    return _CONFIGURATION.format(
+        socket=stats_socket,
+        balance=balance,
+        address="{}:{}".format(*address),
+        settings="".join(f"    {setting}\n" for setting in settings),
+        servers="".join(f"    server {name} {at}\n" for name, at in servers.items()),
+    )

@@ -1,16 +1,16 @@
 """mailweir on the kernel path: in the middle of three networks, clients and servers around it."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.dialogue import Client
 from harness.mailweir import Mailweir, Tree, configuration, mailweir
 from harness.namespaces import LISTENER, SERVER, Row, bpf_files, row
-from harness.scripted import Handle, Stream, serving
-from harness.waiting import LIMIT, Value, until
+from harness.scripted import Handle, Stream, serving_in
+from harness.waiting import LIMIT, until
 
 PORT = 2525
 GREETING = b"220 mx.server.test ESMTP\r\n"
@@ -79,15 +79,9 @@ def kernel_rig(
         yield Rig(networks, balancer)
 
 
-@contextmanager
-def serving_there(networks: Row, handle: Handle) -> Iterator[None]:
+def serving_there(networks: Row, handle: Handle) -> AbstractContextManager[None]:
     """A server in its network."""
-
-    def bind(make: Callable[[], Value]) -> Value:
-        return networks.inside("s", make).result(LIMIT)
-
-    with serving(handle, (SERVER, PORT), bind):
-        yield
+    return serving_in(networks, "s", (SERVER, PORT), handle)
 
 
 @contextmanager

@@ -78,6 +78,27 @@ pools:
       kind: tcp
     servers:
       c: {{address: "{server}", proxy: "off"}}
+ha:
+  node: one
+  nodes:
+    one:
+      links:
+        lan: 192.0.2.1:5405
+        cross: "[2001:db8:1::1]:5405"
+      priority: 110
+    two:
+      links: {{lan: "192.0.2.2:5405", cross: "[2001:db8:1::2]:5405"}}
+  virtual:
+    - {{address: 192.0.2.10/24, dev: eth0}}
+  keys:
+    1: {directory}/ha.key
+  timers: {{interval: 100ms, dead: 1s, lease: 3s}}
+  gateway: [192.0.2.254]
+  witness:
+    address: 203.0.113.9:5405
+    strict: true
+  fence: [/bin/true]
+  http: "off"
 """
 
 _TRAPS = (

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from harness.named_networks import NamedNetworks
 from harness.ports import SERVER_HOST
 from harness.waiting import LIMIT, Value
 
@@ -100,3 +101,16 @@ def serving(
         finally:
             server.shutdown()
             thread.join()
+
+
+@contextmanager
+def serving_in(
+    networks: NamedNetworks, network: str, address: tuple[str, int], handle: Handle
+) -> Iterator[None]:
+    """The same in another network."""
+
+    def bind(make: Callable[[], _Server]) -> _Server:
+        return networks.inside(network, make).result(LIMIT)
+
+    with serving(handle, address, bind):
+        yield

@@ -1,0 +1,30 @@
+"""A process that has floating addresses and renews them, until it is killed.
+
+python -m harness.lease_holder LEASE DEV ADDRESS/LENGTH...
+"""
+
+import asyncio
+import sys
+
+from mailweir.config.ha import Floating
+from mailweir.ha.addresses import Addresses
+
+
+def floating(dev: str, *addresses: str) -> list[Floating]:
+    """These addresses on one device."""
+    return [Floating.model_validate({"address": each, "dev": dev}) for each in addresses]
+
+
+async def hold(lease: float, what: list[Floating]) -> None:
+    """For ever."""
+    addresses = Addresses(what, lease=lease, on_event=print)
+    await addresses.open()
+    await addresses.add()
+    print("held", flush=True)
+    while True:
+        await asyncio.sleep(lease / 3)
+        await addresses.renew()
+
+
+if __name__ == "__main__":
+    asyncio.run(hold(float(sys.argv[1]), floating(*sys.argv[2:])))
