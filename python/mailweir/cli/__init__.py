@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from mailweir.cli import config, operating, packaging, process, reading
+from mailweir.cli import config, ha, operating, packaging, process, reading
 from mailweir.errors import ConfigError, MailweirError
 
 
@@ -39,7 +39,9 @@ for _command in (
     operating.undeny,
     operating.reload,
     config.config,
+    ha.ha,
     process.kernel_path,
+    ha.ha,
     packaging.completion,
     packaging.man,
 ):

@@ -53,7 +53,8 @@ file:line:col: path: message. `mailweir reload` has a running process take a cha
 """
 _VALUES = """\
 Times are `500ms`, `30s`, `5m`, `4h` or `1d`. Names of listeners, pools and servers are your own:
-letters, digits and `.`, `_`, `-`, at most 64. A `*` below stands for such a name.
+letters, digits and `.`, `_`, `-`, at most 64. A `*` below stands for such a name,
+or for each entry of a list.
 """
 EXAMPLE = """\
 listeners:

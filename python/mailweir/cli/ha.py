@@ -1,0 +1,117 @@
+"""Commands of the pair: its process, and what is asked and told of it."""
+
+from pathlib import Path
+
+import click
+
+from mailweir.cli.shared import ask, config_option, json_option, show, socket_option
+from mailweir.config.words import HaKeeper, HaRole
+
+DEFAULT_SOCKET = "/run/mailweir/ha.sock"
+
+ha_socket_option = click.option(
+    "--socket",
+    "socket_path",
+    envvar="MAILWEIR_HA_SOCKET",
+    default=DEFAULT_SOCKET,
+    show_default=True,
+    metavar="PATH",
+    help="The socket of the running `mailweir ha run` (or MAILWEIR_HA_SOCKET).",
+)
+
+
+@click.group()
+def ha() -> None:
+    """A pair of balancers: who has the virtual addresses, and why."""
+
+
+@ha.command("run")
+@config_option
+def ha_run(config_file: Path) -> None:
+    """Take part in the pair, in the foreground, beside `mailweir run`.
+
+    HUP reloads the configuration, TERM gives the addresses to the other node and ends.
+    """
+    import asyncio
+    import os
+
+    from mailweir import logs
+    from mailweir.ha.agent import Agent
+    from mailweir.journal import Journal
+    from mailweir.supervisor import Supervisor
+
+    journal = Journal()
+    logs.configure(verbose=False, also=journal.take)
+
+    async def serve() -> None:
+        await Agent(config_file, journal=journal, supervisor=Supervisor(os.environ)).run()
+
+    asyncio.run(serve())
+
+
+@ha.command("status")
+@ha_socket_option
+@json_option
+def ha_status(socket_path: str, as_json: bool) -> None:
+    """Show both nodes, the links between them, and what is wrong."""
+    from mailweir.ha import text
+
+    show(ask(socket_path, "GET", "/api/v1/status"), as_json, text.status)
+
+
+@ha.command("explain")
+@ha_socket_option
+@json_option
+def ha_explain(socket_path: str, as_json: bool) -> None:
+    """Say why this node is what it is."""
+    from mailweir.ha import text
+
+    show(ask(socket_path, "GET", "/api/v1/explain"), as_json, text.explanation)
+
+
+@ha.command("switch")
+@ha_socket_option
+@json_option
+def ha_switch(socket_path: str, as_json: bool) -> None:
+    """Have the other one of the two nodes be active.
+
+    Sessions end: they are with the node, and the addresses move.
+    """
+    _tell(socket_path, "switch", as_json)
+
+
+@ha.command("maint")
+@ha_socket_option
+@json_option
+def ha_maint(socket_path: str, as_json: bool) -> None:
+    """Have this node take nothing over until `mailweir ha ready`; kept over restarts."""
+    _tell(socket_path, "maint", as_json)
+
+
+@ha.command("ready")
+@ha_socket_option
+@json_option
+def ha_ready(socket_path: str, as_json: bool) -> None:
+    """End this node's maintenance."""
+    _tell(socket_path, "ready", as_json)
+
+
+@ha.command("notify")
+@click.argument("role", type=click.Choice([role.value for role in HaRole]))
+@socket_option
+@json_option
+def ha_notify(role: str, socket_path: str, as_json: bool) -> None:
+    """Tell `mailweir run` which ROLE this node has, where keepalived or the like decides.
+
+    It shows in `status`, in metrics and in the log, and changes nothing else. For `notify_master`,
+    `notify_backup`, `notify_fault` and `notify_stop` of keepalived.conf(5): active, backup, fault,
+    stopped.
+    """
+    answer = ask(socket_path, "POST", f"/api/v1/ha/{role}?by={HaKeeper.KEEPALIVED}")
+    show(answer, as_json, lambda told: f"this node is {told['role']}")
+
+
+def _tell(socket_path: str, command: str, as_json: bool) -> None:
+    from mailweir.ha import text
+
+    show(ask(socket_path, "POST", f"/api/v1/{command}"), as_json, text.explanation)

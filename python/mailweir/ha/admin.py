@@ -1,0 +1,105 @@
+"""What `mailweir ha` answers: at its socket to commands, at its HTTP address to Prometheus.
+
+Roles, bounds and refusals are those of `mailweir run` (`mailweir.admin`). Opened by `agent`.
+"""
+
+from typing import Protocol
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from mailweir.admin.access import Access
+from mailweir.admin.following import add_following
+from mailweir.admin.guard import Handler
+from mailweir.admin.server import AdminServer
+from mailweir.config.load import Loaded
+from mailweir.ha import telling
+from mailweir.ha.clock import now
+from mailweir.ha.facts import Command
+from mailweir.ha.fsm import Machine
+from mailweir.ha.links import Links
+from mailweir.ha.metrics import PairCollector
+from mailweir.journal import Journal
+
+_log = structlog.get_logger("mailweir")
+
+
+class Node(Protocol):
+    """What is asked and told: `agent`'s Agent."""
+
+    @property
+    def machine(self) -> Machine: ...
+    @property
+    def links(self) -> Links: ...
+    async def command(self, command: Command) -> str: ...
+
+
+class HaAdmin:
+    """The two sites while they are open."""
+
+    def __init__(self, node: Node, loaded: Loaded, journal: Journal, *, hostname: str) -> None:
+        ha = loaded.config.ha
+        if ha is None:
+            raise ValueError("no pair")
+        self._node = node
+        self._journal = journal
+        self._hostname = hostname
+        self._server = AdminServer(ha.socket, ha.http, loaded.roles, part="ha")
+        self._registry = CollectorRegistry()
+
+    async def open(self) -> None:
+        """Bind and answer. Raises StartError."""
+        ProcessCollector(registry=self._registry)
+        self._registry.register(PairCollector(self._node))
+        answers = (self._read_write, self._read_only)
+        await self._server.open(answers, self._registry, hostname=self._hostname)
+
+    async def close(self) -> None:
+        """Stop answering."""
+        await self._server.close()
+
+    def _read_only(self, guard: Middleware) -> web.Application:
+        app = web.Application(middlewares=[guard])
+        self._add_reading(app)
+        return app
+
+    def _read_write(self, access: Access, guard: Middleware) -> web.Application:
+        app = self._read_only(guard)
+        add_following(app, self._journal)
+        for command in (Command.SWITCH, Command.MAINT, Command.READY):
+            app.router.add_post(f"/api/v1/{command}", self._obeying(command, access))
+        return app
+
+    def _obeying(self, command: Command, access: Access) -> Handler:
+        async def obey(request: web.Request) -> web.Response:
+            who = await access.name_at(request)
+            _log.info("operator", change=str(command), by=who)
+            if refusal := await self._node.command(command):
+                return web.json_response({"error": refusal}, status=409)
+            return web.json_response(telling.explain(self._node.machine.known, now()))
+
+        return obey
+
+    def _add_reading(self, app: web.Application) -> None:
+        async def show_status(_: web.Request) -> web.Response:
+            return web.json_response(telling.status(self._node.machine.known, now()))
+
+        async def show_explanation(_: web.Request) -> web.Response:
+            return web.json_response(telling.explain(self._node.machine.known, now()))
+
+        async def metrics(_: web.Request) -> web.Response:
+            return web.Response(
+                body=generate_latest(self._registry),
+                headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4},
+            )
+
+        async def healthz(_: web.Request) -> web.Response:
+            return web.Response(text="alive\n")
+
+        app.router.add_get("/api/v1/status", show_status)
+        app.router.add_get("/api/v1/explain", show_explanation)
+        app.router.add_get("/metrics", metrics)
+        app.router.add_get("/healthz", healthz)

@@ -1,0 +1,418 @@
+"""The process `mailweir ha run`: startup, inputs of the state machine, what it asks for, shutdown.
+The only module of the pair that knows the others.
+
+Everything happens in one event loop, so that no two inputs meet. What has come over the links is
+read before anything else is told to the machine: a node that is late isn't to take its own
+lateness for the peer's silence. Started by the command line.
+"""
+
+import asyncio
+import secrets
+import signal
+import socket
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from mailweir.config.ha import Ha
+from mailweir.config.load import Loaded, load
+from mailweir.config.words import HaMode
+from mailweir.errors import ConfigError, MailweirError, StartError
+from mailweir.ha import neighbours, realtime
+from mailweir.ha.addresses import AddressError, Addresses, AddressGone, CarrierChanged, Event
+from mailweir.ha.admin import HaAdmin
+from mailweir.ha.announce import Announcer
+from mailweir.ha.balancer import Balancer
+from mailweir.ha.clock import now
+from mailweir.ha.facts import (
+    Action,
+    Announce,
+    Command,
+    Drop,
+    Fence,
+    Holder,
+    Probe,
+    Say,
+    Send,
+    Take,
+)
+from mailweir.ha.fsm import Machine
+from mailweir.ha.holding import Holding
+from mailweir.ha.kept import Kept
+from mailweir.ha.keys import read_keys
+from mailweir.ha.links import MOST_AT_ONCE, Links
+from mailweir.ha.settings import fixed_differences, node_of, ports_of, settings_of
+from mailweir.ha.wire import State
+from mailweir.instance import only_instance
+from mailweir.journal import Journal
+from mailweir.supervisor import Supervisor
+
+# Whoever sends more than the peer ever would is read so often and no oftener, in seconds.
+_FLOODED = 0.01
+_MANY = MOST_AT_ONCE // 8
+# How often gateways are asked, and how long they have to answer.
+_GATEWAY_EVERY = 1.0
+_GATEWAY_WAIT = 0.5
+# Of one run of the fence command.
+_FENCE_LIMIT = 30.0
+# Until the addresses are released, or taken from the peer that releases them.
+_PATIENCE = 3.0
+_ROLES = {State.ACTIVE: "active", State.FAULT: "fault"}
+
+_log = structlog.get_logger("mailweir")
+
+
+class Agent:
+    """One `mailweir ha run`."""
+
+    def __init__(self, file: Path, *, journal: Journal, supervisor: Supervisor) -> None:
+        self._file = file
+        self._journal = journal
+        self._supervisor = supervisor
+        self._hostname = socket.gethostname()
+        self._exits = AsyncExitStack()
+        self._ending = asyncio.Event()
+        self._changed = asyncio.Event()  # the machine's state may be another one
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        # Made in startup, in this order.
+        self._loaded: Loaded
+        self._ha: Ha
+        self._kept: Kept
+        self._links: Links
+        self._addresses: Addresses
+        self._announcer: Announcer
+        self._holding: Holding
+        self._balancer: Balancer
+        self._machine: Machine
+
+    async def run(self) -> None:
+        """Until told to stop. Raises MailweirError where it can't start."""
+        async with self._exits:
+            await self._startup()
+            await self._ending.wait()
+            await self._release()
+
+    # --- startup -----------------------------------------------------------
+
+    async def _startup(self) -> None:
+        self._watch_signals()
+        self._loaded = await asyncio.to_thread(load, self._file)
+        self._ha = ha = _native(self._loaded, self._file)
+        node = node_of(ha, self._hostname)
+        found = read_keys(ha.keys)
+        place = self._loaded.config.state_dir / "ha"
+        self._exits.enter_context(only_instance(place))
+        self._kept = Kept(place)
+        for problem in realtime.hurry():
+            _log.info("heartbeats may be late on a busy machine", reason=problem)
+        realtime.drop_rights()
+
+        self._links = Links(ha, node, found)
+        self._links.open()
+        self._exits.callback(self._links.close)
+        await self._open_kernel()
+        settings = settings_of(ha, node)
+        self._machine = Machine(settings, epoch=secrets.randbits(63) | 1, now=now())
+        self._exits.callback(self._cancel)
+        admin = HaAdmin(self, self._loaded, self._journal, hostname=self._hostname)
+        self._exits.push_async_callback(admin.close)
+        await admin.open()
+        self._begin()
+        _log.info("started", node=node, peer=settings.peer, links=", ".join(self._links.names))
+        self._supervisor.ready(f"node {node}")
+
+    async def _open_kernel(self) -> None:
+        ha = self._ha
+        floating = [*ha.virtual, *ha.source]
+        self._addresses = Addresses(floating, lease=ha.timers.lease, on_event=self._on_event)
+        await self._addresses.open()
+        self._exits.push_async_callback(self._addresses.close)
+        try:
+            for removed in await self._addresses.clear():
+                _log.warning("an address of an earlier process is removed", address=removed)
+        except AddressError as error:
+            raise StartError(str(error)) from None
+        self._announcer = Announcer(floating)
+        self._exits.callback(self._announcer.close)
+        watch = neighbours.Watch(ha.virtual, self._on_claim)
+        watch.open()
+        self._exits.callback(watch.close)
+        self._holding = Holding(
+            self._addresses,
+            self._announcer,
+            lease=ha.timers.lease,
+            on_taken=lambda ticket: self._feed(lambda at: self._machine.taken(ticket, at)),
+            on_dropped=lambda ticket: self._feed(lambda at: self._machine.dropped(ticket, at)),
+            on_failed=lambda why: self._feed(lambda at: self._machine.failed(why, at)),
+        )
+        self._balancer = Balancer(
+            self._loaded.config.admin.socket,
+            ha.run_grace,
+            lambda health: self._feed(lambda at: self._machine.learn(at, health=health)),
+        )
+
+    def _begin(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._listen()
+        self._exits.callback(self._deafen)
+        if self._kept.maintenance:
+            self._feed(lambda at: self._machine.command(Command.MAINT, at)[1])
+        self._learn_carrier()
+        self._spawn(self._holding.work())
+        self._spawn(self._balancer.watch())
+        self._spawn(self._watch_gateways())
+        self._spawn(self._supervisor.show_life(lambda: ()))
+        loop.call_soon(self._feed, self._machine.tick)
+
+    def _watch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._ending.set)
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._spawn(self._reload()))
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._is_done)
+
+    def _is_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # Without one of its parts the process is none: the lease takes the addresses away.
+            _log.error("the process can't go on", reason=repr(error))
+            self._ending.set()
+
+    def _cancel(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    # --- inputs ------------------------------------------------------------
+
+    def _feed(self, told: Callable[[float], list[Action]]) -> None:
+        """Tell the machine something, after what has come over the links."""
+        self._read()
+        self._perform(told(now()))
+        self._set_timer()
+
+    def _read(self) -> int:
+        """How much has come."""
+        count = sum(self._links.received.values())
+        for message, link in self._links.receive():
+            refusal, actions = self._machine.heard(message, link, now())
+            if refusal is not None:
+                self._links.refused[refusal] += 1
+            self._perform(actions)
+        return sum(self._links.received.values()) - count
+
+    def _on_datagrams(self) -> None:
+        if self._read() > _MANY:
+            self._deafen()
+            asyncio.get_running_loop().call_later(_FLOODED, self._listen)
+        self._set_timer()
+
+    def _listen(self) -> None:
+        for one in self._links.sockets():
+            asyncio.get_running_loop().add_reader(one, self._on_datagrams)
+
+    def _deafen(self) -> None:
+        for one in self._links.sockets():
+            asyncio.get_running_loop().remove_reader(one)
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        wait = max(0.0, self._machine.deadline() - now())
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(wait, self._feed, self._machine.tick)
+
+    def _on_event(self, event: Event) -> None:
+        match event:
+            case CarrierChanged():
+                self._learn_carrier()
+            case AddressGone(address):
+                self._feed(lambda at: self._machine.gone(str(address), at))
+
+    def _learn_carrier(self) -> None:
+        lost = [dev for dev, up in self._addresses.carrier().items() if not up]
+        words = f"{' and '.join(lost)} has no carrier" if lost else ""
+        self._feed(lambda at: self._machine.learn(at, carrier_lost=words))
+
+    def _on_claim(self, address: object, mac: object) -> None:
+        self._feed(lambda at: self._machine.claimed(str(address), str(mac), at))
+
+    async def _watch_gateways(self) -> None:
+        while True:
+            if self._ha.gateway:
+                answers = await neighbours.any_answers(self._ha.gateway, wait=_GATEWAY_WAIT)
+                self._feed(partial(self._machine.learn, gateway_answers=answers))
+            await asyncio.sleep(_GATEWAY_EVERY)
+
+    async def command(self, command: Command) -> str:
+        """What an operator wants; why not, or nothing. Called by the admin routes.
+
+        Returns once it is done, or it can be told that it isn't.
+        """
+        before = self._machine.known.state
+        refusals: list[str] = []
+
+        def feed(at: float) -> list[Action]:
+            refusal, actions = self._machine.command(command, at)
+            refusals.append(refusal)
+            return actions
+
+        self._feed(feed)
+        if refusals[0]:
+            return refusals[0]
+        if command in (Command.MAINT, Command.READY):
+            self._kept.maintenance = command is Command.MAINT
+        wanted = {
+            Command.SWITCH: State.BACKUP if before is State.ACTIVE else State.ACTIVE,
+            Command.MAINT: State.MAINT,
+        }.get(command)
+        if wanted is None or await self._becomes(wanted):
+            return ""
+        return f"it was tried, but this node is {self._machine.known.state}: see `mailweir events`"
+
+    async def _becomes(self, state: State) -> bool:
+        """Whether the machine comes to be in a state before it takes too long."""
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                while self._machine.known.state is not state:
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    @property
+    def machine(self) -> Machine:
+        """To be looked at."""
+        return self._machine
+
+    @property
+    def links(self) -> Links:
+        """To be looked at."""
+        return self._links
+
+    # --- what the machine asks for -------------------------------------------
+
+    def _perform(self, actions: Sequence[Action]) -> None:
+        for action in actions:
+            match action:
+                case Send(message, to_witness):
+                    known = self._machine.known
+                    heard = (known.witness if to_witness else known.peer).message
+                    newest = heard.newest_key if heard else None
+                    self._links.send(message, to_witness=to_witness, peer_newest=newest)
+                case Say(level, event, reason):
+                    getattr(_log, level)(event, reason=reason)
+                    role = _ROLES.get(self._machine.known.state, "backup")
+                    self._balancer.has_role(role)
+                    self._changed.set()
+                case Take() | Drop():
+                    self._holding.do(action)
+                case Announce():
+                    self._announcer.burst()
+                case Probe(ticket):
+                    self._spawn(self._probe(ticket))
+                case Fence(ticket):
+                    self._spawn(self._fence(ticket))
+
+    async def _probe(self, ticket: int) -> None:
+        ha = self._ha
+        wait = min(0.1, ha.timers.interval / 2)
+        ports = ports_of(self._loaded.config)
+        asked = asyncio.gather(
+            neighbours.holder_of(ha.virtual, ports, wait=wait),
+            neighbours.any_answers(ha.gateway, wait=wait) if ha.gateway else _nobody(),
+            return_exceptions=True,
+        )
+        held, answers = await asked
+        if isinstance(held, BaseException):
+            # Where nothing can be found out, mail is to go on.
+            _log.error("the addresses can't be probed", reason=repr(held))
+            held = (Holder.NOBODY, "")
+        holder, told = held
+
+        def feed(at: float) -> list[Action]:
+            found = answers is True
+            first = self._machine.learn(at, gateway_answers=found) if ha.gateway else []
+            return [*first, *self._machine.probed(ticket, holder, told, at)]
+
+        self._feed(feed)
+
+    async def _fence(self, ticket: int) -> None:
+        problem = await _run(self._ha.fence)
+        self._feed(lambda at: self._machine.fenced(ticket, problem, at))
+
+    # --- reload and end --------------------------------------------------------
+
+    async def _reload(self) -> None:
+        """What can change while the addresses stay where they are; the rest is refused."""
+        self._supervisor.reloading()
+        try:
+            loaded = await asyncio.to_thread(load, self._file)
+            ha = _native(loaded, self._file)
+            if problems := fixed_differences(self._ha, ha):
+                raise StartError("; ".join(problems))
+            found = read_keys(ha.keys)
+        except MailweirError as error:
+            for line in str(error).splitlines():
+                _log.error("the reload is refused, the old configuration stays", reason=line)
+        else:
+            self._loaded, self._ha = loaded, ha
+            self._links.take_keys(found)
+            self._balancer.grace.run_grace = ha.run_grace
+            settings = settings_of(ha, self._machine.known.settings.node)
+            self._feed(lambda at: self._machine.configure(settings, at))
+            _log.info("reloaded")
+        self._supervisor.ready(f"node {self._machine.known.settings.node}")
+
+    async def _release(self) -> None:
+        """Give the addresses to the peer before the process ends."""
+        self._supervisor.stopping("the addresses are released")
+        self._feed(lambda at: self._machine.command(Command.STOP, at)[1])
+        if not await self._becomes(State.MAINT):
+            _log.warning("the addresses stay until their lease is over")
+        self._balancer.has_role("stopped")
+        await self._balancer.ask()
+
+
+def _native(loaded: Loaded, file: Path) -> Ha:
+    """The pair of a configuration. Raises ConfigError or StartError where there is none."""
+    ha = loaded.config.ha
+    if ha is None:
+        raise ConfigError([loaded.problem((), "has no `ha`: there is no pair to take part in")])
+    if ha.mode is not HaMode.NATIVE:
+        raise StartError(
+            f"{file}: `ha.mode` is {ha.mode}: the addresses are somebody else's to move; mailweir"
+            " takes his word by `mailweir ha notify`"
+        )
+    return ha
+
+
+async def _nobody() -> bool:
+    return False
+
+
+async def _run(command: Sequence[str]) -> str:
+    """What is wrong with how a command ended, or nothing."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL
+        )
+    except OSError as error:
+        return f"{command[0]}: {error.strerror}"
+    try:
+        async with asyncio.timeout(_FENCE_LIMIT):
+            code = await process.wait()
+    except TimeoutError:
+        process.kill()
+        return f"{command[0]} took longer than {_FENCE_LIMIT:.0f} s"
+    return f"{command[0]} ended with {code}" if code else ""

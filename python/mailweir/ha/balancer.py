@@ -1,0 +1,107 @@
+"""Asks `mailweir run` on this node how it is, several times a second, and tells it the node's role.
+
+Over its admin socket, as `mailweir healthcheck` does. Used by `agent`.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from mailweir.ha.facts import Health
+from mailweir.ha.grace import Answer, Grace
+
+_EVERY = 0.2
+# Of one answer. A process that takes longer is busy or hung, and asked again.
+_LIMIT = 1.0
+_MOST = 1 << 20
+
+
+class Balancer:
+    """The process beside ours."""
+
+    def __init__(self, socket: Path, run_grace: float, on_health: Callable[[Health], None]) -> None:
+        self.grace = Grace(run_grace)
+        self._socket = socket
+        self._on_health = on_health
+        self._role = "backup"
+        self._told: tuple[int, str] | None = None  # which process, and what
+        self._health: Health | None = None
+
+    def has_role(self, role: str) -> None:
+        """What it is told next."""
+        self._role = role
+
+    async def watch(self) -> None:
+        """Ask until cancelled; `on_health` is called where something is new."""
+        while True:
+            began = time.monotonic()
+            health = await self.ask()
+            if health != self._health:
+                self._health = health
+                self._on_health(health)
+            await asyncio.sleep(max(0.05, _EVERY - (time.monotonic() - began)))
+
+    async def ask(self) -> Health:
+        """Once."""
+        try:
+            answer = _answer(await self._request("GET", "/api/v1/health"))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return self.grace.silent(time.monotonic(), gone=True)
+        except (OSError, ValueError, KeyError, TypeError, TimeoutError, asyncio.LimitOverrunError):
+            return self.grace.silent(time.monotonic(), gone=False)
+        if self._told != (answer.pid, self._role):
+            await self.tell(answer.pid)
+        return self.grace.answered(answer)
+
+    async def tell(self, pid: int) -> None:
+        """Say which role this node has; that it can't be said does no harm."""
+        role = self._role
+        try:
+            await self._request("POST", f"/api/v1/ha/{role}?by=native")
+        except (OSError, ValueError, TimeoutError):
+            return
+        self._told = (pid, role)
+
+    async def _request(self, method: str, route: str) -> dict[str, object]:
+        async with asyncio.timeout(_LIMIT):
+            reader, writer = await asyncio.open_unix_connection(str(self._socket), limit=_MOST)
+            try:
+                head = f"{method} {route} HTTP/1.0\r\nHost: localhost\r\n\r\n"
+                writer.write(head.encode("ascii"))
+                status = await reader.readline()
+                if b" 200 " not in status:
+                    raise ValueError(status.decode("latin-1"))
+                while (await reader.readline()).strip():
+                    pass
+                found = json.loads(await reader.read(_MOST))
+                if not isinstance(found, dict):
+                    raise ValueError("no object")
+                return found
+            finally:
+                writer.close()
+
+
+def _answer(found: dict[str, object]) -> Answer:
+    pools = found["pools_down"]
+    if not isinstance(pools, list):
+        raise TypeError("pools_down")
+    return Answer(
+        pid=_number(found["pid"]),
+        listening=found["listening"] is True,
+        ending=found["ending"] is True,
+        workers_alive=found["workers_alive"] is True,
+        sessions=_number(found["sessions"]),
+        servers=_number(found["servers"]),
+        up=_number(found["up"]),
+        pools_down=tuple(map(str, pools)),
+        generation=_number(found["generation"]),
+        digest=bytes.fromhex(str(found["digest"])),
+    )
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int):
+        raise TypeError(str(value))
+    return value

@@ -1,0 +1,524 @@
+"""The state machine of a node: when it has the virtual addresses. Pure: facts and time go in,
+actions come out.
+
+    INIT       heard nobody yet; after `dead`, or once the peer is heard: BACKUP
+    BACKUP     the peer is silent on all links, has released, or neither has been active for a
+               moment and this node is the better one: CANDIDATE
+    CANDIDATE  nobody else has the addresses (a probe tells), and there is leave to take them (a
+               gateway, the witness, the fence command, where they are configured): ACTIVE
+    ACTIVE     has them, until it lets go: RELEASING, and then BACKUP, FAULT or MAINT
+    FAULT      can't have them: no carrier, say; when that is over: BACKUP
+    MAINT      an operator wants it to have none
+
+Both nodes active breaks nothing but sessions, since each has its own; neither active is an outage.
+So a node that can't know takes over, unless it may be the one that is cut off. In strict mode it
+is the other way round: none is active without the peer's or the witness's word.
+
+`known` is what it goes by, `judging` what follows from that, `facts` has the words. Called by
+`agent`. Times are seconds of a clock that counts on while the machine is suspended.
+"""
+
+from mailweir.ha import judging
+from mailweir.ha.facts import (
+    Action,
+    Announce,
+    Command,
+    Drop,
+    Fence,
+    Health,
+    Holder,
+    Probe,
+    Say,
+    Send,
+    Settings,
+    Take,
+)
+from mailweir.ha.known import Known, holds, wants
+from mailweir.ha.peer import Peer
+from mailweir.ha.wire import WITNESS, Flag, Kind, Message, Refusal, State
+
+# A RELEASE or a CLAIM goes out so often, since one may be lost.
+_TIMES = 3
+# The lease is renewed every second: after standing still for longer than what is left then, the
+# kernel may have taken the addresses already.
+RENEWED_EVERY = 1.0
+# Between runs of a fence command that failed.
+_FENCE_AGAIN = 5.0
+# How long it stays an alarm what a datagram or a packet told, which nothing takes back.
+_PASSING = 60.0
+_NEVER = float("-inf")
+
+
+class Machine:
+    """One node of the pair. Every input returns what is to be done, in order."""
+
+    def __init__(self, settings: Settings, *, epoch: int, now: float) -> None:
+        """`epoch` is random for each life of the process."""
+        self.known = Known(settings, epoch=epoch, now=now)
+        self._out: list[Action] = []
+        self._moved_at = now
+        self._next_hello = now
+        self._released_at = _NEVER  # by the peer
+        self._fault_until = now
+        self._readded_at = _NEVER
+        self._passing: dict[str, float] = {}
+        self._ticket = 0
+        self._awaited: Action | None = None  # whose outcome is to come
+        self._next_probe = now
+        self._fenced = False
+        self._after = (State.BACKUP, "")  # what RELEASING is followed by, and why
+
+    # --- inputs --------------------------------------------------------------
+
+    def tick(self, now: float) -> list[Action]:
+        """Time has passed. Called at `deadline` at the latest, after what has come was read."""
+        self._move(now)
+        self._consider(now)
+        if now >= self._next_hello:
+            self._hello(now)
+        return self._flush()
+
+    def heard(self, message: Message, link: int, now: float) -> tuple[Refusal | None, list[Action]]:
+        """An authentic datagram of the peer or the witness; why it isn't listened to, if so."""
+        self._move(now)
+        of_witness = message.sender == WITNESS
+        node = self.known.witness if of_witness else self.known.peer
+        before = node.message
+        refusal = node.listen(message, link, now)
+        if refusal is Refusal.UNPROVEN:
+            self._challenge(node, now)
+        elif refusal is Refusal.RETIRED and not of_witness and node.outlives(message):
+            name = self.known.settings.peer
+            self._pass(
+                "twice", f"two machines call themselves {name}; each needs its own name", now
+            )
+        elif refusal is None:
+            if of_witness:
+                self._hear_witness(message)
+            else:
+                self._hear_peer(message, before, now)
+            self._consider(now)
+        return refusal, self._flush()
+
+    def learn(
+        self,
+        now: float,
+        *,
+        health: Health | None = None,
+        carrier_lost: str | None = None,
+        gateway_answers: bool | None = None,
+    ) -> list[Action]:
+        """Facts that are other ones now. `carrier_lost` is what is lost, in words, or empty."""
+        self._move(now)
+        known = self.known
+        if health is not None:
+            known.health = health
+        if carrier_lost is not None:
+            back, known.carrier_lost = known.carrier_lost and not carrier_lost, carrier_lost
+            if back and known.holding:
+                self._out.append(Announce())
+        if gateway_answers is not None:
+            known.gateway_answers = gateway_answers
+            if gateway_answers:
+                known.gateway_lost_at = None
+            elif known.gateway_lost_at is None:
+                known.gateway_lost_at = now
+        self._consider(now)
+        return self._flush()
+
+    def probed(self, ticket: int, holder: Holder, told: str, now: float) -> list[Action]:
+        """A probe's answer, with who was found in words; `learn` was told of the gateway before."""
+        self._move(now)
+        if self._is_over(Probe(ticket)):
+            self._next_probe = now + self.known.settings.interval / 2
+            self._judge_probe(holder, told, now)
+            self._consider(now)
+        return self._flush()
+
+    def fenced(self, ticket: int, problem: str, now: float) -> list[Action]:
+        """How the fence command ended; `problem` is empty where it succeeded."""
+        self._move(now)
+        if self._is_over(Fence(ticket)):
+            self._alarm("fence", problem and f"the fence command failed: {problem}")
+            self._fenced = not problem
+            self._next_probe = now + (_FENCE_AGAIN if problem else 0)
+            self._consider(now)
+        return self._flush()
+
+    def taken(self, ticket: int, now: float) -> list[Action]:
+        """The addresses are there."""
+        self._move(now)
+        if self._is_over(Take(ticket)):
+            if self.known.state is State.CANDIDATE:
+                self.known.takeovers += 1
+                self._enter(State.ACTIVE, self.known.why, now)
+                self._hello(now)
+            self._out.append(Announce())
+            self._consider(now)
+        return self._flush()
+
+    def failed(self, problem: str, now: float) -> list[Action]:
+        """The addresses can't be added, or their lease not be renewed."""
+        self._move(now)
+        if self.known.holding:
+            self._fault_until = now + self.known.settings.fault_hold
+            self._let_go(State.FAULT, problem, now)
+        return self._flush()
+
+    def dropped(self, ticket: int, now: float) -> list[Action]:
+        """The addresses are gone."""
+        self._move(now)
+        if self._is_over(Drop(ticket)) and self.known.state is State.RELEASING:
+            self._have_released(now)
+        return self._flush()
+
+    def gone(self, address: str, now: float) -> list[Action]:
+        """An address that we hold was removed, by somebody or at the end of its lease."""
+        self._move(now)
+        if self.known.state is State.ACTIVE and not isinstance(self._awaited, Take):
+            hold = self.known.settings.fault_hold
+            if now - self._readded_at < hold:
+                self._fault_until = now + hold
+                self._let_go(State.FAULT, f"{address} was removed again and again", now)
+            else:
+                self._readded_at = now
+                self._say("warning", "address removed", f"{address} was removed; added again")
+                self._await(Take(self._next_ticket()))
+        return self._flush()
+
+    def claimed(self, address: str, by: str, now: float) -> list[Action]:
+        """Somebody else tells the neighbours that an address that we hold is his.
+
+        Anybody can say so: it is answered, and nothing else comes of it.
+        """
+        self._move(now)
+        if self.known.state is State.ACTIVE:
+            self._pass("claimed", f"{by} says that it has {address}; the neighbours are told", now)
+            self._out.append(Announce())
+        return self._flush()
+
+    def command(self, command: Command, now: float) -> tuple[str, list[Action]]:
+        """What an operator wants; why it isn't done, or nothing."""
+        self._move(now)
+        refusal = self._obey(command, now)
+        self._consider(now)
+        return refusal, self._flush()
+
+    def configure(self, settings: Settings, now: float) -> list[Action]:
+        """Go by other settings of the same node from here on."""
+        self._move(now)
+        self.known.configure(settings)
+        self._consider(now)
+        return self._flush()
+
+    def deadline(self) -> float:
+        """When `tick` is due at the latest."""
+        known = self.known
+        moments = [known.silent_at, known.yielded_until, self._fault_until, known.quorum_until]
+        if known.vacant_since is not None:
+            moments.append(known.vacant_since + known.vacancy)
+        if known.state is State.CANDIDATE:
+            moments += [self._next_probe, known.promised_until]
+        return min([self._next_hello, *(one for one in moments if one > self._moved_at)])
+
+    # --- what is to be decided ---------------------------------------------------
+
+    def _move(self, now: float) -> None:
+        """Called first by every input: has this node stood still since the one before?"""
+        gap, self._moved_at = now - self._moved_at, now
+        known = self.known
+        if gap > known.settings.dead / 2:
+            known.stalled_until = now + known.settings.dead
+            known.waited_from = now
+            self._say("warning", "stood still", f"this node did nothing for {gap:.1f} s")
+        if known.holding and gap > known.settings.lease - RENEWED_EVERY:
+            # The peer may be active by now: not a word of being active before they are gone.
+            why = f"it stood still for {gap:.1f} s, and the lease may be over"
+            self._let_go(State.INIT, why, now)
+
+    def _consider(self, now: float) -> None:
+        self._watch(now)
+        for _ in State:
+            before = self.known.state
+            self._step(now)
+            if self.known.state is before:
+                return
+
+    def _step(self, now: float) -> None:
+        known = self.known
+        match known.state:
+            case State.INIT if known.heard_since() or now >= known.since + known.settings.silence:
+                self._enter(State.BACKUP, "ready to take over", now)
+            case State.BACKUP:
+                self._stand_by(now)
+            case State.CANDIDATE:
+                self._apply(now)
+            case State.ACTIVE:
+                why, target = judging.reason_to_let_go(known, now)
+                if target is not None:
+                    self._let_go(target, why, now)
+            case State.RELEASING if now >= known.since + known.settings.lease + RENEWED_EVERY:
+                # A kernel that doesn't answer has at least let the lease run out.
+                self._have_released(now)
+            case State.FAULT if now >= self._fault_until and not known.carrier_lost:
+                self._enter(State.BACKUP, "the fault is over", now)
+
+    def _stand_by(self, now: float) -> None:
+        known, peer = self.known, self.known.settings.peer
+        silent = known.is_silent(now)
+        if obstacle := judging.obstacle(known):
+            known.why = obstacle
+        elif silent and not judging.sees_others(known, now):
+            known.why = f"nothing is heard of {peer}, and neither of a gateway nor of the witness"
+        elif silent:
+            self._enter(State.CANDIDATE, f"{peer} is silent on all links", now)
+        elif self._is_released(now):
+            self._enter(State.CANDIDATE, f"{peer} released the addresses", now)
+        elif known.vacant_since is None:
+            known.why = f"{peer} is active"
+        elif now < max(known.yielded_until, known.vacant_since + known.vacancy):
+            known.why = "neither node is active yet"
+        elif judging.is_better(known):
+            self._enter(State.CANDIDATE, f"{peer} isn't active", now)
+        else:
+            known.why = f"{peer} is to become active"
+
+    def _apply(self, now: float) -> None:
+        """To become active, unless something is against it by now."""
+        known = self.known
+        obstacle = judging.obstacle(known) or judging.peer_goes_first(known, now)
+        if known.holding:
+            if obstacle := obstacle or judging.leave_is_over(known, now):
+                self._let_go(State.BACKUP, obstacle, now)
+        elif obstacle:
+            self._enter(State.BACKUP, obstacle, now)
+        elif self._awaited is not None or now < self._next_probe:
+            return
+        elif self._lacks_leave(now):
+            return
+        elif self._is_released(now):
+            self._take(now)
+        else:
+            self._await(Probe(self._next_ticket()))
+
+    def _judge_probe(self, holder: Holder, told: str, now: float) -> None:
+        known = self.known
+        silent = known.is_silent(now)
+        if silent and not judging.sees_others(known, now):
+            why = "no gateway and no witness answers: this node may be the one that is cut off"
+            self._enter(State.BACKUP, why, now)
+            return
+        lease_over = now >= known.peer.heard_at + known.settings.lease + RENEWED_EVERY
+        if holder is Holder.SERVING or (holder is Holder.SILENT and not lease_over):
+            self._alarm("held", f"somebody has the addresses: {told}")
+        elif silent and known.settings.fence and not self._fenced:
+            self._await(Fence(self._next_ticket()))
+        elif not self._lacks_leave(now):
+            self._take(now)
+
+    def _lacks_leave(self, now: float) -> bool:
+        lacks = self.known.settings.strict and not judging.has_leave(self.known, now)
+        why = "neither the peer nor the witness gives leave to be active"
+        self._alarm("quorum", why if lacks else "")
+        return lacks
+
+    def _is_released(self, now: float) -> bool:
+        """Whether the peer said a moment ago that it has let go: nothing has to be probed."""
+        return now - self._released_at < self.known.settings.dead
+
+    def _hear_witness(self, message: Message) -> None:
+        known = self.known
+        if self._is_leave(message, known.witness):
+            lease = min(message.lease / 1000, known.settings.lease)
+            known.granted_until = max(known.granted_until, known.witness.echoed_at + lease)
+
+    def _is_leave(self, message: Message, node: Peer) -> bool:
+        """Whether it is an answer to what this node asks now, not to what it asked before."""
+        known = self.known
+        asks = known.state in (State.CANDIDATE, State.ACTIVE)
+        return Flag.GRANTED in message.flags and asks and node.echoed_at >= known.asked_since
+
+    def _hear_peer(self, message: Message, before: Message | None, now: float) -> None:
+        known = self.known
+        known.term = max(known.term, message.term)
+        if self._is_leave(message, known.peer):
+            until = known.peer.echoed_at + known.settings.lease
+            known.voted_until = max(known.voted_until, until)
+        if wants(message) or holds(message):
+            self._released_at = _NEVER
+        else:
+            # It can't use our word any more: it would have to ask anew.
+            known.promised_until = _NEVER
+            let_go = before is not None and before.epoch == message.epoch and holds(before)
+            if let_go or message.kind is Kind.RELEASE:
+                self._released_at = now
+        if message.state is State.CANDIDATE and judging.gives_leave(known, now):
+            self._next_hello = now
+        match message.kind:
+            case Kind.CLAIM if known.state is State.ACTIVE:
+                if refusal := judging.why_not_switch(known, now):
+                    self._say("warning", "the peer's claim is refused", refusal)
+                else:
+                    self._let_go(State.BACKUP, f"{known.settings.peer} asked for it", now)
+            case Kind.HELLO if message.state is known.state is State.ACTIVE:
+                self._settle_conflict(message, now)
+
+    def _settle_conflict(self, message: Message, now: float) -> None:
+        """Both are active: both come to the same end of it."""
+        known = self.known
+        known.conflict_since = _since(known.conflict_since, True, now)
+        if why := judging.why_peer_wins(known, message, now):
+            self._let_go(State.BACKUP, f"both were active, and {why}", now)
+        else:
+            self._hello(now)
+            self._out.append(Announce())
+
+    def _obey(self, command: Command, now: float) -> str:
+        known = self.known
+        if command is Command.READY:
+            why = "an operator ended the maintenance"
+            if known.state is State.MAINT:
+                self._enter(State.INIT, why, now)
+            elif known.state is State.RELEASING and self._after[0] is State.MAINT:
+                self._after = (State.INIT, why)
+            return ""
+        active = known.state is State.ACTIVE
+        if command is Command.SWITCH and not active:
+            refusal = judging.why_not_claim(known, now)
+            if not refusal:
+                self._send(Kind.CLAIM, now, times=_TIMES)
+            return refusal
+        if active and command is not Command.STOP:
+            judge = judging.why_not_switch if command is Command.SWITCH else judging.why_not_rest
+            if why := judge(known, now):
+                return why
+        after = State.BACKUP if command is Command.SWITCH else State.MAINT
+        why = "the process ends" if command is Command.STOP else "an operator wants it so"
+        if known.holding:
+            self._let_go(after, why, now)
+        elif known.state is State.RELEASING:
+            self._after = (after, why)
+        else:
+            self._enter(after, why, now)
+        return ""
+
+    # --- what is done ------------------------------------------------------------
+
+    def _take(self, now: float) -> None:
+        self.known.term += 1
+        self.known.holding = True
+        self._await(Take(self._next_ticket()))
+
+    def _let_go(self, after: State, why: str, now: float) -> None:
+        self.known.holding = False
+        self._released_at = _NEVER
+        self._after = (after, why)
+        self._enter(State.RELEASING, why, now)
+        self._await(Drop(self._next_ticket()))
+
+    def _have_released(self, now: float) -> None:
+        known = self.known
+        known.yielded_until = now + known.settings.silence + known.vacancy
+        self._enter(*self._after, now)
+        self._send(Kind.RELEASE, now, times=_TIMES)
+        if known.settings.witness:
+            self._send(Kind.RELEASE, now, to_witness=True)
+
+    def _enter(self, state: State, why: str, now: float) -> None:
+        """Whatever was awaited is of no interest any more."""
+        known = self.known
+        self._say("info", f"{known.state} -> {state}", why)
+        known.state, known.since, known.why = state, now, why
+        self._awaited = None
+        self._next_hello = now
+        if state is State.CANDIDATE:
+            self._next_probe = now
+            self._fenced = False
+            known.ask(now)
+        else:
+            for key in ("held", "quorum", "fence"):
+                self._alarm(key, "")
+
+    def _watch(self, now: float) -> None:
+        """What is to be known of the peer whatever the state is."""
+        known = self.known
+        vacant = not (known.is_silent(now) or known.peer.message is None or known.peer_holds())
+        known.vacant_since = _since(known.vacant_since, vacant, now)
+        outranked = judging.outranks(known, now)
+        known.outranked_since = _since(known.outranked_since, outranked, now)
+        told = known.peer.message
+        both = told is not None and told.state is known.state is State.ACTIVE
+        conflict = both and not known.is_silent(now)
+        known.conflict_since = _since(known.conflict_since, conflict, now)
+        for key, problem in judging.problems(known, now):
+            self._alarm(key, problem)
+        for key in [key for key, until in self._passing.items() if now >= until]:
+            del self._passing[key]
+            self._alarm(key, "")
+
+    # --- words -------------------------------------------------------------------
+
+    def _hello(self, now: float) -> None:
+        self._next_hello = now + self.known.settings.interval
+        self._send(Kind.HELLO, now)
+        if self.known.settings.witness:
+            self._send(Kind.HELLO, now, to_witness=True)
+
+    def _challenge(self, node: Peer, now: float) -> None:
+        """Let a new life of another node prove itself; at most so often."""
+        echo = node.challenge(now, apart=self.known.settings.interval / 4)
+        if echo is not None:
+            to_witness = node is self.known.witness
+            message = self.known.message(Kind.HELLO, now, to_witness=to_witness, echo=echo)
+            self._out.append(Send(message, to_witness))
+
+    def _send(self, kind: Kind, now: float, *, times: int = 1, to_witness: bool = False) -> None:
+        for _ in range(times):
+            leave = not to_witness and judging.gives_leave(self.known, now)
+            message = self.known.message(kind, now, to_witness=to_witness, leave=leave)
+            self._out.append(Send(message, to_witness))
+
+    def _pass(self, key: str, problem: str, now: float) -> None:
+        """An alarm that nothing takes back but time."""
+        self._passing[key] = now + _PASSING
+        self._alarm(key, problem)
+
+    def _alarm(self, key: str, problem: str) -> None:
+        """Note what is wrong, and say so once; an empty `problem` ends it."""
+        alarms = self.known.alarms
+        if alarms.get(key, "") == problem:
+            return
+        if problem:
+            alarms[key] = problem
+            self._say("warning", "alarm", problem)
+        else:
+            self._say("info", "alarm is over", alarms.pop(key))
+
+    def _say(self, level: str, event: str, reason: str) -> None:
+        self._out.append(Say(level, event, reason))
+
+    # --- outcomes ----------------------------------------------------------------
+
+    def _next_ticket(self) -> int:
+        self._ticket += 1
+        return self._ticket
+
+    def _await(self, action: Action) -> None:
+        self._awaited = action
+        self._out.append(action)
+
+    def _is_over(self, action: Action) -> bool:
+        """Whether this is what is waited for; what comes late counts for nothing."""
+        if self._awaited != action:
+            return False
+        self._awaited = None
+        return True
+
+    def _flush(self) -> list[Action]:
+        out, self._out = self._out, []
+        return out
+
+
+def _since(before: float | None, is_so: bool, now: float) -> float | None:
+    """Since when something is so that was so since `before`."""
+    return (now if before is None else before) if is_so else None

@@ -1,0 +1,230 @@
+"""What follows from what a node knows: may it be active, should it, is the peer the better one.
+Every answer that is a no is said in words, for the log and `mailweir ha explain`. Pure.
+
+Called by `fsm`. An empty text means that nothing is against it.
+"""
+
+from collections.abc import Iterator
+
+from mailweir.ha.known import Known, wants
+from mailweir.ha.wire import Flag, Message, State
+
+_ABLE = Flag.DATAPLANE_OK | Flag.CARRIER_OK
+# States of a peer that could become active in a moment.
+_READY = (State.INIT, State.BACKUP, State.CANDIDATE)
+# A gateway that doesn't answer for so long is lost: one check in a row may fail.
+_GATEWAY_LOST = 3.0
+
+
+def obstacle(known: Known) -> str:
+    """What keeps this node from having the addresses, whatever the peer is."""
+    if known.carrier_lost:
+        return known.carrier_lost
+    return "" if known.health.ok else known.health.why
+
+
+def sees_others(known: Known, now: float) -> bool:
+    """Whether this node isn't the one that is cut off, as far as can be known."""
+    s = known.settings
+    if not (s.gateways or s.witness):
+        return True
+    return known.sees_witness(now) or (s.gateways and known.sees_gateway())
+
+
+def has_leave(known: Known, now: float) -> bool:
+    """Strict mode: whether the witness, or the peer, wants this candidate to be active, and our own
+    word to the peer is over.
+    """
+    return known.promised_until <= now < known.quorum_until
+
+
+def gives_leave(known: Known, now: float) -> bool:
+    """Strict mode: whether the peer is to be active as far as this node is concerned.
+
+    It is a promise: this node isn't active until that word is over, or the peer needs it no more.
+    """
+    told = known.peer.message
+    if not known.settings.strict or told is None or not wants(told) or known.is_silent(now):
+        return False
+    if known.state not in (State.INIT, State.BACKUP):
+        return known.state in (State.FAULT, State.MAINT)
+    goes_itself = told.state is State.CANDIDATE and now >= known.yielded_until
+    return not (goes_itself and is_better(known) and not obstacle(known))
+
+
+def peer_goes_first(known: Known, now: float) -> str:
+    """Of a candidate: why it is to leave it to the peer."""
+    told = known.peer.message
+    if told is None or known.is_silent(now):
+        return ""
+    name = known.settings.peer
+    if told.state is State.ACTIVE:
+        return f"{name} is active"
+    if told.state is State.CANDIDATE and not is_better(known):
+        return f"{name} is the better one"
+    return ""
+
+
+def leave_is_over(known: Known, now: float) -> str:
+    """Strict mode: why a node that has the addresses can't keep them."""
+    if known.settings.strict and now >= known.quorum_until:
+        return "neither the peer nor the witness confirms that it may be active"
+    return ""
+
+
+def is_better(known: Known) -> bool:
+    """Whether this node is to be active rather than the peer; both say the same of it."""
+    told = known.peer.message
+    if told is None or not _is_able(told):
+        return True
+    mine = (known.sees_gateway(), known.priority(), -known.settings.number)
+    return mine > (Flag.GATEWAY_OK in told.flags, told.priority, -told.sender)
+
+
+def why_peer_wins(known: Known, told: Message, now: float) -> str:
+    """Both are active: why this node is the one to let go, if it is."""
+    mine_ok, theirs_ok = known.health.ok, Flag.DATAPLANE_OK in told.flags
+    mine_sees = known.sees_gateway() or known.sees_witness(now)
+    theirs_sees = bool(told.flags & (Flag.GATEWAY_OK | Flag.WITNESS_OK))
+    name = known.settings.peer
+    reasons = (
+        (mine_ok, theirs_ok, f"only the balancer of {name} serves"),
+        (mine_sees, theirs_sees, f"only {name} reaches a gateway or the witness"),
+        (known.term, told.term, f"{name} took over later"),
+        (known.priority(), told.priority, f"{name} has the higher priority"),
+        (-known.settings.number, -told.sender, f"{name} comes first by name"),
+    )
+    why = next((why if mine < theirs else "" for mine, theirs, why in reasons if mine != theirs))
+    since = known.conflict_since
+    lasts = since is not None and now - since >= known.settings.dead
+    if (
+        not why
+        and lasts
+        and Flag.DEAF in told.flags
+        and (mine_ok, mine_sees)
+        <= (
+            theirs_ok,
+            theirs_sees,
+        )
+    ):
+        return f"{name} hears nothing, so it can't be the one to let go"
+    return why
+
+
+def reason_to_let_go(known: Known, now: float) -> tuple[str, State | None]:
+    """Of the active node: why it is to give the addresses up, and what it is then."""
+    s, told, name = known.settings, known.peer.message, known.settings.peer
+    if known.carrier_lost:
+        return known.carrier_lost, State.FAULT
+    if why := leave_is_over(known, now):
+        return why, State.BACKUP
+    if told is None or why_peer_can_not(known, now):
+        return "", None
+    if not known.health.ok:
+        return known.health.why, State.BACKUP
+    lost_at = known.gateway_lost_at
+    if lost_at is not None and now - lost_at >= _GATEWAY_LOST and Flag.GATEWAY_OK in told.flags:
+        return f"no gateway answers here, and {name} reaches one", State.BACKUP
+    if now - known.since < s.fault_hold:
+        return "", None
+    if s.priority - known.priority() > told.configured - told.priority:
+        return f"{known.health.why}, and {name} is better off", State.BACKUP
+    outranked = known.outranked_since
+    if outranked is not None and now - outranked >= s.preempt_delay:
+        return f"{name} has the higher priority (preempt)", State.BACKUP
+    return "", None
+
+
+def outranks(known: Known, now: float) -> bool:
+    """With `preempt`: whether the peer stands ready and has the higher priority."""
+    told = known.peer.message
+    return (
+        known.settings.preempt
+        and told is not None
+        and not why_not_switch(known, now)
+        and told.priority > known.priority()
+        and told.configured - told.priority <= known.settings.priority - known.priority()
+    )
+
+
+def why_not_switch(known: Known, now: float) -> str:
+    """Of the active node: why it doesn't give the addresses up where it is asked to.
+
+    Whatever would make the peer give them back at once is among it.
+    """
+    told = known.peer.message
+    blind = told is not None and known.sees_gateway() and Flag.GATEWAY_OK not in told.flags
+    no_gateway = f"no gateway answers {known.settings.peer}" if blind else ""
+    return why_peer_can_not(known, now) or difference(known) or no_gateway
+
+
+def why_not_rest(known: Known, now: float) -> str:
+    """Of the active node: why it can't go into maintenance."""
+    return why_peer_can_not(known, now) or difference(known)
+
+
+def why_not_claim(known: Known, now: float) -> str:
+    """Of another node: why it can't ask the active one for the addresses."""
+    told, name = known.peer.message, known.settings.peer
+    if known.state is State.MAINT:
+        return "this node is in maintenance: `mailweir ha ready` first"
+    if told is None or known.is_silent(now):
+        return f"nothing is heard of {name}, so there is nobody to ask"
+    if told.state is not State.ACTIVE:
+        return f"{name} isn't active, it is {told.state}"
+    return obstacle(known) or difference(known)
+
+
+def why_peer_can_not(known: Known, now: float) -> str:
+    """Why the peer wouldn't take the addresses if they were released now."""
+    told, name = known.peer.message, known.settings.peer
+    if told is None or known.is_silent(now):
+        return f"nothing is heard of {name}"
+    if known.peer.is_deaf(now):
+        return f"{name} doesn't hear this node"
+    if told.state is not State.BACKUP:
+        return f"{name} is {told.state}"
+    if Flag.CARRIER_OK not in told.flags:
+        return f"{name} has no carrier"
+    if Flag.DATAPLANE_OK not in told.flags:
+        return f"the balancer of {name} doesn't serve"
+    return ""
+
+
+def difference(known: Known) -> str:
+    """What differs between the nodes' configurations, in words."""
+    told, s = known.peer.message, known.settings
+    if told is None:
+        return ""
+    if told.pair_digest != s.pair_digest:
+        return f"`ha` is another one at {s.peer}: make both files alike, then HUP both"
+    theirs, mine = told.config_digest, known.health.config_digest
+    if any(theirs) and any(mine) and theirs != mine:
+        return f"the balancer of {s.peer} runs with another configuration"
+    return ""
+
+
+def problems(known: Known, now: float) -> Iterator[tuple[str, str]]:
+    """What an operator should know of, by a word for each; an empty text where it isn't so."""
+    s, told = known.settings, known.peer.message
+    silent = known.is_silent(now)
+    yield "silent", f"nothing is heard of {s.peer} on any link" if silent else ""
+    for number, link in enumerate(s.links, start=1):
+        lost = now - max(known.peer.link_heard_at.get(number, 0.0), known.waited_from) >= s.dead
+        one = not silent and told is not None and lost
+        yield f"link {link}", f"nothing is heard of {s.peer} on link {link}" if one else ""
+    deaf = not silent and told is not None and known.peer.is_deaf(now)
+    yield "deaf", f"{s.peer} is heard but doesn't hear this node" if deaf else ""
+    differs = "" if silent else difference(known)
+    yield "differs", differs
+    lost_at = known.gateway_lost_at
+    lost = lost_at is not None and now - lost_at >= _GATEWAY_LOST
+    yield "gateway", "no gateway answers" if lost else ""
+    mute = s.witness and now - max(known.witness.heard_at, known.waited_from) >= 2 * s.dead
+    yield "witness", "nothing is heard of the witness" if mute else ""
+    both = known.state is State.ACTIVE and told is not None and told.state is State.ACTIVE
+    yield "conflict", f"{s.peer} is active as well" if both and not silent else ""
+
+
+def _is_able(told: Message) -> bool:
+    return told.flags & _ABLE == _ABLE and told.state in _READY

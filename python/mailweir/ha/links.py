@@ -1,0 +1,151 @@
+"""Speaks with the peer over all links, and with the witness: sockets, keys, counts.
+
+A connected UDP socket for each link, so that the kernel keeps out what comes from elsewhere. What
+comes is opened here and is authentic from then on; `fsm` says whether it is news. Used by `agent`.
+"""
+
+import errno
+import socket
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+
+from mailweir.config.address import Address
+from mailweir.config.ha import Ha
+from mailweir.errors import StartError
+from mailweir.ha.wire import WITNESS, Message, Opener, Refusal, Refused, cluster_number, seal
+
+# The witness is reached by routing, not by a link of the pair.
+WITNESS_LINK = 0
+# RFC 2474: class selector 6, network control.
+_TOS = 0xC0
+_LONGEST = 2048
+# Datagrams that are read before anything else is done. A peer sends some ten a second.
+MOST_AT_ONCE = 256
+
+
+class Links:
+    """The sockets of one node."""
+
+    def __init__(self, ha: Ha, node: str, keys: Mapping[int, bytes]) -> None:
+        peer = next(name for name in ha.nodes if name != node)
+        self.names = tuple(sorted(ha.nodes[node].links))
+        self._ends = {
+            number: (ha.nodes[node].links[link], ha.nodes[peer].links[link])
+            for number, link in enumerate(self.names, start=1)
+        }
+        self._witness = ha.witness.address if ha.witness else None
+        self._cluster = cluster_number(ha.cluster)
+        self._number = 1 + sorted(ha.nodes).index(node)
+        self._node = node
+        self._sockets: dict[int, socket.socket] = {}
+        self.sent: Counter[int] = Counter()
+        self.received: Counter[int] = Counter()
+        self.refused: Counter[Refusal] = Counter()
+        self.take_keys(keys)
+
+    def take_keys(self, keys: Mapping[int, bytes]) -> None:
+        """Let these count from here on."""
+        self._keys = dict(keys)
+        # Until the peer says which keys it has, they are tried in turn.
+        self._turn = 0
+        self._opener = Opener(cluster=self._cluster, receiver=self._number, keys=self._keys)
+
+    def open(self) -> None:
+        """Bind and connect. Raises StartError with what to do."""
+        for number, (own, peer) in self._ends.items():
+            self._sockets[number] = self._bound(own, peer, self.names[number - 1])
+        if self._witness is not None:
+            with suppress(OSError):  # no way there now; each hello tries again
+                self._sockets[WITNESS_LINK] = _connected(None, self._witness)
+
+    def close(self) -> None:
+        """Close them all."""
+        for one in self._sockets.values():
+            one.close()
+        self._sockets.clear()
+
+    def sockets(self) -> list[socket.socket]:
+        """To be waited for."""
+        return list(self._sockets.values())
+
+    def receive(self) -> Iterator[tuple[Message, int]]:
+        """What has come and is authentic, with the number of its link; counts the rest."""
+        for number, one in self._sockets.items():
+            for _ in range(MOST_AT_ONCE):
+                try:
+                    datagram = one.recv(_LONGEST)
+                except BlockingIOError:
+                    break
+                except OSError:
+                    continue  # the other side's refusal of what was sent before
+                self.received[number] += 1
+                try:
+                    message = self._opener.open(datagram, link=number)
+                except Refused as refused:
+                    self.refused[refused.why] += 1
+                    continue
+                if (message.sender == WITNESS) == (number == WITNESS_LINK):
+                    yield message, number
+                else:
+                    self.refused[Refusal.FOREIGN] += 1
+
+    def send(self, message: Message, *, to_witness: bool, peer_newest: int | None) -> None:
+        """Over all links, or to the witness. `peer_newest` is the newest key that it has, if that
+        is known.
+        """
+        key_id = self._key_for(peer_newest)
+        for number, one in self._to(to_witness):
+            datagram = seal(message, link=number, key_id=key_id, key=self._keys[key_id])
+            try:
+                one.send(datagram)
+            except OSError as error:
+                # What was refused before is told now: this one wasn't sent yet.
+                if error.errno == errno.ECONNREFUSED:
+                    with suppress(OSError):
+                        one.send(datagram)
+                continue
+            self.sent[number] += 1
+
+    def _to(self, to_witness: bool) -> list[tuple[int, socket.socket]]:
+        if to_witness and WITNESS_LINK not in self._sockets and self._witness is not None:
+            with suppress(OSError):
+                self._sockets[WITNESS_LINK] = _connected(None, self._witness)
+        of = self._sockets.items()
+        return [(n, one) for n, one in of if (n == WITNESS_LINK) == to_witness]
+
+    def _key_for(self, newest: int | None) -> int:
+        """The newest that both have: each says which its newest is, and has some older ones."""
+        ids = sorted(self._keys)
+        shared = [key_id for key_id in ids if newest is not None and key_id <= newest]
+        if shared:
+            return shared[-1]
+        self._turn += 1
+        return ids[self._turn % len(ids)]
+
+    def _bound(self, own: Address, peer: Address, link: str) -> socket.socket:
+        try:
+            return _connected(own, peer)
+        except OSError as error:
+            self.close()
+            why = error.strerror
+            if error.errno == errno.EADDRNOTAVAIL:
+                why = f"this machine doesn't have {own.ip}; is it really {self._node} (`ha.node`)?"
+            raise StartError(f"ha.nodes.{self._node}.links.{link}: {own}: {why}") from None
+
+
+def _connected(own: Address | None, peer: Address) -> socket.socket:
+    family = socket.AF_INET6 if peer.ip.version == 6 else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        if family == socket.AF_INET:
+            made.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, _TOS)
+        else:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, _TOS)
+        if own is not None:
+            made.bind((str(own.ip), own.port))
+        made.connect((str(peer.ip), peer.port))
+    except OSError:
+        made.close()
+        raise
+    return made
