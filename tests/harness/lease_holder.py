@@ -1,4 +1,4 @@
-"""A process that has floating addresses and renews them, until it is killed.
+"""A process that has floating addresses, says so and renews them, until it is killed.
 
 python -m harness.lease_holder LEASE DEV ADDRESS/LENGTH...
 """
@@ -8,6 +8,7 @@ import sys
 
 from mailweir.config.ha import Floating
 from mailweir.ha.addresses import Addresses
+from mailweir.ha.announce import Announcer
 
 
 def floating(dev: str, *addresses: str) -> list[Floating]:
@@ -19,7 +20,9 @@ async def hold(lease: float, what: list[Floating]) -> None:
     """For ever."""
     addresses = Addresses(what, lease=lease, on_event=print)
     await addresses.open()
+    announcer = Announcer(what)
     await addresses.add()
+    announcer.burst()
     print("held", flush=True)
     while True:
         await asyncio.sleep(lease / 3)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from harness.lease_holder import floating
+from harness.needs import program
 from harness.process import running
 from harness.segment import Segment, heard, segment
 from harness.waiting import LIMIT, until
@@ -262,3 +263,30 @@ def test_an_absent_device_is_named(machines: Segment) -> None:
 
     with pytest.raises(StartError, match="no device eth7"):
         machines.on("a", task)
+
+
+def test_a_process_that_stood_still_does_not_renew(machines: Segment, tmp_path: Path) -> None:
+    """It finds the addresses gone, and somebody else may have them by now."""
+    command = [*machines.before("a"), sys.executable, "-m", "harness.lease_holder"]
+    with running([*command, "2", "eth0", FOUR, SIX], tmp_path, "holder") as process:
+        process.until(lambda: "held" in process.out, "the addresses to be had")
+        process.send(signal.SIGSTOP)
+        until(lambda: not {FOUR, SIX} & set(machines.addresses("a")), "the lease to end")
+        process.send(signal.SIGCONT)
+        assert process.wait() == 1
+        assert "isn't on eth0 any more" in process.err
+        assert not {FOUR, SIX} & set(machines.addresses("a"))
+
+
+@pytest.mark.parametrize(
+    ("capability", "needs"), [("net_admin", "may not give"), ("net_raw", "may not speak")]
+)
+def test_permissions_are_named(
+    machines: Segment, tmp_path: Path, capability: str, needs: str
+) -> None:
+    command = [*machines.before("a"), program("setpriv"), f"--bounding-set=-{capability}"]
+    holder = [sys.executable, "-m", "harness.lease_holder", "2", "eth0", FOUR]
+    with running([*command, *holder], tmp_path, "holder") as process:
+        assert process.wait() == 1
+        assert needs in process.err
+        assert f"CAP_{capability.upper()}" in process.err

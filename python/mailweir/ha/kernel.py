@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -157,7 +158,8 @@ class Kernel:
                 self._lend(each)
             self._until_all_are_there()
         except AddressError:
-            self.remove()
+            with suppress(AddressError):  # it would hide what was wrong first
+                self.remove()
             raise
         self._wanted = self._view.held
 
