@@ -8,7 +8,7 @@ import asyncio
 import errno
 import socket
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from ipaddress import IPv6Address
 
@@ -42,16 +42,16 @@ async def who_has(address: IP, dev: str, *, wait: float) -> MAC | None:
     Asked as a probe, so that nobody learns anything of us. None, too, where the device is down,
     absent, or isn't Ethernet.
     """
-    return await _ask(address, Route(dev, None), wait)
+    return (await _ask(dev, {address: None}, wait)).get(address)
 
 
 async def any_answers(gateways: Sequence[IP], *, wait: float) -> bool:
     """One of them answers, on the device that the way to it leaves by."""
     ways = await asyncio.to_thread(_ways, gateways)
-    asked = [asyncio.create_task(_ask(ip, way, wait)) for ip, way in ways]
+    asked = [asyncio.create_task(_ask(way.dev, {ip: way.source}, wait)) for ip, way in ways]
     try:
-        for answer in asyncio.as_completed(asked):
-            if await answer is not None:
+        for answers in asyncio.as_completed(asked):
+            if await answers:
                 return True
     finally:
         for task in asked:
@@ -68,8 +68,16 @@ async def holder_of(
     from an address this node has on the same device. Where that can't be asked (no port, or no such
     address) it is taken to serve: a dead node's addresses are gone with their lease anyway.
     """
-    macs = await asyncio.gather(*(who_has(it.address.ip, it.dev, wait=wait) for it in virtual))
-    found = [(it, mac) for it, mac in zip(virtual, macs, strict=True) if mac is not None]
+    groups = _by_tap(virtual)
+    answers = await asyncio.gather(
+        *(_ask(dev, dict.fromkeys(ips), wait) for (dev, _), ips in groups.items())
+    )
+    macs = dict(zip(groups, answers, strict=True))
+    found = [
+        (it, mac)
+        for it in virtual
+        if (mac := macs[it.dev, it.address.version].get(it.address.ip)) is not None
+    ]
     if not found:
         return Holder.NOBODY, "nobody answers for the addresses"
     at = ", ".join(f"{it.address.ip} is at {mac} on {it.dev}" for it, mac in found)
@@ -100,10 +108,7 @@ class Watch:
     """Hears others claim one of the addresses; told once a second for each address at most."""
 
     def __init__(self, virtual: Sequence[Floating], on_claim: Callable[[IP, MAC], None]) -> None:
-        self._wanted: dict[tuple[str, int], list[IP]] = {}
-        for each in virtual:
-            ips = self._wanted.setdefault((each.dev, each.address.version), [])
-            ips.append(each.address.ip)
+        self._wanted = _by_tap(virtual)
         self._on_claim = on_claim
         self._told: dict[IP, float] = {}
         self._taps: dict[tuple[str, int], Tap] = {}
@@ -157,44 +162,58 @@ class Watch:
         tap.close()
 
 
+def _by_tap(floating: Sequence[Floating]) -> dict[tuple[str, int], list[IP]]:
+    """What one tap can hear of: the addresses of a device, of one family."""
+    groups: dict[tuple[str, int], list[IP]] = {}
+    for each in floating:
+        groups.setdefault((each.dev, each.address.version), []).append(each.address.ip)
+    return groups
+
+
 def _tap_for(dev: str, ips: Sequence[IP]) -> Tap:
     """Hears claims to these, all of one family."""
     return Tap(dev, ARP if ips[0].version == 4 else IPV6, claims_filter(ips))
 
 
-async def _ask(ip: IP, way: Route, wait: float) -> MAC | None:
+async def _ask(dev: str, sources: Mapping[IP, IP | None], wait: float) -> dict[IP, MAC]:
+    """Who answers for these, all of one family, each asked from its source."""
     try:
-        tap = _tap_for(way.dev, [ip])
+        tap = _tap_for(dev, list(sources))
     except OSError as error:
         if is_absent(error):
-            return None
+            return {}
         raise
     try:
         own = tap.mac()
-        return None if own is None else await _answer(tap, ip, question(ip, own, way.source), wait)
+        return {} if own is None else await _answers(tap, own, sources, wait)
     finally:
         tap.close()
 
 
-async def _answer(tap: Tap, ip: IP, asked: bytes, wait: float) -> MAC | None:
+async def _answers(
+    tap: Tap, own: bytes, sources: Mapping[IP, IP | None], wait: float
+) -> dict[IP, MAC]:
     loop = asyncio.get_running_loop()
-    answer: asyncio.Future[MAC] = loop.create_future()
+    answers: dict[IP, MAC] = {}
+    complete = asyncio.Event()
 
     def hear() -> None:
         with suppress(OSError):  # it went down
-            for mac in _others(tap, [ip]).values():
-                if not answer.done():
-                    answer.set_result(mac)
+            answers.update(_others(tap, list(sources)))
+        if len(answers) == len(sources):
+            complete.set()
 
     loop.add_reader(tap.fileno(), hear)
     try:
         for _ in range(_TRIES):
             with suppress(OSError):  # it is down
-                tap.send(asked)
-            await asyncio.wait([answer], timeout=wait / _TRIES)
-            if answer.done():
-                return answer.result()
-        return None
+                for ip, source in sources.items():
+                    if ip not in answers:
+                        tap.send(question(ip, own, source))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(complete.wait(), wait / _TRIES)
+                break
+        return answers
     finally:
         loop.remove_reader(tap.fileno())
 
