@@ -95,6 +95,17 @@ class Segment:
             for address in set(self.addresses(machine)).intersection(addresses):
                 self.ip(machine, "address", "delete", address, "dev", "eth0")
 
+    def connect(self, machine: str) -> None:
+        """Give it its card, or another one where that is gone."""
+        port = f"port-{machine}"
+        peer = ["peer", "name", "eth0", "netns", f"{self._prefix}-{machine}"]
+        self.ip(_SWITCH, "link", "add", port, "type", "veth", *peer)
+        self.ip(_SWITCH, "link", "set", port, "up", "master", "bridge")
+        self.ip(machine, "link", "set", "eth0", "up")
+        number = self._machines.index(machine) + 1
+        self.ip(machine, "address", "add", f"192.0.2.{number}/24", "dev", "eth0")
+        self.ip(machine, "address", "add", f"2001:db8::{number}/64", "dev", "eth0", "nodad")
+
     def build(self) -> None:
         """Make it all."""
         for name in (_SWITCH, *self._machines):
@@ -104,13 +115,8 @@ class Segment:
             self.ip(name, "link", "set", "lo", "up")
         self.ip(_SWITCH, "link", "add", "bridge", "type", "bridge")
         self.ip(_SWITCH, "link", "set", "bridge", "up")
-        for number, name in enumerate(self._machines, 1):
-            peer = ["peer", "name", "eth0", "netns", f"{self._prefix}-{name}"]
-            self.ip(_SWITCH, "link", "add", f"port-{name}", "type", "veth", *peer)
-            self.ip(_SWITCH, "link", "set", f"port-{name}", "up", "master", "bridge")
-            self.ip(name, "link", "set", "eth0", "up")
-            self.ip(name, "address", "add", f"192.0.2.{number}/24", "dev", "eth0")
-            self.ip(name, "address", "add", f"2001:db8::{number}/64", "dev", "eth0", "nodad")
+        for name in self._machines:
+            self.connect(name)
 
     def remove(self) -> None:
         """Nothing is left of it."""

@@ -30,15 +30,24 @@ def machines() -> Iterator[Segment]:
 
 @pytest.fixture(autouse=True)
 def as_before(machines: Segment) -> Iterator[None]:
-    """No test leaves an address behind."""
+    """No test leaves an address behind, nor an idea where it is."""
     yield
     machines.forget(FOUR, SIX)
+    for machine in ("a", "client"):
+        for family in ("-4", "-6"):
+            machines.ip(machine, family, "neighbour", "flush", "dev", "eth0")
 
 
 def neighbour(machines: Segment, ip: str) -> str:
     """What the client knows of it."""
     shown = machines.ip("client", "neighbour", "show", ip, "dev", "eth0").split()
     return shown[shown.index("lladdr") + 1] if "lladdr" in shown else ""
+
+
+def meet(ip: str) -> None:
+    """Have to do with it, so that one knows where it is."""
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((ip, 2525), timeout=LIMIT)
 
 
 @pytest.mark.parametrize("address", [FOUR, SIX])
@@ -54,12 +63,8 @@ def test_announcement_moves_what_neighbours_know(machines: Segment, address: str
         finally:
             announcer.close()
 
-    def meet() -> None:
-        with pytest.raises(ConnectionRefusedError):
-            socket.create_connection((ip, 2525), timeout=LIMIT)
-
     machines.ip("a", "address", "add", address, "dev", "eth0", "nodad")
-    machines.inside("client", meet)
+    machines.inside("client", lambda: meet(ip))
     assert neighbour(machines, ip) == machines.mac("a")
     machines.ip("a", "address", "delete", address, "dev", "eth0")
     machines.on("b", task)
@@ -179,6 +184,25 @@ def test_what_holds_the_addresses(machines: Segment, address: str, serving: bool
         assert (holder, words) == (Holder.SILENT, f"{expected}no connection is accepted")
 
 
+@pytest.mark.parametrize("address", [FOUR, SIX])
+def test_who_answers_is_asked_for_connections(machines: Segment, address: str) -> None:
+    """Not who had the address before, as the kernel may still know."""
+    ip = address.split("/")[0]
+    family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+    machines.ip("b", "address", "add", address, "dev", "eth0", "nodad")
+    before = ["lladdr", machines.mac("client"), "nud", "stale", "dev", "eth0"]
+    machines.ip("a", "neighbour", "replace", ip, *before)
+
+    def listener() -> socket.socket:
+        return socket.create_server(("", 2525), family=family)
+
+    async def task() -> Holder:
+        return (await holder_of(BOTH, [2525], wait=0.1))[0]
+
+    with machines.inside("b", listener):
+        assert machines.on("a", task) is Holder.SERVING
+
+
 def test_who_drops_connections_is_silent(machines: Segment) -> None:
     chain = "chain in {\n type filter hook input priority 0;\n tcp dport 2525 drop\n}"
     machines.ip("b", "address", "add", FOUR, "dev", "eth0")
@@ -236,26 +260,56 @@ def test_others_claims_are_heard(machines: Segment) -> None:
     assert sorted(claims) == [("192.0.2.10", mac), ("2001:db8::10", mac)]
 
 
-def test_claims_are_heard_of_a_device_that_went_down(machines: Segment) -> None:
+@pytest.mark.parametrize("replaced", [False, True])
+def test_claims_are_heard_after_a_device_was_away(machines: Segment, replaced: bool) -> None:
+    """It was down for a moment, or is another one now."""
     claims: list[str] = []
 
     async def task() -> None:
-        watch = Watch(floating("eth0", FOUR), lambda ip, mac: claims.append(mac))
+        loop = asyncio.get_running_loop()
+        watch = Watch(floating("eth0", FOUR), lambda _, mac: claims.append(mac))
         watch.open()
         foreign = await asyncio.to_thread(machines.inside, "b", lambda: Announcer(BOTH))
+
+        def said() -> bool:
+            loop.call_soon_threadsafe(foreign.burst)
+            return bool(claims)
+
         try:
-            machines.ip("a", "link", "set", "eth0", "down")
-            machines.ip("a", "link", "set", "eth0", "up")
-
-            def said() -> bool:
-                foreign_loop.call_soon_threadsafe(foreign.burst)
-                return bool(claims)
-
-            foreign_loop = asyncio.get_running_loop()
+            if replaced:
+                machines.ip("a", "link", "delete", "eth0")
+                machines.connect("a")
+            else:
+                machines.ip("a", "link", "set", "eth0", "down")
+                machines.ip("a", "link", "set", "eth0", "up")
+                machines.ip("a", "address", "add", "2001:db8::1/64", "dev", "eth0", "nodad")
             await heard(said, "a claim to be heard")
         finally:
             foreign.close()
             watch.close()
-            machines.ip("a", "address", "replace", "2001:db8::1/64", "dev", "eth0", "nodad")
+
+    machines.on("a", task)
+    assert claims[0] == machines.mac("b")
+
+
+@pytest.mark.parametrize("address", [FOUR, SIX])
+def test_announcements_go_on_with_another_device(machines: Segment, address: str) -> None:
+    ip = address.split("/")[0]
+
+    async def task() -> None:
+        announcer = Announcer(floating("eth0", address))
+        try:
+            machines.ip("a", "address", "add", address, "dev", "eth0", "nodad")
+            await asyncio.to_thread(machines.inside, "client", lambda: meet(ip))
+            before = machines.mac("a")
+            assert neighbour(machines, ip) == before
+            machines.ip("a", "link", "delete", "eth0")
+            announcer.burst()
+            machines.connect("a")
+            after = machines.mac("a")
+            assert after != before
+            await heard(lambda: neighbour(machines, ip) == after, "the client to learn it")
+        finally:
+            announcer.close()
 
     machines.on("a", task)

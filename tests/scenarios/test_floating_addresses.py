@@ -189,6 +189,24 @@ def test_carrier_is_noticed(machines: Segment) -> None:
     machines.on("a", task)
 
 
+def test_a_device_may_go_and_another_one_come(machines: Segment) -> None:
+    async def task() -> None:
+        async with opened() as (addresses, events):
+            await addresses.add()
+            machines.ip("a", "link", "delete", "eth0")
+            await heard(lambda: CarrierChanged("eth0", False) in events, "the end to be noticed")
+            assert {event.address for event in events if isinstance(event, AddressGone)} == IPS
+            with pytest.raises(AddressError, match="there is no device eth0 any more"):
+                await addresses.add()
+            await addresses.remove()
+            machines.connect("a")
+            await heard(lambda: CarrierChanged("eth0", True) in events, "the next to be noticed")
+            await addresses.add()
+            assert {FOUR, SIX} <= set(machines.addresses("a"))
+
+    machines.on("a", task)
+
+
 def test_addresses_are_had_without_carrier(machines: Segment) -> None:
     """Whether that is wise the caller decides."""
 

@@ -76,8 +76,7 @@ class Addresses:
         AddressError where one isn't there any more: it isn't added again by this. The others'
         leases are renewed nevertheless.
         """
-        asked = now()
-        await self._do(lambda kernel: kernel.renew(asked))
+        await self._do(Kernel.renew)
 
     async def remove(self) -> None:
         """Have none of them; those that are gone already are no error."""

@@ -65,13 +65,10 @@ class Announcer:
 
     def _say(self, each: Floating) -> None:
         tap = self._taps.get(each.dev) or self._taps.setdefault(each.dev, Tap(each.dev))
-        try:
-            mac = tap.mac()
-            if mac is None:
-                return
-            for frame in announcements(each.address.ip, mac):
-                tap.send(frame)
-        except OSError:
-            # A device that comes back is another one.
+        mac = tap.mac()
+        if mac is None:
+            # It is gone; one that comes back under its name is another one.
             self._taps.pop(each.dev).close()
-            raise
+            return
+        for frame in announcements(each.address.ip, mac):
+            tap.send(frame)

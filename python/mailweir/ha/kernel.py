@@ -148,7 +148,11 @@ class Kernel:
 
     def add(self, asked: float) -> None:
         """Have all, or none."""
-        self._check(asked)
+        self._check()
+        late = now() - asked
+        if late > self._lease / 2:
+            # Somebody else may have decided the same meanwhile.
+            raise AddressError(f"this was decided {late:.1f} s ago: the process stood still since")
         for each in self._floating:
             there = self._mirror.there(each)
             if there and not _is_lent(there):
@@ -163,9 +167,9 @@ class Kernel:
             raise
         self._wanted = self._view.held
 
-    def renew(self, asked: float) -> None:
+    def renew(self) -> None:
         """A whole lease again for those that are there."""
-        self._check(asked)
+        self._check()
         problems = []
         for each in self._floating:
             if self._mirror.there(each) is None:
@@ -238,13 +242,9 @@ class Kernel:
         ]
         self._changed(view, events)
 
-    def _check(self, asked: float) -> None:
-        """May an address be had. Between the decision and now this process may have stood still."""
+    def _check(self) -> None:
         if self._broken:
             raise AddressError(f"the kernel can't be heard any more: {self._broken}")
-        late = now() - asked
-        if late > self._lease / 2:
-            raise AddressError(f"this was decided {late:.1f} s ago: the process stood still since")
 
     def _lend(self, each: Floating) -> None:
         index = self._mirror.index(each.dev)

@@ -81,7 +81,7 @@ async def holder_of(
     if not found:
         return Holder.NOBODY, "nobody answers for the addresses"
     at = ", ".join(f"{it.address.ip} is at {mac} on {it.dev}" for it, mac in found)
-    own = await asyncio.to_thread(_own_addresses)
+    own = await asyncio.to_thread(_prepare, found)
     places = [
         (it, source, port)
         for it, _ in found
@@ -245,9 +245,16 @@ def _ways(ips: Iterable[IP]) -> list[tuple[IP, Route]]:
     return found
 
 
-def _own_addresses() -> list[AddressSaid]:
+def _prepare(found: Sequence[tuple[Floating, MAC]]) -> list[AddressSaid]:
+    """The addresses of this node.
+
+    The kernel is told who answered: with an older idea of it, it would ask the wrong one for 11 s.
+    """
     kernel = Netlink()
     try:
+        for it, mac in found:
+            with suppress(OSError):
+                kernel.neighbour(socket.if_nametoindex(it.dev), it.address.ip, mac)
         return [one for one in kernel.addresses() if isinstance(one, AddressSaid)]
     finally:
         kernel.close()

@@ -27,14 +27,16 @@ from pyroute2.netlink import (
 )
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from mailweir.ha.frames import IP
+from mailweir.ha.frames import IP, MAC
 
 # What `ip -d address` shows as the origin of an address. Kernels before 5.18 keep none.
 OURS = 77
 _PERMANENT = 0x80
 _NODAD, _NO_PREFIX_ROUTE = 0x02, 0x200
+_REACHABLE = 0x02
 _UP, _LOWER_UP = 0x1, 0x10000
 _GROUPS = rtnl.RTMGRP_LINK | rtnl.RTMGRP_IPV4_IFADDR | rtnl.RTMGRP_IPV6_IFADDR
 # Seconds. The kernel answers within the call, unless another process holds its lock.
@@ -127,6 +129,15 @@ class Netlink:
     def links(self) -> list[Said]:
         """All devices of this machine."""
         return list(_said(self._dump(ifinfmsg(), rtnl.RTM_GETLINK)))
+
+    def neighbour(self, index: int, ip: IP, mac: MAC) -> None:
+        """An address is at this hardware address, whatever was known of it; as just learnt."""
+        message = ndmsg()
+        message["family"] = socket.AF_INET if ip.version == 4 else socket.AF_INET6
+        message["ifindex"] = index
+        message["state"] = _REACHABLE
+        message["attrs"] = [("NDA_DST", str(ip)), ("NDA_LLADDR", mac)]
+        self._ask(message, rtnl.RTM_NEWNEIGH, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE)
 
     def route(self, ip: IP) -> Route:
         """The way to an address."""
