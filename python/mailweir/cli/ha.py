@@ -49,6 +49,21 @@ def ha_run(config_file: Path) -> None:
     asyncio.run(serve())
 
 
+@ha.command("witness")
+@config_option
+def ha_witness(config_file: Path) -> None:
+    """Be the third node that the two of a pair ask, in the foreground; with the same file."""
+    import asyncio
+    import os
+
+    from mailweir import logs
+    from mailweir.ha.witness import Answering
+    from mailweir.supervisor import Supervisor
+
+    logs.configure(verbose=False)
+    asyncio.run(Answering(config_file, supervisor=Supervisor(os.environ)).run())
+
+
 @ha.command("status")
 @ha_socket_option
 @json_option

@@ -115,13 +115,10 @@ class Links:
         return [(n, one) for n, one in of if (n == WITNESS_LINK) == to_witness]
 
     def _key_for(self, newest: int | None) -> int:
-        """The newest that both have: each says which its newest is, and has some older ones."""
-        ids = sorted(self._keys)
-        shared = [key_id for key_id in ids if newest is not None and key_id <= newest]
-        if shared:
-            return shared[-1]
+        if newest is not None:
+            return keyed(self._keys, newest)
         self._turn += 1
-        return ids[self._turn % len(ids)]
+        return sorted(self._keys)[self._turn % len(self._keys)]
 
     def _bound(self, own: Address, peer: Address, link: str) -> socket.socket:
         try:
@@ -132,6 +129,11 @@ class Links:
             if error.errno == errno.EADDRNOTAVAIL:
                 why = f"this machine doesn't have {own.ip}; is it really {self._node} (`ha.node`)?"
             raise StartError(f"ha.nodes.{self._node}.links.{link}: {own}: {why}") from None
+
+
+def keyed(keys: Mapping[int, bytes], newest: int) -> int:
+    """The newest key that both have: each says which its newest is, and has some older ones."""
+    return max((key_id for key_id in keys if key_id <= newest), default=min(keys))
 
 
 def _connected(own: Address | None, peer: Address) -> socket.socket:

@@ -1,0 +1,119 @@
+"""The process `mailweir ha witness`, on a third machine with the same file: hears both nodes and
+answers, so that a node can tell its own cut from its peer's death. `grants` decides.
+
+It has no addresses, no balancer and no rights. Started by the command line.
+"""
+
+import asyncio
+import secrets
+import signal
+import socket
+from collections import Counter
+from pathlib import Path
+
+import structlog
+
+from mailweir.config.address import Address
+from mailweir.config.load import load
+from mailweir.errors import StartError
+from mailweir.ha.clock import now
+from mailweir.ha.grants import Witness
+from mailweir.ha.keys import read_keys
+from mailweir.ha.links import MOST_AT_ONCE, WITNESS_LINK, keyed
+from mailweir.ha.wire import WITNESS, Opener, Refusal, Refused, cluster_number, seal
+from mailweir.supervisor import Supervisor
+
+_LONGEST = 2048
+# Between lines of the log about datagrams that aren't listened to, in seconds.
+_SAID_EVERY = 60.0
+
+_log = structlog.get_logger("mailweir")
+
+
+class Answering:
+    """One `mailweir ha witness`."""
+
+    def __init__(self, file: Path, *, supervisor: Supervisor) -> None:
+        self._file = file
+        self._supervisor = supervisor
+        self._refused: Counter[Refusal] = Counter()
+        self._said_at = float("-inf")
+        self._holder: int | None = None
+
+    async def run(self) -> None:
+        """Until told to stop. Raises MailweirError where it can't start."""
+        loaded = await asyncio.to_thread(load, self._file)
+        ha = loaded.config.ha
+        if ha is None or ha.witness is None:
+            raise StartError(f"{self._file}: there is no `ha.witness`, whose address this would be")
+        self._names = sorted(ha.nodes)
+        self._keys = read_keys(ha.keys)
+        cluster = cluster_number(ha.cluster)
+        self._opener = Opener(cluster=cluster, receiver=WITNESS, keys=self._keys)
+        self._witness = Witness(
+            cluster=cluster,
+            newest_key=max(self._keys),
+            epoch=secrets.randbits(63) | 1,
+            lease=ha.timers.lease,
+            dead=ha.timers.dead,
+            now=now(),
+        )
+        ending = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, ending.set)
+        with _bound(ha.witness.address) as self._socket:
+            loop.add_reader(self._socket, self._read)
+            _log.info("started", witness=str(ha.witness.address), nodes=", ".join(self._names))
+            self._supervisor.ready(f"witness of {' and '.join(self._names)}")
+            await ending.wait()
+            loop.remove_reader(self._socket)
+
+    def _read(self) -> None:
+        for _ in range(MOST_AT_ONCE):
+            try:
+                datagram, sender = self._socket.recvfrom(_LONGEST)
+            except BlockingIOError:
+                return
+            except OSError:
+                continue  # a refusal of what was sent before
+            try:
+                self._hear(datagram, sender)
+            except Refused as refused:
+                self._refuse(refused.why)
+
+    def _hear(self, datagram: bytes, sender: object) -> None:
+        message = self._opener.open(datagram, link=WITNESS_LINK)
+        refusal, answer = self._witness.heard(message, WITNESS_LINK, now())
+        if answer is not None:
+            key_id = keyed(self._keys, message.newest_key)
+            sealed = seal(answer, link=WITNESS_LINK, key_id=key_id, key=self._keys[key_id])
+            try:
+                self._socket.sendto(sealed, sender)  # type: ignore[call-overload]
+            except OSError:
+                return  # the node asks again in a moment
+        if refusal is not None:
+            raise Refused(refusal)
+        holder = self._witness.grants.holder
+        if holder != self._holder:
+            self._holder = holder
+            name = self._names[holder - 1] if holder else "nobody"
+            _log.info("leave to be active", node=name)
+
+    def _refuse(self, why: Refusal) -> None:
+        self._refused[why] += 1
+        if why is not Refusal.UNPROVEN and now() - self._said_at >= _SAID_EVERY:
+            self._said_at = now()
+            counts = {one.value: count for one, count in self._refused.items()}
+            _log.warning("datagrams that aren't listened to", **counts)
+
+
+def _bound(address: Address) -> socket.socket:
+    family = socket.AF_INET6 if address.ip.version == 6 else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        made.bind((str(address.ip), address.port))
+    except OSError as error:
+        made.close()
+        raise StartError(f"ha.witness.address: {address}: {error.strerror}") from None
+    return made
