@@ -41,7 +41,7 @@ def ha_run(config_file: Path) -> None:
     from mailweir.supervisor import Supervisor
 
     journal = Journal()
-    logs.configure(verbose=False, also=journal.take)
+    logs.configure(verbose=False, also=journal.take, never_waits=True)
 
     async def serve() -> None:
         await Agent(config_file, journal=journal, supervisor=Supervisor(os.environ)).run()
@@ -60,7 +60,7 @@ def ha_witness(config_file: Path) -> None:
     from mailweir.ha.witness import Answering
     from mailweir.supervisor import Supervisor
 
-    logs.configure(verbose=False)
+    logs.configure(verbose=False, never_waits=True)
     asyncio.run(Answering(config_file, supervisor=Supervisor(os.environ)).run())
 
 
