@@ -1,0 +1,110 @@
+"""What is asked of `mailweir run`, and what it is told."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from mailweir.ha import balancer
+from mailweir.ha.balancer import Balancer
+from mailweir.ha.facts import Health
+
+ANSWER = {
+    "pid": 1,
+    "started": 1.0,
+    "listening": True,
+    "ending": False,
+    "workers_alive": True,
+    "sessions": 3,
+    "flows": 2,
+    "servers": 4,
+    "up": 3,
+    "pools_down": ["farm"],
+    "generation": 7,
+    "digest": "0011223344556677",
+    "reasons": [],
+}
+
+
+@asynccontextmanager
+async def answering(path: Path, body: str, asked: list[str]) -> AsyncIterator[None]:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readline()).decode().strip())
+        writer.write(f"HTTP/1.1 200 OK\r\nX: y\r\n\r\n{body}".encode())
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_unix_server(answer, path)
+    async with server:
+        yield
+
+
+async def test_what_it_answers_and_is_told(tmp_path: Path) -> None:
+    asked: list[str] = []
+    watched = Balancer(tmp_path / "s", 5.0, lambda health: None)
+    watched.has_role("active")
+    async with answering(tmp_path / "s", json.dumps(ANSWER), asked):
+        health = await watched.ask()
+        await watched.ask()
+        watched.has_role("backup")
+        await watched.ask()
+    assert health == Health(
+        ok=True,
+        why="no server of farm is up",
+        penalty=50,
+        up=3,
+        servers=4,
+        sessions=3,
+        config_digest=bytes.fromhex("0011223344556677"),
+        generation=7,
+    )
+    # Its role once, and again only where it is another one.
+    get, post = "GET /api/v1/health HTTP/1.0", "POST /api/v1/ha/{}?by=native HTTP/1.0"
+    assert asked == [get, post.format("active"), get, get, post.format("backup")]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "no JSON",
+        "[]",
+        json.dumps({**ANSWER, "pid": "1"}),
+        json.dumps({**ANSWER, "pools_down": 1}),
+        json.dumps({**ANSWER, "digest": "xyz"}),
+        json.dumps({key: ANSWER[key] for key in ANSWER if key != "up"}),
+    ],
+)
+async def test_what_is_no_answer(tmp_path: Path, body: str) -> None:
+    async with answering(tmp_path / "s", body, []):
+        assert not (await Balancer(tmp_path / "s", 5.0, lambda health: None).ask()).ok
+
+
+async def test_gone_and_hung(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(balancer, "_LIMIT", 0.05)
+    watched = Balancer(tmp_path / "s", 5.0, lambda health: None)
+    idle = json.dumps({**ANSWER, "sessions": 0})
+    async with answering(tmp_path / "s", idle, []):
+        assert (await watched.ask()).ok
+    (tmp_path / "s").unlink()
+    with socket.socket(socket.AF_UNIX) as hung:
+        hung.bind(str(tmp_path / "s"))
+        hung.listen()
+        # It doesn't answer, but something is there: it has its time.
+        assert (await watched.ask()).ok
+    assert not (await watched.ask()).ok
+
+
+async def test_only_what_is_new_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(balancer, "_EVERY", 0.0)
+    told: list[Health] = []
+    watched = Balancer(tmp_path / "s", 5.0, told.append)
+    asked: list[str] = []
+    async with answering(tmp_path / "s", json.dumps(ANSWER), asked):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await watched.watch()
+    assert (len(asked) > 2, len(told)) == (True, 1)

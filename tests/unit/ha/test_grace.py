@@ -1,0 +1,83 @@
+"""How well the balancer of a node is, by what it answers and by its silence."""
+
+from dataclasses import replace
+
+from mailweir.ha.grace import Answer, Grace
+
+GOOD = Answer(
+    pid=1,
+    listening=True,
+    ending=False,
+    workers_alive=True,
+    sessions=3,
+    servers=2,
+    up=2,
+    pools_down=(),
+    generation=4,
+    digest=b"12345678",
+)
+
+
+def test_nobody_answers_yet() -> None:
+    health = Grace(5.0).silent(0.0, gone=True)
+    assert (health.ok, health.why) == (False, "`mailweir run` doesn't run on this node")
+
+
+def test_it_serves() -> None:
+    health = Grace(5.0).answered(GOOD)
+    assert (health.ok, health.why, health.penalty, health.up) == (True, "", 0, 2)
+    assert (health.config_digest, health.generation, health.sessions) == (b"12345678", 4, 3)
+
+
+def test_a_pool_without_a_server() -> None:
+    health = Grace(5.0).answered(replace(GOOD, up=1, pools_down=("farm",)))
+    assert (health.ok, health.penalty) == (True, 50)
+    assert health.why == "no server of farm is up"
+
+
+def test_what_keeps_it_from_serving() -> None:
+    grace = Grace(5.0)
+    for answer, why in (
+        (replace(GOOD, workers_alive=False), "no worker of `mailweir run` moves"),
+        (replace(GOOD, listening=False), "`mailweir run` has no listener yet"),
+        (replace(GOOD, ending=True, sessions=0), "`mailweir run` ends"),
+    ):
+        health = grace.answered(answer)
+        assert (health.ok, health.why) == (False, why)
+
+
+def test_it_ends_with_sessions_that_a_switch_would_cut() -> None:
+    assert Grace(5.0).answered(replace(GOOD, ending=True, listening=False)).ok
+
+
+def test_it_is_away_for_a_moment() -> None:
+    grace = Grace(5.0)
+    grace.answered(GOOD)
+    health = grace.silent(100.0, gone=True)
+    assert (health.ok, health.sessions) == (True, 3)
+    assert health.why == "`mailweir run` doesn't answer; it has 5s (run_grace)"
+    assert grace.silent(104.9, gone=True).ok
+    health = grace.silent(105.0, gone=True)
+    assert not health.ok
+    assert health.why == "`mailweir run` hasn't answered for 5 s, longer than run_grace"
+    assert not grace.silent(106.0, gone=True).ok
+    assert grace.answered(GOOD).ok
+
+
+def test_the_grace_begins_anew() -> None:
+    grace = Grace(5.0)
+    grace.answered(GOOD)
+    grace.silent(100.0, gone=False)
+    grace.answered(GOOD)
+    assert grace.silent(104.9, gone=False).ok
+    assert grace.silent(109.8, gone=False).ok
+    assert not grace.silent(109.9, gone=False).ok
+
+
+def test_nothing_would_be_lost() -> None:
+    grace = Grace(5.0)
+    grace.answered(replace(GOOD, sessions=0))
+    # It may be busy: it has its time.
+    assert grace.silent(100.0, gone=False).ok
+    health = grace.silent(100.2, gone=True)
+    assert (health.ok, health.why) == (False, "`mailweir run` is gone, and no session with it")
