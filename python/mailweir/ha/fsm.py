@@ -276,9 +276,9 @@ class Machine:
             self._enter(State.CANDIDATE, f"{peer} released the addresses", now)
         elif known.vacant_since is None:
             known.why = f"{peer} is active"
-        elif now < max(known.yielded_until, known.vacant_since + known.vacancy):
+        elif now < known.vacant_since + known.vacancy:
             known.why = "neither node is active yet"
-        elif judging.is_better(known):
+        elif judging.is_better(known, now):
             self._enter(State.CANDIDATE, f"{peer} isn't active", now)
         else:
             known.why = f"{peer} is to become active"
@@ -349,8 +349,7 @@ class Machine:
         else:
             # It can't use our word any more: it would have to ask anew.
             known.promised_until = _NEVER
-            let_go = before is not None and before.epoch == message.epoch and holds(before)
-            if let_go or message.kind is Kind.RELEASE:
+            if _lets_go(message, before):
                 self._released_at = now
         if message.state is State.CANDIDATE and judging.gives_leave(known, now):
             self._next_hello = now
@@ -418,7 +417,7 @@ class Machine:
 
     def _have_released(self, now: float) -> None:
         known = self.known
-        known.yielded_until = now + known.settings.silence + known.vacancy
+        known.yielded_until = now + known.settings.dead + known.vacancy
         self._enter(*self._after, now)
         self._send(Kind.RELEASE, now, times=_TIMES)
         if known.settings.witness:
@@ -517,6 +516,15 @@ class Machine:
     def _flush(self) -> list[Action]:
         out, self._out = self._out, []
         return out
+
+
+def _lets_go(message: Message, before: Message | None) -> bool:
+    """Whether the sender had the addresses and has them no more. A RELEASE is sent several times:
+    it counts once, since the addresses may come and go before the last one is here.
+    """
+    if before is None or before.epoch != message.epoch:
+        return message.kind is Kind.RELEASE
+    return holds(before) or (message.kind is Kind.RELEASE and before.kind is not Kind.RELEASE)
 
 
 def _since(before: float | None, is_so: bool, now: float) -> float | None:

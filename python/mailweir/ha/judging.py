@@ -48,8 +48,8 @@ def gives_leave(known: Known, now: float) -> bool:
         return False
     if known.state not in (State.INIT, State.BACKUP):
         return known.state in (State.FAULT, State.MAINT)
-    goes_itself = told.state is State.CANDIDATE and now >= known.yielded_until
-    return not (goes_itself and is_better(known) and not obstacle(known))
+    goes_itself = is_better(known, now) and not obstacle(known)
+    return told.state is State.ACTIVE or not goes_itself
 
 
 def peer_goes_first(known: Known, now: float) -> str:
@@ -60,7 +60,7 @@ def peer_goes_first(known: Known, now: float) -> str:
     name = known.settings.peer
     if told.state is State.ACTIVE:
         return f"{name} is active"
-    if told.state is State.CANDIDATE and not is_better(known):
+    if told.state is State.CANDIDATE and not is_better(known, now):
         return f"{name} is the better one"
     return ""
 
@@ -72,11 +72,15 @@ def leave_is_over(known: Known, now: float) -> str:
     return ""
 
 
-def is_better(known: Known) -> bool:
-    """Whether this node is to be active rather than the peer; both say the same of it."""
+def is_better(known: Known, now: float) -> bool:
+    """Whether this node is to be active rather than the peer; both say the same of it, unless one
+    has just given the addresses to the other.
+    """
     told = known.peer.message
     if told is None or not _is_able(told):
         return True
+    if now < known.yielded_until:
+        return False
     mine = (known.sees_gateway(), known.priority(), -known.settings.number)
     return mine > (Flag.GATEWAY_OK in told.flags, told.priority, -told.sender)
 
@@ -127,7 +131,8 @@ def reason_to_let_go(known: Known, now: float) -> tuple[str, State | None]:
         return f"no gateway answers here, and {name} reaches one", State.BACKUP
     if now - known.since < s.fault_hold:
         return "", None
-    if s.priority - known.priority() > told.configured - told.priority:
+    worse = s.priority - known.priority() > told.configured - told.priority
+    if worse and not why_peer_sees_less(known):
         return f"{known.health.why}, and {name} is better off", State.BACKUP
     outranked = known.outranked_since
     if outranked is not None and now - outranked >= s.preempt_delay:
@@ -152,10 +157,7 @@ def why_not_switch(known: Known, now: float) -> str:
 
     Whatever would make the peer give them back at once is among it.
     """
-    told = known.peer.message
-    blind = told is not None and known.sees_gateway() and Flag.GATEWAY_OK not in told.flags
-    no_gateway = f"no gateway answers {known.settings.peer}" if blind else ""
-    return why_peer_can_not(known, now) or difference(known) or no_gateway
+    return why_peer_can_not(known, now) or difference(known) or why_peer_sees_less(known)
 
 
 def why_not_rest(known: Known, now: float) -> str:
@@ -189,6 +191,13 @@ def why_peer_can_not(known: Known, now: float) -> str:
     if Flag.DATAPLANE_OK not in told.flags:
         return f"the balancer of {name} doesn't serve"
     return ""
+
+
+def why_peer_sees_less(known: Known) -> str:
+    """What the peer would give the addresses back for, once it has them."""
+    told = known.peer.message
+    blind = told is not None and known.sees_gateway() and Flag.GATEWAY_OK not in told.flags
+    return f"no gateway answers {known.settings.peer}" if blind else ""
 
 
 def difference(known: Known) -> str:

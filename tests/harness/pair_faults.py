@@ -1,0 +1,240 @@
+"""What happens to a simulated pair: storms of faults, then quiet times in a network that is whole.
+
+For `pair_simulation`.
+"""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from mailweir.ha.facts import Command
+from mailweir.ha.wire import Message
+
+if TYPE_CHECKING:
+    from harness.pair_nodes import Node
+    from harness.pair_simulation import Simulation, Way
+
+_COMMANDS = (*[Command.SWITCH] * 5, Command.MAINT, *[Command.READY] * 3, Command.STOP)
+_STILL = (0.3, 0.9, 1.1, 1.9, 2.5, 3.0, 3.5, 5.0, 10.0)
+
+
+class Faults:
+    """Chooses and injects them."""
+
+    def __init__(self, sim: "Simulation") -> None:
+        self._sim = sim
+        self._random = sim.random
+        self._storm_until = 0.0
+        self._rate = 1.0
+        self._kinds = (
+            *[self._one_way] * 6,
+            *[self._one_link] * 4,
+            *[self._all_links] * 5,
+            *[self._pause] * 4,
+            *[self._crash] * 2,
+            *[self._health] * 3,
+            *[self._carrier] * 2,
+            *[self._gateway] * 2,
+            *[self._command] * 4,
+            self._segment,
+            self._removed,
+            self._claimed,
+            self._refuses,
+            self._replay,
+            self._witness,
+            self._witness,
+            self._calm,
+            self._digest,
+        )
+
+    def begin(self) -> None:
+        """A storm."""
+        random, sim = self._random, self._sim
+        sim.watch.is_quiet(False)
+        self._storm_until = sim.now + random.uniform(3, 40)
+        self._rate = random.choice((0.3, 1.0, 3.0))
+        self._next()
+
+    def fence(self, node: "Node") -> None:
+        """The peer has it switched off; somebody switches it on again."""
+        node.reboot()
+        self._sim.at(self._sim.now + 5, node.start)
+
+    def _next(self) -> None:
+        sim = self._sim
+        if sim.now >= self._storm_until:
+            self._quieten()
+            return
+        kind = self._random.choice(self._kinds)
+        sim.injected += 1
+        sim.counts[f"injected:{kind.__name__[1:]}"] += 1
+        sim.tell(0, f"fault {kind.__name__[1:]}")
+        kind()
+        sim.at(sim.now + self._random.expovariate(self._rate), self._next)
+
+    def _quieten(self) -> None:
+        """All is well again, or nearly so, and stays like that for a while."""
+        sim, random = self._sim, self._random
+        sim.tell(0, "quiet begins")
+        self._calm()
+        sim.segment = True
+        if sim.third is not None:
+            sim.third.running = True
+        for node in sim.nodes.values():
+            node.go_on()
+            node.start()
+            node.carrier = random.random() < 0.93
+            node.gateway = True
+            node.kernel.refuses_until = 0.0
+            penalty = random.choice((0, 0, 0, 50))
+            ok = random.random() < 0.85
+            digest = sim.nodes[1].health.config_digest if random.random() < 0.8 else b"digest-2"
+            why = "no server of pool x is up" if penalty or not ok else ""
+            node.health = replace(
+                node.health, ok=ok, penalty=penalty, why=why, config_digest=digest
+            )
+            node.learn()
+            if random.random() < 0.8:
+                self._tell(node, Command.READY)
+        sim.watch.is_quiet(True)
+        length = random.uniform(15, 70)
+        for _ in range(random.choice((0, 0, 2, 20))):
+            sim.at(sim.now + random.uniform(0, length), self._replay)
+        sim.at(sim.now + length, self.begin)
+
+    # --- the network -------------------------------------------------------------
+
+    def _spoil(self, way: "Way") -> None:
+        random = self._random
+        way.up = random.random() < 0.6
+        way.loss = random.choice((0.0, 0.05, 0.3, 0.8))
+        way.twice = random.choice((0.0, 0.5))
+        way.slowest = random.choice((self._sim.slowest, 0.5))
+        self._sim.watch.network_changed()
+
+    def _one_way(self) -> None:
+        self._spoil(self._random.choice(list(self._sim.ways.values())))
+
+    def _one_link(self) -> None:
+        link = self._random.choice((1, 2))
+        for to in (1, 2):
+            self._spoil(self._sim.ways[link, to])
+
+    def _all_links(self) -> None:
+        """Both ways or one, with or without the segment of the addresses."""
+        random, sim = self._random, self._sim
+        for to in random.choice(((1, 2), (1,), (2,))):
+            for link in (1, 2):
+                sim.ways[link, to].up = False
+        if random.random() < 0.5:
+            sim.segment = False
+        sim.watch.network_changed()
+
+    def _calm(self) -> None:
+        sim = self._sim
+        for way in (*sim.ways.values(), *sim.witness_ways.values()):
+            way.clean(sim.slowest)
+        sim.watch.network_changed()
+
+    def _segment(self) -> None:
+        self._sim.segment = not self._sim.segment
+
+    def _witness(self) -> None:
+        sim, random = self._sim, self._random
+        third = sim.third
+        if third is None:
+            return
+        choice = random.random()
+        if choice < 0.6:
+            self._spoil(random.choice(list(sim.witness_ways.values())))
+        elif choice < 0.8:
+            third.running = not third.running
+        else:
+            third.start()
+
+    def _replay(self) -> None:
+        """What was recorded, and is so old that it can't be late: in order, or reversed, of every
+        life there was, now over either link.
+        """
+        sim, random = self._sim, self._random
+        old = sim.now - 3 * sim.settings.dead - 2
+        found = [one for one in sim.recorded if one[0] < old]
+        begin = random.randrange(max(1, len(found)))
+        some = found[begin : begin + random.choice((5, 5, 5, 60))]
+        if random.random() < 0.3:
+            some.reverse()
+        for number, (_, message, _) in enumerate(some):
+            link = random.choice((1, 2))
+            sim.at(sim.now + number * 0.002, self._again, message, link)
+
+    def _again(self, message: Message, link: int) -> None:
+        self._sim.counts["replayed"] += 1
+        self._sim.arrive(message, link)
+
+    # --- the nodes ---------------------------------------------------------------
+
+    def _node(self) -> "Node":
+        return self._random.choice(list(self._sim.nodes.values()))
+
+    def _pause(self) -> None:
+        self._node().stand_still(self._random.choice(_STILL) * self._random.uniform(0.95, 1.05))
+
+    def _crash(self) -> None:
+        node, random = self._node(), self._random
+        if node.machine is None or node.paused:
+            return
+        if random.random() < 0.3:
+            node.reboot()
+        else:
+            node.kill()
+        self._sim.at(self._sim.now + random.choice((0.05, 1.0, 3.0, 10.0)), node.start)
+
+    def _health(self) -> None:
+        node, random = self._node(), self._random
+        ok = random.random() < 0.6
+        penalty = random.choice((0, 0, 50)) if ok else 0
+        why = "" if ok and not penalty else "something is wrong with the balancer"
+        node.health = replace(node.health, ok=ok, penalty=penalty, why=why)
+        node.learn()
+
+    def _digest(self) -> None:
+        node = self._node()
+        digest = self._random.choice((b"digest-1", b"digest-2"))
+        node.health = replace(node.health, config_digest=digest)
+        node.learn()
+
+    def _carrier(self) -> None:
+        node = self._node()
+        node.carrier = not node.carrier
+        node.learn()
+
+    def _gateway(self) -> None:
+        node = self._node()
+        node.gateway = not node.gateway
+
+    def _command(self) -> None:
+        self._tell(self._node(), self._random.choice(_COMMANDS))
+
+    def _tell(self, node: "Node", command: Command) -> None:
+        self._sim.tell(node.number, f"command {command}")
+        node.feed(lambda machine, now: machine.command(command, now)[1])
+        if command is Command.STOP and node.machine is not None:
+            node.stopping = True
+            self._sim.at(self._sim.now + 1, self._stopped, node, node.life)
+
+    def _stopped(self, node: "Node", life: int) -> None:
+        if life == node.life and not node.paused:
+            node.kill()
+        self._sim.at(self._sim.now + self._random.choice((0.1, 5.0)), node.start)
+
+    def _removed(self) -> None:
+        node = self._node()
+        if node.kernel.has_addresses:
+            node.kernel.remove()
+            node.feed(lambda machine, now: machine.gone("192.0.2.10", now))
+
+    def _claimed(self) -> None:
+        self._node().feed(lambda machine, now: machine.claimed("192.0.2.10", "02::01", now))
+
+    def _refuses(self) -> None:
+        node = self._node()
+        node.kernel.refuses_until = self._sim.now + self._random.uniform(0.5, 5)
