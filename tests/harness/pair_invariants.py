@@ -80,7 +80,13 @@ class Watch:
                 if self._is_settled():
                     self._longest("part of hand-over", none / self._hand_over)
                 else:
-                    kind = "strict" if sim.settings.strict else "fence" if sim.settings.fence else "plain"
+                    kind = (
+                        "strict"
+                        if sim.settings.strict
+                        else "fence"
+                        if sim.settings.fence
+                        else "plain"
+                    )
                     self._longest(f"part of bound, {kind}", none / self._bound)
             self._none_since = _NEVER
         else:
@@ -89,7 +95,9 @@ class Watch:
     def network_changed(self) -> None:
         """Whether they hear each other by now."""
         sim = self._sim
-        clean = any(sim.ways[link, 1].is_clean() and sim.ways[link, 2].is_clean() for link in (1, 2))
+        clean = any(
+            all(sim.ways[link, to].is_clean(sim.slowest) for to in (1, 2)) for link in (1, 2)
+        )
         run = all(one.machine is not None and not one.paused for one in sim.nodes.values())
         if not (clean and run):
             self._contact_since = _NEVER

@@ -7,7 +7,6 @@ faster or slower and begins anywhere.
 
 from collections import deque
 from collections.abc import Callable
-from random import Random
 from typing import TYPE_CHECKING
 
 from mailweir.ha.facts import Action, Drop, Health, Settings, Take

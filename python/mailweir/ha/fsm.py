@@ -19,6 +19,7 @@ is the other way round: none is active without the peer's or the witness's word.
 """
 
 from mailweir.ha import judging
+from mailweir.ha.alarms import Alarms
 from mailweir.ha.facts import (
     Action,
     Announce,
@@ -33,19 +34,16 @@ from mailweir.ha.facts import (
     Settings,
     Take,
 )
-from mailweir.ha.known import Known, holds, wants
+from mailweir.ha.known import Known, holds, lets_go, since_when, wants
 from mailweir.ha.peer import Peer
 from mailweir.ha.wire import WITNESS, Flag, Kind, Message, Refusal, State
 
 # A RELEASE or a CLAIM goes out so often, since one may be lost.
 _TIMES = 3
-# The lease is renewed every second: after standing still for longer than what is left then, the
-# kernel may have taken the addresses already.
+# The lease is renewed so often: after standing still for what is left then, it may be over.
 RENEWED_EVERY = 1.0
 # Between runs of a fence command that failed.
 _FENCE_AGAIN = 5.0
-# How long it stays an alarm what a datagram or a packet told, which nothing takes back.
-_PASSING = 60.0
 _NEVER = float("-inf")
 
 
@@ -61,7 +59,7 @@ class Machine:
         self._released_at = _NEVER  # by the peer
         self._fault_until = now
         self._readded_at = _NEVER
-        self._passing: dict[str, float] = {}
+        self._alarms = Alarms(self.known.alarms, self._say)
         self._ticket = 0
         self._awaited: Action | None = None  # whose outcome is to come
         self._next_probe = now
@@ -89,7 +87,7 @@ class Machine:
             self._challenge(node, now)
         elif refusal is Refusal.RETIRED and not of_witness and node.outlives(message):
             name = self.known.settings.peer
-            self._pass(
+            self._alarms.put_for_now(
                 "twice", f"two machines call themselves {name}; each needs its own name", now
             )
         elif refusal is None:
@@ -139,7 +137,7 @@ class Machine:
         """How the fence command ended; `problem` is empty where it succeeded."""
         self._move(now)
         if self._is_over(Fence(ticket)):
-            self._alarm("fence", problem and f"the fence command failed: {problem}")
+            self._alarms.put("fence", problem and f"the fence command failed: {problem}")
             self._fenced = not problem
             self._next_probe = now + (_FENCE_AGAIN if problem else 0)
             self._consider(now)
@@ -193,7 +191,9 @@ class Machine:
         """
         self._move(now)
         if self.known.state is State.ACTIVE:
-            self._pass("claimed", f"{by} says that it has {address}; the neighbours are told", now)
+            self._alarms.put_for_now(
+                "claimed", f"{by} says that it has {address}; the neighbours are told", now
+            )
             self._out.append(Announce())
         return self._flush()
 
@@ -310,7 +310,7 @@ class Machine:
             return
         lease_over = now >= known.peer.heard_at + known.settings.lease + RENEWED_EVERY
         if holder is Holder.SERVING or (holder is Holder.SILENT and not lease_over):
-            self._alarm("held", f"somebody has the addresses: {told}")
+            self._alarms.put("held", f"somebody has the addresses: {told}")
         elif silent and known.settings.fence and not self._fenced:
             self._await(Fence(self._next_ticket()))
         elif not self._lacks_leave(now):
@@ -319,7 +319,7 @@ class Machine:
     def _lacks_leave(self, now: float) -> bool:
         lacks = self.known.settings.strict and not judging.has_leave(self.known, now)
         why = "neither the peer nor the witness gives leave to be active"
-        self._alarm("quorum", why if lacks else "")
+        self._alarms.put("quorum", why if lacks else "")
         return lacks
 
     def _is_released(self, now: float) -> bool:
@@ -349,7 +349,7 @@ class Machine:
         else:
             # It can't use our word any more: it would have to ask anew.
             known.promised_until = _NEVER
-            if _lets_go(message, before):
+            if lets_go(message, before):
                 self._released_at = now
         if message.state is State.CANDIDATE and judging.gives_leave(known, now):
             self._next_hello = now
@@ -365,7 +365,7 @@ class Machine:
     def _settle_conflict(self, message: Message, now: float) -> None:
         """Both are active: both come to the same end of it."""
         known = self.known
-        known.conflict_since = _since(known.conflict_since, True, now)
+        known.conflict_since = since_when(known.conflict_since, True, now)
         if why := judging.why_peer_wins(known, message, now):
             self._let_go(State.BACKUP, f"both were active, and {why}", now)
         else:
@@ -436,24 +436,22 @@ class Machine:
             known.ask(now)
         else:
             for key in ("held", "quorum", "fence"):
-                self._alarm(key, "")
+                self._alarms.put(key, "")
 
     def _watch(self, now: float) -> None:
         """What is to be known of the peer whatever the state is."""
         known = self.known
         vacant = not (known.is_silent(now) or known.peer.message is None or known.peer_holds())
-        known.vacant_since = _since(known.vacant_since, vacant, now)
+        known.vacant_since = since_when(known.vacant_since, vacant, now)
         outranked = judging.outranks(known, now)
-        known.outranked_since = _since(known.outranked_since, outranked, now)
+        known.outranked_since = since_when(known.outranked_since, outranked, now)
         told = known.peer.message
         both = told is not None and told.state is known.state is State.ACTIVE
         conflict = both and not known.is_silent(now)
-        known.conflict_since = _since(known.conflict_since, conflict, now)
+        known.conflict_since = since_when(known.conflict_since, conflict, now)
         for key, problem in judging.problems(known, now):
-            self._alarm(key, problem)
-        for key in [key for key, until in self._passing.items() if now >= until]:
-            del self._passing[key]
-            self._alarm(key, "")
+            self._alarms.put(key, problem)
+        self._alarms.pass_by(now)
 
     # --- words -------------------------------------------------------------------
 
@@ -476,22 +474,6 @@ class Machine:
             leave = not to_witness and judging.gives_leave(self.known, now)
             message = self.known.message(kind, now, to_witness=to_witness, leave=leave)
             self._out.append(Send(message, to_witness))
-
-    def _pass(self, key: str, problem: str, now: float) -> None:
-        """An alarm that nothing takes back but time."""
-        self._passing[key] = now + _PASSING
-        self._alarm(key, problem)
-
-    def _alarm(self, key: str, problem: str) -> None:
-        """Note what is wrong, and say so once; an empty `problem` ends it."""
-        alarms = self.known.alarms
-        if alarms.get(key, "") == problem:
-            return
-        if problem:
-            alarms[key] = problem
-            self._say("warning", "alarm", problem)
-        else:
-            self._say("info", "alarm is over", alarms.pop(key))
 
     def _say(self, level: str, event: str, reason: str) -> None:
         self._out.append(Say(level, event, reason))
@@ -516,17 +498,3 @@ class Machine:
     def _flush(self) -> list[Action]:
         out, self._out = self._out, []
         return out
-
-
-def _lets_go(message: Message, before: Message | None) -> bool:
-    """Whether the sender had the addresses and has them no more. A RELEASE is sent several times:
-    it counts once, since the addresses may come and go before the last one is here.
-    """
-    if before is None or before.epoch != message.epoch:
-        return message.kind is Kind.RELEASE
-    return holds(before) or (message.kind is Kind.RELEASE and before.kind is not Kind.RELEASE)
-
-
-def _since(before: float | None, is_so: bool, now: float) -> float | None:
-    """Since when something is so that was so since `before`."""
-    return (now if before is None else before) if is_so else None

@@ -20,6 +20,20 @@ def holds(told: Message) -> bool:
     return told.state is State.ACTIVE or Flag.HOLDS in told.flags
 
 
+def lets_go(message: Message, before: Message | None) -> bool:
+    """Whether the sender had the addresses and has them no more. A RELEASE is sent several times:
+    it counts once, since the addresses may come and go before the last one is here.
+    """
+    if before is None or before.epoch != message.epoch:
+        return message.kind is Kind.RELEASE
+    return holds(before) or (message.kind is Kind.RELEASE and before.kind is not Kind.RELEASE)
+
+
+def since_when(before: float | None, is_so: bool, now: float) -> float | None:
+    """Since when something is so that was so since `before`."""
+    return (now if before is None else before) if is_so else None
+
+
 class Known:
     """One node's view. Times are seconds, as everywhere in the machine."""
 
