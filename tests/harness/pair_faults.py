@@ -81,6 +81,7 @@ class Faults:
             sim.third.running = True
         for node in sim.nodes.values():
             node.go_on()
+            node.stopping = False
             node.start()
             node.carrier = random.random() < 0.93
             node.gateway = True
@@ -222,8 +223,9 @@ class Faults:
             self._sim.at(self._sim.now + 1, self._stopped, node, node.life)
 
     def _stopped(self, node: "Node", life: int) -> None:
-        if life == node.life and not node.paused:
-            node.kill()
+        if life != node.life or not node.stopping:
+            return
+        node.kill()
         self._sim.at(self._sim.now + self._random.choice((0.1, 5.0)), node.start)
 
     def _removed(self) -> None:
