@@ -1,11 +1,13 @@
 """Commands of the pair: its process, and what is asked and told of it."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from mailweir.cli.shared import ask, config_option, json_option, show, socket_option
 from mailweir.config.words import HaKeeper, HaRole
+from mailweir.errors import MailweirError, NotRunningError
 
 DEFAULT_SOCKET = "/run/mailweir/ha.sock"
 
@@ -36,10 +38,17 @@ def ha_run(config_file: Path) -> None:
     import os
 
     from mailweir import logs
-    from mailweir.ha.agent import Agent
     from mailweir.journal import Journal
     from mailweir.supervisor import Supervisor
 
+    try:
+        from mailweir.ha.agent import Agent
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != "pyroute2":
+            raise
+        raise MailweirError(
+            "a pair needs pyroute2, which isn't installed: pip install 'mailweir[vip]'"
+        ) from None
     journal = Journal()
     logs.configure(verbose=False, also=journal.take, never_waits=True)
 
@@ -71,7 +80,7 @@ def ha_status(socket_path: str, as_json: bool) -> None:
     """Show both nodes, the links between them, and what is wrong."""
     from mailweir.ha import text
 
-    show(ask(socket_path, "GET", "/api/v1/status"), as_json, text.status)
+    show(_ask(socket_path, "GET", "status"), as_json, text.status)
 
 
 @ha.command("explain")
@@ -81,7 +90,7 @@ def ha_explain(socket_path: str, as_json: bool) -> None:
     """Say why this node is what it is."""
     from mailweir.ha import text
 
-    show(ask(socket_path, "GET", "/api/v1/explain"), as_json, text.explanation)
+    show(_ask(socket_path, "GET", "explain"), as_json, text.explanation)
 
 
 @ha.command("switch")
@@ -129,4 +138,14 @@ def ha_notify(role: str, socket_path: str, as_json: bool) -> None:
 def _tell(socket_path: str, command: str, as_json: bool) -> None:
     from mailweir.ha import text
 
-    show(ask(socket_path, "POST", f"/api/v1/{command}"), as_json, text.explanation)
+    show(_ask(socket_path, "POST", command), as_json, text.explanation)
+
+
+def _ask(socket_path: str, method: str, what: str) -> dict[str, Any]:
+    try:
+        return ask(socket_path, method, f"/api/v1/{what}")
+    except NotRunningError:
+        raise NotRunningError(
+            f"nobody answers at {socket_path}: `mailweir ha run` isn't running, or has another"
+            " `ha.socket` (give it with --socket or MAILWEIR_HA_SOCKET)"
+        ) from None

@@ -3,13 +3,17 @@
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from mailweir.cli.shared import config_option, json_option, sessions_in_words, show
-from mailweir.errors import ConfigError, MailweirError, PlaneError, Problem
+from mailweir.errors import ConfigError, MailweirError, PlaneError, Problem, StartError
+
+if TYPE_CHECKING:
+    from mailweir.config.load import Loaded
 
 
 @click.command()
@@ -94,7 +98,17 @@ def _check(file: Path) -> tuple[str, Sequence[Problem]]:
         plane.check(desired)
     except PlaneError as error:
         raise ConfigError([Problem(str(file), 0, 0, "", str(error))], loaded.warnings) from None
-    return describe(None, desired), loaded.warnings
+    return describe(None, desired), [*loaded.warnings, *_of_keys(loaded)]
+
+
+def _of_keys(loaded: "Loaded") -> Iterator[Problem]:
+    """What is wrong with the files of a pair's keys: `mailweir run` goes without them."""
+    from mailweir.ha.keys import read_keys
+
+    try:
+        read_keys(loaded.config.ha.keys if loaded.config.ha else {})
+    except StartError as error:
+        yield loaded.problem(("ha", "keys"), str(error))
 
 
 def _show_checked(

@@ -1,6 +1,6 @@
 """The secrets that the nodes of a pair know each other by, out of their files.
 
-Read by `mailweir ha` alone: neither `check` nor `mailweir run` needs to be able to.
+Read by `mailweir ha`; `mailweir check` warns where that couldn't.
 """
 
 import os

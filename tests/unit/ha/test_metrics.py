@@ -1,0 +1,46 @@
+"""What Prometheus learns of a pair."""
+
+import subprocess
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from mailweir.ha.admin import Node
+from mailweir.ha.fsm import Machine
+from mailweir.ha.links import Links
+from mailweir.ha.metrics import PairCollector
+from mailweir.ha.settings import settings_of
+from mailweir.ha.wire import Refusal
+from unit.ha.test_links import KEYS, pair
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    machine = Machine(settings_of(pair(), "a"), epoch=5, now=0.0)
+    links = Links(pair(), "a", KEYS)
+    links.refused[Refusal.FORGED] = 3
+    made = CollectorRegistry()
+    made.register(PairCollector(cast(Node, SimpleNamespace(machine=machine, links=links))))
+    return made
+
+
+def test_what_there_is(registry: CollectorRegistry) -> None:
+    found = registry.get_sample_value
+    assert found("mailweir_ha_state", {"state": "init"}) == 1
+    assert found("mailweir_ha_state", {"state": "active"}) == 0
+    assert found("mailweir_ha_peer_state", {"state": "active"}) == 0
+    assert found("mailweir_ha_holds") == 0
+    assert found("mailweir_ha_takeovers_total") == 0
+    assert found("mailweir_ha_sent_total", {"link": "x"}) == 0
+    assert found("mailweir_ha_refused_total", {"reason": "forged"}) == 3
+    # It isn't one: the copy over another link.
+    assert found("mailweir_ha_refused_total", {"reason": "copy"}) is None
+
+
+@pytest.mark.needs("prometheus")
+def test_promtool_has_nothing_to_say(registry: CollectorRegistry) -> None:
+    text = generate_latest(registry)
+    done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
