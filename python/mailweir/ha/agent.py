@@ -109,7 +109,7 @@ class Agent:
         self._kept = Kept(place)
         for problem in realtime.hurry():
             _log.info("heartbeats may be late on a busy machine", reason=problem)
-        realtime.drop_rights()
+        realtime.drop_rights(realtime.NET_ADMIN, realtime.NET_RAW)
 
         self._links = Links(ha, node, found)
         self._links.open()

@@ -1,5 +1,5 @@
 """Has the process run at once when a heartbeat is due, however busy the machine is, and with no
-more rights than it uses. Called by `agent` at its start.
+more rights than it uses. Called by `agent` and `witness` at their start.
 
 What isn't allowed is done without, and said.
 """
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 # Linux: capability.h, prctl.h, mman.h.
-_NET_ADMIN, _NET_RAW = 12, 13
+NET_ADMIN, NET_RAW = 12, 13
 _CAPABILITY_VERSION_3 = 0x20080522
 _PR_CAPBSET_DROP = 24
 _PR_SET_DUMPABLE = 4
@@ -40,10 +40,12 @@ def hurry() -> Iterator[str]:
     gc.freeze()
 
 
-def drop_rights() -> None:
-    """Keep CAP_NET_ADMIN and CAP_NET_RAW alone, for children too; memory shows in no dump."""
+def drop_rights(*kept: int) -> None:
+    """Keep these capabilities alone, for children too; memory, with keys in it, shows in no dump.
+
+    To be called before there are other threads: capabilities are a thread's.
+    """
     _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-    kept = {_NET_ADMIN, _NET_RAW}
     for number in range(_LAST_CAPABILITY + 1):
         if number not in kept:
             # Without CAP_SETPCAP it can't be dropped, and there is nothing to drop mostly.
