@@ -7,11 +7,15 @@ process can't: so it is never renewed after it may have run out.
 import asyncio
 from collections.abc import Callable
 
+import structlog
+
 from mailweir.ha.addresses import AddressError, Addresses
 from mailweir.ha.announce import Announcer
 from mailweir.ha.clock import now
 from mailweir.ha.facts import Drop, Take
 from mailweir.ha.fsm import RENEWED_EVERY
+
+_log = structlog.get_logger("mailweir")
 
 
 class Holding:
@@ -55,9 +59,7 @@ class Holding:
             if isinstance(step, Take):
                 await self._take(step.ticket)
             else:
-                self._renewed_at = None
-                await self._addresses.remove()
-                self._on_dropped(step.ticket)
+                await self._drop(step.ticket)
 
     async def _take(self, ticket: int) -> None:
         try:
@@ -68,6 +70,16 @@ class Holding:
             return
         self._renewed_at = began
         self._on_taken(ticket)
+
+    async def _drop(self, ticket: int) -> None:
+        self._renewed_at = None
+        try:
+            await self._addresses.remove()
+        except AddressError as error:
+            # They go with their lease; the machine waits for that.
+            _log.error("addresses can't be removed", reason=str(error))
+        else:
+            self._on_dropped(ticket)
 
     async def _renew(self) -> None:
         began = now()

@@ -42,7 +42,7 @@ class Kernel:
         await self._do("renew")
 
     async def remove(self) -> None:
-        self.done.append("remove")
+        await self._do("remove")
 
     def stop(self) -> None:
         self.done.append("quiet")
@@ -129,3 +129,13 @@ async def test_a_kernel_that_refuses(rig: Rig, later: bool) -> None:
         rig.kernel.now = 1.0
     rig.kernel.problem = "192.0.2.10 can't be added"
     await rig.until(lambda: rig.told[-1:] == ["192.0.2.10 can't be added"])
+
+
+async def test_a_kernel_that_does_not_take_them(rig: Rig) -> None:
+    rig.kernel.problem = "192.0.2.10 can't be taken from eth0"
+    rig.holding.do(Drop(1))
+    await rig.until(lambda: "remove" in rig.kernel.done)
+    # Nobody is told that they are gone; what is asked next is done.
+    rig.kernel.problem = ""
+    rig.holding.do(Take(2))
+    await rig.until(lambda: rig.told == [("taken", 2)])
