@@ -129,6 +129,8 @@ class Node:
 
     def kill(self) -> None:
         self.machine = None
+        self.paused = False
+        self.pause += 1
         self.life += 1
         self.renewed_at = None
         self._inbox.clear()

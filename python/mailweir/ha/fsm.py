@@ -340,7 +340,7 @@ class Machine:
 
     def _hear_peer(self, message: Message, before: Message | None, now: float) -> None:
         known = self.known
-        known.term = max(known.term, message.term)
+        known.peer_term = max(known.peer_term, message.term)
         if self._is_leave(message, known.peer):
             until = known.peer.echoed_at + known.settings.lease
             known.voted_until = max(known.voted_until, until)
@@ -404,8 +404,9 @@ class Machine:
     # --- what is done ------------------------------------------------------------
 
     def _take(self, now: float) -> None:
-        self.known.term += 1
-        self.known.holding = True
+        known = self.known
+        known.term = max(known.term, known.peer_term) + 1
+        known.holding = True
         self._await(Take(self._next_ticket()))
 
     def _let_go(self, after: State, why: str, now: float) -> None:
@@ -441,8 +442,7 @@ class Machine:
     def _watch(self, now: float) -> None:
         """What is to be known of the peer whatever the state is."""
         known = self.known
-        vacant = not (known.is_silent(now) or known.peer.message is None or known.peer_holds())
-        known.vacant_since = since_when(known.vacant_since, vacant, now)
+        known.vacant_since = since_when(known.vacant_since, known.is_vacant(now), now)
         outranked = judging.outranks(known, now)
         known.outranked_since = since_when(known.outranked_since, outranked, now)
         told = known.peer.message

@@ -174,7 +174,9 @@ def why_not_claim(known: Known, now: float) -> str:
         return f"nothing is heard of {name}, so there is nobody to ask"
     if told.state is not State.ACTIVE:
         return f"{name} isn't active, it is {told.state}"
-    return obstacle(known) or difference(known)
+    blind = not known.sees_gateway() and Flag.GATEWAY_OK in told.flags
+    no_gateway = f"no gateway answers here, and {name} reaches one" if blind else ""
+    return obstacle(known) or difference(known) or no_gateway
 
 
 def why_peer_can_not(known: Known, now: float) -> str:

@@ -46,7 +46,8 @@ class Known:
         self.state = State.INIT
         self.since = now
         self.why = "just started"
-        self.term = 0
+        self.term = 0  # of the newest takeover of this node; the later one has the higher
+        self.peer_term = 0
         self.takeovers = 0
         self.health = Health()
         self.carrier_lost = "the addresses' devices weren't looked at yet"
@@ -99,6 +100,12 @@ class Known:
         """Whether the peer has the addresses, or had when it was heard last."""
         told = self.peer.message
         return told is not None and holds(told)
+
+    def is_vacant(self, now: float) -> bool:
+        """Whether the peer is heard, and neither has the addresses."""
+        if self.peer.message is None or self.is_silent(now):
+            return False
+        return not (self.peer_holds() or self.state in (State.ACTIVE, State.RELEASING))
 
     def ask(self, now: float) -> None:
         """From here on this node wants leave; what it had of that doesn't count."""

@@ -83,6 +83,7 @@ class Table:
         self.seqs = {2: 0, WITNESS: 0}
         if healthy:
             self.learn(health=OK, carrier_lost="")
+        self.do(self.machine.tick(self.now))
 
     # --- time --------------------------------------------------------------------
 
