@@ -17,7 +17,9 @@ T is the interval, D how long a datagram is on its way at most over a clean link
 6. In a quiet time at most 3 nodes become active, and none after BOUND, preempt's delay, fault_hold.
 7. The addresses are at no node whose process runs and isn't candidate, active or releasing, nor at
    one without carrier, but for the milliseconds of the removal.
-8. A node that can't serve gives up within 3 T + 4 D + 50 ms to a peer that stands ready, if they
+8. No node takes the addresses if a probe just before would have found the other one serving with
+   them, nor if it hears nothing of the peer and was told that no gateway answers.
+9. A node that can't serve gives up within 3 T + 4 D + 50 ms to a peer that stands ready, if they
    hear each other.
 """
 
@@ -57,6 +59,7 @@ class Watch:
         self._over: set[tuple[int, int, int]] = set()
         self._paused_at: dict[int, float] = {}
         self._owes: set[int] = set()  # a removal, before they may say that they are active
+        self._serves_since: dict[int, float] = {1: _NEVER, 2: _NEVER}
         self._bad_since: dict[int, float] = {1: _NEVER, 2: _NEVER}
         self._useless_since: dict[int, float] = {1: _NEVER, 2: _NEVER}
         self.longest: dict[str, float] = {}
@@ -157,13 +160,25 @@ class Watch:
     def asked(self, node: "Node", step: Take | Drop) -> None:
         if isinstance(step, Drop):
             self._owes.discard(node.number)
+        elif node.machine is not None and node.machine.known.state is State.CANDIDATE:
+            known, now = node.machine.known, self._sim.now
+            probed = 0.5 + known.settings.dead / 2
+            served = now - self._serves_since[3 - node.number]
+            assert served <= probed, f"8: taken from who serves for {served:.1f} s"
+            alone = known.is_silent(node.clock()) and known.settings.gateways
+            cut_off = alone and not known.settings.witness and known.gateway_answers is False
+            assert not cut_off, "8: taken by who is cut off"
 
     # --- what is looked at after every step ---------------------------------------
 
     def look(self) -> None:
         sim = self._sim
         now = sim.now
+        joined = sim.segment and all(node.carrier for node in sim.nodes.values())
         for node in sim.nodes.values():
+            serves = joined and node.kernel.has_addresses and node.health.ok
+            since = self._serves_since[node.number]
+            self._serves_since[node.number] = self._since(serves, since)
             machine = node.machine
             if machine is not None and not node.paused:
                 self._look_at(node, machine, now)
@@ -188,7 +203,7 @@ class Watch:
         since = self._useless_since[node.number]
         self._useless_since[node.number] = since = self._since(useless, since)
         useless_for = now - max(since, self._contact_since)
-        assert useless_for <= self._meet, f"8: {node.settings.node} can't serve, and keeps them"
+        assert useless_for <= self._meet, f"9: {node.settings.node} can't serve, and keeps them"
 
     def _since(self, is_so: bool, before: float) -> float:
         return min(before, self._sim.now) if is_so else _NEVER

@@ -36,7 +36,7 @@ from mailweir.ha.facts import (
 )
 from mailweir.ha.known import Known, holds, lets_go, since_when, wants
 from mailweir.ha.peer import Peer
-from mailweir.ha.wire import WITNESS, Flag, Kind, Message, Refusal, State
+from mailweir.ha.wire import WITNESS, Kind, Message, Refusal, State
 
 # A RELEASE or a CLAIM goes out so often, since one may be lost.
 _TIMES = 3
@@ -230,6 +230,8 @@ class Machine:
         if gap > known.settings.dead / 2:
             known.stalled_until = now + known.settings.dead
             known.waited_from = now
+            if known.state is State.CANDIDATE and not known.holding:
+                self._awaited = None  # what is found out by now was so before
             self._say("warning", "stood still", f"this node did nothing for {gap:.1f} s")
         if known.holding and gap > known.settings.lease - RENEWED_EVERY:
             # The peer may be active by now: not a word of being active before they are gone.
@@ -328,20 +330,14 @@ class Machine:
 
     def _hear_witness(self, message: Message) -> None:
         known = self.known
-        if self._is_leave(message, known.witness):
+        if judging.is_leave(known, message, known.witness):
             lease = min(message.lease / 1000, known.settings.lease)
             known.granted_until = max(known.granted_until, known.witness.echoed_at + lease)
-
-    def _is_leave(self, message: Message, node: Peer) -> bool:
-        """Whether it is an answer to what this node asks now, not to what it asked before."""
-        known = self.known
-        asks = known.state in (State.CANDIDATE, State.ACTIVE)
-        return Flag.GRANTED in message.flags and asks and node.echoed_at >= known.asked_since
 
     def _hear_peer(self, message: Message, before: Message | None, now: float) -> None:
         known = self.known
         known.peer_term = max(known.peer_term, message.term)
-        if self._is_leave(message, known.peer):
+        if judging.is_leave(known, message, known.peer):
             until = known.peer.echoed_at + known.settings.lease
             known.voted_until = max(known.voted_until, until)
         if wants(message) or holds(message):

@@ -7,6 +7,7 @@ Called by `fsm`. An empty text means that nothing is against it.
 from collections.abc import Iterator
 
 from mailweir.ha.known import Known, wants
+from mailweir.ha.peer import Peer
 from mailweir.ha.wire import Flag, Message, State
 
 _ABLE = Flag.DATAPLANE_OK | Flag.CARRIER_OK
@@ -36,6 +37,12 @@ def has_leave(known: Known, now: float) -> bool:
     word to the peer is over.
     """
     return known.promised_until <= now < known.quorum_until
+
+
+def is_leave(known: Known, told: Message, by: Peer) -> bool:
+    """Strict mode: whether it answers what this node asks now, not what it asked before."""
+    asks = known.state in (State.CANDIDATE, State.ACTIVE)
+    return Flag.GRANTED in told.flags and asks and by.echoed_at >= known.asked_since
 
 
 def gives_leave(known: Known, now: float) -> bool:

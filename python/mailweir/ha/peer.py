@@ -18,6 +18,9 @@ from mailweir.ha.wire import Message, Refusal
 
 # Clocks of machines differ by less (adjtimex(2) allows 500 parts in a million); seconds per second.
 _DRIFT = 0.001
+# A peer is deaf before it is dead, but two lost datagrams in a row have to be nothing, also where
+# `dead` is a few intervals only.
+_DEAF = 0.75
 # Earlier lives of a peer. Their datagrams would have to echo what is new as well.
 _RETIRED = 16
 # Lives that wait to be challenged; recorded datagrams can pretend many.
@@ -111,7 +114,7 @@ class Peer:
 
     def is_deaf(self, now: float) -> bool:
         """Whether it is heard, but hasn't heard us lately."""
-        return self.epoch != 0 and now - self.echoed_at > self.dead / 2
+        return self.epoch != 0 and now - self.echoed_at > self.dead * _DEAF
 
     def outlives(self, message: Message) -> bool:
         """Whether the sender of a datagram of a retired life lives on beside the present one: it
