@@ -3,6 +3,7 @@
 For `pair_simulation`.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -20,15 +21,17 @@ _STILL = (0.3, 0.9, 1.1, 1.9, 2.5, 3.0, 3.5, 5.0, 10.0)
 class Faults:
     """Chooses and injects them."""
 
-    def __init__(self, sim: "Simulation") -> None:
+    def __init__(self, sim: "Simulation", only: Sequence[str] = ()) -> None:
+        """`only` these kinds, by name, where some are given."""
         self._sim = sim
         self._random = sim.random
         self._storm_until = 0.0
         self._rate = 1.0
-        self._kinds = (
+        self._all: tuple[Callable[[], None], ...] = (
             *[self._one_way] * 6,
             *[self._one_link] * 4,
             *[self._all_links] * 5,
+            *[self._isolate] * 4,
             *[self._pause] * 4,
             *[self._crash] * 2,
             *[self._health] * 3,
@@ -41,17 +44,21 @@ class Faults:
             self._refuses,
             self._replay,
             self._witness,
-            self._witness,
+            self._third,
             self._calm,
             self._digest,
         )
+        if only:
+            self._all = tuple(getattr(self, f"_{kind}") for kind in only)
 
     def begin(self) -> None:
-        """A storm."""
+        """A storm, mostly of a few kinds: where all fail at once, nobody is active for long."""
         random, sim = self._random, self._sim
         sim.watch.is_quiet(False)
-        self._storm_until = sim.now + random.uniform(3, 40)
-        self._rate = random.choice((0.3, 1.0, 3.0))
+        self._storm_until = sim.now + random.uniform(3, 30)
+        self._rate = random.choice((0.2, 0.5, 1.0, 3.0))
+        kinds = random.sample(self._all, min(len(self._all), random.choice((2, 3, 4))))
+        self._kinds = self._all if random.random() < 0.2 else tuple(kinds)
         self._next()
 
     def fence(self, node: "Node") -> None:
@@ -87,17 +94,17 @@ class Faults:
             node.gateway = True
             node.kernel.refuses_until = 0.0
             penalty = random.choice((0, 0, 0, 50))
-            ok = random.random() < 0.85
+            ok = random.random() < 0.9
             digest = sim.nodes[1].health.config_digest if random.random() < 0.8 else b"digest-2"
             why = "no server of pool x is up" if penalty or not ok else ""
             node.health = replace(
                 node.health, ok=ok, penalty=penalty, why=why, config_digest=digest
             )
             node.learn()
-            if random.random() < 0.8:
+            if random.random() < 0.9:
                 self._tell(node, Command.READY)
         sim.watch.is_quiet(True)
-        length = random.uniform(15, 70)
+        length = random.choice((10, 15, 20, 60))
         for _ in range(random.choice((0, 0, 2, 20))):
             sim.at(sim.now + random.uniform(0, length), self._replay)
         sim.at(sim.now + length, self.begin)
@@ -130,6 +137,24 @@ class Faults:
             sim.segment = False
         sim.watch.network_changed()
 
+    def _isolate(self) -> None:
+        """One node, from all others or from some, and for the others' datagrams or for its own."""
+        random, sim = self._random, self._sim
+        number = random.choice((1, 2))
+        to, of = random.choice(((True, True), (True, True), (True, False), (False, True)))
+        ways = [sim.ways[link, 3 - number] for link in (1, 2) if of]
+        ways += [sim.ways[link, number] for link in (1, 2) if to]
+        if random.random() < 0.6:
+            ways += [sim.witness_ways[number, back] for back in (0, 1) if (to if back else of)]
+        for way in ways:
+            way.up = False
+        # In strict mode nothing may depend on a probe, so they seldom help there.
+        if random.random() < (0.9 if sim.settings.strict else 0.5):
+            sim.segment = False
+        sim.watch.network_changed()
+        if random.random() < 0.5:
+            sim.at(sim.now + random.uniform(0.5, 20), self._calm)
+
     def _calm(self) -> None:
         sim = self._sim
         for way in (*sim.ways.values(), *sim.witness_ways.values()):
@@ -140,16 +165,17 @@ class Faults:
         self._sim.segment = not self._sim.segment
 
     def _witness(self) -> None:
-        sim, random = self._sim, self._random
-        third = sim.third
+        self._spoil(self._random.choice(list(self._sim.witness_ways.values())))
+
+    def _third(self) -> None:
+        """The witness's process stands still, goes on, or begins anew."""
+        third = self._sim.third
         if third is None:
             return
-        choice = random.random()
-        if choice < 0.6:
-            self._spoil(random.choice(list(sim.witness_ways.values())))
-        elif choice < 0.8:
+        if self._random.random() < 0.3:
             third.running = not third.running
         else:
+            third.running = True
             third.start()
 
     def _replay(self) -> None:

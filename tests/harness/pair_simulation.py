@@ -87,7 +87,7 @@ class ThirdNode:
 class Simulation:
     """One pair, from a seed."""
 
-    def __init__(self, seed: int, **settings: Any) -> None:
+    def __init__(self, seed: int, faults: Sequence[str] = (), **settings: Any) -> None:
         self.random = random = Random(seed)  # noqa: S311 - to be repeated
         self.seed = seed
         self.now = 0.0
@@ -110,7 +110,7 @@ class Simulation:
         self.watch = Watch(self)
         self.nodes = {1: Node(self, 1, self.settings), 2: Node(self, 2, second)}
         self.third = ThirdNode(self) if self.settings.witness else None
-        self.faults = Faults(self)
+        self.faults = Faults(self, faults)
         for node in self.nodes.values():
             self.at(random.choice((0.0, random.uniform(0, 5))), node.start)
         self.at(0.0, self.faults.begin)

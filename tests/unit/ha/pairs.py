@@ -42,7 +42,7 @@ def settings(number: int = 1, **changed: Any) -> Settings:
 
 def message(sender: int = 2, receiver: int = 1, **changed: Any) -> Message:
     """A hello of b, who stands by, to a."""
-    plain = {
+    plain: dict[str, Any] = {
         "kind": Kind.HELLO,
         "state": State.BACKUP,
         "flags": HEALTHY,
@@ -113,7 +113,7 @@ class Table:
         """Of b by default; it has heard the newest of a unless said otherwise."""
         sender = changed.get("sender", 2)
         self.seqs[sender] += 1
-        fields = {
+        fields: dict[str, Any] = {
             "seq": self.seqs[sender],
             "clock": int(self.now * 1e6),
             "echo_seq": self.machine.known.sent.seq,

@@ -24,7 +24,7 @@ class Ear:
 
     def says(self, seq: int, *, echo: int | None = None, **changed: Any) -> Message:
         """What the peer sends now; it has heard our newest."""
-        fields = {
+        fields: dict[str, Any] = {
             "echo_epoch": self.epoch,
             "echo_seq": self.sent.seq if echo is None else echo,
             "clock": int(self.now * 1e6),

@@ -17,12 +17,12 @@ from mailweir.ha.facts import Settings
 from mailweir.ha.fsm import Machine
 from mailweir.ha.known import Known
 from mailweir.ha.peer import Peer
-from mailweir.ha.wire import Kind, State
+from mailweir.ha.wire import State
 
 _STEPS = count(60_000, 2_000_000)
 _OF_ONE = 15_000
 # A planted fault is found in a small part of that.
-_ENOUGH = 400_000
+_ENOUGH = 200_000
 
 
 def test_two_nodes_in_a_network_that_does_its_worst(counted: Callable[[str], None]) -> None:
@@ -46,7 +46,15 @@ def test_two_nodes_in_a_network_that_does_its_worst(counted: Callable[[str], Non
     )
 
 
-STRICT: dict[str, Any] = {"strict": True, "witness": True}
+STRICT: dict[str, Any] = {
+    "strict": True,
+    "witness": True,
+    "priority": 100,
+    "interval": 0.1,
+    "dead": 0.5,
+    "lease": 2.0,
+    "faults": (*["isolate"] * 4, "one_link", "witness", "third", "pause", "command", "crash"),
+}
 Plant = Callable[[pytest.MonkeyPatch], None]
 
 
@@ -77,14 +85,6 @@ def _a_release_counts_for_ever(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("mailweir.ha.fsm.wants", lambda told: False)
 
 
-def _a_release_counts_each_time(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("mailweir.ha.fsm.lets_go", lambda told, before: told.kind is Kind.RELEASE)
-
-
-def _all_that_speaks_is_believed(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Peer, "_proves_itself", lambda *_: True)
-
-
 def _numbers_need_not_rise(patch: pytest.MonkeyPatch) -> None:
     listen = Peer.listen
 
@@ -108,14 +108,11 @@ def _nobody_is_better(patch: pytest.MonkeyPatch) -> None:
 def _preempt_looks_at_nothing_but_priority(patch: pytest.MonkeyPatch) -> None:
     def outranks(known: Known, now: float) -> bool:
         told = known.peer.message
-        can = told is not None and not judging.why_peer_can_not(known, now)
-        return can and known.settings.preempt and told.configured > known.settings.priority
+        if told is None or judging.why_peer_can_not(known, now):
+            return False
+        return known.settings.preempt and told.configured > known.settings.priority
 
     patch.setattr(judging, "outranks", outranks)
-
-
-def _a_worse_peer_is_given_them(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(judging, "why_peer_sees_less", lambda _: "")
 
 
 def _nobody_is_probed(patch: pytest.MonkeyPatch) -> None:
@@ -146,41 +143,14 @@ def _carrier_does_not_matter(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(judging, "reason_to_let_go", connected)
 
 
-def _a_word_binds_nobody(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Known, "promise", lambda _: None)
-    patch.setattr(judging, "gives_leave", lambda known, now: known.settings.strict)
-
-
 def _a_word_binds_for_one_lease(patch: pytest.MonkeyPatch) -> None:
-    for place in (grants, known, "mailweir.ha.facts"):
-        patch.setattr(*((f"{place}.bond",) if isinstance(place, str) else (place, "bond")), _one)
+    patch.setattr(grants, "bond", _one)
+    patch.setattr(known, "bond", _one)
+    patch.setattr("mailweir.ha.facts.bond", _one)
 
 
 def _one(lease: float) -> float:
     return lease
-
-
-def _candidates_give_leave(patch: pytest.MonkeyPatch) -> None:
-    def gives(known: Known, now: float) -> bool:
-        known.promised_until = now
-        told = known.peer.message
-        return told is not None and told.state in (State.CANDIDATE, State.ACTIVE)
-
-    patch.setattr(judging, "gives_leave", gives)
-
-
-def _old_leave_counts(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Known, "ask", lambda *_: None)
-
-
-def _the_witness_forgets(patch: pytest.MonkeyPatch) -> None:
-    init = grants.Grants.__init__
-
-    def free(self: grants.Grants, *, lease: float, now: float) -> None:
-        init(self, lease=lease, now=now)
-        self._until = now
-
-    patch.setattr(grants.Grants, "__init__", free)
 
 
 def _nobody_asks_whether_leave_is_over(patch: pytest.MonkeyPatch) -> None:
@@ -189,25 +159,18 @@ def _nobody_asks_whether_leave_is_over(patch: pytest.MonkeyPatch) -> None:
 
 PLANTED: list[tuple[Plant, str, dict[str, Any]]] = [
     (_the_loser_stays, "2", {"strict": False}),
-    (_one_link_is_listened_to, "[2368]", {"strict": False}),
+    (_one_link_is_listened_to, "[23689]", {"strict": False}),
     (_nobody_minds_standing_still, "5", {"strict": False}),
     (_a_release_counts_for_ever, "[268]", {"strict": False}),
-    (_a_release_counts_each_time, "[68]", {"strict": False}),
-    (_all_that_speaks_is_believed, "4", {}),
     (_numbers_need_not_rise, "4", {}),
     (_retired_lives_come_back, "4", {}),
     (_nobody_is_better, "3", {}),
     (_preempt_looks_at_nothing_but_priority, "6", {"preempt": True}),
-    (_a_worse_peer_is_given_them, "6", {"gateways": True}),
-    (_nobody_is_probed, "8", {"strict": False}),
+    (_nobody_is_probed, "[68]", {"strict": False}),
     (_who_is_cut_off_goes, "8", {"strict": False, "witness": False, "gateways": True}),
     (_health_does_not_matter, "9", {}),
     (_carrier_does_not_matter, "7", {}),
-    (_a_word_binds_nobody, "1", STRICT),
     (_a_word_binds_for_one_lease, "1", STRICT),
-    (_candidates_give_leave, "1", STRICT),
-    (_old_leave_counts, "1", STRICT),
-    (_the_witness_forgets, "1", STRICT),
     (_nobody_asks_whether_leave_is_over, "1", STRICT),
 ]
 

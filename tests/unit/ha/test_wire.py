@@ -3,6 +3,7 @@
 import dataclasses
 import hmac
 from hashlib import sha256
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -156,7 +157,7 @@ def test_more_is_refused() -> None:
         {"receiver": WITNESS},
     ],
 )
-def test_what_is_for_somebody_else_is_refused(changed: dict[str, object]) -> None:
+def test_what_is_for_somebody_else_is_refused(changed: dict[str, Any]) -> None:
     assert why(sealed(), **changed) is Refusal.FOREIGN
 
 
@@ -180,9 +181,13 @@ def test_keys_are_told_apart() -> None:
     assert opener().open(seal(HELLO, link=1, key_id=4, key=OTHER), link=1) == HELLO
 
 
+def _none(field: str) -> dict[str, Any]:
+    return {field: 0}
+
+
 @pytest.mark.parametrize("field", ["epoch", "seq"])
 def test_none_is_no_life_and_no_number(field: str) -> None:
-    assert why(sealed(dataclasses.replace(HELLO, **{field: 0}))) is Refusal.MALFORMED
+    assert why(sealed(dataclasses.replace(HELLO, **_none(field)))) is Refusal.MALFORMED
 
 
 @pytest.mark.parametrize(("place", "value"), [(5, 4), (11, 9), (4, 2)])
