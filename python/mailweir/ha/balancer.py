@@ -45,12 +45,14 @@ class Balancer:
 
     async def ask(self) -> Health:
         """Once."""
+        asked = time.monotonic()
+        limit = min(_LIMIT, self.grace.left(asked))
         try:
-            answer = _answer(await self._request("GET", "/api/v1/health"))
+            answer = _answer(await self._request("GET", "/api/v1/health", limit))
         except (FileNotFoundError, ConnectionRefusedError):
-            return self.grace.silent(time.monotonic(), gone=True)
+            return self.grace.silent(time.monotonic(), gone=True, asked=asked)
         except (OSError, ValueError, KeyError, TypeError, TimeoutError, asyncio.LimitOverrunError):
-            return self.grace.silent(time.monotonic(), gone=False)
+            return self.grace.silent(time.monotonic(), gone=False, asked=asked)
         if self._told != (answer.pid, self._role):
             await self.tell(answer.pid)
         return self.grace.answered(answer)
@@ -59,13 +61,13 @@ class Balancer:
         """Say which role this node has; that it can't be said does no harm."""
         role = self._role
         try:
-            await self._request("POST", f"/api/v1/ha/{role}?by=native")
+            await self._request("POST", f"/api/v1/ha/{role}?by=native", _LIMIT)
         except (OSError, ValueError, TimeoutError):
             return
         self._told = (pid, role)
 
-    async def _request(self, method: str, route: str) -> dict[str, object]:
-        async with asyncio.timeout(_LIMIT):
+    async def _request(self, method: str, route: str, limit: float) -> dict[str, object]:
+        async with asyncio.timeout(limit):
             reader, writer = await asyncio.open_unix_connection(str(self._socket), limit=_MOST)
             try:
                 head = f"{method} {route} HTTP/1.0\r\nHost: localhost\r\n\r\n"

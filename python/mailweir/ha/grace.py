@@ -13,6 +13,8 @@ from mailweir.ha.facts import Health
 
 # More than any difference of priorities that is meant as one.
 _NO_SERVER = 50
+# Seconds in which a process answers that isn't busy.
+_MOMENT = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +61,18 @@ class Grace:
         )
         return self._health
 
-    def silent(self, now: float, *, gone: bool) -> Health:
-        """It didn't answer; `gone` where there is no process to answer, as far as is known."""
+    def left(self, now: float) -> float:
+        """For how long an answer may still be waited for, at least a moment."""
+        if self._silent_since is None or not self._health.ok:
+            return max(_MOMENT, self.run_grace)
+        return max(_MOMENT, self._silent_since + self.run_grace - now)
+
+    def silent(self, now: float, *, gone: bool, asked: float | None = None) -> Health:
+        """It didn't answer what it was asked (at `asked`, if not now); `gone` where there is no
+        process to do so, as far as is known.
+        """
         if self._silent_since is None:
-            self._silent_since = now
+            self._silent_since = now if asked is None else asked
         last, health = self._last, self._health
         if last is None or not health.ok:
             return health
@@ -71,7 +81,10 @@ class Grace:
             why = "`mailweir run` is gone, and no session with it"
         elif away < self.run_grace:
             grace = format_duration(self.run_grace)
-            return replace(health, why=f"`mailweir run` doesn't answer; it has {grace} (run_grace)")
+            return replace(
+                health,
+                why=f"`mailweir run` doesn't answer; it has {grace} (run_grace) to come back",
+            )
         else:
             why = f"`mailweir run` hasn't answered for {away:.0f} s, longer than run_grace"
         self._health = replace(health, ok=False, why=why)
