@@ -1,16 +1,253 @@
-"""What `mailweir ha status` and `explain` say, and what a switch is."""
+"""What `mailweir ha status` and `explain` say: whole sentences, but for times and machines."""
 
-from pathlib import Path
+import json
+import re
+from collections.abc import Iterator
 
-from harness.pair_rig import other, pair_rig
+import pytest
+
+from harness.mailweir import Tree
+from harness.pair_networks import DEVICES, NODES, VIRTUAL
+from harness.pair_rig import Machine, Rig, other, pair_rig
 from harness.waiting import until
 
+_GONE = "Nothing has been heard of {} for T: it is down, `mailweir ha run` doesn't run there, or"
+_SILENT = _GONE + " no link works."
+_MAYBE = _GONE + " no link works; in the last case it may be active as well."
+_ALARM = "ALARM: nothing is heard of {} on any link"
 
-def test_a_switch(tmp_path: Path) -> None:
-    with pair_rig(tmp_path) as rig:
-        active = rig.active()
-        machine, peer = rig.machines[active], rig.machines[other(active)]
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    """A pair that moves nothing by itself."""
+    with pair_rig(tmp_path_factory.mktemp("pair")) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def as_before(rig: Rig) -> Iterator[None]:
+    """No test leaves the next one what would keep the pair from being settled."""
+    yield
+    rig.networks.lose_nothing()
+    for machine in rig.machines.values():
+        machine.command("ready")
+
+
+def said(machine: Machine) -> list[str]:
+    """The lines of `explain`, which have to be those of `--json` and of `status`."""
+    code, words = machine.command("explain")
+    assert code == 0, words
+    told: Tree = json.loads(machine.command("explain", "--json")[1])
+    alarms = [f"ALARM: {alarm}" for alarm in told["alarms"]]
+    lines = _plain("\n".join([f"{told['sentence']} {told['peer']}", *alarms]))
+    if _plain(words) != lines:  # a second may have passed, or something happened meanwhile
+        return []
+    shown = _plain(machine.command("status")[1])
+    return lines if shown[: 1 + len(alarms)] == [_plain(told["sentence"])[0], *lines[1:]] else []
+
+
+def _plain(words: str) -> list[str]:
+    """Without what differs from run to run."""
+    words = re.sub(r"\b(\d+[dhm] )?\d+[hms]\b", "T", words)
+    return re.sub(r"([0-9a-f]{2}:){5}[0-9a-f]{2}", "MAC", words).strip().split("\n")
+
+
+def says(machine: Machine, *lines: str) -> None:
+    """In the end."""
+    wanted = [line.format(p=other(machine.name), n=machine.name) for line in lines]
+    seen: list[list[str]] = []
+
+    def right() -> bool:
+        seen[:] = [said(machine)]
+        return seen[0] == wanted
+
+    try:
+        until(right, "the words", limit=15)
+    except AssertionError:
+        assert seen[0] == wanted
+
+
+def both(rig: Rig) -> tuple[Machine, Machine]:
+    """The active one, and the one that stands by."""
+    active = rig.active()
+    return rig.machines[active], rig.machines[other(active)]
+
+
+def test_normally(rig: Rig) -> None:
+    active, standby = both(rig)
+    says(
+        active,
+        "{n} has been active for T; it took over because neither node was active."
+        " {p} could take over.",
+    )
+    says(standby, "{n} has stood by for T: {p} is active. It could take over.")
+    code, words = standby.command("status")
+    assert code == 0
+    head, *rows = words.split("\n\n")[1].splitlines()
+    assert head.split() == [
+        *("NODE", "STATE", "PRIORITY", "UP", "SERVERS", "SESSIONS", "CONFIGURATION", "HEARD")
+    ]
+    assert [row.split()[:5] for row in rows[:2]] == [
+        [standby.name, "backup", "100", "1", "1"],
+        [active.name, "active", "100", "1", "1"],
+    ]
+
+
+def test_a_switch(rig: Rig) -> None:
+    active, standby = both(rig)
+    code, words = active.command("switch")
+    assert (code, words.startswith(f"{active.name} has stood by for ")) == (0, True), words
+    until(lambda: rig.holders.only == standby.name, "the other one to have it")
+    says(
+        standby,
+        "{n} has been active for T; it took over because {p} released the addresses."
+        " {p} could take over.",
+    )
+    says(active, "{n} has stood by for T: {p} is active. It could take over.")
+
+
+def test_in_maintenance(rig: Rig) -> None:
+    active, standby = both(rig)
+    assert standby.command("maint")[0] == 0
+    says(
+        standby,
+        "{n} has been in maintenance for T and takes nothing over: an operator wants it so."
+        " `mailweir ha ready` ends it. {p} is active.",
+    )
+    why = "{n} has been active for T; it took over because {p} released the addresses."
+    says(active, why + " Nobody could take over now: {p} is in maintenance.")
+    code, words = active.command("switch")
+    assert (code, words) == (1, f"mailweir: {standby.name} is in maintenance\n")
+    code, words = standby.command("switch")
+    assert (code, words) == (
+        1,
+        "mailweir: this node is in maintenance: `mailweir ha ready` first\n",
+    )
+    assert standby.command("ready")[0] == 0
+    says(active, why + " {p} could take over.")
+
+
+def test_with_other_settings_than_the_peer(rig: Rig) -> None:
+    active, standby = both(rig)
+    standby.change(lambda ha: ha.update(fault_hold="11s"))
+    differs = (
+        "`ha` in the file of {p} isn't the same: make both files alike, then send HUP to"
+        " `mailweir ha run` on both"
+    )
+    why = "{n} has been active for T; it took over because {p} released the addresses."
+    refused = f"{why} {{p}} could take over, but a switch is refused: {differs}."
+    says(active, refused, f"ALARM: {differs}")
+    stands_by = "{n} has stood by for T: {p} is active. It could take over."
+    says(standby, stands_by, f"ALARM: {differs}")
+    for machine in (active, standby):
         code, words = machine.command("switch")
-        assert (code, "stands by" in words) == (0, True), words
-        until(lambda: rig.holders.only == peer.name, "the other one to have it")
-        assert peer.explain().startswith(f"{peer.name} is active")
+        assert (code, words) == (1, f"mailweir: {differs.format(p=other(machine.name))}\n")
+    standby.change(lambda ha: ha.pop("fault_hold"))
+    says(active, why + " {p} could take over.")
+    says(standby, stands_by)
+
+
+def test_without_carrier(rig: Rig) -> None:
+    active, standby = both(rig)
+    rig.networks.unplug(active.name, "lan")
+    until(lambda: rig.holders.only == standby.name, "the other one to have it")
+    says(
+        standby,
+        "{n} has been active for T; it took over because {p} released the addresses"
+        " (it has no carrier). Nobody could take over now: {p} is in fault.",
+        "ALARM: nothing is heard of {p} on link lan",
+    )
+    says(
+        active,
+        "{n} has been in fault for T: eth0 has no carrier. It stands by again once that is"
+        " over. {p} is active.",
+        "ALARM: nothing is heard of {p} on link lan",
+        "ALARM: no gateway answers",
+    )
+    rig.networks.plug(active.name, "lan")
+    says(active, "{n} has stood by for T: {p} is active. It could take over.")
+
+
+def test_without_balancer(rig: Rig) -> None:
+    active, standby = both(rig)
+    standby.balancer.process.kill()
+    gone = "`mailweir run` is gone, and no session with it"
+    says(standby, f"{{n}} has stood by for T and can't take over: {gone}. {{p}} is active.")
+    why = "{n} has been active for T; it took over because {p} released the addresses"
+    why += " (it has no carrier)."
+    says(active, f"{why} Nobody could take over now: the balancer of {{p}} doesn't serve.")
+    code, words = standby.command("switch")
+    assert (code, words) == (1, f"mailweir: {gone}\n")
+    standby.start_balancer()
+    says(active, f"{why} {{p}} could take over.")
+    active.balancer.process.kill()
+    says(
+        standby,
+        "{n} has been active for T; it took over because {p} released the addresses"
+        " (its balancer doesn't serve). Nobody could take over now: the balancer of {p} doesn't"
+        " serve.",
+    )
+    says(active, f"{{n}} has stood by for T and can't take over: {gone}. {{p}} is active.")
+    active.start_balancer()
+    says(active, "{n} has stood by for T: {p} is active. It could take over.")
+
+
+def test_while_only_heartbeats_are_lost(rig: Rig) -> None:
+    active, standby = both(rig)
+    for link in DEVICES:
+        for node in NODES:
+            rig.networks.lose(node, match="udp dport 5405", link=link)
+    says(
+        standby,
+        "{n} would take over because {p} was silent on all links, but somebody has the"
+        f" addresses: {VIRTUAL} is at MAC on eth0; port 25 of {VIRTUAL} accepts connections."
+        f" {_SILENT.format('{p}')}",
+        _ALARM.format("{p}"),
+        f"ALARM: somebody has the addresses: {VIRTUAL} is at MAC on eth0; port 25 of {VIRTUAL}"
+        " accepts connections",
+    )
+    says(
+        active,
+        "{n} has been active for T; it took over because {p} released the addresses (its"
+        f" balancer doesn't serve). {_MAYBE.format('{p}')}",
+        _ALARM.format("{p}"),
+    )
+    rig.networks.lose_nothing()
+    says(standby, "{n} has stood by for T: {p} is active. It could take over.")
+
+
+def test_while_they_are_split(rig: Rig) -> None:
+    """Each has the address for whoever reaches it, and either is told of it."""
+    active, standby = both(rig)
+    for link in DEVICES:
+        rig.networks.lose("a", "b", link=link)
+        rig.networks.lose("b", "a", link=link)
+    until(lambda: len(rig.holders.now) == 2, "both to have it")
+    for machine, why in (
+        (active, "{p} released the addresses (its balancer doesn't serve)"),
+        (standby, "{p} was silent on all links"),
+    ):
+        says(
+            machine,
+            f"{{n}} has been active for T; it took over because {why}. {_MAYBE.format('{p}')}",
+            _ALARM.format("{p}"),
+        )
+    rig.networks.lose_nothing()
+    until(lambda: len(rig.holders.now) == 1, "one to give up")
+    assert rig.active() == standby.name, "who took over later, since the other may be cut off"
+    says(active, "{n} has stood by for T: {p} is active. It could take over.")
+
+
+def test_after_the_peer_died(rig: Rig) -> None:
+    """The last: it doesn't come back."""
+    active, standby = both(rig)
+    rig.networks.kill(active.name, active.pids())
+    says(
+        standby,
+        "{n} has been active for T; it took over because {p} was silent on all links."
+        f" {_MAYBE.format('{p}')}",
+        _ALARM.format("{p}"),
+    )
+    code, words = standby.command("switch")
+    assert (code, words) == (1, f"mailweir: nothing is heard of {active.name}\n")
+    assert standby.command("maint")[0] == 1

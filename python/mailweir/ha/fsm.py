@@ -271,17 +271,17 @@ class Machine:
         if obstacle := judging.obstacle(known):
             known.why = obstacle
         elif silent and not judging.sees_others(known, now):
-            known.why = f"nothing is heard of {peer}, and neither of a gateway nor of the witness"
+            known.why = judging.cut_off(known)
         elif silent:
-            self._enter(State.CANDIDATE, f"{peer} is silent on all links", now)
+            self._enter(State.CANDIDATE, f"{peer} was silent on all links", now)
         elif self._is_released(now):
-            self._enter(State.CANDIDATE, f"{peer} released the addresses", now)
+            self._enter(State.CANDIDATE, judging.released(known), now)
         elif known.vacant_since is None:
             known.why = f"{peer} is active"
         elif now < known.vacant_since + known.vacancy:
             known.why = "neither node is active yet"
         elif judging.is_better(known, now):
-            self._enter(State.CANDIDATE, f"{peer} isn't active", now)
+            self._enter(State.CANDIDATE, "neither node was active", now)
         else:
             known.why = f"{peer} is to become active"
 
@@ -307,8 +307,7 @@ class Machine:
         known = self.known
         silent = known.is_silent(now)
         if silent and not judging.sees_others(known, now):
-            why = "no gateway and no witness answers: this node may be the one that is cut off"
-            self._enter(State.BACKUP, why, now)
+            self._enter(State.BACKUP, judging.cut_off(known), now)
             return
         lease_over = now >= known.peer.heard_at + known.settings.lease + RENEWED_EVERY
         if holder is Holder.SERVING or (holder is Holder.SILENT and not lease_over):
@@ -432,7 +431,7 @@ class Machine:
             self._fenced = False
             known.ask(now)
         else:
-            for key in ("held", "quorum", "fence"):
+            for key in ("held", "quorum", "fence", "claimed"):
                 self._alarms.put(key, "")
 
     def _watch(self, now: float) -> None:

@@ -13,6 +13,16 @@ from mailweir.ha.wire import Flag, Message, State
 _ABLE = Flag.DATAPLANE_OK | Flag.CARRIER_OK
 # States of a peer that could become active in a moment.
 _READY = (State.INIT, State.BACKUP, State.CANDIDATE)
+# What a node does that is in a state, in words.
+DOES = {
+    State.INIT: "has just started",
+    State.BACKUP: "stands by",
+    State.CANDIDATE: "is about to take over",
+    State.ACTIVE: "is active",
+    State.RELEASING: "gives the addresses up",
+    State.FAULT: "is in fault",
+    State.MAINT: "is in maintenance",
+}
 # A gateway that doesn't answer for so long is lost: one check in a row may fail.
 _GATEWAY_LOST = 3.0
 
@@ -30,6 +40,26 @@ def sees_others(known: Known, now: float) -> bool:
     if not (s.gateways or s.witness):
         return True
     return known.sees_witness(now) or (s.gateways and known.sees_gateway())
+
+
+def cut_off(known: Known) -> str:
+    """Why this node takes nothing over from a peer that is silent, where it sees nobody else."""
+    s = known.settings
+    others = ["no gateway"] * s.gateways + ["no witness"] * s.witness
+    return (
+        f"nothing is heard of {s.peer}, and {' and '.join(others)} answers, so it may be {s.node}"
+        " that is cut off"
+    )
+
+
+def released(known: Known) -> str:
+    """The peer has let go, and what is wrong with it."""
+    name, told = known.settings.peer, known.peer.message
+    if told is not None and Flag.CARRIER_OK not in told.flags:
+        return f"{name} released the addresses (it has no carrier)"
+    if told is not None and Flag.DATAPLANE_OK not in told.flags:
+        return f"{name} released the addresses (its balancer doesn't serve)"
+    return f"{name} released the addresses"
 
 
 def has_leave(known: Known, now: float) -> bool:
@@ -180,7 +210,7 @@ def why_not_claim(known: Known, now: float) -> str:
     if told is None or known.is_silent(now):
         return f"nothing is heard of {name}, so there is nobody to ask"
     if told.state is not State.ACTIVE:
-        return f"{name} isn't active, it is {told.state}"
+        return f"{name} isn't active: it {DOES[told.state]}"
     blind = not known.sees_gateway() and Flag.GATEWAY_OK in told.flags
     no_gateway = f"no gateway answers here, and {name} reaches one" if blind else ""
     return obstacle(known) or difference(known) or no_gateway
@@ -194,7 +224,7 @@ def why_peer_can_not(known: Known, now: float) -> str:
     if known.peer.is_deaf(now):
         return f"{name} doesn't hear this node"
     if told.state is not State.BACKUP:
-        return f"{name} is {told.state}"
+        return f"{name} {DOES[told.state]}"
     if Flag.CARRIER_OK not in told.flags:
         return f"{name} has no carrier"
     if Flag.DATAPLANE_OK not in told.flags:
@@ -215,10 +245,16 @@ def difference(known: Known) -> str:
     if told is None:
         return ""
     if told.pair_digest != s.pair_digest:
-        return f"`ha` is another one at {s.peer}: make both files alike, then HUP both"
+        return (
+            f"`ha` in the file of {s.peer} isn't the same: make both files alike, then send HUP to"
+            " `mailweir ha run` on both"
+        )
     theirs, mine = told.config_digest, known.health.config_digest
     if any(theirs) and any(mine) and theirs != mine:
-        return f"the balancer of {s.peer} runs with another configuration"
+        return (
+            f"the balancer of {s.peer} runs with another configuration: make both files alike,"
+            " then reload both"
+        )
     return ""
 
 

@@ -45,7 +45,7 @@ class Known:
         self.witness = Peer(epoch=epoch, sent=self.sent, dead=settings.dead, now=now)
         self.state = State.INIT
         self.since = now
-        self.why = "just started"
+        self.why = "it has just started"
         self.term = 0  # of the newest takeover of this node; the later one has the higher
         self.peer_term = 0
         self.takeovers = 0

@@ -6,6 +6,7 @@ Called by `admin` and `metrics`; `text` makes lines of it.
 from collections.abc import Mapping
 from typing import Any
 
+from mailweir.admin.text import span
 from mailweir.ha import judging
 from mailweir.ha.known import Known
 from mailweir.ha.wire import Flag, State
@@ -18,6 +19,7 @@ def status(known: Known, now: float) -> dict[str, Any]:
         "state": str(known.state),
         "since_seconds": now - known.since,
         "why": known.why,
+        "sentence": _sentence(known, now),
         "holds": known.holding,
         "takeovers": known.takeovers,
         "term": known.term,
@@ -34,44 +36,77 @@ def explain(known: Known, now: float) -> dict[str, Any]:
     return {
         "node": known.settings.node,
         "state": str(known.state),
-        "sentence": _sentence(known),
+        "sentence": _sentence(known, now),
         "peer": _of_peer(known, now),
         "alarms": list(known.alarms.values()),
     }
 
 
-def _sentence(known: Known) -> str:
-    node, why = known.settings.node, known.why
+def _sentence(known: Known, now: float) -> str:
+    """What this node is, for how long, why, and what would change it."""
+    node, why, since = known.settings.node, known.why, span(now - known.since)
     match known.state:
         case State.ACTIVE:
-            worse = f"; but {known.health.why}" if known.health.why else ""
-            return f"{node} is active; the reason when it took over: {why}{worse}."
+            words = f"{node} has been active for {since}; it took over because {why}."
+            health = known.health.why
+            return f"{words} Its balancer isn't well: {health}." if health else words
+        case State.BACKUP if obstacle := judging.obstacle(known):
+            return f"{node} has stood by for {since} and can't take over: {obstacle}."
         case State.BACKUP:
-            return f"{node} stands by: {why}."
+            return f"{node} has stood by for {since}: {why}."
         case State.CANDIDATE:
-            held = known.alarms.get("held") or known.alarms.get("quorum") or ""
-            return f"{node} is about to take over, since {why}" + (
-                f"; but {held}." if held else "."
-            )
+            return _candidate(known)
         case State.RELEASING:
             return f"{node} gives the addresses up: {why}."
         case State.FAULT:
-            return f"{node} can't have the addresses: {why}."
+            words = f"{node} has been in fault for {since}: {why}."
+            return f"{words} It stands by again once that is over."
         case State.MAINT:
-            return f"{node} is in maintenance and takes nothing over: {why}."
-    return f"{node} has just started and listens for {known.settings.peer}: {why}."
+            words = f"{node} has been in maintenance for {since} and takes nothing over: {why}."
+            return f"{words} `mailweir ha ready` ends it."
+    return f"{node} listens for {known.settings.peer} before it decides: {why}."
+
+
+def _candidate(known: Known) -> str:
+    node, why = known.settings.node, known.why
+    against = [known.alarms[key] for key in ("held", "quorum", "fence") if key in known.alarms]
+    if against:
+        return f"{node} would take over because {why}, but {' and '.join(against)}."
+    return f"{node} is about to take over because {why}."
 
 
 def _of_peer(known: Known, now: float) -> str:
+    """The same of the other one, as far as that is known."""
     told, name = known.peer.message, known.settings.peer
     if told is None or known.is_silent(now):
-        return f"Nothing is heard of {name}."
-    if told.state is State.ACTIVE:
-        return f"{name} is active."
+        return _of_silent_peer(known, now)
     if known.state is State.ACTIVE:
-        against = judging.why_peer_can_not(known, now)
-        return f"It couldn't take over now: {against}." if against else f"{name} could take over."
-    return f"{name} is {told.state}."
+        if told.state is State.ACTIVE:
+            return f"{name} says that it is active as well; one of them lets go in a moment."
+        if against := judging.why_peer_can_not(known, now):
+            return f"Nobody could take over now: {against}."
+        if against := judging.why_not_switch(known, now):
+            return f"{name} could take over, but a switch is refused: {against}."
+        return f"{name} could take over."
+    if known.state is State.BACKUP and told.state is State.ACTIVE and not judging.obstacle(known):
+        return "It could take over."
+    return f"{name} {judging.DOES[told.state]}."
+
+
+def _of_silent_peer(known: Known, now: float) -> str:
+    name = known.settings.peer
+    if known.peer.message is None:
+        words = f"Nothing has been heard of {name} yet"
+    else:
+        words = f"Nothing has been heard of {name} for {span(now - known.peer.heard_at)}"
+    if known.state is State.INIT:
+        return f"{words}."
+    words += ": it is down, `mailweir ha run` doesn't run there, or no link works"
+    if known.state is State.ACTIVE:
+        return f"{words}; in the last case it may be active as well."
+    if known.state in (State.FAULT, State.MAINT):
+        return f"{words}. Unless it is active, nobody is."
+    return f"{words}."
 
 
 def _own(known: Known, now: float) -> dict[str, Any]:

@@ -3,15 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mailweir.admin.text import span, table
+from mailweir.admin.text import table
 
 
 def status(answer: Mapping[str, Any]) -> str:
     """`mailweir ha status`."""
     head = ("NODE", "STATE", "PRIORITY", "UP", "SERVERS", "SESSIONS", "CONFIGURATION", "HEARD")
     rows = [_node(node, own=node["name"] == answer["node"]) for node in answer["nodes"]]
-    since = span(answer["since_seconds"])
-    lines = [f"{answer['node']} is {answer['state']} since {since}: {answer['why']}"]
+    lines = [answer["sentence"]]
     lines += [f"ALARM: {alarm}" for alarm in answer["alarms"]]
     links = [(link["name"], _ago(link["heard_seconds"])) for link in answer["links"]]
     if answer["witness"] is not None:
