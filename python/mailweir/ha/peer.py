@@ -76,9 +76,13 @@ class Peer:
     def listen(self, message: Message, link: int, now: float) -> Refusal | None:
         """Take a datagram that is authentic; None where it is news, else why it isn't."""
         if message.epoch != self.epoch:
+            proven = self._proves_itself(message, now)
             if message.epoch in self._retired:
-                return Refusal.RETIRED
-            if not self._proves_itself(message, now):
+                # Two have called themselves so, and the one that was heard last is gone.
+                if not (proven and now - self.heard_at > self.dead):
+                    return Refusal.RETIRED
+                self._retired.remove(message.epoch)
+            elif not proven:
                 self._note_newcomer(message)
                 return Refusal.UNPROVEN
             self._begin(message, now)
