@@ -56,6 +56,9 @@ _MANY = MOST_AT_ONCE // 8
 # How often gateways are asked, and how long they have to answer.
 _GATEWAY_EVERY = 1.0
 _GATEWAY_WAIT = 0.5
+# The same of machines that have this node's own addresses.
+_DOUBLE_EVERY = 5.0
+_DOUBLE_WAIT = 0.1
 # Of one run of the fence command.
 _FENCE_LIMIT = 30.0
 # Until the addresses are released, or taken from the peer that releases them.
@@ -165,6 +168,7 @@ class Agent:
         self._spawn(self._holding.work())
         self._spawn(self._balancer.watch())
         self._spawn(self._watch_gateways())
+        self._spawn(self._watch_doubles())
         self._spawn(self._supervisor.show_life(lambda: ()))
         loop.call_soon(self._feed, self._machine.tick)
 
@@ -252,6 +256,14 @@ class Agent:
                 answers = await neighbours.any_answers(self._ha.gateway, wait=_GATEWAY_WAIT)
                 self._feed(partial(self._machine.learn, gateway_answers=answers))
             await asyncio.sleep(_GATEWAY_EVERY)
+
+    async def _watch_doubles(self) -> None:
+        links = self._ha.nodes[self._machine.known.settings.node].links
+        own = [address.ip for address in links.values()]
+        while True:
+            double = await neighbours.double_of(own, wait=_DOUBLE_WAIT)
+            self._feed(partial(self._machine.learn, double=double))
+            await asyncio.sleep(_DOUBLE_EVERY)
 
     async def command(self, command: Command) -> str:
         """What an operator wants; why not, or nothing. Called by the admin routes.

@@ -105,8 +105,9 @@ class Machine:
         health: Health | None = None,
         carrier_lost: str | None = None,
         gateway_answers: bool | None = None,
+        double: str | None = None,
     ) -> list[Action]:
-        """Facts that are other ones now. `carrier_lost` is what is lost, in words, or empty."""
+        """Facts that are other ones now. `carrier_lost` and `double` are words, or empty."""
         self._move(now)
         known = self.known
         if health is not None:
@@ -115,6 +116,8 @@ class Machine:
             back, known.carrier_lost = known.carrier_lost and not carrier_lost, carrier_lost
             if back and known.holding:
                 self._out.append(Announce())
+        if double is not None:
+            known.double = double
         if gateway_answers is not None:
             known.gateway_answers = gateway_answers
             if gateway_answers:

@@ -31,7 +31,8 @@ def obstacle(known: Known) -> str:
     """What keeps this node from having the addresses, whatever the peer is."""
     if known.carrier_lost:
         return known.carrier_lost
-    return "" if known.health.ok else known.health.why
+    # Who is taken for another one can't find out by asking either what that one has.
+    return known.double or ("" if known.health.ok else known.health.why)
 
 
 def sees_others(known: Known, now: float) -> bool:
@@ -262,6 +263,7 @@ def problems(known: Known, now: float) -> Iterator[tuple[str, str]]:
     """What an operator should know of, by a word for each; an empty text where it isn't so."""
     s, told = known.settings, known.peer.message
     silent = known.is_silent(now)
+    yield "double", known.double
     yield "silent", f"nothing is heard of {s.peer} on any link" if silent else ""
     for number, link in enumerate(s.links, start=1):
         lost = now - max(known.peer.link_heard_at.get(number, 0.0), known.waited_from) >= s.dead

@@ -51,6 +51,7 @@ class Known:
         self.takeovers = 0
         self.health = Health()
         self.carrier_lost = "the addresses' devices weren't looked at yet"
+        self.double = ""  # another machine that has this node's own address, in words
         self.gateway_answers: bool | None = None
         self.gateway_lost_at: float | None = None
         self.holding = False  # the addresses are here, and their lease is to be renewed
@@ -135,7 +136,7 @@ class Known:
             Flag.DATAPLANE_OK: self.health.ok,
             Flag.GATEWAY_OK: self.sees_gateway(),
             Flag.WITNESS_OK: self.sees_witness(now),
-            Flag.CARRIER_OK: not self.carrier_lost,
+            Flag.CARRIER_OK: not (self.carrier_lost or self.double),
             Flag.HOLDS: self.holding or self.state is State.RELEASING,
             Flag.DEAF: self.is_silent(now),
             Flag.STALLED: now < self.stalled_until,

@@ -6,6 +6,7 @@ and only its heartbeats lost. And whether the network is there at all: a gateway
 
 import asyncio
 import errno
+import fcntl
 import socket
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,6 +19,8 @@ from mailweir.ha.frames import ARP, IP, IPV6, MAC, claim, claims_filter, questio
 from mailweir.ha.netlink import AddressSaid, Netlink, Route
 from mailweir.ha.tap import Tap, is_absent
 
+# linux/sockios.h
+_SIOCGIFHWADDR = 0x8927
 # How often an address is asked for within the time there is.
 _TRIES = 3
 # Seconds for a connection to be accepted by who answers for an address, and from one try to the
@@ -57,6 +60,24 @@ async def any_answers(gateways: Sequence[IP], *, wait: float) -> bool:
         for task in asked:
             task.cancel()
     return False
+
+
+async def double_of(own: Sequence[IP], *, wait: float) -> str:
+    """Another machine that answers for one of this node's own addresses, in words; or nothing.
+
+    Other devices of this machine answer too where they are in the same network: they are no double.
+    """
+    groups, macs = await asyncio.to_thread(_own_places, own)
+    answers = await asyncio.gather(
+        *(_ask(dev, dict.fromkeys(ips), wait) for (dev, _), ips in groups.items())
+    )
+    found = [
+        f"{ip} is at {mac} on {dev}"
+        for (dev, _), answer in zip(groups, answers, strict=True)
+        for ip, mac in answer.items()
+        if mac not in macs
+    ]
+    return f"another machine has this node's own address: {', '.join(found)}" if found else ""
 
 
 async def holder_of(
@@ -243,6 +264,28 @@ def _ways(ips: Iterable[IP]) -> list[tuple[IP, Route]]:
     finally:
         kernel.close()
     return found
+
+
+def _own_places(own: Sequence[IP]) -> tuple[dict[tuple[str, int], list[IP]], set[MAC]]:
+    """The devices that have these, and the hardware addresses of all devices."""
+    groups: dict[tuple[str, int], list[IP]] = {}
+    macs = set()
+    kernel = Netlink()
+    try:
+        said = [one for one in kernel.addresses() if isinstance(one, AddressSaid)]
+    finally:
+        kernel.close()
+    names = dict(socket.if_nameindex())
+    for one in said:
+        if one.ip in own and one.index in names:
+            groups.setdefault((names[one.index], one.ip.version), []).append(one.ip)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        for name in names.values():
+            with suppress(OSError):  # it is gone
+                asked = struct.pack("16s24x", name.encode())
+                told = fcntl.ioctl(any_socket, _SIOCGIFHWADDR, asked)
+                macs.add(spelled(told[18:24]))
+    return groups, macs
 
 
 def _prepare(found: Sequence[tuple[Floating, MAC]]) -> list[AddressSaid]:
