@@ -34,6 +34,11 @@ test: setup  ## run all tests, Rust's and Python's (ARGS goes to pytest)
 test-long: export MAILWEIR_LONG := 1
 test-long: test  ## the same with full counts (MAILWEIR_LONG=1)
 
+.PHONY: soak-pair
+soak-pair: export MAILWEIR_SOAK ?= 3600
+soak-pair: setup  ## have a pair run with busy processors, an hour long (MAILWEIR_SOAK=seconds)
+	$(BIN)/pytest tests/scenarios/test_pair_soak.py $(ARGS)
+
 .PHONY: check
 check:  ## run what CI runs: formats, lints, types, import rules, tests
 	.ci/run

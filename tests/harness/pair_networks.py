@@ -121,6 +121,32 @@ class Pair(NamedNetworks):
         found = json.loads(self.run(node, "ip", "-json", "address", "show", DEVICES[link]))
         return [f"{one['local']}/{one['prefixlen']}" for one in found[0]["addr_info"]]
 
+    @contextmanager
+    def twin(self, network: str, node: Node, *, heard: bool) -> Iterator[None]:
+        """One more machine that has a node's own addresses, until the block ends.
+
+        The other node finds the first one over the LAN; over the cross link the second one where
+        that is `heard`, else the first one too.
+        """
+        other = "b" if node == "a" else "a"
+        with self.made([network]):
+            for link in DEVICES:
+                self._connect(network, link, (ADDRESSES[node][link], ADDRESSES6[node][link]))
+            self._route(network, (GATEWAY, GATEWAY6))
+            until(lambda: self._settled(network), f"the addresses of {network}")
+            for link, whose in (("lan", node), ("cross", network if heard else node)):
+                shown = json.loads(self.run(whose, "ip", "-json", "link", "show", DEVICES[link]))
+                at = ["lladdr", shown[0]["address"], "nud", "permanent"]
+                self._neighbour("replace", other, ADDRESSES[node][link], link, *at)
+            try:
+                yield
+            finally:
+                for link in DEVICES:
+                    self._neighbour("delete", other, ADDRESSES[node][link], link)
+
+    def _neighbour(self, change: str, of: str, address: str, link: Link, *at: str) -> None:
+        self.run(of, "ip", "neighbour", change, address, "dev", DEVICES[link], *at)
+
     def _forget(self, node: Node) -> None:
         for link, device in DEVICES.items():
             for address in set(self.addresses(node, link)) - self._own[node, link]:

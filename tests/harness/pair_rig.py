@@ -4,7 +4,7 @@ mail server and clients around them."""
 import json
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 from harness.holders import Holders, holders
@@ -26,20 +26,23 @@ _SETTLED_LIMIT = 30.0  # seconds
 class Machine:
     """One node: its file and its two processes, which can be ended and started again."""
 
-    def __init__(self, name: Node, pair: Pair, folder: Path, exits: ExitStack) -> None:
+    def __init__(
+        self, name: Node, pair: Pair, folder: Path, exits: ExitStack, network: str = ""
+    ) -> None:
+        """It is in the network of its name, or in another one."""
         self.name = name
         self.folder = folder
         self.file = folder / "mailweir.yaml"
-        self._before = pair.before(name)
+        self._before = pair.before(network or name)
         self._exits = exits
         self._starts = 0
         # While they run.
         self.balancer: Mailweir
         self.ha: Running
 
-    def start_balancer(self) -> None:
-        """`mailweir run`."""
-        process = self._start("run", [*COMMAND, "run", "-c", self.file])
+    def start_balancer(self, *before: str) -> None:
+        """`mailweir run`; `before` begins its command."""
+        process = self._start("run", [*before, *COMMAND, "run", "-c", self.file])
         self.balancer = Mailweir(process, self.file, self.folder / "admin.sock")
 
     def start_ha(self, *before: str) -> None:
@@ -56,7 +59,11 @@ class Machine:
 
     def explain(self) -> str:
         """What `mailweir ha explain` says first."""
-        return str(self._ask("/api/v1/explain").get("sentence", ""))
+        return str(self.explanation().get("sentence", ""))
+
+    def explanation(self) -> Tree:
+        """What `mailweir ha explain --json` says."""
+        return self._ask("/api/v1/explain")
 
     def state(self) -> str:
         """`active`, say; nothing where nobody answers."""
@@ -101,6 +108,7 @@ class Rig:
         self.holders = held
         self.machines = machines
         self._folder = folder
+        self._twins = 0
 
     def active(self) -> Node:
         """The node that has the address, once exactly one has and the other stands by."""
@@ -115,6 +123,21 @@ class Rig:
         with outage_clients_of(self._folder, (VIRTUAL, PORT), before, rate=rate) as outage:
             outage.until_steady()
             yield outage
+
+    @contextmanager
+    def twin(self, node: Node, *, heard: bool) -> Iterator[Machine]:
+        """One more machine that takes itself for a node, with all that is said in its file."""
+        self._twins += 1
+        network = f"{node}{self._twins}"
+        folder = self._folder / network
+        folder.mkdir()
+        with self.networks.twin(network, node, heard=heard), ExitStack() as exits:
+            machine = Machine(node, self.networks, folder, exits, network)
+            config = self.machines[node].file.read_text()
+            write(machine.file, config.replace(str(self.machines[node].folder), str(folder)))
+            machine.start_balancer()
+            machine.start_ha()
+            yield machine
 
     def _is_settled(self) -> bool:
         states = sorted(machine.state() for machine in self.machines.values())
@@ -131,12 +154,16 @@ def pair_rig(
     folder: Path,
     *,
     witness: bool = False,
+    networks: Pair | None = None,
     edit: Callable[[Node, Tree], None] = lambda _node, _config: None,
     **ha: object,
 ) -> Iterator[Rig]:
-    """Both nodes run and are settled. `ha` are keys of that part, `edit` changes a node's file."""
+    """Both nodes run and are settled. `ha` are keys of that part, `edit` changes a node's file;
+    `networks` are there already, if something is to be in them first.
+    """
+    around = nullcontext(networks) if networks else pair_networks(witness=witness)
     with (
-        pair_networks(witness=witness) as networks,
+        around as networks,
         serving_in(networks, "srv", (SERVER, PORT), polite),
         holders(networks, VIRTUAL) as held,
         ExitStack() as exits,

@@ -1,0 +1,100 @@
+"""A pair on two nodes whose processors are busy: for as long as MAILWEIR_SOAK says, in seconds
+(`make soak-pair`: an hour), nothing moves, and heartbeats come in time.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from harness.heartbeats import Passed, heartbeats_of
+from harness.mailweir import Tree
+from harness.outage import longest
+from harness.pair_networks import NODES, Node
+from harness.pair_rig import Machine, Rig, pair_rig
+from harness.process import running
+from harness.scale import count
+from harness.waiting import until
+
+Counted = Callable[[str], None]
+
+_SECONDS = float(os.environ.get("MAILWEIR_SOAK", count(30, 60)))
+_SPINNING = 2  # processes for each processor
+_DEAD = 2.0  # seconds, the default: silence that long is a takeover
+
+
+@contextmanager
+def busy(folder: Path) -> Iterator[None]:
+    """Every processor has more to do than it can."""
+    number = _SPINNING * len(os.sched_getaffinity(0))
+    with ExitStack() as exits:
+        for one in range(number):
+            spin = [sys.executable, "-c", "while True: pass"]
+            exits.enter_context(running(spin, folder, f"spinning-{one}"))
+        yield
+
+
+@pytest.mark.timeout(_SECONDS + 120, func_only=True)
+@pytest.mark.parametrize("real_time", [True, False])
+def test_nothing_moves(tmp_path: Path, counted: Counted, real_time: bool) -> None:
+    """With precedence over other processes, as root has it, and without."""
+    seconds = _SECONDS if real_time else _SECONDS / 4
+    with pair_rig(tmp_path) as rig, ExitStack() as exits:
+        rt = {scheduler(machine) for machine in rig.machines.values()}
+        if not real_time:
+            for machine in rig.machines.values():
+                _without_precedence(machine)
+        node = rig.active()
+        passed = {name: exits.enter_context(_heartbeats(rig, name)) for name in NODES}
+        seen = {name: len(rig.machines[name].events()) for name in NODES}
+        exits.enter_context(busy(tmp_path))
+        outage = exits.enter_context(rig.clients(rate=5))
+        began = time.monotonic()
+        until(lambda: time.monotonic() >= began + seconds, "the end", limit=seconds + 60)
+        held = rig.holders.over(began)
+        attempts = [one for one in outage.attempts() if one.began >= began]
+        events = [one for name in NODES for one in rig.machines[name].events()[seen[name] :]]
+    load = f"{_SPINNING} spinning processes for each of {len(os.sched_getaffinity(0))} processors"
+    how = f"SCHED_RR ({', '.join(sorted(rt))})" if real_time else "SCHED_OTHER"
+    failed = sum(not one.ok for one in attempts)
+    counted(f"{seconds:.0f} s, {load}, {how}: {held.moves} moves; {node} was active all the time")
+    for name in NODES:
+        counted(f"between heartbeats of {name}: {_spread(passed[name])}")
+    counted(f"{failed} of {len(attempts)} connects failed, {longest(attempts):.2f} s at most")
+    assert (held.moves, held.dual, held.nobody) == (0, 0, 0), held
+    assert not [one for one in events if " -> " in str(one["event"])], events
+    assert max(gaps(passed[name])[-1] for name in NODES) < _DEAD
+
+
+def scheduler(machine: Machine) -> str:
+    """How its HA process is scheduled."""
+    policy = os.sched_getscheduler(machine.ha.pid)
+    return "allowed" if policy & ~os.SCHED_RESET_ON_FORK == os.SCHED_RR else "not allowed here"
+
+
+def _without_precedence(machine: Machine) -> None:
+    """All of its threads."""
+    for thread in Path(f"/proc/{machine.ha.pid}/task").iterdir():
+        os.sched_setscheduler(int(thread.name), os.SCHED_OTHER, os.sched_param(0))
+
+
+def gaps(passed: Sequence[Passed]) -> list[float]:
+    """Seconds from one to the next, the longest last."""
+    return sorted(two.at - one.at for one, two in pairwise(passed))
+
+
+def _spread(passed: Sequence[Passed]) -> str:
+    found = gaps(passed)
+    p50, p99 = (found[int(len(found) * part)] for part in (0.5, 0.99))
+    return f"p50 {p50:.3f} s, p99 {p99:.3f} s, max {found[-1]:.3f} s ({len(found)})"
+
+
+def _heartbeats(rig: Rig, name: Node) -> AbstractContextManager[list[Passed]]:
+    ha: Tree = json.loads(rig.machines[name].file.read_text())["ha"]
+    return heartbeats_of(rig.networks, name, ha)
