@@ -44,6 +44,8 @@ _COLUMNS = (
     "p99",
     "max",
     "min",
+    "out p50",
+    "out max",
     "nobody p50",
     "dual max",
     "clients that failed",
@@ -112,7 +114,9 @@ def _tried(bench: Bench, event: str) -> tuple[Sample | None, str]:
 
 
 def _note(file: Path | None, one: Round) -> None:
-    said = f"{one.sample.seen.gap:.3f} s" if one.sample else f"failed: {one.failure}"
+    said = f"failed: {one.failure}"
+    if one.sample:
+        said = f"{one.sample.seen.gap:.3f} s, out {one.sample.seen.out:.3f} s"
     print(f"{one.pair} {one.event}: {said}", file=sys.stderr)
     if file:
         with file.open("a") as lines:
@@ -122,6 +126,7 @@ def _note(file: Path | None, one: Round) -> None:
 def _row(pair: str, event: str, rounds: Sequence[Round]) -> str:
     samples = [one.sample for one in rounds if one.sample]
     gaps = [sample.seen.gap for sample in samples]
+    outs = [sample.seen.out for sample in samples]
     reasons: Counter[str] = Counter()
     for sample in samples:
         reasons.update(sample.seen.failures)
@@ -130,6 +135,8 @@ def _row(pair: str, event: str, rounds: Sequence[Round]) -> str:
         percentile(gaps, 0.99),
         max(gaps, default=0.0),
         min(gaps, default=0.0),
+        percentile(outs, 0.5),
+        max(outs, default=0.0),
         percentile([sample.nobody for sample in samples], 0.5),
         max((sample.dual for sample in samples), default=0.0),
     ]
@@ -143,7 +150,8 @@ def _print(options: argparse.Namespace, rounds: Sequence[Round]) -> None:
     head = heading(["haproxy", "keepalived"], sys.executable, options.rounds, 0)
     head["method"] = (
         f"{options.rounds} rounds of each event, {options.rate:g} connections a second;"
-        " seconds; gap: from the event to the first connection after which none failed"
+        " seconds; gap: from the event to the first connection after which none failed;"
+        " out: from the beginning of the first that failed to the same"
     )
     for key, value in head.items():
         print(f"- {key}: {value}")

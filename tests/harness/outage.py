@@ -39,6 +39,9 @@ class Gap:
 
     first: float  # to the first attempt after it that succeeded
     gap: float  # to the first one after which none failed; 0 where none failed at all
+    # From the beginning of the first one that failed to the same. What an event takes to happen
+    # (a command that has to start, say) is a part of `gap` and none of `out`.
+    out: float
     failures: dict[str, int]  # attempts that failed since, by reason
 
 
@@ -103,11 +106,12 @@ def gap(attempts: Sequence[Attempt], event: float, end: float = float("inf")) ->
     ]
     failed = [one for one in since if not one.ok]
     after = max((one.began for one in failed), default=event)
-    successes = [one.began - event for one in since if one.ok]
-    stable = [one for one in successes if one > after - event]
+    successes = [one.began for one in since if one.ok]
+    stable = min((one for one in successes if one > after), default=float("inf"))
     return Gap(
-        first=min(successes, default=float("inf")),
-        gap=min(stable, default=float("inf")) if failed else 0.0,
+        first=min(successes, default=float("inf")) - event,
+        gap=stable - event if failed else 0.0,
+        out=stable - min(one.began for one in failed) if failed else 0.0,
         failures=dict(Counter(one.outcome for one in failed)),
     )
 

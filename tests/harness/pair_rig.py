@@ -69,6 +69,10 @@ class Machine:
         """`active`, say; nothing where nobody answers."""
         return str(self.status().get("state", ""))
 
+    def alarms(self) -> list[str]:
+        """What `mailweir ha status` warns of."""
+        return list(self.status().get("alarms", []))
+
     def events(self) -> list[Tree]:
         """What happened at `mailweir ha run`, the oldest first."""
         return list(self._ask("/api/v1/events").get("events", []))
@@ -78,7 +82,7 @@ class Machine:
         done = run([*COMMAND, "ha", *words, "--socket", self.folder / "ha.sock"])
         return done.returncode, done.stdout + done.stderr
 
-    def change(self, edit: Callable[[Tree], None]) -> None:
+    def change(self, edit: Callable[[Tree], object]) -> None:
         """Edit the part `ha` of its file, and have `mailweir ha run` read it again."""
         config = json.loads(self.file.read_text())
         edit(config["ha"])
@@ -175,6 +179,8 @@ def pair_rig(
             own.mkdir()
             config = pair_configuration(own, node, key, (SERVER, PORT), PORT, **ha)
             config["forwarding"] = "relay"
+            # A session ends late whose client has the address at the other node by now.
+            config["drain"] = {"deadline": "1s"}
             edit(node, config)
             machines[node] = Machine(node, networks, own, exits)
             write(machines[node].file, json.dumps(config))

@@ -27,16 +27,17 @@ def _attempts(outcomes: str) -> list[Attempt]:
 
 
 def test_a_gap_lasts_to_the_first_success_after_which_none_failed() -> None:
-    assert gap(_attempts("...xxx..x..."), 2.5) == Gap(3.5, 6.5, {"timeout": 4})
-    assert gap(_attempts("....xx...."), 2.5) == Gap(0.5, 3.5, {"timeout": 2})
-    assert gap(_attempts("....."), 2.5) == Gap(0.5, 0.0, {})
-    assert gap(_attempts("...xx"), 2.5).gap == float("inf")
-    assert gap(_attempts("...xx..x"), 2.5, end=6.5) == Gap(2.5, 2.5, {"timeout": 2})
+    assert gap(_attempts("...xxx..x..."), 2.5) == Gap(3.5, 6.5, 6.0, {"timeout": 4})
+    assert gap(_attempts("....xx...."), 2.5) == Gap(0.5, 3.5, 2.0, {"timeout": 2})
+    assert gap(_attempts("....."), 2.5) == Gap(0.5, 0.0, 0.0, {})
+    never = gap(_attempts("...xx"), 2.5)
+    assert (never.gap, never.out) == (float("inf"), float("inf"))
+    assert gap(_attempts("...xx..x"), 2.5, end=6.5) == Gap(2.5, 2.5, 2.0, {"timeout": 2})
 
 
 def test_an_attempt_under_way_at_the_event_belongs_to_it_if_it_failed() -> None:
-    assert gap(_attempts("..x.."), 2.25) == Gap(0.75, 0.75, {"timeout": 1})
-    assert gap(_attempts("..x.."), 2.5) == Gap(0.5, 0.0, {})
+    assert gap(_attempts("..x.."), 2.25) == Gap(0.75, 0.75, 1.0, {"timeout": 1})
+    assert gap(_attempts("..x.."), 2.5) == Gap(0.5, 0.0, 0.0, {})
 
 
 def test_the_longest_gap_is_between_two_successes() -> None:
