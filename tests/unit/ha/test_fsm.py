@@ -63,7 +63,7 @@ def released(table: Table) -> Table:
 def test_who_hears_nobody_waits_for_dead_and_takes_over() -> None:
     table = Table()
     assert table.wait(5, until=State.CANDIDATE) == pytest.approx(2.0)
-    assert table.why == "b is silent on all links"
+    assert table.why == "b was silent on all links"
     assert (table.count(Probe), table.count(Take)) == (1, 0)
     table.answer(Probe, Holder.NOBODY, "")
     assert (table.state, table.count(Take)) == (State.CANDIDATE, 1)
@@ -86,7 +86,7 @@ def test_a_crash_is_noticed_after_dead() -> None:
     table = standing_by()
     table.hear(**ACTIVE)
     assert table.wait(10, until=State.CANDIDATE) == pytest.approx(2.0, abs=0.01)
-    assert table.why == "b is silent on all links"
+    assert table.why == "b was silent on all links"
 
 
 def test_one_link_is_enough() -> None:
@@ -120,7 +120,7 @@ def test_who_sees_a_gateway_is_better() -> None:
 def test_who_could_become_active_alone_does(other: State) -> None:
     table = Table()
     table.wait(1, until=State.CANDIDATE, state=other, priority=200)
-    assert (table.state, table.why) == (State.CANDIDATE, "b isn't active")
+    assert (table.state, table.why) == (State.CANDIDATE, "neither node was active")
 
 
 def test_a_new_life_of_the_peer_has_to_prove_itself() -> None:
@@ -232,7 +232,7 @@ def test_who_sees_no_gateway_may_be_the_one_that_is_cut_off() -> None:
     table = Table(gateways=True)
     table.learn(gateway_answers=False)
     table.wait(60)
-    why = "nothing is heard of b, and neither of a gateway nor of the witness"
+    why = "nothing is heard of b, and no gateway answers, so it may be a that is cut off"
     assert (table.state, table.why) == (State.BACKUP, why)
     table.learn(gateway_answers=True)
     assert table.state is State.CANDIDATE
@@ -498,13 +498,16 @@ def test_a_claim_is_obeyed_once() -> None:
 
 NO: dict[str, dict[str, Any] | None] = {
     "nothing is heard of b": None,
-    "b is maint": {"state": State.MAINT},
+    "b is in maintenance": {"state": State.MAINT},
     "b doesn't hear this node": {"state": State.BACKUP, "echo_seq": 1},
     "b has no carrier": {"flags": HEALTHY & ~Flag.CARRIER_OK},
     "the balancer of b doesn't serve": {"flags": HEALTHY & ~Flag.DATAPLANE_OK},
     "no gateway answers b": {"flags": HEALTHY & ~Flag.GATEWAY_OK},
-    "`ha` is another one at b: make both files alike, then HUP both": {"pair_digest": b"another."},
-    "the balancer of b runs with another configuration": {"config_digest": b"another."},
+    "`ha` in the file of b isn't the same: make both files alike, then send HUP to"
+    " `mailweir ha run` on both": {"pair_digest": b"another."},
+    "the balancer of b runs with another configuration: make both files alike, then reload both": {
+        "config_digest": b"another."
+    },
 }
 
 

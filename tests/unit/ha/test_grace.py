@@ -55,7 +55,7 @@ def test_it_is_away_for_a_moment() -> None:
     grace.answered(GOOD)
     health = grace.silent(100.0, gone=True)
     assert (health.ok, health.sessions) == (True, 3)
-    assert health.why == "`mailweir run` doesn't answer; it has 5s (run_grace)"
+    assert health.why == "`mailweir run` doesn't answer; it has 5s (run_grace) to come back"
     assert grace.silent(104.9, gone=True).ok
     health = grace.silent(105.0, gone=True)
     assert not health.ok
