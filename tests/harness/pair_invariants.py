@@ -21,6 +21,7 @@ T is the interval, D how long a datagram is on its way at most over a clean link
    them, nor if it hears nothing of the peer and was told that no gateway answers.
 9. A node that can't serve gives up within 3 T + 4 D + 50 ms to a peer that stands ready, if they
    hear each other.
+10. No node that hears the other over a clean link, for as long as in 2, takes it for dead.
 """
 
 from typing import TYPE_CHECKING
@@ -146,6 +147,10 @@ class Watch:
             assert node.number not in self._owes, "5: active after it stood still"
 
     def said(self, node: "Node", event: str) -> None:
+        if event.endswith("-> candidate") and node.machine is not None:
+            met = self._sim.now - self._contact_since > self._meet
+            silent = node.machine.known.is_silent(node.clock())
+            assert not (met and silent), "10: a peer that is heard is taken for dead"
         if not event.endswith("-> active"):
             return
         self._sim.counts["takeovers"] += 1

@@ -42,8 +42,7 @@ from mailweir.ha.wire import WITNESS, Kind, Message, Refusal, State
 _TIMES = 3
 # The lease is renewed so often: after standing still for what is left then, it may be over.
 RENEWED_EVERY = 1.0
-# Between runs of a fence command that failed.
-_FENCE_AGAIN = 5.0
+_FENCE_AGAIN = 5.0  # between runs of a fence command that failed
 _NEVER = float("-inf")
 
 
@@ -57,6 +56,7 @@ class Machine:
         self._moved_at = now
         self._next_hello = now
         self._released_at = _NEVER  # by the peer
+        self._release_is_old = False
         self._fault_until = now
         self._readded_at = _NEVER
         self._alarms = Alarms(self.known.alarms, self._say)
@@ -301,7 +301,7 @@ class Machine:
             return
         elif self._lacks_leave(now):
             return
-        elif self._is_released(now):
+        elif self._is_released(now) and not self._release_is_old:
             self._take(now)
         else:
             self._await(Probe(self._next_ticket()))
@@ -349,6 +349,8 @@ class Machine:
             known.promised_until = _NEVER
             if lets_go(message, before):
                 self._released_at = now
+                # Who read it late doesn't know what has happened since.
+                self._release_is_old = known.peer.lag > known.settings.dead / 4
         if message.state is State.CANDIDATE and judging.gives_leave(known, now):
             self._next_hello = now
         match message.kind:

@@ -70,6 +70,7 @@ class Peer:
         self.epoch = 0  # none yet
         self.echoed_at = float("-inf")
         self.heard_at = now
+        self.lag = 0.0  # how old what was heard last is, at most
         self.link_heard_at: dict[int, float] = {}
         self.message: Message | None = None
 
@@ -89,7 +90,8 @@ class Peer:
         elif message.seq <= self._link_seq.get(link, 0):
             return Refusal.REPLAYED
         self._hear_echo(message, now)
-        if self._lag(message, now) > 3 * self.dead:
+        lag = self._lag(message, now)
+        if lag > 3 * self.dead:
             return Refusal.HELD_BACK
         self._link_seq[link] = message.seq
         self.link_heard_at[link] = now
@@ -97,6 +99,7 @@ class Peer:
             return Refusal.COPY
         self._seq = message.seq
         self.heard_at = now
+        self.lag = lag
         self.message = message
         return None
 

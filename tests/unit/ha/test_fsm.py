@@ -327,6 +327,14 @@ def test_what_the_peer_releases_is_taken_at_once(told: list[dict[str, Any]]) -> 
     assert (table.count(Probe), table.count(Take)) == (0, 1)
 
 
+def test_a_release_that_was_read_late_is_probed() -> None:
+    table = standing_by()
+    sent_at = table.now
+    table.stand_still(4)
+    table.hear(kind=Kind.RELEASE, clock=int(sent_at * 1e6), echo_seq=1, **STANDBY)
+    assert (table.state, table.count(Probe), table.count(Take)) == (State.CANDIDATE, 1, 0)
+
+
 def test_a_release_counts_once() -> None:
     """Its copies come when the addresses were taken and given back."""
     table = standing_by()
