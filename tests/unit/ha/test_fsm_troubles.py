@@ -212,8 +212,8 @@ def test_alarms_come_and_go() -> None:
     assert table.alarms == {}
     table.wait(3, config_digest=b"another.", **STANDBY)
     assert table.alarms == {
-        "differs": "the balancer of b runs with another configuration: make both files alike,"
-        " then reload both",
+        "differs": "the balancer of b runs with another configuration: make both files alike, then"
+        " reload both",
         "link lan": "nothing is heard of b on link lan",
     }
     table.wait(3, echo_seq=1, **STANDBY)
