@@ -151,6 +151,7 @@ class Agent:
             on_taken=lambda ticket: self._feed(lambda at: self._machine.taken(ticket, at)),
             on_dropped=lambda ticket: self._feed(lambda at: self._machine.dropped(ticket, at)),
             on_failed=lambda why: self._feed(lambda at: self._machine.failed(why, at)),
+            before_renewal=lambda: self._feed(self._machine.tick),
         )
         self._balancer = Balancer(
             self._loaded.config.admin.socket,

@@ -30,13 +30,16 @@ class Holding:
         on_taken: Callable[[int], None],
         on_dropped: Callable[[int], None],
         on_failed: Callable[[str], None],
+        before_renewal: Callable[[], None],
     ) -> None:
+        """`before_renewal` may ask for a step that makes it none."""
         self._addresses = addresses
         self._announcer = announcer
         self._lease = lease
         self._on_taken = on_taken
         self._on_dropped = on_dropped
         self._on_failed = on_failed
+        self._before_renewal = before_renewal
         self._steps: asyncio.Queue[Take | Drop] = asyncio.Queue()
         self._renewed_at: float | None = None  # while they are held
 
@@ -82,6 +85,7 @@ class Holding:
             self._on_dropped(ticket)
 
     async def _renew(self) -> None:
+        self._before_renewal()
         began = now()
         if self._renewed_at is None or not self._steps.empty():
             return

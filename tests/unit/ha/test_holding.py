@@ -65,7 +65,9 @@ class Rig:
             on_taken=lambda ticket: self.told.append(("taken", ticket)),
             on_dropped=lambda ticket: self.told.append(("dropped", ticket)),
             on_failed=self.told.append,
+            before_renewal=lambda: self.before_renewal(),
         )
+        self.before_renewal: Callable[[], None] = lambda: None
 
     async def until(self, condition: Callable[[], bool]) -> None:
         work = asyncio.create_task(self.holding.work())
@@ -117,6 +119,15 @@ async def test_a_step_comes_before_a_renewal(rig: Rig) -> None:
     await rig.until(lambda: rig.told == [("taken", 1)])
     rig.kernel.now = 1.0
     rig.holding.do(Drop(2))
+    await rig.until(lambda: len(rig.told) == 2)
+    assert rig.kernel.done == ["add", "quiet", "remove"]
+
+
+async def test_what_is_to_be_dropped_is_not_renewed(rig: Rig) -> None:
+    rig.holding.do(Take(1))
+    await rig.until(lambda: rig.told == [("taken", 1)])
+    rig.before_renewal = lambda: rig.holding.do(Drop(2))
+    rig.kernel.now = 1.0
     await rig.until(lambda: len(rig.told) == 2)
     assert rig.kernel.done == ["add", "quiet", "remove"]
 
