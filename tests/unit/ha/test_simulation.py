@@ -25,6 +25,7 @@ _OF_ONE = 15_000
 _ENOUGH = 200_000
 
 
+@pytest.mark.timeout(count(120, 3600))
 def test_two_nodes_in_a_network_that_does_its_worst(counted: Callable[[str], None]) -> None:
     seed = first = 1
     done, counts = 0, Counter[str]()
