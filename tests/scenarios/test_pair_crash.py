@@ -7,6 +7,7 @@ they see is known to 10 ms.
 import signal
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 import pytest
 
@@ -24,6 +25,15 @@ _CRASHES = count(1, 20)
 _HAND_OVERS = count(1, 20)
 
 
+@dataclass(frozen=True, order=True)
+class Event:
+    """One crash or hand-over."""
+
+    took: float  # seconds, by which it is judged
+    seen: Gap = field(compare=False)
+    story: str = field(compare=False)
+
+
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     with pair_rig(tmp_path_factory.mktemp("pair")) as rig:
@@ -39,16 +49,18 @@ def fast(rig: Rig) -> Iterator[Rig]:
 
 
 def test_a_node_that_dies(rig: Rig, counted: Callable[[str], None]) -> None:
-    took = Took([_crash(rig) for _ in range(_CRASHES)])
+    crashes = [_crash(rig) for _ in range(_CRASHES)]
+    took = Took([one.took for one in crashes])
     counted(f"crash: {took}")
     assert took.percentile(0.5) <= 2.2
-    assert took.percentile(0.99) <= 2.6
+    assert took.percentile(0.99) <= 2.6, max(crashes)
 
 
 def test_a_node_that_dies_with_fast_timers(fast: Rig, counted: Callable[[str], None]) -> None:
-    took = Took([_crash(fast) for _ in range(_CRASHES)])
+    crashes = [_crash(fast) for _ in range(_CRASHES)]
+    took = Took([one.took for one in crashes])
     counted(f"crash, fast: {took}")
-    assert took.percentile(0.99) <= 0.6
+    assert took.percentile(0.99) <= 0.6, max(crashes)
 
 
 def test_a_switch_by_the_active_node(rig: Rig, counted: Callable[[str], None]) -> None:
@@ -97,14 +109,16 @@ def _pair_digests(machine: Machine) -> list[str]:
     return [str(node["pair"]) for node in machine.status().get("nodes", [])]
 
 
-def _crash(rig: Rig) -> float:
+def _crash(rig: Rig) -> Event:
     """The active node loses its power, and has it again afterwards; what clients saw of it."""
     active = rig.active()
     machine, peer = rig.machines[active], other(active)
+    until(lambda: _knows_a_successor(machine), "the other node to be able to take over")
     with rig.clients(_RATE) as outage:
         event = time.monotonic()
         rig.networks.kill(active, machine.pids())
         seen = _moved(rig, event, peer, outage)
+        story = _story(rig, event, peer)
     rig.networks.revive(active)
     machine.start_balancer()
     machine.start_ha()
@@ -112,7 +126,7 @@ def _crash(rig: Rig) -> float:
     held = rig.holders.over(event)
     assert (held.moves, held.dual) == (1, 0), held
     assert set(seen.failures) == {"timeout"}, seen
-    return seen.gap
+    return Event(seen.gap, seen, story)
 
 
 def _hand_overs(
@@ -122,29 +136,45 @@ def _hand_overs(
     counted: Callable[[str], None],
     again: Callable[[Machine], None] = lambda _active: None,
 ) -> None:
-    seen = [_hand_over(rig, order, again) for _ in range(_HAND_OVERS)]
-    out, since = Took([one.out for one in seen]), Took([one.gap for one in seen])
+    done = [_hand_over(rig, order, again) for _ in range(_HAND_OVERS)]
+    out, since = Took([one.took for one in done]), Took([one.seen.gap for one in done])
     counted(f"{name}: out {out}; since it was told {since}")
-    # A process that is told to go has more to end than its addresses.
-    assert out.percentile(0.99) <= 0.25
+    assert out.percentile(0.99) <= 0.25, max(done)
 
 
 def _hand_over(
     rig: Rig, order: Callable[[Machine, Machine], None], again: Callable[[Machine], None]
-) -> Gap:
+) -> Event:
     active = rig.active()
     machine, peer = rig.machines[active], rig.machines[other(active)]
+    until(lambda: _knows_a_successor(machine), "the other node to be able to take over")
     with rig.clients(_RATE) as outage:
         event = time.monotonic()
         order(machine, peer)
         seen = _moved(rig, event, peer.name, outage)
+    story = _story(rig, event, peer.name)
     assert set(seen.failures) <= {"timeout"}, f"refused or reset: {seen}"
     assert peer.status()["why"] == f"{active} released the addresses"
     again(machine)
     assert rig.active() == peer.name
     held = rig.holders.over(event)
     assert (held.moves, held.dual) == (1, 0), held
-    return seen
+    return Event(seen.out, seen, story)
+
+
+def _story(rig: Rig, event: float, node: Node) -> str:
+    """For a run that took too long: who had the address, and what this node did."""
+    changes = [(f"{one.at - event:.3f}", *one.nodes) for one in rig.holders.over(event).changes]
+    return f"{changes} {rig.machines[node].events()[-12:]}"
+
+
+def _knows_a_successor(active: Machine) -> bool:
+    """Whether it has heard of its peer that nothing is against a switch. One that has just started
+    may have no balancer yet.
+    """
+    _own, peer = active.status()["nodes"]
+    able = {"dataplane_ok", "gateway_ok", "carrier_ok"} <= set(peer["flags"])
+    return peer["state"] == "backup" and able
 
 
 def _switch(machine: Machine) -> None:
