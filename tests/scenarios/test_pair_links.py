@@ -12,7 +12,7 @@ import pytest
 from harness.figures import Took
 from harness.outage import gap
 from harness.pair_configuration import HEARTBEATS
-from harness.pair_networks import DEVICES, Link, Node
+from harness.pair_networks import DEVICES, NODES, Link, Node
 from harness.pair_rig import Machine, Rig, other, pair_rig
 from harness.scale import count
 from harness.waiting import until
@@ -38,6 +38,9 @@ def rig(whole: Rig) -> Iterator[Rig]:
     _until_links_are_heard(whole)
     yield whole
     whole.networks.lose_nothing()
+    for node in NODES:
+        for link in DEVICES:
+            whole.networks.plug(node, link)
 
 
 def test_the_cable_of_the_address_is_out(rig: Rig, counted: Callable[[str], None]) -> None:
@@ -56,7 +59,7 @@ def test_the_cable_of_the_address_is_out(rig: Rig, counted: Callable[[str], None
         assert (held.moves, held.dual) == (1, 0), held
         assert machine.state() == "fault"
         assert "eth0 has no carrier" in machine.explain()
-        assert peer.status()["why"] == f"{active} released the addresses"
+        assert peer.status()["why"] == f"{active} released the addresses (it has no carrier)"
         rig.networks.plug(active, "lan")
         assert rig.active() == peer.name
         _until_links_are_heard(rig)
