@@ -106,6 +106,14 @@ class Segment:
         self.ip(machine, "address", "add", f"192.0.2.{number}/24", "dev", "eth0")
         self.ip(machine, "address", "add", f"2001:db8::{number}/64", "dev", "eth0", "nodad")
 
+    def connect_again(self, machine: str, device: str) -> None:
+        """One more card for it, without an address, and up."""
+        port = f"port-{machine}-{device}"
+        peer = ["peer", "name", device, "netns", f"{self._prefix}-{machine}"]
+        self.ip(_SWITCH, "link", "add", port, "type", "veth", *peer)
+        self.ip(_SWITCH, "link", "set", port, "up", "master", "bridge")
+        self.ip(machine, "link", "set", device, "up")
+
     def build(self) -> None:
         """Make it all."""
         for name in (_SWITCH, *self._machines):

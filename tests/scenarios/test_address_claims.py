@@ -14,7 +14,7 @@ from harness.waiting import LIMIT
 from mailweir.ha.announce import Announcer
 from mailweir.ha.facts import Holder
 from mailweir.ha.frames import ARP
-from mailweir.ha.neighbours import Watch, any_answers, holder_of, who_has
+from mailweir.ha.neighbours import Watch, any_answers, double_of, holder_of, who_has
 from mailweir.ha.tap import Tap
 
 FOUR, SIX = "192.0.2.10/24", "2001:db8::10/64"
@@ -120,6 +120,25 @@ def test_who_has_an_address(machines: Segment, address: str) -> None:
     assert took < 0.2
     # This machine's own doesn't count.
     assert machines.on("b", ask)[0] is None
+
+
+def test_another_machine_with_an_own_address(machines: Segment) -> None:
+    """But not another device of the same machine, in the same network."""
+    own = [ip_address("192.0.2.1"), ip_address("2001:db8::1")]
+
+    async def ask() -> str:
+        return await double_of(own, wait=0.1)
+
+    machines.connect_again("a", "eth1")
+    assert machines.on("a", ask) == ""
+    machines.ip("client", "address", "add", "192.0.2.1/32", "dev", "eth0")
+    try:
+        at = machines.mac("client")
+        told = f"another machine has this node's own address: 192.0.2.1 is at {at} on eth0"
+        assert machines.on("a", ask) == told
+    finally:
+        machines.ip("client", "address", "delete", "192.0.2.1/32", "dev", "eth0")
+        machines.ip("a", "link", "delete", "eth1")
 
 
 def test_devices_that_can_not_ask(machines: Segment) -> None:

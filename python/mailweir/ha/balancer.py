@@ -55,7 +55,7 @@ class Balancer:
             return self.grace.silent(time.monotonic(), gone=False, asked=asked)
         if self._told != (answer.pid, self._role):
             await self.tell(answer.pid)
-        return self.grace.answered(answer)
+        return self.grace.answered(answer, time.monotonic())
 
     async def tell(self, pid: int) -> None:
         """Say which role this node has; that it can't be said does no harm."""

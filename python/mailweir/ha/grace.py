@@ -43,8 +43,12 @@ class Grace:
         self._health = Health(why="`mailweir run` doesn't run on this node")
         self._silent_since: float | None = None
 
-    def answered(self, answer: Answer) -> Health:
-        """It answered."""
+    def answered(self, answer: Answer, now: float = 0.0) -> Health:
+        """It answered. The next process has the rest of the grace until it has a listener."""
+        last, begins = self._last, not (answer.listening or answer.ending)
+        another = last is not None and (self._silent_since is not None or answer.pid != last.pid)
+        if begins and another and self._health.ok:
+            return self.silent(now, gone=False)
         self._last, self._silent_since = answer, None
         why = _why_not(answer)
         penalty = _NO_SERVER if answer.pools_down else 0
