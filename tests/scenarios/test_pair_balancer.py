@@ -225,7 +225,7 @@ def test_heartbeats_that_are_held_up(tmp_path: Path, counted: Counted) -> None:
         with pair_rig(tmp_path, edit=edit, networks=networks) as rig:
             began = time.monotonic()
             seen = {name: len(rig.machines[name].events()) for name in NODES}
-            seconds = count(8, 120)
+            seconds = count(5, 120)
             time.sleep(seconds)  # the case
             held = rig.holders.over(began)
             new = [one for name in NODES for one in rig.machines[name].events()[seen[name] :]]
