@@ -22,7 +22,7 @@ from mailweir.ha.frames import announcements
 Counted = Callable[[str], None]
 
 _FAULT_HOLD = 3.0  # seconds
-_LEASE = 6.0  # seconds: longer than a process takes to begin on a busy machine
+_LEASE = 30.0  # seconds: longer than a process takes to begin on a busy machine
 _CRASH_LIMIT = 2.6  # seconds until clients are greeted again, 99 of 100 times
 
 
