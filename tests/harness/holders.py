@@ -31,6 +31,9 @@ _HEADER, _ADDRESS, _ATTRIBUTE = (
     struct.Struct("=HH"),
 )
 _BUFFER = 1 << 20
+# Seconds. Words of two kernels that are there by the time one of them is read may be taken in the
+# wrong order: one node seems to have it before the other one has let go.
+_UNORDERED = 0.001
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,8 @@ class Holders:
         course = [first, *within]
         dual = nobody = 0.0
         for one, after in pairwise([*course, Change(last, frozenset())]):
-            dual += after.at - one.at if len(one.nodes) > 1 else 0.0
+            both = after.at - one.at if len(one.nodes) > 1 else 0.0
+            dual += both if both > _UNORDERED else 0.0
             nobody += after.at - one.at if not one.nodes else 0.0
         return Held(dual, nobody, _moves(before + within) - _moves(before), tuple(course))
 
