@@ -28,7 +28,9 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def hurry() -> Iterator[str]:
     """Take precedence (SCHED_RR) and stay in memory; yields what couldn't be done, and why."""
     try:
-        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(_PRIORITY))
+        # Threads that are there already too: one of them may have what the others wait for.
+        for thread in os.listdir("/proc/self/task"):
+            os.sched_setscheduler(int(thread), os.SCHED_RR, os.sched_param(_PRIORITY))
     except OSError as error:
         yield f"no real-time scheduling: {error.strerror}"
     # What comes later counts too, stacks of threads say, and isn't to be had where that is limited.

@@ -1,4 +1,4 @@
-"""The rights that a process of the pair keeps."""
+"""The rights that a process of the pair keeps, and the precedence that it has."""
 
 import os
 import subprocess
@@ -36,3 +36,23 @@ def test_only_those_are_left(kept: tuple[int, ...], mask: str) -> None:
     one, of_thread, dumpable = done.stdout.splitlines()
     assert one == of_thread == f"{mask} {mask} {mask}", done.stderr
     assert dumpable == "0"
+
+
+_HURRIES = """
+import os, threading
+from mailweir.ha import realtime
+over = threading.Event()
+thread = threading.Thread(target=over.wait)
+thread.start()
+problems = [one for one in realtime.hurry() if "real-time" in one]
+print(os.sched_getscheduler(thread.native_id) == os.SCHED_RR, *problems)
+over.set()
+"""
+
+
+def test_threads_that_are_there_hurry_too() -> None:
+    done = subprocess.run([sys.executable, "-c", _HURRIES], capture_output=True, text=True)
+    is_so, *problems = done.stdout.split(maxsplit=1)
+    if problems:
+        missing(f"needs to be allowed it: {problems[0]}")
+    assert is_so == "True", done.stderr
