@@ -17,6 +17,10 @@ from mailweir.ha.fsm import RENEWED_EVERY
 
 _log = structlog.get_logger("mailweir")
 
+# A lease with less left isn't renewed any more: so long may it take until the kernel does it. Above
+# a tenth of a second, a pause that the peer doesn't take for death would cost the addresses.
+_MARGIN = 0.1
+
 
 class Holding:
     """The addresses while the process runs."""
@@ -89,7 +93,7 @@ class Holding:
         began = now()
         if self._renewed_at is None or not self._steps.empty():
             return
-        if began - self._renewed_at > self._lease - RENEWED_EVERY / 2:
+        if began - self._renewed_at > self._lease - _MARGIN:
             self._renewed_at = None
             self._on_failed("the lease of the addresses wasn't renewed in time")
             return

@@ -108,7 +108,7 @@ async def test_the_lease_is_renewed(rig: Rig) -> None:
 async def test_what_may_be_over_is_not_renewed(rig: Rig) -> None:
     rig.holding.do(Take(1))
     await rig.until(lambda: rig.told == [("taken", 1)])
-    rig.kernel.now = LEASE - 0.4
+    rig.kernel.now = LEASE - 0.05
     await rig.until(lambda: len(rig.told) == 2)
     assert rig.told[1] == "the lease of the addresses wasn't renewed in time"
     assert rig.kernel.done == ["add"]
