@@ -39,20 +39,21 @@ from mailweir.ha.facts import (
     Send,
     Take,
 )
+from mailweir.ha.flood import Flood
 from mailweir.ha.fsm import Machine
 from mailweir.ha.holding import Holding
 from mailweir.ha.kept import Kept
 from mailweir.ha.keys import read_keys
-from mailweir.ha.links import MOST_AT_ONCE, Links
+from mailweir.ha.links import Links
 from mailweir.ha.settings import fixed_differences, node_of, ports_of, settings_of
 from mailweir.ha.wire import State
 from mailweir.instance import only_instance
 from mailweir.journal import Journal
 from mailweir.supervisor import Supervisor
 
-# Whoever sends more than the peer ever would is read so often and no oftener, in seconds.
-_FLOODED = 0.01
-_MANY = MOST_AT_ONCE // 8
+# What comes is read so often and no oftener, in seconds: whoever floods this node doesn't wake it
+# for each datagram. What is decided in between reads first anyway.
+_READ_EVERY, _READ_EVERY_IN_A_FLOOD = 0.01, 0.025
 # How often gateways are asked, and how long they have to answer.
 _GATEWAY_EVERY = 1.0
 _GATEWAY_WAIT = 0.5
@@ -80,6 +81,7 @@ class Agent:
         self._ending = asyncio.Event()
         self._changed = asyncio.Event()  # the machine's state may be another one
         self._timer: asyncio.TimerHandle | None = None
+        self._rest: asyncio.TimerHandle | None = None  # until it is read again
         self._tasks: set[asyncio.Task[None]] = set()
         # Made in startup, in this order.
         self._loaded: Loaded
@@ -91,6 +93,7 @@ class Agent:
         self._holding: Holding
         self._balancer: Balancer
         self._machine: Machine
+        self._flood: Flood
 
     async def run(self) -> None:
         """Until told to stop. Raises MailweirError where it can't start."""
@@ -120,6 +123,7 @@ class Agent:
         await self._open_kernel()
         settings = settings_of(ha, node)
         self._machine = Machine(settings, epoch=secrets.randbits(63) | 1, now=now())
+        self._flood = Flood(self._links, self._machine.known.heard_on)
         self._exits.callback(self._cancel)
         admin = HaAdmin(self, self._loaded, self._journal, hostname=self._hostname)
         self._exits.push_async_callback(admin.close)
@@ -205,20 +209,19 @@ class Agent:
         self._perform(told(now()))
         self._set_timer()
 
-    def _read(self) -> int:
-        """How much has come."""
-        count = sum(self._links.received.values())
+    def _read(self) -> None:
         for message, link in self._links.receive():
             refusal, actions = self._machine.heard(message, link, now())
             if refusal is not None:
                 self._links.refused[refusal] += 1
             self._perform(actions)
-        return sum(self._links.received.values()) - count
+        self._flood.look(now())
 
     def _on_datagrams(self) -> None:
-        if self._read() > _MANY:
-            self._deafen()
-            asyncio.get_running_loop().call_later(_FLOODED, self._listen)
+        self._read()
+        self._deafen()
+        pause = _READ_EVERY_IN_A_FLOOD if self._flood.is_on else _READ_EVERY
+        self._rest = asyncio.get_running_loop().call_later(pause, self._listen)
         self._set_timer()
 
     def _listen(self) -> None:
@@ -226,6 +229,8 @@ class Agent:
             asyncio.get_running_loop().add_reader(one, self._on_datagrams)
 
     def _deafen(self) -> None:
+        if self._rest is not None:
+            self._rest.cancel()
         for one in self._links.sockets():
             asyncio.get_running_loop().remove_reader(one)
 

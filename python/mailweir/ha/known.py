@@ -97,6 +97,10 @@ class Known:
         """How long neither may be active before the better one goes."""
         return self.settings.skew + 2 * self.settings.interval
 
+    def heard_on(self, link: int) -> tuple[int, int, int, int]:
+        """Of the one who is at the other end of a link, as `Peer` says it; 0 is the witness's."""
+        return (self.peer if link else self.witness).heard_on(link)
+
     def peer_holds(self) -> bool:
         """Whether the peer has the addresses, or had when it was heard last."""
         told = self.peer.message

@@ -13,13 +13,14 @@ from contextlib import suppress
 from mailweir.config.address import Address
 from mailweir.config.ha import Ha
 from mailweir.errors import StartError
-from mailweir.ha.wire import WITNESS, Message, Opener, Refusal, Refused, cluster_number, seal
+from mailweir.ha.wire import SIZE, WITNESS, Message, Opener, Refusal, Refused, cluster_number, seal
 
 # The witness is reached by routing, not by a link of the pair.
 WITNESS_LINK = 0
 # RFC 2474: class selector 6, network control.
 _TOS = 0xC0
-_LONGEST = 2048
+# One byte more tells one that is too long.
+_LONGEST = SIZE + 1
 # Datagrams that are read before anything else is done. A peer sends some ten a second.
 MOST_AT_ONCE = 256
 
@@ -68,6 +69,14 @@ class Links:
     def sockets(self) -> list[socket.socket]:
         """To be waited for."""
         return list(self._sockets.values())
+
+    def numbers(self) -> list[int]:
+        """Of those that are open; the witness's is `WITNESS_LINK`."""
+        return list(self._sockets)
+
+    def socket_of(self, number: int) -> socket.socket:
+        """Of one link."""
+        return self._sockets[number]
 
     def receive(self) -> Iterator[tuple[Message, int]]:
         """What has come and is authentic, with the number of its link; counts the rest."""

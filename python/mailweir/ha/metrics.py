@@ -72,7 +72,9 @@ def _of_links(known: Known, links: Links) -> Iterable[Metric]:
         sent.add_metric([name], links.sent[number])
         received.add_metric([name], links.received[number])
     refused = CounterMetricFamily(
-        "mailweir_ha_refused", "Datagrams that weren't listened to.", labels=["reason"]
+        "mailweir_ha_refused",
+        "Datagrams that weren't listened to; in a flood (above 1000/s), one in 16 of them.",
+        labels=["reason"],
     )
     for why in _REFUSALS:
         refused.add_metric([why.value], links.refused[why])

@@ -107,6 +107,12 @@ class Peer:
         """What hellos to it echo: epoch and number of its newest datagram; zeros for none."""
         return self.epoch, self._seq
 
+    def heard_on(self, link: int) -> tuple[int, int, int, int]:
+        """What has to be exceeded by news on a link: the present life and its number there, our own
+        life and the number that a new life would have to echo.
+        """
+        return self.epoch, self._link_seq.get(link, 0), self._own_epoch, self._echoed
+
     def challenge(self, now: float, *, apart: float) -> tuple[int, int] | None:
         """What has to be echoed now, so that a new life can prove itself; once in `apart`.
 
