@@ -1,10 +1,13 @@
-"""A group of processes with less memory than the machine has (cgroups, version 1 or 2)."""
+"""A group of processes with less memory than the machine has, or that stands still as one (cgroups,
+version 1 or 2).
+"""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from harness.needs import missing
+from harness.waiting import until
 
 _ROOT = Path("/sys/fs/cgroup")
 
@@ -51,4 +54,53 @@ def limited_memory(name: str, limit: int) -> Iterator[Group]:
     try:
         yield Group(folder)
     finally:
+        folder.rmdir()
+
+
+class Freezer:
+    """Processes that can be made to stand still all at once, as those of a paused machine do."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def take(self, pids: Iterable[int]) -> None:
+        """Have these in it."""
+        for pid in pids:
+            (self._folder / "cgroup.procs").write_text(str(pid))
+
+    def freeze(self) -> None:
+        """None of them runs when this returns."""
+        self._set("FROZEN", "1", "frozen 1")
+
+    def thaw(self) -> None:
+        """They go on."""
+        self._set("THAWED", "0", "frozen 0")
+
+    def _set(self, state: str, number: str, event: str) -> None:
+        old, new = self._folder / "freezer.state", self._folder / "cgroup.freeze"
+        if old.exists():
+            old.write_text(state)
+            until(lambda: old.read_text().strip() == state, f"the group to be {state}")
+        else:
+            new.write_text(number)
+            events = self._folder / "cgroup.events"
+            until(lambda: event in events.read_text(), f"the group to be {state}")
+
+
+@contextmanager
+def freezer(name: str) -> Iterator[Freezer]:
+    """An empty one; those in it go on when the block ends."""
+    root = _ROOT / "freezer" if (_ROOT / "freezer").is_dir() else _ROOT
+    folder = root / f"mailweir-{name}"
+    try:
+        folder.mkdir()
+    except OSError as error:
+        missing(f"needs a cgroup that can be frozen: {error}")
+    made = Freezer(folder)
+    try:
+        yield made
+    finally:
+        made.thaw()
+        for pid in (folder / "cgroup.procs").read_text().split():
+            (root / "cgroup.procs").write_text(pid)
         folder.rmdir()

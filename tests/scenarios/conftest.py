@@ -15,6 +15,7 @@ import pytest
 from harness.mailweir import Mailweir, Tree, mailweir
 from harness.namespaces import pins, remove_pins
 from harness.needs import missing
+from harness.pair_rig import Rig, pair_rig
 from harness.scale import count
 from harness.smtpload import Smtpload, build
 
@@ -49,6 +50,14 @@ def nothing_in_the_kernel() -> Iterator[None]:
     before = pins()
     yield
     remove_pins(pins() - before)
+
+
+@pytest.fixture(scope="session")
+def pair(built: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    """Two nodes with the default timers, for all tests that leave them both well."""
+    assert built is None
+    with pair_rig(tmp_path_factory.mktemp("pair")) as rig:
+        yield rig
 
 
 @pytest.fixture(scope="session")

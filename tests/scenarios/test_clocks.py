@@ -13,8 +13,8 @@ import pytest
 from harness.crowd import crowd
 from harness.dialogue import Address, Client
 from harness.mailweir import Mailweir, configuration
-from harness.needs import missing
 from harness.waiting import until
+from harness.wall_clock import by_clock
 from scenarios.conftest import Start
 
 _SENDERS = 8
@@ -31,7 +31,7 @@ def test_no_session_and_no_check_goes_by_it(
     with crowd(tmp_path, "polite") as (_, address):
         check = {"every": "200ms", "fast": "200ms", "fall": 1, "timeout": "5s"}
         config = configuration(tmp_path, {"a": address}, check=check)
-        balancer = start(config, _by_clock(clock))
+        balancer = start(config, by_clock(clock))
         until(lambda: balancer.server_is("a", "up"), "the server to be up")
         began = time.monotonic()
         with Client(balancer.address()) as idle, _load(balancer.address()) as sent:
@@ -48,22 +48,6 @@ def test_no_session_and_no_check_goes_by_it(
         assert all(0 <= line["duration_ms"] < took for line in lines)
         assert balancer.process.err.count("server changed") == 1
     counted(f"{len(_JUMPS)} jumps: {len(sent)} mails, none failed; checks went on")
-
-
-def _by_clock(file: Path) -> list[str]:
-    """The beginning of a command whose wall clock is set by a file."""
-    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
-    if not found:
-        missing("needs libfaketimeMT.so.1")
-    return [
-        "env",
-        f"LD_PRELOAD={found[0]}",
-        f"FAKETIME_TIMESTAMP_FILE={file}",
-        "FAKETIME_NO_CACHE=1",
-        # Under both of its names.
-        "DONT_FAKE_MONOTONIC=1",
-        "FAKETIME_DONT_FAKE_MONOTONIC=1",
-    ]
 
 
 def _lives_by(balancer: Mailweir, jump: int, sent: list[None]) -> None:
