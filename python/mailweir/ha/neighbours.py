@@ -23,6 +23,7 @@ from mailweir.ha.tap import Tap, is_absent
 _SIOCGIFHWADDR = 0x8927
 # How often an address is asked for within the time there is.
 _TRIES = 3
+_NOBODY = "nobody answers for the addresses"
 # Seconds for a connection to be accepted by who answers for an address, and from one try to the
 # next: the kernel's own second try comes too late.
 _ACCEPT_LIMIT, _ACCEPT_TRIES = 1.0, (0.0, 0.3, 0.6)
@@ -89,18 +90,39 @@ async def holder_of(
     from an address this node has on the same device. Where that can't be asked (no port, or no such
     address) it is taken to serve: a dead node's addresses are gone with their lease anyway.
     """
+    found = await _found(virtual, wait)
+    if not found:
+        return Holder.NOBODY, _NOBODY
+    accepting = asyncio.create_task(_accepting(found, ports))
+    try:
+        while True:
+            over, _ = await asyncio.wait([accepting], timeout=wait)
+            if over:
+                return accepting.result()
+            # A lease may end right here, and then there is nobody to wait for.
+            if not await _found(virtual, wait):
+                return Holder.NOBODY, _NOBODY
+    finally:
+        accepting.cancel()
+
+
+async def _found(virtual: Sequence[Floating], wait: float) -> list[tuple[Floating, MAC]]:
+    """Those that somebody answers for, and where that is."""
     groups = _by_tap(virtual)
     answers = await asyncio.gather(
         *(_ask(dev, dict.fromkeys(ips), wait) for (dev, _), ips in groups.items())
     )
     macs = dict(zip(groups, answers, strict=True))
-    found = [
+    return [
         (it, mac)
         for it in virtual
         if (mac := macs[it.dev, it.address.version].get(it.address.ip)) is not None
     ]
-    if not found:
-        return Holder.NOBODY, "nobody answers for the addresses"
+
+
+async def _accepting(
+    found: Sequence[tuple[Floating, MAC]], ports: Sequence[int]
+) -> tuple[Holder, str]:
     at = ", ".join(f"{it.address.ip} is at {mac} on {it.dev}" for it, mac in found)
     own = await asyncio.to_thread(_prepare, found)
     places = [
