@@ -4,6 +4,7 @@
 """
 
 import ctypes
+import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -17,6 +18,7 @@ from harness.process import run
 from harness.waiting import LIMIT
 
 _CLONE_NEWNET = 0x40000000
+_numbers = itertools.count(1)
 
 Value = TypeVar("Value")
 
@@ -25,7 +27,7 @@ class NamedNetworks:
     """Networks by short names; their full ones have the process in them that made them."""
 
     def __init__(self, prefix: str) -> None:
-        self._prefix = f"{prefix}-{os.getpid()}"
+        self._prefix = f"{prefix}-{os.getpid()}-{next(_numbers)}"
 
     def name(self, network: str) -> str:
         """As `ip netns` knows it."""
