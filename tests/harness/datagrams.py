@@ -15,7 +15,7 @@ from threading import Event, Thread
 from harness.pair_configuration import HEARTBEATS
 from harness.pair_networks import ADDRESSES, DEVICES, Link, Node, Pair
 from harness.waiting import LIMIT
-from mailweir.ha.wire import Kind, State
+from mailweir.ha.machine.wire import Kind, State
 
 _IPV4 = 0x0800
 _OUTGOING = 4  # PACKET_OUTGOING, linux/if_packet.h

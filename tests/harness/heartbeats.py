@@ -16,7 +16,7 @@ from typing import Any
 from harness.pair_configuration import HEARTBEATS
 from harness.pair_networks import ADDRESSES, GATEWAY, NODES, Link, Node, Pair
 from harness.waiting import LIMIT
-from mailweir.ha.wire import Message, Opener, Refused, cluster_number
+from mailweir.ha.machine.wire import Message, Opener, Refused, cluster_number
 
 _ALL = 0x0003  # linux/if_ether.h
 _UDP = 17

@@ -7,8 +7,8 @@ import asyncio
 import sys
 
 from mailweir.config.ha import Floating
-from mailweir.ha.addresses import Addresses
-from mailweir.ha.announce import Announcer
+from mailweir.ha.kernel.addresses import Addresses
+from mailweir.ha.kernel.announce import Announcer
 
 
 def floating(dev: str, *addresses: str) -> list[Floating]:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mailweir.ha.facts import Command
-from mailweir.ha.wire import Message
+from mailweir.ha.machine.facts import Command
+from mailweir.ha.machine.wire import Message
 
 if TYPE_CHECKING:
     from harness.pair_nodes import Node

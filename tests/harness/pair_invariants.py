@@ -26,9 +26,9 @@ T is the interval, D how long a datagram is on its way at most over a clean link
 
 from typing import TYPE_CHECKING
 
-from mailweir.ha.facts import Drop, Take, bond
-from mailweir.ha.fsm import Machine
-from mailweir.ha.wire import Flag, Kind, Message, Refusal, State
+from mailweir.ha.machine.facts import Drop, Take, bond
+from mailweir.ha.machine.fsm import Machine
+from mailweir.ha.machine.wire import Flag, Kind, Message, Refusal, State
 
 if TYPE_CHECKING:
     from harness.pair_nodes import Node

@@ -9,9 +9,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from mailweir.ha.facts import Action, Drop, Health, Settings, Take
-from mailweir.ha.fsm import RENEWED_EVERY, Machine
-from mailweir.ha.wire import Message
+from mailweir.ha.machine.facts import Action, Drop, Health, Settings, Take
+from mailweir.ha.machine.fsm import RENEWED_EVERY, Machine
+from mailweir.ha.machine.wire import Message
 
 if TYPE_CHECKING:
     from harness.pair_simulation import Simulation

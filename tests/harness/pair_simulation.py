@@ -19,7 +19,7 @@ from typing import Any
 from harness.pair_faults import Faults
 from harness.pair_invariants import Watch
 from harness.pair_nodes import Node
-from mailweir.ha.facts import (
+from mailweir.ha.machine.facts import (
     Action,
     Announce,
     Drop,
@@ -31,8 +31,8 @@ from mailweir.ha.facts import (
     Settings,
     Take,
 )
-from mailweir.ha.grants import Witness
-from mailweir.ha.wire import WITNESS, Message
+from mailweir.ha.machine.grants import Witness
+from mailweir.ha.machine.wire import WITNESS, Message
 
 _LAST = 80
 _RECORDED = 4000

@@ -11,11 +11,11 @@ import pytest
 from harness.lease_holder import floating
 from harness.segment import Segment, heard, segment
 from harness.waiting import LIMIT
-from mailweir.ha.announce import Announcer
-from mailweir.ha.facts import Holder
-from mailweir.ha.frames import ARP
-from mailweir.ha.neighbours import Watch, any_answers, double_of, holder_of, who_has
-from mailweir.ha.tap import Tap
+from mailweir.ha.kernel.announce import Announcer
+from mailweir.ha.kernel.frames import ARP
+from mailweir.ha.kernel.neighbours import Watch, any_answers, double_of, holder_of, who_has
+from mailweir.ha.kernel.tap import Tap
+from mailweir.ha.machine.facts import Holder
 
 FOUR, SIX = "192.0.2.10/24", "2001:db8::10/64"
 BOTH = floating("eth0", FOUR, SIX)

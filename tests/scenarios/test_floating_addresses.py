@@ -20,7 +20,7 @@ from harness.segment import Segment, heard, segment
 from harness.waiting import LIMIT, until
 from mailweir.config.ha import Floating
 from mailweir.errors import StartError
-from mailweir.ha.addresses import AddressError, Addresses, AddressGone, CarrierChanged, Event
+from mailweir.ha.kernel.addresses import AddressError, Addresses, AddressGone, CarrierChanged, Event
 
 FOUR, SIX = "192.0.2.10/24", "2001:db8::10/64"
 BOTH = floating("eth0", FOUR, SIX)

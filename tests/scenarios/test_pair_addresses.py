@@ -17,7 +17,7 @@ from harness.pair_rig import PORT, Machine, Rig, other, pair_rig
 from harness.process import Running, running
 from harness.scale import LONG, count
 from harness.waiting import until
-from mailweir.ha.frames import announcements
+from mailweir.ha.kernel.frames import announcements
 
 Counted = Callable[[str], None]
 

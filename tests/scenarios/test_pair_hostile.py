@@ -26,7 +26,7 @@ from harness.scale import count
 from harness.waiting import until
 from harness.wall_clock import by_clock
 from mailweir.ha.flood import SAMPLE
-from mailweir.ha.wire import Refusal
+from mailweir.ha.machine.wire import Refusal
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _INTERVAL = 0.2

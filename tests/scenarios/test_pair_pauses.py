@@ -17,7 +17,7 @@ from harness.pair_networks import Node
 from harness.pair_rig import Rig, other
 from harness.scale import count
 from harness.waiting import until
-from mailweir.ha.wire import Kind, State
+from mailweir.ha.machine.wire import Kind, State
 
 _LEASE = 3.0
 # The kernel may be so late with taking an address away whose lease is over.

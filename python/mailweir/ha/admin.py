@@ -18,9 +18,9 @@ from mailweir.admin.server import AdminServer
 from mailweir.config.load import Loaded
 from mailweir.ha import telling
 from mailweir.ha.clock import now
-from mailweir.ha.facts import Command
-from mailweir.ha.fsm import Machine
 from mailweir.ha.links import Links
+from mailweir.ha.machine.facts import Command
+from mailweir.ha.machine.fsm import Machine
 from mailweir.ha.metrics import PairCollector
 from mailweir.journal import Journal
 
@@ -53,7 +53,7 @@ class HaAdmin:
     async def open(self) -> None:
         """Bind and answer. Raises StartError."""
         ProcessCollector(registry=self._registry)
-        self._registry.register(PairCollector(self._node))
+        self._registry.register(PairCollector(self._node.machine.known, self._node.links))
         answers = (self._read_write, self._read_only)
         await self._server.open(answers, self._registry, hostname=self._hostname)
 

@@ -21,13 +21,19 @@ from mailweir.config.ha import Ha
 from mailweir.config.load import Loaded, load
 from mailweir.config.words import HaMode
 from mailweir.errors import ConfigError, MailweirError, StartError
-from mailweir.ha import neighbours, realtime
-from mailweir.ha.addresses import AddressError, Addresses, AddressGone, CarrierChanged, Event
+from mailweir.ha import realtime
 from mailweir.ha.admin import HaAdmin
-from mailweir.ha.announce import Announcer
 from mailweir.ha.balancer import Balancer
 from mailweir.ha.clock import now
-from mailweir.ha.facts import (
+from mailweir.ha.flood import Flood
+from mailweir.ha.holding import Holding
+from mailweir.ha.kept import Kept
+from mailweir.ha.kernel import neighbours
+from mailweir.ha.kernel.addresses import AddressError, Addresses, AddressGone, CarrierChanged, Event
+from mailweir.ha.kernel.announce import Announcer
+from mailweir.ha.keys import read_keys
+from mailweir.ha.links import Links
+from mailweir.ha.machine.facts import (
     Action,
     Announce,
     Command,
@@ -39,14 +45,9 @@ from mailweir.ha.facts import (
     Send,
     Take,
 )
-from mailweir.ha.flood import Flood
-from mailweir.ha.fsm import Machine
-from mailweir.ha.holding import Holding
-from mailweir.ha.kept import Kept
-from mailweir.ha.keys import read_keys
-from mailweir.ha.links import Links
+from mailweir.ha.machine.fsm import Machine
+from mailweir.ha.machine.wire import State
 from mailweir.ha.settings import fixed_differences, node_of, ports_of, settings_of
-from mailweir.ha.wire import State
 from mailweir.instance import only_instance
 from mailweir.journal import Journal
 from mailweir.supervisor import Supervisor

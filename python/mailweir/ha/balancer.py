@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from mailweir.ha.facts import Health
-from mailweir.ha.grace import Answer, Grace
+from mailweir.ha.machine.facts import Health
+from mailweir.ha.machine.grace import Answer, Grace
 
 _EVERY = 0.2
 # Of one answer. A process that takes longer is busy or hung, and asked again.

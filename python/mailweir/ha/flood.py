@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable
 
 from mailweir.ha.links import Links
-from mailweir.ha.wire import ECHO_AT, LIFE_AT, SIZE, Refusal
+from mailweir.ha.machine.wire import ECHO_AT, LIFE_AT, SIZE, Refusal
 
 # Of what can't be news so much is passed on, one in: for counts, and to hear of new lives.
 SAMPLE = 16

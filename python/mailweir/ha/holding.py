@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 import structlog
 
-from mailweir.ha.addresses import AddressError, Addresses
-from mailweir.ha.announce import Announcer
 from mailweir.ha.clock import now
-from mailweir.ha.facts import Drop, Take
-from mailweir.ha.fsm import RENEWED_EVERY
+from mailweir.ha.kernel.addresses import AddressError, Addresses
+from mailweir.ha.kernel.announce import Announcer
+from mailweir.ha.machine.facts import Drop, Take
+from mailweir.ha.machine.fsm import RENEWED_EVERY
 
 _log = structlog.get_logger("mailweir")
 

@@ -13,7 +13,16 @@ from contextlib import suppress
 from mailweir.config.address import Address
 from mailweir.config.ha import Ha
 from mailweir.errors import StartError
-from mailweir.ha.wire import SIZE, WITNESS, Message, Opener, Refusal, Refused, cluster_number, seal
+from mailweir.ha.machine.wire import (
+    SIZE,
+    WITNESS,
+    Message,
+    Opener,
+    Refusal,
+    Refused,
+    cluster_number,
+    seal,
+)
 
 # The witness is reached by routing, not by a link of the pair.
 WITNESS_LINK = 0

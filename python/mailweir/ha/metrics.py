@@ -1,19 +1,15 @@
 """What Prometheus learns of a pair, read anew at each scrape. Used by `admin`."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from mailweir.ha.clock import now
-from mailweir.ha.known import Known
 from mailweir.ha.links import WITNESS_LINK, Links
-from mailweir.ha.wire import Refusal, State
-
-if TYPE_CHECKING:
-    from mailweir.ha.admin import Node
+from mailweir.ha.machine.known import Known
+from mailweir.ha.machine.wire import Refusal, State
 
 # The reasons why a datagram isn't listened to; a copy over another link is no refusal.
 _REFUSALS = [why for why in Refusal if why is not Refusal.COPY]
@@ -23,12 +19,13 @@ _OF_NODES = [state for state in State if state is not State.WITNESS]
 class PairCollector(Collector):
     """Of one node."""
 
-    def __init__(self, node: "Node") -> None:
-        self._node = node
+    def __init__(self, known: Known, links: Links) -> None:
+        self._known = known
+        self._links = links
 
     def collect(self) -> Iterable[Metric]:
         """All families."""
-        known, links = self._node.machine.known, self._node.links
+        known, links = self._known, self._links
         yield from _of_nodes(known)
         yield from _of_links(known, links)
         alarms = GaugeMetricFamily("mailweir_ha_alarms", "What is wrong with the pair, in number.")

@@ -3,8 +3,8 @@
 from mailweir.config.ha import Ha
 from mailweir.config.model import Config
 from mailweir.errors import StartError
-from mailweir.ha.facts import Settings
-from mailweir.ha.wire import cluster_number
+from mailweir.ha.machine.facts import Settings
+from mailweir.ha.machine.wire import cluster_number
 
 # A process has these from its start to its end.
 _FIXED = ("cluster", "nodes", "virtual", "source", "witness", "socket", "http")

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from mailweir.admin.text import span
-from mailweir.ha import judging
-from mailweir.ha.known import Known
-from mailweir.ha.wire import Flag, State
+from mailweir.ha.machine import judging
+from mailweir.ha.machine.known import Known
+from mailweir.ha.machine.wire import Flag, State
 
 
 def status(known: Known, now: float) -> dict[str, Any]:

@@ -18,10 +18,10 @@ from mailweir.config.load import load
 from mailweir.errors import StartError
 from mailweir.ha import realtime
 from mailweir.ha.clock import now
-from mailweir.ha.grants import Witness
 from mailweir.ha.keys import read_keys
 from mailweir.ha.links import MOST_AT_ONCE, WITNESS_LINK, keyed
-from mailweir.ha.wire import WITNESS, Opener, Refusal, Refused, cluster_number, seal
+from mailweir.ha.machine.grants import Witness
+from mailweir.ha.machine.wire import WITNESS, Opener, Refusal, Refused, cluster_number, seal
 from mailweir.supervisor import Supervisor
 
 _LONGEST = 2048

@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from mailweir.ha.facts import Action, Health, Send, Settings
-from mailweir.ha.fsm import Machine
-from mailweir.ha.wire import WITNESS, Flag, Kind, Message, Refusal, State
+from mailweir.ha.machine.facts import Action, Health, Send, Settings
+from mailweir.ha.machine.fsm import Machine
+from mailweir.ha.machine.wire import WITNESS, Flag, Kind, Message, Refusal, State
 
 OK = Health(ok=True, why="")
 EPOCHS = {1: 0xAAAA, 2: 0xBBBB, WITNESS: 0xCCCC}

@@ -11,7 +11,7 @@ import pytest
 
 from mailweir.ha import balancer
 from mailweir.ha.balancer import Balancer
-from mailweir.ha.facts import Health
+from mailweir.ha.machine.facts import Health
 
 ANSWER = {
     "pid": 1,

@@ -8,7 +8,7 @@ import pytest
 
 from mailweir.ha.flood import SAMPLE, Flood, Heard
 from mailweir.ha.links import Links
-from mailweir.ha.wire import Refusal, seal
+from mailweir.ha.machine.wire import Refusal, seal
 from unit.ha.pairs import message
 from unit.ha.test_links import KEYS, pair
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailweir.ha.frames import Claim, announcements, claim, claims_filter, question, spelled
+from mailweir.ha.kernel.frames import Claim, announcements, claim, claims_filter, question, spelled
 
 OURS = bytes.fromhex("020000000001")
 FOUR, SIX = ip_address("192.0.2.10"), ip_address("2001:db8::10")

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from mailweir.ha.facts import Announce, Command, Drop, Fence, Health, Holder, Probe, Take
-from mailweir.ha.wire import Flag, Kind, Refusal, State
+from mailweir.ha.machine.facts import Announce, Command, Drop, Fence, Health, Holder, Probe, Take
+from mailweir.ha.machine.wire import Flag, Kind, Refusal, State
 from unit.ha.pairs import HEALTHY, OK, Table
 
 ACTIVE: dict[str, Any] = {"state": State.ACTIVE, "flags": HEALTHY | Flag.HOLDS, "term": 1}

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from mailweir.ha.facts import Announce, Command, Drop, Health, Holder, Probe, Take
-from mailweir.ha.wire import WITNESS, Flag, Kind, State
+from mailweir.ha.machine.facts import Announce, Command, Drop, Health, Holder, Probe, Take
+from mailweir.ha.machine.wire import WITNESS, Flag, Kind, State
 from unit.ha.pairs import HEALTHY, OK, Table
 from unit.ha.test_fsm import ACTIVE, STANDBY, active, candidate, command, released, with_standby
 

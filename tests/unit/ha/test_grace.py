@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from mailweir.ha.grace import Answer, Grace
+from mailweir.ha.machine.grace import Answer, Grace
 
 GOOD = Answer(
     pid=1,

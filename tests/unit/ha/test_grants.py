@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from mailweir.ha.facts import bond
-from mailweir.ha.grants import Grants, Witness
-from mailweir.ha.wire import WITNESS, Flag, Kind, Message, Refusal, State
+from mailweir.ha.machine.facts import bond
+from mailweir.ha.machine.grants import Grants, Witness
+from mailweir.ha.machine.wire import WITNESS, Flag, Kind, Message, Refusal, State
 from unit.ha.pairs import EPOCHS, HEALTHY, message
 
 LEASE = 3.0

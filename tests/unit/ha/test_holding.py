@@ -7,10 +7,10 @@ from typing import cast
 import pytest
 
 from mailweir.ha import holding
-from mailweir.ha.addresses import AddressError, Addresses
-from mailweir.ha.announce import Announcer
-from mailweir.ha.facts import Drop, Take
 from mailweir.ha.holding import Holding
+from mailweir.ha.kernel.addresses import AddressError, Addresses
+from mailweir.ha.kernel.announce import Announcer
+from mailweir.ha.machine.facts import Drop, Take
 
 LEASE = 3.0
 

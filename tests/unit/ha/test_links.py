@@ -9,11 +9,11 @@ import pytest
 from harness.waiting import until
 from mailweir.config.ha import Ha
 from mailweir.errors import StartError
-from mailweir.ha.facts import Settings
-from mailweir.ha.known import Known
 from mailweir.ha.links import Links, keyed
+from mailweir.ha.machine.facts import Settings
+from mailweir.ha.machine.known import Known
+from mailweir.ha.machine.wire import Kind, Message, Refusal
 from mailweir.ha.settings import settings_of
-from mailweir.ha.wire import Kind, Message, Refusal
 
 KEYS = {1: b"1" * 32, 2: b"2" * 32}
 

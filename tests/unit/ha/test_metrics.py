@@ -1,18 +1,15 @@
 """What Prometheus learns of a pair."""
 
 import subprocess
-from types import SimpleNamespace
-from typing import cast
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from mailweir.ha.admin import Node
-from mailweir.ha.fsm import Machine
 from mailweir.ha.links import Links
+from mailweir.ha.machine.fsm import Machine
+from mailweir.ha.machine.wire import Refusal
 from mailweir.ha.metrics import PairCollector
 from mailweir.ha.settings import settings_of
-from mailweir.ha.wire import Refusal
 from unit.ha.test_links import KEYS, pair
 
 
@@ -22,7 +19,7 @@ def registry() -> CollectorRegistry:
     links = Links(pair(), "a", KEYS)
     links.refused[Refusal.FORGED] = 3
     made = CollectorRegistry()
-    made.register(PairCollector(cast(Node, SimpleNamespace(machine=machine, links=links))))
+    made.register(PairCollector(machine.known, links))
     return made
 
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_interface
 
 from mailweir.config.ha import Floating
-from mailweir.ha.mirror import Mirror, View
-from mailweir.ha.netlink import AddressSaid, LinkSaid
+from mailweir.ha.kernel.mirror import Mirror, View
+from mailweir.ha.kernel.netlink import AddressSaid, LinkSaid
 
 FOUR = Floating.model_validate({"address": "192.0.2.10/24", "dev": "eth0"})
 SIX = Floating.model_validate({"address": "2001:db8::10/64", "dev": "eth1"})

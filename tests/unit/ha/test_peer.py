@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from mailweir.ha.peer import Peer, Sent
-from mailweir.ha.wire import Message, Refusal
+from mailweir.ha.machine.peer import Peer, Sent
+from mailweir.ha.machine.wire import Message, Refusal
 from unit.ha.pairs import EPOCHS, message
 
 DEAD = 2.0

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from mailweir.ha.peer import Peer, Sent
-from mailweir.ha.wire import Flag, Kind, Message, Refusal, State
+from mailweir.ha.machine.peer import Peer, Sent
+from mailweir.ha.machine.wire import Flag, Kind, Message, Refusal, State
 
 _OWN, _FIRST, _SECOND = 7, 11, 12  # epochs
 _DEAD = 2.0

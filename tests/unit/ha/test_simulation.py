@@ -12,12 +12,12 @@ import pytest
 
 from harness.pair_simulation import Simulation
 from harness.scale import count
-from mailweir.ha import grants, judging, known, peer
-from mailweir.ha.facts import Settings
-from mailweir.ha.fsm import Machine
-from mailweir.ha.known import Known
-from mailweir.ha.peer import Peer
-from mailweir.ha.wire import State
+from mailweir.ha.machine import grants, judging, known, peer
+from mailweir.ha.machine.facts import Settings
+from mailweir.ha.machine.fsm import Machine
+from mailweir.ha.machine.known import Known
+from mailweir.ha.machine.peer import Peer
+from mailweir.ha.machine.wire import State
 
 _STEPS = count(60_000, 2_000_000)
 _OF_ONE = 15_000
@@ -82,8 +82,8 @@ def _nobody_minds_standing_still(patch: pytest.MonkeyPatch) -> None:
 
 def _a_release_counts_for_ever(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Machine, "_is_released", lambda self, now: self._released_at > 0)
-    patch.setattr("mailweir.ha.fsm.holds", lambda told: False)
-    patch.setattr("mailweir.ha.fsm.wants", lambda told: False)
+    patch.setattr("mailweir.ha.machine.fsm.holds", lambda told: False)
+    patch.setattr("mailweir.ha.machine.fsm.wants", lambda told: False)
 
 
 def _numbers_need_not_rise(patch: pytest.MonkeyPatch) -> None:
@@ -147,7 +147,7 @@ def _carrier_does_not_matter(patch: pytest.MonkeyPatch) -> None:
 def _a_word_binds_for_one_lease(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(grants, "bond", _one)
     patch.setattr(known, "bond", _one)
-    patch.setattr("mailweir.ha.facts.bond", _one)
+    patch.setattr("mailweir.ha.machine.facts.bond", _one)
 
 
 def _one(lease: float) -> float:

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from mailweir.ha.facts import Health, Settings
-from mailweir.ha.known import Known
+from mailweir.ha.machine.facts import Health, Settings
+from mailweir.ha.machine.known import Known
+from mailweir.ha.machine.wire import Flag, Kind, Message, State
 from mailweir.ha.telling import explain, status
 from mailweir.ha.text import explanation
-from mailweir.ha.wire import Flag, Kind, Message, State
 
 _SETTINGS = Settings(
     node="a",

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailweir.ha.wire import (
+from mailweir.ha.machine.wire import (
     SIZE,
     WITNESS,
     Flag,

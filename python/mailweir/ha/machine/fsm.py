@@ -18,9 +18,9 @@ is the other way round: none is active without the peer's or the witness's word.
 `agent`. Times are seconds of a clock that counts on while the machine is suspended.
 """
 
-from mailweir.ha import judging
-from mailweir.ha.alarms import Alarms
-from mailweir.ha.facts import (
+from mailweir.ha.machine import judging
+from mailweir.ha.machine.alarms import Alarms
+from mailweir.ha.machine.facts import (
     Action,
     Announce,
     Command,
@@ -34,9 +34,9 @@ from mailweir.ha.facts import (
     Settings,
     Take,
 )
-from mailweir.ha.known import Known, holds, lets_go, since_when, wants
-from mailweir.ha.peer import Peer
-from mailweir.ha.wire import WITNESS, Kind, Message, Refusal, State
+from mailweir.ha.machine.known import Known, holds, lets_go, since_when, wants
+from mailweir.ha.machine.peer import Peer
+from mailweir.ha.machine.wire import WITNESS, Kind, Message, Refusal, State
 
 # A RELEASE or a CLAIM goes out so often, since one may be lost.
 _TIMES = 3

@@ -9,7 +9,7 @@ Called by `balancer`.
 from dataclasses import dataclass, replace
 
 from mailweir.config.units import format_duration
-from mailweir.ha.facts import Health
+from mailweir.ha.machine.facts import Health
 
 # More than any difference of priorities that is meant as one.
 _NO_SERVER = 50

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface
 
 from mailweir.config.ha import Floating
-from mailweir.ha.frames import IP
-from mailweir.ha.netlink import AddressSaid, LinkSaid, Said
+from mailweir.ha.kernel.frames import IP
+from mailweir.ha.kernel.netlink import AddressSaid, LinkSaid, Said
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ Called by `fsm`. An empty text means that nothing is against it.
 
 from collections.abc import Iterator
 
-from mailweir.ha.known import Known, wants
-from mailweir.ha.peer import Peer
-from mailweir.ha.wire import Flag, Message, State
+from mailweir.ha.machine.known import Known, wants
+from mailweir.ha.machine.peer import Peer
+from mailweir.ha.machine.wire import Flag, Message, State
 
 _ABLE = Flag.DATAPLANE_OK | Flag.CARRIER_OK
 # States of a peer that could become active in a moment.

@@ -8,10 +8,10 @@ that begins to live doesn't know what an earlier life has granted, so it waits a
 Called by `witness`. Times are seconds of a clock that never steps.
 """
 
-from mailweir.ha.facts import bond
-from mailweir.ha.known import holds, wants
-from mailweir.ha.peer import Peer, Sent
-from mailweir.ha.wire import WITNESS, Flag, Kind, Message, Refusal, State
+from mailweir.ha.machine.facts import bond
+from mailweir.ha.machine.known import holds, wants
+from mailweir.ha.machine.peer import Peer, Sent
+from mailweir.ha.machine.wire import WITNESS, Flag, Kind, Message, Refusal, State
 
 # A challenge to a new life of a node goes out at most so often.
 _CHALLENGED_EVERY = 0.05

@@ -6,7 +6,7 @@ Called by `fsm`; built and carried out by `agent`.
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 
-from mailweir.ha.wire import Message
+from mailweir.ha.machine.wire import Message
 
 
 def bond(lease: float) -> float:

@@ -14,10 +14,10 @@ from contextlib import suppress
 from ipaddress import IPv6Address
 
 from mailweir.config.ha import Floating
-from mailweir.ha.facts import Holder
-from mailweir.ha.frames import ARP, IP, IPV6, MAC, claim, claims_filter, question, spelled
-from mailweir.ha.netlink import AddressSaid, Netlink, Route
-from mailweir.ha.tap import Tap, is_absent
+from mailweir.ha.kernel.frames import ARP, IP, IPV6, MAC, claim, claims_filter, question, spelled
+from mailweir.ha.kernel.netlink import AddressSaid, Netlink, Route
+from mailweir.ha.kernel.tap import Tap, is_absent
+from mailweir.ha.machine.facts import Holder
 
 # linux/sockios.h
 _SIOCGIFHWADDR = 0x8927

@@ -18,9 +18,9 @@ from typing import Any, TypeVar
 
 from mailweir.config.ha import Floating
 from mailweir.errors import MailweirError, StartError
-from mailweir.ha.frames import IP
-from mailweir.ha.mirror import Mirror, View
-from mailweir.ha.netlink import AddressSaid, Monitor, Netlink
+from mailweir.ha.kernel.frames import IP
+from mailweir.ha.kernel.mirror import Mirror, View
+from mailweir.ha.kernel.netlink import AddressSaid, Monitor, Netlink
 
 # Seconds. What the kernel does it says at once; for IPv6 a worker of its own does so.
 _SAID_LIMIT = 1.0

@@ -14,7 +14,7 @@ Called by `fsm` and `witness`. Times are seconds of a clock that never steps.
 
 from collections import deque
 
-from mailweir.ha.wire import Message, Refusal
+from mailweir.ha.machine.wire import Message, Refusal
 
 # Clocks of machines differ by less (adjtimex(2) allows 500 parts in a million); seconds per second.
 _DRIFT = 0.001

@@ -30,7 +30,7 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from mailweir.ha.frames import IP, MAC
+from mailweir.ha.kernel.frames import IP, MAC
 
 # What `ip -d address` shows as the origin of an address. Kernels before 5.18 keep none.
 OURS = 77

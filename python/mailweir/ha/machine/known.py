@@ -3,9 +3,9 @@
 Written by `fsm` alone, read by `judging` and, for operators, by `telling`.
 """
 
-from mailweir.ha.facts import Health, Settings, bond
-from mailweir.ha.peer import Peer, Sent
-from mailweir.ha.wire import WITNESS, Flag, Kind, Message, State
+from mailweir.ha.machine.facts import Health, Settings, bond
+from mailweir.ha.machine.peer import Peer, Sent
+from mailweir.ha.machine.wire import WITNESS, Flag, Kind, Message, State
 
 _NEVER = float("-inf")
 

@@ -10,8 +10,8 @@ from contextlib import suppress
 from random import Random
 
 from mailweir.config.ha import Floating
-from mailweir.ha.frames import announcements
-from mailweir.ha.tap import Tap
+from mailweir.ha.kernel.frames import announcements
+from mailweir.ha.kernel.tap import Tap
 
 # Seconds after a burst begins, and then from one to the next.
 _TIMES = (0.0, 0.1, 0.3, 1.0, 3.0)
