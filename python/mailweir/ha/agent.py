@@ -214,7 +214,7 @@ class Agent:
         for message, link in self._links.receive():
             refusal, actions = self._machine.heard(message, link, now())
             if refusal is not None:
-                self._links.refused[refusal] += 1
+                self._links.refused.note(refusal)
             self._perform(actions)
         self._flood.look(now())
 

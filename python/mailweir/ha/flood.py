@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable
 
 from mailweir.ha.links import Links
-from mailweir.ha.machine.wire import ECHO_AT, LIFE_AT, SIZE, Refusal
+from mailweir.ha.machine.wire import ECHO_AT, LIFE_AT, SIZE
 
 # Of what can't be news so much is passed on, one in: for counts, and to hear of new lives.
 SAMPLE = 16
@@ -47,7 +47,7 @@ class Flood:
         """After something has come."""
         past = now - self._looked_at
         if past >= _LOOKED_EVERY:
-            refused = self._links.refused.total() - self._links.refused[Refusal.COPY]
+            refused = self._links.refused.total()
             rate = (refused - self._refused) / past * (SAMPLE if self.is_on else 1)
             self._looked_at, self._refused = now, refused
             # It takes less to be one still, else it would begin and end all the time.

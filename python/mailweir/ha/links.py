@@ -23,6 +23,7 @@ from mailweir.ha.machine.wire import (
     cluster_number,
     seal,
 )
+from mailweir.ha.unheard import Unheard
 
 # The witness is reached by routing, not by a link of the pair.
 WITNESS_LINK = 0
@@ -51,7 +52,7 @@ class Links:
         self._sockets: dict[int, socket.socket] = {}
         self.sent: Counter[int] = Counter()
         self.received: Counter[int] = Counter()
-        self.refused: Counter[Refusal] = Counter()
+        self.refused = Unheard()
         self.take_keys(keys)
 
     def take_keys(self, keys: Mapping[int, bytes]) -> None:
@@ -101,12 +102,12 @@ class Links:
                 try:
                     message = self._opener.open(datagram, link=number)
                 except Refused as refused:
-                    self.refused[refused.why] += 1
+                    self.refused.note(refused.why)
                     continue
                 if (message.sender == WITNESS) == (number == WITNESS_LINK):
                     yield message, number
                 else:
-                    self.refused[Refusal.FOREIGN] += 1
+                    self.refused.note(Refusal.FOREIGN)
 
     def send(self, message: Message, *, to_witness: bool, peer_newest: int | None) -> None:
         """Over all links, or to the witness. `peer_newest` is the newest key that it has, if that

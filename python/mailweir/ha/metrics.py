@@ -74,5 +74,5 @@ def _of_links(known: Known, links: Links) -> Iterable[Metric]:
         labels=["reason"],
     )
     for why in _REFUSALS:
-        refused.add_metric([why.value], links.refused[why])
+        refused.add_metric([why.value], links.refused.counts[why])
     return (heard, sent, received, refused)

@@ -8,7 +8,6 @@ import asyncio
 import secrets
 import signal
 import socket
-from collections import Counter
 from pathlib import Path
 
 import structlog
@@ -21,12 +20,11 @@ from mailweir.ha.clock import now
 from mailweir.ha.keys import read_keys
 from mailweir.ha.links import MOST_AT_ONCE, WITNESS_LINK, keyed
 from mailweir.ha.machine.grants import Witness
-from mailweir.ha.machine.wire import WITNESS, Opener, Refusal, Refused, cluster_number, seal
+from mailweir.ha.machine.wire import WITNESS, Opener, Refused, cluster_number, seal
+from mailweir.ha.unheard import Unheard
 from mailweir.supervisor import Supervisor
 
 _LONGEST = 2048
-# Between lines of the log about datagrams that aren't listened to, in seconds.
-_SAID_EVERY = 60.0
 
 _log = structlog.get_logger("mailweir")
 
@@ -37,8 +35,7 @@ class Answering:
     def __init__(self, file: Path, *, supervisor: Supervisor) -> None:
         self._file = file
         self._supervisor = supervisor
-        self._refused: Counter[Refusal] = Counter()
-        self._said_at = float("-inf")
+        self._refused = Unheard()
         self._holder: int | None = None
 
     async def run(self) -> None:
@@ -84,7 +81,7 @@ class Answering:
             try:
                 self._hear(datagram, sender)
             except Refused as refused:
-                self._refuse(refused.why)
+                self._refused.note(refused.why)
 
     def _hear(self, datagram: bytes, sender: object) -> None:
         message = self._opener.open(datagram, link=WITNESS_LINK)
@@ -103,13 +100,6 @@ class Answering:
             self._holder = holder
             name = self._names[holder - 1] if holder else "nobody"
             _log.info("leave to be active", node=name)
-
-    def _refuse(self, why: Refusal) -> None:
-        self._refused[why] += 1
-        if why is not Refusal.UNPROVEN and now() - self._said_at >= _SAID_EVERY:
-            self._said_at = now()
-            counts = {one.value: count for one, count in self._refused.items()}
-            _log.warning("datagrams that aren't listened to", **counts)
 
 
 def _bound(address: Address) -> socket.socket:

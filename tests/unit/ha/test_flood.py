@@ -31,7 +31,7 @@ def flood(links: Links) -> Flood:
     """That is on."""
     made = Flood(links, lambda _: HEARD)
     made.look(0.0)
-    links.refused[Refusal.FORGED] += 1000
+    links.refused.counts[Refusal.FORGED] += 1000
     made.look(0.5)
     assert made.is_on
     return made
@@ -85,18 +85,18 @@ def test_of_the_rest_a_part_comes_through(links: Links, old: bytes) -> None:
 def test_without_a_flood_all_comes_through(links: Links) -> None:
     calm = Flood(links, lambda _: HEARD)
     calm.look(0.0)
-    links.refused[Refusal.FORGED] += 90
-    links.refused[Refusal.COPY] += 10_000
+    links.refused.counts[Refusal.FORGED] += 90
+    links.refused.counts[Refusal.COPY] += 10_000
     calm.look(0.1)
     assert not calm.is_on
     assert passed(links, said(EARLIER, 1)) == _SENT
 
 
 def test_it_ends(links: Links, flood: Flood) -> None:
-    links.refused[Refusal.FORGED] += 400 // SAMPLE
+    links.refused.counts[Refusal.FORGED] += 400 // SAMPLE
     flood.look(1.0)
     assert flood.is_on, "it is as much as before, and a part of it is counted"
-    links.refused[Refusal.FORGED] += 100 // SAMPLE
+    links.refused.counts[Refusal.FORGED] += 100 // SAMPLE
     flood.look(1.5)
     assert not flood.is_on
     assert passed(links, said(EARLIER, 1)) == _SENT

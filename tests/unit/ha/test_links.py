@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
+import structlog
 
 from harness.waiting import until
 from mailweir.config.ha import Ha
@@ -106,7 +107,17 @@ def test_what_is_no_datagram_of_the_pair(both: Both) -> None:
         one.send(b"rubbish")
     both.send("a")
     assert len(both.heard("b", 4)) == 2
-    assert both.links["b"].refused == {Refusal.MALFORMED: 2}
+    assert both.links["b"].refused.counts == {Refusal.MALFORMED: 2}
+
+
+def test_what_is_not_listened_to_is_said_once(both: Both) -> None:
+    with structlog.testing.capture_logs() as said:
+        for _ in range(3):
+            for one in both.links["a"].sockets():
+                one.send(b"rubbish")
+        both.heard("b", 6)
+    event = "datagrams that aren't listened to"
+    assert said == [{"event": event, "log_level": "warning", "malformed": 1}]
 
 
 def test_a_key_that_only_one_has(both: Both) -> None:
@@ -120,7 +131,7 @@ def test_until_the_peer_says_which_keys_it_has_all_are_tried(both: Both) -> None
     both.send("a", newest=None)
     both.send("a", newest=None)
     assert len(both.heard("b", 4)) == 2
-    assert both.links["b"].refused == {Refusal.UNKNOWN_KEY: 2}
+    assert both.links["b"].refused.counts == {Refusal.UNKNOWN_KEY: 2}
 
 
 def test_the_newest_that_both_have() -> None:

@@ -17,7 +17,7 @@ from unit.ha.test_links import KEYS, pair
 def registry() -> CollectorRegistry:
     machine = Machine(settings_of(pair(), "a"), epoch=5, now=0.0)
     links = Links(pair(), "a", KEYS)
-    links.refused[Refusal.FORGED] = 3
+    links.refused.counts[Refusal.FORGED] = 3
     made = CollectorRegistry()
     made.register(PairCollector(machine.known, links))
     return made
