@@ -192,6 +192,9 @@ class Pair(NamedNetworks):
         self.run(
             "sw", "nft", "add chain bridge losses forward { type filter hook forward priority 0; }"
         )
+        # What is the machines' own needn't be looked for; what floats comes when that is over.
+        for network in (*NODES, *_AROUND):
+            self.run(network, "sysctl", "-qw", "net.ipv6.conf.default.dad_transmits=0")
         for network, addresses in _AROUND.items():
             self._connect(network, "lan", addresses)
         for node in NODES:
@@ -205,7 +208,8 @@ class Pair(NamedNetworks):
         everyone = (*NODES, *_AROUND)
         until(lambda: all(map(self._settled, everyone)), "all addresses to be usable")
         for node in NODES:
-            for link in DEVICES:
+            for link, device in DEVICES.items():
+                self.run(node, "sysctl", "-qw", f"net.ipv6.conf.{device}.dad_transmits=1")
                 self._own[node, link] = frozenset(self.addresses(node, link))
 
     def _witness(self) -> None:

@@ -13,7 +13,7 @@ from harness.figures import Took
 from harness.outage import gap
 from harness.pair_configuration import HEARTBEATS
 from harness.pair_networks import DEVICES, NODES, Link, Node
-from harness.pair_rig import Machine, Rig, other, pair_rig
+from harness.pair_rig import Machine, Rig, other
 from harness.scale import count
 from harness.waiting import until
 
@@ -26,21 +26,15 @@ _QUIET = count(1.0, 30.0)
 _DATAGRAMS = f"udp dport {HEARTBEATS}"
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    with pair_rig(tmp_path_factory.mktemp("pair")) as rig:
-        yield rig
-
-
 @pytest.fixture
-def rig(whole: Rig) -> Iterator[Rig]:
+def rig(pair: Rig) -> Iterator[Rig]:
     """With every link as it should be, before and after."""
-    _until_links_are_heard(whole)
-    yield whole
-    whole.networks.lose_nothing()
+    _until_links_are_heard(pair)
+    yield pair
+    pair.networks.lose_nothing()
     for node in NODES:
         for link in DEVICES:
-            whole.networks.plug(node, link)
+            pair.networks.plug(node, link)
 
 
 def test_the_cable_of_the_address_is_out(rig: Rig, counted: Callable[[str], None]) -> None:

@@ -14,7 +14,7 @@ import pytest
 from harness.figures import Took
 from harness.outage import gap
 from harness.pair_networks import DEVICES, NODES, VIRTUAL, Node
-from harness.pair_rig import PORT, Rig, other, pair_rig
+from harness.pair_rig import PORT, Rig, other
 from harness.scale import count
 from harness.waiting import LIMIT, until
 
@@ -24,21 +24,15 @@ _SPLITS = count(1, 10)
 _INTERVAL = 0.2  # of heartbeats
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    with pair_rig(tmp_path_factory.mktemp("pair")) as rig:
-        yield rig
-
-
 @pytest.fixture
-def rig(whole: Rig) -> Iterator[Rig]:
+def rig(pair: Rig) -> Iterator[Rig]:
     """With every link as it should be, before and after."""
-    yield whole
-    whole.networks.lose_nothing()
+    yield pair
+    pair.networks.lose_nothing()
     for node in NODES:
         for link in DEVICES:
-            whole.networks.heal(node, link)
-    whole.active()
+            pair.networks.heal(node, link)
+    pair.active()
 
 
 def test_each_side_has_a_gateway(rig: Rig, counted: Callable[[str], None]) -> None:

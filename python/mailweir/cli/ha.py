@@ -38,6 +38,7 @@ def ha_run(config_file: Path) -> None:
     import os
 
     from mailweir import logs
+    from mailweir.ha import realtime
     from mailweir.journal import Journal
     from mailweir.supervisor import Supervisor
 
@@ -50,7 +51,9 @@ def ha_run(config_file: Path) -> None:
             "a pair needs pyroute2, which isn't installed: pip install 'mailweir[vip]'"
         ) from None
     journal = Journal()
+    problems = realtime.prepare(realtime.NET_ADMIN, realtime.NET_RAW)
     logs.configure(verbose=False, also=journal.take, never_waits=True)
+    _say(problems)
 
     async def serve() -> None:
         await Agent(config_file, journal=journal, supervisor=Supervisor(os.environ)).run()
@@ -66,11 +69,23 @@ def ha_witness(config_file: Path) -> None:
     import os
 
     from mailweir import logs
+    from mailweir.ha import realtime
     from mailweir.ha.witness import Answering
     from mailweir.supervisor import Supervisor
 
+    problems = realtime.prepare()
     logs.configure(verbose=False, never_waits=True)
+    _say(problems)
     asyncio.run(Answering(config_file, supervisor=Supervisor(os.environ)).run())
+
+
+def _say(problems: list[str]) -> None:
+    """What this process has to do without."""
+    import structlog
+
+    for problem in problems:
+        reason = f"{problem}; heartbeats may be late on a busy machine"
+        structlog.get_logger("mailweir").info("without precedence", reason=reason)
 
 
 @ha.command("status")

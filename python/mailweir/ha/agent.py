@@ -21,7 +21,6 @@ from mailweir.config.ha import Ha
 from mailweir.config.load import Loaded, load
 from mailweir.config.words import HaMode
 from mailweir.errors import ConfigError, MailweirError, StartError
-from mailweir.ha import realtime
 from mailweir.ha.admin import HaAdmin
 from mailweir.ha.balancer import Balancer
 from mailweir.ha.clock import now
@@ -114,9 +113,6 @@ class Agent:
         place = self._loaded.config.state_dir / "ha"
         self._exits.enter_context(only_instance(place))
         self._kept = Kept(place)
-        for problem in realtime.hurry():
-            _log.info("heartbeats may be late on a busy machine", reason=problem)
-        realtime.drop_rights(realtime.NET_ADMIN, realtime.NET_RAW)
 
         self._links = Links(ha, node, found)
         self._links.open()

@@ -1,5 +1,6 @@
 """Has the process run at once when a heartbeat is due, however busy the machine is, and with no
-more rights than it uses. Called by `agent` and `witness` at their start.
+more rights than it uses. Called by the command line before there are other threads: what is set
+here is a thread's own, and those that it starts have it from it.
 
 What isn't allowed is done without, and said.
 """
@@ -9,7 +10,7 @@ import gc
 import os
 import resource
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 
 # Linux: capability.h, prctl.h, mman.h.
@@ -25,12 +26,17 @@ _PRIORITY = 10
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def hurry() -> Iterator[str]:
-    """Take precedence (SCHED_RR) and stay in memory; yields what couldn't be done, and why."""
+def prepare(*kept: int) -> list[str]:
+    """Hurry, and keep these capabilities alone. Returns what couldn't be done, and why."""
+    problems = list(_hurry())
+    _drop_rights(kept)
+    return problems
+
+
+def _hurry() -> Iterator[str]:
+    """Take precedence (SCHED_RR) and stay in memory."""
     try:
-        # Threads that are there already too: one of them may have what the others wait for.
-        for thread in os.listdir("/proc/self/task"):
-            os.sched_setscheduler(int(thread), os.SCHED_RR, os.sched_param(_PRIORITY))
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(_PRIORITY))
     except OSError as error:
         yield f"no real-time scheduling: {error.strerror}"
     # What comes later counts too, stacks of threads say, and isn't to be had where that is limited.
@@ -42,11 +48,8 @@ def hurry() -> Iterator[str]:
     gc.freeze()
 
 
-def drop_rights(*kept: int) -> None:
-    """Keep these capabilities alone, for children too; memory, with keys in it, shows in no dump.
-
-    To be called before there are other threads: capabilities are a thread's.
-    """
+def _drop_rights(kept: Collection[int]) -> None:
+    """For children too; memory, with keys in it, shows in no dump."""
     _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     for number in range(_LAST_CAPABILITY + 1):
         if number not in kept:

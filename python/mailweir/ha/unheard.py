@@ -11,7 +11,7 @@ from mailweir.ha.clock import now
 from mailweir.ha.machine.wire import Refusal
 
 _SAID_EVERY = 60.0  # seconds
-# A copy over another link, and the first words of a node that has just begun, are as they are to be.
+# A copy over another link and the first words of a node that has just begun are as they should be.
 _ORDINARY = frozenset({Refusal.COPY, Refusal.UNPROVEN})
 
 _log = structlog.get_logger("mailweir")

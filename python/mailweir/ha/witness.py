@@ -15,7 +15,6 @@ import structlog
 from mailweir.config.address import Address
 from mailweir.config.load import load
 from mailweir.errors import StartError
-from mailweir.ha import realtime
 from mailweir.ha.clock import now
 from mailweir.ha.keys import read_keys
 from mailweir.ha.links import MOST_AT_ONCE, WITNESS_LINK, keyed
@@ -61,9 +60,6 @@ class Answering:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, ending.set)
         with _bound(ha.witness.address) as self._socket:
-            for problem in realtime.hurry():
-                _log.info("answers may be late on a busy machine", reason=problem)
-            realtime.drop_rights()
             loop.add_reader(self._socket, self._read)
             _log.info("started", witness=str(ha.witness.address), nodes=", ".join(self._names))
             self._supervisor.ready(f"witness of {' and '.join(self._names)}")

@@ -11,7 +11,7 @@ from harness.needs import missing
 _PROGRAM = """
 import ctypes, os, sys, threading
 from mailweir.ha import realtime
-realtime.drop_rights(*map(int, sys.argv[1:]))
+realtime.prepare(*map(int, sys.argv[1:]))
 def show():
     status = open(f"/proc/self/task/{threading.get_native_id()}/status").read()
     found = dict(line.split(":\\t") for line in status.splitlines() if line.startswith("Cap"))
@@ -36,23 +36,3 @@ def test_only_those_are_left(kept: tuple[int, ...], mask: str) -> None:
     one, of_thread, dumpable = done.stdout.splitlines()
     assert one == of_thread == f"{mask} {mask} {mask}", done.stderr
     assert dumpable == "0"
-
-
-_HURRIES = """
-import os, threading
-from mailweir.ha import realtime
-over = threading.Event()
-thread = threading.Thread(target=over.wait)
-thread.start()
-problems = [one for one in realtime.hurry() if "real-time" in one]
-print(os.sched_getscheduler(thread.native_id) == os.SCHED_RR, *problems)
-over.set()
-"""
-
-
-def test_threads_that_are_there_hurry_too() -> None:
-    done = subprocess.run([sys.executable, "-c", _HURRIES], capture_output=True, text=True)
-    is_so, *problems = done.stdout.split(maxsplit=1)
-    if problems:
-        missing(f"needs to be allowed it: {problems[0]}")
-    assert is_so == "True", done.stderr

@@ -14,7 +14,8 @@ from mailweir.ha.kernel.frames import announcements
 from mailweir.ha.kernel.tap import Tap
 
 # Seconds after a burst begins, and then from one to the next.
-_TIMES = (0.0, 0.1, 0.3, 1.0, 3.0)
+# Linux doesn't believe another one for a second after it has believed one (arp(7), locktime).
+_TIMES = (0.0, 0.1, 0.3, 1.0, 1.3, 2.0, 3.0)
 _EVERY, _JITTER = 30.0, 0.1
 
 
