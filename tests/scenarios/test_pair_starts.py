@@ -21,7 +21,7 @@ def test_both_begin_at_once(pair: Rig, counted: Callable[[str], None]) -> None:
     # Told to end they release the address; killed they leave it to the next ones to remove.
     ends = [signal.SIGTERM, signal.SIGKILL]
     took, firsts = list[float](), list[str]()
-    for number in range(count(5, 200)):
+    for number in range(count(3, 200)):
         seconds, first = _begin(pair, ends[number % len(ends)])
         took.append(seconds)
         firsts.append(first)

@@ -21,6 +21,7 @@ from mailweir.config.ha import Ha
 from mailweir.config.load import Loaded, load
 from mailweir.config.words import HaMode
 from mailweir.errors import ConfigError, MailweirError, StartError
+from mailweir.ha import fence
 from mailweir.ha.admin import HaAdmin
 from mailweir.ha.balancer import Balancer
 from mailweir.ha.clock import now
@@ -60,8 +61,6 @@ _GATEWAY_WAIT = 0.5
 # The same of machines that have this node's own addresses.
 _DOUBLE_EVERY = 5.0
 _DOUBLE_WAIT = 0.1
-# Of one run of the fence command.
-_FENCE_LIMIT = 30.0
 # Until the addresses are released, or taken from the peer that releases them.
 _PATIENCE = 3.0
 _ROLES = {State.ACTIVE: "active", State.FAULT: "fault"}
@@ -363,7 +362,7 @@ class Agent:
         self._feed(feed)
 
     async def _fence(self, ticket: int) -> None:
-        problem = await _run(self._ha.fence)
+        problem = await fence.run(self._ha.fence)
         self._feed(lambda at: self._machine.fenced(ticket, problem, at))
 
     # --- reload and end --------------------------------------------------------
@@ -414,20 +413,3 @@ def _native(loaded: Loaded, file: Path) -> Ha:
 
 async def _nobody() -> bool:
     return False
-
-
-async def _run(command: Sequence[str]) -> str:
-    """What is wrong with how a command ended, or nothing."""
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL
-        )
-    except OSError as error:
-        return f"{command[0]}: {error.strerror}"
-    try:
-        async with asyncio.timeout(_FENCE_LIMIT):
-            code = await process.wait()
-    except TimeoutError:
-        process.kill()
-        return f"{command[0]} took longer than {_FENCE_LIMIT:.0f} s"
-    return f"{command[0]} ended with {code}" if code else ""

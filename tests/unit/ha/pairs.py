@@ -4,7 +4,17 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from mailweir.ha.machine.facts import Action, Health, Send, Settings
+from mailweir.ha.machine.facts import (
+    Action,
+    Command,
+    Drop,
+    Health,
+    Holder,
+    Probe,
+    Send,
+    Settings,
+    Take,
+)
 from mailweir.ha.machine.fsm import Machine
 from mailweir.ha.machine.wire import WITNESS, Flag, Kind, Message, Refusal, State
 
@@ -167,3 +177,56 @@ class Table:
             for one in self.actions
             if isinstance(one, Send) and one.message.kind is kind and one.to_witness is to_witness
         ]
+
+
+ACTIVE: dict[str, Any] = {"state": State.ACTIVE, "flags": HEALTHY | Flag.HOLDS, "term": 1}
+STANDBY: dict[str, Any] = {"state": State.BACKUP}
+SICK = Health(ok=False, why="no worker is alive")
+POOR = Health(ok=True, why="pool farm has no server", penalty=50)
+
+
+def candidate(**changed: Any) -> Table:
+    """The peer was never heard."""
+    table = Table(**changed)
+    table.learn(gateway_answers=True)
+    table.wait(10, until=State.CANDIDATE)
+    assert table.state is State.CANDIDATE
+    return table
+
+
+def active(**changed: Any) -> Table:
+    table = candidate(**changed)
+    table.answer(Probe, Holder.NOBODY, "")
+    table.answer(Take)
+    assert table.state is State.ACTIVE
+    table.forget()
+    return table
+
+
+def with_standby(**changed: Any) -> Table:
+    """Active, and the peer stands by."""
+    table = active(**changed)
+    table.wait(0.5, **STANDBY)
+    table.forget()
+    return table
+
+
+def standing_by(**changed: Any) -> Table:
+    """The peer is active."""
+    table = Table(**changed)
+    table.wait(1, **ACTIVE)
+    assert (table.state, table.why) == (State.BACKUP, "b is active")
+    table.forget()
+    return table
+
+
+def released(table: Table) -> Table:
+    assert table.state is State.RELEASING
+    table.answer(Drop)
+    return table
+
+
+def command(table: Table, wanted: Command) -> str:
+    refusal, actions = table.machine.command(wanted, table.now)
+    table.do(actions)
+    return refusal

@@ -8,8 +8,18 @@ import pytest
 
 from mailweir.ha.machine.facts import Announce, Command, Drop, Health, Holder, Probe, Take
 from mailweir.ha.machine.wire import WITNESS, Flag, Kind, State
-from unit.ha.pairs import HEALTHY, OK, Table
-from unit.ha.test_fsm import ACTIVE, STANDBY, active, candidate, command, released, with_standby
+from unit.ha.pairs import (
+    ACTIVE,
+    HEALTHY,
+    OK,
+    STANDBY,
+    Table,
+    active,
+    candidate,
+    command,
+    released,
+    with_standby,
+)
 
 SICK = Health(ok=False, why="no worker is alive")
 
