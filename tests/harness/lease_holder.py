@@ -1,6 +1,6 @@
 """A process that has floating addresses, says so and renews them, until it is killed.
 
-python -m harness.lease_holder LEASE DEV ADDRESS/LENGTH...
+python -P lease_holder.py LEASE DEV ADDRESS/LENGTH... (-P: another file here is called mailweir.py)
 """
 
 import asyncio

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from harness import lease_holder
 from harness.lease_holder import floating
 from harness.needs import program
 from harness.process import running
@@ -126,7 +127,7 @@ def test_ipv6_takes_connections_at_once(machines: Segment) -> None:
 
 def test_lease_of_a_killed_process_ends(machines: Segment, tmp_path: Path) -> None:
     lease = 2
-    command = [*machines.before("a"), sys.executable, "-m", "harness.lease_holder"]
+    command = [*machines.before("a"), sys.executable, "-P", lease_holder.__file__]
     with running([*command, str(lease), "eth0", FOUR, SIX], tmp_path, "holder") as process:
         process.until(lambda: "held" in process.out, "the addresses to be had")
         began = time.monotonic()
@@ -223,7 +224,7 @@ def test_addresses_are_had_without_carrier(machines: Segment) -> None:
 
 
 def test_stale_ones_are_cleared(machines: Segment, tmp_path: Path) -> None:
-    command = [*machines.before("a"), sys.executable, "-m", "harness.lease_holder"]
+    command = [*machines.before("a"), sys.executable, "-P", lease_holder.__file__]
     with running([*command, "60", "eth0", FOUR, SIX], tmp_path, "holder") as process:
         process.until(lambda: "held" in process.out, "the addresses to be had")
         process.kill()
@@ -285,7 +286,7 @@ def test_an_absent_device_is_named(machines: Segment) -> None:
 
 def test_a_process_that_stood_still_does_not_renew(machines: Segment, tmp_path: Path) -> None:
     """It finds the addresses gone, and somebody else may have them by now."""
-    command = [*machines.before("a"), sys.executable, "-m", "harness.lease_holder"]
+    command = [*machines.before("a"), sys.executable, "-P", lease_holder.__file__]
     with running([*command, "2", "eth0", FOUR, SIX], tmp_path, "holder") as process:
         process.until(lambda: "held" in process.out, "the addresses to be had")
         process.send(signal.SIGSTOP)
@@ -303,7 +304,7 @@ def test_permissions_are_named(
     machines: Segment, tmp_path: Path, capability: str, needs: str
 ) -> None:
     command = [*machines.before("a"), program("setpriv"), f"--bounding-set=-{capability}"]
-    holder = [sys.executable, "-m", "harness.lease_holder", "2", "eth0", FOUR]
+    holder = [sys.executable, "-P", lease_holder.__file__, "2", "eth0", FOUR]
     with running([*command, *holder], tmp_path, "holder") as process:
         assert process.wait() == 1
         assert needs in process.err

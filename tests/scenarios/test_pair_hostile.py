@@ -204,7 +204,9 @@ def _unmoved(rig: Rig) -> Iterator[None]:
 
 
 def _course(rig: Rig) -> list[Tree]:
-    """What both nodes say of what they are, and all that has happened to them."""
+    """What both nodes say of what they are, and what has happened to them but for what they said of
+    reloads and of datagrams that they don't listen to.
+    """
     keys = ("state", "term", "takeovers", "holds", "alarms")
     told = {node: machine.status() for node, machine in rig.machines.items()}
     return [
@@ -215,7 +217,7 @@ def _course(rig: Rig) -> list[Tree]:
 
 def _events(machine: Machine) -> list[str]:
     told = (f"{one['event']}: {one.get('reason')}" for one in machine.events())
-    return [one for one in told if not one.startswith("reloaded")]
+    return [one for one in told if not one.startswith(("reloaded", "datagrams that aren't"))]
 
 
 def _metrics(machine: Machine) -> Mailweir:
