@@ -396,7 +396,7 @@ def test_what_is_in_the_kernel(
 
 def test_every_command_that_tells_something_has_json() -> None:
     # These run, print a file, or end with a sentence for people.
-    others = {"run", "demo", "sample", "schema", "completion", "man"}
+    others = {"run", "witness", "demo", "sample", "schema", "completion", "man"}
     without = set()
     groups: list[click.Group] = [cli.commands]
     for group in groups:

@@ -22,5 +22,6 @@ async def run(command: Sequence[str]) -> str:
             code = await process.wait()
     except TimeoutError:
         process.kill()
+        await process.wait()
         return f"{command[0]} took longer than {_LIMIT:.0f} s"
     return f"{command[0]} ended with {code}" if code else ""
