@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from typing import Literal
 
 from harness.named_networks import NamedNetworks
+from harness.needs import needs
 from harness.process import run
 from harness.waiting import until
 
@@ -230,6 +231,7 @@ def _signal(pids: Iterable[int], number: signal.Signals) -> None:
 @contextmanager
 def pair_networks(prefix: str = "pair", *, witness: bool = False) -> Iterator[Pair]:
     """The networks, connected and gone afterwards."""
+    needs("iproute2", "nftables", "procps")
     pair = Pair(prefix)
     with pair.made(["sw", *NODES, *_AROUND, *(["w"] if witness else [])]):
         pair.build(witness=witness)

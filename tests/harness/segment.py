@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, TypeVar
 
-from harness.needs import missing, program
+from harness.needs import missing, needs, program
 from harness.process import run
 from harness.waiting import until
 
@@ -150,6 +150,7 @@ def segment(*machines: str) -> Iterator[Segment]:
     """The machines, connected and gone afterwards."""
     if os.geteuid() != 0:
         missing("needs root, to make networks")
+    needs("iproute2", "procps")
     made = Segment(machines)
     try:
         made.build()
