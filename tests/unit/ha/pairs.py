@@ -22,7 +22,7 @@ OK = Health(ok=True, why="")
 EPOCHS = {1: 0xAAAA, 2: 0xBBBB, WITNESS: 0xCCCC}
 HEALTHY = Flag.DATAPLANE_OK | Flag.GATEWAY_OK | Flag.CARRIER_OK
 
-_SETTINGS = Settings(
+SETTINGS = Settings(
     node="a",
     peer="b",
     number=1,
@@ -46,7 +46,7 @@ _SETTINGS = Settings(
 
 def settings(number: int = 1, **changed: Any) -> Settings:
     return dataclasses.replace(
-        _SETTINGS, node=" ab"[number], peer=" ba"[number], number=number, **changed
+        SETTINGS, node=" ab"[number], peer=" ba"[number], number=number, **changed
     )
 
 

@@ -16,6 +16,8 @@ GOOD = Answer(
     generation=4,
     digest=b"12345678",
 )
+# A new process that answers before it has a listener.
+BEGINS = replace(GOOD, pid=2, listening=False, workers_alive=False, sessions=0)
 
 
 def test_nobody_answers_yet() -> None:
@@ -24,13 +26,13 @@ def test_nobody_answers_yet() -> None:
 
 
 def test_it_serves() -> None:
-    health = Grace(5.0).answered(GOOD)
+    health = Grace(5.0).answered(GOOD, 99.0)
     assert (health.ok, health.why, health.penalty, health.up) == (True, "", 0, 2)
     assert (health.config_digest, health.generation, health.sessions) == (b"12345678", 4, 3)
 
 
 def test_a_pool_without_a_server() -> None:
-    health = Grace(5.0).answered(replace(GOOD, up=1, pools_down=("farm",)))
+    health = Grace(5.0).answered(replace(GOOD, up=1, pools_down=("farm",)), 99.0)
     assert (health.ok, health.penalty) == (True, 50)
     assert health.why == "no server of farm is up"
 
@@ -42,17 +44,17 @@ def test_what_keeps_it_from_serving() -> None:
         (replace(GOOD, listening=False), "`mailweir run` has no listener yet"),
         (replace(GOOD, ending=True, sessions=0), "`mailweir run` ends"),
     ):
-        health = grace.answered(answer)
+        health = grace.answered(answer, 99.0)
         assert (health.ok, health.why) == (False, why)
 
 
 def test_it_ends_with_sessions_that_a_switch_would_cut() -> None:
-    assert Grace(5.0).answered(replace(GOOD, ending=True, listening=False)).ok
+    assert Grace(5.0).answered(replace(GOOD, ending=True, listening=False), 99.0).ok
 
 
 def test_it_is_away_for_a_moment() -> None:
     grace = Grace(5.0)
-    grace.answered(GOOD)
+    grace.answered(GOOD, 99.0)
     health = grace.silent(100.0, gone=True)
     assert (health.ok, health.sessions) == (True, 3)
     assert health.why == "`mailweir run` doesn't answer; it has 5s (run_grace) to come back"
@@ -61,14 +63,14 @@ def test_it_is_away_for_a_moment() -> None:
     assert not health.ok
     assert health.why == "`mailweir run` hasn't answered for 5 s, longer than run_grace"
     assert not grace.silent(106.0, gone=True).ok
-    assert grace.answered(GOOD).ok
+    assert grace.answered(GOOD, 99.0).ok
 
 
 def test_the_grace_begins_anew() -> None:
     grace = Grace(5.0)
-    grace.answered(GOOD)
+    grace.answered(GOOD, 99.0)
     grace.silent(100.0, gone=False)
-    grace.answered(GOOD)
+    grace.answered(GOOD, 99.0)
     assert grace.silent(104.9, gone=False).ok
     assert grace.silent(109.8, gone=False).ok
     assert not grace.silent(109.9, gone=False).ok
@@ -76,8 +78,31 @@ def test_the_grace_begins_anew() -> None:
 
 def test_nothing_would_be_lost() -> None:
     grace = Grace(5.0)
-    grace.answered(replace(GOOD, sessions=0))
+    grace.answered(replace(GOOD, sessions=0), 99.0)
     # It may be busy: it has its time.
     assert grace.silent(100.0, gone=False).ok
     health = grace.silent(100.2, gone=True)
     assert (health.ok, health.why) == (False, "`mailweir run` is gone, and no session with it")
+
+
+def test_the_next_process_has_the_rest_of_the_grace() -> None:
+    grace = Grace(5.0)
+    grace.answered(GOOD, 99.0)
+    grace.silent(100.0, gone=True)
+    assert grace.answered(BEGINS, 104.9).ok
+    health = grace.answered(BEGINS, 105.0)
+    assert not health.ok
+    assert health.why == "`mailweir run` hasn't answered for 5 s, longer than run_grace"
+    assert grace.answered(replace(GOOD, pid=2), 106.0).ok
+
+
+def test_one_whose_absence_was_not_noticed() -> None:
+    grace = Grace(5.0)
+    grace.answered(GOOD, 99.0)
+    assert grace.answered(BEGINS, 100.0).ok
+    assert not grace.answered(BEGINS, 105.0).ok
+
+
+def test_the_first_process_has_none() -> None:
+    health = Grace(5.0).answered(replace(BEGINS, workers_alive=True), 1.0)
+    assert (health.ok, health.why) == (False, "`mailweir run` has no listener yet")

@@ -12,11 +12,12 @@ import pytest
 
 from mailweir.config.ha import Floating
 from mailweir.errors import StartError
+from mailweir.ha.clock import now
 from mailweir.ha.kernel import thread as module
 from mailweir.ha.kernel.frames import IP
 from mailweir.ha.kernel.mirror import View
 from mailweir.ha.kernel.netlink import AddressSaid, LinkSaid, Said
-from mailweir.ha.kernel.thread import AddressError, AddressGone, Event, Kernel, now
+from mailweir.ha.kernel.thread import AddressError, AddressGone, Event, Kernel
 
 ETH0 = LinkSaid(2, "eth0", carrier=True, gone=False)
 FIRST = Floating.model_validate({"address": "192.0.2.10/24", "dev": "eth0"})

@@ -4,32 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from mailweir.ha.machine.facts import Health, Settings
+from mailweir.ha.machine.facts import Health
 from mailweir.ha.machine.known import Known
 from mailweir.ha.machine.wire import Flag, Kind, Message, State
 from mailweir.ha.telling import explain, status
 from mailweir.ha.text import explanation
+from unit.ha.pairs import SETTINGS
 
-_SETTINGS = Settings(
-    node="a",
-    peer="b",
-    number=1,
-    cluster=1,
-    priority=100,
-    newest_key=1,
-    interval=0.2,
-    dead=2.0,
-    lease=3.0,
-    preempt=False,
-    preempt_delay=60.0,
-    fault_hold=10.0,
-    gateways=True,
-    witness=True,
-    strict=False,
-    fence=False,
-    links=("lan",),
-    pair_digest=bytes(8),
-)
+_SETTINGS = replace(SETTINGS, gateways=True, witness=True, links=("lan",))
 _SILENT = ": it is down, `mailweir ha run` doesn't run there, or no link works"
 
 

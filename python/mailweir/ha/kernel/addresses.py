@@ -16,9 +16,10 @@ from threading import Thread
 from typing import TypeVar
 
 from mailweir.config.ha import Floating
+from mailweir.ha.clock import now
 from mailweir.ha.kernel.frames import IP
 from mailweir.ha.kernel.mirror import View
-from mailweir.ha.kernel.thread import AddressError, AddressGone, CarrierChanged, Event, Kernel, now
+from mailweir.ha.kernel.thread import AddressError, AddressGone, CarrierChanged, Event, Kernel
 
 __all__ = ["AddressError", "AddressGone", "Addresses", "CarrierChanged", "Event"]
 

@@ -8,7 +8,6 @@ lease finds its addresses gone, and doesn't renew them.
 import errno
 import os
 import selectors
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -18,6 +17,7 @@ from typing import Any, TypeVar
 
 from mailweir.config.ha import Floating
 from mailweir.errors import MailweirError, StartError
+from mailweir.ha.clock import now
 from mailweir.ha.kernel.frames import IP
 from mailweir.ha.kernel.mirror import Mirror, View
 from mailweir.ha.kernel.netlink import AddressSaid, Monitor, Netlink
@@ -50,11 +50,6 @@ class AddressGone:
 
 
 Event = CarrierChanged | AddressGone
-
-
-def now() -> float:
-    """Seconds; they pass while a machine sleeps, too."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Kernel:

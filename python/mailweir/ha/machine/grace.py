@@ -43,7 +43,7 @@ class Grace:
         self._health = Health(why="`mailweir run` doesn't run on this node")
         self._silent_since: float | None = None
 
-    def answered(self, answer: Answer, now: float = 0.0) -> Health:
+    def answered(self, answer: Answer, now: float) -> Health:
         """It answered. The next process has the rest of the grace until it has a listener."""
         last, begins = self._last, not (answer.listening or answer.ending)
         another = last is not None and (self._silent_since is not None or answer.pid != last.pid)
