@@ -1,6 +1,8 @@
 """Asks `mailweir run` on this node how it is, several times a second, and tells it the node's role.
 
-Over its admin socket, as `mailweir healthcheck` does. Used by `agent`.
+Over its admin socket, as `mailweir healthcheck` does; but not by `admin.client`, which waits for as
+long as each step of an answer takes: here the whole has a limit, and a process that hangs holds up
+nothing. Used by `agent`.
 """
 
 import asyncio
