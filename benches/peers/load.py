@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benches.peers.processes import running
+from benches.peers.processes import on_core, running
 
 
 @dataclass(frozen=True)
@@ -25,19 +25,19 @@ class Load:
 
 
 @contextmanager
-def sink(smtpload: str, directory: Path) -> Iterator[tuple[str, str]]:
+def sink(smtpload: str, directory: Path, core: int | None = None) -> Iterator[tuple[str, str]]:
     """Two servers that take everything; yields their addresses."""
     any_port = "--listen=127.0.0.1:0"
-    argv = [smtpload, "sink", any_port, any_port]
+    argv = on_core(core, [smtpload, "sink", any_port, any_port])
     with running(argv, directory / "sink.log") as process:
         assert process.stdout  # a pipe, by the contract of `running`
         first, second = json.loads(process.stdout.readline())["listening"]
         yield first, second
 
 
-def run_source(smtpload: str, address: str, arguments: list[str]) -> Load:
+def run_source(smtpload: str, address: str, arguments: list[str], core: int | None = None) -> Load:
     """Runs to its bound. Failed sessions are counted, not raised."""
-    argv = [smtpload, "--json", "source", f"--connect={address}", *arguments]
+    argv = on_core(core, [smtpload, "--json", "source", f"--connect={address}", *arguments])
     done = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode not in (0, 1):
         raise RuntimeError(f"{argv} ended with {done.returncode}")

@@ -13,8 +13,11 @@ _VERSION_COMMANDS = {
 }
 
 
-def heading(peers: list[str], mailweir: str, rounds: int, workers: int) -> dict[str, str]:
+def heading(
+    peers: list[str], mailweir: str, rounds: int, workers: int, pinned: bool = False
+) -> dict[str, str]:
     """What a reader must know to trust the figures, or to repeat them."""
+    where = "; the peers on one core, source and sink on another" if pinned else ""
     commands = {**_VERSION_COMMANDS, "mailweir": [mailweir, "--version"]}
     versions = [_first_line(commands[peer]) for peer in peers if peer in commands]
     return {
@@ -24,7 +27,7 @@ def heading(peers: list[str], mailweir: str, rounds: int, workers: int) -> dict[
         "commit": _commit(),
         "method": (
             f"{rounds} rounds over loopback, the peers in turn within each round, "
-            f"{workers} workers each; medians; ratios are medians of the rounds' ratios; "
+            f"{workers} workers each{where}; medians; ratios are medians of the rounds' ratios; "
             "CPU is the balancer's run time in all its processes and threads, "
             "`machine` is all CPU time of the machine, source and sink included"
         ),

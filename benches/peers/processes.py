@@ -31,6 +31,11 @@ def running(argv: list[str], log: Path) -> Iterator[Process]:
             process.stdout.close()
 
 
+def on_core(core: int | None, argv: list[str]) -> list[str]:
+    """A command that stays on one core, where it is to."""
+    return argv if core is None else ["taskset", "--cpu-list", str(core), *argv]
+
+
 def free_port() -> int:
     """A port of loopback that nobody listens on."""
     with socket.socket() as probe:

@@ -26,10 +26,24 @@ from benches.peers.load import run_source, sink  # noqa: E402
 from benches.peers.machine import heading  # noqa: E402
 from benches.peers.measure import machine_cpu_ns, tree_cpu_ns  # noqa: E402
 from benches.peers.peers import DIRECT, LAUNCHERS, Site  # noqa: E402
-from benches.peers.processes import Process, free_port, running, wait_for_greeting  # noqa: E402
+from benches.peers.processes import (  # noqa: E402
+    Process,
+    free_port,
+    on_core,
+    running,
+    wait_for_greeting,
+)
 from benches.peers.report import Sample, markdown  # noqa: E402
 
 _WARM_UP_SHARE = 20
+
+
+@dataclass(frozen=True)
+class Cores:
+    """Where balancers run, and where source and sink do; anywhere where that is None."""
+
+    balancers: int | None
+    ends: int | None
 
 
 @dataclass(frozen=True)
@@ -59,7 +73,7 @@ def main() -> int:
         return 2
     smtpload = options.smtpload or _build_smtpload()
     samples = _measure(options, smtpload, mailweir)
-    head = heading(options.peers, mailweir, options.rounds, options.workers)
+    head = heading(options.peers, mailweir, options.rounds, options.workers, options.pin)
     print(markdown(head, samples))
     if options.json:
         figures = {"heading": head, "samples": [asdict(sample) for sample in samples]}
@@ -78,6 +92,9 @@ def _options() -> argparse.Namespace:
         "--peers", type=_names_of(known), default=known, help="some of " + ",".join(known)
     )
     parser.add_argument("--workers", type=int, default=2, help="threads or processes of each peer")
+    parser.add_argument(
+        "--pin", action="store_true", help="balancers on one core, source and sink on another"
+    )
     parser.add_argument("--json", type=Path, help="write all samples to this file too")
     parser.add_argument("--mailweir", help="the command (default: the one in .venv)")
     parser.add_argument("--smtpload", help="the program (default: built by cargo)")
@@ -104,50 +121,56 @@ def _build_smtpload() -> str:
 
 def _measure(options: argparse.Namespace, smtpload: str, mailweir: str) -> list[Sample]:
     samples = []
+    cores = Cores(0, 1) if options.pin else Cores(None, None)
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="peers-")))
-        servers = stack.enter_context(sink(smtpload, directory))
-        peers = [
-            _start(name, directory, servers, options.workers, mailweir, stack)
-            for name in options.peers
-        ]
+        servers = stack.enter_context(sink(smtpload, directory, cores.ends))
+        start = _Start(directory, servers, options.workers, mailweir, cores.balancers)
+        peers = [start.peer(name, stack) for name in options.peers]
         cases = [CASES[name] for name in options.cases]
         for case in cases:
             for peer in peers:
-                run_source(smtpload, peer.address, case.arguments(case.sessions // _WARM_UP_SHARE))
+                warm_up = case.arguments(case.sessions // _WARM_UP_SHARE)
+                run_source(smtpload, peer.address, warm_up, cores.ends)
         for round_number in range(options.rounds):
             # Another one first each time, so that no peer always follows the same one.
             shift = round_number % len(peers)
             for case in cases:
                 for peer in peers[shift:] + peers[:shift]:
-                    samples.append(_run(smtpload, case, peer, round_number))
+                    samples.append(_run(smtpload, case, peer, round_number, cores.ends))
             print(f"round {round_number + 1} of {options.rounds} done", file=sys.stderr)
     order = {name: position for position, name in enumerate(options.peers)}
     return sorted(samples, key=lambda sample: order[sample.peer])
 
 
-def _start(
-    name: str,
-    directory: Path,
-    servers: tuple[str, str],
-    workers: int,
-    mailweir: str,
-    stack: ExitStack,
-) -> Peer:
-    if name == DIRECT:
-        return Peer(name, servers[0], None)
-    own = directory / name
-    own.mkdir()
-    site = Site(own, "127.0.0.1", free_port(), free_port(), servers, workers, mailweir)
-    log = own / "errors.log"
-    process = stack.enter_context(running(LAUNCHERS[name](site), log))
-    wait_for_greeting(site.port, process, log)
-    return Peer(name, f"127.0.0.1:{site.port}", process)
+@dataclass(frozen=True)
+class _Start:
+    """What all balancers are started with."""
+
+    directory: Path
+    servers: tuple[str, str]
+    workers: int
+    mailweir: str
+    core: int | None
+
+    def peer(self, name: str, stack: ExitStack) -> Peer:
+        """A balancer that takes sessions, until the stack is left."""
+        if name == DIRECT:
+            return Peer(name, self.servers[0], None)
+        own = self.directory / name
+        own.mkdir()
+        site = Site(
+            own, "127.0.0.1", free_port(), free_port(), self.servers, self.workers, self.mailweir
+        )
+        log = own / "errors.log"
+        process = stack.enter_context(running(on_core(self.core, LAUNCHERS[name](site)), log))
+        wait_for_greeting(site.port, process, log)
+        return Peer(name, f"127.0.0.1:{site.port}", process)
 
 
-def _run(smtpload: str, case: Case, peer: Peer, round_number: int) -> Sample:
+def _run(smtpload: str, case: Case, peer: Peer, round_number: int, core: int | None) -> Sample:
     balancer, machine = peer.cpu_ns(), machine_cpu_ns()
-    load = run_source(smtpload, peer.address, case.arguments())
+    load = run_source(smtpload, peer.address, case.arguments(), core)
     balancer, machine = peer.cpu_ns() - balancer, machine_cpu_ns() - machine
     sessions = 1000 * case.sessions  # and from ns to us
     return Sample(case.name, peer.name, round_number, balancer / sessions, machine / sessions, load)

@@ -36,13 +36,11 @@ _TCP_USER_TIMEOUT = 18
 def test_the_kernel_watches_both_legs(tmp_path: Path, start: Start) -> None:
     """A dead peer is found by keepalive where nothing is under way, by TCP_USER_TIMEOUT else."""
     with _rig(tmp_path, start) as (balancer, _):
-        legs = list(_connections(balancer))
-        assert len(legs) == 2
-        for leg in legs:
+        _wait_for_the_watch(balancer)
+        for leg in _connections(balancer):
             with leg:
                 assert leg.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
                 assert leg.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == _KEEPALIVE
-                assert leg.getsockopt(socket.IPPROTO_TCP, _TCP_USER_TIMEOUT) == _USER_TIMEOUT
 
 
 @pytest.mark.parametrize("lost", ["client", "server"])
@@ -55,6 +53,7 @@ def test_a_cable_is_cut(tmp_path: Path, start: Start, lost: str) -> None:
         ends = {"client": session.client, "server": session.server}
         other = ends["server" if lost == "client" else "client"]
         port = ends[lost].socket.getsockname()[1]
+        _wait_for_the_watch(balancer)
         for leg in _connections(balancer):
             with leg:
                 leg.setsockopt(socket.IPPROTO_TCP, _TCP_USER_TIMEOUT, 1000)
@@ -123,6 +122,19 @@ def _connections(balancer: Mailweir) -> Iterator[socket.socket]:
                 shared.close()
     finally:
         os.close(process)
+
+
+def _wait_for_the_watch(balancer: Mailweir) -> None:
+    """Until both legs have their time-out: once the session has lasted for some seconds."""
+
+    def are_watched() -> bool:
+        limits = []
+        for leg in _connections(balancer):
+            with leg:
+                limits.append(leg.getsockopt(socket.IPPROTO_TCP, _TCP_USER_TIMEOUT))
+        return limits == [_USER_TIMEOUT] * 2
+
+    until(are_watched, "both legs to be watched over")
 
 
 def _unacknowledged(balancer: Mailweir) -> int:

@@ -2,22 +2,13 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsFd;
 use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::server::ConnectFailure;
 use crate::snapshot::Member;
 use crate::sys;
-
-/// Between probes of a connection on which nothing moves. Firewalls on the way forget a
-/// silent one after some minutes; a server may think about a message for ten.
-pub(crate) const KEEPALIVE: Duration = Duration::from_secs(60);
-/// For the other end to acknowledge what was sent to it. Above both idle limits' defaults,
-/// which are to come first; what a longer limit allows, a peer that is gone doesn't get.
-pub(crate) const USER_TIMEOUT: Duration = Duration::from_secs(720);
 
 /// A connection to `member` within `limit`: by `bound`, which has a source address and a port,
 /// or by a socket of its own.
@@ -73,21 +64,9 @@ fn socket(address: SocketAddr) -> io::Result<TcpSocket> {
     } else {
         TcpSocket::new_v6()?
     };
-    prepare_for_a_dialogue(&socket)?;
-    Ok(socket)
-}
-
-/// What a socket needs that a whole session is to go through: a bound one was spared that, since
-/// the kernel path leaves its socket at the greeting.
-///
-/// # Errors
-/// What the kernel says.
-pub(crate) fn prepare_for_a_dialogue(socket: &impl AsFd) -> io::Result<()> {
-    let socket = SockRef::from(socket);
     // A dialogue of small turns: Nagle's algorithm would hold back every second one.
-    socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
+    socket.set_nodelay(true)?;
+    Ok(socket)
 }
 
 async fn connect(socket: TcpSocket, address: SocketAddr) -> io::Result<TcpStream> {

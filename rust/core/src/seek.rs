@@ -30,7 +30,10 @@ use crate::troubles::{Trouble, Troubles};
 const PORTS: usize = 8;
 
 /// Until a client is watched while a server is sought for it. Mostly one is found before that.
-const WATCHED_AFTER: Duration = Duration::from_millis(100);
+///
+/// More than a worker's tick, so that it never is the timer that is due first: tokio would tell the
+/// reactor of it by a write to an eventfd.
+pub(crate) const WATCHED_AFTER: Duration = Duration::from_millis(600);
 
 /// The session that a server is sought for.
 #[derive(Debug)]

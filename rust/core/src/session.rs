@@ -9,7 +9,6 @@ use socket2::SockRef;
 
 use crate::admission::{self, Applicant};
 use crate::client::Client;
-use crate::connect;
 use crate::farewell;
 use crate::kernel_path::{self, Carried, Guest, Handed, KernelPath, Legs, Passage};
 use crate::limits::Terms;
@@ -179,7 +178,7 @@ impl Session {
         let result = kernel_path::hand_over(passage, legs, &outline, limit).await;
         if let Err(legs) = &result {
             // Refused, it is carried as it is.
-            let _ = connect::prepare_for_a_dialogue(&legs.server);
+            let _ = legs.server.set_nodelay(true);
             spare_acknowledgements(&legs.client);
         }
         result

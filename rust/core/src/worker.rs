@@ -20,12 +20,14 @@ use tokio::time::sleep;
 
 use crate::client::Client;
 use crate::listener::{self, Door, Parting};
+use crate::seek;
 use crate::session::Commons;
 use crate::snapshot::{BindKey, Snapshot};
 use crate::sys;
 
 /// How often a worker shows that it moves. Less than any time-out that a session begins with.
 pub(crate) const TICK: Duration = Duration::from_millis(500);
+const _: () = assert!(TICK.as_millis() < seek::WATCHED_AFTER.as_millis());
 
 /// What a worker can be told.
 enum Command {

@@ -9,14 +9,13 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache};
 use rustix::net::{SocketFlags, acceptfrom_with};
-use socket2::{Domain, Protocol, SockAddr, SockFilter, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockAddr, SockFilter, SockRef, Socket, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::client::Client;
-use crate::connect::{KEEPALIVE, USER_TIMEOUT};
 use crate::farewell;
 use crate::record::{End, EndReason, Record};
 use crate::session::{self, Commons};
@@ -146,8 +145,6 @@ fn bind_one(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
 /// Sets what accepted sockets inherit.
 fn configure(socket: &Socket) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
     // Where the kernel can't unlock the size again, its own is better: one that stays.
     if sys::unlock_buffers(socket).is_ok() {
         socket.set_recv_buffer_size(RECEIVE_BUFFER)?;

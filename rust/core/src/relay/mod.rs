@@ -13,9 +13,10 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::io::ioctl_fionread;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep_until};
 
@@ -28,6 +29,16 @@ use direction::{Broken, Direction};
 pub(crate) use hearing::Traffic;
 use hearing::{Hearing, Piece};
 use pipes::Pipes;
+
+/// How long a session is carried before its connections are watched over: most are over by then,
+/// and are spared the calls and the timers. Less than the silence after which they are probed.
+const WATCHED_AFTER: Duration = Duration::from_secs(5);
+/// Between probes of a connection on which nothing moves. Firewalls on the way forget a
+/// silent one after some minutes; a server may think about a message for ten.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+/// For the other end to acknowledge what was sent to it. Above both idle limits' defaults,
+/// which are to come first; what a longer limit allows, a peer that is gone doesn't get.
+const USER_TIMEOUT: Duration = Duration::from_secs(720);
 
 /// The two connections of a session.
 #[derive(Debug)]
@@ -64,7 +75,7 @@ pub(crate) async fn relay(
 ) -> Ending {
     let mut session = Session::begin(ends, protocol, terms, traffic);
     let (limit, _) = session.limit();
-    let mut alarm = pin!(sleep_until(limit.into()));
+    let mut alarm = pin!(sleep_until(session.next_look(limit).into()));
     let end = poll_fn(|cx| {
         if let Poll::Ready(end) = session.poll(cx, pipes, traffic) {
             return Poll::Ready(end);
@@ -73,6 +84,14 @@ pub(crate) async fn relay(
     })
     .await;
     session.close(end)
+}
+
+/// Has a peer found that is gone: by probes while nothing moves, by its silence otherwise.
+fn watch_over(socket: &TcpStream) {
+    let socket = SockRef::from(socket);
+    // Refused, the idle limits find it.
+    let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
+    let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));
 }
 
 #[derive(Debug)]
@@ -85,6 +104,8 @@ struct Session<'a> {
     /// From the server to the client.
     down: Direction,
     hearing: Hearing<'a>,
+    /// When its connections are watched over, until they are.
+    watched_from: Option<Instant>,
     /// What ended first, once something has.
     first_end: Option<End>,
 }
@@ -109,6 +130,7 @@ impl<'a> Session<'a> {
             up: Direction::default(),
             down: Direction::beginning_with(ends.said.split_off(ends.told)),
             hearing,
+            watched_from: Some(Instant::now() + WATCHED_AFTER),
             first_end: None,
         }
     }
@@ -197,24 +219,39 @@ impl<'a> Session<'a> {
     ///
     /// The alarm is moved only where it would ring too late. Where it rings too early, it is
     /// set anew: rarely, since most turns only put the limit off.
-    fn poll_limit(&self, cx: &mut Context<'_>, mut alarm: Pin<&mut Sleep>) -> Poll<End> {
+    fn poll_limit(&mut self, cx: &mut Context<'_>, mut alarm: Pin<&mut Sleep>) -> Poll<End> {
         // Where a cut has to be put off.
         let mut again = None;
         loop {
             let (limit, reason) = self.limit();
             let limit = again.map_or(limit, |again| limit.max(again));
-            if alarm.deadline() > limit.into() {
-                alarm.as_mut().reset(limit.into());
+            let look = self.next_look(limit);
+            if alarm.deadline() > look.into() {
+                alarm.as_mut().reset(look.into());
             }
             ready!(alarm.as_mut().poll(cx));
             let now = Instant::now();
+            self.watch_over(now);
             if limit > now {
-                alarm.as_mut().reset(limit.into());
+                alarm.as_mut().reset(self.next_look(limit).into());
             } else if self.is_cuttable(reason) {
                 return Poll::Ready(End::ours(reason));
             } else {
                 again = Some(now + AGAIN);
             }
+        }
+    }
+
+    /// When the session is looked at next that is over at `limit`.
+    fn next_look(&self, limit: Instant) -> Instant {
+        self.watched_from.map_or(limit, |from| limit.min(from))
+    }
+
+    /// Has both connections watched over, once the session has lasted.
+    fn watch_over(&mut self, now: Instant) {
+        if self.watched_from.take_if(|from| *from <= now).is_some() {
+            watch_over(&self.client);
+            watch_over(&self.server);
         }
     }
 
