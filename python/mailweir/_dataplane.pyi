@@ -337,6 +337,14 @@ class KernelPathStats:
     """Sessions that an earlier process began."""
     taken_off: Final[int]
     """How often somebody took its program off an interface; it was attached again."""
+    earlier: Final[int]
+    """Sessions that began in a process of another version, and go on by themselves."""
+    unpinned: Final[int]
+    """How often somebody removed what outlives the process; it was pinned again."""
+    moved: Final[int]
+    """How often the peer of a flow was found behind another interface than before."""
+    not_at: Final[dict[str, str]]
+    """Interfaces that its program can't be attached to, and why."""
     ends_with_process: Final[str | None]
     """Why flows end with the process, if they do."""
     bytes: Final[int]
@@ -463,9 +471,9 @@ class DataPlane:
 def check(*, spec: PlaneSpec) -> None:
     """Raises SpecError as `apply` would; binds nothing."""
 
-def kernel_path_left(*, instance: str) -> tuple[int, int] | None:
-    """Sessions that an instance has in the kernel, whether its process runs or not, and places
-    beside them; None where there is nothing of it. Raises KernelPathError.
+def kernel_path_left(*, instance: str) -> tuple[int, int, int] | None:
+    """Sessions that an instance has in the kernel, whether its process runs or not, places beside
+    them, and sessions of other versions; None where there is nothing of it. Raises KernelPathError.
     """
 
 def kernel_path_flush(*, instance: str) -> None:

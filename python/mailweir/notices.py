@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import structlog
 
-from mailweir.plane import ListenerStats, SourcesStats, Stats
+from mailweir.plane import KernelPathStats, ListenerStats, SourcesStats, Stats
 
 # Seconds between two readings of the counters: a flood of refusals is a line each time.
 _EVERY = 10.0
@@ -27,6 +27,8 @@ REFUSALS = (
 
 _NO_KERNEL_PATH = "there is no kernel path, sessions take the relay"
 
+_TRANSLATED = "sessions take the relay: this host translates their addresses"
+
 # A line: the event and its fields.
 Notice = tuple[str, dict[str, object]]
 
@@ -38,6 +40,9 @@ async def notice(stats: Callable[[], Stats]) -> None:
     last = stats()
     if last.no_kernel_path:
         _log.warning(_NO_KERNEL_PATH, reason=last.no_kernel_path)
+    elif last.kernel_path:
+        for event, fields in _of_kernel_path(None, last.kernel_path):
+            _log.warning(event, **fields)
     while True:
         await asyncio.sleep(_EVERY)
         now = stats()
@@ -61,10 +66,8 @@ def notices(old: Stats, new: Stats) -> Iterator[Notice]:
         )
     if new.no_kernel_path and not old.no_kernel_path:
         yield _NO_KERNEL_PATH, {"reason": new.no_kernel_path}
-    if old.kernel_path and new.kernel_path:
-        times = new.kernel_path.taken_off - old.kernel_path.taken_off
-        if times > 0:
-            yield "somebody took the kernel path's program off an interface", {"times": times}
+    if new.kernel_path:
+        yield from _of_kernel_path(old.kernel_path, new.kernel_path)
     dropped, errors = new.log.dropped - old.log.dropped, new.log.errors - old.log.errors
     if dropped > 0 or errors > 0:
         yield (
@@ -75,6 +78,28 @@ def notices(old: Stats, new: Stats) -> Iterator[Notice]:
         yield "a worker is stuck, its listeners are out of use", {"worker": worker}
     for worker in sorted(set(old.stuck_workers) - set(new.stuck_workers)):
         yield "a worker moves again", {"worker": worker}
+
+
+def _of_kernel_path(old: KernelPathStats | None, new: KernelPathStats) -> Iterator[Notice]:
+    times = new.taken_off - (old.taken_off if old else 0)
+    if times > 0:
+        yield "somebody took the kernel path's program off an interface", {"times": times}
+    times = new.unpinned - (old.unpinned if old else 0)
+    if times > 0:
+        yield "somebody removed the kernel path's pins", {"times": times}
+    if new.earlier and not old:
+        yield "sessions of another version go on by themselves", {"sessions": new.earlier}
+    if old and old.earlier and not new.earlier:
+        yield "sessions of another version have ended", {}
+    if new.ends_with_process and not (old and old.ends_with_process):
+        yield "flows end with the process", {"reason": new.ends_with_process}
+    for interface in sorted(set(new.not_at) - set(old.not_at if old else ())):
+        yield (
+            "the kernel path's program can't be attached",
+            {"interface": interface, "reason": new.not_at[interface]},
+        )
+    if new.refusals.get("nat", 0) and not (old and old.refusals.get("nat", 0)):
+        yield _TRANSLATED, {}
 
 
 def _of_listener(old: ListenerStats | None, new: ListenerStats) -> Iterator[Notice]:

@@ -184,9 +184,9 @@ def check(state: DesiredState) -> None:
         raise PlaneError(str(error)) from None
 
 
-def kernel_path_left(instance: str) -> tuple[int, int] | None:
-    """Sessions that an instance has in the kernel, whether its process runs or not, and places
-    beside them; None where there is nothing. Raises PlaneError.
+def kernel_path_left(instance: str) -> tuple[int, int, int] | None:
+    """Sessions that an instance has in the kernel, whether its process runs or not, places beside
+    them, and sessions of other versions; None where there is nothing. Raises PlaneError.
     """
     try:
         return _dataplane.kernel_path_left(instance=instance)

@@ -138,6 +138,10 @@ class FakeKernelPathStats:
     handed_over: int = 20
     adopted: int = 3
     taken_off: int = 0
+    earlier: int = 0
+    unpinned: int = 0
+    moved: int = 0
+    not_at: dict[str, str] = field(default_factory=dict)
     ends_with_process: str | None = None
     bytes: int = 4000
     refusals: dict[str, int] = field(default_factory=lambda: {"ecn": 2, "ipv6": 0})

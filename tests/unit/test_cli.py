@@ -373,21 +373,26 @@ def test_check_in_json(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ("left", "status", "flush"),
     [
         (None, "nothing is in the kernel\n", "removed, with 0 sessions\n"),
-        ((1, 2), "1 session in the kernel, 2 other places taken\n", "removed, with 1 session\n"),
+        ((1, 2, 0), "1 session in the kernel, 2 other places taken\n", "removed, with 1 session\n"),
+        (
+            (1, 2, 3),
+            "1 session in the kernel, 2 other places taken, 3 sessions of another version\n",
+            "removed, with 4 sessions\n",
+        ),
     ],
 )
 def test_what_is_in_the_kernel(
     file: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-    left: tuple[int, int] | None,
+    left: tuple[int, int, int] | None,
     status: str,
     flush: str,
 ) -> None:
     file.write_text(f"{MINIMAL}state_dir: {file.parent}/state\n")
     monkeypatch.setattr("mailweir.plane.kernel_path_left", lambda _: left)
     monkeypatch.setattr("mailweir.plane.kernel_path_flush", lambda _: None)
-    counts = {"flows": 1, "places_taken": 3} if left else None
+    counts = {"flows": 1, "places_taken": 3, "earlier": left[2]} if left else None
     for command, said, key in (("status", status, "kernel_path"), ("flush", flush, "removed")):
         assert run(capsys, "kernel-path", command, "-c", str(file)) == (0, said, "")
         code, out, err = run(capsys, "kernel-path", command, "--json", "-c", str(file))

@@ -83,6 +83,38 @@ def test_somebody_takes_the_program_off() -> None:
     assert said(new, new) == []
 
 
+def test_what_is_done_to_the_kernel_path_is_told_once() -> None:
+    kernel = FakeKernelPathStats()
+    old = replace(CALM, kernel_path=kernel)
+    changed = replace(
+        kernel,
+        unpinned=1,
+        ends_with_process="it can't be pinned: no room",
+        not_at={"eth7": "no memory"},
+        refusals={"nat": 3},
+    )
+    new = replace(CALM, kernel_path=changed)
+    expected = [
+        "somebody removed the kernel path's pins",
+        "flows end with the process",
+        "the kernel path's program can't be attached",
+        "sessions take the relay: this host translates their addresses",
+    ]
+    assert said(old, new) == expected
+    assert said(CALM, new) == expected, "the kernel path is wanted since a reload"
+    later = replace(CALM, kernel_path=replace(changed, refusals={"nat": 9}))
+    assert said(new, later) == []
+
+
+def test_what_another_version_left() -> None:
+    kernel = FakeKernelPathStats()
+    there = replace(CALM, kernel_path=replace(kernel, earlier=4))
+    gone = replace(CALM, kernel_path=kernel)
+    assert said(CALM, there) == ["sessions of another version go on by themselves"]
+    assert said(there, there) == []
+    assert said(there, gone) == ["sessions of another version have ended"]
+
+
 def test_splice_is_refused_once() -> None:
     budgeted = replace(CALM, relay=FakeRelayStats(pipe_budget=8))
     refused = replace(CALM, relay=FakeRelayStats(pipe_budget=0, pipe_fallbacks=9))

@@ -298,6 +298,18 @@ def _kernel_path(paths: Sequence[plane.KernelPathStats]) -> Iterator[Metric]:
         f"{prefix}_taken_off",
         "Times that somebody took its program off an interface; it was attached again.",
     )
+    earlier = exposition.Gauge(
+        f"{prefix}_earlier", "Sessions of a process of another version, which go on by themselves."
+    )
+    unpinned = exposition.Counter(
+        f"{prefix}_unpinned", "Times that somebody removed its pins; they were made again."
+    )
+    moved = exposition.Counter(
+        f"{prefix}_moved", "Times that a peer was found behind another interface than before."
+    )
+    not_at = exposition.Gauge(
+        f"{prefix}_interfaces_refused", "Interfaces that its program can't be attached to."
+    )
     carried = exposition.Counter(f"{prefix}_bytes", "Bytes that the kernel carried by itself.")
     refusals = exposition.Counter(
         f"{prefix}_refusals", "Sessions that took the relay, by reason.", labels=["reason"]
@@ -312,12 +324,17 @@ def _kernel_path(paths: Sequence[plane.KernelPathStats]) -> Iterator[Metric]:
         handed.add([], path.handed_over)
         adopted.add([], path.adopted)
         taken_off.add([], path.taken_off)
+        earlier.add([], path.earlier)
+        unpinned.add([], path.unpinned)
+        moved.add([], path.moved)
+        not_at.add([], len(path.not_at))
         carried.add([], path.bytes)
         for reason, count in path.refusals.items():
             refusals.add([reason], count)
         for what, count in path.segments.items():
             segments.add([what], count)
-    yield from (flows, taken, most, handed, adopted, taken_off, carried, refusals, segments)
+    yield from (flows, taken, most, handed, adopted, earlier, taken_off, unpinned, moved)
+    yield from (not_at, carried, refusals, segments)
 
 
 def _log(logs: Sequence[plane.LogStats]) -> Iterator[Metric]:

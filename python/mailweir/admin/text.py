@@ -33,6 +33,9 @@ def _kernel_path(path: Mapping[str, Any] | None) -> list[str]:
         f" taken, {path['handed_over']} handed over, {path['adopted']} adopted; relayed instead:"
         f" {relayed or 'none'}"
     ]
+    lines += [f"it isn't at {name}: {why}" for name, why in sorted(path["not_at"].items())]
+    if path["earlier"]:
+        lines.append(f"{path['earlier']} flows of another version go on by themselves")
     if path["ends_with_process"]:
         lines.append(f"its flows end with the process: {path['ends_with_process']}")
     return lines

@@ -187,6 +187,10 @@ def _kernel_path(stats: Stats) -> dict[str, object] | None:
         "handed_over": path.handed_over,
         "adopted": path.adopted,
         "taken_off": path.taken_off,
+        "earlier": path.earlier,
+        "unpinned": path.unpinned,
+        "moved": path.moved,
+        "not_at": path.not_at,
         "ends_with_process": path.ends_with_process,
         "refusals": {why: count for why, count in path.refusals.items() if count},
     }

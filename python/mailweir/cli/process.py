@@ -164,7 +164,10 @@ def kernel_path_status(config_file: Path, as_json: bool) -> None:
     elif left is None:
         click.echo("nothing is in the kernel")
     else:
-        click.echo(f"{sessions_in_words(left[0])} in the kernel, {left[1]} other places taken")
+        others = f", {sessions_in_words(left[2])} of another version" if left[2] else ""
+        click.echo(
+            f"{sessions_in_words(left[0])} in the kernel, {left[1]} other places taken{others}"
+        )
 
 
 @kernel_path.command("flush")
@@ -186,10 +189,13 @@ def kernel_path_flush(config_file: Path, as_json: bool) -> None:
     show(
         {"removed": _left(left)},
         as_json,
-        lambda _: f"removed, with {sessions_in_words(left[0] if left else 0)}",
+        lambda _: f"removed, with {sessions_in_words(left[0] + left[2] if left else 0)}",
     )
 
 
-def _left(left: tuple[int, int] | None) -> dict[str, int] | None:
+def _left(left: tuple[int, int, int] | None) -> dict[str, int] | None:
     """What is in the kernel, in the words of `mailweir status --json`; null for nothing."""
-    return None if left is None else {"flows": left[0], "places_taken": sum(left)}
+    if left is None:
+        return None
+    flows, others, earlier = left
+    return {"flows": flows, "places_taken": flows + others, "earlier": earlier}

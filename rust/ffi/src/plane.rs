@@ -146,14 +146,14 @@ pub(crate) fn check(spec: &PlaneSpec) -> PyResult<()> {
     core::check(&spec.0).map_err(|error| SpecError::new_err(error.to_string()))
 }
 
-/// How many sessions an instance has in the kernel, and how many places beside them; None where
-/// there is nothing of it.
+/// How many sessions an instance has in the kernel, how many places beside them, and how many
+/// sessions of other versions; None where there is nothing of it.
 #[pyfunction]
 #[pyo3(signature = (*, instance))]
-pub(crate) fn kernel_path_left(instance: &str) -> PyResult<Option<(usize, usize)>> {
+pub(crate) fn kernel_path_left(instance: &str) -> PyResult<Option<(usize, usize, usize)>> {
     let left = core::left(instance);
     let left = left.map_err(|error| KernelPathError::new_err(error.to_string()))?;
-    Ok(left.map(|left| (left.live, left.others)))
+    Ok(left.map(|left| (left.live, left.others, left.earlier)))
 }
 
 /// Removes everything that an instance has in the kernel.

@@ -314,6 +314,9 @@ int ingress(struct __sk_buff *skb)
 	__u64 now = 0;
 	int said;
 
+	// Not for this interface: for one that stands on it, which has its turn, or for nobody here.
+	if (skb->pkt_type != PACKET_HOST)
+		return TC_ACT_UNSPEC;
 	if (!parse(skb, &segment, &tcp))
 		return too_big(skb);
 	place = map_lookup(&places, &segment.key);
@@ -383,7 +386,8 @@ inline_ int stop_clock(struct __sk_buff *skb, struct flow *flow, struct segment 
 }
 
 // What our own stack says on a connection that it has given up: nothing that ends it. By the way
-// it is seen which interface leads to each peer.
+// it is seen which interface leads to each peer: the first that a segment of our own socket passes,
+// since links stand on each other. A leg of which none is seen isn't handed over.
 SEC("classifier/guard")
 int guard(struct __sk_buff *skb)
 {
@@ -407,14 +411,15 @@ int guard(struct __sk_buff *skb)
 	flow = map_lookup(&flows, &place->flow);
 	if (!gate || !flow)
 		return TC_ACT_UNSPEC;
-	gate->out[place->side & 1] = skb->ifindex;
 	if (gate->state == SETUP)
 		gate->sent[place->side & 1] = swap(tcp.seq) + segment.payload +
 					      !!(tcp.flags & SYN) + !!(tcp.flags & FIN);
+	if ((gate->state == LIVE || gate->state == CLOSING) && (tcp.flags & (FIN | RST | SYN)))
+		return count(GUARDED, TC_ACT_SHOT);
+	if (!gate->out[place->side & 1])
+		gate->out[place->side & 1] = skb->ifindex;
 	if (gate->state != LIVE && gate->state != CLOSING)
 		return TC_ACT_UNSPEC;
-	if (tcp.flags & (FIN | RST | SYN))
-		return count(GUARDED, TC_ACT_SHOT);
 	return stop_clock(skb, flow, &segment);
 }
 

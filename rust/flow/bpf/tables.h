@@ -4,6 +4,7 @@
 
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
+#include <linux/if_packet.h>
 #include <linux/in.h>
 #include <linux/ip.h>
 #include <linux/pkt_cls.h>
@@ -61,8 +62,8 @@ struct gate {
 	__u32 greeting;   // 1 while the client hasn't acknowledged all of it
 	__u32 tsval[2];   // that each side said last, until it is live
 	__u32 counted[2]; // bytes of payload that came in any state, and one for each FIN or RST
-	__u32 out[2];     // the interface that our own segments to each side went out by; user
-			  // space's to change where it comes back under another number
+	__u32 out[2];     // the interface that our own segments to each side went out by first; user
+			  // space's to change where routes change
 	__u32 said[2];    // when each side last said something new, in units of 2^20 ns
 	__u32 next[2];    // behind the last that each side said, until it is live; the client's is
 			  // user space's to write

@@ -3,8 +3,9 @@
 //! there, and in the place of what an earlier process of the same instance left.
 
 use std::fs;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use aya::programs::links::{FdLink, Link, PinnedLink};
 use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle};
@@ -37,6 +38,20 @@ pub(crate) struct Spot<'a> {
     pub(crate) pin: Option<(&'a Path, String)>,
 }
 
+/// The name of the file that says that a part is at an interface.
+pub(crate) fn pin_name(part: &str, interface: &str) -> String {
+    // A BPF file system takes no dots, which interfaces of VLANs have.
+    format!("{part}:{}", interface.replace('.', "%2e"))
+}
+
+/// The opposite of [`pin_name`]: number among [`PARTS`], and interface.
+pub(crate) fn pinned(name: &str) -> Option<(usize, String)> {
+    PARTS.iter().enumerate().find_map(|(number, (part, _))| {
+        let interface = name.strip_prefix(part)?.strip_prefix(':')?;
+        Some((number, interface.replace("%2e", ".")))
+    })
+}
+
 impl<'a> Spot<'a> {
     pub(crate) fn new(
         part: &str,
@@ -44,46 +59,59 @@ impl<'a> Spot<'a> {
         interface: &'a str,
         pins: Option<&'a Path>,
     ) -> Self {
-        // A BPF file system takes no dots, which interfaces of VLANs have.
-        let name = format!("{part}:{}", interface.replace('.', "%2e"));
         Self {
             interface,
             way,
-            pin: pins.map(|pins| (pins, name)),
+            pin: pins.map(|pins| (pins, pin_name(part, interface))),
         }
     }
 
-    /// Attaches a part here.
-    pub(crate) fn attach(&self, part: &mut SchedClassifier, hook: Hook) -> Result<(), Unavailable> {
-        match (hook, &self.pin) {
-            (Hook::Tcx, Some((pins, name))) => self.attach_link(part, &pins.join(name)),
-            (Hook::Tcx, None) => {
-                let order = TcAttachOptions::TcxOrder(LinkOrder::default());
-                part.attach_with_options(self.interface, self.way, order)?;
-                Ok(())
-            }
-            (Hook::Clsact, pin) => {
-                let pin = pin.as_ref().map(|(pins, name)| (*pins, pins.join(name)));
-                self.attach_filter(part, pin)
-            }
+    /// Attaches a part here, and nothing of ours stays here but that. What has to be kept for as
+    /// long as it is to be here, where no pin does so.
+    pub(crate) fn attach(
+        &self,
+        part: &mut SchedClassifier,
+        hook: Hook,
+    ) -> Result<Option<SchedClassifierLink>, Unavailable> {
+        let pin = self.pin.as_ref().map(|(pins, name)| pins.join(name));
+        let held = match (hook, &pin) {
+            (Hook::Tcx, Some(pin)) => self.attach_link(part, pin)?,
+            (Hook::Tcx, None) => Some(self.link(part)?),
+            (Hook::Clsact, pin) => self.attach_filter(part, pin.as_deref())?,
+        };
+        if hook == Hook::Tcx {
+            self.remove_filter();
         }
+        Ok(held)
     }
 
-    fn attach_link(&self, part: &mut SchedClassifier, pin: &Path) -> Result<(), Unavailable> {
-        if let Ok(pinned) = PinnedLink::from_pin(pin) {
-            let link = SchedClassifierLink::try_from(FdLink::from(pinned))?;
+    fn attach_link(
+        &self,
+        part: &mut SchedClassifier,
+        pin: &Path,
+    ) -> Result<Option<SchedClassifierLink>, Unavailable> {
+        let there = PinnedLink::from_pin(pin).map(FdLink::from);
+        // It may be the pin of a filter.
+        if let Ok(link) = there.and_then(SchedClassifierLink::try_from) {
             // At once, so that no segment gets past it. Refused by one whose interface is gone;
             // and it may be that of another one of this name, in a network that was left.
-            if part.attach_to_link(link).is_ok() && self.has(part) == Some(true) {
-                return Ok(());
+            if let Ok(link) = part.attach_to_link(link) {
+                // Its pin holds it.
+                drop(part.take_link(link)?);
+                if self.has(part) == Some(true) {
+                    return Ok(None);
+                }
             }
-            fs::remove_file(pin)?;
         }
+        remove(pin)?;
+        FdLink::try_from(self.link(part)?)?.pin(pin)?;
+        Ok(None)
+    }
+
+    fn link(&self, part: &mut SchedClassifier) -> Result<SchedClassifierLink, Unavailable> {
         let order = TcAttachOptions::TcxOrder(LinkOrder::default());
         let attached = part.attach_with_options(self.interface, self.way, order)?;
-        let link = FdLink::try_from(part.take_link(attached)?)?;
-        link.pin(pin)?;
-        Ok(())
+        Ok(part.take_link(attached)?)
     }
 
     /// Whether a part is attached here by a link; none where that can't be seen: not everybody
@@ -98,16 +126,15 @@ impl<'a> Spot<'a> {
     fn attach_filter(
         &self,
         part: &mut SchedClassifier,
-        pin: Option<(&Path, PathBuf)>,
-    ) -> Result<(), Unavailable> {
+        pin: Option<&Path>,
+    ) -> Result<Option<SchedClassifierLink>, Unavailable> {
         // It may be there; what can't be made shows by what follows.
         let _ = tc::qdisc_add_clsact(self.interface);
-        let handle = handle(pin.as_ref().map(|(pins, _)| *pins));
-        let attached = match part.attach_to_link(self.filter(handle)?) {
+        let attached = match part.attach_to_link(self.filter()?) {
             Err(_) => {
                 let options = NlOptions {
                     priority: PRIORITY,
-                    handle,
+                    handle: self.handle(),
                     classid: None,
                 };
                 let options = TcAttachOptions::Netlink(options);
@@ -115,46 +142,75 @@ impl<'a> Spot<'a> {
             }
             replaced => replaced?,
         };
-        if let Some((_, pin)) = pin {
-            std::mem::forget(part.take_link(attached)?);
-            let _ = fs::remove_file(&pin);
-            part.pin(&pin)?;
-        }
-        Ok(())
-    }
-
-    fn filter(&self, handle: TcHandle) -> Result<SchedClassifierLink, ProgramError> {
-        let filter =
-            SchedClassifierLink::attached(self.interface, self.way, PRIORITY, handle, None);
-        filter.map_err(ProgramError::IOError)
-    }
-}
-
-/// Removes the filter that a file of this name stands for, if it stands for one.
-pub(crate) fn detach(pins: &Path, name: &str) {
-    for (part, way) in PARTS {
-        let interface = name
-            .strip_prefix(part)
-            .and_then(|rest| rest.strip_prefix(':'));
-        let Some(interface) = interface.map(|name| name.replace("%2e", ".")) else {
-            continue;
+        let filter = part.take_link(attached)?;
+        let Some(pin) = pin else {
+            return Ok(Some(filter));
         };
-        let spot = Spot::new(part, way, &interface, Some(pins));
-        if let Ok(filter) = spot.filter(handle(Some(pins))) {
-            // It can only be gone already, with its interface; or there is a link, which goes with
-            // its file.
+        // Which may be that of a link, gone with it.
+        remove(pin)?;
+        part.pin(pin)?;
+        std::mem::forget(filter);
+        Ok(None)
+    }
+
+    /// Takes off whatever an instance has here, but for links that something else holds.
+    pub(crate) fn clear(&self) -> io::Result<()> {
+        self.remove_filter();
+        match &self.pin {
+            Some((pins, name)) => remove(&pins.join(name)),
+            None => Ok(()),
+        }
+    }
+
+    fn remove_filter(&self) {
+        if let Ok(filter) = self.filter() {
+            // There may be none, or no interface.
             let _ = filter.detach();
         }
     }
+
+    fn filter(&self) -> Result<SchedClassifierLink, ProgramError> {
+        let filter =
+            SchedClassifierLink::attached(self.interface, self.way, PRIORITY, self.handle(), None);
+        filter.map_err(ProgramError::IOError)
+    }
+
+    fn handle(&self) -> TcHandle {
+        handle(self.pin.as_ref().map(|(pins, _)| *pins))
+    }
 }
 
-/// One of an instance's own among filters.
+/// It may be gone already.
+fn remove(pin: &Path) -> io::Result<()> {
+    match fs::remove_file(pin) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+/// One of an instance's own among filters; of a process's own where nothing outlives it.
 fn handle(pins: Option<&Path>) -> TcHandle {
-    let name = pins.map_or(&b""[..], |pins| pins.as_os_str().as_bytes());
+    let process = std::process::id().to_ne_bytes();
+    let name = pins.map_or(&process[..], |pins| pins.as_os_str().as_bytes());
     // FNV-1a, the same in every version.
     let hash = name.iter().fold(0x811c_9dc5_u32, |hash, byte| {
         (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
     });
     // 0 would let the kernel choose.
     TcHandle::from(hash | 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pins_say_where_a_part_is() {
+        for (number, (part, _)) in PARTS.into_iter().enumerate() {
+            let name = pin_name(part, "eth0.7");
+            assert!(!name.contains('.'));
+            assert_eq!(pinned(&name), Some((number, "eth0.7".to_owned())));
+        }
+        assert_eq!(pinned("places"), None);
+    }
 }

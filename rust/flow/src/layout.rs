@@ -117,7 +117,8 @@ pub struct Gate {
     /// Bytes of payload that came from each side in any state, and one for each FIN or RST; what
     /// comes again counts again.
     pub counted: [u32; 2],
-    /// The interface that our own segments to each side went out by last; 0 for none.
+    /// The interface that our own segments to each side went out by first; 0 for none. User
+    /// space's to change where routes change.
     pub out: [u32; 2],
     /// When each side said something new last, by [`ticks`]; 0 for never.
     pub said: [u32; 2],

@@ -2,9 +2,11 @@
 //! over, and nothing that decides which one is.
 //!
 //! [`layout`] is what the tables hold, [`tables`] reaches them, [`program`] loads `bpf/flow.bpf.c`
-//! (and `attach` puts it on interfaces), [`self_test`] sees whether it works here. [`segment`] is what is said in a peer's name.
+//! (and `attach` puts it on interfaces), [`self_test`] sees whether it works here. [`segment`] is what is said in a peer's name,
+//! [`earlier`] what other versions left.
 
 mod attach;
+pub mod earlier;
 pub mod layout;
 pub mod program;
 pub mod segment;
@@ -12,6 +14,7 @@ mod self_test;
 pub mod tables;
 
 pub use aya::maps::MapError as TableError;
+pub use earlier::Earlier;
 pub use layout::{Flow, Gate, Key, Place, SCHEMA, Said, State, Word, ticks};
 pub use program::{Program, Unavailable, flush};
 pub use segment::Segment;

@@ -24,7 +24,7 @@ const SERVER: Key = key([192, 0, 2, 3], 25, [192, 0, 2, 4], 2);
 /// # Errors
 /// What it did wrong, or why it can't be shown anything.
 pub fn self_test() -> Result<(), Unavailable> {
-    let mut program = Program::load(None)?;
+    let mut program = Program::load()?;
     let tables = program.tables();
     tables.set_flow(0, &flow())?;
     let gate = Gate {
@@ -187,7 +187,7 @@ mod tests {
     /// Where it can be loaded at all; tests/it fails in CI where it can't.
     #[test]
     fn what_is_wrong_is_said() {
-        let Ok(mut program) = Program::load(None) else {
+        let Ok(mut program) = Program::load() else {
             return;
         };
         assert!(self_test().is_ok());

@@ -10,6 +10,7 @@ use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use crate::layout::{
     FLOW_SIZE, Flow, GATE_SIZE, GATE_WORDS, Gate, KEY_SIZE, Key, PLACE_SIZE, Place,
 };
+use crate::program::Unavailable;
 
 /// The most flows at a time, of all states.
 pub const MOST_FLOWS: u32 = 65536;
@@ -107,6 +108,17 @@ impl Tables {
         let handle = |name| again(MapData::from_pin(pins.join(name))?.fd());
         let [places, gates, flows, counters] = TABLES.map(handle);
         Self::open([places?, gates?, flows?, counters?]).map(Some)
+    }
+
+    /// Keeps those in a folder that aren't there.
+    pub(crate) fn pin(&self, pins: &Path) -> Result<(), Unavailable> {
+        for (name, handle) in TABLES.into_iter().zip(&self.handles) {
+            let pin = pins.join(name);
+            if !pin.exists() {
+                MapData::from_fd(again(handle)?)?.pin(pin)?;
+            }
+        }
+        Ok(())
     }
 
     fn open(handles: [OwnedFd; 4]) -> Result<Self, MapError> {

@@ -2,17 +2,17 @@
 //! flows pass it by, and it would keep each for five days.
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::SocketAddrV4;
 
 use mailweir_flow::Key;
-use socket2::{Domain, Protocol, Socket, Type};
+
+use super::netlink::{Netlink, attribute, request};
 
 /// How many connections are tracked in this network; not there where none can be.
 const TRACKED: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
 /// linux/netlink.h and linux/netfilter/nfnetlink_conntrack.h.
 const NETLINK_NETFILTER: i32 = 12;
-const REQUEST: u16 = 1;
 /// IPCTNL_MSG_CT_DELETE of NFNL_SUBSYS_CTNETLINK.
 const DELETE: u16 = 1 << 8 | 2;
 const NESTED: u16 = 0x8000;
@@ -27,16 +27,13 @@ const PROTO_DESTINATION: u16 = 3;
 
 /// A way to tell it.
 #[derive(Debug)]
-pub(super) struct Conntrack(Socket);
+pub(super) struct Conntrack(Netlink);
 
 impl Conntrack {
     /// # Errors
     /// What the kernel says: without CAP_NET_ADMIN, or where there is none, for one.
     pub(super) fn open() -> io::Result<Self> {
-        let kind = Type::RAW.nonblocking().cloexec();
-        let protocol = Protocol::from(NETLINK_NETFILTER);
-        let socket = Socket::new(Domain::from(libc::AF_NETLINK), kind, Some(protocol))?;
-        Ok(Self(socket))
+        Netlink::open(NETLINK_NETFILTER).map(Self)
     }
 
     /// Connections that were begun so are forgotten, if they are known.
@@ -50,16 +47,9 @@ impl Conntrack {
         // Of a size that one message to the kernel may have.
         for some in begun.chunks(128) {
             let messages: Vec<u8> = some.iter().flat_map(|key| delete(*key)).collect();
-            // What can't be told is kept as if we hadn't asked.
-            let _ = (&self.0).write(&messages);
-            self.hear();
+            // The answers say no more than what wasn't known.
+            self.0.tell(&messages);
         }
-    }
-
-    /// Takes the answers, which say no more than what wasn't known.
-    fn hear(&self) {
-        let mut answer = [0; 4096];
-        while (&self.0).read(&mut answer).is_ok_and(|size| size > 0) {}
     }
 }
 
@@ -71,14 +61,7 @@ fn delete(begun: Key) -> Vec<u8> {
         &[libc::AF_INET as u8, 0, 0, 0][..],
         &attribute(TUPLE_ORIG | NESTED, &tuple),
     ];
-    let body = body.concat();
-    let mut message = vec![];
-    message.extend((16 + body.len() as u32).to_ne_bytes());
-    message.extend(DELETE.to_ne_bytes());
-    message.extend(REQUEST.to_ne_bytes());
-    message.extend([0; 8]);
-    message.extend(body);
-    message
+    request(DELETE, &body.concat())
 }
 
 fn tuple(from: SocketAddrV4, to: SocketAddrV4) -> Vec<u8> {
@@ -96,17 +79,6 @@ fn tuple(from: SocketAddrV4, to: SocketAddrV4) -> Vec<u8> {
         attribute(TUPLE_PROTO | NESTED, &proto.concat()),
     ]
     .concat()
-}
-
-/// An attribute of netlink: length, kind and value, padded to four bytes.
-fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-    let size = 4 + value.len();
-    let mut all = vec![];
-    all.extend((size as u16).to_ne_bytes());
-    all.extend(kind.to_ne_bytes());
-    all.extend(value);
-    all.resize(size.next_multiple_of(4), 0);
-    all
 }
 
 #[cfg(test)]

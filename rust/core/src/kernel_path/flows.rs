@@ -154,6 +154,21 @@ impl Flows {
         sources.collect()
     }
 
+    /// What both peers of each one say, by its key.
+    pub(super) fn legs(&self) -> Vec<[Key; 2]> {
+        let table = lock(&self.0);
+        let live = table.live.places.iter().flatten();
+        live.map(|live| live.passage.keys).collect()
+    }
+
+    /// Has each one's segments go by other ways, by its keys; how many went by others before.
+    pub(super) fn lead(&self, ways: impl Fn([Key; 2]) -> [Option<u32>; 2]) -> u64 {
+        let table = lock(&self.0);
+        let live = table.live.places.iter().flatten();
+        live.map(|live| live.passage.gate().lead(ways(live.passage.keys)))
+            .sum()
+    }
+
     /// Gives up a place that only lingers, or is about to: its client has come back.
     pub(super) fn forget_lingering(&self, path: &KernelPath, number: u32) {
         if lock(&self.0).lingering.places.remove(&number).is_none() {
@@ -417,6 +432,7 @@ impl Passage {
         if live.greets.is_none() {
             table.fresh.extend(live.begun());
         }
+        live.passage.goes_on();
         table.live.put(number, live);
     }
 

@@ -1,6 +1,5 @@
 //! The program's gates, as they are mapped into memory: what becomes of each flow's segments.
 
-use std::collections::HashSet;
 use std::io;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{self, Relaxed, SeqCst};
@@ -25,20 +24,6 @@ impl Gates {
     pub(super) fn of(&self, number: u32) -> Gate<'_> {
         let at = number as usize * GATE_WORDS;
         Gate(&self.0[at..at + GATE_WORDS])
-    }
-
-    /// Has segments that were to go out by one of the `old` interfaces go by `new` from now on.
-    pub(super) fn lead_to(&self, new: u32, old: &HashSet<u32>) {
-        for number in 0..MOST_FLOWS {
-            let out = &self.of(number).0[Word::Out as usize..][..2];
-            for way in out {
-                // The program may write it at the same time: what it says is newer.
-                let now = way.load(Relaxed);
-                if now != new && old.contains(&now) {
-                    let _ = way.compare_exchange(now, new, SeqCst, Relaxed);
-                }
-            }
-        }
     }
 }
 
@@ -112,14 +97,19 @@ impl<'a> Gate<'a> {
         self.word(Word::Next).load(SeqCst)
     }
 
-    /// The interface that leads to the client, as long as no segment has shown another one.
-    pub(super) fn set_way_to_client(self, interface: u32) {
-        self.word(Word::Out).store(interface, SeqCst);
+    /// The interfaces that lead to client and server; 0 where no segment of ours was seen that
+    /// went there.
+    pub(super) fn ways(self) -> [u32; 2] {
+        self.pair(Word::Out, SeqCst)
     }
 
-    /// The interface that leads to the server; 0 where no segment went there.
-    pub(super) fn way_to_server(self) -> u32 {
-        self.pair(Word::Out, SeqCst)[1]
+    /// Has segments to client and server go by these interfaces from now on; how many of the two
+    /// went by others.
+    pub(super) fn lead(self, ways: [Option<u32>; 2]) -> u64 {
+        let words = self.0[Word::Out as usize..].iter().zip(ways);
+        let moved =
+            words.filter(|(word, way)| way.is_some_and(|way| word.swap(way, SeqCst) != way));
+        moved.count() as u64
     }
 
     /// Of client and server: when each said something new last; 0 for never.

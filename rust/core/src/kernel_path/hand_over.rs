@@ -71,6 +71,10 @@ pub(crate) async fn hand_over(
     fail_point!("hand_over_live");
     legs.tell();
     fail_point!("hand_over_told");
+    if let Err(why) = legs.prove(&passage) {
+        passage.refused(why);
+        return Err(legs);
+    }
     passage.path().took(passage.worker());
     // The server's socket is closed here, without a word.
     leg::silence(&legs.server);
@@ -183,6 +187,11 @@ impl Legs {
         }
         client.check()?;
         server.check()?;
+        let [_, way_to_server] = passage.gate().ways();
+        if !passage.path().interfaces.has(way_to_server) {
+            let [_, from_server] = passage.keys;
+            return Err(passage.unseen(from_server));
+        }
         let server_takes = u16::try_from(passage.gate().server_takes()).ok();
         let server_takes = u32::from(leg::takes(server_takes)).min(server.way_takes());
         let client_takes = u32::from(passage.client_takes).min(client.way_takes());
@@ -199,14 +208,37 @@ impl Legs {
         if server.unacknowledged() > 0 {
             return Err(Refusal::Busy);
         }
-        if !passage
-            .path()
-            .interfaces
-            .has(passage.gate().way_to_server())
-        {
-            return Err(Refusal::Interface);
-        }
         Ok([client, server])
+    }
+
+    /// Whether the program sees the client's leg: what it doesn't see it can't carry. It has seen
+    /// the server's, by all that was said there. Of the client there was nothing to be seen until
+    /// its greeting went out, at once as a rule; that hasn't left the host any other way.
+    fn prove(&self, passage: &Passage) -> Result<(), Refusal> {
+        let gate = passage.gate();
+        let is_told = self.told == self.said.len();
+        if is_told && gate.ways()[0] != 0 {
+            return Ok(());
+        }
+        // From here on nothing gets through, so that both sockets are whole if nothing has.
+        if !gate.change(State::Live, State::Hold) {
+            // Its peers have ended it already.
+            return Ok(());
+        }
+        let [from_client, _] = gate.counted();
+        if is_told && from_client != 0 {
+            gate.lead([Some(passage.came_by), None]);
+            gate.set(State::Live);
+            return Ok(());
+        }
+        gate.set(State::Passed);
+        let is_out = Info::read(&self.client).is_ok_and(|info| info.unsent() == 0);
+        let [from_client, _] = passage.keys;
+        Err(if is_told && is_out {
+            passage.unseen(from_client)
+        } else {
+            Refusal::Busy
+        })
     }
 
     /// The numbers of both legs. The program has seen what was said to the server and by it, and

@@ -1,40 +1,68 @@
-//! Attaches the program to every interface that can carry a leg, also to those that come later.
+//! Attaches the program to every interface that can carry a leg, also to those that come later,
+//! and takes it off those that don't any more.
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mailweir_flow::Program;
-use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::{
-    AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, socket,
+    AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, socket,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::metrics::Counter;
 
-use super::gates::Gates;
+use super::{links, lock, netlink};
 
-/// linux/if_arp.h: Ethernet, also of virtual interfaces.
-const ETHERNET: u16 = 1;
-/// RTMGRP_LINK of linux/rtnetlink.h.
-const LINKS: u32 = 1;
+/// Groups of linux/rtnetlink.h: links; addresses, routes and rules of IPv4; next hops.
+const GROUPS: u32 = 1 | 0x10 | 0x40 | 0x80 | 1 << 31;
+/// RTM_NEWLINK, RTM_DELLINK.
+const OF_LINKS: [u16; 2] = [16, 17];
 
 /// Where the program is.
 pub(super) struct Interfaces {
     program: Mutex<Program>,
     /// By number.
     attached: RwLock<HashMap<u32, String>>,
-    /// Every number that an interface of this name ever had.
-    seen: Mutex<HashMap<String, HashSet<u32>>>,
-    /// Readable when interfaces come or go.
+    /// Where it can't be, by name, and why.
+    refused: Mutex<BTreeMap<String, String>>,
+    /// Readable when something has changed.
     news: OwnedFd,
     /// How often somebody took it off one.
     pub(super) taken_off: Counter,
+    /// How often somebody removed its pins.
+    pub(super) unpinned: Counter,
+}
+
+/// What has changed.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct News {
+    pub(super) links: bool,
+    pub(super) routes: bool,
+}
+
+impl News {
+    /// Whatever it was: there was more than the kernel keeps.
+    const ALL: Self = Self {
+        links: true,
+        routes: true,
+    };
+
+    /// Of what the kernel says in one go.
+    fn of(said: &[u8]) -> Self {
+        let mut news = Self::default();
+        for (kind, _) in netlink::messages(said) {
+            news.links |= OF_LINKS.contains(&kind);
+            // Those of links as well: routes by one that goes down go without a word.
+            news.routes = true;
+        }
+        news
+    }
 }
 
 impl fmt::Debug for Interfaces {
@@ -50,26 +78,45 @@ impl Interfaces {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let protocol = SockProtocol::NetlinkRoute;
         let news = socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)?;
-        bind(news.as_raw_fd(), &NetlinkAddr::new(0, LINKS))?;
+        bind(news.as_raw_fd(), &NetlinkAddr::new(0, GROUPS))?;
         Ok(Self {
             program: Mutex::new(program),
             attached: RwLock::default(),
-            seen: Mutex::default(),
+            refused: Mutex::default(),
             news,
             taken_off: Counter::default(),
+            unpinned: Counter::default(),
         })
     }
 
-    /// Waits for `limit` at most; whether interfaces came or went. At once: a segment that comes
-    /// by one that isn't attached to gets to the stack, which resets its flow.
-    pub(super) fn changed_within(&self, limit: Duration) -> bool {
-        let limit = Timespec::try_from(limit).ok();
-        let mut news = [PollFd::new(&self.news, PollFlags::IN)];
-        let changed = poll(&mut news, limit.as_ref()).is_ok_and(|ready| ready > 0);
-        // What they say is looked up anew; it only has to be taken.
-        let mut buffer = [0; 8192];
-        while rustix::io::read(&self.news, &mut buffer).is_ok_and(|size| size > 0) {}
-        changed
+    /// What changes within `limit`. Of links it is told at once: a segment that comes by one that
+    /// isn't attached to gets to the stack, which resets its flow.
+    pub(super) fn news_within(&self, limit: Duration) -> News {
+        let until = Instant::now() + limit;
+        let mut all = News::default();
+        loop {
+            let mut left = until.saturating_duration_since(Instant::now());
+            if all.links {
+                // Only what is there already.
+                left = Duration::ZERO;
+            }
+            let left = Timespec::try_from(left).ok();
+            let mut ready = [PollFd::new(&self.news, PollFlags::IN)];
+            if !poll(&mut ready, left.as_ref()).is_ok_and(|ready| ready > 0) {
+                return all;
+            }
+            let news = self.read();
+            all.links |= news.links;
+            all.routes |= news.routes;
+        }
+    }
+
+    fn read(&self) -> News {
+        let mut buffer = [0; 32 * 1024];
+        match rustix::io::read(&self.news, &mut buffer) {
+            Ok(size) => News::of(&buffer[..size]),
+            Err(_) => News::ALL,
+        }
     }
 
     /// Whether segments that come in by this interface are seen.
@@ -78,63 +125,87 @@ impl Interfaces {
         attached.contains_key(&index)
     }
 
-    /// Attaches it wherever it isn't, or isn't any more, and forgets the interfaces that are gone.
-    /// One that came back under another number takes the segments that were to go by the old one. One that it
-    /// can't be attached to is left out: its sessions take the relay.
+    /// Where it can't be, by name, and why.
+    pub(super) fn refused(&self) -> BTreeMap<String, String> {
+        lock(&self.refused).clone()
+    }
+
+    /// Why nothing outlives the process, if that is so.
+    pub(super) fn ends_with_process(&self) -> Option<String> {
+        lock(&self.program).pins().err().map(ToOwned::to_owned)
+    }
+
+    /// Removes all that would outlive the process.
+    pub(super) fn flush(&self) {
+        if let Ok(pins) = lock(&self.program).pins() {
+            // What can't be removed is found by the next process.
+            let _ = mailweir_flow::flush(pins);
+        }
+    }
+
+    /// Attaches it wherever it isn't, or isn't any more, and takes it off where it is to be no
+    /// more. One that it can't be attached to is left out: its sessions take the relay.
     ///
     /// # Errors
     /// It is attached nowhere; what the kernel says.
-    pub(super) fn attach(&self, gates: &Gates) -> io::Result<()> {
-        let found = present()?;
-        let missing = self.missing();
-        self.taken_off.add(missing.len() as u64);
+    pub(super) fn attach(&self) -> io::Result<()> {
+        let carriers = links::carriers(&links::all()?);
+        let mut program = lock(&self.program);
+        if program.pin_again() {
+            self.unpinned.add(1);
+        }
         let mut attached = self
             .attached
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        attached.retain(|index, name| found.get(index) == Some(name) && !missing.contains(index));
+        let mut lost = HashSet::new();
+        for (index, name) in &*attached {
+            if carriers.get(index) == Some(name) && program.is_missing(name) {
+                lost.insert(*index);
+            }
+        }
+        self.taken_off.add(lost.len() as u64);
+        attached.retain(|index, name| carriers.get(index) == Some(name) && !lost.contains(index));
+        let names: HashSet<_> = carriers.values().map(String::as_str).collect();
+        program.leave_others(&names);
+        let mut refused = BTreeMap::new();
         let mut result = Ok(());
-        for (index, name) in found {
+        for (index, name) in carriers {
             if let Entry::Vacant(place) = attached.entry(index) {
-                match self.attach_one(index, &name, gates) {
+                match program.attach(&name) {
                     Ok(()) => drop(place.insert(name)),
-                    Err(error) => result = Err(error),
+                    Err(error) => {
+                        refused.insert(name, error.to_string());
+                        result = Err(io::Error::other(error));
+                    }
                 }
             }
         }
+        *lock(&self.refused) = refused;
         if attached.is_empty() { result } else { Ok(()) }
-    }
-
-    /// Those that somebody took it off.
-    fn missing(&self) -> HashSet<u32> {
-        let attached = self.attached.read().unwrap_or_else(PoisonError::into_inner);
-        let mut program = self.program.lock().unwrap_or_else(PoisonError::into_inner);
-        let missing = attached.iter().filter(|(_, name)| program.is_missing(name));
-        missing.map(|(index, _)| *index).collect()
-    }
-
-    fn attach_one(&self, index: u32, name: &str, gates: &Gates) -> io::Result<()> {
-        let mut program = self.program.lock().unwrap_or_else(PoisonError::into_inner);
-        program.attach(name).map_err(io::Error::other)?;
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let numbers = seen.entry(name.to_owned()).or_default();
-        numbers.insert(index);
-        gates.lead_to(index, numbers);
-        Ok(())
     }
 }
 
-/// The interfaces that can carry a leg.
-fn present() -> io::Result<HashMap<u32, String>> {
-    let mut found = HashMap::new();
-    for one in getifaddrs()? {
-        let link = one.address.as_ref().and_then(SockaddrStorage::as_link_addr);
-        if let Some(link) = link
-            && link.hatype() == ETHERNET
-            && let Ok(index) = u32::try_from(link.ifindex())
-        {
-            found.insert(index, one.interface_name);
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_changed_is_seen() {
+        let message = |kind: u16| {
+            let mut message = 16_u32.to_ne_bytes().to_vec();
+            message.extend(kind.to_ne_bytes());
+            message.resize(16, 0);
+            message
+        };
+        let routes = News {
+            routes: true,
+            ..News::default()
+        };
+        // An address and a route; a link among them.
+        let few = [message(20), message(24)].concat();
+        assert_eq!(News::of(&few), routes);
+        assert_eq!(News::of(&[few, message(16)].concat()), News::ALL);
+        assert_eq!(News::of(&[]), News::default());
     }
-    Ok(found)
 }

@@ -27,7 +27,7 @@ const ECN: u8 = 8;
 const MICROSECONDS: u8 = 64;
 /// TCP_INFO's state of a connection that neither side has closed.
 const ESTABLISHED: u8 = 1;
-const INFO_SIZE: usize = 136;
+const INFO_SIZE: usize = 148;
 /// Of IPv4 and TCP, without options.
 const HEADERS: u32 = 40;
 /// In each segment, with what makes it a multiple of 4.
@@ -100,6 +100,11 @@ impl Info {
     /// The largest segment to the peer that the way takes, as far as it is known.
     pub(super) fn way_takes(&self) -> u32 {
         self.word(60).saturating_sub(HEADERS)
+    }
+
+    /// Bytes that weren't sent yet, the window being shut.
+    pub(super) fn unsent(&self) -> u32 {
+        self.word(144)
     }
 
     /// Bytes that came, read or not.

@@ -11,18 +11,22 @@
 mod adopt;
 mod conntrack;
 mod course;
+mod earlier;
 mod flows;
 mod gates;
 mod hand_over;
 mod interfaces;
 mod leg;
+mod links;
+mod netlink;
 mod note;
 mod passage;
 mod refusal;
 mod reset;
 mod sweeper;
+mod ways;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::os::fd::AsFd;
@@ -39,6 +43,7 @@ use crate::spec::KernelSpec;
 use crate::sys;
 
 use conntrack::Conntrack;
+use earlier::Earlier;
 
 pub(crate) use adopt::{Heir, adopt};
 pub(crate) use flows::Carried;
@@ -50,6 +55,7 @@ pub(crate) use passage::{Guest, Passage};
 pub use refusal::Refusal;
 use reset::Resets;
 pub(crate) use sweeper::Sweeper;
+use ways::Ways;
 
 /// linux/tcp.h; the libc crate lacks it.
 const TCP_SAVE_SYN: i32 = 27;
@@ -81,10 +87,11 @@ pub(crate) struct KernelPath {
     /// Each worker's, so that none waits for another; behind them the sweeper's.
     tables: Box<[Mutex<Tables>]>,
     interfaces: Interfaces,
+    ways: Ways,
     /// What an earlier process left, until somebody goes on with it.
     inherited: Mutex<adopt::Found>,
-    /// Where what outlives the process is kept; or why nothing does.
-    pins: Result<PathBuf, String>,
+    /// What processes of other versions left.
+    earlier: Mutex<Vec<Earlier>>,
     /// Numbers of flows that aren't used.
     numbers: Mutex<Vec<u32>>,
     most: u32,
@@ -107,11 +114,7 @@ impl KernelPath {
     /// Why there is none.
     pub(crate) fn start(workers: usize, spec: &KernelSpec) -> Result<Self, NoKernelPath> {
         mailweir_flow::self_test()?;
-        let pins = pins(&spec.instance);
-        let (mut program, pins) = match Program::load(Some(&pins)) {
-            Err(Unavailable::Pins(why)) => (Program::load(None)?, Err(why.to_string())),
-            loaded => (loaded?, Ok(pins)),
-        };
+        let mut program = Program::load_pinned(&pins(&spec.instance))?;
         let mut tables = Vec::with_capacity(workers + 1);
         for _ in 0..=workers {
             let again = program.tables().again().map_err(Unavailable::from)?;
@@ -128,15 +131,19 @@ impl KernelPath {
             .filter(|number| !inherited.contains_key(number));
         let free = free.collect();
         let interfaces = Interfaces::new(program).map_err(system("interfaces aren't told of"))?;
+        let ports = Ports::new(spec.source_ports.clone());
+        let files = Path::new(BPF_FILES);
+        let earlier = Earlier::found(files, &spec.instance, &ports, Instant::now());
         let path = Self {
             gates,
             tables: tables.into(),
             interfaces,
+            ways: Ways::new(Instant::now()).map_err(system("routes can't be asked for"))?,
             inherited: Mutex::new(inherited),
-            pins,
+            earlier: Mutex::new(earlier),
             numbers: Mutex::new(free),
             most,
-            ports: Ports::new(spec.source_ports.clone()),
+            ports,
             routes: Mutex::default(),
             resets,
             conntrack: Conntrack::open().ok(),
@@ -146,7 +153,7 @@ impl KernelPath {
             adopted: Count::default(),
         };
         path.interfaces
-            .attach(&path.gates)
+            .attach()
             .map_err(system("it can't be attached"))?;
         Ok(path)
     }
@@ -180,7 +187,14 @@ impl KernelPath {
             adopted: self.adopted.value(),
             taken_off: self.interfaces.taken_off.value(),
             bytes: workers.sum(|one| &one.kernel_bytes),
-            ends_with_process: self.pins.as_ref().err().cloned(),
+            earlier: lock(&self.earlier)
+                .iter()
+                .map(Earlier::flows)
+                .sum::<usize>() as u64,
+            unpinned: self.interfaces.unpinned.value(),
+            moved: self.ways.moved.value(),
+            not_at: self.interfaces.refused(),
+            ends_with_process: self.interfaces.ends_with_process(),
             refusals: refusals.into(),
             segments: segments.into(),
         }
@@ -203,10 +217,15 @@ impl KernelPath {
 
     /// Nothing outlives a process that ended as it should.
     fn leave(&self) {
-        if let Ok(pins) = &self.pins {
-            // What can't be removed is found by the next process.
-            let _ = mailweir_flow::flush(pins);
+        self.interfaces.flush();
+        for earlier in &*lock(&self.earlier) {
+            earlier.flush();
         }
+    }
+
+    /// Removes what other versions left, once it carries nothing any more.
+    fn leave_earlier(&self, now: Instant) {
+        lock(&self.earlier).retain_mut(|earlier| !earlier.is_over(&self.ports, now));
     }
 
     fn tables(&self, worker: WorkerId) -> MutexGuard<'_, Tables> {
@@ -249,6 +268,8 @@ pub struct Left {
     pub live: usize,
     /// Those that have ended, or never were: they go with the next process.
     pub others: usize,
+    /// Sessions of other versions.
+    pub earlier: usize,
 }
 
 /// Looks what an instance has in the kernel; none where there is nothing.
@@ -256,19 +277,32 @@ pub struct Left {
 /// # Errors
 /// What the kernel says.
 pub fn left(instance: &str) -> Result<Option<Left>, NoKernelPath> {
-    let Some(tables) = Tables::pinned(&pins(instance)).map_err(Unavailable::from)? else {
+    let tables = Tables::pinned(&pins(instance)).map_err(Unavailable::from)?;
+    let folders = earlier::others(Path::new(BPF_FILES), instance);
+    if tables.is_none() && folders.is_empty() {
         return Ok(None);
-    };
+    }
+    let opened = folders
+        .iter()
+        .map(|pins| mailweir_flow::Earlier::open(pins));
+    let earlier = opened.flatten().map(|one| one.servers().len()).sum();
+    let (live, others) = tables.map_or(Ok((0, 0)), |tables| count(&tables))?;
+    Ok(Some(Left {
+        live,
+        others,
+        earlier,
+    }))
+}
+
+/// Flows that are live, and other places.
+fn count(tables: &Tables) -> Result<(usize, usize), NoKernelPath> {
     let found = adopt::found(tables.places().map_err(Unavailable::from)?);
     let is_live = |number: &&u32| {
         let gate = tables.gate(**number).ok().flatten();
         gate.is_some_and(|gate| gate.state == State::Live)
     };
     let live = found.keys().filter(is_live).count();
-    Ok(Some(Left {
-        live,
-        others: found.len() - live,
-    }))
+    Ok((live, found.len() - live))
 }
 
 /// Removes everything that an instance has in the kernel: the sessions end there.
@@ -276,10 +310,14 @@ pub fn left(instance: &str) -> Result<Option<Left>, NoKernelPath> {
 /// # Errors
 /// What the system says.
 pub fn flush(instance: &str) -> Result<(), NoKernelPath> {
-    mailweir_flow::flush(&pins(instance)).map_err(|cause| NoKernelPath::System {
-        what: "its pins can't be removed",
-        cause,
-    })
+    let all = earlier::others(Path::new(BPF_FILES), instance);
+    for pins in all.iter().chain([&pins(instance)]) {
+        mailweir_flow::flush(pins).map_err(|cause| NoKernelPath::System {
+            what: "its pins can't be removed",
+            cause,
+        })?;
+    }
+    Ok(())
 }
 
 /// The kernel path at one moment.
@@ -297,6 +335,14 @@ pub struct KernelPathStats {
     pub adopted: u64,
     /// How often somebody took its program off an interface; it was attached again.
     pub taken_off: u64,
+    /// Sessions that began in a process of another version, and go on by themselves.
+    pub earlier: u64,
+    /// How often somebody removed what outlives the process; it was pinned again.
+    pub unpinned: u64,
+    /// How often the peer of a flow was found behind another interface than before.
+    pub moved: u64,
+    /// Interfaces that its program can't be attached to, and why.
+    pub not_at: BTreeMap<String, String>,
     /// Bytes that it carried.
     pub bytes: u64,
     /// Why flows end with the process, if they do.

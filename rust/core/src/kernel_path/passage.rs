@@ -61,6 +61,10 @@ pub(crate) struct Passage {
     placed: u8,
     /// The largest segment that the client takes, options included.
     pub(super) client_takes: u16,
+    /// The interface that the client came in by.
+    pub(super) came_by: u32,
+    /// How often routes may have changed before.
+    changes: u64,
 }
 
 impl Passage {
@@ -99,6 +103,8 @@ impl Passage {
             ],
             placed: 0,
             client_takes: leg::takes(guest.syn.mss),
+            came_by: guest.interface,
+            changes: path.ways.changes(),
         };
         passage.place(guest)?;
         fail_point!("passage_placed");
@@ -121,12 +127,14 @@ impl Passage {
             keys,
             placed: 2,
             client_takes: 0,
+            came_by: 0,
+            // Nobody looked while no process was there.
+            changes: 0,
         }
     }
 
     fn place(&mut self, guest: &Guest) -> Result<(), Refusal> {
         self.gate().clear();
-        self.gate().set_way_to_client(guest.interface);
         self.gate().client_is_at(guest.syn.seq.wrapping_add(1));
         self.gate().client_has(guest.syn.tsval.unwrap_or_default());
         for (side, key) in (0..).zip(self.keys) {
@@ -169,6 +177,22 @@ impl Passage {
     /// Says how its segments are rewritten.
     pub(super) fn set_flow(&self, flow: &Flow) -> Result<(), TableError> {
         self.path.tables(self.worker).set_flow(self.number, flow)
+    }
+
+    /// Why the program sees nothing of a leg, by the key of what its peer says: our segments get
+    /// past it, or they aren't as our socket said them.
+    pub(super) fn unseen(&self, leg: Key) -> Refusal {
+        match self.path.ways.of_leg(leg) {
+            Ok(interface) if self.path.interfaces.has(interface) => Refusal::Nat,
+            _ => Refusal::Interface,
+        }
+    }
+
+    /// Is a flow from now on: has its ways looked up where they may have changed meanwhile.
+    pub(super) fn goes_on(&self) {
+        if self.changes != self.path.ways.changes() {
+            self.path.ways.change();
+        }
     }
 
     /// Ends a flow whose peers nobody else can tell so.

@@ -7,6 +7,9 @@ pub enum Refusal {
     Ipv6,
     /// A leg of it goes through an interface that isn't Ethernet, the loopback say.
     Interface,
+    /// Segments of a leg have other addresses on the wire than its socket has: this host translates
+    /// or encrypts them.
+    Nat,
     /// There are as many flows as there may be.
     TableFull,
     /// No source port is left towards the server.
@@ -37,9 +40,10 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every reason there is.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Ipv6,
         Self::Interface,
+        Self::Nat,
         Self::TableFull,
         Self::NoPort,
         Self::NoSyn,
@@ -61,6 +65,7 @@ impl Refusal {
         match self {
             Self::Ipv6 => "ipv6",
             Self::Interface => "interface",
+            Self::Nat => "nat",
             Self::TableFull => "table_full",
             Self::NoPort => "no_port",
             Self::NoSyn => "no_syn",

@@ -59,17 +59,22 @@ impl Sweeper {
 fn sweep(path: &KernelPath, ends: &AtomicBool) {
     let mut long = Instant::now();
     while !ends.load(Relaxed) {
-        let changed = path.interfaces.changed_within(LOOK);
+        let news = path.interfaces.news_within(LOOK);
         let due = long.elapsed() >= LONG_LOOK;
-        if changed || due {
-            // What can't be attached to takes the relay, counted; the next look tries again.
-            let _ = path.interfaces.attach(&path.gates);
+        if news.links || due {
+            // What can't be attached to takes the relay, told; the next look tries again.
+            let _ = path.interfaces.attach();
         }
+        if news.routes {
+            path.ways.change();
+        }
+        path.look_for_ways(Instant::now());
         path.flows.look(path);
         path.flows.forget_fresh(path);
         if due {
             long = Instant::now();
             path.flows.look_long(path);
+            path.leave_earlier(long);
         }
     }
 }

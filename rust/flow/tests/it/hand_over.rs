@@ -3,7 +3,8 @@
 use mailweir_flow::{Flow, Gate, State};
 
 use crate::rig::{
-    C, REDIRECT, Rig, S, SERVER, SOURCE, UNSPEC, flow, from_client, from_server, gate,
+    C, CLIENT, LISTENER, REDIRECT, Rig, S, SERVER, SHOT, SOURCE, UNSPEC, flow, from_client,
+    from_server, gate,
 };
 use crate::segment::{ACK, FIN, RST, SYN, Segment, timestamps};
 
@@ -163,4 +164,54 @@ fn our_own_segments_show_the_way_out() {
     };
     assert_eq!(rig.guard(&syn).0, UNSPEC);
     assert_eq!(rig.gate().out, [0, LOOPBACK]);
+    // It passes a link below that as well.
+    gate.out = [0, 7];
+    rig.replace(&gate, &flow());
+    assert_eq!(rig.guard(&syn).0, UNSPEC);
+    assert_eq!(rig.gate().out, [0, 7]);
+}
+
+/// Its socket says it once the flow is live; what the stack says else shows nothing.
+#[test]
+fn the_greeting_shows_the_way_to_the_client() {
+    let gate = Gate {
+        greeting: true,
+        out: [0, 1],
+        ..gate(State::Live)
+    };
+    let Some(mut rig) = Rig::with(&gate, &flow()) else {
+        return;
+    };
+    let greeting = Segment {
+        seq: C[1],
+        payload: b"220 mx\r\n".to_vec(),
+        ..Segment::new(LISTENER, CLIENT)
+    };
+    let end = Segment {
+        flags: FIN | ACK,
+        ..greeting.clone()
+    };
+    assert_eq!(rig.guard(&end).0, SHOT);
+    assert_eq!(rig.gate().out, [0, 1]);
+    assert_eq!(rig.guard(&greeting).0, UNSPEC);
+    assert_eq!(rig.gate().out, [LOOPBACK, 1]);
+}
+
+/// A link that stands on this one has its turn; or an interface hears what is for others.
+#[test]
+fn what_is_for_another_address_is_left_alone() {
+    for state in [State::Setup, State::Hold, State::Live] {
+        let Some(mut rig) = Rig::new(state) else {
+            return;
+        };
+        let before = rig.gate();
+        let mut frame = Segment {
+            payload: b"EHLO a\r\n".to_vec(),
+            ..from_client()
+        }
+        .frame();
+        frame[..6].copy_from_slice(&[2, 0, 0, 0, 0, 9]);
+        assert_eq!(rig.ingress_of(&frame), (UNSPEC, frame.clone()));
+        assert_eq!(rig.gate(), before);
+    }
 }

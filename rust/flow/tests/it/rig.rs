@@ -63,7 +63,7 @@ impl Rig {
     }
 
     pub(crate) fn with(gate: &Gate, flow: &Flow) -> Option<Self> {
-        let program = match Program::load(None) {
+        let program = match Program::load() {
             Ok(program) => program,
             Err(why @ Unavailable::NotBuilt) => return absent(&why),
             Err(why) if !may_load() => return absent(&why),

@@ -74,7 +74,8 @@ impl Segment {
         let sum = checksum(&[&ip]);
         ip[10..12].copy_from_slice(&sum.to_be_bytes());
 
-        let mut frame = vec![2; 12];
+        // For the loopback, where BPF_PROG_TEST_RUN has it come in, which has no address.
+        let mut frame = [[0; 6], [2; 6]].concat();
         frame.extend([0x08, 0x00]);
         frame.extend(ip);
         frame.extend(tcp);
