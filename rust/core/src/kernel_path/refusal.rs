@@ -15,10 +15,13 @@ pub enum Refusal {
     NoSyn,
     /// The client spoke before it was greeted.
     EarlyTalker,
-    /// The server's greeting was no whole one in time, or something came behind it.
+    /// The server's greeting was no whole one in time, longer than is kept of it (64 KiB), or
+    /// something came behind it.
     Greeting,
     /// Time stamps or SACK are off on a leg.
     Options,
+    /// A peer's segments may be cut into fragments on their way (no DF).
+    Fragments,
     /// A leg negotiated ECN.
     Ecn,
     /// A leg's clock counts microseconds.
@@ -37,7 +40,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every reason there is.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Ipv6,
         Self::Interface,
         Self::TableFull,
@@ -46,6 +49,7 @@ impl Refusal {
         Self::EarlyTalker,
         Self::Greeting,
         Self::Options,
+        Self::Fragments,
         Self::Ecn,
         Self::Clock,
         Self::SegmentSize,
@@ -67,6 +71,7 @@ impl Refusal {
             Self::EarlyTalker => "early_talker",
             Self::Greeting => "greeting",
             Self::Options => "options",
+            Self::Fragments => "fragments",
             Self::Ecn => "ecn",
             Self::Clock => "clock",
             Self::SegmentSize => "segment_size",
