@@ -29,6 +29,7 @@ LAYERS = (
     "metrics",
     "client",
     "spec sources",
+    "scales",
     "sys moment occupancy tls hashing prefixes bounded",
 )
 HEIGHT = {module: -depth for depth, layer in enumerate(LAYERS) for module in layer.split()}

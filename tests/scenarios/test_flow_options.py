@@ -32,7 +32,6 @@ _SIZE = 300_000
 _RECEIVE_BUFFERS = "net.ipv4.tcp_rmem"
 # Beside the system's largest, which a scale is for as well.
 _TINY = "4096 8192 33554432"
-_SMALLER, _LARGER = "4096 131072 4194304", "4096 131072 268435456"
 
 pytestmark = pytest.mark.needs("iproute2", "nftables", "clang")
 
@@ -63,6 +62,8 @@ def _mail(rig: Rig) -> None:
         # Asked for by whoever begins; accepted by all.
         ("c", "tcp_ecn", "1", "ecn"),
         ("l", "tcp_ecn", "1", "ecn"),
+        # Its SYN has no DF: where the way gets narrow, fragments come.
+        ("c", "ip_no_pmtu_disc", "1", "fragments"),
     ],
 )
 def test_options_that_differ(
@@ -79,6 +80,17 @@ def test_options_that_differ(
         _mail(rig)
         assert rig.record(2)["path"] == "kernel"
         assert rig.relayed(reason) == 1
+
+
+def test_a_server_whose_segments_may_be_cut(tmp_path: Path) -> None:
+    """As with clients; what its SYN says is that of the socket that it listens with."""
+    with row() as networks:
+        networks.run("s", "sysctl", "net.ipv4.ip_no_pmtu_disc=1")
+        config = rig_configuration(tmp_path)
+        with serving_there(networks, polite), kernel_rig(networks, tmp_path, config) as rig:
+            _mail(rig)
+            assert rig.record()["path"] in ("copy", "splice")
+            assert rig.relayed("fragments") == 1
 
 
 @pytest.mark.parametrize("size", [536, 1200, 1450])
@@ -134,34 +146,6 @@ def _told(networks: Row, network: str, name: str, default: int | None = None) ->
         return default
     (number,) = found
     return number
-
-
-@pytest.mark.parametrize(
-    ("network", "setting", "value", "path"),
-    [
-        ("c", _RECEIVE_BUFFERS, _SMALLER, "relay"),
-        ("s", _RECEIVE_BUFFERS, _SMALLER, "relay"),
-        ("c", _RECEIVE_BUFFERS, _LARGER, "kernel"),
-        ("s", _RECEIVE_BUFFERS, _LARGER, "kernel"),
-        ("c", "net.ipv4.tcp_window_scaling", "0", "relay"),
-        ("s", "net.ipv4.tcp_window_scaling", "0", "relay"),
-        # Then there is none on either leg.
-        ("l", "net.ipv4.tcp_window_scaling", "0", "kernel"),
-    ],
-)
-def test_window_scales_that_differ(
-    tmp_path: Path, network: str, setting: str, value: str, path: str
-) -> None:
-    """A window is told in our scale: what it says in the peer's has to be a multiple of that."""
-    with rig_before(tmp_path, echo) as rig:
-        with _set(rig.networks, network, setting, value):
-            assert rig.networks.inside("c", partial(exchange, _SIZE)).result(LIMIT)
-        record = rig.record()
-        if path == "kernel":
-            assert record["path"] == "kernel"
-        else:
-            assert record["path"] in ("copy", "splice")
-        assert rig.relayed("window_scale") == (path == "relay")
 
 
 @pytest.mark.parametrize("scaling", ["1", "0"])

@@ -18,6 +18,7 @@ from harness.kernel_rig import (
     rig_configuration,
 )
 from harness.namespaces import LISTENER, SERVER, Row
+from harness.proc import own_memory
 from harness.scale import count
 from harness.scripted import Stream
 from harness.waiting import until
@@ -25,6 +26,8 @@ from harness.waiting import until
 pytestmark = pytest.mark.needs("iproute2", "nftables", "clang")
 
 _TRACKED = count(20, 500)
+_LINES = b"220-and so on\r\n" * 4096
+_STREAMED = 512 * len(_LINES)
 
 Counted = Callable[[str], None]
 
@@ -69,6 +72,31 @@ def test_a_greeting_of_several_lines(tmp_path: Path) -> None:
             client.mail()
         record = rig.record()
         assert (record["path"], record["end_reason"]) == ("kernel", "client_quit")
+
+
+def test_a_greeting_without_end(tmp_path: Path) -> None:
+    """No more is kept of it than may be: the relay carries it, and holds nothing."""
+    said = threading.Event()
+
+    def streams(stream: Stream) -> None:
+        for _ in range(_STREAMED // len(_LINES)):
+            stream.send(_LINES)
+        if said.wait(20):
+            polite(stream)
+
+    with rig_before(tmp_path, streams) as rig:
+        pid = rig.balancer.process.pid
+        before = own_memory(pid)
+        with rig.client() as client:
+            assert len(client.read(_STREAMED)) == _STREAMED
+            grown = own_memory(pid) - before
+            said.set()
+            client.expect("220")
+            client.expect("250", "EHLO client.test")
+            client.mail()
+        assert rig.record()["path"] in ("copy", "splice")
+        assert rig.relayed("greeting") == 1
+    assert grown < _STREAMED / 4
 
 
 def test_an_early_talker_takes_the_relay(tmp_path: Path) -> None:

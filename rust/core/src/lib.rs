@@ -24,7 +24,8 @@
 //! were greeted, by [`ports`] of our own; [`limits`] are the same on both paths.
 //!
 //! A [`client`] is watched only once there is something to wait for. [`worker`] is a thread with its own runtime; [`metrics`] counts per worker, [`stats`] reads;
-//! [`troubles`] tells of servers that failed; [`tls`], [`moment`] and [`occupancy`] are small
+//! [`troubles`] tells of servers that failed; [`scales`] has the windows that they announce; [`tls`],
+//! [`moment`] and [`occupancy`] are small
 //! parts of these, and [`sys`] has what no library wraps.
 //!
 //! Who a client is: [`prefixes`] say whether an address is among some, and which source it belongs
@@ -59,6 +60,7 @@ mod record;
 mod registry;
 mod relay;
 mod roster;
+mod scales;
 mod seek;
 mod select;
 mod server;

@@ -10,6 +10,7 @@ use std::time::Instant;
 use crate::metrics::{Counter, Histogram, PerWorker, Tally};
 use crate::moment::AtomicMoment;
 use crate::occupancy::Occupancy;
+use crate::scales::HeardScale;
 use crate::spec::ServerState;
 
 /// Why a server couldn't be connected to. A closed list.
@@ -139,6 +140,8 @@ pub(crate) struct Server {
     pub(crate) in_flight: Occupancy,
     /// Which of its source addresses is next.
     next_source: AtomicUsize,
+    /// The window scale that it announces.
+    pub(crate) scale: HeardScale,
     /// A failure was reported and isn't looked at yet.
     suspect: AtomicBool,
 }
@@ -159,6 +162,7 @@ impl Server {
             drains: AtomicMoment::default(),
             in_flight: Occupancy::default(),
             next_source: AtomicUsize::new(0),
+            scale: HeardScale::default(),
             suspect: AtomicBool::new(false),
         }
     }

@@ -19,9 +19,10 @@ use crate::relay::pipes::Pipes;
 use crate::relay::{Ending, Ends, Traffic, relay};
 use crate::roster::InFlight;
 use crate::seek::{self, Found, Seeking};
+use crate::server::Server;
 use crate::smtp::words;
 use crate::snapshot::{Listener, Snapshot};
-use crate::spec::{Forwarding, Protocol, Refuse};
+use crate::spec::{Protocol, Refuse};
 use crate::troubles::Troubles;
 
 /// What the sessions of a worker share.
@@ -110,7 +111,7 @@ impl Session {
     /// The kernel path, if the session is to take it, and the client as that has to know it.
     fn kernel_path(&self, client: &Client) -> Option<(&Arc<KernelPath>, Guest)> {
         let listener = self.listener();
-        if listener.forwarding == Forwarding::Relay || listener.protocol != Protocol::Smtp {
+        if !listener.may_leave() {
             return None;
         }
         let path = self.commons.kernel.get()?;
@@ -139,7 +140,10 @@ impl Session {
             said,
             told: 0,
         };
-        match self.hand_over(passage, legs, &record).await {
+        match self
+            .hand_over(passage, legs, in_flight.server(), &record)
+            .await
+        {
             Ok(handed) => {
                 handed.count_greeting(&mut record, &in_flight);
                 if !self.snapshot.counts_flows {
@@ -169,13 +173,14 @@ impl Session {
         &self,
         passage: Option<Passage>,
         legs: Legs,
+        server: &Server,
         record: &Record,
     ) -> Result<Handed, Legs> {
         let (Some(passage), Some(outline)) = (passage, record.outline()) else {
             return Err(legs);
         };
         let limit = self.listener().timeouts.greeting;
-        let result = kernel_path::hand_over(passage, legs, &outline, limit).await;
+        let result = kernel_path::hand_over(passage, legs, server, &outline, limit).await;
         if let Err(legs) = &result {
             // Refused, it is carried as it is.
             let _ = legs.server.set_nodelay(true);

@@ -115,7 +115,7 @@ inline_ void hear(struct __sk_buff *skb, struct gate *gate, __u32 from, struct s
 	at = found.mss;
 	asm volatile("" : "+r"(at));
 	if (at <= MOST_OPTIONS - 2 && from == SERVER && (tcp->flags & SYN))
-		gate->takes = options[at] << 8 | options[at + 1];
+		gate->takes = options[at] << 8 | options[at + 1] | (segment->whole ? 0 : CUT);
 	at = found.timestamps;
 	asm volatile("" : "+r"(at));
 	if (at > MOST_OPTIONS - 8)

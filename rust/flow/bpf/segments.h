@@ -41,6 +41,7 @@ struct segment {
 	__u32 options;   // bytes
 	__u32 payload;   // bytes
 	__u8 fragmented; // the rest of it comes by itself
+	__u8 whole;      // it may not be cut into fragments
 	__u8 ttl;
 };
 
@@ -110,6 +111,7 @@ inline_ int parse(struct __sk_buff *skb, struct segment *segment, struct tcp *tc
 	segment->key.from = ip->saddr;
 	segment->key.to = ip->daddr;
 	segment->fragmented = !!(ip->frag_off & swap16(0x2000));
+	segment->whole = !!(ip->frag_off & swap16(0x4000));
 	segment->ttl = ip->ttl;
 	// Not the skb's length: short frames are padded. 0 for what was put together beyond 64 KiB.
 	all = swap16(ip->tot_len);

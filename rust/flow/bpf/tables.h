@@ -69,8 +69,11 @@ struct gate {
 			  // user space's to write
 	__u32 sent[2];    // behind the last that our own socket said to each, until it is live
 	__u32 recorded;   // 1 once user space has closed its record
-	__u32 takes;      // bytes in a segment, as the server's SYN says; 0 if it doesn't
+	__u32 takes;      // bytes in a segment, as the server's SYN says; 0 if it doesn't; CUT if that
+			  // SYN may be cut into fragments
 };
+
+#define CUT 0x80000000
 
 // What one peer says, and what the other one is told. Numbers are in host order.
 struct side {

@@ -105,6 +105,9 @@ pub const END_RST: u32 = 4;
 /// Nobody had ended before.
 pub const END_FIRST: u32 = 8;
 
+/// In [`Gate::takes`]: the server's SYN may be cut into fragments on its way.
+pub const CUT: u32 = 1 << 31;
+
 /// What becomes of a flow's segments; read and written in place, word by word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gate {
@@ -130,6 +133,7 @@ pub struct Gate {
     /// Whether user space has closed its record.
     pub recorded: bool,
     /// The largest segment that the server's SYN says it takes, options included; 0 for nothing.
+    /// With [`CUT`].
     pub takes: u32,
 }
 

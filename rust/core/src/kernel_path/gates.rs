@@ -4,7 +4,7 @@ use std::io;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{self, Relaxed, SeqCst};
 
-use mailweir_flow::layout::GATE_WORDS;
+use mailweir_flow::layout::{CUT, GATE_WORDS};
 use mailweir_flow::{MOST_FLOWS, State, Tables, Word};
 
 use crate::sys::Words;
@@ -119,7 +119,12 @@ impl<'a> Gate<'a> {
 
     /// The largest segment that the server takes, options included; 0 where it said nothing.
     pub(super) fn server_takes(self) -> u32 {
-        self.word(Word::Takes).load(SeqCst)
+        self.word(Word::Takes).load(SeqCst) & !CUT
+    }
+
+    /// Whether what the server says may be cut into fragments on its way.
+    pub(super) fn server_is_cut(self) -> bool {
+        self.word(Word::Takes).load(SeqCst) & CUT != 0
     }
 
     /// Whether the record of it was closed: by another process, it may be.

@@ -1,7 +1,8 @@
 //! The hand-over: from two sockets to a flow.
 
 use std::io;
-use std::time::Duration;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
 use fail::fail_point;
 use mailweir_flow::{Flow, Key, Said, State};
@@ -11,10 +12,12 @@ use tokio::time::timeout;
 use crate::client::Client;
 use crate::record::{Course, Outline, Path, Record, Side};
 use crate::roster::InFlight;
-use crate::smtp::greeting;
+use crate::scales::LEAST;
+use crate::server::Server;
 
 use super::flows::Carried;
 use super::gates::Gate;
+use super::greeting::{Heard, LONGEST, Progress};
 use super::leg::{self, Info, Numbers, Repaired};
 use super::note::Note;
 use super::passage::Passage;
@@ -22,6 +25,8 @@ use super::refusal::Refusal;
 
 /// How far a peer may say something at first; what it is told later moves it on.
 const FIRST_WINDOW: u32 = 65_535;
+/// What is read of the greeting at a time.
+const PIECE: usize = 2048;
 /// A client's first answer takes as long as its round trip, and a server waits for 200 ms at least
 /// before it says again what nobody has acknowledged.
 const FAR: Duration = Duration::from_millis(100);
@@ -54,6 +59,7 @@ pub(crate) struct Handed {
 pub(crate) async fn hand_over(
     passage: Passage,
     mut legs: Legs,
+    server: &Server,
     outline: &Outline,
     limit: Duration,
 ) -> Result<Handed, Legs> {
@@ -61,7 +67,7 @@ pub(crate) async fn hand_over(
     fail_point!("hand_over_greeted");
     let handed = heard
         .unwrap_or(Err(Refusal::Greeting))
-        .and_then(|()| legs.begin(&passage, outline));
+        .and_then(|()| legs.begin(&passage, server, outline));
     if let Err(why) = handed {
         passage.refused(why);
         return Err(legs);
@@ -101,7 +107,7 @@ impl Handed {
             in_data: false,
             path: Path::Kernel,
         };
-        record.live().note(course, std::time::Instant::now());
+        record.live().note(course, Instant::now());
     }
 
     /// From now on the session is a flow.
@@ -114,7 +120,13 @@ impl Legs {
     /// Reads the greeting to its end. What comes in pieces is passed on in pieces: postscreen's
     /// teaser has to be there long before the rest of it.
     async fn hear_greeting(&mut self) -> Result<(), Refusal> {
-        while !greeting::is_whole(&self.said) {
+        let mut progress = Progress::default();
+        loop {
+            match progress.read_on(&self.said) {
+                Heard::Part => {}
+                Heard::Whole => return Ok(()),
+                Heard::TooMuch => return Err(Refusal::Greeting),
+            }
             self.tell();
             if self.told < self.said.len() {
                 return Err(Refusal::Busy);
@@ -126,13 +138,18 @@ impl Legs {
                 _ = self.server.readable() => self.hear_more()?,
             }
         }
-        Ok(())
     }
 
     fn hear_more(&mut self) -> Result<(), Refusal> {
-        match self.server.try_read_buf(&mut self.said) {
+        // Not into what is kept, which would grow by as much as the server likes to say.
+        let mut piece = [0; PIECE];
+        let room = PIECE.min(LONGEST.saturating_sub(self.said.len()));
+        match self.server.try_read(&mut piece[..room]) {
             Ok(0) => Err(Refusal::Closed),
-            Ok(_) => Ok(()),
+            Ok(size) => {
+                self.said.extend(&piece[..size]);
+                Ok(())
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             Err(_) => Err(Refusal::Closed),
         }
@@ -148,8 +165,8 @@ impl Legs {
 
     /// Tells the program how the one leg's segments become the other's, and holds them back.
     /// Nothing is waited for.
-    fn begin(&self, passage: &Passage, outline: &Outline) -> Result<(), Refusal> {
-        let infos = self.check(passage)?;
+    fn begin(&self, passage: &Passage, server: &Server, outline: &Outline) -> Result<(), Refusal> {
+        let infos = self.check(passage, server)?;
         let [client, _] = &infos;
         if client.round_trip() > FAR {
             // Our own socket's acknowledgement of the greeting would wait for what answers it, and
@@ -178,10 +195,13 @@ impl Legs {
     }
 
     /// Whether the one's segments can be made the other's.
-    fn check(&self, passage: &Passage) -> Result<[Info; 2], Refusal> {
+    fn check(&self, passage: &Passage, of_server: &Server) -> Result<[Info; 2], Refusal> {
         let system = |_| Refusal::System;
         let client = Info::read(&self.client).map_err(system)?;
         let server = Info::read(&self.server).map_err(system)?;
+        if of_server.scale.hear(server.peer_scale(), Instant::now()) {
+            passage.path().rescaled.store(true, Relaxed);
+        }
         if !client.is_established() || !server.is_established() {
             return Err(Refusal::Closed);
         }
@@ -192,13 +212,22 @@ impl Legs {
             let [_, from_server] = passage.keys;
             return Err(passage.unseen(from_server));
         }
+        if passage.gate().server_is_cut() {
+            return Err(Refusal::Fragments);
+        }
         let server_takes = u16::try_from(passage.gate().server_takes()).ok();
         let server_takes = u32::from(leg::takes(server_takes)).min(server.way_takes());
         let client_takes = u32::from(passage.client_takes).min(client.way_takes());
         if server_takes < client.announced() || client_takes < server.announced() {
             return Err(Refusal::SegmentSize);
         }
-        if server.our_scale() > client.peer_scale() || client.our_scale() > server.peer_scale() {
+        // A window of less than one unit of what the other one was told is told as none. Up to the
+        // least scale that is no more than 7 bytes, and whoever has announced so little says so
+        // when it is more again (RFC 9293, 3.8.6.2.2).
+        let fits = |ours: u8, peers: u8| ours <= peers.max(LEAST);
+        if !fits(server.our_scale(), client.peer_scale())
+            || !fits(client.our_scale(), server.peer_scale())
+        {
             return Err(Refusal::WindowScale);
         }
         // What came before the program was told to count.

@@ -182,6 +182,10 @@ pub(super) struct Syn {
     pub(super) seq: u32,
     pub(super) mss: Option<u16>,
     pub(super) tsval: Option<u32>,
+    /// None where its windows are never scaled.
+    pub(super) scale: Option<u8>,
+    /// Nobody on the way may cut what it says into fragments (DF).
+    pub(super) whole: bool,
 }
 
 /// The largest segment that a peer takes, options included, by its SYN.
@@ -216,6 +220,8 @@ impl Syn {
             seq: u32::from_be_bytes(*tcp.get(4..)?.first_chunk()?),
             mss: None,
             tsval: None,
+            scale: None,
+            whole: ip.get(6)? & 0x40 != 0,
         };
         let end = usize::from(*tcp.get(12)? >> 4) * 4;
         let mut rest = tcp.get(20..end)?;
@@ -225,6 +231,7 @@ impl Syn {
                 (1, _) => more,
                 (_, [size, ..]) if *size >= 2 && usize::from(*size) <= rest.len() => {
                     match rest[..usize::from(*size)] {
+                        [3, 3, scale] => found.scale = Some(scale),
                         [2, 4, a, b] => found.mss = Some(u16::from_be_bytes([a, b])),
                         [8, 10, a, b, c, d, ..] => {
                             found.tsval = Some(u32::from_be_bytes([a, b, c, d]));
@@ -285,7 +292,7 @@ mod tests {
         tcp.extend(options);
         tcp[12] = ((tcp.len() / 4) << 4) as u8;
         let mut ip = vec![0; 20];
-        ip[0] = 0x45;
+        (ip[0], ip[6]) = (0x45, 0x40);
         ip[12..].copy_from_slice(&[192, 0, 2, 1, 192, 0, 2, 2]);
         [ip, tcp].concat()
     }
@@ -303,15 +310,21 @@ mod tests {
             seq: 7,
             mss: Some(1460),
             tsval: Some(0x1234_5678),
+            scale: Some(7),
+            whole: true,
         };
         assert_eq!(Syn::parse(&syn(&usual)), Some(expected));
         let silent = Syn {
             mss: None,
             tsval: None,
+            scale: None,
             ..expected
         };
         assert_eq!(Syn::parse(&syn(&[])), Some(silent));
         assert_eq!(Syn::parse(&syn(&[2, 40, 0, 0])), Some(silent));
+        let mut in_fragments = syn(&[]);
+        in_fragments[6] = 0;
+        assert!(Syn::parse(&in_fragments).is_some_and(|syn| !syn.whole));
         assert_eq!(Syn::parse(&[]), None);
         assert_eq!(Syn::parse(&syn(&[])[..39]), None);
     }

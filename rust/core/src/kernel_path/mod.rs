@@ -14,6 +14,7 @@ mod course;
 mod earlier;
 mod flows;
 mod gates;
+mod greeting;
 mod hand_over;
 mod interfaces;
 mod leg;
@@ -21,6 +22,7 @@ mod links;
 mod netlink;
 mod note;
 mod passage;
+mod prepare;
 mod refusal;
 mod reset;
 mod sweeper;
@@ -29,8 +31,8 @@ mod ways;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -40,7 +42,6 @@ use crate::metrics::{Counter as Count, PerWorker, Tally, WorkerCounters, WorkerI
 use crate::ports::Ports;
 use crate::record::SessionId;
 use crate::spec::KernelSpec;
-use crate::sys;
 
 use conntrack::Conntrack;
 use earlier::Earlier;
@@ -52,13 +53,12 @@ use gates::Gates;
 pub(crate) use hand_over::{Handed, Legs, hand_over};
 use interfaces::Interfaces;
 pub(crate) use passage::{Guest, Passage};
+pub(crate) use prepare::prepare_listener;
 pub use refusal::Refusal;
 use reset::Resets;
 pub(crate) use sweeper::Sweeper;
 use ways::Ways;
 
-/// linux/tcp.h; the libc crate lacks it.
-const TCP_SAVE_SYN: i32 = 27;
 /// Where systems mount the BPF file system.
 const BPF_FILES: &str = "/sys/fs/bpf";
 /// For so long an address that the route gives is taken for granted.
@@ -105,6 +105,8 @@ pub(crate) struct KernelPath {
     refusals: PerWorker<Tally<{ Refusal::ALL.len() }>>,
     handed_over: PerWorker<Count>,
     adopted: Count,
+    /// A server announces another window scale than it did.
+    rescaled: AtomicBool,
 }
 
 impl KernelPath {
@@ -151,6 +153,7 @@ impl KernelPath {
             refusals: PerWorker::new(workers),
             handed_over: PerWorker::new(workers),
             adopted: Count::default(),
+            rescaled: AtomicBool::new(false),
         };
         path.interfaces
             .attach()
@@ -166,6 +169,11 @@ impl KernelPath {
     /// A session of `worker` was handed over.
     fn took(&self, worker: WorkerId) {
         self.handed_over.of(worker).add(1);
+    }
+
+    /// Whether what listeners announce is to be looked at anew.
+    pub(crate) fn is_rescaled(&self) -> bool {
+        self.rescaled.swap(false, Relaxed)
     }
 
     /// What there is to say of it.
@@ -351,19 +359,6 @@ pub struct KernelPathStats {
     pub refusals: Vec<(Refusal, u64)>,
     /// Segments by what became of them.
     pub segments: Vec<(Counter, u64)>,
-}
-
-/// Has a listener's sockets keep what the hand-over needs of a client.
-///
-/// # Errors
-/// What the kernel says.
-pub(crate) fn prepare_listener(socket: impl AsFd, address: SocketAddr) -> io::Result<()> {
-    if address.is_ipv4() {
-        let socket = socket.as_fd();
-        sys::set_option(socket, libc::IPPROTO_TCP, TCP_SAVE_SYN, 1)?;
-        sys::set_option(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
-    }
-    Ok(())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -15,6 +15,7 @@ use crate::sys;
 
 use super::gates::Gate;
 use super::leg::{self, Syn};
+use super::prepare;
 use super::refusal::Refusal;
 use super::{KernelPath, Shared, lock};
 
@@ -42,10 +43,11 @@ impl KernelPath {
         if !self.interfaces.has(interface) {
             return Err(Refusal::Interface);
         }
-        Ok(Guest {
-            interface,
-            syn: Syn::of(client)?,
-        })
+        let syn = Syn::of(client)?;
+        if !syn.whole {
+            return Err(Refusal::Fragments);
+        }
+        Ok(Guest { interface, syn })
     }
 }
 
@@ -110,8 +112,10 @@ impl Passage {
         fail_point!("passage_placed");
         // So that the server never says more in a segment than the client takes.
         let mss = passage.client_takes.into();
-        sys::set_option(&socket, libc::IPPROTO_TCP, libc::TCP_MAXSEG, mss)
-            .map_err(|_| Refusal::System)?;
+        let told = sys::set_option(&socket, libc::IPPROTO_TCP, libc::TCP_MAXSEG, mss)
+            // So that the client's windows can be told to it as they are.
+            .and_then(|()| prepare::announce(&socket, guest.syn.scale.unwrap_or_default()));
+        told.map_err(|_| Refusal::System)?;
         Ok((passage, socket))
     }
 

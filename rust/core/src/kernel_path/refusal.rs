@@ -18,10 +18,13 @@ pub enum Refusal {
     NoSyn,
     /// The client spoke before it was greeted.
     EarlyTalker,
-    /// The server's greeting was no whole one in time, or something came behind it.
+    /// The server's greeting was no whole one in time, longer than is kept of it (64 KiB), or
+    /// something came behind it.
     Greeting,
     /// Time stamps or SACK are off on a leg.
     Options,
+    /// A peer's segments may be cut into fragments on their way (no DF).
+    Fragments,
     /// A leg negotiated ECN.
     Ecn,
     /// A leg's clock counts microseconds.
@@ -50,6 +53,7 @@ impl Refusal {
         Self::EarlyTalker,
         Self::Greeting,
         Self::Options,
+        Self::Fragments,
         Self::Ecn,
         Self::Clock,
         Self::SegmentSize,
@@ -72,6 +76,7 @@ impl Refusal {
             Self::EarlyTalker => "early_talker",
             Self::Greeting => "greeting",
             Self::Options => "options",
+            Self::Fragments => "fragments",
             Self::Ecn => "ecn",
             Self::Clock => "clock",
             Self::SegmentSize => "segment_size",

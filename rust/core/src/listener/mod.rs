@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::client::Client;
 use crate::farewell;
+use crate::kernel_path;
 use crate::record::{End, EndReason, Record};
 use crate::session::{self, Commons};
 use crate::smtp::words;
@@ -52,7 +53,8 @@ pub enum Parting {
 /// ones, all of them: there may be more than workers.
 ///
 /// `shared` says that this process listens there already, at another listener or at an
-/// overlapping address; otherwise the address must be nobody's.
+/// overlapping address; otherwise the address must be nobody's. With `scale` its clients may take
+/// the kernel path ([`kernel_path::prepare_listener`]).
 ///
 /// # Errors
 /// What the kernel says; then nothing new stays bound.
@@ -61,6 +63,7 @@ pub(crate) fn bind(
     workers: usize,
     shared: bool,
     kept: Vec<StdListener>,
+    scale: Option<u8>,
 ) -> io::Result<Vec<StdListener>> {
     if !shared && kept.is_empty() && address.port() != 0 {
         // SO_REUSEPORT alone would share the port with another process without a word.
@@ -82,7 +85,7 @@ pub(crate) fn bind(
         sockets.push(socket);
     }
     for socket in &sockets {
-        socket.listen(BACKLOG)?;
+        listen(socket, address, scale)?;
     }
     Ok(sockets.into_iter().map(StdListener::from).collect())
 }
@@ -91,10 +94,17 @@ pub(crate) fn bind(
 ///
 /// # Errors
 /// What the kernel says.
-pub(crate) fn bind_another(address: SocketAddr) -> io::Result<StdListener> {
+pub(crate) fn bind_another(address: SocketAddr, scale: Option<u8>) -> io::Result<StdListener> {
     let socket = bind_one(address, true)?;
-    socket.listen(BACKLOG)?;
+    listen(&socket, address, scale)?;
     Ok(socket.into())
+}
+
+/// Who comes from now on finds everything set.
+fn listen(socket: &Socket, address: SocketAddr, scale: Option<u8>) -> io::Result<()> {
+    // Where it is refused, its clients take the relay, which is counted.
+    let _ = kernel_path::prepare_listener(socket, address, scale);
+    socket.listen(BACKLOG)
 }
 
 /// Takes a listening socket, by a second descriptor, out of its group: who is in its queue is

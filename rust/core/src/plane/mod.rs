@@ -203,7 +203,8 @@ impl DataPlane {
             Some(SessionLog::open(&spec.log).map_err(ApplyError::Log)?)
         };
         shared.start_kernel_path(spec)?;
-        let opened = control.open(&snapshot, &lock(&shared.bound))?;
+        let kernel = shared.kernel.get().is_some();
+        let opened = control.open(&snapshot, &lock(&shared.bound), kernel)?;
         let drained = snapshot.take_states(spec);
         let snapshot = Arc::new(snapshot);
         let previous = shared.current.swap(Arc::clone(&snapshot));
@@ -214,8 +215,9 @@ impl DataPlane {
         }
         lock(&shared.bound).extend(opened.bound.iter().copied());
         control.listen(opened);
-        if shared.kernel.get().is_some() {
-            control.prepare_for_kernel_path();
+        if kernel {
+            // Those that listened before.
+            control.prepare_for_kernel_path(&snapshot);
         }
         shared.leave(&mut control, Parting::ForGood, |key| {
             snapshot.listener_at(key).is_none()

@@ -12,7 +12,7 @@ use tokio::io::unix::AsyncFd;
 use crate::kernel_path;
 use crate::listener::{self, Parting};
 use crate::registry::Registry;
-use crate::snapshot::{BindKey, Snapshot};
+use crate::snapshot::{BindKey, Listener, Snapshot};
 use crate::spec::LogSpec;
 use crate::worker::Worker;
 
@@ -60,11 +60,13 @@ impl Control {
         }
     }
 
-    /// Binds what `snapshot` has and nobody listens at yet.
+    /// Binds what `snapshot` has and nobody listens at yet; `kernel` says that there is a kernel
+    /// path.
     pub(super) fn open(
         &self,
         snapshot: &Snapshot,
         bound: &HashMap<BindKey, SocketAddr>,
+        kernel: bool,
     ) -> Result<Opened, ApplyError> {
         let mut opened = Opened {
             by_worker: self.workers.iter().map(|_| vec![]).collect(),
@@ -73,8 +75,9 @@ impl Control {
             bound: vec![],
         };
         for listener in &snapshot.listeners {
+            let scale = scale(listener, kernel);
             for key in listener.bind.iter().filter(|key| !bound.contains_key(key)) {
-                self.open_one(*key, bound, &mut opened)
+                self.open_one(*key, scale, bound, &mut opened)
                     .map_err(|cause| ApplyError::Bind {
                         listener: listener.state.name.to_string(),
                         address: key.address,
@@ -88,6 +91,7 @@ impl Control {
     fn open_one(
         &self,
         key: BindKey,
+        scale: Option<u8>,
         bound: &HashMap<BindKey, SocketAddr>,
         opened: &mut Opened,
     ) -> io::Result<()> {
@@ -99,7 +103,7 @@ impl Control {
         let at = |(address, _): &&(SocketAddr, StdListener)| *address == key.address;
         let kept = self.kept.iter().filter(at);
         let kept: io::Result<_> = kept.map(|(_, socket)| socket.try_clone()).collect();
-        let mut sockets = listener::bind(key.address, self.workers.len(), shared, kept?)?;
+        let mut sockets = listener::bind(key.address, self.workers.len(), shared, kept?, scale)?;
         let address = sockets.first().map(StdListener::local_addr);
         let surplus = sockets.split_off(self.workers.len());
         let mut doubles = vec![];
@@ -143,12 +147,17 @@ impl Control {
         sockets.map(|one| Ok(one.try_clone()?.into())).collect()
     }
 
-    /// Has the sockets keep what the kernel path needs of a client.
-    pub(super) fn prepare_for_kernel_path(&self) {
+    /// Has the sockets, which listen already, go by what is known by now: who comes from now on
+    /// may take the kernel path, and is announced what fits the servers.
+    pub(super) fn prepare_for_kernel_path(&self, snapshot: &Snapshot) {
         for (key, doubles) in &self.doubles {
+            let Some(listener) = snapshot.listener_at(key) else {
+                continue;
+            };
+            let scale = scale(&snapshot.listeners[listener], true);
             for socket in doubles.iter().flatten() {
                 // Where it is refused, their clients take the relay, which is counted.
-                let _ = kernel_path::prepare_listener(socket, key.address);
+                let _ = kernel_path::prepare_listener(socket, key.address, scale);
             }
         }
     }
@@ -186,7 +195,8 @@ impl Control {
         }
     }
 
-    /// Gives a worker sockets again, at all addresses that are `bound`.
+    /// Gives a worker sockets again, at all addresses that are `bound`, as `snapshot` has them;
+    /// `kernel` says that there is a kernel path.
     ///
     /// # Errors
     /// What the kernel says; it has those that could be had.
@@ -194,18 +204,27 @@ impl Control {
         &mut self,
         worker: usize,
         bound: &HashMap<BindKey, SocketAddr>,
+        snapshot: &Snapshot,
+        kernel: bool,
     ) -> io::Result<()> {
         for (key, doubles) in &mut self.doubles {
             let (None, Some(address)) = (&doubles[worker], bound.get(key)) else {
                 continue;
             };
-            let socket = listener::bind_another(*address)?;
+            let listener = snapshot.listener_at(key);
+            let scale = listener.and_then(|one| scale(&snapshot.listeners[one], kernel));
+            let socket = listener::bind_another(*address, scale)?;
             doubles[worker] = Some(socket.try_clone()?);
             let adopted = self.workers[worker].adopt(socket)?;
             self.workers[worker].listen(vec![(*key, adopted)]);
         }
         Ok(())
     }
+}
+
+/// The window scale to announce to a listener's clients, where they may take the kernel path.
+fn scale(listener: &Listener, kernel: bool) -> Option<u8> {
+    (kernel && listener.may_leave()).then(|| listener.pool.window_scale())
 }
 
 /// Whether the kernel would say that `new` is in use because of `bound`.

@@ -1,5 +1,6 @@
 //! Looks after the workers: the sockets of one that doesn't move are taken out of use, so that
-//! new clients go to the others, and given back once it moves again.
+//! new clients go to the others, and given back once it moves again. Has listening sockets
+//! announce what servers are found to announce.
 
 use std::io;
 use std::sync::Arc;
@@ -52,6 +53,14 @@ impl Watchdog {
 }
 
 fn look(shared: &Shared) {
+    look_at_workers(shared);
+    if shared.kernel.get().is_some_and(|path| path.is_rescaled()) {
+        let control = lock(&shared.control);
+        control.prepare_for_kernel_path(&shared.current.load());
+    }
+}
+
+fn look_at_workers(shared: &Shared) {
     let now = Instant::now();
     let lag = |moved: Option<Instant>| moved.map_or(Duration::ZERO, |at| now.duration_since(at));
     let lags: Vec<Duration> = shared
@@ -70,7 +79,9 @@ fn look(shared: &Shared) {
             counters.stuck.store(true, Relaxed);
         } else if stuck && lags[worker] <= 2 * TICK {
             let bound = lock(&shared.bound).clone();
-            let given = lock(&shared.control).give_back(worker, &bound);
+            let kernel = shared.kernel.get().is_some();
+            let snapshot = shared.current.load();
+            let given = lock(&shared.control).give_back(worker, &bound, &snapshot, kernel);
             // Not given: tried again at the next look.
             counters.stuck.store(given.is_err(), Relaxed);
         }

@@ -46,17 +46,6 @@ impl Greeting {
     }
 }
 
-/// Whether `bytes` are a whole greeting and nothing else: its last line has no dash (RFC 5321,
-/// 4.2.1), and lines before it have one.
-pub(crate) fn is_whole(bytes: &[u8]) -> bool {
-    let Some(lines) = bytes.strip_suffix(b"\n") else {
-        return false;
-    };
-    let mut lines = lines.split(|byte| *byte == b'\n').rev();
-    let goes_on = |line: &[u8]| line.get(3) == Some(&b'-');
-    lines.next().is_some_and(|last| !goes_on(last)) && lines.all(goes_on)
-}
-
 /// Whether `bytes` are the beginning of a reply as far as they go: three digits first.
 fn may_begin_reply(bytes: &[u8]) -> bool {
     bytes.iter().take(3).all(u8::is_ascii_digit)
@@ -78,22 +67,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn a_greeting_is_whole_with_its_last_line() {
-        for (bytes, expected) in [
-            ("", false),
-            ("220 mx", false),
-            ("220 mx\r\n", true),
-            ("220-mx\r\n", false),
-            ("220-mx\r\n220 mx\r", false),
-            ("220-mx\r\n220-more\r\n220 mx\r\n", true),
-            ("220\r\n", true),
-            ("220 mx\r\n250 what\r\n", false),
-        ] {
-            assert_eq!(is_whole(bytes.as_bytes()), expected, "{bytes:?}");
-        }
-    }
 
     #[test]
     fn the_first_line_of_a_greeting_decides() {

@@ -205,6 +205,11 @@ impl Listener {
             .filter(|terms| !terms.exempts(client))
     }
 
+    /// Whether its sessions may take the kernel path, as far as it says itself.
+    pub(crate) fn may_leave(&self) -> bool {
+        self.forwarding != Forwarding::Relay && self.protocol == Protocol::Smtp
+    }
+
     /// Whether sources are limited.
     pub(crate) fn limits_sources(&self) -> bool {
         self.per_source.is_some()

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::hashing::{Hashing, Maglev, Rendezvous};
 use crate::registry::Registry;
 use crate::roster::{Roster, Settings, Terms};
+use crate::scales;
 use crate::server::Server;
 use crate::spec::{Balance, PoolSpec, ProxyVersion, QueueSpec, ServerSpec, SourceSpec, StickySpec};
 
@@ -105,6 +106,12 @@ impl Pool {
     /// A server by its name.
     pub(crate) fn member(&self, name: &str) -> Option<&Member> {
         self.members.iter().find(|one| *one.name == *name)
+    }
+
+    /// The window scale to announce to clients: it fits all servers.
+    pub(crate) fn window_scale(&self) -> u8 {
+        let heard = self.members.iter().map(|one| one.server.scale.smallest());
+        scales::fitting(heard)
     }
 
     /// The member that has this seat, by its index. A seat is nobody else's as long as a snapshot

@@ -1,5 +1,6 @@
 //! What the program does for a hand-over: before it, and until the greeting is acknowledged.
 
+use mailweir_flow::layout::CUT;
 use mailweir_flow::{Flow, Gate, State};
 
 use crate::rig::{
@@ -7,6 +8,9 @@ use crate::rig::{
     from_server, gate,
 };
 use crate::segment::{ACK, FIN, RST, SYN, Segment, timestamps};
+
+/// RFC 791, 3.1.
+const DONT_FRAGMENT: u16 = 0x4000;
 
 /// Where BPF_PROG_TEST_RUN has the segments come and go.
 const LOOPBACK: u32 = 1;
@@ -31,12 +35,19 @@ fn before_the_hand_over_peers_are_heard() {
     let syn_ack = Segment {
         flags: SYN | ACK,
         options,
+        fragment: DONT_FRAGMENT,
         ..from_server()
     };
     assert_eq!(rig.ingress(&syn_ack), (UNSPEC, syn_ack.clone()));
     let gate = rig.gate();
     assert_eq!((gate.tsval[1], gate.counted[1]), (0x1234_5678, 0));
     assert_eq!((gate.next[1], gate.takes), (S[0] + 1, 1460));
+    let cut = Segment {
+        fragment: 0,
+        ..syn_ack
+    };
+    assert_eq!(rig.ingress(&cut).0, UNSPEC);
+    assert_eq!(rig.gate().takes, 1460 | CUT);
     let greeting = Segment {
         options: timestamps(0x1234_5700, 1),
         payload: b"220 mx\r\n".to_vec(),
