@@ -27,8 +27,10 @@ def missing(what: str) -> NoReturn:
 
 
 def needs(*packages: str) -> None:
-    """Have these Debian packages."""
-    absent = [package for package in packages if not _is_installed(package)]
+    """Have these Debian packages. clang is what the extension was built with, or wasn't."""
+    if "clang" in packages and not _has_kernel_path():
+        missing("needs the kernel path, which the extension was built without; make setup says why")
+    absent = [package for package in packages if package != "clang" and not _is_installed(package)]
     if not absent:
         return
     reason = f"needs the Debian packages {' '.join(absent)}"
@@ -57,6 +59,12 @@ def private_mounts() -> list[str]:
     if done.returncode:
         missing(f"needs to mount a tmpfs: {done.stderr.strip()}")
     return unshare
+
+
+def _has_kernel_path() -> bool:
+    from mailweir import _dataplane  # where it isn't built, others go on
+
+    return _dataplane.kernel_path_is_built()
 
 
 def _is_installed(package: str) -> bool:

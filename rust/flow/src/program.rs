@@ -16,11 +16,17 @@ use crate::tables::{TABLES, Tables};
 /// Empty where it was built without clang.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/flow.o"));
 
+/// Whether the program is in this build.
+#[must_use]
+pub fn is_built() -> bool {
+    !OBJECT.is_empty()
+}
+
 /// Why there is no kernel path.
 #[derive(Debug, thiserror::Error)]
 pub enum Unavailable {
     /// The program isn't in this build.
-    #[error("it was built without clang")]
+    #[error("it was built without clang; install that and build mailweir again")]
     NotBuilt,
     /// The kernel doesn't take it: too old, or this process may not.
     #[error("the kernel refuses it: {0}")]
@@ -60,7 +66,7 @@ impl Program {
     /// # Errors
     /// Why that can't be.
     pub fn load(pins: Option<&Path>) -> Result<Self, Unavailable> {
-        if OBJECT.is_empty() {
+        if !is_built() {
             return Err(Unavailable::NotBuilt);
         }
         let mut loader = EbpfLoader::new();
