@@ -132,7 +132,10 @@ $(VENV)/.packages: requirements-dev.lock $(VENV)/.python
 	$(BIN)/pip install --quiet --require-hashes --requirement requirements-dev.lock
 	@mv $(VENV)/.unfinished $@
 
-$(VENV)/.extension: $(VENV)/.packages $(VENV)/.tools $(SOURCES)
+# A mark of an extension that is gone counts for nothing.
+GONE := $(if $(wildcard python/mailweir/_dataplane.abi3.so),,need)
+
+$(VENV)/.extension: $(VENV)/.packages $(VENV)/.tools $(SOURCES) $(GONE)
 	@# No index: what the lock file lacks is an error and not a surprise.
 	PIP_NO_INDEX=1 PIP_QUIET=1 VIRTUAL_ENV=$(CURDIR)/$(VENV) \
 	  $(BIN)/maturin develop --release --locked

@@ -2,9 +2,8 @@
 always shown.
 """
 
-from collections.abc import Callable
-
 import os
+from collections.abc import Callable
 
 import pytest
 

@@ -11,7 +11,7 @@ _OF_ONE_MACHINE = re.compile(
     r"PYTHON.*"  # what an interpreter does by itself: buffering, warnings, encodings
     r"|LANG|LANGUAGE|LC_.*|TZ"
     r"|TERM|COLUMNS|LINES|(NO|FORCE)_COLOR|CLICOLOR.*"
-    r"|(?i:https?|no|all)_proxy"
+    r"|(?i:(https?|no|all)_proxy)"
     r"|NOTIFY_SOCKET|LISTEN_.*|WATCHDOG_.*|INVOCATION_ID|JOURNAL_STREAM"  # systemd's
 )
 
