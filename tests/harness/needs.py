@@ -17,6 +17,7 @@ import pytest
 
 _INSTALL_LIMIT = 600.0  # seconds
 _POLICY = Path("/usr/sbin/policy-rc.d")
+_MOUNTS = Path("/proc/self/mountinfo")
 
 
 def missing(what: str) -> NoReturn:
@@ -57,6 +58,10 @@ def private_mounts() -> list[str]:
     trial = [*unshare, "mount", "-t", "tmpfs", "trial", "/mnt"]
     done = subprocess.run(trial, capture_output=True, text=True)
     if done.returncode:
+        # The likeliest cause has words that tell nobody.
+        mounts = _MOUNTS.read_text().splitlines()
+        if not any(line.split()[4] == "/" for line in mounts):
+            missing("needs mounts of its own, which nobody has in a chroot whose / isn't a mount")
         missing(f"needs to mount a tmpfs: {done.stderr.strip()}")
     return unshare
 
