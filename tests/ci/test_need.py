@@ -31,7 +31,10 @@ def test_without_clang_and_without_root(yard: Yard) -> None:
     yard.stand_in("apt-get", "exit 1")
     ended = _need(yard)
     assert ended.returncode == 0
-    assert "WITHOUT THE KERNEL PATH: clang is missing (only root can install it)" in ended.stderr
+    assert (
+        "WITHOUT THE KERNEL PATH: clang is missing (only root can install Debian packages)"
+        in ended.stderr
+    )
     assert "apt-get install clang" in ended.stderr
     assert "CI doesn't allow that" in _need(yard, CI="true").stderr
     assert _need(yard, CI="true").returncode == 1
