@@ -129,7 +129,8 @@ $(VENV)/.python $(VENV)/.tools &: need
 
 $(VENV)/.packages: requirements-dev.lock $(VENV)/.python
 	@touch $(VENV)/.unfinished
-	$(BIN)/pip install --quiet --require-hashes --requirement requirements-dev.lock || \
+	@echo "installing Python packages into $(VENV)"
+	@$(BIN)/pip install --quiet --require-hashes --requirement requirements-dev.lock || \
 	  { echo "no Python packages: set-up needs the network, or a mirror (PIP_INDEX_URL)" >&2; exit 1; }
 	@mv $(VENV)/.unfinished $@
 

@@ -34,7 +34,7 @@ _RECEIVE_BUFFERS = "net.ipv4.tcp_rmem"
 _TINY = "4096 8192 33554432"
 _SMALLER, _LARGER = "4096 131072 4194304", "4096 131072 268435456"
 
-pytestmark = pytest.mark.needs("iproute2", "nftables", "clang")
+pytestmark = pytest.mark.needs("iproute2", "nftables", "procps", "clang")
 
 
 @contextmanager
