@@ -14,8 +14,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # What the extension is made of. The folders count too: a file that is gone is a change.
-EXTENSION := Cargo.toml Cargo.lock pyproject.toml rust/core/Cargo.toml rust/ffi/Cargo.toml \
-	$(shell find rust/core/src rust/ffi/src)
+SOURCES := Cargo.toml Cargo.lock pyproject.toml $(wildcard rust/*/Cargo.toml) rust/flow/build.rs \
+	$(shell find rust/core/src rust/ffi/src rust/flow/src rust/flow/bpf)
 
 .PHONY: help
 help:  ## list the targets
@@ -42,6 +42,10 @@ soak-pair: setup  ## have a pair run with busy processors, an hour long (MAILWEI
 .PHONY: check
 check:  ## run what CI runs: formats, lints, types, import rules, tests
 	.ci/run
+
+.PHONY: newcomer
+newcomer:  ## the README's two commands in a bare Debian 12, as root (ARGS goes to .ci/newcomer)
+	@.ci/newcomer $(ARGS)
 
 .PHONY: bench
 bench: setup  ## measure mailweir beside HAProxy and nginx (ARGS goes to benches/peers/run.py)
@@ -113,19 +117,27 @@ lock: need  ## renew Cargo.lock and requirements-dev.lock to the newest versions
 
 .PHONY: setup
 setup: $(VENV)/.extension  ## only the set-up
+	@.ci/need built
 
 .PHONY: need
 need:
 	@PYTHON=$(PYTHON) .ci/need build
 
-$(BIN)/pip: | need
-	$(PYTHON) -m venv $(VENV)
+# Notes of what all is made with: rewritten where that differs, else as old as they were.
+$(VENV)/.python $(VENV)/.tools &: need
+	@PYTHON=$(PYTHON) .ci/venv
 
-$(VENV)/.packages: requirements-dev.lock | $(BIN)/pip
-	$(BIN)/pip install --quiet --require-hashes --requirement requirements-dev.lock
-	@touch $@
+$(VENV)/.packages: requirements-dev.lock $(VENV)/.python
+	@touch $(VENV)/.unfinished
+	@echo "installing Python packages into $(VENV)"
+	@$(BIN)/pip install --quiet --require-hashes --requirement requirements-dev.lock || \
+	  { echo "no Python packages: set-up needs the network, or a mirror (PIP_INDEX_URL)" >&2; exit 1; }
+	@mv $(VENV)/.unfinished $@
 
-$(VENV)/.extension: $(VENV)/.packages $(EXTENSION) | need
+# A mark of an extension that is gone counts for nothing.
+GONE := $(if $(wildcard python/mailweir/_dataplane.abi3.so),,need)
+
+$(VENV)/.extension: $(VENV)/.packages $(VENV)/.tools $(SOURCES) $(GONE)
 	@# No index: what the lock file lacks is an error and not a surprise.
 	PIP_NO_INDEX=1 PIP_QUIET=1 VIRTUAL_ENV=$(CURDIR)/$(VENV) \
 	  $(BIN)/maturin develop --release --locked

@@ -1,15 +1,20 @@
-"""What all tests share: what they need of the machine, and figures that are always shown."""
+"""What all tests share: their environment, what they need of the machine, and figures that are
+always shown.
+"""
 
+import os
 from collections.abc import Callable
 
 import pytest
 
+from harness.environment import same_everywhere
 from harness.needs import needs
 
 _FIGURES = pytest.StashKey[list[str]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    same_everywhere(os.environ)
     config.addinivalue_line(
         "markers", "needs(*packages): Debian packages, installed before the test where we may"
     )

@@ -41,6 +41,7 @@ __all__ = [
     "Timeouts",
     "check",
     "kernel_path_flush",
+    "kernel_path_is_built",
     "kernel_path_left",
 ]
 
@@ -470,6 +471,9 @@ class DataPlane:
 
 def check(*, spec: PlaneSpec) -> None:
     """Raises SpecError as `apply` would; binds nothing."""
+
+def kernel_path_is_built() -> bool:
+    """Whether the kernel path's program is in this build: clang was there."""
 
 def kernel_path_left(*, instance: str) -> tuple[int, int, int] | None:
     """Sessions that an instance has in the kernel, whether its process runs or not, places beside

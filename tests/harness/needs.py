@@ -17,6 +17,7 @@ import pytest
 
 _INSTALL_LIMIT = 600.0  # seconds
 _POLICY = Path("/usr/sbin/policy-rc.d")
+_MOUNTS = Path("/proc/self/mountinfo")
 
 
 def missing(what: str) -> NoReturn:
@@ -27,8 +28,10 @@ def missing(what: str) -> NoReturn:
 
 
 def needs(*packages: str) -> None:
-    """Have these Debian packages."""
-    absent = [package for package in packages if not _is_installed(package)]
+    """Have these Debian packages. clang is what the extension was built with, or wasn't."""
+    if "clang" in packages and not _has_kernel_path():
+        missing("needs the kernel path, which the extension was built without; make setup says why")
+    absent = [package for package in packages if package != "clang" and not _is_installed(package)]
     if not absent:
         return
     reason = f"needs the Debian packages {' '.join(absent)}"
@@ -55,8 +58,18 @@ def private_mounts() -> list[str]:
     trial = [*unshare, "mount", "-t", "tmpfs", "trial", "/mnt"]
     done = subprocess.run(trial, capture_output=True, text=True)
     if done.returncode:
+        # The likeliest cause has words that tell nobody.
+        mounts = _MOUNTS.read_text().splitlines()
+        if not any(line.split()[4] == "/" for line in mounts):
+            missing("needs mounts of its own, which nobody has in a chroot whose / isn't a mount")
         missing(f"needs to mount a tmpfs: {done.stderr.strip()}")
     return unshare
+
+
+def _has_kernel_path() -> bool:
+    from mailweir import _dataplane  # where it isn't built, others go on
+
+    return _dataplane.kernel_path_is_built()
 
 
 def _is_installed(package: str) -> bool:

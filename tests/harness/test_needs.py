@@ -43,3 +43,28 @@ def test_what_is_installed_is_not_started(monkeypatch: pytest.MonkeyPatch, tmp_p
     needs.needs("no-such-package-a", "no-such-package-b")
     assert seen == [("install", True), ("update", True), ("install", True)]
     assert not policy.exists()
+
+
+@pytest.mark.parametrize(
+    ("mounts", "said"),
+    [("/proc", "a chroot whose / isn't a mount"), ("/", "needs to mount a tmpfs")],
+)
+def test_who_cannot_mount_hears_why(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mounts: str, said: str
+) -> None:
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setattr(needs, "_MOUNTS", tmp_path / "mountinfo")
+    (tmp_path / "mountinfo").write_text(f"22 1 8:1 / {mounts} rw - ext4 /dev/root rw\n")
+    monkeypatch.setattr(needs, "program", lambda _: "/bin/false")
+    with pytest.raises(pytest.skip.Exception, match=said):
+        needs.private_mounts()
+
+
+def test_the_kernel_path_is_asked_of_the_extension(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setattr(needs, "_has_kernel_path", lambda: False)
+    with pytest.raises(pytest.skip.Exception, match="which the extension was built without"):
+        needs.needs("clang")
+    monkeypatch.setattr(needs, "_has_kernel_path", lambda: True)
+    monkeypatch.setattr(needs, "_is_installed", lambda _: False)
+    needs.needs("clang")

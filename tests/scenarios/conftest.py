@@ -41,7 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def built() -> None:
     """The extension is there."""
     if importlib.util.find_spec("mailweir._dataplane") is None:
-        missing("needs the extension: build it with `maturin develop --release`")
+        missing("needs the extension: make setup builds it")
 
 
 @pytest.fixture(autouse=True)

@@ -33,7 +33,7 @@ _RECEIVE_BUFFERS = "net.ipv4.tcp_rmem"
 # Beside the system's largest, which a scale is for as well.
 _TINY = "4096 8192 33554432"
 
-pytestmark = pytest.mark.needs("iproute2", "nftables", "clang")
+pytestmark = pytest.mark.needs("iproute2", "nftables", "procps", "clang")
 
 
 @contextmanager

@@ -17,7 +17,9 @@ mod _dataplane {
     #[pymodule_export]
     use super::errors::{BindError, KernelPathError, LogError, PlaneError, SpecError};
     #[pymodule_export]
-    use super::plane::{DataPlane, check, kernel_path_flush, kernel_path_left};
+    use super::plane::{
+        DataPlane, check, kernel_path_flush, kernel_path_is_built, kernel_path_left,
+    };
     #[pymodule_export]
     use super::sessions::{ServerTrouble, Session};
     #[pymodule_export]

@@ -156,6 +156,12 @@ pub(crate) fn kernel_path_left(instance: &str) -> PyResult<Option<(usize, usize,
     Ok(left.map(|left| (left.live, left.others, left.earlier)))
 }
 
+/// Whether the kernel path's program is in this build.
+#[pyfunction]
+pub(crate) fn kernel_path_is_built() -> bool {
+    core::kernel_path_is_built()
+}
+
 /// Removes everything that an instance has in the kernel.
 #[pyfunction]
 #[pyo3(signature = (*, instance))]

@@ -16,7 +16,7 @@ pub mod tables;
 pub use aya::maps::MapError as TableError;
 pub use earlier::Earlier;
 pub use layout::{Flow, Gate, Key, Place, SCHEMA, Said, State, Word, ticks};
-pub use program::{Program, Unavailable, flush};
+pub use program::{Program, Unavailable, flush, is_built};
 pub use segment::Segment;
 pub use self_test::self_test;
 pub use tables::{Counter, MOST_FLOWS, Tables};

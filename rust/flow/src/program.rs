@@ -22,11 +22,17 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/fl
 /// Bits of a mode: group and others may write.
 const OTHERS_WRITE: u32 = 0o022;
 
+/// Whether the program is in this build.
+#[must_use]
+pub fn is_built() -> bool {
+    !OBJECT.is_empty()
+}
+
 /// Why there is no kernel path.
 #[derive(Debug, thiserror::Error)]
 pub enum Unavailable {
     /// The program isn't in this build.
-    #[error("it was built without clang")]
+    #[error("it was built without clang; install that and build mailweir again")]
     NotBuilt,
     /// The kernel doesn't take it: too old, or this process may not.
     #[error("the kernel refuses it: {0}")]
@@ -84,7 +90,7 @@ impl Program {
     }
 
     fn load_with(pins: Result<PathBuf, String>) -> Result<Self, Unavailable> {
-        if OBJECT.is_empty() {
+        if !is_built() {
             return Err(Unavailable::NotBuilt);
         }
         let mut loader = EbpfLoader::new();

@@ -65,7 +65,9 @@ async def test_it_is_ready_when_it_says_so(tmp_path: Path) -> None:
 
 
 async def test_what_a_child_that_fails_said_is_shown(tmp_path: Path) -> None:
-    balancer = playing(tmp_path, "import sys; print(sys.argv[1:]); sys.exit('no memory')")
+    balancer = playing(
+        tmp_path, "import sys; print(sys.argv[1:], flush=True); sys.exit('no memory')"
+    )
     await balancer.start()
     with pytest.raises(StartError) as caught:
         await balancer.ready()

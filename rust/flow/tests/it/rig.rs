@@ -135,8 +135,10 @@ fn run_frame(program: Result<&mut SchedClassifier, ProgramError>, frame: &[u8]) 
 }
 
 fn absent<T>(why: &Unavailable) -> Option<T> {
+    // As tests/harness/needs.py and .ci/need take it.
+    let ci = std::env::var("CI").unwrap_or_default();
     assert!(
-        std::env::var_os("CI").is_none(),
+        matches!(ci.as_str(), "" | "0" | "false"),
         "{why} (a skip, which CI doesn't allow)"
     );
     println!("skipped: {why}");
