@@ -43,7 +43,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every reason there is.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Ipv6,
         Self::Interface,
         Self::Nat,
