@@ -134,8 +134,10 @@ class Drain(Part):
     )
     quiet: Interval = Field(
         5.0,
-        description="A session is cut once its server spoke last and both were silent for so long;"
-        " 30s where TLS or BDAT hides what they say. Postfix uses a cached connection within 2s.",
+        description="A session that says nothing more is cut between two commands once both were"
+        " silent for so long; Postfix uses a cached connection within 2s. What can't be read (TLS,"
+        " the kernel path) is cut after 30s, once the server spoke last. Whoever goes on is told"
+        " at its next command.",
     )
     spread: Annotated[Duration, between(0.0, HOUR)] = Field(
         60.0,

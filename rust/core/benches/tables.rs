@@ -1,5 +1,5 @@
-//! How long it takes to look a client up and to pick its server, and how much memory sources take:
-//! `make bench-core`.
+//! How long it takes to look a client up, to pick its server and to listen to its dialogue, and how
+//! much memory sources take: `make bench-core`.
 //!
 //! Every address that is looked up is another one, so that caches help no more than they would
 //! with clients.
@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use mailweir_core::bench::{Access, Farm, Limited, Table};
+use mailweir_core::bench::{Access, Farm, Limited, Table, follow};
 
 use mailweir_core::spec::{Balance, Prefix, PrefixError};
 
@@ -139,6 +139,39 @@ fn picks(criterion: &mut Criterion) {
     }
 }
 
+/// The relay listens to a session with one message: of 1 KB, and of as much as it ever copies.
+fn dialogue(criterion: &mut Criterion) {
+    for size in [1 << 10, 32 << 10] {
+        let mut message = b"Subject: bench\r\n\r\n".to_vec();
+        while message.len() < size {
+            message.extend_from_slice(&[b'x'; 74]);
+            message.extend_from_slice(b".\r\n");
+        }
+        message.extend_from_slice(b".\r\n");
+        let pieces: [(bool, &[u8]); 13] = [
+            (false, b"220 mx.server.test ESMTP\r\n"),
+            (true, b"EHLO client.test\r\n"),
+            (
+                false,
+                b"250-mx.server.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 0\r\n",
+            ),
+            (true, b"MAIL FROM:<sender@client.test>\r\n"),
+            (false, b"250 2.1.0 Ok\r\n"),
+            (true, b"RCPT TO:<box@server.test>\r\n"),
+            (false, b"250 2.1.5 Ok\r\n"),
+            (true, b"DATA\r\n"),
+            (false, b"354 End data with <CR><LF>.<CR><LF>\r\n"),
+            (true, &message),
+            (false, b"250 2.0.0 Ok: taken\r\n"),
+            (true, b"QUIT\r\n"),
+            (false, b"221 2.0.0 Bye\r\n"),
+        ];
+        criterion.bench_function(&format!("dialogue/{size}"), |bencher| {
+            bencher.iter(|| follow(black_box(&pieces)));
+        });
+    }
+}
+
 /// What a table takes: empty, with some sources, full, and after a flood.
 fn memory(_: &mut Criterion) {
     let before = resident();
@@ -171,6 +204,6 @@ criterion_group! {
         .measurement_time(Duration::from_secs(2))
         .sample_size(20)
         .without_plots();
-    targets = memory, access, sources, picks
+    targets = memory, access, sources, picks, dialogue
 }
 criterion_main!(tables);

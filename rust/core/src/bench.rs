@@ -8,13 +8,15 @@ use std::time::{Duration, Instant};
 
 use crate::hashing::{Hashing, Maglev};
 use crate::prefixes::{Prefix, Prefixes, source_key};
+use crate::record::Side;
 use crate::registry::Registry;
 use crate::select::{self, Asking};
+use crate::smtp::dialogue::Dialogue;
 use crate::snapshot::Snapshot;
 use crate::sources::{Rate, SourceLimits, Sources};
 use crate::spec::{
-    Balance, DrainSpec, KernelSpec, LogFormat, LogSpec, LogTarget, PlaneSpec, PoolSpec, ServerSpec,
-    SpecError,
+    Balance, DrainSpec, KernelSpec, LogFormat, LogSpec, LogTarget, PlaneSpec, PoolSpec, Protocol,
+    ServerSpec, SpecError,
 };
 
 /// A table of prefixes that lets clients in or not.
@@ -155,4 +157,18 @@ impl Table {
         let key = source_key(client, 32, 64);
         self.0.find(self.1.source(key), 0)
     }
+}
+
+/// Listens to a whole session, as the relay does: pieces by whether the client says them. How often
+/// it was between two commands.
+#[must_use]
+pub fn follow(pieces: &[(bool, &[u8])]) -> usize {
+    let mut dialogue = Dialogue::new(Protocol::Smtp);
+    let mut hear = |&(client, piece): &(bool, &[u8])| {
+        dialogue.hear(if client { Side::Client } else { Side::Server }, piece);
+        let course = (dialogue.spoke_last(), dialogue.tls(), dialogue.in_data());
+        std::hint::black_box(course);
+        dialogue.is_between_commands()
+    };
+    pieces.iter().filter(|piece| hear(piece)).count()
 }

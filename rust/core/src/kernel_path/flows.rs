@@ -13,7 +13,7 @@ use mailweir_flow::layout::{END_FIN, ticks};
 use mailweir_flow::{Flow, Key, State};
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::limits::{Silence, Terms};
+use crate::limits::{Silence, Standing, Terms};
 use crate::moment::AtomicMoment;
 use crate::record::{End, EndReason, Place, Record, SessionId, Side};
 use crate::roster::InFlight;
@@ -359,7 +359,7 @@ impl Live {
             }
         }
         // Of a flow it is never certain that its silence is that between two commands.
-        let (limit, reason) = terms.limit(&silence, false);
+        let (limit, reason) = terms.limit(&silence, Standing::Unclear);
         (limit <= now).then_some(reason)
     }
 

@@ -1,9 +1,12 @@
 //! When a session is to be cut because its server or the process drains, or because of its
 //! age: the rule that keeps a message from coming twice. Pure; time is an argument.
 //!
-//! A session whose last byte came from the client may wait for the answer to a final dot: a
-//! cut there sends the message again. One whose server spoke last has had every answer, and
-//! once both have been silent for a while nothing is on its way either.
+//! In a dialogue that can be read the place is between two commands: what the client says next is
+//! answered by us, and isn't passed on. Whoever says nothing is cut there too, after a while.
+//!
+//! In one that can't be read, a session whose last byte came from the client may wait for the answer
+//! to a final dot: a cut there sends the message again. One whose server spoke last has had every
+//! answer, and once both have been silent for a while nothing is on its way either.
 
 use std::time::{Duration, Instant};
 
@@ -27,24 +30,34 @@ pub(crate) struct Moment {
     /// When payload last went either way.
     pub(crate) since: Instant,
     pub(crate) spoke: Side,
-    /// Whether the silence is known to be that between two commands.
-    pub(crate) clear: bool,
+    pub(crate) standing: Standing,
+}
+
+/// What is known of a session's dialogue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Every command has its reply, and no message is under way.
+    BetweenCommands,
+    /// A message is under way.
+    InMessage,
+    /// Neither.
+    Unclear,
 }
 
 impl Leave {
     /// When the session is to be cut, and why; none if it isn't as things stand.
     pub(crate) fn limit(&self, spec: &DrainSpec, moment: Moment) -> Option<(Instant, EndReason)> {
-        let quiet = if moment.clear {
-            spec.quiet
-        } else {
-            spec.quiet_opaque
+        let quiet = match moment.standing {
+            _ if moment.spoke == Side::Client => None,
+            Standing::BetweenCommands => Some(spec.quiet),
+            Standing::Unclear => Some(spec.quiet_opaque),
+            Standing::InMessage => None,
         };
         let when_quiet = |from: Instant, reason| {
-            let quiet_at = from.max(moment.since + quiet);
-            (moment.spoke == Side::Server).then_some((quiet_at, reason))
+            let quiet_at = from.max(moment.since + quiet?);
+            Some((quiet_at, reason))
         };
-        let ready = |began: Instant| began + spec.spread.mul_f64(self.share);
-        let drain = self.drains.map(ready);
+        let drain = self.turn(spec);
         let drain = drain.and_then(|from| when_quiet(from, EndReason::Drain));
         let age = self.aged.and_then(|at| when_quiet(at, EndReason::Age));
         let deadline = self
@@ -52,6 +65,23 @@ impl Leave {
             .map(|began| (began + spec.deadline, EndReason::DrainDeadline));
         let limits = [drain, age, deadline].into_iter().flatten();
         limits.min_by_key(|(at, _)| *at)
+    }
+
+    /// Why the session is to be cut at the next place for it, if it is to be by `now`.
+    pub(crate) fn is_due(&self, spec: &DrainSpec, now: Instant) -> Option<EndReason> {
+        let drain = self.turn(spec).map(|at| (at, EndReason::Drain));
+        let age = self.aged.map(|at| (at, EndReason::Age));
+        let due = [drain, age]
+            .into_iter()
+            .flatten()
+            .find(|(at, _)| *at <= now);
+        due.map(|(_, reason)| reason)
+    }
+
+    /// When its turn in the spread comes.
+    fn turn(&self, spec: &DrainSpec) -> Option<Instant> {
+        let began = self.drains?;
+        Some(began + spec.spread.mul_f64(self.share))
     }
 }
 
@@ -69,6 +99,7 @@ pub(crate) const AGAIN: Duration = Duration::from_millis(100);
 mod tests {
     use proptest::prelude::*;
 
+    use super::Standing::{BetweenCommands, InMessage, Unclear};
     use super::*;
 
     const SPEC: DrainSpec = DrainSpec {
@@ -94,27 +125,42 @@ mod tests {
             aged: None,
             share: 0.5,
         };
-        let limit = |since, spoke, clear| {
+        let limit = |since, spoke, standing| {
             let moment = Moment {
                 since: at(start, since),
                 spoke,
-                clear,
+                standing,
             };
             seconds(start, leave.limit(&SPEC, moment))
         };
         // Its share of the spread first, then silence.
-        assert_eq!(limit(0, Side::Server, true), Some((130, EndReason::Drain)));
-        assert_eq!(
-            limit(129, Side::Server, true),
-            Some((134, EndReason::Drain))
-        );
-        assert_eq!(
-            limit(129, Side::Server, false),
-            Some((159, EndReason::Drain))
-        );
+        let drain = |at| Some((at, EndReason::Drain));
+        assert_eq!(limit(0, Side::Server, BetweenCommands), drain(130));
+        assert_eq!(limit(129, Side::Server, BetweenCommands), drain(134));
+        assert_eq!(limit(129, Side::Server, Unclear), drain(159));
         let never = Some((1900, EndReason::DrainDeadline));
-        assert_eq!(limit(0, Side::Client, true), never);
-        assert_eq!(limit(1890, Side::Client, false), never);
+        assert_eq!(limit(0, Side::Server, InMessage), never);
+        assert_eq!(limit(0, Side::Client, BetweenCommands), never);
+        assert_eq!(limit(1890, Side::Client, Unclear), never);
+    }
+
+    #[test]
+    fn a_command_finds_it_due_from_its_turn_on() {
+        let start = Instant::now();
+        let leave = Leave {
+            drains: Some(at(start, 100)),
+            aged: Some(at(start, 200)),
+            share: 0.5,
+        };
+        let due = |leave: &Leave, seconds| leave.is_due(&SPEC, at(start, seconds));
+        assert_eq!(due(&leave, 129), None);
+        assert_eq!(due(&leave, 130), Some(EndReason::Drain));
+        let aged = Leave {
+            drains: None,
+            ..leave
+        };
+        assert_eq!(due(&aged, 199), None);
+        assert_eq!(due(&aged, 200), Some(EndReason::Age));
     }
 
     #[test]
@@ -129,7 +175,7 @@ mod tests {
             let moment = Moment {
                 since: at(start, since),
                 spoke,
-                clear: true,
+                standing: BetweenCommands,
             };
             seconds(start, leave.limit(&SPEC, moment))
         };
@@ -148,9 +194,10 @@ mod tests {
         let moment = Moment {
             since: Instant::now(),
             spoke: Side::Server,
-            clear: true,
+            standing: BetweenCommands,
         };
         assert_eq!(leave.limit(&SPEC, moment), None);
+        assert_eq!(leave.is_due(&SPEC, Instant::now()), None);
     }
 
     proptest! {

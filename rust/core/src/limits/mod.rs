@@ -10,7 +10,7 @@ use crate::record::{EndReason, SessionId};
 use crate::spec::{DrainSpec, Timeouts};
 
 pub(crate) use idle::Silence;
-pub(crate) use leave::AGAIN;
+pub(crate) use leave::{AGAIN, Standing};
 use leave::{Leave, Moment};
 
 /// What limits a session.
@@ -26,27 +26,37 @@ pub(crate) struct Terms<'a> {
 }
 
 impl Terms<'_> {
-    /// When the session is over, and why. `clear` says that its silence is known to be that
-    /// between two commands.
-    pub(crate) fn limit(&self, silence: &Silence, clear: bool) -> (Instant, EndReason) {
+    /// When the session is over, and why.
+    pub(crate) fn limit(&self, silence: &Silence, standing: Standing) -> (Instant, EndReason) {
         let idle = silence.limit(self.timeouts);
-        let drains = self.drains.iter().filter_map(|one| one.read()).min();
-        if drains.is_none() && self.aged.is_none() {
+        let Some(leave) = self.leave() else {
             return idle;
-        }
-        let leave = Leave {
-            drains,
-            aged: self.aged,
-            share: leave::share(self.id.0),
         };
         let moment = Moment {
             since: silence.since(),
             spoke: silence.spoke(),
-            clear,
+            standing,
         };
         match leave.limit(self.drain, moment) {
             Some(cut) if cut.0 < idle.0 => cut,
             _ => idle,
         }
+    }
+
+    /// Why the session is to be cut as soon as it can be, if it is.
+    pub(crate) fn is_to_leave(&self, now: Instant) -> Option<EndReason> {
+        self.leave()?.is_due(self.drain, now)
+    }
+
+    fn leave(&self) -> Option<Leave> {
+        let drains = self.drains.iter().filter_map(|one| one.read()).min();
+        if drains.is_none() && self.aged.is_none() {
+            return None;
+        }
+        Some(Leave {
+            drains,
+            aged: self.aged,
+            share: leave::share(self.id.0),
+        })
     }
 }

@@ -44,6 +44,13 @@ pub enum Side {
 }
 
 impl Side {
+    pub(crate) fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Server,
+            Self::Server => Self::Client,
+        }
+    }
+
     /// As logs write it.
     #[must_use]
     pub fn label(self) -> &'static str {

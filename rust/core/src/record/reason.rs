@@ -5,6 +5,9 @@
 pub enum EndReason {
     /// The client said QUIT, as far as that can be seen: it wasn't inside TLS.
     ClientQuit,
+    /// Inside TLS one side ended when nobody waited for an answer, or with a goodbye, and the
+    /// other one followed.
+    TlsClosed,
     /// The client closed first, and both directions ended.
     ClientClosed,
     /// The client reset the connection, or was lost.
@@ -64,8 +67,9 @@ pub enum EndReason {
 
 impl EndReason {
     /// Every reason there is.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::ClientQuit,
+        Self::TlsClosed,
         Self::ClientClosed,
         Self::ClientLost,
         Self::ServerClosed,
@@ -100,6 +104,7 @@ impl EndReason {
     pub fn label(self) -> &'static str {
         match self {
             Self::ClientQuit => "client_quit",
+            Self::TlsClosed => "tls_closed",
             Self::ClientClosed => "client_closed",
             Self::ClientLost => "client_lost",
             Self::ServerClosed => "server_closed",

@@ -44,7 +44,7 @@ pub(super) fn poll_copy(
         if !bytes.is_empty() {
             hear(bytes);
         }
-        let written = write(cx, to, bytes).map_err(|_| Broken::To)?;
+        let written = write(cx, to, bytes).map_err(|error| Broken::to(&error))?;
         let rest = (written < bytes.len()).then(|| Rest::of(bytes[written..].to_vec()));
         Poll::Ready(Ok((bytes.len(), rest)))
     })

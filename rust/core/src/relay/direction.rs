@@ -1,17 +1,17 @@
 //! One direction of a session: what is read from one end is written to the other, in order.
 
-use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::{io, mem};
 
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
 use super::copy::{self, Rest};
-use super::hearing::Piece;
+use super::hearing::{Ear, Piece};
 use super::pipes::{Pipe, Pipes};
-use super::splice;
+use super::splice::{self, Filled};
 
 /// What a direction must have carried before it splices. Dialogues never get there.
 const SPLICE_AFTER: u64 = 32 * 1024;
@@ -26,8 +26,20 @@ const QUANTUM: usize = 1024 * 1024;
 pub(super) enum Broken {
     /// Reading.
     From,
-    /// Writing.
+    /// Writing: it was reset, or is lost.
     To,
+    /// Writing, where the other end had ended its own stream before.
+    Ended,
+}
+
+impl Broken {
+    /// By what writing says: the kernel tells a reset behind an end of stream from others.
+    pub(super) fn to(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::Ended,
+            _ => Self::To,
+        }
+    }
 }
 
 /// One direction, as far as it has got.
@@ -77,20 +89,20 @@ impl Direction {
         }
     }
 
-    /// Carries what there is; `hear` gets each piece as it is read. Ready once at the end of
-    /// the stream, when all of it was written; closing the other end's direction is left to
-    /// the caller.
+    /// Carries what there is; `ear` hears each piece as it is read. Ready once at the end of the
+    /// stream, when all of it was written; closing the other end's direction is left to the
+    /// caller.
     pub(super) fn poll_carry(
         &mut self,
         cx: &mut Context<'_>,
         from: &mut TcpStream,
         to: &mut TcpStream,
         pipes: &Arc<Pipes>,
-        mut hear: impl FnMut(Piece<'_>),
+        mut ear: Ear<'_, '_>,
     ) -> Poll<Result<(), Broken>> {
         let mut quantum = QUANTUM;
         loop {
-            let result = match ready!(self.poll_step(cx, from, to, pipes, &mut hear)) {
+            let result = match ready!(self.poll_step(cx, from, to, pipes, &mut ear)) {
                 Ok(0) => Ok(()),
                 Ok(size) => {
                     self.carried += size as u64;
@@ -117,40 +129,45 @@ impl Direction {
         from: &mut TcpStream,
         to: &mut TcpStream,
         pipes: &Arc<Pipes>,
-        hear: &mut impl FnMut(Piece<'_>),
+        ear: &mut Ear<'_, '_>,
     ) -> Poll<Result<usize, Broken>> {
         match &mut self.held {
             Held::Nothing => {}
-            Held::Copied(rest) => ready!(rest.poll_write(cx, to)).map_err(|_| Broken::To)?,
+            Held::Copied(rest) => {
+                ready!(rest.poll_write(cx, to)).map_err(|error| Broken::to(&error))?;
+            }
             Held::Piped(pipe) => {
-                ready!(splice::poll_drain(cx, pipe, to)).map_err(|_| Broken::To)?;
+                ready!(splice::poll_drain(cx, pipe, to)).map_err(|error| Broken::to(&error))?;
             }
         }
-        if let Some(mut pipe) = self.pipe_for_next(pipes) {
+        let most = ear.may_miss().unwrap_or(usize::MAX);
+        if let Some(mut pipe) = self.pipe_for_next(pipes, most) {
             // Dropped while it is empty and nothing comes: it returns to the pool.
-            match ready!(splice::poll_fill(cx, from, &mut pipe)) {
-                Ok(size) => {
+            match ready!(splice::poll_fill(cx, from, &mut pipe, most)) {
+                Ok(Filled::Bytes(size)) => {
                     self.held = Held::Piped(pipe);
                     if size > 0 {
-                        hear(Piece::Unseen(size));
+                        ear.hear(Piece::Unseen(size));
                     }
                     return Poll::Ready(Ok(size));
                 }
+                Ok(Filled::Stopped) => {}
                 // Nothing was taken: it can be copied.
                 Err(error) if splice::is_refused(&error) => pipes.give_up(),
                 Err(_) => return Poll::Ready(Err(Broken::From)),
             }
         }
-        let hear = |bytes: &[u8]| hear(Piece::Seen(bytes));
+        let hear = |bytes: &[u8]| ear.hear(Piece::Seen(bytes));
         let (size, rest) = ready!(copy::poll_copy(cx, from, to, hear))?;
         self.held = rest.map_or(Held::Nothing, Held::Copied);
         Poll::Ready(Ok(size))
     }
 
-    /// A pipe, if the next read is to be spliced. Everything held was written before.
-    fn pipe_for_next(&mut self, pipes: &Arc<Pipes>) -> Option<Pipe> {
+    /// A pipe, if the next read is to be spliced, of `most` bytes at most. Everything held was
+    /// written before.
+    fn pipe_for_next(&mut self, pipes: &Arc<Pipes>, most: usize) -> Option<Pipe> {
         let held = mem::take(&mut self.held);
-        if self.carried < SPLICE_AFTER || self.last_read < SPLICE_LEAST {
+        if self.carried < SPLICE_AFTER || self.last_read.min(most) < SPLICE_LEAST {
             return None;
         }
         if let Held::Piped(pipe) = held {

@@ -36,6 +36,24 @@ pub(super) struct Hearing<'a> {
     path: Path,
 }
 
+/// Listens to one side of it.
+#[derive(Debug)]
+pub(super) struct Ear<'h, 'a> {
+    hearing: &'h mut Hearing<'a>,
+    from: Side,
+}
+
+impl Ear<'_, '_> {
+    pub(super) fn hear(&mut self, piece: Piece<'_>) {
+        self.hearing.hear(self.from, piece);
+    }
+
+    /// How much of the next piece may stay unseen; none for any amount.
+    pub(super) fn may_miss(&self) -> Option<usize> {
+        self.hearing.dialogue.may_miss(self.from)
+    }
+}
+
 impl<'a> Hearing<'a> {
     pub(super) fn new(protocol: Protocol, traffic: &'a Traffic<'a>) -> Self {
         Self {
@@ -43,6 +61,14 @@ impl<'a> Hearing<'a> {
             silence: Silence::new(Instant::now()),
             dialogue: Dialogue::new(protocol),
             path: Path::Copy,
+        }
+    }
+
+    /// For what `from` says.
+    pub(super) fn ear(&mut self, from: Side) -> Ear<'_, 'a> {
+        Ear {
+            hearing: self,
+            from,
         }
     }
 
@@ -56,7 +82,7 @@ impl<'a> Hearing<'a> {
                 (bytes.len() as u64, &counters.copied_bytes)
             }
             Piece::Unseen(size) => {
-                self.dialogue.miss(from);
+                self.dialogue.miss(from, size);
                 self.path = Path::Splice;
                 (size as u64, &counters.spliced_bytes)
             }

@@ -6,6 +6,7 @@
 mod copy;
 mod direction;
 mod hearing;
+mod outcome;
 pub(crate) mod pipes;
 mod splice;
 
@@ -20,7 +21,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep_until};
 
-use crate::limits::{AGAIN, Terms};
+use crate::limits::{AGAIN, Standing, Terms};
 use crate::record::{End, EndReason, Side};
 use crate::spec::Protocol;
 use crate::sys;
@@ -28,6 +29,7 @@ use crate::sys;
 use direction::{Broken, Direction};
 pub(crate) use hearing::Traffic;
 use hearing::{Hearing, Piece};
+use outcome::Outcome;
 use pipes::Pipes;
 
 /// How long a session is carried before its connections are watched over: most are over by then,
@@ -106,8 +108,7 @@ struct Session<'a> {
     hearing: Hearing<'a>,
     /// When its connections are watched over, until they are.
     watched_from: Option<Instant>,
-    /// What ended first, once something has.
-    first_end: Option<End>,
+    outcome: Outcome,
 }
 
 impl<'a> Session<'a> {
@@ -131,7 +132,7 @@ impl<'a> Session<'a> {
             down: Direction::beginning_with(ends.said.split_off(ends.told)),
             hearing,
             watched_from: Some(Instant::now() + WATCHED_AFTER),
-            first_end: None,
+            outcome: Outcome::default(),
         }
     }
 
@@ -141,15 +142,36 @@ impl<'a> Session<'a> {
         pipes: &Arc<Pipes>,
         traffic: &Traffic<'_>,
     ) -> Poll<End> {
-        for from in [Side::Server, Side::Client] {
-            if let Some(end) = self.carry(cx, from, pipes) {
-                return Poll::Ready(end);
-            }
+        if let Some(end) = self.carry(cx, Side::Server, pipes) {
+            return Poll::Ready(end);
+        }
+        if let Some(reason) = self.is_cut_at_a_command() {
+            return Poll::Ready(End::ours(reason));
+        }
+        if let Some(end) = self.carry(cx, Side::Client, pipes) {
+            return Poll::Ready(end);
         }
         if traffic.live.is_killed() {
             return Poll::Ready(End::ours(EndReason::Killed));
         }
         Poll::Pending
+    }
+
+    /// Why the session is cut before the client's next command is passed on, if it is: it is to
+    /// leave, and the client has just said one.
+    fn is_cut_at_a_command(&self) -> Option<EndReason> {
+        if !self.may_be_told() {
+            return None;
+        }
+        let reason = self.terms.is_to_leave(Instant::now())?;
+        let said = ioctl_fionread(&self.client).is_ok_and(|bytes| bytes > 0);
+        said.then_some(reason)
+    }
+
+    /// Whether the client has every reply and waits for none: the one moment at which a word of our
+    /// own is understood.
+    fn may_be_told(&self) -> bool {
+        self.hearing.dialogue.is_between_commands() && !self.down.holds_something()
     }
 
     /// Carries what `from` says as far as that goes; how the session has ended, if it has.
@@ -161,9 +183,8 @@ impl<'a> Session<'a> {
         if direction.is_over() {
             return None;
         }
-        let hearing = &mut self.hearing;
-        let heard = |piece: Piece<'_>| hearing.hear(from, piece);
-        match direction.poll_carry(cx, reader, writer, pipes, heard) {
+        let ear = self.hearing.ear(from);
+        match direction.poll_carry(cx, reader, writer, pipes, ear) {
             Poll::Ready(result) => self.ended(cx, from, result),
             Poll::Pending => None,
         }
@@ -176,23 +197,22 @@ impl<'a> Session<'a> {
         from: Side,
         result: Result<(), Broken>,
     ) -> Option<End> {
-        let end = match (from, result) {
-            (Side::Client, Ok(())) => End::by_client(EndReason::ClientClosed),
-            (Side::Server, Ok(())) => End::by_server(EndReason::ServerClosed),
-            (Side::Client, Err(Broken::From)) => {
-                return Some(self.known(End::by_client(EndReason::ClientLost)));
-            }
-            (Side::Server, Err(Broken::From)) => {
-                return Some(self.known(End::by_server(EndReason::ServerLost)));
+        let dialogue = &self.hearing.dialogue;
+        let to = from.other();
+        match result {
+            Ok(()) => self.outcome.closed(from, dialogue),
+            Err(Broken::From) => {
+                self.outcome.lost(from, self.has_all(from), dialogue);
+                return Some(self.outcome.end(dialogue));
             }
             // The other end takes nothing any more. What it said before that is still to be
-            // read and passed on (a server's last word, say); reading finds its end as well.
-            (Side::Client, Err(Broken::To)) => End::by_server(EndReason::ServerLost),
-            (Side::Server, Err(Broken::To)) => End::by_client(EndReason::ClientLost),
-        };
-        let first = *self.first_end.get_or_insert(end);
+            // read and passed on (a server's last word, say).
+            Err(Broken::To) => self.outcome.lost(to, self.has_all(to), dialogue),
+            // Reading finds the end.
+            Err(Broken::Ended) => self.outcome.deaf(to),
+        }
         if self.up.is_over() && self.down.is_over() {
-            return Some(self.known(first));
+            return Some(self.outcome.end(dialogue));
         }
         self.hearing.silence.closed_by(from, Instant::now());
         if result.is_ok() {
@@ -204,15 +224,14 @@ impl<'a> Session<'a> {
         None
     }
 
-    /// `end` by what was said before it.
-    fn known(&self, end: End) -> End {
-        if self.hearing.dialogue.server_is_closing() {
-            End::by_server(EndReason::Server421)
-        } else if self.hearing.dialogue.has_quit() {
-            End::by_client(EndReason::ClientQuit)
-        } else {
-            end
-        }
+    /// Whether all that was written to `side` has arrived there.
+    fn has_all(&self, side: Side) -> bool {
+        let stream = match side {
+            Side::Client => &self.client,
+            Side::Server => &self.server,
+        };
+        // An end of stream counts as one byte.
+        sys::unacknowledged(stream).is_ok_and(|bytes| bytes <= 1)
     }
 
     /// Waits for the next limit; ready once one is reached that ends the session.
@@ -257,8 +276,15 @@ impl<'a> Session<'a> {
 
     /// When the session is over as things stand, and why.
     fn limit(&self) -> (Instant, EndReason) {
-        let clear = self.hearing.dialogue.is_clear();
-        self.terms.limit(&self.hearing.silence, clear)
+        let dialogue = &self.hearing.dialogue;
+        let standing = if dialogue.is_between_commands() {
+            Standing::BetweenCommands
+        } else if dialogue.in_data() {
+            Standing::InMessage
+        } else {
+            Standing::Unclear
+        };
+        self.terms.limit(&self.hearing.silence, standing)
     }
 
     /// Whether the session may be cut for `reason` at this moment: a cut for a drain or for age
@@ -279,7 +305,7 @@ impl<'a> Session<'a> {
             end.reason,
             EndReason::Drain | EndReason::DrainDeadline | EndReason::Age | EndReason::Killed
         );
-        if ours && self.hearing.dialogue.at_command() && !self.down.holds_something() {
+        if ours && self.may_be_told() {
             return Ending {
                 end,
                 client: Some(self.client),

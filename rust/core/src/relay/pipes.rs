@@ -212,15 +212,15 @@ impl Pipe {
         self.held
     }
 
-    /// Takes as much as there is and fits. Only for an empty pipe: then `WouldBlock` means
-    /// that the socket has nothing, and never that the pipe is full.
+    /// Takes as much as there is and fits, `most` bytes at most. Only for an empty pipe: then
+    /// `WouldBlock` means that the socket has nothing, and never that the pipe is full.
     ///
     /// # Errors
     /// What the kernel says.
-    pub(crate) fn fill(&mut self, from: impl AsFd) -> io::Result<usize> {
+    pub(crate) fn fill(&mut self, from: impl AsFd, most: usize) -> io::Result<usize> {
         debug_assert_eq!(self.held, 0, "an empty pipe");
         let ends = self.ends();
-        let size = splice(from, None, &ends.into, None, ends.capacity, FLAGS)?;
+        let size = splice(from, None, &ends.into, None, ends.capacity.min(most), FLAGS)?;
         self.held = size;
         Ok(size)
     }
@@ -306,14 +306,14 @@ mod tests {
 
         let mut pipe = pipes.lend().unwrap();
         source.write_all(b"first").unwrap();
-        assert_eq!(pipe.fill(&from).unwrap(), 5);
+        assert_eq!(pipe.fill(&from, LARGE).unwrap(), 5);
         assert_eq!(pipe.drain(&to).unwrap(), 5);
         drop(pipe);
         assert_eq!(pipes.shelf().idle.len(), 1);
 
         let mut pipe = pipes.lend().unwrap();
         source.write_all(b"lost").unwrap();
-        assert_eq!(pipe.fill(&from).unwrap(), 4);
+        assert_eq!(pipe.fill(&from, LARGE).unwrap(), 4);
         drop(pipe);
         assert_eq!(pipes.shelf().idle.len(), 0);
         assert_eq!(pipes.counters().pipes_made.value(), 1);
@@ -321,7 +321,7 @@ mod tests {
 
         let mut pipe = pipes.lend().unwrap();
         source.write_all(b"second").unwrap();
-        assert_eq!(pipe.fill(&from).unwrap(), 6);
+        assert_eq!(pipe.fill(&from, LARGE).unwrap(), 6);
         assert_eq!(pipe.drain(&to).unwrap(), 6);
         let mut seen = [0; 11];
         sink.read_exact(&mut seen).unwrap();

@@ -11,6 +11,27 @@ pub(crate) const LONGEST: usize = 64 << 10;
 const RECORD_HEAD: usize = 5;
 const HANDSHAKE: u8 = 22;
 const LONGEST_FRAGMENT: usize = 1 << 14;
+const ALERT: u8 = 21;
+const APPLICATION_DATA: u8 = 23;
+
+/// A warning: close_notify.
+const PLAIN_ALERT: [u8; 2] = [1, 0];
+/// The records that an alert is alone in, by their types and lengths: its two bytes with what the
+/// ciphers in use add. In TLS 1.3 a type and a tag, in 1.2 a nonce and a tag, or a vector, a MAC and
+/// what fills the block.
+const ALERTS: [(u8, u8); 11] = [
+    (APPLICATION_DATA, 2 + 1 + 16),
+    (APPLICATION_DATA, 2 + 1 + 8),
+    (ALERT, 2),
+    (ALERT, 2 + 16),
+    (ALERT, 8 + 2 + 16),
+    (ALERT, 24),
+    (ALERT, 32),
+    (ALERT, 48),
+    (ALERT, 52),
+    (ALERT, 64),
+    (ALERT, 80),
+];
 
 /// Type and length of a handshake message (RFC 8446, 4).
 const MESSAGE_HEAD: usize = 4;
@@ -67,6 +88,23 @@ impl Hello {
 /// Whether a piece of a stream begins like a TLS record, of any type and version in use.
 pub(crate) fn is_record(bytes: &[u8]) -> bool {
     matches!(bytes, [0x14..=0x17, 0x03, 0x00..=0x04, ..])
+}
+
+/// Whether a piece of a stream ends with a record that an alert fits exactly, and nothing that is
+/// known to be worse than a goodbye (close_notify, RFC 8446, 6.1). A fatal alert that is sealed looks
+/// the same, and nothing else that SMTP says does: the shortest is `QUIT` with its CRLF.
+pub(crate) fn ends_with_alert(piece: &[u8]) -> bool {
+    ALERTS.iter().any(|&(kind, length)| {
+        let Some(at) = piece.len().checked_sub(RECORD_HEAD + usize::from(length)) else {
+            return false;
+        };
+        match &piece[at..] {
+            [of, 3, 0..=4, 0, size, body @ ..] if (*of, *size) == (kind, length) => {
+                usize::from(length) != PLAIN_ALERT.len() || *body == PLAIN_ALERT
+            }
+            _ => false,
+        }
+    })
 }
 
 /// Whether `head` is the head of a handshake record, as far as it goes. RFC 8446 wants the version

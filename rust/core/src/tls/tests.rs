@@ -216,3 +216,30 @@ proptest! {
         prop_assert_eq!(Hello::parse(&stream[..cut]), Incomplete);
     }
 }
+
+#[test]
+fn an_alert_at_the_end_is_known() {
+    let record = |kind: u8, body: &[u8]| {
+        let length = u16::try_from(body.len()).unwrap().to_be_bytes();
+        [&[kind, 3, 3], &length[..], body].concat()
+    };
+    let text = record(23, &[1; 22]);
+    for (piece, expected) in [
+        (record(23, &[7; 19]), true),
+        (record(21, &[7; 26]), true),
+        (record(21, &[1, 0]), true),
+        // A client that doesn't like the certificate.
+        (record(21, &[2, 48]), false),
+        (record(21, &[7; 27]), false),
+        (record(22, &[7; 19]), false),
+        // The shortest command.
+        (record(23, b"QUIT\r\n 17 bytes of tag"), false),
+        (text.clone(), false),
+        ([&text[..], &record(23, &[7; 19])].concat(), true),
+        ([&record(23, &[7; 19])[..], &text].concat(), false),
+        (record(23, &[7; 19])[1..].to_vec(), false),
+        (vec![], false),
+    ] {
+        assert_eq!(ends_with_alert(&piece), expected, "{piece:?}");
+    }
+}

@@ -10,6 +10,7 @@ use mailweir_core::{EndReason, Parting, SessionFilter};
 use mailweir_testkit::client::SmtpClient;
 use mailweir_testkit::script::Script;
 use mailweir_testkit::server::ScriptedServer;
+use mailweir_testkit::wait::LIMIT;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -158,6 +159,100 @@ async fn a_client_that_waits_for_an_answer_is_never_cut() {
     server.write_all(b"250 taken\r\n").await.unwrap();
     client.read_exact(&mut buffer[..11]).await.unwrap();
     is_told(SmtpClient::over(client), "out of service").await;
+    assert_eq!(ended(&rig.wait_for_ends().await, EndReason::Drain), 1);
+}
+
+/// It never pauses: its next command is answered, and the server doesn't hear it.
+#[tokio::test]
+async fn a_busy_sender_is_told_at_its_next_command() {
+    let server = ScriptedServer::start(Script::Smtp).await.unwrap();
+    let mut spec = quick(spec(&[server.addr()]));
+    // So long as it isn't the silence that it is cut for.
+    spec.drain.quiet = LIMIT;
+    spec.drain.quiet_opaque = LIMIT;
+    let rig = Rig::start_with(spec);
+    let mut busy = greeted(rig.addr()).await;
+    for line in ["MAIL FROM:<a@b>", "RCPT TO:<c@d>", "DATA"] {
+        assert!(busy.command(line).await.unwrap().is_positive());
+    }
+    let mut idle = greeted(rig.addr()).await;
+    drain(&rig);
+    // A message is gone on with, and answered.
+    busy.send(&[b'x'; 100_000]).await.unwrap();
+    assert_eq!(busy.command("\r\n.").await.unwrap().code, 250);
+    let behind = "MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n";
+    busy.send(behind.as_bytes()).await.unwrap();
+    is_told(busy, "out of service").await;
+    // Half of a command is one.
+    idle.send(b"EH").await.unwrap();
+    is_told(idle, "out of service").await;
+    assert_eq!(reasons(&rig.wait_for_ends().await), [(EndReason::Drain, 2)]);
+    let log = server.wait_for_ends().await.unwrap();
+    let taken: Vec<usize> = log
+        .connections
+        .iter()
+        .map(|one| one.messages.len())
+        .collect();
+    assert_eq!(taken, [1, 0]);
+}
+
+#[tokio::test]
+async fn an_old_session_is_told_at_its_next_command() {
+    let server = ScriptedServer::start(Script::Smtp).await.unwrap();
+    let mut spec = quick(spec(&[server.addr()]));
+    spec.drain.quiet = LIMIT;
+    let age = Duration::from_millis(300);
+    spec.listeners[0].max_age = Some(age);
+    let rig = Rig::start_with(spec);
+    let began = Instant::now();
+    let mut client = greeted(rig.addr()).await;
+    loop {
+        client.send(b"NOOP\r\n").await.unwrap();
+        if client.reply("of either").await.unwrap().code == 421 {
+            break;
+        }
+    }
+    assert!(began.elapsed() >= age);
+    drop(client);
+    assert_eq!(reasons(&rig.wait_for_ends().await), [(EndReason::Age, 1)]);
+}
+
+/// What stood behind the dot in one piece was passed on with it: its reply comes first.
+#[tokio::test]
+async fn a_command_that_was_passed_on_is_answered_first() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let rig = Rig::start_with(quick(spec(&[listener.local_addr().unwrap()])));
+    let client = TcpStream::connect(rig.addr());
+    let (client, server) = tokio::join!(client, listener.accept());
+    let (mut client, mut server) = (client.unwrap(), server.unwrap().0);
+    let mut buffer = [0; 64];
+    for (said, by_server) in [
+        ("220 mx\r\n", true),
+        ("DATA\r\n", false),
+        ("354 go\r\n", true),
+        ("text\r\n.\r\nMAIL FROM:<a@b>\r\n", false),
+        ("250 taken\r\n", true),
+    ] {
+        let (from, to) = if by_server {
+            (&mut server, &mut client)
+        } else {
+            (&mut client, &mut server)
+        };
+        from.write_all(said.as_bytes()).await.unwrap();
+        to.read_exact(&mut buffer[..said.len()]).await.unwrap();
+        if said.starts_with("354") {
+            drain(&rig);
+        }
+    }
+    client.write_all(b"RCPT TO:<c@d>\r\n").await.unwrap();
+    server.read_exact(&mut buffer[..15]).await.unwrap();
+    server.write_all(b"250 a\r\n250 b\r\n").await.unwrap();
+    client.read_exact(&mut buffer[..14]).await.unwrap();
+    client.write_all(b"DATA\r\n").await.unwrap();
+    is_told(SmtpClient::over(client), "out of service").await;
+    let mut heard = vec![];
+    server.read_to_end(&mut heard).await.unwrap();
+    assert_eq!(heard, b"QUIT\r\n");
     assert_eq!(ended(&rig.wait_for_ends().await, EndReason::Drain), 1);
 }
 

@@ -9,6 +9,7 @@ use mailweir_testkit::exchange::{Plan, hash_exchange_after_greeting};
 use mailweir_testkit::script::Script;
 use mailweir_testkit::server::ScriptedServer;
 use mailweir_testkit::stall::{self, StalledReader};
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::tcp::ReadHalf;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -27,7 +28,7 @@ async fn exchange(sessions: u64, max_bytes: u32) -> mailweir_core::Stats {
     let server = ScriptedServer::start(Script::HashExchange { greeting })
         .await
         .unwrap();
-    let rig = Rig::start(&[server.addr()]);
+    let rig = Rig::start_raw(&[server.addr()]);
     let addr = rig.addr();
     let mut running = JoinSet::new();
     let mut results = Vec::new();
@@ -109,9 +110,12 @@ async fn odd_bytes_arrive_as_they_were_said() {
     const ODD: &[u8] =
         b"DATA\r\na\n.\r\nb\r\n.\nc\n.\nd\r.\re\r\n.\r\r\nf\r\n..\r\n\0\xff\xfe\r\n.\r\nQUIT\n";
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let rig = Rig::start(&[listener.local_addr().unwrap()]);
-    // Once copied, and once so much that most of it is spliced.
-    for times in [1, 20_000] {
+    let addresses = [listener.local_addr().unwrap()];
+    // Once copied, and once so much that most of it is spliced, which it is where nobody reads it.
+    for (rig, times) in [
+        (Rig::start(&addresses), 1),
+        (Rig::start_raw(&addresses), 20_000),
+    ] {
         let client = TcpStream::connect(rig.addr());
         let (client, server) = tokio::join!(client, listener.accept());
         let (mut client, mut server) = (client.unwrap(), server.unwrap().0);
@@ -125,9 +129,10 @@ async fn odd_bytes_arrive_as_they_were_said() {
         server.read_to_end(&mut seen).await.unwrap();
         assert!(seen == ODD.repeat(times));
         drop((sent.await.unwrap(), server));
+        let spliced = rig.wait_for_ends().await.relay.spliced_bytes;
+        let much = 10_000 * ODD.len() as u64;
+        assert_eq!(spliced > much, times > 1, "{spliced} of {much}");
     }
-    let stats = rig.wait_for_ends().await;
-    assert!(stats.relay.spliced_bytes > 10_000 * ODD.len() as u64);
 }
 
 /// Sessions that are reset while bytes are on their way leave none for the next ones: each has a
@@ -220,4 +225,40 @@ async fn read(reader: ReadHalf<'_>, number: u64, most: usize, foreign: &AtomicU6
             Err(_) => break,
         }
     }
+}
+
+/// Urgent data stops splice(2): the byte itself is left out, as a server's own reads leave it out,
+/// and all that stands behind it arrives, also where the stream ends there.
+#[tokio::test]
+async fn what_stands_behind_urgent_data_arrives() {
+    const LENGTH: usize = 1 << 20;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let rig = Rig::start_raw(&[listener.local_addr().unwrap()]);
+    for ends in [false, true] {
+        let client = TcpStream::connect(rig.addr());
+        let (client, server) = tokio::join!(client, listener.accept());
+        let (mut client, mut server) = (client.unwrap(), server.unwrap().0);
+        // Read all the time, so that it comes in large pieces and is spliced.
+        let reading = tokio::spawn(async move {
+            let mut seen = vec![0; LENGTH + 5];
+            server.read_exact(&mut seen).await.unwrap();
+            server.write_all(b"!").await.unwrap();
+            let mut rest = vec![];
+            server.read_to_end(&mut rest).await.unwrap();
+            (seen, rest)
+        });
+        client.write_all(&vec![b'x'; LENGTH]).await.unwrap();
+        rig.wait_for(|stats| stats.relay.spliced_bytes > 0).await;
+        SockRef::from(&client).send_out_of_band(b"u").unwrap();
+        client.write_all(b"after").await.unwrap();
+        if ends {
+            client.shutdown().await.unwrap();
+        }
+        assert_eq!(client.read_u8().await.unwrap(), b'!');
+        drop(client);
+        let (seen, rest) = reading.await.unwrap();
+        assert!(seen[..LENGTH].iter().all(|byte| *byte == b'x'));
+        assert_eq!((&seen[LENGTH..], &rest[..]), (&b"after"[..], &b""[..]));
+    }
+    rig.wait_for_ends().await;
 }
