@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import structlog
 
-from mailweir.plane import ListenerStats, SourcesStats, Stats
+from mailweir.plane import ListenerStats, RoomStats, SourcesStats, Stats
 
 # Seconds between two readings of the counters: a flood of refusals is a line each time.
 _EVERY = 10.0
@@ -18,6 +18,7 @@ REFUSALS = (
     "full",
     "connect_failed",
     "greeting_failed",
+    "rejected",
     "out_of_descriptors",
     "denied",
     "source_sessions",
@@ -51,6 +52,7 @@ def notices(old: Stats, new: Stats) -> Iterator[Notice]:
     before = {listener.name: listener for listener in old.listeners}
     for listener in new.listeners:
         yield from _of_listener(before.get(listener.name), listener)
+    yield from _of_room(old.room, new.room)
     fallbacks = new.relay.pipe_fallbacks - old.relay.pipe_fallbacks
     if old.relay.pipe_budget and not new.relay.pipe_budget:
         yield "bytes are copied: the system refuses splice(2)", {}
@@ -75,6 +77,14 @@ def notices(old: Stats, new: Stats) -> Iterator[Notice]:
         yield "a worker is stuck, its listeners are out of use", {"worker": worker}
     for worker in sorted(set(old.stuck_workers) - set(new.stuck_workers)):
         yield "a worker moves again", {"worker": worker}
+
+
+def _of_room(old: RoomStats, new: RoomStats) -> Iterator[Notice]:
+    if new.hurried > old.hurried:
+        yield (
+            "connections were closed at once: as many linger as may",
+            {"connections": new.hurried - old.hurried, "most": new.spare},
+        )
 
 
 def _of_listener(old: ListenerStats | None, new: ListenerStats) -> Iterator[Notice]:

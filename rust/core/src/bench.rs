@@ -13,8 +13,8 @@ use crate::select::{self, Asking};
 use crate::snapshot::Snapshot;
 use crate::sources::{Rate, SourceLimits, Sources};
 use crate::spec::{
-    Balance, DrainSpec, KernelSpec, LogFormat, LogSpec, LogTarget, PlaneSpec, PoolSpec, ServerSpec,
-    SpecError,
+    Balance, DrainSpec, KernelSpec, LogFormat, LogSpec, LogTarget, PlaneSpec, PoolSpec, RoomSpec,
+    ServerSpec, SpecError,
 };
 
 /// A table of prefixes that lets clients in or not.
@@ -100,6 +100,10 @@ impl Farm {
         let spec = PlaneSpec {
             hostname: "bench".into(),
             max_sessions: 1,
+            room: RoomSpec {
+                sessions: 1000,
+                spare: 100,
+            },
             drain: DrainSpec::default(),
             log: LogSpec {
                 sessions: LogTarget::Off,
