@@ -23,11 +23,12 @@ from mailweir.config.load import load
 from mailweir.config.model import Config
 from mailweir.config.words import Protocol
 from mailweir.plane import EmbeddedPlane
-from mailweir.spec import DesiredState, ServerKey, ServerState
+from mailweir.spec import DesiredRoom, DesiredState, ServerKey, ServerState
 from mailweir.state.desired import Health, fold
 from mailweir.state.diff import describe
 from mailweir.state.overrides import Overrides
 
+_ROOM = DesiredRoom(sessions=10_000, spare=1000, by="descriptors")
 _SESSIONS = 200
 _STATUS = [sys.executable, "-m", "mailweir", "status", "--socket"]
 
@@ -55,7 +56,7 @@ def planned(tmp_path: Path, size: Size) -> Planned:
 def _fold(config: Config) -> DesiredState:
     keys = (ServerKey(p, s) for p, pool in config.pools.items() for s in pool.servers)
     health = dict.fromkeys(keys, Health.UP)
-    return fold(config, health, Overrides(), hostname="mailweir.test", max_sessions=10_000)
+    return fold(config, health, Overrides(), hostname="mailweir.test", room=_ROOM)
 
 
 @pytest.fixture

@@ -28,6 +28,8 @@ __all__ = [
     "Queue",
     "Rate",
     "RelayStats",
+    "Room",
+    "RoomStats",
     "ServerSpec",
     "ServerState",
     "ServerStats",
@@ -199,12 +201,20 @@ class PoolSpec:
         """
 
 @final
+class Room:
+    def __new__(cls, *, sessions: int, spare: int) -> Room:
+        """What descriptors and memory are enough for: sessions that aren't flows, and connections
+        beside theirs (`spare` that linger, and as many to servers whose time-out is over).
+        """
+
+@final
 class PlaneSpec:
     def __new__(
         cls,
         *,
         hostname: str,
         max_sessions: int,
+        room: Room,
         drain: Drain,
         log: Log,
         kernel: Kernel,
@@ -366,6 +376,21 @@ class LogStats:
     """The last of those in words; empty where there was none."""
 
 @final
+class RoomStats:
+    """What takes descriptors and memory at one moment, and how much there may be."""
+
+    sessions: Final[int]
+    """Those that there is room for; flows aren't counted."""
+    spare: Final[int]
+    """The most of each of the next two."""
+    lingering: Final[int]
+    """Connections that are over and wait for the other end to read the last words."""
+    overdue: Final[int]
+    """Servers that are waited for although their time-out is over."""
+    hurried: Final[int]
+    """Connections that were closed at once, for want of room to linger."""
+
+@final
 class Stats:
     generation: Final[int]
     workers: Final[int]
@@ -374,6 +399,7 @@ class Stats:
     worker_lags: Final[list[float]]
     """By worker, seconds since it last showed that it moves; up to 0.5 is usual."""
     max_sessions: Final[int]
+    room: Final[RoomStats]
     draining: Final[bool]
     active: Final[int]
     """Sessions now, those of removed listeners included."""

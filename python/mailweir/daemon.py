@@ -19,7 +19,7 @@ from random import Random
 
 import structlog
 
-from mailweir import descriptors
+from mailweir import room
 from mailweir.admin import routes
 from mailweir.admin.metrics import Metrics
 from mailweir.admin.pair import NodeHealth, Pair
@@ -36,6 +36,7 @@ from mailweir.instance import only_instance
 from mailweir.journal import Journal
 from mailweir.notices import notice
 from mailweir.operator import Operator
+from mailweir.own_addresses import is_own
 from mailweir.plane import EmbeddedPlane, Plane, Session
 from mailweir.reload import ReloadRequests, answer, log_problems, restart_needed
 from mailweir.spec import DesiredState, ServerKey
@@ -91,7 +92,7 @@ class Daemon:
         self._admin: AdminServer
         self._operator: Operator
         self._last_load: ReloadOutcome
-        self._max_sessions: int
+        self._room: room.Room
 
     async def run(self) -> None:
         """Serve until told to stop. Raises MailweirError where it can't start."""
@@ -105,15 +106,14 @@ class Daemon:
     async def startup(self) -> None:
         """From the file to open listeners. Whatever was begun is undone by `run`."""
         self._watch_signals()  # first: a HUP from here on is a reload, and doesn't end the process
-        self._loaded = loaded = await asyncio.to_thread(load, self._file)
+        self._loaded = loaded = await asyncio.to_thread(load, self._file, is_own)
         log_problems(loaded.warnings, level="warning")
         config = loaded.config
         self._last_load = ReloadOutcome(True, 0, "starting", self._started)
         self._exits.enter_context(only_instance(config.state_dir))
         self._operator = Operator(Kept(config.state_dir))
         self._remember_overrides()
-        limit = descriptors.raise_limit()
-        self._max_sessions = descriptors.sessions(limit)
+        self._room = room.read()
         workers = config.workers or len(os.sched_getaffinity(0))
 
         kept = self._supervisor.store.take()
@@ -140,8 +140,8 @@ class Daemon:
             version=self._version,
             pid=os.getpid(),
             workers=workers,
-            descriptors=limit,
-            max_sessions=config.max_sessions or self._max_sessions,
+            max_sessions=config.max_sessions or self._room.auto.sessions,
+            room=self._room.where(config.max_sessions).by,
             admin=str(config.admin.socket),
             http=str(config.admin.http or "off"),
             config=self._last_load.message,
@@ -320,6 +320,7 @@ class Daemon:
             last_load=self._last_load,
             stats=self._plane.stats(),
             overrides=self._operator.overrides,
+            room=self._room.where(self._loaded.config.max_sessions).by,
             not_kept=self._operator.kept_problem,
             last_check=self._monitor.last,
             next_server=self._plane.next_server,
@@ -357,13 +358,9 @@ class Daemon:
             self._note_readiness()
 
     def _fold(self, loaded: Loaded) -> DesiredState:
-        return fold(
-            loaded.config,
-            self._monitor.health(),
-            self._operator.overrides,
-            hostname=self._hostname,
-            max_sessions=self._max_sessions,
-        )
+        health, words = self._monitor.health(), self._operator.overrides
+        where = self._room.where(loaded.config.max_sessions)
+        return fold(loaded.config, health, words, hostname=self._hostname, room=where)
 
     def _watch_plane(self) -> None:
         loop = asyncio.get_running_loop()
@@ -402,7 +399,7 @@ class Daemon:
 
     async def _load_anew(self) -> Loaded:
         """The file as it is now. Raises ConfigError, also where only a restart could take it."""
-        loaded = await asyncio.to_thread(load, self._file)
+        loaded = await asyncio.to_thread(load, self._file, is_own)
         if problems := restart_needed(self._loaded, loaded):
             raise ConfigError(problems, loaded.warnings)
         return loaded

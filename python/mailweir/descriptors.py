@@ -1,13 +1,19 @@
 """How many descriptors the process has, and how many sessions they are enough for.
 
-Used by the daemon at its start.
+Used for the room for sessions.
 """
 
 import resource
 
 # Descriptors that aren't sessions': pipes (their budget is below 600), checks (256 at a time),
-# listeners, admin connections (256 at each address), clients that are being turned away.
+# listeners, admin connections (256 at each address), clients whose turn hasn't come yet (some
+# hundred at each worker).
 _RESERVED = 1500
+# Of so many one may be a connection that lingers, and one a server that is waited for although
+# its time-out is over.
+_PER_SPARE = 16
+_LEAST_SPARE = 64
+_MOST_SPARE = 4096
 # A client's and a server's.
 _PER_SESSION = 2
 _LEAST = 16
@@ -26,4 +32,10 @@ def raise_limit() -> int:
 
 def sessions(descriptors: int) -> int:
     """How many sessions at a time so many descriptors are enough for."""
-    return max(_LEAST, (descriptors - _RESERVED) // _PER_SESSION)
+    beside = _RESERVED + 2 * spare(descriptors)
+    return max(_LEAST, (descriptors - beside) // _PER_SESSION)
+
+
+def spare(descriptors: int) -> int:
+    """How many connections of each kind there may be beside those of sessions."""
+    return min(max(_LEAST_SPARE, descriptors // _PER_SPARE), _MOST_SPARE)

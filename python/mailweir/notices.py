@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import structlog
 
-from mailweir.plane import KernelPathStats, ListenerStats, SourcesStats, Stats
+from mailweir.plane import KernelPathStats, ListenerStats, RoomStats, SourcesStats, Stats
 
 # Seconds between two readings of the counters: a flood of refusals is a line each time.
 _EVERY = 10.0
@@ -18,6 +18,7 @@ REFUSALS = (
     "full",
     "connect_failed",
     "greeting_failed",
+    "rejected",
     "out_of_descriptors",
     "denied",
     "source_sessions",
@@ -56,6 +57,7 @@ def notices(old: Stats, new: Stats) -> Iterator[Notice]:
     before = {listener.name: listener for listener in old.listeners}
     for listener in new.listeners:
         yield from _of_listener(before.get(listener.name), listener)
+    yield from _of_room(old.room, new.room)
     fallbacks = new.relay.pipe_fallbacks - old.relay.pipe_fallbacks
     if old.relay.pipe_budget and not new.relay.pipe_budget:
         yield "bytes are copied: the system refuses splice(2)", {}
@@ -100,6 +102,14 @@ def _of_kernel_path(old: KernelPathStats | None, new: KernelPathStats) -> Iterat
         )
     if new.refusals.get("nat", 0) and not (old and old.refusals.get("nat", 0)):
         yield _TRANSLATED, {}
+
+
+def _of_room(old: RoomStats, new: RoomStats) -> Iterator[Notice]:
+    if new.hurried > old.hurried:
+        yield (
+            "connections were closed at once: as many linger as may",
+            {"connections": new.hurried - old.hurried, "most": new.spare},
+        )
 
 
 def _of_listener(old: ListenerStats | None, new: ListenerStats) -> Iterator[Notice]:

@@ -16,6 +16,7 @@ from mailweir._dataplane import (
     LogStats,
     PoolStats,
     RelayStats,
+    RoomStats,
     ServerStats,
     ServerTrouble,
     Session,
@@ -43,6 +44,7 @@ __all__ = [
     "Plane",
     "PoolStats",
     "RelayStats",
+    "RoomStats",
     "ServerStats",
     "ServerTrouble",
     "Session",
@@ -206,6 +208,7 @@ def _spec(state: DesiredState) -> _dataplane.PlaneSpec:
     return _dataplane.PlaneSpec(
         hostname=state.hostname,
         max_sessions=state.max_sessions,
+        room=_dataplane.Room(sessions=state.room.sessions, spare=state.room.spare),
         drain=_dataplane.Drain(
             quiet=state.drain.quiet,
             quiet_opaque=state.drain.quiet_opaque,

@@ -187,6 +187,19 @@ class DesiredKernel:
 
 
 @dataclass(frozen=True, slots=True)
+class DesiredRoom:
+    """What descriptors and memory are enough for, and `by` which of them it is bounded.
+
+    `sessions` are those that aren't flows. `spare` are connections beside theirs: so many that
+    are over and linger, and so many to servers that are waited for beyond their time-out.
+    """
+
+    sessions: int
+    spare: int
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
 class DesiredState:
     """All that the data plane is to do. `hostname` opens its refusal lines; `denied` are prefixes
     that no listener lets in.
@@ -194,6 +207,7 @@ class DesiredState:
 
     hostname: str
     max_sessions: int
+    room: DesiredRoom
     drain: DesiredDrain
     log: DesiredLog
     kernel: DesiredKernel

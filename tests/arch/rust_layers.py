@@ -25,12 +25,12 @@ LAYERS = (
     "limits smtp snapshot",
     "registry troubles",
     "roster",
-    "ports record server",
+    "ports record server holdings",
     "metrics",
     "client",
     "spec sources",
     "scales",
-    "sys moment occupancy tls hashing prefixes bounded",
+    "sys moment occupancy doors tls hashing prefixes bounded",
 )
 HEIGHT = {module: -depth for depth, layer in enumerate(LAYERS) for module in layer.split()}
 UNSAFE = "core/src/sys.rs"

@@ -18,6 +18,7 @@ from mailweir._dataplane import (
     PoolSpec,
     Queue,
     Rate,
+    Room,
     ServerSpec,
     ServerState,
     Sticky,
@@ -138,6 +139,7 @@ def spec(
     return PlaneSpec(
         hostname=hostname,
         max_sessions=1000,
+        room=Room(sessions=1000, spare=100),
         drain=Drain(quiet=5.0, quiet_opaque=30.0, spread=0.0, deadline=60.0),
         log=log or Log(sessions="off", format="json"),
         kernel=Kernel(instance="test", source_ports=(10000, 32767), max_flows=1000, counted=False),

@@ -11,10 +11,11 @@ from mailweir.config.load import Loaded, parse
 from mailweir.config.model import Config
 from mailweir.errors import PlaneError
 from mailweir.plane import ServerTrouble, Session, Stats
-from mailweir.spec import DesiredState, ServerKey, ServerState
+from mailweir.spec import DesiredRoom, DesiredState, ServerKey, ServerState
 from mailweir.state.overrides import Overrides
 
 NOTHING_SAID = Overrides()
+ROOM = DesiredRoom(sessions=9000, spare=1000, by="20000 descriptors")
 
 MINIMAL = """\
 listeners:
@@ -157,6 +158,15 @@ class FakeLogStats:
 
 
 @dataclass(frozen=True)
+class FakeRoomStats:
+    sessions: int = 9000
+    spare: int = 1000
+    lingering: int = 3
+    overdue: int = 2
+    hurried: int = 1
+
+
+@dataclass(frozen=True)
 class FakeStats:
     generation: int
     draining: bool
@@ -170,6 +180,7 @@ class FakeStats:
     no_kernel_path: str | None = None
     log: FakeLogStats = FakeLogStats()
     max_sessions: int = 9000
+    room: FakeRoomStats = FakeRoomStats()
     stuck_workers: list[int] = field(default_factory=list)
     worker_lags: list[float] = field(default_factory=lambda: [0.25, 0.5])
 

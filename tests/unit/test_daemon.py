@@ -15,6 +15,7 @@ from structlog.typing import EventDict
 from mailweir import daemon as module
 from mailweir.config.load import Loaded, load
 from mailweir.config.model import Config
+from mailweir.config.rules import IsOwn
 from mailweir.config.words import HaKeeper, HaRole
 from mailweir.daemon import Daemon
 from mailweir.errors import ConfigError, StartError
@@ -258,8 +259,8 @@ async def test_the_deadline_ends_the_drain(tmp_path: Path, servers: dict[str, st
 async def test_a_hup_while_starting_is_a_reload_afterwards(
     tmp_path: Path, servers: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def and_hup(file: Path) -> Loaded:
-        found = load(file)
+    def and_hup(file: Path, is_own: IsOwn) -> Loaded:
+        found = load(file, is_own)
         monkeypatch.setattr(module, "load", load)
         os.kill(os.getpid(), signal.SIGHUP)
         return found

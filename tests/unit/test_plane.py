@@ -12,7 +12,7 @@ from mailweir.errors import PlaneError
 from mailweir.spec import DesiredState, ServerKey
 from mailweir.state.desired import Health, fold
 from mailweir.state.overrides import Overrides, Word
-from unit.fakes import MINIMAL, NOTHING_SAID, config
+from unit.fakes import MINIMAL, NOTHING_SAID, ROOM, config
 
 FULL = """\
 listeners:
@@ -43,7 +43,7 @@ pools:
 
 def desired(text: str = MINIMAL, overrides: Overrides = NOTHING_SAID) -> DesiredState:
     health = {ServerKey("farm", "a"): Health.DOWN}
-    return fold(config(text), health, overrides, hostname="lb1", max_sessions=9000)
+    return fold(config(text), health, overrides, hostname="lb1", room=ROOM)
 
 
 class Extension:

@@ -100,8 +100,11 @@ def _why_refused(
             return f"its source comes more often than it may: {rate}"
         case "full" if situation.stats.active >= situation.stats.max_sessions:
             return f"the process has as many sessions as it may: {situation.stats.max_sessions}"
-        case "full":
+        case "full" if stats.active >= (configured.limits.sessions or stats.active + 1):
             return f"the listener has as many sessions as it may: {configured.limits.sessions}"
+        case "full":
+            room = situation.stats.room.sessions
+            return f"there is room for {room} sessions outside the kernel: {situation.room}"
         case reason:
             return reason.replace("_", " ")
 

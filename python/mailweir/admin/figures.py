@@ -53,6 +53,20 @@ def _process(stats: Sequence[plane.Stats]) -> Iterator[Metric]:
     draining = exposition.Gauge("mailweir_draining", "1 while the process drains.")
     workers = exposition.Gauge("mailweir_workers", "Data-plane threads.")
     most = exposition.Gauge("mailweir_max_sessions", "Sessions that there may be at a time.")
+    room = exposition.Gauge(
+        "mailweir_session_room", "Sessions outside the kernel that there is room for."
+    )
+    spare = exposition.Gauge(
+        "mailweir_spare_connections",
+        "Connections beside those of sessions, by what they are: lingering, or overdue servers.",
+        labels=["kind"],
+    )
+    most_spare = exposition.Gauge(
+        "mailweir_spare_room", "The most connections of each kind beside those of sessions."
+    )
+    hurried = exposition.Counter(
+        "mailweir_hurried_farewells", "Connections closed at once, for want of room to linger."
+    )
     stuck = exposition.Gauge(
         "mailweir_workers_stuck", "Workers that don't move; their listeners are out of use."
     )
@@ -65,10 +79,16 @@ def _process(stats: Sequence[plane.Stats]) -> Iterator[Metric]:
         draining.add([], one.draining)
         workers.add([], one.workers)
         most.add([], one.max_sessions)
+        room.add([], one.room.sessions)
+        spare.add(["lingering"], one.room.lingering)
+        spare.add(["overdue"], one.room.overdue)
+        most_spare.add([], one.room.spare)
+        hurried.add([], one.room.hurried)
         stuck.add([], len(one.stuck_workers))
         for number, seconds in enumerate(one.worker_lags):
             lag.add([str(number)], seconds)
     yield from (generation, active, draining, workers, most, stuck, lag)
+    yield from (room, spare, most_spare, hurried)
 
 
 def _listeners(listeners: Sequence[plane.ListenerStats]) -> Iterator[Metric]:

@@ -89,6 +89,7 @@ def status(answer: Mapping[str, Any]) -> str:
         ready,
         *answer["panics"],
         f"{answer['sessions']} sessions, {answer['max_sessions']} at most",
+        *_room(answer["room"]),
         f"configuration {answer['config']['file']}, generation {answer['generation']};"
         f" last load: {outcome}",
     ]
@@ -107,6 +108,17 @@ def status(answer: Mapping[str, Any]) -> str:
         lines += _at_the_door(li)
     lines += [_sticky(pool) for pool in answer["pools"] if pool["sticky"]]
     return "\n".join([*lines, "", _listeners(answer["listeners"]), _pools(answer["pools"])])
+
+
+def _room(room: Mapping[str, Any]) -> list[str]:
+    """What descriptors and memory are enough for, and what is used of it beside sessions."""
+    lines = [f"room for {room['sessions']} sessions outside the kernel ({room['by']})"]
+    if room["lingering"] or room["overdue"] or room["hurried"]:
+        lines.append(
+            f"spare connections: {room['lingering']} linger, {room['overdue']} to servers that are"
+            f" late, {room['spare']} at most of each; {room['hurried']} ended at once"
+        )
+    return lines
 
 
 def role(ha: Mapping[str, Any]) -> str:

@@ -81,6 +81,7 @@ class Situation:
     last_load: ReloadOutcome
     stats: Stats
     overrides: Overrides
+    room: str  # by what sessions outside the kernel are bounded
     not_kept: str  # why words of operators won't outlive the process; empty where they will
     last_check: Callable[[ServerKey], LastCheck | None]
     next_server: Callable[[str, str], str | None]  # pool, client
@@ -146,6 +147,14 @@ def status(situation: Situation) -> dict[str, object]:
         "draining": stats.draining,
         "sessions": stats.active,
         "max_sessions": stats.max_sessions,
+        "room": {
+            "sessions": stats.room.sessions,
+            "by": situation.room,
+            "spare": stats.room.spare,
+            "lingering": stats.room.lingering,
+            "overdue": stats.room.overdue,
+            "hurried": stats.room.hurried,
+        },
         "stuck_workers": stats.stuck_workers,
         "log": {
             "lines": stats.log.lines,

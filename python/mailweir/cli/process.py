@@ -83,17 +83,16 @@ def _check(file: Path) -> tuple[str, Sequence[Problem]]:
     """What a file configures, in a sentence, and what is odd about it. Raises ConfigError."""
     import socket
 
-    from mailweir import descriptors, plane
+    from mailweir import plane, room
     from mailweir.config.load import load
+    from mailweir.own_addresses import is_own
     from mailweir.state.desired import fold
     from mailweir.state.diff import describe
     from mailweir.state.overrides import Overrides
 
-    loaded = load(file)
-    sessions = descriptors.sessions(descriptors.raise_limit())
-    desired = fold(
-        loaded.config, {}, Overrides(), hostname=socket.gethostname(), max_sessions=sessions
-    )
+    loaded = load(file, is_own)
+    found = room.read().where(loaded.config.max_sessions)
+    desired = fold(loaded.config, {}, Overrides(), hostname=socket.gethostname(), room=found)
     try:
         plane.check(desired)
     except PlaneError as error:

@@ -106,8 +106,9 @@ class Timeouts(Part):
     )
     greeting: Limit = Field(
         15.0,
-        description="For one server to greet once it has accepted; then another one is tried."
-        " postscreen and servers that look clients up first take some seconds.",
+        description="For one server to greet once it has accepted; then another one is tried as"
+        " well, and who greets first has the session. postscreen and servers that look clients up"
+        " first take some seconds.",
     )
     accept_total: Limit = Field(
         45.0,

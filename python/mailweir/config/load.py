@@ -25,7 +25,7 @@ from mailweir.config.model import Admin, Config
 from mailweir.config.pool import Pool
 from mailweir.config.prefixes import Files
 from mailweir.config.roles import Roles, roles_of
-from mailweir.config.rules import Parts, findings
+from mailweir.config.rules import IsOwn, Parts, findings, nobodys
 from mailweir.errors import ConfigError, Problem
 
 # More than anybody reads; it bounds the time that a hostile file can take.
@@ -50,14 +50,17 @@ class Loaded:
         return _place(self.root, path, message)
 
 
-def load(path: Path) -> Loaded:
-    """Read and check a file. Raises ConfigError with all its problems."""
+def load(path: Path, is_own: IsOwn = nobodys) -> Loaded:
+    """Read and check a file. `is_own` says whether an address is the machine's.
+
+    Raises ConfigError with all its problems.
+    """
     content, size = text.read(path, text.MAX_BYTES)
     with _without_collector():
-        return parse(content, str(path), size)
+        return parse(content, str(path), size, is_own)
 
 
-def parse(content: str, file: str, size: int = 0) -> Loaded:
+def parse(content: str, file: str, size: int = 0, is_own: IsOwn = nobodys) -> Loaded:
     """Check a configuration that is in memory; `file` is what messages call it.
 
     `size` is how many bytes it takes of those that there may be with what it includes.
@@ -88,7 +91,7 @@ def parse(content: str, file: str, size: int = 0) -> Loaded:
 
     roles, unknown = roles_of(config.admin) if config else (Roles(), [])
     warnings: list[Problem] = []
-    for finding in chain(findings(parts), unknown):
+    for finding in chain(findings(parts, is_own), unknown):
         problem = _place(root, finding.path, finding.message)
         (warnings if finding.warning else problems).append(problem)
         if len(problems) > MAX_PROBLEMS:

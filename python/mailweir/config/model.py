@@ -168,8 +168,8 @@ class Config(Part):
     )
     max_sessions: Annotated[int | None, PlainValidator(_check_max_sessions), AUTO] = Field(
         None,
-        description="Of all listeners together; more hear 421. `auto` is what the descriptors are"
-        " enough for.",
+        description="Of all listeners together; more hear 421. `auto` is what descriptors and"
+        " memory are enough for.",
         json_schema_extra=none_is("auto"),
     )
     forwarding: Forwarding = Field(

@@ -5,7 +5,7 @@ mistake in one place doesn't hide one in another. What concerns one listener or 
 in `listener_rules` and `pool_rules`, what concerns a pair in `ha_rules`. Pure.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
@@ -33,7 +33,16 @@ class Parts:
     ha: Ha | None
 
 
-def findings(parts: Parts) -> Iterator[Finding]:
+# Whether an address is one of this machine's: not for this package to know.
+IsOwn = Callable[[IPv4Address | IPv6Address], bool]
+
+
+def nobodys(_: IPv4Address | IPv6Address) -> bool:
+    """Of what the file alone can tell."""
+    return False
+
+
+def findings(parts: Parts, is_own: IsOwn) -> Iterator[Finding]:
     """Everything that is wrong or odd between the parts."""
     used = frozenset(parts.uses.values())
     users: dict[str, dict[str, Listener]] = {}
@@ -45,7 +54,7 @@ def findings(parts: Parts) -> Iterator[Finding]:
     for name, listener in parts.listeners.items():
         yield from listener_findings(("listeners", name), listener)
     yield from _duplicate_addresses(parts)
-    yield from _own_servers(parts.listeners, parts.pools)
+    yield from _own_servers(parts.listeners, parts.pools, is_own)
     for name, pool in parts.pools.items():
         yield from pool_findings(("pools", name), pool, users.get(name, {}), bound)
         if name not in used:
@@ -64,15 +73,17 @@ def _unknown_pool(path: Path, pool: str, known: frozenset[str]) -> Iterator[Find
         yield Finding(path, f"there is no pool `{pool}`{did_you_mean(pool, sorted(known))}")
 
 
-def _own_servers(listeners: Mapping[str, Listener], pools: Mapping[str, Pool]) -> Iterator[Finding]:
+def _own_servers(
+    listeners: Mapping[str, Listener], pools: Mapping[str, Pool], is_own: IsOwn
+) -> Iterator[Finding]:
     """Servers that are a listener of this process. Where its sessions come back it is a loop."""
     bound = {bind: name for name, li in listeners.items() for bind in li.bind if bind.port}
-    ours = frozenset(bind.ip for bind in bound)
+    named = frozenset(bind.ip for bind in bound)
     found: list[tuple[str, str, Address]] = []
     leads: dict[str, set[str]] = {}
     for pool, part in pools.items():
         for name, server in part.servers.items():
-            if bind := _reached(server.address, bound, ours):
+            if bind := _reached(server.address, bound, lambda ip: ip in named or is_own(ip)):
                 found.append((pool, name, bind))
                 leads.setdefault(pool, set()).add(listeners[bound[bind]].pool)
     beyond = {pool: _beyond(pool, leads) for pool in {li.pool for li in listeners.values()}}
@@ -92,15 +103,14 @@ def _own_servers(listeners: Mapping[str, Listener], pools: Mapping[str, Pool]) -
             yield Finding(path, f"{itself}; its sessions are there twice", warning=True)
 
 
-def _reached(
-    server: Address, bound: Mapping[Address, str], ours: Collection[IPv4Address | IPv6Address]
-) -> Address | None:
-    """Where connecting to `server` ends in this process, as far as the file alone can tell."""
+def _reached(server: Address, bound: Mapping[Address, str], is_own: IsOwn) -> Address | None:
+    """Where connecting to `server` ends in this process."""
     if server in bound:
         return server
     anywhere = Address(ip_address("0.0.0.0" if server.ip.version == 4 else "::"), server.port)  # noqa: S104
-    is_ours = server.ip.is_loopback or server.ip in ours
-    return anywhere if is_ours and anywhere in bound else None
+    if anywhere in bound and (server.ip.is_loopback or is_own(server.ip)):
+        return anywhere
+    return None
 
 
 def _beyond(pool: str, leads: Mapping[str, set[str]]) -> set[str]:

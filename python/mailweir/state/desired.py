@@ -23,6 +23,7 @@ from mailweir.spec import (
     DesiredPool,
     DesiredQueue,
     DesiredRate,
+    DesiredRoom,
     DesiredServer,
     DesiredState,
     DesiredSticky,
@@ -51,9 +52,9 @@ def fold(
     overrides: Overrides,
     *,
     hostname: str,
-    max_sessions: int,
+    room: DesiredRoom,
 ) -> DesiredState:
-    """What the data plane is to do. `max_sessions` is what the descriptors are enough for.
+    """What the data plane is to do. `room` is what descriptors and memory are enough for.
 
     What operators said counts more than the configuration and, of servers that are to be out
     of use, more than their health.
@@ -65,7 +66,8 @@ def fold(
     drain = config.drain
     return DesiredState(
         hostname=hostname,
-        max_sessions=config.max_sessions or max_sessions,
+        max_sessions=config.max_sessions or room.sessions,
+        room=room,
         drain=DesiredDrain(
             quiet=drain.quiet,
             quiet_opaque=max(_QUIET_OPAQUE, drain.quiet),
@@ -77,7 +79,7 @@ def fold(
             instance=instance_of(config.state_dir),
             source_ports=(config.source_ports[0], config.source_ports[-1]),
             max_flows=config.max_flows,
-            # They have no descriptors, which it is derived from otherwise.
+            # They take nothing of what it is derived from otherwise.
             counted=config.max_sessions is not None,
         ),
         listeners=tuple(

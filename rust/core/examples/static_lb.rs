@@ -10,7 +10,7 @@ use std::time::Duration;
 use mailweir_core::DataPlane;
 use mailweir_core::spec::{
     Balance, DrainSpec, KernelSpec, ListenerSpec, LogFormat, LogSpec, LogTarget, PlaneSpec,
-    PoolSpec, ServerSpec, Timeouts,
+    PoolSpec, RoomSpec, ServerSpec, Timeouts,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -26,6 +26,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     plane.apply(&PlaneSpec {
         hostname: "static-lb.invalid".into(),
         max_sessions: 9000,
+        room: RoomSpec {
+            sessions: 9000,
+            spare: 100,
+        },
         drain: DrainSpec::default(),
         log: LogSpec {
             sessions: LogTarget::Off,

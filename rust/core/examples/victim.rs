@@ -14,7 +14,7 @@ use std::time::Duration;
 use mailweir_core::DataPlane;
 use mailweir_core::spec::{
     Balance, DrainSpec, Forwarding, KernelSpec, ListenerSpec, LogFormat, LogSpec, LogTarget,
-    PlaneSpec, PoolSpec, ServerSpec, Timeouts,
+    PlaneSpec, PoolSpec, RoomSpec, ServerSpec, Timeouts,
 };
 use rustix::process::{Signal, getpid, kill_process};
 
@@ -59,6 +59,10 @@ fn spec(listen: SocketAddr, server: SocketAddr) -> PlaneSpec {
     PlaneSpec {
         hostname: "victim.invalid".into(),
         max_sessions: 1000,
+        room: RoomSpec {
+            sessions: 1000,
+            spare: 100,
+        },
         drain: DrainSpec::default(),
         log: LogSpec {
             sessions: LogTarget::Off,

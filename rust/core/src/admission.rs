@@ -9,9 +9,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::holdings::Holdings;
 use crate::metrics::WorkerId;
 use crate::moment::nanos;
-use crate::occupancy::Occupancy;
+use crate::occupancy::{Occupancy, Occupied};
 use crate::record::{EndReason, Place, WouldRefuse};
 use crate::snapshot::{Listener, Snapshot, SourceTerms};
 use crate::sources::{SourceLimits, SourcePlace, SourceRefusal};
@@ -24,19 +25,29 @@ pub(crate) struct Applicant<'a> {
     pub(crate) listener: &'a Listener,
     /// Counts the sessions of all listeners.
     pub(crate) process: &'a Arc<Occupancy>,
+    pub(crate) holdings: &'a Holdings,
+}
+
+/// What a session has of the process, its listener and its source until it ends.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    pub(crate) place: Place,
+    /// As long as it has connections of its own.
+    pub(crate) held: Occupied,
 }
 
 /// A place for a session.
 ///
 /// # Errors
 /// Why there is none.
-pub(crate) fn admit(applicant: &Applicant<'_>, worker: WorkerId) -> Result<Place, EndReason> {
+pub(crate) fn admit(applicant: &Applicant<'_>, worker: WorkerId) -> Result<Admitted, EndReason> {
     let listener = applicant.listener;
     let count = |what: WouldRefuse| listener.state.counters.of(worker).count_dry_run(what);
     applicant.may_enter(count)?;
     let now = nanos(Instant::now());
     // Looked at before a place is taken: a flood of one source takes none from others.
     let tracked = applicant.is_within(now, count)?;
+    let held = applicant.holdings.session().ok_or(EndReason::Full)?;
     let most = Some(applicant.snapshot.max_sessions);
     let mut place = Place::take(applicant.process, most).ok_or(EndReason::Full)?;
     if !place.enter(&listener.state, listener.max_sessions) {
@@ -50,7 +61,7 @@ pub(crate) fn admit(applicant: &Applicant<'_>, worker: WorkerId) -> Result<Place
     {
         place.of_source(of_source);
     }
-    Ok(place)
+    Ok(Admitted { place, held })
 }
 
 /// Why a client would be refused at this moment, if it would be.
@@ -67,7 +78,8 @@ pub(crate) fn foresee(applicant: &Applicant<'_>) -> Option<EndReason> {
         Some(applicant.snapshot.max_sessions),
     );
     let at_listener = room(listener.state.occupancy.now(), listener.max_sessions);
-    (!process || !at_listener && !listener.dry_run.sessions).then_some(EndReason::Full)
+    (!process || !applicant.holdings.has_room() || !at_listener && !listener.dry_run.sessions)
+        .then_some(EndReason::Full)
 }
 
 impl<'a> Applicant<'a> {

@@ -16,7 +16,7 @@ use crate::snapshot::Snapshot;
 use crate::sources::{Rate, SourceLimits, Sources};
 use crate::spec::{
     Balance, DrainSpec, KernelSpec, LogFormat, LogSpec, LogTarget, PlaneSpec, PoolSpec, Protocol,
-    ServerSpec, SpecError,
+    RoomSpec, ServerSpec, SpecError,
 };
 
 /// A table of prefixes that lets clients in or not.
@@ -102,6 +102,10 @@ impl Farm {
         let spec = PlaneSpec {
             hostname: "bench".into(),
             max_sessions: 1,
+            room: RoomSpec {
+                sessions: 1000,
+                spare: 100,
+            },
             drain: DrainSpec::default(),
             log: LogSpec {
                 sessions: LogTarget::Off,

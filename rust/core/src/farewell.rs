@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::holdings::Holdings;
 use crate::sys;
 
 /// The longest that the other end is waited for.
@@ -20,8 +21,15 @@ const LINGER_BYTES: usize = 1 << 20;
 /// Sends `line` (perhaps nothing) and an end of stream, then reads until the other end's.
 ///
 /// Closing with unread data would send a reset, which can overtake the line and erase it
-/// from the other end's socket before it was read.
-pub(crate) async fn say(mut peer: TcpStream, line: &[u8]) {
+/// from the other end's socket before it was read. Where too many are waited for, that is risked:
+/// each has a descriptor, and who is refused may come as often as it likes.
+pub(crate) async fn say(mut peer: TcpStream, line: &[u8], holdings: &Holdings) {
+    let Some(_place) = holdings.farewell() else {
+        if let Ok(peer) = peer.into_std() {
+            hurry_away(peer, line);
+        }
+        return;
+    };
     // A peer that went away, or takes too long, is closed all the same.
     let _ = timeout(LINGER, async {
         peer.write_all(line).await?;
@@ -42,11 +50,11 @@ pub(crate) async fn say(mut peer: TcpStream, line: &[u8]) {
 
 /// Says `line` and closes, without waiting for anything: where a descriptor is worth more than
 /// the certainty that the line arrives.
-pub(crate) fn hurry_away(mut client: StdStream, line: &[u8]) {
+pub(crate) fn hurry_away(mut peer: StdStream, line: &[u8]) {
     // Whoever went away meanwhile needs no answer.
-    let _ = client
+    let _ = peer
         .write_all(line)
-        .and_then(|()| client.shutdown(Shutdown::Write));
+        .and_then(|()| peer.shutdown(Shutdown::Write));
 }
 
 /// Has the connection reset once it is closed.

@@ -1,77 +1,130 @@
 //! Waits for what a server says first, so that one that refuses is replaced before the client
 //! knows: its greeting, or its answer to the client's TLS hello.
 
+use std::future::{Future, poll_fn};
 use std::io;
-use std::time::Duration;
+use std::pin::pin;
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 
 use crate::server::GreetingFailure;
-use crate::smtp::greeting::Greeting;
+use crate::smtp::greeting::{self, Greeting};
 use crate::smtp::words::QUIT;
+use crate::spec::Protocol;
 
 /// Enough for the greetings that servers use.
 const USUAL: usize = 256;
 
-/// What the server said, from its first byte to at least the end of its first line; that
-/// line takes the session. Everything is to be passed on.
-///
-/// # Errors
-/// Why the session needs another server. This one was told QUIT if it speaks SMTP.
-pub(crate) async fn greeting(
-    server: &mut TcpStream,
-    limit: Duration,
-) -> Result<Vec<u8>, GreetingFailure> {
-    let Ok(greeting) = timeout(limit, read_greeting(server)).await else {
-        return Err(GreetingFailure::Timeout);
-    };
-    if let Err(GreetingFailure::RefusedNow | GreetingFailure::Refused) = greeting {
-        // It may have closed already; and what it answers, nobody waits for.
-        let _ = server.try_write(QUIT);
-    }
-    greeting
+/// What is waited for of a server, and what came of it. Waiting can be left and gone on with.
+#[derive(Debug)]
+pub(crate) struct Hearing {
+    protocol: Protocol,
+    /// How much of the client's hello it was told.
+    told: usize,
+    /// From its first byte on; everything is to be passed on.
+    pub(crate) said: Vec<u8>,
 }
 
-/// Says `hello` to the server; what it answered, to be passed on. Whatever that is, a TLS
-/// alert also: it is the server's word for this client.
-///
-/// # Errors
-/// Why the session needs another server: this one said nothing.
-pub(crate) async fn answer(
-    server: &mut TcpStream,
-    hello: &[u8],
-    limit: Duration,
-) -> Result<Vec<u8>, GreetingFailure> {
-    let mut said = Vec::with_capacity(USUAL);
-    let answered = timeout(limit, async {
-        server.write_all(hello).await?;
-        server.read_buf(&mut said).await
-    });
-    match answered.await {
-        Err(_) => Err(GreetingFailure::Timeout),
-        Ok(Ok(0)) => Err(GreetingFailure::Closed),
-        Ok(Ok(_)) => Ok(said),
-        Ok(Err(error)) => Err(broken(&error)),
+impl Hearing {
+    pub(crate) fn new(protocol: Protocol) -> Self {
+        let said = match protocol {
+            Protocol::Smtp | Protocol::Smtps => Vec::with_capacity(USUAL),
+            Protocol::Tcp => vec![],
+        };
+        Self {
+            protocol,
+            told: 0,
+            said,
+        }
     }
-}
 
-async fn read_greeting(server: &mut TcpStream) -> Result<Vec<u8>, GreetingFailure> {
-    let mut bytes = Vec::with_capacity(USUAL);
-    loop {
-        match server.read_buf(&mut bytes).await {
-            Ok(0) => return Err(GreetingFailure::Closed),
-            Ok(_) => {}
-            Err(error) => return Err(broken(&error)),
+    /// Waits until it is decided whether the server takes the session: by the end of the first
+    /// line of its greeting; where TLS comes first, by whatever it says to `hello`, an alert also:
+    /// that is its word for this client.
+    ///
+    /// # Errors
+    /// Why the session needs another server. This one was told QUIT if it said so itself.
+    pub(crate) async fn hear(
+        &mut self,
+        server: &mut TcpStream,
+        hello: &[u8],
+    ) -> Result<(), GreetingFailure> {
+        poll_fn(|cx| self.poll_hear(cx, server, hello)).await
+    }
+
+    /// The same for whoever waits for more than one.
+    pub(crate) fn poll_hear(
+        &mut self,
+        cx: &mut Context<'_>,
+        server: &mut TcpStream,
+        hello: &[u8],
+    ) -> Poll<Result<(), GreetingFailure>> {
+        match self.protocol {
+            Protocol::Smtp => self.poll_greeting(cx, server),
+            Protocol::Smtps => self.poll_answer(cx, server, hello),
+            Protocol::Tcp => Poll::Ready(Ok(())),
         }
-        match Greeting::parse(&bytes) {
-            Greeting::Incomplete => {}
-            Greeting::Accepts => return Ok(bytes),
-            Greeting::RefusesNow => return Err(GreetingFailure::RefusedNow),
-            Greeting::Refuses => return Err(GreetingFailure::Refused),
-            Greeting::Nonsense => return Err(GreetingFailure::Nonsense),
+    }
+
+    fn poll_greeting(
+        &mut self,
+        cx: &mut Context<'_>,
+        server: &mut TcpStream,
+    ) -> Poll<Result<(), GreetingFailure>> {
+        loop {
+            let before = self.said.len();
+            ready!(self.poll_read(cx, server))?;
+            let failure = match Greeting::parse_on(&self.said, before) {
+                Greeting::Incomplete => continue,
+                Greeting::Accepts => return Poll::Ready(Ok(())),
+                Greeting::Nonsense => return Poll::Ready(Err(GreetingFailure::Nonsense)),
+                Greeting::RefusesNow => GreetingFailure::RefusedNow,
+                Greeting::Refuses => GreetingFailure::Refused,
+            };
+            // It may have closed already; and what it answers, nobody waits for.
+            let _ = server.try_write(QUIT);
+            return Poll::Ready(Err(failure));
         }
+    }
+
+    fn poll_answer(
+        &mut self,
+        cx: &mut Context<'_>,
+        server: &mut TcpStream,
+        hello: &[u8],
+    ) -> Poll<Result<(), GreetingFailure>> {
+        while self.told < hello.len() {
+            let write = pin!(server.write(&hello[self.told..]));
+            let size = ready!(write.poll(cx)).map_err(|error| broken(&error))?;
+            self.told += size;
+        }
+        self.poll_read(cx, server)
+    }
+
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        server: &mut TcpStream,
+    ) -> Poll<Result<(), GreetingFailure>> {
+        let read = pin!(server.read_buf(&mut self.said));
+        match ready!(read.poll(cx)) {
+            Ok(0) => Poll::Ready(Err(GreetingFailure::Closed)),
+            Ok(_) => Poll::Ready(Ok(())),
+            Err(error) => Poll::Ready(Err(broken(&error))),
+        }
+    }
+
+    /// Whether anything is waited for.
+    pub(crate) fn greets(&self) -> bool {
+        self.protocol != Protocol::Tcp
+    }
+
+    /// The code of its greeting.
+    pub(crate) fn code(&self) -> Option<u16> {
+        let smtp = self.protocol == Protocol::Smtp;
+        smtp.then(|| greeting::code(&self.said)).flatten()
     }
 }
 

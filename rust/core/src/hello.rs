@@ -6,7 +6,7 @@ use tokio::time::timeout;
 
 use crate::client::Client;
 use crate::record::{End, EndReason};
-use crate::tls::Hello;
+use crate::tls::{Hello, Reader};
 
 /// Enough for the hellos that clients send.
 const USUAL: usize = 2048;
@@ -18,15 +18,19 @@ const USUAL: usize = 2048;
 /// How the session ended without one.
 pub(crate) async fn client_hello(client: &Client, limit: Duration) -> Result<Vec<u8>, End> {
     let mut said = Vec::with_capacity(USUAL);
+    let mut reader = Reader::default();
     let read = async {
-        while Hello::parse(&said) == Hello::Incomplete {
+        loop {
+            let before = said.len();
             match client.read(&mut said).await {
                 Ok(0) => return Err(End::by_client(EndReason::ClientClosed)),
                 Ok(_) => {}
                 Err(_) => return Err(End::by_client(EndReason::ClientLost)),
             }
+            if reader.read(&said[before..]) != Hello::Incomplete {
+                return Ok(());
+            }
         }
-        Ok(())
     };
     match timeout(limit, read).await {
         Ok(result) => result.map(|()| said),

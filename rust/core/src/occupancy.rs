@@ -1,10 +1,12 @@
-//! How many sessions there are in one place, exactly, whichever workers they are on.
+//! How many there are of something in one place, exactly, whichever workers they are on: sessions,
+//! connections.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crossbeam_utils::CachePadded;
 
-/// A number of sessions; the process, a listener and a server have one each.
+/// A number of sessions or connections; the process, a listener and a server have theirs.
 #[derive(Debug, Default)]
 pub(crate) struct Occupancy(CachePadded<AtomicU64>);
 
@@ -32,6 +34,23 @@ impl Occupancy {
     /// Counts one out that was counted in.
     pub(crate) fn leave(&self) {
         self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// One that is counted in, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Occupied(Arc<Occupancy>);
+
+impl Occupied {
+    /// Unless `limit` is reached.
+    pub(crate) fn take(of: &Arc<Occupancy>, limit: Option<u64>) -> Option<Self> {
+        of.try_enter(limit).then(|| Self(Arc::clone(of)))
+    }
+}
+
+impl Drop for Occupied {
+    fn drop(&mut self) {
+        self.0.leave();
     }
 }
 

@@ -2,29 +2,35 @@
 //! that fails and time is left. No server is tried twice. The client notices nothing: it waits
 //! for a greeting, or for an answer to its TLS hello.
 
+mod candidates;
+
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout, timeout_at};
 
 use crate::client::Client;
 use crate::connect;
-use crate::greet;
+use crate::doors::Doors;
+use crate::greet::Hearing;
 use crate::hello;
+use crate::holdings::Holdings;
 use crate::kernel_path::{Guest, KernelPath, Passage};
 use crate::metrics::{CONNECT_BOUNDS, GREETING_BOUNDS};
+use crate::moment::nanos;
 use crate::proxy_header;
 use crate::record::{End, EndBy, EndReason, Greeted, Live, Record, SessionId};
-use crate::roster::InFlight;
+use crate::roster::{InFlight, Outcome};
 use crate::select::{self, Asking, Picked};
-use crate::server::{ConnectFailure, GreetingFailure, ServerCounters};
-use crate::smtp::greeting;
+use crate::server::{ConnectFailure, GreetingFailure};
 use crate::snapshot::{Listener, Member};
 use crate::spec::{Protocol, ProxyVersion};
 use crate::troubles::{Trouble, Troubles};
+
+use candidates::Candidates;
 
 /// Ports of our own that are tried for a session before the kernel may choose one.
 const PORTS: usize = 8;
@@ -41,6 +47,8 @@ pub(crate) struct Seeking<'a> {
     pub(crate) client: &'a Client,
     pub(crate) listener: &'a Listener,
     pub(crate) troubles: &'a Troubles,
+    pub(crate) holdings: &'a Holdings,
+    pub(crate) doors: &'a Doors,
     /// The kernel path, where it is to be taken, and the client as that has to know it.
     pub(crate) kernel: Option<(&'a Arc<KernelPath>, Guest)>,
 }
@@ -59,12 +67,48 @@ pub(crate) struct Found {
     pub(crate) in_flight: InFlight,
 }
 
-/// A server that was connected to, and took the session.
-struct Reached {
+/// A server that was connected to, until it takes the session or doesn't.
+#[derive(Debug)]
+struct Attempt<'a> {
+    member: &'a Member,
+    in_flight: InFlight,
     stream: TcpStream,
-    said: Vec<u8>,
     passage: Option<Passage>,
-    greeted: Greeted,
+    /// When it was connected to, and how long that took.
+    connected: Instant,
+    connect_time: Duration,
+    hearing: Hearing,
+}
+
+/// How a session ended that no server took.
+#[derive(Debug)]
+pub(crate) struct Unserved {
+    pub(crate) end: End,
+    /// What the client is to be told, where that isn't ours to say.
+    pub(crate) words: Option<Vec<u8>>,
+}
+
+impl Unserved {
+    fn rejected(words: Vec<u8>) -> Self {
+        Self {
+            end: End::by_server(EndReason::Rejected),
+            words: Some(words),
+        }
+    }
+}
+
+impl From<End> for Unserved {
+    fn from(end: End) -> Self {
+        Self { end, words: None }
+    }
+}
+
+/// Why there is no attempt at another server.
+enum Missed {
+    /// One failed; there may be others.
+    Failed,
+    /// There is none.
+    Over(End),
 }
 
 /// Why a server didn't take the session.
@@ -78,16 +122,19 @@ enum Failure {
 ///
 /// # Errors
 /// How the session ended without one.
-pub(crate) async fn find_server(seeking: &Seeking<'_>, record: &mut Record) -> Result<Found, End> {
+pub(crate) async fn find_server(
+    seeking: &Seeking<'_>,
+    record: &mut Record,
+) -> Result<Found, Unserved> {
     let live = Arc::clone(record.live());
     tokio::select! {
         biased;
         found = hear_and_seek(seeking, record) => found,
-        end = is_over(seeking.client, &live) => Err(end),
+        end = is_over(seeking.client, &live) => Err(end.into()),
     }
 }
 
-async fn hear_and_seek(seeking: &Seeking<'_>, record: &mut Record) -> Result<Found, End> {
+async fn hear_and_seek(seeking: &Seeking<'_>, record: &mut Record) -> Result<Found, Unserved> {
     let listener = seeking.listener;
     let asked = if listener.protocol == Protocol::Smtps {
         // Not waited for in vain: a client that says nothing would be told nothing for long.
@@ -96,51 +143,128 @@ async fn hear_and_seek(seeking: &Seeking<'_>, record: &mut Record) -> Result<Fou
     } else {
         vec![]
     };
-    let mut deadline = Instant::now() + listener.timeouts.accept_total;
-    let mut left = listener.timeouts.accept_total;
-    let mut tried = Vec::new();
-    let mut reason = None;
-    loop {
-        let (mut picked, waited) = match seeking.pick(&tried, record).await {
-            Ok(found) => found,
-            // What was tried says more than that the others can't be.
-            Err(end) if end.by == EndBy::Balancer => {
-                return Err(End::ours(reason.unwrap_or(end.reason)));
-            }
-            Err(gone) => return Err(gone),
+    let mut search = Search {
+        deadline: Instant::now() + listener.timeouts.accept_total,
+        tried: vec![],
+        reason: None,
+    };
+    let mut candidates = Candidates::default();
+    let none = loop {
+        if let Some(words) = candidates.judgement() {
+            return Err(Unserved::rejected(words));
+        }
+        // Whoever is overdue may greet at any moment; who greets first has the session.
+        let reached = tokio::select! {
+            biased;
+            Some(winner) = candidates.winner(&asked) => return Ok(winner.take(asked, record)),
+            reached = seeking.reach_another(&mut search, record) => reached,
         };
-        // The wait for a place is a limit of its own.
-        deadline += waited;
-        left += waited;
-        if left.is_zero() {
-            return Err(End::ours(reason.unwrap_or(EndReason::ConnectFailed)));
+        let mut attempt = match reached {
+            Ok(attempt) => attempt,
+            Err(Missed::Failed) => continue,
+            // What was tried says more than that the others can't be.
+            Err(Missed::Over(end)) if end.by == EndBy::Balancer => break end.reason,
+            Err(Missed::Over(end)) => return Err(end.into()),
+        };
+        candidates.leave_surplus();
+        let limit = listener.timeouts.greeting.min(search.left());
+        let heard = tokio::select! {
+            biased;
+            Some(winner) = candidates.winner(&asked) => return Ok(winner.take(asked, record)),
+            heard = timeout(limit, attempt.hear(&asked)) => heard,
+        };
+        let failure = match heard {
+            Ok(Ok(())) => return Ok(attempt.take(asked, record)),
+            Ok(Err(failure)) => failure,
+            Err(_) => GreetingFailure::Timeout,
+        };
+        attempt.failed(failure);
+        seeking.note(
+            Failure::Greeting(failure),
+            attempt.member,
+            record,
+            &mut search,
+        );
+        if failure != GreetingFailure::Timeout {
+            candidates.hear_refusal(failure, &attempt.member.server, &attempt.hearing.said);
+        } else if let Some(place) = seeking.holdings.overdue() {
+            candidates.keep(attempt, place);
         }
-        let member = picked.member;
-        let counters = member.server.counters.of(record.worker());
-        let began = Instant::now();
-        let reached = seeking.try_server(member, &asked, left, record).await;
-        picked.in_flight.took(began.elapsed(), reached.is_err());
-        match reached {
-            Ok(reached) => {
-                counters.sessions.add(1);
-                record.taken(&member.name, reached.greeted);
-                return Ok(Found {
-                    stream: reached.stream,
-                    asked,
-                    said: reached.said,
-                    passage: reached.passage,
-                    in_flight: picked.in_flight,
-                });
-            }
-            Err(failure) => {
-                seeking.note(failure, member, counters);
-                let (step, cause) = failure.labels();
-                record.failed(&member.name, step, cause);
-                reason = Some(failure.reason());
-            }
+    };
+    // No other server is left: those that are overdue have all the time that is.
+    let late = timeout_at(search.deadline.into(), candidates.winner(&asked)).await;
+    if let Ok(Some(winner)) = late {
+        return Ok(winner.take(asked, record));
+    }
+    Err(candidates.judgement().map_or_else(
+        || End::ours(search.reason.unwrap_or(none)).into(),
+        Unserved::rejected,
+    ))
+}
+
+/// How far the search for a server is.
+struct Search {
+    deadline: Instant,
+    /// Indexes of the members that were tried.
+    tried: Vec<usize>,
+    /// How the session ends that finds no better server.
+    reason: Option<EndReason>,
+}
+
+impl Search {
+    fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+}
+
+impl Attempt<'_> {
+    async fn hear(&mut self, hello: &[u8]) -> Result<(), GreetingFailure> {
+        self.hearing.hear(&mut self.stream, hello).await
+    }
+
+    fn poll_hear(
+        &mut self,
+        cx: &mut Context<'_>,
+        hello: &[u8],
+    ) -> Poll<Result<(), GreetingFailure>> {
+        self.hearing.poll_hear(cx, &mut self.stream, hello)
+    }
+
+    /// It doesn't take the session, or not in time.
+    fn failed(&mut self, failure: GreetingFailure) {
+        // What a server says to one client is no sign that it serves others badly.
+        let outcome = match failure {
+            GreetingFailure::Refused => Outcome::Refused,
+            _ => Outcome::Failed,
+        };
+        self.in_flight.took(self.connected.elapsed(), outcome);
+    }
+
+    /// It takes the session.
+    fn take(mut self, asked: Vec<u8>, record: &mut Record) -> Found {
+        let greeting_time = self.connected.elapsed();
+        let in_all = self.connect_time + greeting_time;
+        self.in_flight.took(in_all, Outcome::Greeted);
+        let counters = self.member.server.counters.of(record.worker());
+        if !self.hearing.said.is_empty() {
+            counters
+                .greeting_time
+                .observe(&GREETING_BOUNDS, greeting_time);
         }
-        tried.push(picked.index);
-        left = deadline.saturating_duration_since(Instant::now());
+        counters.sessions.add(1);
+        let greeted = Greeted {
+            connect: Some(self.connect_time.into()),
+            greeting: self.hearing.greets().then(|| greeting_time.into()),
+            code: self.hearing.code(),
+        };
+        record.taken(&self.member.name, greeted);
+        Found {
+            stream: self.stream,
+            asked,
+            said: self.hearing.said,
+            passage: self.passage,
+            in_flight: self.in_flight,
+        }
     }
 }
 
@@ -180,53 +304,65 @@ impl Seeking<'_> {
         Ok((picked, waited.time))
     }
 
-    /// Connects to a server, tells it who the client is and, where it is heard of first, waits
-    /// for what it says.
-    async fn try_server(
+    /// Picks a server that wasn't tried, connects to it and tells it who the client is.
+    async fn reach_another(
+        &self,
+        search: &mut Search,
+        record: &mut Record,
+    ) -> Result<Attempt<'_>, Missed> {
+        let picked = self.pick(&search.tried, record).await;
+        let (mut picked, waited) = picked.map_err(Missed::Over)?;
+        search.tried.push(picked.index);
+        // The wait for a place is a limit of its own.
+        search.deadline += waited;
+        let left = search.left();
+        if left.is_zero() {
+            return Err(Missed::Over(End::ours(EndReason::ConnectFailed)));
+        }
+        let (member, began) = (picked.member, Instant::now());
+        match self.connect(member, left, record).await {
+            Ok((passage, stream)) => {
+                let connect_time = began.elapsed();
+                Ok(Attempt {
+                    member,
+                    in_flight: picked.in_flight,
+                    stream,
+                    passage,
+                    connected: began + connect_time,
+                    connect_time,
+                    hearing: Hearing::new(self.listener.protocol),
+                })
+            }
+            Err(cause) => {
+                picked.in_flight.took(began.elapsed(), Outcome::Failed);
+                self.note(Failure::Connect(cause), member, record, search);
+                Err(Missed::Failed)
+            }
+        }
+    }
+
+    /// Connects to a server and tells it who the client is.
+    async fn connect(
         &self,
         member: &Member,
-        asked: &[u8],
         left: Duration,
         record: &Record,
-    ) -> Result<Reached, Failure> {
-        let counters = member.server.counters.of(record.worker());
-        let timeouts = &self.listener.timeouts;
+    ) -> Result<(Option<Passage>, TcpStream), ConnectFailure> {
         let began = Instant::now();
-        let (passage, mut stream) = self
-            .dial(member, record, timeouts.connect.min(left))
-            .await
-            .map_err(Failure::Connect)?;
-        let connect_time = began.elapsed();
-        counters.connect_time.observe(&CONNECT_BOUNDS, connect_time);
+        let limit = self.listener.timeouts.connect.min(left);
+        let whose = &member.server.whose;
+        if self.doors.lead_from(member.address, whose, nanos(began)) {
+            return Err(ConnectFailure::Loop);
+        }
+        let (passage, stream) = self.dial(member, record, limit).await?;
+        let counters = member.server.counters.of(record.worker());
+        counters
+            .connect_time
+            .observe(&CONNECT_BOUNDS, began.elapsed());
         if member.proxy != ProxyVersion::Off {
-            self.introduce(member.proxy, &stream, record.id())
-                .map_err(Failure::Connect)?;
+            self.introduce(member.proxy, &stream, record.id())?;
         }
-        let limit = timeouts.greeting.min(left.saturating_sub(connect_time));
-        let said = match self.listener.protocol {
-            Protocol::Smtp => greet::greeting(&mut stream, limit).await,
-            Protocol::Smtps => greet::answer(&mut stream, asked, limit).await,
-            Protocol::Tcp => Ok(vec![]),
-        };
-        let said = said.map_err(Failure::Greeting)?;
-        let greeting_time = began.elapsed().saturating_sub(connect_time);
-        if !said.is_empty() {
-            counters
-                .greeting_time
-                .observe(&GREETING_BOUNDS, greeting_time);
-        }
-        let greets = self.listener.protocol != Protocol::Tcp;
-        let smtp = self.listener.protocol == Protocol::Smtp;
-        Ok(Reached {
-            greeted: Greeted {
-                connect: Some(connect_time.into()),
-                greeting: greets.then(|| greeting_time.into()),
-                code: smtp.then(|| greeting::code(&said)).flatten(),
-            },
-            stream,
-            said,
-            passage,
-        })
+        Ok((passage, stream))
     }
 
     /// Connects to a server, for the kernel path where that is to be taken.
@@ -282,15 +418,18 @@ impl Seeking<'_> {
     }
 
     /// Counts a failure and, where the server is to blame, tells whoever checks it.
-    fn note(&self, failure: Failure, member: &Member, counters: &ServerCounters) {
+    fn note(&self, failure: Failure, member: &Member, record: &mut Record, search: &mut Search) {
+        let counters = member.server.counters.of(record.worker());
         match failure {
             Failure::Connect(cause) => counters.count_connect_failure(cause),
             Failure::Greeting(cause) => counters.count_greeting_failure(cause),
         }
+        let (step, cause) = failure.labels();
+        record.failed(&member.name, step, cause);
+        search.reason = Some(failure.reason());
         if matches!(failure, Failure::Connect(ConnectFailure::Local)) {
             return;
         }
-        let (step, cause) = failure.labels();
         self.troubles.report(&member.server, || Trouble {
             pool: self.listener.pool.name.clone(),
             server: member.name.clone(),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
+use crate::doors::Whose;
 use crate::metrics::{Counter, Histogram, PerWorker, Tally};
 use crate::moment::AtomicMoment;
 use crate::occupancy::Occupancy;
@@ -24,17 +25,20 @@ pub enum ConnectFailure {
     Unreachable,
     /// Nothing of the server's: no descriptor, source address or port is left here.
     Local,
+    /// It is a listener of this process: the session would come back.
+    Loop,
     /// Anything else.
     Other,
 }
 
 impl ConnectFailure {
     /// Every cause there is.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Refused,
         Self::Timeout,
         Self::Unreachable,
         Self::Local,
+        Self::Loop,
         Self::Other,
     ];
 
@@ -46,6 +50,7 @@ impl ConnectFailure {
             Self::Timeout => "timeout",
             Self::Unreachable => "unreachable",
             Self::Local => "local",
+            Self::Loop => "loop",
             Self::Other => "other",
         }
     }
@@ -142,6 +147,8 @@ pub(crate) struct Server {
     next_source: AtomicUsize,
     /// The window scale that it announces.
     pub(crate) scale: HeardScale,
+    /// Whether its address is this machine's, as was seen last.
+    pub(crate) whose: Whose,
     /// A failure was reported and isn't looked at yet.
     suspect: AtomicBool,
 }
@@ -163,6 +170,7 @@ impl Server {
             in_flight: Occupancy::default(),
             next_source: AtomicUsize::new(0),
             scale: HeardScale::default(),
+            whose: Whose::default(),
             suspect: AtomicBool::new(false),
         }
     }

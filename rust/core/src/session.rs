@@ -7,18 +7,20 @@ use std::task::Poll;
 use fail::fail_point;
 use socket2::SockRef;
 
-use crate::admission::{self, Applicant};
+use crate::admission::{self, Admitted, Applicant};
 use crate::client::Client;
+use crate::doors::Doors;
 use crate::farewell;
+use crate::holdings::Holdings;
 use crate::kernel_path::{self, Carried, Guest, Handed, KernelPath, Legs, Passage};
 use crate::limits::Terms;
 use crate::moment::AtomicMoment;
 use crate::occupancy::Occupancy;
-use crate::record::{End, EndBy, EndReason, Ledger, Place, Record};
+use crate::record::{End, EndBy, EndReason, Ledger, Record};
 use crate::relay::pipes::Pipes;
 use crate::relay::{Ending, Ends, Traffic, relay};
 use crate::roster::InFlight;
-use crate::seek::{self, Found, Seeking};
+use crate::seek::{self, Found, Seeking, Unserved};
 use crate::server::Server;
 use crate::smtp::words;
 use crate::snapshot::{Listener, Snapshot};
@@ -32,6 +34,9 @@ pub(crate) struct Commons {
     pub(crate) pipes: Arc<Pipes>,
     /// Sessions of the whole process.
     pub(crate) occupancy: Arc<Occupancy>,
+    pub(crate) holdings: Arc<Holdings>,
+    /// Of the whole process.
+    pub(crate) doors: Arc<Doors>,
     /// Since when the process drains, if it does.
     pub(crate) drains: Arc<AtomicMoment>,
     pub(crate) troubles: Arc<Troubles>,
@@ -54,8 +59,13 @@ pub(crate) async fn serve(
     let mut record = session.open_record(&client).await;
     fail_point!("session");
     match session.find_server(&client, &mut record).await {
-        Ok((place, found)) => session.carry(client, place, found, record).await,
-        Err(end) => session.end(before_the_greeting(client, end), record).await,
+        Ok((admitted, found)) => session.carry(client, admitted, found, record).await,
+        Err(unserved) => {
+            let Unserved { end, words } = unserved;
+            let line = words.unwrap_or_else(|| session.last_word(end.reason));
+            let ending = before_the_greeting(client, end);
+            session.end(ending, &line, record).await;
+        }
     }
 }
 
@@ -85,15 +95,16 @@ impl Session {
         &self,
         client: &Client,
         record: &mut Record,
-    ) -> Result<(Place, Found), End> {
+    ) -> Result<(Admitted, Found), Unserved> {
         let applicant = Applicant {
             client: client.address.ip(),
             snapshot: &self.snapshot,
             listener: self.listener(),
             process: &self.commons.occupancy,
+            holdings: &self.commons.holdings,
         };
         let worker = self.commons.ledger.worker;
-        let place = admission::admit(&applicant, worker).map_err(End::ours)?;
+        let admitted = admission::admit(&applicant, worker).map_err(End::ours)?;
         let kernel = self.kernel_path(client);
         if kernel.is_none() {
             spare_acknowledgements(client);
@@ -102,10 +113,12 @@ impl Session {
             client,
             listener: self.listener(),
             troubles: &self.commons.troubles,
+            holdings: &self.commons.holdings,
+            doors: &self.commons.doors,
             kernel,
         };
         let found = seek::find_server(&seeking, record).await?;
-        Ok((place, found))
+        Ok((admitted, found))
     }
 
     /// The kernel path, if the session is to take it, and the client as that has to know it.
@@ -126,7 +139,8 @@ impl Session {
 
     /// Carries the session of a client and the server that was found for it, to its end or to
     /// where it goes on without us.
-    async fn carry(self, client: Client, mut place: Place, found: Found, mut record: Record) {
+    async fn carry(self, client: Client, admitted: Admitted, found: Found, mut record: Record) {
+        let Admitted { mut place, held } = admitted;
         let Found {
             stream,
             asked,
@@ -152,6 +166,7 @@ impl Session {
                 let carried = Carried {
                     record,
                     place: Some(place),
+                    held: Some(held),
                     in_flight,
                     snapshot: Arc::clone(&self.snapshot),
                     listener: self.listener,
@@ -161,8 +176,9 @@ impl Session {
             }
             Err(legs) => {
                 let ending = self.relay(legs, asked, &in_flight, &record).await;
-                drop((place, in_flight));
-                self.end(ending, record).await;
+                drop((place, held, in_flight));
+                let line = self.last_word(ending.end.reason);
+                self.end(ending, &line, record).await;
             }
         }
     }
@@ -236,11 +252,20 @@ impl Session {
     }
 
     /// Tells whoever may be told, and closes the record.
-    async fn end(&self, ending: Ending, mut record: Record) {
+    async fn end(&self, ending: Ending, line: &[u8], mut record: Record) {
         record.decided();
         let end = ending.end;
-        part(ending, self.listener(), &self.snapshot.hostname).await;
+        part(ending, self.listener(), line, &self.commons.holdings).await;
         record.close(end);
+    }
+
+    /// What a client is told whose session ends so, where it may be told anything.
+    fn last_word(&self, reason: EndReason) -> Vec<u8> {
+        match self.listener().protocol {
+            Protocol::Smtp => words::last_word(&self.snapshot.hostname, reason).into(),
+            // TLS or anything: nothing that we could say would be understood.
+            Protocol::Smtps | Protocol::Tcp => vec![],
+        }
     }
 }
 
@@ -255,7 +280,7 @@ fn spare_acknowledgements(client: &Client) {
 fn before_the_greeting(client: Client, end: End) -> Ending {
     Ending {
         end,
-        client: (end.by == EndBy::Balancer)
+        client: (end.by != EndBy::Client)
             .then(|| client.into_stream().ok())
             .flatten(),
         server: None,
@@ -264,18 +289,13 @@ fn before_the_greeting(client: Client, end: End) -> Ending {
 
 /// Closes what is still open, politely: the client is told to come back later, where the
 /// protocol has words for it, and the server that nobody will say anything more.
-async fn part(ending: Ending, listener: &Listener, hostname: &str) {
+async fn part(ending: Ending, listener: &Listener, line: &[u8], holdings: &Holdings) {
     let reason = ending.end.reason;
-    let line = match listener.protocol {
-        Protocol::Smtp => words::last_word(hostname, reason),
-        // TLS or anything: nothing that we could say would be understood.
-        Protocol::Smtps | Protocol::Tcp => String::new(),
-    };
     let tell_client = async {
         match ending.client {
             Some(client) if reason == EndReason::OutOfDescriptors => {
                 if let Ok(client) = client.into_std() {
-                    farewell::hurry_away(client, line.as_bytes());
+                    farewell::hurry_away(client, line);
                 }
             }
             Some(client) if reason.is_by_source() && listener.refuse == Refuse::Reset => {
@@ -284,13 +304,13 @@ async fn part(ending: Ending, listener: &Listener, hostname: &str) {
             Some(client) if reason.is_by_source() && listener.refuse == Refuse::Drop => {
                 farewell::forget(&client);
             }
-            Some(client) => farewell::say(client, line.as_bytes()).await,
+            Some(client) => farewell::say(client, line, holdings).await,
             None => {}
         }
     };
     let tell_server = async {
         if let Some(server) = ending.server {
-            farewell::say(server, words::QUIT).await;
+            farewell::say(server, words::QUIT, holdings).await;
         }
     };
     tokio::join!(tell_client, tell_server);

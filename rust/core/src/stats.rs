@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use crate::holdings::Holdings;
 use crate::kernel_path::KernelPathStats;
 use crate::metrics::{
     CONNECT_BOUNDS, GREETING_BOUNDS, HistogramStats, PerWorker, QUEUE_BOUNDS, SESSION_BOUNDS,
@@ -30,6 +31,8 @@ pub struct Stats {
     pub active: u64,
     /// The most there may be.
     pub max_sessions: u64,
+    /// What there is of what takes descriptors and memory.
+    pub room: RoomStats,
     /// In the specification's order.
     pub listeners: Vec<ListenerStats>,
     /// In the specification's order.
@@ -44,6 +47,21 @@ pub struct Stats {
     pub no_kernel_path: Option<String>,
     /// The session log.
     pub log: LogStats,
+}
+
+/// What takes descriptors and memory at one moment, and how much there may be.
+#[derive(Debug, Clone, Copy)]
+pub struct RoomStats {
+    /// Sessions that there is room for, those on the kernel path not counted.
+    pub sessions: u64,
+    /// The most of each of the next two.
+    pub spare: u64,
+    /// Connections that are over and wait for the other end to read the last words.
+    pub lingering: u64,
+    /// Servers that are waited for although their time-out is over.
+    pub overdue: u64,
+    /// Connections that were closed at once, for want of room to linger.
+    pub hurried: u64,
 }
 
 /// A worker thread at one moment.
@@ -149,6 +167,20 @@ pub struct RelayStats {
     pub pipe_budget: u64,
     /// Times that no usable pipe was to be had and bytes were copied instead.
     pub pipe_fallbacks: u64,
+}
+
+impl RoomStats {
+    pub(crate) fn read(holdings: &Holdings) -> Self {
+        let room = holdings.room();
+        let [lingering, overdue] = holdings.spare_now();
+        Self {
+            sessions: room.sessions,
+            spare: room.spare,
+            lingering,
+            overdue,
+            hurried: holdings.hurried.value(),
+        }
+    }
 }
 
 impl WorkerStats {

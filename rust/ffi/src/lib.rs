@@ -25,11 +25,11 @@ mod _dataplane {
     #[pymodule_export]
     use super::spec::{
         Drain, HashKey, Kernel, ListenerSpec, Log, PerSource, PlaneSpec, PoolSpec, Queue, Rate,
-        ServerSpec, ServerState, Sticky, Timeouts,
+        Room, ServerSpec, ServerState, Sticky, Timeouts,
     };
     #[pymodule_export]
     use super::stats::{
-        Histogram, KernelPathStats, ListenerStats, LogStats, PoolStats, RelayStats, ServerStats,
-        SourcesStats, Stats, StickyStats,
+        Histogram, KernelPathStats, ListenerStats, LogStats, PoolStats, RelayStats, RoomStats,
+        ServerStats, SourcesStats, Stats, StickyStats,
     };
 }

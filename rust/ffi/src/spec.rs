@@ -92,6 +92,20 @@ impl Kernel {
     }
 }
 
+/// What descriptors and memory are enough for.
+#[pyclass(frozen, from_py_object, module = "mailweir._dataplane")]
+#[derive(Clone, Copy)]
+pub(crate) struct Room(core::RoomSpec);
+
+#[pymethods]
+impl Room {
+    #[new]
+    #[pyo3(signature = (*, sessions, spare))]
+    fn new(sessions: u64, spare: u64) -> Self {
+        Self(core::RoomSpec { sessions, spare })
+    }
+}
+
 /// Addresses that clients connect to.
 #[pyclass(frozen, from_py_object, module = "mailweir._dataplane")]
 #[derive(Clone)]
@@ -313,13 +327,14 @@ pub(crate) struct PlaneSpec(pub(crate) core::PlaneSpec);
 impl PlaneSpec {
     #[new]
     #[pyo3(signature = (
-        *, hostname, max_sessions, drain, log, kernel, listeners, pools, denied
+        *, hostname, max_sessions, room, drain, log, kernel, listeners, pools, denied
     ))]
     // One for each part, by name.
     #[expect(clippy::too_many_arguments)]
     fn new(
         hostname: String,
         max_sessions: u64,
+        room: Room,
         drain: Drain,
         log: Log,
         kernel: Kernel,
@@ -330,6 +345,7 @@ impl PlaneSpec {
         Ok(Self(core::PlaneSpec {
             hostname,
             max_sessions,
+            room: room.0,
             drain: drain.0,
             log: log.0,
             kernel: kernel.0,

@@ -127,6 +127,17 @@ pub(crate) struct LogStats {
     last_error: String,
 }
 
+/// What takes descriptors and memory at one moment, and how much there may be.
+#[pyclass(frozen, get_all, module = "mailweir._dataplane")]
+#[derive(Clone)]
+pub(crate) struct RoomStats {
+    sessions: u64,
+    spare: u64,
+    lingering: u64,
+    overdue: u64,
+    hurried: u64,
+}
+
 /// A data plane at one moment.
 #[pyclass(frozen, get_all, module = "mailweir._dataplane")]
 pub(crate) struct Stats {
@@ -135,6 +146,7 @@ pub(crate) struct Stats {
     stuck_workers: Vec<usize>,
     worker_lags: Vec<f64>,
     max_sessions: u64,
+    room: RoomStats,
     draining: bool,
     active: u64,
     listeners: Vec<ListenerStats>,
@@ -156,6 +168,13 @@ impl From<core::Stats> for Stats {
             stuck_workers: stuck.map(|(number, _)| number).collect(),
             worker_lags: workers.map(|one| one.lag.as_secs_f64()).collect(),
             max_sessions: stats.max_sessions,
+            room: RoomStats {
+                sessions: stats.room.sessions,
+                spare: stats.room.spare,
+                lingering: stats.room.lingering,
+                overdue: stats.room.overdue,
+                hurried: stats.room.hurried,
+            },
             draining: stats.draining,
             active: stats.active,
             listeners: stats.listeners.into_iter().map(Into::into).collect(),

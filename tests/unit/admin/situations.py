@@ -18,6 +18,7 @@ from mailweir.state.overrides import Overrides
 from unit.fakes import (
     MINIMAL,
     NOTHING_SAID,
+    ROOM,
     FakeListenerStats,
     FakePlane,
     FakePoolStats,
@@ -53,7 +54,7 @@ def situation(
     if plane is None:
         plane = FakePlane()
         health = {ServerKey("farm", name): Health.UP for name in up}
-        plane.apply(fold(config(text), health, NOTHING_SAID, hostname="h", max_sessions=9000))
+        plane.apply(fold(config(text), health, NOTHING_SAID, hostname="h", room=ROOM))
     checks: dict[ServerKey, LastCheck] = {
         A: FakeCheck(True, "", ""),
         B: FakeCheck(False, "greeting", "421 <b>busy</b>"),
@@ -69,6 +70,7 @@ def situation(
         last_load=ReloadOutcome(True, 1, "1 listener, 1 pool, 2 servers", 901.0),
         stats=plane.stats(),
         overrides=overrides,
+        room="20000 descriptors",
         not_kept="",
         last_check=checks.get,
         next_server=plane.next_server,
@@ -121,7 +123,7 @@ class FakeBalancer:
         return replace(self.now, role=self.pair.told)
 
     def health(self) -> NodeHealth:
-        applied = fold(config(), {A: Health.UP}, NOTHING_SAID, hostname="h", max_sessions=9000)
+        applied = fold(config(), {A: Health.UP}, NOTHING_SAID, hostname="h", room=ROOM)
         return self.pair.health(applied, NOTHING_SAID, generation=1, ending=False)
 
     async def reload(self) -> ReloadOutcome:

@@ -14,7 +14,7 @@ from mailweir.errors import UnknownError
 from mailweir.state.desired import fold
 from mailweir.state.overrides import Overrides, StateWord, Word
 from unit.admin.situations import situation
-from unit.fakes import MINIMAL, FakePlane, FakePoolStats, FakeServerStats, config
+from unit.fakes import MINIMAL, ROOM, FakePlane, FakePoolStats, FakeServerStats, config
 
 _CLIENT = ip_address("192.0.2.9")
 
@@ -141,7 +141,7 @@ def test_an_operators_deny_is_said_first() -> None:
 def test_what_operators_said_of_a_server() -> None:
     drained = StateWord(state="drain", by="root", at=990.0, until=None)
     words, plane = Overrides(states={"farm/a": drained}), FakePlane()
-    plane.apply(fold(config(), {}, words, hostname="h", max_sessions=9000))
+    plane.apply(fold(config(), {}, words, hostname="h", room=ROOM))
     a, _ = said(situation(plane, overrides=words))["servers"]
     assert a["why"] == "drain by root"
 

@@ -15,7 +15,7 @@ from mailweir.config.words import HaKeeper, HaRole
 from mailweir.plane import Stats
 from mailweir.spec import DesiredState, ServerKey, ServerState
 from mailweir.state.desired import Health, fold
-from unit.fakes import NOTHING_SAID, FakeKernelPathStats, FakeStats, config
+from unit.fakes import NOTHING_SAID, ROOM, FakeKernelPathStats, FakeStats, config
 
 _KEEPALIVED, _NATIVE = HaKeeper.KEEPALIVED, HaKeeper.NATIVE
 
@@ -52,7 +52,7 @@ def node() -> Node:
 
 def applied(text: str, *up: str) -> DesiredState:
     health = {ServerKey(*one.split("/")): Health.UP for one in up}
-    return fold(config(text), health, NOTHING_SAID, hostname="h", max_sessions=9)
+    return fold(config(text), health, NOTHING_SAID, hostname="h", room=ROOM)
 
 
 def test_a_role_is_shown_and_said_once(node: Node) -> None:
@@ -95,7 +95,7 @@ def test_servers_are_counted(up: tuple[str, ...], count: Count) -> None:
 
 def test_servers_in_panic_are_not_up() -> None:
     panic = {ServerKey("a", "x"): Health.DOWN, ServerKey("a", "y"): Health.DOWN}
-    state = fold(config(_TWO_POOLS), panic, NOTHING_SAID, hostname="h", max_sessions=9)
+    state = fold(config(_TWO_POOLS), panic, NOTHING_SAID, hostname="h", room=ROOM)
     assert state.server_states()[ServerKey("a", "x")] is ServerState.PANIC
     assert counted(state).pools_down == ["a", "b"]
 

@@ -301,3 +301,18 @@ def test_any_tree_is_refused_with_places(tree: object) -> None:
 @given(st.lists(st.sampled_from("a: [] {} , \n & * ! | > ' \" # - ? % @ \t é 0 ~".split(" "))))
 def test_any_punctuation_is_refused_with_places(pieces: list[str]) -> None:
     every_problem_has_a_place("".join(pieces))
+
+
+def test_a_server_at_an_address_of_the_machine_is_a_loop() -> None:
+    """Which addresses those are isn't for the file to say."""
+    content = (
+        "pools: {farm: {servers: {a: 192.0.2.7:25}}}\n"
+        "listeners: {mx: {bind: [0.0.0.0:25], pool: farm}}\n"
+    )
+    assert parse(content, "f.yaml").config
+    with pytest.raises(ConfigError) as caught:
+        parse(content, "f.yaml", is_own=lambda address: str(address) == "192.0.2.7")
+    assert [str(one) for one in caught.value.problems] == [
+        "f.yaml:1:29: pools.farm.servers.a.address: 192.0.2.7:25 is this process itself: listener"
+        " `mx` binds 0.0.0.0:25 and sends its sessions to this pool (a loop)"
+    ]

@@ -20,7 +20,7 @@ from mailweir.spec import (
 )
 from mailweir.state.desired import Health, fold
 from mailweir.state.overrides import Overrides, StateWord, WeightWord, Word
-from unit.fakes import MINIMAL, NOTHING_SAID, config
+from unit.fakes import MINIMAL, NOTHING_SAID, ROOM, config
 
 A, B = ServerKey("farm", "a"), ServerKey("farm", "b")
 
@@ -30,7 +30,7 @@ def folded(
     health: dict[ServerKey, Health] | None = None,
     overrides: Overrides = NOTHING_SAID,
 ) -> DesiredState:
-    return fold(config(text), health or {}, overrides, hostname="lb1", max_sessions=9000)
+    return fold(config(text), health or {}, overrides, hostname="lb1", room=ROOM)
 
 
 def test_everything_arrives() -> None:
@@ -104,7 +104,7 @@ def test_prefixes_are_joined_once() -> None:
     """A fold is made at each change of a server's health, a list may have a million of them."""
     loaded = config(MINIMAL.replace("pool: farm\n", "pool: farm\n    deny: [10.0.0.0/8]\n", 1))
     one, other = (
-        fold(loaded, {}, NOTHING_SAID, hostname="h", max_sessions=1).listeners[0] for _ in range(2)
+        fold(loaded, {}, NOTHING_SAID, hostname="h", room=ROOM).listeners[0] for _ in range(2)
     )
     assert one.access.deny is other.access.deny
 

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from mailweir.spec import DesiredState, ServerKey, ServerState
 from mailweir.state.desired import Health, fold
 from mailweir.state.diff import changed_server_states, describe, panics, settings
-from unit.fakes import MINIMAL, NOTHING_SAID, config
+from unit.fakes import MINIMAL, NOTHING_SAID, ROOM, config
 
 
 def state(text: str = MINIMAL, up: str = "") -> DesiredState:
     health = {ServerKey("farm", name): Health.UP for name in up}
-    return fold(config(text), health, NOTHING_SAID, hostname="h", max_sessions=9000)
+    return fold(config(text), health, NOTHING_SAID, hostname="h", room=ROOM)
 
 
 def at_listener(*keys: str) -> str:
@@ -171,7 +171,7 @@ def down(names: str) -> dict[ServerKey, Health]:
 
 def test_where_a_panic_begins_and_ends() -> None:
     whole, half, none, unknown = (
-        fold(config(), health, NOTHING_SAID, hostname="h", max_sessions=9000)
+        fold(config(), health, NOTHING_SAID, hostname="h", room=ROOM)
         for health in (down(""), down("a"), down("ab"), {})
     )
     assert list(panics(None, unknown)) == list(panics(whole, half)) == []

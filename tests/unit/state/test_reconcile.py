@@ -7,7 +7,7 @@ from mailweir.errors import PlaneError
 from mailweir.spec import ServerKey, ServerState
 from mailweir.state.desired import Health, fold
 from mailweir.state.reconcile import Reconciler
-from unit.fakes import MINIMAL, NOTHING_SAID, FakePlane, config
+from unit.fakes import MINIMAL, NOTHING_SAID, ROOM, FakePlane, config
 
 A, B = ServerKey("farm", "a"), ServerKey("farm", "b")
 
@@ -15,29 +15,20 @@ A, B = ServerKey("farm", "a"), ServerKey("farm", "b")
 def test_applies_structure_and_sets_states() -> None:
     plane = FakePlane()
     reconciler = Reconciler(plane)
+    assert reconciler.reconcile(fold(config(), {}, NOTHING_SAID, hostname="h", room=ROOM)) == 1
     assert (
-        reconciler.reconcile(fold(config(), {}, NOTHING_SAID, hostname="h", max_sessions=9000)) == 1
-    )
-    assert (
-        reconciler.reconcile(
-            fold(config(), {A: Health.UP}, NOTHING_SAID, hostname="h", max_sessions=9000)
-        )
+        reconciler.reconcile(fold(config(), {A: Health.UP}, NOTHING_SAID, hostname="h", room=ROOM))
         == 1
     )
     assert plane.state_changes == [{A: ServerState.UP}]
     assert (
-        reconciler.reconcile(
-            fold(config(), {A: Health.UP}, NOTHING_SAID, hostname="h", max_sessions=9000)
-        )
+        reconciler.reconcile(fold(config(), {A: Health.UP}, NOTHING_SAID, hostname="h", room=ROOM))
         == 1
     )
     assert len(plane.state_changes) == 1
     more = config(MINIMAL + "      c: 10.0.0.3:25\n")
     assert (
-        reconciler.reconcile(
-            fold(more, {A: Health.UP}, NOTHING_SAID, hostname="h", max_sessions=9000)
-        )
-        == 2
+        reconciler.reconcile(fold(more, {A: Health.UP}, NOTHING_SAID, hostname="h", room=ROOM)) == 2
     )
     assert len(plane.applied) == 2
 
@@ -45,11 +36,11 @@ def test_applies_structure_and_sets_states() -> None:
 def test_a_refusal_leaves_what_was_applied() -> None:
     plane = FakePlane()
     reconciler = Reconciler(plane)
-    first = fold(config(), {}, NOTHING_SAID, hostname="h", max_sessions=9000)
+    first = fold(config(), {}, NOTHING_SAID, hostname="h", room=ROOM)
     reconciler.reconcile(first)
     plane.refuse = "listener mx: 192.0.2.1:25: address in use"
     with pytest.raises(PlaneError, match="address in use"):
-        reconciler.reconcile(fold(config(), {}, NOTHING_SAID, hostname="other", max_sessions=9000))
+        reconciler.reconcile(fold(config(), {}, NOTHING_SAID, hostname="other", room=ROOM))
     assert reconciler.applied == first
     assert reconciler.generation == 1
 
@@ -60,9 +51,7 @@ def test_a_panic_is_told_as_it_begins_and_ends() -> None:
     with capture_logs() as lines:
         for health in (Health.UP, Health.DOWN, Health.DOWN, Health.UP):
             known = {A: health, B: health}
-            reconciler.reconcile(
-                fold(config(), known, NOTHING_SAID, hostname="h", max_sessions=9000)
-            )
+            reconciler.reconcile(fold(config(), known, NOTHING_SAID, hostname="h", room=ROOM))
     assert lines == [
         {
             "log_level": "warning",

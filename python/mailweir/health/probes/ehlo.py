@@ -5,54 +5,57 @@ may have several lines and may be delayed (postscreen does both). Ending with QU
 leaves no "lost connection" in the server's log.
 """
 
-import aiosmtplib
+import asyncio
 
 from mailweir.config.address import Address
 from mailweir.config.words import Proxy
 from mailweir.health.probes.dial import ProbeError, Progress, connect
+from mailweir.health.probes.reply import Greeting, NoReplyError, Replies
 
 
 async def probe(address: Address, progress: Progress, *, kind: Proxy, hostname: str) -> None:
     """Raises ProbeError at connect, greeting or ehlo. A failed QUIT fails nothing."""
-    name = f"healthcheck.{hostname}"
-    # No time-out of its own: the whole check has one deadline.
-    client = aiosmtplib.SMTP(local_hostname=name, start_tls=False, timeout=None)
     sock = await connect(address, kind)
     progress.step = "greeting"
+    reader, writer = await asyncio.open_connection(sock=sock)
     try:
-        await client.connect(sock=sock)
-        progress.step = "ehlo"
-        await client.ehlo()
-        progress.step = "quit"
-        progress.passed = True
-        await _quit(client)
-    except aiosmtplib.SMTPResponseException as error:
-        raise ProbeError(progress.step, _reply(error)) from None
-    except (aiosmtplib.SMTPException, OSError) as error:
+        await _converse(Replies(reader), writer, progress, f"healthcheck.{hostname}")
+    except ProbeError:
+        writer.write(b"QUIT\r\n")  # it speaks SMTP; what it answers isn't waited for
+        raise
+    except NoReplyError as error:
+        raise ProbeError(progress.step, str(error)) from None
+    except EOFError:
+        raise ProbeError(progress.step, "connection closed by the server") from None
+    except OSError as error:
         raise ProbeError(progress.step, _cause(error)) from None
     finally:
-        # The transport owns the socket by now: closing that here as well might close a
-        # descriptor that is somebody else's already.
-        client.close()
+        writer.close()
 
 
-async def _quit(client: aiosmtplib.SMTP) -> None:
+async def _converse(
+    replies: Replies, writer: asyncio.StreamWriter, progress: Progress, name: str
+) -> None:
+    verdict, said = await replies.greeting()
+    if verdict is not Greeting.ACCEPTS:
+        raise ProbeError("greeting", said)
+    progress.step = "ehlo"
+    said = await _ask(replies, writer, f"EHLO {name}")
+    if not said.startswith("2"):
+        raise ProbeError("ehlo", said)
+    progress.step = "quit"
+    progress.passed = True
     try:
-        await client.quit()
-    except (aiosmtplib.SMTPException, OSError):
+        await _ask(replies, writer, "QUIT")
+    except (NoReplyError, EOFError, OSError):
         return
 
 
-def _reply(error: aiosmtplib.SMTPResponseException) -> str:
-    text = " ".join(error.message.split())
-    # aiosmtplib's own code for what is no reply at all.
-    return text if error.code < 0 else f"{error.code} {text}".rstrip()
+async def _ask(replies: Replies, writer: asyncio.StreamWriter, command: str) -> str:
+    writer.write(f"{command}\r\n".encode("ascii"))
+    return await replies.text()
 
 
-def _cause(error: Exception) -> str:
-    reset: BaseException | None = error
-    while reset is not None:
-        if isinstance(reset, ConnectionResetError):
-            return "connection reset by the server"
-        reset = reset.__cause__
-    return "connection closed by the server"
+def _cause(error: OSError) -> str:
+    reset = isinstance(error, ConnectionResetError)
+    return f"connection {'reset' if reset else 'closed'} by the server"

@@ -98,6 +98,7 @@ impl Heir<'_> {
         let carried = Carried {
             record,
             place,
+            held: None,
             in_flight: self.in_flight(&note),
             snapshot: Arc::clone(self.snapshot),
             listener,

@@ -15,6 +15,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::limits::{Silence, Standing, Terms};
 use crate::moment::AtomicMoment;
+use crate::occupancy::Occupied;
 use crate::record::{End, EndReason, Place, Record, SessionId, Side};
 use crate::roster::InFlight;
 use crate::snapshot::{Listener, Snapshot};
@@ -44,6 +45,8 @@ pub(crate) struct Carried {
     pub(crate) record: Record,
     /// None where none was left: the session began in an earlier process.
     pub(crate) place: Option<Place>,
+    /// As long as it has the client's socket.
+    pub(crate) held: Option<Occupied>,
     pub(crate) in_flight: InFlight,
     pub(crate) snapshot: Arc<Snapshot>,
     /// The listener's index in that.
@@ -309,6 +312,7 @@ impl Live {
             }
             self.passage.abandon();
         }
+        self.carried.held = None;
         self.greets.take().map(|greets| greets.client)
     }
 

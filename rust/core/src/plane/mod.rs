@@ -17,6 +17,8 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 
 use crate::admission::{self, Applicant};
+use crate::doors::Doors;
+use crate::holdings::Holdings;
 use crate::kernel_path::{Heir, KernelPath, NoKernelPath, Sweeper, adopt};
 use crate::listener::Parting;
 use crate::metrics::{PerWorker, WorkerCounters, WorkerId};
@@ -35,7 +37,9 @@ use crate::spec::{
     Forwarding, ListenerSpec, LogFormat, LogSpec, LogTarget, PlaneSpec, Protocol, ServerState,
     SpecError,
 };
-use crate::stats::{ListenerStats, PoolStats, RelayStats, ServerStats, Stats, WorkerStats};
+use crate::stats::{
+    ListenerStats, PoolStats, RelayStats, RoomStats, ServerStats, Stats, WorkerStats,
+};
 use crate::sys;
 use crate::troubles::{Trouble, Troubles};
 use crate::worker::Worker;
@@ -94,6 +98,8 @@ struct Shared {
     /// Whose the sessions are that an earlier process began.
     ledger: Arc<Ledger>,
     occupancy: Arc<Occupancy>,
+    holdings: Arc<Holdings>,
+    doors: Arc<Doors>,
     /// Of one worker.
     pipe_budget: usize,
     /// Where the sockets of each key are. Locked for moments only, so that reading never
@@ -133,6 +139,8 @@ impl DataPlane {
         let log = Arc::new(SessionLog::start()?);
         let troubles = Arc::new(Troubles::new()?);
         let occupancy = Arc::new(Occupancy::default());
+        let holdings = Arc::new(Holdings::new());
+        let doors = Arc::new(Doors::default());
         let drains = Arc::new(AtomicMoment::default());
         let kernel = Arc::new(OnceLock::new());
         let budget = Budget::read().share(number);
@@ -149,6 +157,8 @@ impl DataPlane {
                 ledger: Arc::clone(ledger),
                 pipes: Arc::new(pipes),
                 occupancy: Arc::clone(&occupancy),
+                holdings: Arc::clone(&holdings),
+                doors: Arc::clone(&doors),
                 drains: Arc::clone(&drains),
                 troubles: Arc::clone(&troubles),
                 kernel: Arc::clone(&kernel),
@@ -170,6 +180,8 @@ impl DataPlane {
             kernel_attempt: Mutex::default(),
             ledger: Arc::clone(&ledgers[0]),
             occupancy,
+            holdings,
+            doors,
             pipe_budget: budget.pipes(),
             bound: Mutex::default(),
             draining: AtomicBool::new(false),
@@ -206,6 +218,7 @@ impl DataPlane {
         let kernel = shared.kernel.get().is_some();
         let opened = control.open(&snapshot, &lock(&shared.bound), kernel)?;
         let drained = snapshot.take_states(spec);
+        shared.holdings.apply(spec.room);
         let snapshot = Arc::new(snapshot);
         let previous = shared.current.swap(Arc::clone(&snapshot));
         shared.adopt_flows(&snapshot);
@@ -213,7 +226,11 @@ impl DataPlane {
             shared.log.switch(log);
             control.log = spec.log.clone();
         }
-        lock(&shared.bound).extend(opened.bound.iter().copied());
+        {
+            let mut bound = lock(&shared.bound);
+            bound.extend(opened.bound.iter().copied());
+            shared.doors.set(bound.values().copied().collect());
+        }
         control.listen(opened);
         if kernel {
             // Those that listened before.
@@ -289,6 +306,7 @@ impl DataPlane {
             draining: shared.draining.load(Relaxed),
             active: begun.saturating_sub(ended),
             max_sessions: current.max_sessions,
+            room: RoomStats::read(&shared.holdings),
             listeners: current.listeners.iter().map(listener).collect(),
             pools: current
                 .pools
@@ -339,6 +357,7 @@ impl DataPlane {
             snapshot: &snapshot,
             listener,
             process: &self.shared.occupancy,
+            holdings: &self.shared.holdings,
         })
     }
 

@@ -238,6 +238,8 @@ impl Record {
     pub(crate) fn taken(&mut self, server: &Arc<str>, greeted: Greeted) {
         self.decided();
         self.greeted = greeted;
+        // It was late; that it wasn't tried in vain is known now.
+        self.tried.retain(|attempt| attempt.server != *server);
         // Set once: a session is taken once.
         let _ = self.live.server.set(Arc::clone(server));
     }

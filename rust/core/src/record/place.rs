@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::occupancy::Occupancy;
+use crate::occupancy::{Occupancy, Occupied};
 use crate::sources::SourcePlace;
 
 use super::ListenerState;
@@ -11,7 +11,7 @@ use super::ListenerState;
 #[derive(Debug)]
 pub(crate) struct Place {
     /// None once it takes nothing of the process.
-    process: Option<Arc<Occupancy>>,
+    process: Option<Occupied>,
     /// None while it takes nothing of the listener.
     listener: Option<Arc<ListenerState>>,
     /// None where sources aren't limited. Boxed: most sessions have none, and idle ones are many.
@@ -21,8 +21,8 @@ pub(crate) struct Place {
 impl Place {
     /// One in the process, if it has one left.
     pub(crate) fn take(process: &Arc<Occupancy>, most: Option<u64>) -> Option<Self> {
-        process.try_enter(most).then(|| Self {
-            process: Some(Arc::clone(process)),
+        Occupied::take(process, most).map(|process| Self {
+            process: Some(process),
             listener: None,
             source: None,
         })
@@ -44,15 +44,12 @@ impl Place {
 
     /// The session takes nothing of the process any more; elsewhere it stays.
     pub(crate) fn leave_process(&mut self) {
-        if let Some(process) = self.process.take() {
-            process.leave();
-        }
+        self.process = None;
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.leave_process();
         if let Some(listener) = &self.listener {
             listener.occupancy.leave();
         }

@@ -57,6 +57,8 @@ pub enum EndReason {
     ConnectFailed,
     /// Refused: servers were connected to, and none of them greeted as it should.
     GreetingFailed,
+    /// Refused by the farm: two servers said 5yz to this client instead of greeting it.
+    Rejected,
     /// Refused: the process has no descriptor, source address or port left.
     OutOfDescriptors,
     /// The process ended.
@@ -67,7 +69,7 @@ pub enum EndReason {
 
 impl EndReason {
     /// Every reason there is.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::ClientQuit,
         Self::TlsClosed,
         Self::ClientClosed,
@@ -94,6 +96,7 @@ impl EndReason {
         Self::SourceRate,
         Self::ConnectFailed,
         Self::GreetingFailed,
+        Self::Rejected,
         Self::OutOfDescriptors,
         Self::Stopped,
         Self::Panicked,
@@ -129,6 +132,7 @@ impl EndReason {
             Self::SourceRate => "source_rate",
             Self::ConnectFailed => "connect_failed",
             Self::GreetingFailed => "greeting_failed",
+            Self::Rejected => "rejected",
             Self::OutOfDescriptors => "out_of_descriptors",
             Self::Stopped => "stopped",
             Self::Panicked => "panicked",

@@ -134,6 +134,15 @@ impl Roster {
     }
 }
 
+/// What came of a session that waited for a server's greeting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Greeted,
+    /// It won't have this client, which is no failure of the server.
+    Refused,
+    Failed,
+}
+
 /// A session's place at a server, until it is dropped. Small: idle sessions are many.
 #[derive(Debug)]
 pub(crate) struct InFlight {
@@ -166,14 +175,15 @@ impl InFlight {
         self.seat as usize
     }
 
-    /// The server greeted, or failed to, after this time.
-    pub(crate) fn took(&mut self, time: Duration, failed: bool) {
-        self.awaits = false;
+    /// The server greeted, or failed to, after this time. What comes after that counts no more.
+    pub(crate) fn took(&mut self, time: Duration, outcome: Outcome) {
+        let awaited = std::mem::take(&mut self.awaits);
         if let Some(roster) = &self.roster
-            && (failed || roster.by_load.load(Relaxed))
+            && awaited
+            && (outcome != Outcome::Greeted || roster.by_load.load(Relaxed))
         {
             let mut seats = roster.lock();
-            seats.observe(self.seat as usize, time, failed, nanos(Instant::now()));
+            seats.observe(self.seat as usize, time, outcome, nanos(Instant::now()));
         }
     }
 }

@@ -12,11 +12,11 @@ use crate::hashing::mix;
 use crate::server::{Server, ServerId};
 use crate::spec::ServerState;
 
-use super::Settings;
 use super::pace::Pace;
 use super::queue::Line;
 use super::ranking::{NEVER, Rank, Ranking};
 use super::seat::Seat;
+use super::{Outcome, Settings};
 
 /// Of one session on a server of weight 1. Loads of different fractions of weights up to 1000
 /// differ, and those of 10^9 sessions fit.
@@ -468,13 +468,13 @@ impl Seats {
     }
 
     /// A server greeted, or failed to, after this time.
-    pub(crate) fn observe(&mut self, number: usize, time: Duration, failed: bool, now: u64) {
-        if failed && self.seats[number].state == ServerState::Panic {
+    pub(crate) fn observe(&mut self, number: usize, time: Duration, outcome: Outcome, now: u64) {
+        if outcome == Outcome::Failed && self.seats[number].state == ServerState::Panic {
             self.seats[number].failed(now);
             self.restate(now);
         }
         if let Some(pace) = &mut self.pace {
-            pace.observe(number, time, failed, now);
+            pace.observe(number, time, outcome != Outcome::Greeted, now);
         }
     }
 }

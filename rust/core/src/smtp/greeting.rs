@@ -20,9 +20,17 @@ pub(crate) enum Greeting {
 }
 
 impl Greeting {
-    /// Reads the first line of a greeting (RFC 5321, 4.2), however it was cut into pieces.
+    /// Reads the first line all at once.
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn parse(bytes: &[u8]) -> Self {
-        let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
+        Self::parse_on(bytes, 0)
+    }
+
+    /// Reads the first line of a greeting (RFC 5321, 4.2), however it was cut into pieces. The
+    /// first `seen` bytes were read before and decided nothing: each is read once.
+    pub(crate) fn parse_on(bytes: &[u8], seen: usize) -> Self {
+        let new = bytes[seen..].iter().position(|byte| *byte == b'\n');
+        let Some(end) = new.map(|at| seen + at) else {
             let plausible = bytes.len() <= LONGEST_LINE && may_begin_reply(bytes);
             return if plausible {
                 Self::Incomplete
@@ -30,7 +38,10 @@ impl Greeting {
                 Self::Nonsense
             };
         };
-        let line = bytes[..end].trim_ascii_end();
+        let mut line = &bytes[..end];
+        while let [before @ .., b'\r'] = line {
+            line = before;
+        }
         let complete = matches!(line.get(3), None | Some(b' ' | b'-'));
         // Measured where the line ends, so that how it came doesn't matter.
         let fits = line.len() >= 3 && end <= LONGEST_LINE;
@@ -44,6 +55,29 @@ impl Greeting {
             _ => Self::Nonsense,
         }
     }
+}
+
+/// A refusal in the place of a greeting, to be passed on: all of it that came, made whole where it
+/// didn't. The rest of it isn't waited for.
+pub(crate) fn refusal(bytes: &[u8]) -> Vec<u8> {
+    let mut words = Vec::with_capacity(bytes.len());
+    let mut last = 0;
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        if code(line).is_none() || line.last() != Some(&b'\n') {
+            break;
+        }
+        last = words.len();
+        words.extend_from_slice(line);
+        if line[3] != b'-' {
+            break;
+        }
+    }
+    if let Some(separator) = words.get_mut(last + 3)
+        && *separator == b'-'
+    {
+        *separator = b' ';
+    }
+    words
 }
 
 /// Whether `bytes` are the beginning of a reply as far as they go: three digits first.
@@ -69,35 +103,61 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_refusal_is_passed_on_whole() {
+        for (said, expected) in [
+            ("554 5.7.1 blocked\r\n", "554 5.7.1 blocked\r\n"),
+            ("554-a\r\n554 b\r\n", "554-a\r\n554 b\r\n"),
+            // What came of it is made whole; what comes behind it is no part of it.
+            ("554-a\r\n554-b\r\n554 c", "554-a\r\n554 b\r\n"),
+            ("554-a\r\n", "554 a\r\n"),
+            ("554\r\n220 more\r\n", "554\r\n"),
+            ("554-a\r\nwhat\r\n", "554 a\r\n"),
+        ] {
+            assert_eq!(refusal(said.as_bytes()), expected.as_bytes(), "{said:?}");
+        }
+    }
+
+    /// What checks go by as well: see there.
+    const VECTORS: &str = include_str!("greetings.txt");
+
+    /// What is written as `text` there.
+    fn said(text: &str) -> Vec<u8> {
+        let text = text.replace("\\r", "\r").replace("\\n", "\n");
+        let text = text.replace("\\t", "\t");
+        let Some((before, rest)) = text.split_once('<') else {
+            return text.into();
+        };
+        let (repeated, after) = rest.split_once('>').unwrap();
+        let (what, times) = repeated.split_once('*').unwrap();
+        [before, &what.repeat(times.parse().unwrap()), after]
+            .concat()
+            .into()
+    }
+
+    #[test]
     fn the_first_line_of_a_greeting_decides() {
         use Greeting::{Accepts, Incomplete, Nonsense, Refuses, RefusesNow};
-        for (bytes, expected) in [
-            ("", Incomplete),
-            ("22", Incomplete),
-            ("220 mx.test ESMTP\r", Incomplete),
-            ("220 mx.test ESMTP\r\n", Accepts),
-            ("220\r\n", Accepts),
-            ("220 bare line feed\n", Accepts),
-            ("220-teaser\r\n", Accepts),
-            ("220-first\r\n220 last\r\n", Accepts),
-            ("421 4.3.2 busy\r\n", RefusesNow),
-            ("450-a\r\n450 b\r\n", RefusesNow),
-            ("554 no SMTP service here\r\n", Refuses),
-            ("354 go ahead\r\n", Nonsense),
-            ("2200 mx\r\n", Nonsense),
-            ("22\r\n", Nonsense),
-            ("\r\n220 mx\r\n", Nonsense),
-            ("SSH-2.0-OpenSSH\r\n", Nonsense),
-            ("S", Nonsense),
-        ] {
-            assert_eq!(Greeting::parse(bytes.as_bytes()), expected, "{bytes:?}");
+        let rows = VECTORS.lines().filter(|row| !row.starts_with('#'));
+        let mut read = 0;
+        for row in rows {
+            let (verdict, text) = row.split_once(' ').unwrap_or((row, ""));
+            let expected = match verdict {
+                "incomplete" => Incomplete,
+                "accepts" => Accepts,
+                "refuses_now" => RefusesNow,
+                "refuses" => Refuses,
+                "nonsense" => Nonsense,
+                other => panic!("{other}"),
+            };
+            let bytes = said(text);
+            assert_eq!(Greeting::parse(&bytes), expected, "{text}");
+            // However the packets were cut.
+            let last = bytes.len().saturating_sub(1);
+            let before = Greeting::parse(&bytes[..last]);
+            assert!(before == Incomplete || before == expected, "{text}");
+            read += 1;
         }
-        // However the packets were cut: a line that is too long already stays so.
-        let long = [b"220".as_slice(), &[b' '; LONGEST_LINE]].concat();
-        assert_eq!(Greeting::parse(&long), Nonsense);
-        assert_eq!(Greeting::parse(&[&long[..], b"\r\n"].concat()), Nonsense);
-        let endless = [b"220 ".as_slice(), &[b'x'; LONGEST_LINE]].concat();
-        assert_eq!(Greeting::parse(&endless), Nonsense);
+        assert!(read > 30);
     }
 
     proptest! {
@@ -119,6 +179,8 @@ mod tests {
             let cut = cut.index(line.len() - 1);
             prop_assert_eq!(Greeting::parse(&line.as_bytes()[..cut]), Greeting::Incomplete);
             prop_assert_ne!(Greeting::parse(line.as_bytes()), Greeting::Incomplete);
+            let at_once = Greeting::parse(line.as_bytes());
+            prop_assert_eq!(Greeting::parse_on(line.as_bytes(), cut), at_once);
         }
     }
 

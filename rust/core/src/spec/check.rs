@@ -32,6 +32,7 @@ pub fn check(spec: &PlaneSpec) -> Result<(), SpecError> {
         return Err(wrong("hostname", "must be one word of printable ASCII"));
     }
     at_least_one("max_sessions", Some(spec.max_sessions))?;
+    at_least_one("room.sessions", Some(spec.room.sessions))?;
     for (name, value) in [
         ("quiet", spec.drain.quiet),
         ("quiet_opaque", spec.drain.quiet_opaque),

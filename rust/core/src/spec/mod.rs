@@ -24,6 +24,8 @@ pub struct PlaneSpec {
     pub hostname: String,
     /// Of all listeners together; more are refused.
     pub max_sessions: u64,
+    /// What the process can have at all.
+    pub room: RoomSpec,
     /// How sessions are taken off a server, or off the process.
     pub drain: DrainSpec,
     /// Where finished sessions are written to.
@@ -36,6 +38,16 @@ pub struct PlaneSpec {
     pub pools: Vec<PoolSpec>,
     /// Let in at no listener, by an operator's word.
     pub denied: Vec<Prefix>,
+}
+
+/// What the descriptors and the memory of the process are enough for, whatever it is told to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RoomSpec {
+    /// Sessions at a time; not those on the kernel path, which take neither.
+    pub sessions: u64,
+    /// Connections beside theirs: so many that are over and linger, and so many to servers that are
+    /// waited for although their time-out is over.
+    pub spare: u64,
 }
 
 /// How sessions are taken off a server, or off the process, without a message coming twice.

@@ -52,36 +52,67 @@ pub(crate) enum Hello {
     Other,
 }
 
+#[cfg(any(test, fuzzing))]
 impl Hello {
-    /// Reads as far as the end of the first handshake message, which may be spread over records
-    /// in any way (RFC 8446, 5.1). The first byte that can't be right decides.
+    /// What `bytes` are, all at once.
     pub(crate) fn parse(bytes: &[u8]) -> Self {
-        let within = &bytes[..bytes.len().min(LONGEST)];
-        match Self::of_records(within) {
-            Self::Incomplete if within.len() == LONGEST => Self::Other,
+        Reader::default().read(bytes)
+    }
+}
+
+/// Reads the beginning of a client's stream as it comes, each byte once: as far as the end of the
+/// first handshake message, which may be spread over records in any way (RFC 8446, 5.1). The first
+/// byte that can't be right decides.
+#[derive(Debug, Default)]
+pub(crate) struct Reader {
+    /// Bytes that were read, heads of records included.
+    read: usize,
+    /// The head of the record that is being read.
+    head: [u8; RECORD_HEAD],
+    /// How much of that has come.
+    head_length: usize,
+    /// Bytes of its fragment that haven't.
+    missing: usize,
+    message: Message,
+}
+
+impl Reader {
+    /// What the stream is with `piece` as its next bytes. Final unless it is incomplete.
+    pub(crate) fn read(&mut self, piece: &[u8]) -> Hello {
+        let within = &piece[..piece.len().min(LONGEST - self.read)];
+        self.read += within.len();
+        match self.read_records(within) {
+            Hello::Incomplete if self.read == LONGEST => Hello::Other,
             decided => decided,
         }
     }
 
-    fn of_records(mut bytes: &[u8]) -> Self {
-        let mut message = Message::default();
-        loop {
-            let head = &bytes[..bytes.len().min(RECORD_HEAD)];
-            if !may_begin_record(head) {
-                return Self::Other;
+    fn read_records(&mut self, mut bytes: &[u8]) -> Hello {
+        while !bytes.is_empty() {
+            if self.missing == 0 {
+                let (head, rest) = bytes.split_at(bytes.len().min(RECORD_HEAD - self.head_length));
+                self.head[self.head_length..][..head.len()].copy_from_slice(head);
+                self.head_length += head.len();
+                bytes = rest;
+                if !may_begin_record(&self.head[..self.head_length]) {
+                    return Hello::Other;
+                }
+                if self.head_length < RECORD_HEAD {
+                    return Hello::Incomplete;
+                }
+                let [_, _, _, high, low] = self.head;
+                self.missing = usize::from(u16::from_be_bytes([high, low]));
+                self.head_length = 0;
             }
-            let Some(&[_, _, _, high, low]) = bytes.first_chunk() else {
-                return Self::Incomplete;
-            };
-            let length = usize::from(u16::from_be_bytes([high, low]));
-            let arrived = &bytes[RECORD_HEAD..];
-            let fragment = &arrived[..arrived.len().min(length)];
-            let decided = message.append(fragment);
-            if decided != Self::Incomplete || fragment.len() < length {
+            let (fragment, rest) = bytes.split_at(bytes.len().min(self.missing));
+            self.missing -= fragment.len();
+            bytes = rest;
+            let decided = self.message.append(fragment);
+            if decided != Hello::Incomplete {
                 return decided;
             }
-            bytes = &arrived[length..];
         }
+        Hello::Incomplete
     }
 }
 
@@ -118,7 +149,7 @@ fn may_begin_record(head: &[u8]) -> bool {
 }
 
 /// A handshake message that arrives in fragments.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Message {
     head: [u8; MESSAGE_HEAD],
     arrived: usize,

@@ -148,6 +148,17 @@ fn the_shortest_and_the_longest() {
     assert_eq!(Hello::parse(&more_records), Other);
 }
 
+/// A byte for each record, and a record for each piece: nothing is read again. As much as that was
+/// by the square of its length it took seconds.
+#[test]
+fn the_longest_in_the_smallest_pieces_is_read_in_time() {
+    let stream = in_records(&hello_of(LONGEST / (RECORD_HEAD + 1) - 8), &[1]);
+    let mut reader = Reader::default();
+    let decided = stream.iter().map(|byte| reader.read(&[*byte]));
+    assert!(decided.take(stream.len() - 1).all(|one| one == Incomplete));
+    assert_eq!(reader.read(&stream[stream.len() - 1..]), Complete);
+}
+
 #[test]
 fn pieces_that_begin_like_a_record() {
     for kind in 0..=u8::MAX {
@@ -193,6 +204,24 @@ fn streams() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
+    /// However it comes; each byte is looked at once.
+    #[test]
+    fn pieces_make_no_difference(
+        stream in streams(), sizes in prop::collection::vec(1_usize..50, 1..9),
+    ) {
+        let mut reader = Reader::default();
+        let (mut end, mut decided) = (0, Incomplete);
+        for size in sizes.into_iter().cycle() {
+            if end == stream.len() || decided != Incomplete {
+                break;
+            }
+            let piece = &stream[end..(end + size).min(stream.len())];
+            decided = reader.read(piece);
+            end += piece.len();
+            prop_assert_eq!(decided, Hello::parse(&stream[..end]));
+        }
+    }
+
     /// What was decided stays so, whatever comes after it.
     #[test]
     fn more_bytes_never_change_a_decision(stream in streams()) {

@@ -106,7 +106,11 @@ async fn a_server_that_does_not_greet_is_replaced() {
 #[tokio::test]
 async fn where_none_greets_the_client_is_told_to_come_back() {
     let servers = servers(&[Script::RefuseWith421, Script::Silent]).await;
-    let rig = rig(&servers);
+    let addresses: Vec<_> = servers.iter().map(ScriptedServer::addr).collect();
+    let mut spec = spec(&addresses);
+    spec.listeners[0].timeouts.greeting = SOON;
+    spec.listeners[0].timeouts.accept_total = SOON * 3;
+    let rig = Rig::start_with(spec);
     let mut client = SmtpClient::connect(rig.addr()).await.unwrap();
     let refusal = client.greeting().await.unwrap();
     assert!(

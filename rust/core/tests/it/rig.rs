@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mailweir_core::spec::{
     Balance, DrainSpec, Forwarding, KernelSpec, ListenerSpec, LogFormat, LogSpec, LogTarget,
-    PlaneSpec, PoolSpec, Protocol, ServerSpec, Timeouts,
+    PlaneSpec, PoolSpec, Protocol, RoomSpec, ServerSpec, Timeouts,
 };
 use mailweir_core::{DataPlane, EndReason, Stats};
 use mailweir_testkit::wait::LIMIT;
@@ -41,6 +41,10 @@ pub(crate) fn spec(servers: &[SocketAddr]) -> PlaneSpec {
     PlaneSpec {
         hostname: "mx.test".into(),
         max_sessions: 10_000,
+        room: RoomSpec {
+            sessions: 10_000,
+            spare: 100,
+        },
         drain: DRAIN,
         log: LogSpec {
             sessions: LogTarget::Off,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mailweir_core::spec::{
     Balance, DrainSpec, DryRun, Forwarding, HashKeySpec, KernelSpec, ListenerSpec, LogFormat,
-    LogSpec, LogTarget, MAX_WEIGHT, PerSourceSpec, PlaneSpec, PoolSpec, Prefix, Protocol,
+    LogSpec, LogTarget, RoomSpec, MAX_WEIGHT, PerSourceSpec, PlaneSpec, PoolSpec, Prefix, Protocol,
     ProxyVersion, QueueSpec, RateSpec, Refuse, ServerSpec, ServerState, SourceSpec, StickySpec,
     Timeouts,
 };
@@ -30,6 +30,10 @@ pub fn plane(choices: &mut Choices<'_>) -> PlaneSpec {
             &["", "two words", "mx\r\n250", "mx\0", "m\u{fc}"].map(str::to_owned),
         ),
         max_sessions: choices.pick(&[1000, 1, u64::MAX], &[0]),
+        room: RoomSpec {
+            sessions: choices.pick(&[1000, 1, u64::MAX], &[0]),
+            spare: choices.pick(&[100, 1, u64::MAX], &[0]),
+        },
         drain: DrainSpec {
             quiet: wait(choices),
             quiet_opaque: wait(choices),

@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::registry::Registry;
+use crate::roster::Outcome;
 use crate::snapshot::Snapshot;
 use crate::spec::{
-    Balance, DrainSpec, KernelSpec, LogFormat, LogSpec, LogTarget, PlaneSpec, PoolSpec, ServerSpec,
+    Balance, DrainSpec, KernelSpec, LogFormat, LogSpec, LogTarget, PlaneSpec, PoolSpec, RoomSpec,
+    ServerSpec,
 };
 
 fn spec(balance: Balance, weights: &[u32]) -> PlaneSpec {
@@ -21,6 +23,10 @@ fn spec(balance: Balance, weights: &[u32]) -> PlaneSpec {
     PlaneSpec {
         hostname: "mx.test".into(),
         max_sessions: 100,
+        room: RoomSpec {
+            sessions: 1000,
+            spare: 100,
+        },
         drain: DrainSpec::default(),
         log: LogSpec {
             sessions: LogTarget::Off,
@@ -250,7 +256,7 @@ fn a_server_that_is_down_is_tried_in_a_panic_but_not_again_at_once() {
             break found;
         }
     };
-    in_flight.took(Duration::from_secs(1), true);
+    in_flight.took(Duration::from_secs(1), Outcome::Failed);
     drop(in_flight);
     assert_eq!(picks(now), [1; 4]);
     let later = now + Duration::from_secs(11);
