@@ -381,6 +381,8 @@ class RoomStats:
 
     sessions: Final[int]
     """Those that there is room for; flows aren't counted."""
+    held: Final[int]
+    """How many of those there are."""
     spare: Final[int]
     """The most of each of the next two."""
     lingering: Final[int]

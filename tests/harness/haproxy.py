@@ -28,7 +28,7 @@ defaults
 {settings}
 frontend mx
     bind {address}
-    default_backend farm
+{frontend}    default_backend farm
 backend farm
     balance {balance}
 {servers}
@@ -78,8 +78,11 @@ def haproxy(
     servers: Mapping[str, str],
     settings: Sequence[str],
     balance: str = "roundrobin",
+    frontend: Sequence[str] = (),
 ) -> Iterator[HAProxy]:
-    """An HAProxy before `servers`; `settings` are lines of its section `defaults`."""
+    """An HAProxy before `servers`; `settings` are lines of its section `defaults`, `frontend` of
+    where it listens.
+    """
     stats_socket, file = directory / "haproxy.sock", directory / "haproxy.cfg"
     with socket.socket() as kept:
         # It has no word for "any free port". This one is kept for it: bound, not listening,
@@ -87,7 +90,9 @@ def haproxy(
         kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         kept.bind((SERVER_HOST, 0))
         address: Address = kept.getsockname()
-        file.write_text(haproxy_configuration(stats_socket, address, servers, settings, balance))
+        file.write_text(
+            haproxy_configuration(stats_socket, address, servers, settings, balance, frontend)
+        )
         with running([program("haproxy"), "-db", "-f", file], directory, "haproxy") as process:
             balancer = HAProxy(process, address, stats_socket)
             process.until(balancer.is_listening, "HAProxy to listen")
@@ -100,6 +105,7 @@ def haproxy_configuration(
     servers: Mapping[str, str],
     settings: Sequence[str],
     balance: str = "roundrobin",
+    frontend: Sequence[str] = (),
 ) -> str:
     """Where it listens, and `servers`: their addresses, with what HAProxy is to know of them."""
     return _CONFIGURATION.format(
@@ -107,5 +113,6 @@ def haproxy_configuration(
         balance=balance,
         address="{}:{}".format(*address),
         settings="".join(f"    {setting}\n" for setting in settings),
+        frontend="".join(f"    {line}\n" for line in frontend),
         servers="".join(f"    server {name} {at}\n" for name, at in servers.items()),
     )

@@ -2,15 +2,11 @@
 log stays small.
 """
 
-import random
-import socket
-import struct
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -18,17 +14,15 @@ import pytest
 from harness.crowd import crowd
 from harness.dialogue import Address, Client
 from harness.mailweir import Tree, configuration
-from harness.needs import program
 from harness.network import own_network
 from harness.ports import refusing
-from harness.process import run
 from harness.scale import count
 from harness.scripted import Stream, serving
+from harness.syn_flood import lead_nowhere, syn_flood
 from harness.waiting import until
 from scenarios.conftest import Start
 
 _SECONDS = count(2.0, 5.0)
-_SYNS = 2000  # a second
 _GOOD = count(50, 200)
 _SESSIONS = count(2000, 20_000)
 _SYN_RECV = "03"  # TCP_SYN_RECV in /proc/net/tcp
@@ -43,14 +37,12 @@ def test_connections_that_never_complete(tmp_path: Path, start: Start, counted: 
     """SYNs from sources that never answer fill the queue; SYN cookies let others through."""
     with ExitStack() as exits:
         exits.enter_context(own_network())
-        # So that they have a way back, where nobody is.
-        done = run([program("ip"), "route", "add", "10.0.0.0/8", "dev", "lo"])
-        assert done.returncode == 0, done.stderr
+        lead_nowhere()
         _, address = exits.enter_context(crowd(tmp_path, "polite"))
         balancer = start(configuration(tmp_path, {"a": address}))
         until(lambda: balancer.server_is("a", "up"), "the server to be up")
         where = balancer.address()
-        with _syn_flood(where) as sent:
+        with syn_flood(where, _SECONDS) as sent:
             until(lambda: sent, "the flood to begin")
             waits = sorted(_greeted_after(where) for _ in range(_GOOD))
         half_open = _half_open(where[1])
@@ -124,50 +116,3 @@ def _half_open(port: int) -> int:
     """Connections at this port that wait for the third segment."""
     rows = map(str.split, Path("/proc/thread-self/net/tcp").read_text().splitlines()[1:])
     return [row[3] for row in rows if row[1].endswith(f":{port:04X}")].count(_SYN_RECV)
-
-
-@contextmanager
-def _syn_flood(address: Address) -> Iterator[list[None]]:
-    """SYNs of ever other sources, as many a second as said; what was sent so far."""
-    over, sent = threading.Event(), list[None]()
-
-    def flood() -> None:
-        source = random.Random(25)  # noqa: S311 - addresses that differ, no secret
-        began = time.monotonic()
-        with suppress(BlockingIOError):
-            while not over.is_set() and (elapsed := time.monotonic() - began) < _SECONDS:
-                while len(sent) < elapsed * _SYNS:
-                    raw.sendto(_syn(source, address), (address[0], 0))
-                    sent.append(None)
-                over.wait(0.001)
-
-    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
-        thread = threading.Thread(target=flood)
-        thread.start()
-        try:
-            yield sent
-            thread.join()
-        finally:
-            over.set()
-            thread.join()
-
-
-def _syn(source: random.Random, address: Address) -> bytes:
-    """An IPv4 packet with a SYN (RFC 791, RFC 9293); the kernel adds the IP checksum."""
-    sender = bytes([10, *source.randbytes(3)])
-    target = socket.inet_aton(address[0])
-    ports = struct.pack("!HH", source.randrange(1024, 65536), address[1])
-    fields = (source.getrandbits(32), 0, 5 << 4, 0x02, 65535)
-    segment = ports + struct.pack("!LLBBH", *fields)
-    pseudo = sender + target + struct.pack("!BBH", 0, socket.IPPROTO_TCP, 20)
-    checksum = _checksum(pseudo + segment + bytes(4))
-    segment += struct.pack("!HH", checksum, 0)
-    head = struct.pack("!BBHHHBBH", 0x45, 0, 40, 0, 0, 64, socket.IPPROTO_TCP, 0)
-    return head + sender + target + segment
-
-
-def _checksum(data: bytes) -> int:
-    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total > 0xFFFF:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF

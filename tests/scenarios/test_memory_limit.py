@@ -1,21 +1,31 @@
 """A memory limit from outside: the cap on sessions keeps the process below it."""
 
 import os
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
+
+from harness import refused_crowd
 from harness.cgroup import limited_memory
 from harness.crowd import crowd
 from harness.crowd_server import allow_descriptors
 from harness.dialogue import Client
-from harness.mailweir import configuration, mailweir
+from harness.mailweir import Mailweir, configuration, mailweir
+from harness.needs import program
+from harness.process import running
 from harness.scale import count
 from harness.waiting import until
 
 _LIMIT = 160 << 20
 _SESSIONS = count(500, 2000)
 _MORE = 50
+_SMALL = (150 << 20, 320 << 20)
+_ADDRESS_SPACE = 400 << 20
+_RATE = count(800, 1500)  # connects a second
+_SECONDS = count(3.0, 15.0)
 
 
 def test_nobody_is_killed(tmp_path: Path, counted: Callable[[str], None]) -> None:
@@ -43,3 +53,62 @@ def test_nobody_is_killed(tmp_path: Path, counted: Callable[[str], None]) -> Non
             f"{_SESSIONS} sessions and {_MORE} that were refused: {group.most() >> 20} MiB at most,"
             f" of {_LIMIT >> 20} MiB; kernel memory for sockets included"
         )
+
+
+@pytest.mark.parametrize("limit", _SMALL, ids=lambda limit: f"{limit >> 20}MiB")
+def test_a_crowd_that_stays(tmp_path: Path, limit: int, counted: Callable[[str], None]) -> None:
+    """Nobody says how many sessions there may be: so many as there is memory for."""
+    allow_descriptors()
+    with ExitStack() as exits:
+        group = exits.enter_context(limited_memory(f"test-{os.getpid()}", limit))
+        _, address = exits.enter_context(crowd(tmp_path, "polite"))
+        config = configuration(tmp_path, {"a": address})
+        balancer = exits.enter_context(mailweir(tmp_path, config, group.before))
+        until(lambda: balancer.server_is("a", "up"), "the server to be up")
+        came, most = _crowd_comes(tmp_path, balancer)
+        assert group.killed() == 0
+        room = balancer.status()["room"]
+        assert room["by"] == f"memory: {limit >> 20} MiB of its cgroup"
+        counted(
+            f"{came} clients that stay, room for {room['sessions']} sessions ({room['by']}), {most}"
+            f" at most: {group.most() >> 20} MiB at most; kernel memory for sockets included"
+        )
+
+
+def test_a_crowd_that_stays_in_a_small_address_space(
+    tmp_path: Path, counted: Callable[[str], None]
+) -> None:
+    """Where an allocation fails the process is gone, and every session with it."""
+    allow_descriptors()
+    with ExitStack() as exits:
+        _, address = exits.enter_context(crowd(tmp_path, "polite"))
+        config = configuration(tmp_path, {"a": address})
+        before = [program("prlimit"), f"--as={_ADDRESS_SPACE}:{_ADDRESS_SPACE}"]
+        balancer = exits.enter_context(mailweir(tmp_path, config, before))
+        until(lambda: balancer.server_is("a", "up"), "the server to be up")
+        came, most = _crowd_comes(tmp_path, balancer)
+        room = balancer.status()["room"]
+        assert room["by"].endswith("of address space (RLIMIT_AS)")
+        counted(f"{came} clients that stay, room for {room['sessions']} ({room['by']}), {most}")
+
+
+def _crowd_comes(directory: Path, balancer: Mailweir) -> tuple[int, int]:
+    """How many came, and how many sessions there were at most; it is well all the time, and after
+    it serves whoever comes.
+    """
+    host, port = balancer.address()
+    argv = [sys.executable, refused_crowd.__file__, "127.0.1.9", host, str(port), str(_RATE)]
+    most = 0
+    with running([*argv, str(_SECONDS)], directory, "crowd") as process:
+        while process.exit_code is None:
+            room = balancer.status()["room"]
+            most = max(most, room["held"])
+            assert most <= room["sessions"]
+        came = int(process.out.split()[-1])
+    assert balancer.process.exit_code is None
+    assert balancer.ended("full") > 0
+    until(lambda: balancer.status()["sessions"] == 0, "the crowd to leave")
+    with Client(balancer.address()) as client:
+        client.expect("220")
+        client.expect("221", "QUIT")
+    return came, most

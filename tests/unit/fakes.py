@@ -160,6 +160,7 @@ class FakeLogStats:
 @dataclass(frozen=True)
 class FakeRoomStats:
     sessions: int = 9000
+    held: int = 4
     spare: int = 1000
     lingering: int = 3
     overdue: int = 2

@@ -112,7 +112,8 @@ def status(answer: Mapping[str, Any]) -> str:
 
 def _room(room: Mapping[str, Any]) -> list[str]:
     """What descriptors and memory are enough for, and what is used of it beside sessions."""
-    lines = [f"room for {room['sessions']} sessions outside the kernel ({room['by']})"]
+    held, by = f"{room['held']} sessions outside the kernel", room["by"]
+    lines = [f"{held}, room for {room['sessions']} ({by})"]
     if room["lingering"] or room["overdue"] or room["hurried"]:
         lines.append(
             f"spare connections: {room['lingering']} linger, {room['overdue']} to servers that are"

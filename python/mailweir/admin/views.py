@@ -149,6 +149,7 @@ def status(situation: Situation) -> dict[str, object]:
         "max_sessions": stats.max_sessions,
         "room": {
             "sessions": stats.room.sessions,
+            "held": stats.room.held,
             "by": situation.room,
             "spare": stats.room.spare,
             "lingering": stats.room.lingering,

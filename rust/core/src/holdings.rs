@@ -70,6 +70,11 @@ impl Holdings {
         Occupied::take(&self.overdue, Some(self.room().spare))
     }
 
+    /// Sessions that aren't flows, now.
+    pub(crate) fn sessions_now(&self) -> u64 {
+        self.sessions.now()
+    }
+
     /// Connections that linger now, and servers that are overdue.
     pub(crate) fn spare_now(&self) -> [u64; 2] {
         [self.lingering.now(), self.overdue.now()]

@@ -54,6 +54,8 @@ pub struct Stats {
 pub struct RoomStats {
     /// Sessions that there is room for, those on the kernel path not counted.
     pub sessions: u64,
+    /// How many of those there are.
+    pub held: u64,
     /// The most of each of the next two.
     pub spare: u64,
     /// Connections that are over and wait for the other end to read the last words.
@@ -175,6 +177,7 @@ impl RoomStats {
         let [lingering, overdue] = holdings.spare_now();
         Self {
             sessions: room.sessions,
+            held: holdings.sessions_now(),
             spare: room.spare,
             lingering,
             overdue,

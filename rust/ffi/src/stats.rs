@@ -132,6 +132,7 @@ pub(crate) struct LogStats {
 #[derive(Clone)]
 pub(crate) struct RoomStats {
     sessions: u64,
+    held: u64,
     spare: u64,
     lingering: u64,
     overdue: u64,
@@ -170,6 +171,7 @@ impl From<core::Stats> for Stats {
             max_sessions: stats.max_sessions,
             room: RoomStats {
                 sessions: stats.room.sessions,
+                held: stats.room.held,
                 spare: stats.room.spare,
                 lingering: stats.room.lingering,
                 overdue: stats.room.overdue,

@@ -16,7 +16,7 @@ def test_status() -> None:
 mailweir 1.2.3, pid 42, up 1m 40s, 2 workers
 ready
 0 sessions, 9000 at most
-room for 9000 sessions outside the kernel (20000 descriptors)
+4 sessions outside the kernel, room for 9000 (20000 descriptors)
 spare connections: 3 linger, 2 to servers that are late, 1000 at most of each; 1 ended at once
 configuration /etc/mailweir/mailweir.yaml, generation 1; last load: 1 listener, 1 pool, 2 servers
 
