@@ -3,6 +3,7 @@ routes that move, pins that are removed. Wherever that can't be the kernel's, it
 """
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -20,6 +21,7 @@ from harness.kernel_rig import (
     rig_configuration,
     serving_there,
 )
+from harness.mailweir import Tree
 from harness.namespaces import LEGS, LISTENER, SERVER, SOURCE, Row, pins, row
 from harness.waiting import LIMIT, until
 
@@ -238,6 +240,18 @@ def test_where_no_route_is_left_flows_wait_for_one(tmp_path: Path) -> None:
         assert rig.balancer.metric("mailweir_kernel_path_moved_total") == 1
 
 
+def test_an_interface_that_gets_another_name(tmp_path: Path) -> None:
+    """It isn't attached to twice: segments would count twice."""
+    with rig_before(tmp_path, polite) as rig, rig.client() as client:
+        client.expect("220")
+        until(lambda: rig.flows() == 1, "the session to be a flow")
+        leg, *_ = LEGS["c"]
+        rig.networks.run("l", "ip", "link", "set", leg, "name", "renamed")
+        until(lambda: len(_attached("renamed")) == 2 and not _attached(leg), "the new name")
+        client.expect("250", "NOOP")
+        assert _serve(rig) == {"kernel": _SESSIONS}
+
+
 def test_an_interface_that_comes_later(tmp_path: Path) -> None:
     """And gets its address later still."""
     config = rig_configuration(tmp_path)
@@ -251,23 +265,87 @@ def test_an_interface_that_comes_later(tmp_path: Path) -> None:
         assert rig.record()["path"] == "kernel"
 
 
-def test_an_interface_that_it_cannot_be_attached_to(tmp_path: Path) -> None:
-    """Its sessions take the relay, and it is said why; the others are attached to as they were."""
+def test_pins_that_are_removed(tmp_path: Path, counted: Counted) -> None:
+    """They are made again within a second, all or one, and no segment gets past the program
+    meanwhile: sessions go on, take the kernel path as before, and outlive the process.
+    """
     config, before = rig_configuration(tmp_path), pins()
     with row() as networks, serving_there(networks, polite):
-        with kernel_rig(networks, tmp_path, config) as rig:
+        with kernel_rig(networks, tmp_path, config) as rig, rig.client() as client:
+            client.expect("220")
+            until(lambda: rig.flows() == 1, "the session to be a flow")
             (folder,) = pins() - before
-            (folder / "ingress:clients").unlink()
-            (folder / "ingress:clients").mkdir()
+            one = folder / "guard:clients"
+            for times, what in enumerate((folder, one, folder), 1):
+                _remove(rig, what, times)
+                client.expect("250", "NOOP")
+                # Four tables; two parts of the program at two interfaces.
+                assert len(list(folder.iterdir())) == 8
+            assert _serve(rig) == {"kernel": _SESSIONS}
+            counted(f"{_SESSIONS} sessions by the kernel after three removals")
+            assert rig.balancer.metric("mailweir_kernel_path_taken_off_total") == 0
+            rig.balancer.process.kill()
+            client.expect("250", "NOOP")
+            with kernel_rig(networks, tmp_path, config) as rig:
+                assert rig.balancer.metric("mailweir_kernel_path_adopted_total") >= 1
+                client.mail()
+
+
+def _remove(rig: Rig, what: Path, times: int) -> None:
+    """Somebody removes them, so often by now, and they come back."""
+    if what.is_dir():
+        # At once, so that none comes back while others go.
+        shutil.rmtree(what.rename(what.with_name("mailweir-removed")))
+    else:
+        what.unlink()
+    seen = partial(rig.balancer.metric, "mailweir_kernel_path_unpinned_total")
+    until(lambda: seen() == times, "that to be seen")
+
+
+def test_pins_that_cannot_be_made_again(tmp_path: Path) -> None:
+    """Their folder isn't ours alone any more: it is told that flows end with the process."""
+    config, before = rig_configuration(tmp_path), pins()
+    with row() as networks, serving_there(networks, polite):
+        with kernel_rig(networks, tmp_path, config) as rig, rig.client() as client:
+            client.expect("220")
+            until(lambda: rig.flows() == 1, "the session to be a flow")
+            (folder,) = pins() - before
+            os.chown(folder, 65534, 65534)
+            (folder / "gates").unlink()
+            status = partial(rig.balancer.command, "status")
+            until(lambda: "isn't ours alone" in status().stdout, "that to be told")
+            client.expect("250", "NOOP")
+            assert _serve(rig) == {"kernel": _SESSIONS}
+            os.chown(folder, 0, 0)
+            until(lambda: "isn't ours alone" not in status().stdout, "all to be as it was")
+            assert (folder / "gates").exists()
+
+
+def test_an_interface_that_it_cannot_be_attached_to(tmp_path: Path) -> None:
+    """Its sessions take the relay, and it is said why; the others are attached to as they were."""
+    config = rig_configuration(tmp_path)
+    with row() as networks, serving_there(networks, polite):
+        folder = _folder(networks, tmp_path, config)
+        folder.mkdir(mode=0o700)
+        (folder / "ingress:clients").mkdir()
+        with kernel_rig(networks, tmp_path, config) as rig:
             refused = partial(rig.balancer.metric, "mailweir_kernel_path_interfaces_refused")
-            until(lambda: refused() == 1, "it to be left out")
+            assert refused() == 1
             assert "it isn't at clients: " in rig.balancer.command("status").stdout
             assert _serve(rig) == {"copy": _SESSIONS}
             assert rig.relayed("interface") == _SESSIONS
             (folder / "ingress:clients").rmdir()
-            until(lambda: refused() == 0, "it to be attached again")
+            until(lambda: refused() == 0, "it to be attached to")
             assert _serve(rig) == {"kernel": _SESSIONS}
             assert "direct-action" not in _filters(networks, "servers")
+
+
+def _folder(networks: Row, directory: Path, config: Tree) -> Path:
+    """Where mailweir has its pins with this configuration; none are there."""
+    before = pins()
+    with kernel_rig(networks, directory, config):
+        (folder,) = pins() - before
+    return folder
 
 
 def _filters(networks: Row, device: str) -> str:
@@ -277,10 +355,9 @@ def _filters(networks: Row, device: str) -> str:
 
 def test_a_folder_that_is_not_ours_is_refused(tmp_path: Path) -> None:
     """Who can write to our tables says where segments go."""
-    config, before = rig_configuration(tmp_path), pins()
+    config = rig_configuration(tmp_path)
     with row() as networks, serving_there(networks, polite):
-        with kernel_rig(networks, tmp_path, config):
-            (folder,) = pins() - before
+        folder = _folder(networks, tmp_path, config)
         folder.mkdir()
         os.chown(folder, 65534, 65534)
         try:

@@ -66,8 +66,8 @@ impl<'a> Spot<'a> {
         }
     }
 
-    /// Attaches a part here, and nothing of ours stays here but that. What has to be kept for as
-    /// long as it is to be here, where no pin does so.
+    /// Attaches a part here, and nothing of ours stays here but that. What is given back keeps it
+    /// here, also where somebody removes its pin; a filter that has one needs nothing.
     pub(crate) fn attach(
         &self,
         part: &mut SchedClassifier,
@@ -75,7 +75,7 @@ impl<'a> Spot<'a> {
     ) -> Result<Option<SchedClassifierLink>, Unavailable> {
         let pin = self.pin.as_ref().map(|(pins, name)| pins.join(name));
         let held = match (hook, &pin) {
-            (Hook::Tcx, Some(pin)) => self.attach_link(part, pin)?,
+            (Hook::Tcx, Some(pin)) => Some(self.attach_link(part, pin)?),
             (Hook::Tcx, None) => Some(self.link(part)?),
             (Hook::Clsact, pin) => self.attach_filter(part, pin.as_deref())?,
         };
@@ -89,23 +89,21 @@ impl<'a> Spot<'a> {
         &self,
         part: &mut SchedClassifier,
         pin: &Path,
-    ) -> Result<Option<SchedClassifierLink>, Unavailable> {
+    ) -> Result<SchedClassifierLink, Unavailable> {
         let there = PinnedLink::from_pin(pin).map(FdLink::from);
         // It may be the pin of a filter.
         if let Ok(link) = there.and_then(SchedClassifierLink::try_from) {
             // At once, so that no segment gets past it. Refused by one whose interface is gone;
             // and it may be that of another one of this name, in a network that was left.
             if let Ok(link) = part.attach_to_link(link) {
-                // Its pin holds it.
-                drop(part.take_link(link)?);
+                let link = part.take_link(link)?;
                 if self.has(part) == Some(true) {
-                    return Ok(None);
+                    return Ok(link);
                 }
             }
         }
         remove(pin)?;
-        FdLink::try_from(self.link(part)?)?.pin(pin)?;
-        Ok(None)
+        pin_link(self.link(part)?, pin)
     }
 
     fn link(&self, part: &mut SchedClassifier) -> Result<SchedClassifierLink, Unavailable> {
@@ -178,6 +176,15 @@ impl<'a> Spot<'a> {
     fn handle(&self) -> TcHandle {
         handle(self.pin.as_ref().map(|(pins, _)| *pins))
     }
+}
+
+/// Has a link outlive the process.
+pub(crate) fn pin_link(
+    link: SchedClassifierLink,
+    pin: &Path,
+) -> Result<SchedClassifierLink, Unavailable> {
+    let pinned = FdLink::try_from(link)?.pin(pin)?;
+    Ok(FdLink::from(pinned).try_into()?)
 }
 
 /// It may be gone already.

@@ -13,7 +13,7 @@ use aya::programs::tc::SchedClassifierLink;
 use aya::programs::{ProgramError, SchedClassifier};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 
-use crate::attach::{Hook, PARTS, Spot, pin_name, pinned};
+use crate::attach::{Hook, PARTS, Spot, pin_link, pin_name, pinned};
 use crate::tables::{TABLES, Tables};
 
 /// Empty where it was built without clang.
@@ -63,9 +63,11 @@ pub struct Program {
     tables: Tables,
     /// The folder of what outlives the process; or why nothing does.
     pins: Result<PathBuf, String>,
+    /// Why what somebody removed there can't be pinned again, if that is so.
+    lost: Option<String>,
     /// How it is attached to each interface.
     hooks: HashMap<String, Hook>,
-    /// What holds it where there are no pins, by what their names would be.
+    /// What keeps it there, by the names that pins have or would have.
     held: HashMap<String, SchedClassifierLink>,
 }
 
@@ -108,6 +110,7 @@ impl Program {
             bpf,
             tables,
             pins,
+            lost: None,
             hooks: HashMap::new(),
             held: HashMap::new(),
         })
@@ -118,7 +121,10 @@ impl Program {
     /// # Errors
     /// Why nothing does.
     pub fn pins(&self) -> Result<&Path, &str> {
-        self.pins.as_deref().map_err(String::as_str)
+        match &self.lost {
+            Some(why) => Err(why),
+            None => self.pins.as_deref().map_err(String::as_str),
+        }
     }
 
     /// Attaches it to an interface: for as long as this value lives or, where there are pins, in
@@ -141,9 +147,20 @@ impl Program {
 
     fn attach_by(&mut self, interface: &str, hook: Hook) -> Result<(), Unavailable> {
         for (part, way) in PARTS {
-            let spot = Spot::new(part, way, interface, self.pins.as_deref().ok());
+            let pins = match &self.lost {
+                Some(_) => None,
+                None => self.pins.as_deref().ok(),
+            };
+            let spot = Spot::new(part, way, interface, pins);
             let classifier = classifier(&mut self.bpf, part)?;
             let name = pin_name(part, interface);
+            if hook == Hook::Tcx
+                && self.held.contains_key(&name)
+                && spot.has(classifier) == Some(true)
+            {
+                // The other part was taken off.
+                continue;
+            }
             match spot.attach(classifier, hook)? {
                 Some(link) => self.held.insert(name, link),
                 None => self.held.remove(&name),
@@ -166,44 +183,73 @@ impl Program {
                 // What can't be removed is tried again.
                 let _ = Spot::new(part, way, &interface, pins).clear();
                 self.held.remove(&name);
-                self.hooks.remove(&interface);
             }
         }
+        self.hooks
+            .retain(|interface, _| interfaces.contains(interface.as_str()));
     }
 
-    /// Whether somebody took it off an interface that it was attached to, or removed its pin there.
-    /// Of filters only the latter can be seen.
+    /// Whether somebody took it off an interface that it was attached to, as far as that can be
+    /// seen: where it is attached by links.
     pub fn is_missing(&mut self, interface: &str) -> bool {
-        let hook = self.hooks.get(interface).copied();
-        PARTS.into_iter().any(|(part, way)| {
-            let spot = Spot::new(part, way, interface, None);
-            let pin = self
-                .pins
-                .as_deref()
-                .map(|pins| pins.join(pin_name(part, interface)));
-            let classifier = classifier(&mut self.bpf, part);
-            pin.is_ok_and(|pin| !pin.exists())
-                || hook == Some(Hook::Tcx)
-                    && classifier.is_ok_and(|part| spot.has(part) == Some(false))
-        })
+        self.hooks.get(interface) == Some(&Hook::Tcx)
+            && PARTS.into_iter().any(|(part, way)| {
+                let spot = Spot::new(part, way, interface, None);
+                let classifier = classifier(&mut self.bpf, part);
+                classifier.is_ok_and(|classifier| spot.has(classifier) == Some(false))
+            })
     }
 
-    /// Pins the tables again where somebody removed them; whether that was so. Where it can't be
-    /// done, nothing outlives the process from now on.
+    /// Pins again what somebody removed the pins of: what these were of never went. Whether that
+    /// is news. Where it can't be done, nothing outlives the process until it can.
     pub fn pin_again(&mut self) -> bool {
-        let Ok(pins) = &self.pins else {
+        let Ok(pins) = self.pins.clone() else {
             return false;
         };
-        if TABLES.iter().all(|table| pins.join(table).exists()) {
+        let is_missing = |name: &str| !pins.join(name).exists();
+        let mut missing = vec![];
+        for interface in self.hooks.keys() {
+            let parts = PARTS.map(|(part, _)| (part, pin_name(part, interface)));
+            missing.extend(parts.into_iter().filter(|(_, name)| is_missing(name)));
+        }
+        if missing.is_empty() && !TABLES.into_iter().any(is_missing) {
+            self.lost = None;
             return false;
         }
-        let pinned = own_folder(pins)
-            .map_err(Unavailable::from)
-            .and_then(|()| self.tables.pin(pins));
-        if let Err(why) = pinned {
-            self.pins = Err(why.to_string());
+        let is_news = self.lost.is_none();
+        let pinned = self.pin_to(&pins, missing);
+        self.lost = pinned.err().map(|why| why.to_string());
+        is_news
+    }
+
+    fn pin_to(
+        &mut self,
+        pins: &Path,
+        missing: Vec<(&'static str, String)>,
+    ) -> Result<(), Unavailable> {
+        own_folder(pins)?;
+        self.tables.pin(pins)?;
+        for (part, name) in missing {
+            let pin = pins.join(&name);
+            match self.held.remove(&name) {
+                Some(link) => drop(self.held.insert(name, pin_link(link, &pin)?)),
+                // A filter is there by itself.
+                None => classifier(&mut self.bpf, part)?.pin(&pin)?,
+            }
         }
-        true
+        Ok(())
+    }
+
+    /// Removes all that would outlive the process.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.held.clear();
+        match &self.pins {
+            Ok(pins) => flush(pins),
+            Err(_) => Ok(()),
+        }
     }
 
     /// The part that rewrites: for segments that come in.

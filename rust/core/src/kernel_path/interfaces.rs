@@ -137,10 +137,8 @@ impl Interfaces {
 
     /// Removes all that would outlive the process.
     pub(super) fn flush(&self) {
-        if let Ok(pins) = lock(&self.program).pins() {
-            // What can't be removed is found by the next process.
-            let _ = mailweir_flow::flush(pins);
-        }
+        // What can't be removed is found by the next process.
+        let _ = lock(&self.program).flush();
     }
 
     /// Attaches it wherever it isn't, or isn't any more, and takes it off where it is to be no
@@ -151,6 +149,8 @@ impl Interfaces {
     pub(super) fn attach(&self) -> io::Result<()> {
         let carriers = links::carriers(&links::all()?);
         let mut program = lock(&self.program);
+        let names: HashSet<_> = carriers.values().map(String::as_str).collect();
+        program.leave_others(&names);
         if program.pin_again() {
             self.unpinned.add(1);
         }
@@ -166,8 +166,6 @@ impl Interfaces {
         }
         self.taken_off.add(lost.len() as u64);
         attached.retain(|index, name| carriers.get(index) == Some(name) && !lost.contains(index));
-        let names: HashSet<_> = carriers.values().map(String::as_str).collect();
-        program.leave_others(&names);
         let mut refused = BTreeMap::new();
         let mut result = Ok(());
         for (index, name) in carriers {
