@@ -14,7 +14,7 @@ use crate::client::Client;
 use crate::connect;
 use crate::greet;
 use crate::hello;
-use crate::kernel_path::{Guest, KernelPath, Passage};
+use crate::kernel_path::{Guest, KernelPath, Passage, Refusal};
 use crate::metrics::{CONNECT_BOUNDS, GREETING_BOUNDS};
 use crate::proxy_header;
 use crate::record::{End, EndBy, EndReason, Greeted, Live, Record, SessionId};
@@ -116,7 +116,10 @@ async fn hear_and_seek(seeking: &Seeking<'_>, record: &mut Record) -> Result<Fou
         let counters = member.server.counters.of(record.worker());
         let began = Instant::now();
         let reached = seeking.try_server(member, &asked, left, record).await;
-        picked.in_flight.took(began.elapsed(), reached.is_err());
+        // What failed on our side says nothing of the server.
+        if !matches!(reached, Err(Failure::Connect(ConnectFailure::Local))) {
+            picked.in_flight.took(began.elapsed(), reached.is_err());
+        }
         match reached {
             Ok(reached) => {
                 counters.sessions.add(1);
@@ -233,13 +236,14 @@ impl Seeking<'_> {
         record: &Record,
         limit: Duration,
     ) -> Result<(Option<Passage>, TcpStream), ConnectFailure> {
-        for _ in 0..PORTS {
+        for left in (0..PORTS).rev() {
             let Some((passage, socket)) = self.passage(member, record) else {
                 break;
             };
             match connect::dial(member, Some(socket), limit).await {
                 // The port has a connection there that its process has left behind.
-                Err(ConnectFailure::Local) => {}
+                Err(ConnectFailure::Local) if left > 0 => {}
+                Err(ConnectFailure::Local) => self.refused(record, Refusal::NoPort),
                 result => return result.map(|stream| (Some(passage), stream)),
             }
         }
@@ -253,9 +257,16 @@ impl Seeking<'_> {
         match Passage::prepare(path, record.worker(), guest, member) {
             Ok(prepared) => Some(prepared),
             Err(why) => {
-                path.refused(record.worker(), why);
+                self.refused(record, why);
                 None
             }
+        }
+    }
+
+    /// The session takes the relay.
+    fn refused(&self, record: &Record, why: Refusal) {
+        if let Some((path, _)) = &self.kernel {
+            path.refused(record.worker(), why);
         }
     }
 

@@ -140,6 +140,7 @@ impl Session {
             server: stream,
             said,
             told: 0,
+            port: None,
         };
         match self
             .hand_over(passage, legs, in_flight.server(), &record)
@@ -160,10 +161,13 @@ impl Session {
                 };
                 handed.go_on(carried);
             }
-            Err(legs) => {
+            Err(mut legs) => {
+                let port = legs.port.take();
                 let ending = self.relay(legs, asked, &in_flight, &record).await;
                 drop((place, in_flight));
                 self.end(ending, record).await;
+                // The server's socket had it until now.
+                drop(port);
             }
         }
     }

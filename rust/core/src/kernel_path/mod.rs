@@ -17,6 +17,7 @@ mod greeting;
 mod hand_over;
 mod interfaces;
 mod leg;
+mod lingering;
 mod note;
 mod passage;
 mod prepare;
@@ -100,6 +101,8 @@ pub(crate) struct KernelPath {
     adopted: Count,
     /// A server announces another window scale than it did.
     rescaled: AtomicBool,
+    /// The process ends, and the next one goes on with the listening sockets.
+    handed_on: AtomicBool,
 }
 
 impl KernelPath {
@@ -147,6 +150,7 @@ impl KernelPath {
             handed_over: PerWorker::new(workers),
             adopted: Count::default(),
             rescaled: AtomicBool::new(false),
+            handed_on: AtomicBool::new(false),
         };
         path.interfaces
             .attach(&path.gates)
@@ -162,6 +166,20 @@ impl KernelPath {
     /// A session of `worker` was handed over.
     fn took(&self, worker: WorkerId) {
         self.handed_over.of(worker).add(1);
+    }
+
+    /// The process drains only for the next one, which is about to begin: flows needn't.
+    pub(crate) fn hand_on(&self) {
+        self.handed_on.store(true, Relaxed);
+    }
+
+    fn is_handed_on(&self) -> bool {
+        self.handed_on.load(Relaxed) && self.outlives_us()
+    }
+
+    /// Whether flows go on when the process is gone.
+    fn outlives_us(&self) -> bool {
+        self.pins.is_ok()
     }
 
     /// Whether what listeners announce is to be looked at anew.
@@ -209,7 +227,7 @@ impl KernelPath {
         lock(&self.numbers).push(number);
     }
 
-    /// Nothing outlives a process that ended as it should.
+    /// Nothing outlives a process that ended as it should, with its last flow.
     fn leave(&self) {
         if let Ok(pins) = &self.pins {
             // What can't be removed is found by the next process.

@@ -208,11 +208,12 @@ impl DataPlane {
         let drained = snapshot.take_states(spec);
         let snapshot = Arc::new(snapshot);
         let previous = shared.current.swap(Arc::clone(&snapshot));
-        shared.adopt_flows(&snapshot);
         if let Some(log) = log {
             shared.log.switch(log);
             control.log = spec.log.clone();
         }
+        // Which are written there, where they have ended.
+        shared.adopt_flows(&snapshot);
         lock(&shared.bound).extend(opened.bound.iter().copied());
         control.listen(opened);
         if kernel {
@@ -255,6 +256,9 @@ impl DataPlane {
         let mut control = lock(&self.shared.control);
         self.shared.draining.store(true, Relaxed);
         self.shared.leave(&mut control, parting, |_| true);
+        if let (Parting::ToSuccessor, Some(path)) = (parting, self.shared.kernel.get()) {
+            path.hand_on();
+        }
         self.shared.drains.set_first(Instant::now());
         self.shared.live.wake(SessionFilter::default());
     }
@@ -369,7 +373,8 @@ impl DataPlane {
         self.shared.troubles.wake_fd()
     }
 
-    /// Ends every session and waits for the worker threads. A second call does nothing.
+    /// Ends every session and waits for the worker threads; sessions on the kernel path go on where
+    /// they can without a process, for the next one. A second call does nothing.
     pub fn stop(&self) {
         if let Some(watchdog) = lock(&self.watchdog).take() {
             watchdog.stop();
