@@ -1,4 +1,5 @@
-"""How the process ends: it drains, until its sessions have ended or the deadline is there.
+"""How the process ends: it drains, until its sessions have ended or the deadline is there. Those in
+the kernel that are left then go on without it.
 
 Called by the daemon, once its main loop is over.
 """
@@ -37,13 +38,22 @@ async def drain(
     `is_to_go_on` is asked at each look, which `wake` hastens.
     """
     supervisor.stopping("draining")
-    await asyncio.to_thread(_stop_accepting, plane, supervisor, deadline)
+    handed_on = supervisor.is_there and deadline <= _SHORT
+    await asyncio.to_thread(_stop_accepting, plane, supervisor, handed_on)
     until = time.monotonic() + deadline
-    left = plane.stats().active
+    left, staying = _left(plane)
     _log.info(
-        "draining; a second TERM ends it now", sessions=left, deadline=format_duration(deadline)
+        "draining; a second TERM ends it now",
+        sessions=left + staying,
+        deadline=format_duration(deadline),
     )
-    while left and (goes_on := is_to_go_on()) and time.monotonic() < until:
+    goes_on = True
+    # Those in the kernel needn't be waited for where the next process goes on with them at once.
+    while (
+        (left or (staying and not handed_on))
+        and (goes_on := is_to_go_on())
+        and time.monotonic() < until
+    ):
         supervisor.extend(_EXTENSION)
         try:
             async with asyncio.timeout(_LOOK):
@@ -51,16 +61,26 @@ async def drain(
         except TimeoutError:
             pass
         wake.clear()
-        left = plane.stats().active
+        left, staying = _left(plane)
+    why = "deadline reached" if goes_on else "told twice"
     if left:
-        why = "deadline reached" if goes_on else "told twice"
-        _log.warning("stopping with open sessions", sessions=left, reason=why)
+        _log.warning("stopping with open sessions", sessions=left, in_kernel=staying, reason=why)
+    elif staying:
+        _log.info("stopping; sessions in the kernel go on for the next process", sessions=staying)
     else:
         _log.info("stopping, every session has ended")
 
 
-def _stop_accepting(plane: Plane, supervisor: Supervisor, deadline: float) -> None:
-    handed_on = supervisor.is_there and deadline <= _SHORT
+def _left(plane: Plane) -> tuple[int, int]:
+    """Sessions that end with the process, and those in the kernel that go on without it."""
+    stats = plane.stats()
+    path = stats.kernel_path
+    staying = path.flows if path is not None and path.ends_with_process is None else 0
+    # A flow that began or ended between the two counts is none that is left.
+    return max(0, stats.active - staying), staying
+
+
+def _stop_accepting(plane: Plane, supervisor: Supervisor, handed_on: bool) -> None:
     plane.drain(to_successor=handed_on)
     if not handed_on:
         supervisor.store.keep([])

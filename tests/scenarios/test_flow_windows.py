@@ -66,7 +66,7 @@ def test_any_scale_of_a_server_is_carried(tmp_path: Path, most: int) -> None:
         for scale in (_MOST, 8, 6, 3, 0, None):
             _announce(rig.networks, "s", scale)
             # The first one may come too early.
-            paths = []
+            paths: list[str] = []
             while not paths or paths[-1] != "kernel":
                 number += 1
                 paths.append(_exchanges(rig, number))

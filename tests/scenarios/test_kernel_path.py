@@ -3,6 +3,7 @@
 Three networks in a row, mailweir in the middle one.
 """
 
+import signal
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -123,6 +124,35 @@ def test_what_ends_while_nobody_is_there(tmp_path: Path) -> None:
     for line in (recorded, record):
         assert (line["path"], line["end_reason"]) == ("kernel", "client_quit")
     assert record["received_bytes"] == recorded["received_bytes"] + len("EHLO client.test\r\n")
+
+
+def test_a_stop_leaves_flows_to_the_next_process(tmp_path: Path) -> None:
+    """At TERM's deadline a message is under way: its session goes on, and has not ended."""
+    config = rig_configuration(tmp_path, drain={"deadline": "1s"})
+    with row() as networks, serving_there(networks, polite), ExitStack() as exits:
+        with kernel_rig(networks, tmp_path, config) as rig:
+            clients = [exits.enter_context(rig.client()) for _ in range(_SESSIONS)]
+            for client in clients:
+                client.begin_mail()
+            until(lambda: rig.flows() == _SESSIONS, "all to be flows")
+            before = {one["id"] for one in rig.sessions()}
+            rig.balancer.process.send(signal.SIGTERM)
+            assert rig.balancer.process.wait() == 0
+            said = rig.balancer.process.err
+        assert f'sessions in the kernel go on for the next process" sessions={_SESSIONS}' in said
+        assert rig.balancer.session_log() == []
+        for client in clients:
+            client.expect("250", "Subject: hello\r\n\r\nhello\r\n.")
+        with kernel_rig(networks, tmp_path, config) as rig:
+            assert {one["id"] for one in rig.sessions()} == before
+            for client in clients:
+                client.expect("221", "QUIT")
+                client.close()
+            until(lambda: len(rig.balancer.session_log()) == _SESSIONS, "all in the log")
+            log = rig.balancer.session_log()
+            assert rig.balancer.status()["sessions"] == 0
+    assert {line["id"] for line in log} == before
+    assert {(line["path"], line["end_reason"]) for line in log} == {("kernel", "client_quit")}
 
 
 def test_senders_do_not_notice_a_kill(

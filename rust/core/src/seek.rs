@@ -18,7 +18,7 @@ use crate::doors::Doors;
 use crate::greet::Hearing;
 use crate::hello;
 use crate::holdings::Holdings;
-use crate::kernel_path::{Guest, KernelPath, Passage};
+use crate::kernel_path::{Guest, KernelPath, Passage, Refusal};
 use crate::metrics::{CONNECT_BOUNDS, GREETING_BOUNDS};
 use crate::moment::nanos;
 use crate::proxy_header;
@@ -334,7 +334,10 @@ impl Seeking<'_> {
                 })
             }
             Err(cause) => {
-                picked.in_flight.took(began.elapsed(), Outcome::Failed);
+                // What failed on our side says nothing of the server.
+                if !matches!(cause, ConnectFailure::Local) {
+                    picked.in_flight.took(began.elapsed(), Outcome::Failed);
+                }
                 self.note(Failure::Connect(cause), member, record, search);
                 Err(Missed::Failed)
             }
@@ -372,13 +375,14 @@ impl Seeking<'_> {
         record: &Record,
         limit: Duration,
     ) -> Result<(Option<Passage>, TcpStream), ConnectFailure> {
-        for _ in 0..PORTS {
+        for left in (0..PORTS).rev() {
             let Some((passage, socket)) = self.passage(member, record) else {
                 break;
             };
             match connect::dial(member, Some(socket), limit).await {
                 // The port has a connection there that its process has left behind.
-                Err(ConnectFailure::Local) => {}
+                Err(ConnectFailure::Local) if left > 0 => {}
+                Err(ConnectFailure::Local) => self.refused(record, Refusal::NoPort),
                 result => return result.map(|stream| (Some(passage), stream)),
             }
         }
@@ -392,9 +396,16 @@ impl Seeking<'_> {
         match Passage::prepare(path, record.worker(), guest, member) {
             Ok(prepared) => Some(prepared),
             Err(why) => {
-                path.refused(record.worker(), why);
+                self.refused(record, why);
                 None
             }
+        }
+    }
+
+    /// The session takes the relay.
+    fn refused(&self, record: &Record, why: Refusal) {
+        if let Some((path, _)) = &self.kernel {
+            path.refused(record.worker(), why);
         }
     }
 

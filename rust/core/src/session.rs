@@ -153,6 +153,7 @@ impl Session {
             server: stream,
             said,
             told: 0,
+            port: None,
         };
         match self
             .hand_over(passage, legs, in_flight.server(), &record)
@@ -174,11 +175,14 @@ impl Session {
                 };
                 handed.go_on(carried);
             }
-            Err(legs) => {
+            Err(mut legs) => {
+                let port = legs.port.take();
                 let ending = self.relay(legs, asked, &in_flight, &record).await;
                 drop((place, held, in_flight));
                 let line = self.last_word(ending.end.reason);
                 self.end(ending, &line, record).await;
+                // The server's socket had it until now.
+                drop(port);
             }
         }
     }

@@ -68,7 +68,7 @@ struct gate {
 	__u32 next[2];    // behind the last that each side said, until it is live; the client's is
 			  // user space's to write
 	__u32 sent[2];    // behind the last that our own socket said to each, until it is live
-	__u32 recorded;   // 1 once user space has closed its record
+	__u32 recorded;   // what user space has to do with its record, in its own words
 	__u32 takes;      // bytes in a segment, as the server's SYN says; 0 if it doesn't; CUT if that
 			  // SYN may be cut into fragments
 };

@@ -130,8 +130,8 @@ pub struct Gate {
     pub next: [u32; 2],
     /// Behind the last that our own socket said to each side, before the flow was live.
     pub sent: [u32; 2],
-    /// Whether user space has closed its record.
-    pub recorded: bool,
+    /// What user space has to do with its record, in its own words.
+    pub recorded: u32,
     /// The largest segment that the server's SYN says it takes, options included; 0 for nothing.
     /// With [`CUT`].
     pub takes: u32,
@@ -269,7 +269,7 @@ impl Gate {
             said: [0; 2],
             next: [0; 2],
             sent: [0; 2],
-            recorded: false,
+            recorded: 0,
             takes: 0,
         }
     }
@@ -290,7 +290,7 @@ impl Gate {
         ] {
             words[word as usize..][..2].copy_from_slice(&pair);
         }
-        words[Word::Recorded as usize] = u32::from(self.recorded);
+        words[Word::Recorded as usize] = self.recorded;
         words[Word::Takes as usize] = self.takes;
         words
     }
@@ -308,7 +308,7 @@ impl Gate {
             said: pair(Word::Said),
             next: pair(Word::Next),
             sent: pair(Word::Sent),
-            recorded: words[Word::Recorded as usize] != 0,
+            recorded: words[Word::Recorded as usize],
             takes: words[Word::Takes as usize],
         })
     }

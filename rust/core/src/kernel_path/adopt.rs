@@ -9,7 +9,7 @@ use mailweir_flow::{Flow, Key, Place as TablePlace, State};
 
 use crate::moment::{AtomicMoment, nanos};
 use crate::occupancy::Occupancy;
-use crate::record::{Ledger, Place, Record, Side};
+use crate::record::{End, EndReason, Ledger, Place, Record, Side};
 use crate::roster::InFlight;
 use crate::server::Server;
 use crate::snapshot::{Listener, Snapshot};
@@ -59,7 +59,18 @@ pub(crate) fn adopt(path: &Shared, heir: &Heir<'_>) {
         let passage = Passage::adopted(path, heir.ledger.worker, number, [client, server]);
         let flow = lock(path.of_sweeper()).flow(number);
         match (passage.gate().state(), flow) {
-            (Some(State::Live), Ok(_)) if passage.gate().greeting_is_due() => passage.abandon(),
+            (Some(State::Live), Ok(flow)) if passage.gate().greeting_is_due() => {
+                passage.abandon();
+                heir.close(&passage, &flow, End::ours(EndReason::Stopped));
+            }
+            // Its peers were told by the sockets that the process had.
+            (Some(State::Hold), Ok(flow)) if passage.gate().owes_record() => {
+                heir.close(&passage, &flow, End::ours(EndReason::Stopped));
+            }
+            // It had ended, and its client came back from the same port.
+            (Some(State::Passed), Ok(flow)) if passage.gate().owes_record() => {
+                heir.close(&passage, &flow, passage.end(Some(&flow)));
+            }
             (Some(State::Closing), Ok(_)) if passage.gate().is_recorded() => passage.linger(),
             // Also what has ended while nobody was there: its record is still to be closed.
             (Some(State::Live | State::Closing), Ok(flow)) => {
@@ -73,6 +84,16 @@ pub(crate) fn adopt(path: &Shared, heir: &Heir<'_>) {
 
 impl Heir<'_> {
     fn go_on(&self, passage: Passage, flow: &Flow) {
+        let carried = self.carried(&passage, flow);
+        passage.keep(carried, None);
+    }
+
+    /// Closes the record of one that is over.
+    fn close(&self, passage: &Passage, flow: &Flow, end: End) {
+        self.carried(passage, flow).record.close(end);
+    }
+
+    fn carried(&self, passage: &Passage, flow: &Flow) -> Carried {
         let note = Note::from_bytes(&flow.note);
         let names = self.names();
         let outline = note.outline(|hash| match names.get(&hash) {
@@ -95,7 +116,7 @@ impl Heir<'_> {
             .carried(Side::Server, sent + u64::from(note.greeted));
         record.live().note(Words::of(flow).course(), Instant::now());
         let place = self.place(&listeners[listener], client.ip());
-        let carried = Carried {
+        Carried {
             record,
             place,
             held: None,
@@ -103,8 +124,7 @@ impl Heir<'_> {
             snapshot: Arc::clone(self.snapshot),
             listener,
             drains: Arc::clone(self.drains),
-        };
-        passage.keep(carried, None);
+        }
     }
 
     /// Counted in whatever the limits say.

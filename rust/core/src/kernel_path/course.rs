@@ -46,7 +46,8 @@ impl<'a> Words<'a> {
         Course {
             spoke_last: Some(self.spoke_last),
             tls: self.tls,
-            in_data: !self.tls && self.reply == Some(START_MAIL_INPUT),
+            // Otherwise it isn't known: of several replies in a segment only the first is seen.
+            in_data: (!self.tls && self.reply == Some(START_MAIL_INPUT)).then_some(true),
             path: Path::Kernel,
         }
     }

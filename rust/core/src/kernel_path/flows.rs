@@ -3,7 +3,7 @@
 //! A thread of its own looks at the gates many times a second, in memory alone. What ends is
 //! recorded at once; its place lingers until no late segment of it can come any more.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -16,28 +16,23 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::limits::{Silence, Standing, Terms};
 use crate::moment::AtomicMoment;
 use crate::occupancy::Occupied;
-use crate::record::{End, EndReason, Place, Record, SessionId, Side};
+use crate::record::{End, EndBy, EndReason, Place, Record, SessionId, Side, Told};
 use crate::roster::InFlight;
 use crate::snapshot::{Listener, Snapshot};
 
 use super::course::{self, Words};
 use super::gates::Gate;
 use super::leg;
+use super::lingering::Lingering;
 use super::note::Note;
 use super::passage::Passage;
 use super::{KernelPath, Shared, lock};
 
-/// How long a place is kept once its flow has ended: as long as a server's TIME_WAIT, so that
-/// late repetitions find it and its port isn't used too soon.
-const LINGER: Duration = if cfg!(feature = "failpoints") {
-    // For tests, which wait for it.
-    Duration::from_secs(1)
-} else {
-    Duration::from_secs(60)
-};
-
 /// For a client to acknowledge its greeting.
 const GREETING_LIMIT: Duration = Duration::from_secs(60);
+
+/// The same once the process ends.
+const SETTLE: Duration = Duration::from_secs(1);
 
 /// A session that was handed over, with all that is kept of it.
 #[derive(Debug)]
@@ -84,6 +79,10 @@ impl Places {
         self.places[at] = Some(Box::new(live));
     }
 
+    fn any(&self, is: impl Fn(&Live) -> bool) -> bool {
+        self.places.iter().flatten().any(|live| is(live))
+    }
+
     /// Takes those out that are no more to be here.
     fn extract_if(&mut self, mut is_over: impl FnMut(&mut Live) -> bool) -> Vec<Live> {
         let over = self.places.iter_mut().filter_map(|place| {
@@ -96,33 +95,18 @@ impl Places {
     }
 }
 
-/// The places of flows that have ended.
-#[derive(Debug, Default)]
-struct Lingering {
-    places: HashMap<u32, (Instant, Passage)>,
-    /// When each ended, the first first; those that are gone as well.
-    ended: VecDeque<(Instant, u32)>,
+/// Notes that a flow's record is in the log.
+#[derive(Debug)]
+struct Recorded {
+    path: Shared,
+    number: u32,
+    ended: Instant,
 }
 
-impl Lingering {
-    fn add(&mut self, now: Instant, passage: Passage) {
-        self.ended.push_back((now, passage.number));
-        self.places.insert(passage.number, (now, passage));
-    }
-
-    /// Gives up those that have lingered.
-    fn give_up(&mut self, now: Instant) {
-        while let Some((ended, number)) = self.ended.front().copied() {
-            let is_same = |(place, _): &(Instant, Passage)| *place == ended;
-            let there = self.places.get(&number).is_some_and(is_same);
-            if there && now.duration_since(ended) < LINGER {
-                break;
-            }
-            self.ended.pop_front();
-            if there {
-                self.places.remove(&number);
-            }
-        }
+impl Told for Recorded {
+    fn written(&self) {
+        let table = lock(&self.path.flows.0);
+        table.lingering.note_written(self.number, self.ended);
     }
 }
 
@@ -174,9 +158,9 @@ impl Flows {
 
     /// Gives up a place that only lingers, or is about to: its client has come back.
     pub(super) fn forget_lingering(&self, path: &KernelPath, number: u32) {
-        if lock(&self.0).lingering.places.remove(&number).is_none() {
+        if !lock(&self.0).lingering.forget(number) {
             self.look(path);
-            lock(&self.0).lingering.places.remove(&number);
+            lock(&self.0).lingering.forget(number);
         }
     }
 
@@ -210,10 +194,8 @@ impl Flows {
         });
         for live in ended {
             let flow = path.flow(live.passage.number);
-            let end = flow
-                .as_ref()
-                .map_or_else(|| End::ours(EndReason::Stopped), course::end);
-            lingering.add(now, live.close(flow.as_ref(), end));
+            let end = live.passage.end(flow.as_ref());
+            lingering.add(now, live.close(flow.as_ref(), end, now));
         }
         lingering.give_up(now);
         drop(table);
@@ -240,30 +222,57 @@ impl Flows {
             if live.greets.is_some() {
                 return false;
             }
-            let reason = live.over(&flow, now).filter(|why| live.cut(path, *why));
+            let reason = live
+                .over(path, &flow, now)
+                .filter(|why| live.cut(path, *why));
             reasons.extend(reason);
             reason.is_some()
         });
         for (live, reason) in over.into_iter().zip(reasons) {
             let flow = path.flow(live.passage.number);
-            lingering.add(now, live.close(flow.as_ref(), End::ours(reason)));
+            lingering.add(now, live.close(flow.as_ref(), End::ours(reason), now));
         }
     }
 
-    /// Ends every flow: the process does.
-    pub(super) fn stop(&self, path: &KernelPath) {
+    /// The process ends. Flows that can go on without it do, and the next process goes on with
+    /// them; any other one ends. Whether any goes on.
+    pub(super) fn stop(&self, path: &KernelPath) -> bool {
+        self.settle(path);
         let mut table = lock(&self.0);
+        let mut goes_on = false;
         for live in table.live.extract_if(|_| true) {
             let flow = path.flow(live.passage.number);
+            if path.outlives_us() && live.greets.is_none() {
+                goes_on = true;
+                live.leave(flow.as_ref());
+                continue;
+            }
             let gate = live.passage.gate();
             if gate.change(State::Live, State::Hold)
                 && let Some(flow) = &flow
             {
                 path.resets.end(flow);
             }
-            drop(live.close(flow.as_ref(), End::ours(EndReason::Stopped)));
+            drop(live.close(flow.as_ref(), End::ours(EndReason::Stopped), Instant::now()));
         }
         table.lingering = Lingering::default();
+        goes_on
+    }
+}
+
+impl Flows {
+    /// Records what has ended, and waits a little for clients to acknowledge their greetings: our
+    /// sockets say these again, and end with us.
+    fn settle(&self, path: &KernelPath) {
+        let until = Instant::now() + SETTLE;
+        loop {
+            self.look(path);
+            let is_due = lock(&self.0).live.any(|live| live.greets.is_some());
+            if !is_due || Instant::now() >= until {
+                break;
+            }
+            std::thread::sleep(SETTLE / 50);
+        }
     }
 }
 
@@ -316,13 +325,22 @@ impl Live {
         self.greets.take().map(|greets| greets.client)
     }
 
+    /// It goes on, and this process doesn't.
+    fn leave(mut self, flow: Option<&Flow>) {
+        if let Some(flow) = flow {
+            self.count(flow, Instant::now());
+        }
+        self.passage.stay();
+        self.carried.record.leave();
+    }
+
     /// Closes the record; what is left lingers.
-    fn close(mut self, flow: Option<&Flow>, end: End) -> Passage {
+    fn close(mut self, flow: Option<&Flow>, end: End, now: Instant) -> Passage {
         if let Some(greets) = &self.greets {
             leg::silence(&greets.client);
         }
         if let Some(flow) = flow {
-            self.count(flow, Instant::now());
+            self.count(flow, now);
         }
         let Carried {
             record,
@@ -330,30 +348,27 @@ impl Live {
             in_flight,
             ..
         } = self.carried;
-        self.passage.gate().set_recorded();
-        record.close(end);
+        if end.by == EndBy::Balancer {
+            self.passage.gate().set_ended_for(end.reason);
+        }
+        let recorded = Recorded {
+            path: Shared::clone(self.passage.path()),
+            number: self.passage.number,
+            ended: now,
+        };
+        if !record.close_and_tell(end, Box::new(recorded)) {
+            // It isn't to be in the log.
+            self.passage.gate().set_recorded();
+        }
         drop((place, in_flight));
         self.passage
     }
 
     /// Why it is over as things stand, if it is.
-    fn over(&self, flow: &Flow, now: Instant) -> Option<EndReason> {
-        let Carried { record, .. } = &self.carried;
-        if record.live().is_killed() {
+    fn over(&self, path: &KernelPath, flow: &Flow, now: Instant) -> Option<EndReason> {
+        if self.carried.record.live().is_killed() {
             return Some(EndReason::Killed);
         }
-        let listener = self.listener();
-        let terms = Terms {
-            id: record.id(),
-            timeouts: &listener.timeouts,
-            drain: &self.carried.snapshot.drain,
-            drains: [
-                &self.carried.drains,
-                &listener.state.drains,
-                &self.carried.in_flight.server().drains,
-            ],
-            aged: listener.max_age.map(|age| record.began() + age),
-        };
         let (since, spoke) = self.silence(now);
         let mut silence = Silence::new(since);
         silence.broken_by(spoke, since);
@@ -363,8 +378,35 @@ impl Live {
             }
         }
         // Of a flow it is never certain that its silence is that between two commands.
-        let (limit, reason) = terms.limit(&silence, Standing::Unclear);
-        (limit <= now).then_some(reason)
+        let limit = |process| self.terms(process).limit(&silence, Standing::Unclear);
+        let nobody = AtomicMoment::default();
+        let (mut at, mut reason) = if path.is_handed_on() {
+            limit(&nobody)
+        } else {
+            limit(&self.carried.drains)
+        };
+        if reason == EndReason::DrainDeadline && path.outlives_us() {
+            // That of the process ends the process, which the flow needn't notice.
+            (at, reason) = limit(&nobody);
+        }
+        (at <= now).then_some(reason)
+    }
+
+    /// What limits it, where its process drains since then.
+    fn terms<'a>(&'a self, process: &'a AtomicMoment) -> Terms<'a> {
+        let Carried { record, .. } = &self.carried;
+        let listener = self.listener();
+        Terms {
+            id: record.id(),
+            timeouts: &listener.timeouts,
+            drain: &self.carried.snapshot.drain,
+            drains: [
+                process,
+                &listener.state.drains,
+                &self.carried.in_flight.server().drains,
+            ],
+            aged: listener.max_age.map(|age| record.began() + age),
+        }
     }
 
     /// Ends it for `reason`, unless it moves at this very moment; whether it did.
@@ -418,6 +460,13 @@ fn spoken(gate: Gate<'_>, now: Instant) -> [Option<Instant>; 2] {
 }
 
 impl Passage {
+    /// How it ended, which it has.
+    pub(super) fn end(&self, flow: Option<&Flow>) -> End {
+        let ours = self.gate().ended_for().map(End::ours);
+        ours.or_else(|| flow.map(course::end))
+            .unwrap_or_else(|| End::ours(EndReason::Stopped))
+    }
+
     /// Has a session looked after from now on. The client's socket, if it still has one, is kept
     /// until the client has acknowledged its greeting.
     pub(super) fn keep(self, carried: Carried, client: Option<TcpStream>) {

@@ -7,7 +7,15 @@ use std::sync::atomic::Ordering::{self, Relaxed, SeqCst};
 use mailweir_flow::layout::{CUT, GATE_WORDS};
 use mailweir_flow::{MOST_FLOWS, State, Tables, Word};
 
+use crate::record::EndReason;
 use crate::sys::Words;
+
+/// What [`Word::Recorded`] says: there is nothing to record yet; the record is in the log; it is owed,
+/// or owed by a flow that was ended from here, and why.
+const NOTHING: u32 = 0;
+const RECORDED: u32 = 1;
+const OWED: u32 = 2;
+const ENDED: u32 = 3;
 
 /// All gates.
 #[derive(Debug)]
@@ -127,13 +135,38 @@ impl<'a> Gate<'a> {
         self.word(Word::Takes).load(SeqCst) & CUT != 0
     }
 
-    /// Whether the record of it was closed: by another process, it may be.
+    /// Whether its record is in the log: of another process, it may be.
     pub(super) fn is_recorded(self) -> bool {
-        self.word(Word::Recorded).load(SeqCst) != 0
+        self.word(Word::Recorded).load(SeqCst) == RECORDED
     }
 
     pub(super) fn set_recorded(self) {
-        self.word(Word::Recorded).store(1, SeqCst);
+        self.word(Word::Recorded).store(RECORDED, SeqCst);
+    }
+
+    /// Whether somebody is to record it who finds it.
+    pub(super) fn owes_record(self) -> bool {
+        self.word(Word::Recorded).load(SeqCst) >= OWED
+    }
+
+    /// From now on, or no more: the session takes the relay.
+    pub(super) fn owe_record(self, owes: bool) {
+        let word = if owes { OWED } else { NOTHING };
+        self.word(Word::Recorded).store(word, SeqCst);
+    }
+
+    /// Why it was ended from here, if it was and isn't in the log.
+    pub(super) fn ended_for(self) -> Option<EndReason> {
+        let word = self.word(Word::Recorded).load(SeqCst);
+        let number = word.checked_sub(ENDED)?;
+        EndReason::ALL.get(number as usize).copied()
+    }
+
+    /// It was ended from here: if this process is gone before that is in the log, the next one
+    /// is to know.
+    pub(super) fn set_ended_for(self, reason: EndReason) {
+        self.word(Word::Recorded)
+            .store(ENDED + reason as u32, SeqCst);
     }
 
     fn pair(self, word: Word, order: Ordering) -> [u32; 2] {
@@ -143,5 +176,32 @@ impl<'a> Gate<'a> {
 
     fn word(self, word: Word) -> &'a AtomicU32 {
         &self.0[word as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_a_flow_was_ended_is_known_until_that_is_in_the_log() {
+        let words: [AtomicU32; GATE_WORDS] = std::array::from_fn(|_| AtomicU32::new(7));
+        let gate = Gate(&words);
+        gate.clear();
+        assert!(!gate.owes_record() && !gate.is_recorded());
+        gate.owe_record(true);
+        assert!(gate.owes_record() && !gate.is_recorded());
+        assert_eq!(gate.ended_for(), None);
+        for reason in EndReason::ALL {
+            gate.set_ended_for(reason);
+            assert_eq!(
+                (gate.ended_for(), gate.is_recorded()),
+                (Some(reason), false)
+            );
+        }
+        assert!(gate.owes_record());
+        gate.set_recorded();
+        assert!(!gate.owes_record() && gate.is_recorded());
+        assert_eq!(gate.ended_for(), None);
     }
 }

@@ -20,7 +20,7 @@ use super::gates::Gate;
 use super::greeting::{Heard, LONGEST, Progress};
 use super::leg::{self, Info, Numbers, Repaired};
 use super::note::Note;
-use super::passage::Passage;
+use super::passage::{Passage, Port};
 use super::refusal::Refusal;
 
 /// How far a peer may say something at first; what it is told later moves it on.
@@ -40,6 +40,8 @@ pub(crate) struct Legs {
     pub(crate) said: Vec<u8>,
     /// How much of that the client has.
     pub(crate) told: usize,
+    /// Our own that the server's has, once the kernel path was refused.
+    pub(crate) port: Option<Port>,
 }
 
 /// A session that was handed over; its client may not have heard all of the greeting yet.
@@ -69,7 +71,7 @@ pub(crate) async fn hand_over(
         .unwrap_or(Err(Refusal::Greeting))
         .and_then(|()| legs.begin(&passage, server, outline));
     if let Err(why) = handed {
-        passage.refused(why);
+        legs.port = passage.refused(why);
         return Err(legs);
     }
     fail_point!("hand_over_held");
@@ -104,7 +106,7 @@ impl Handed {
         let course = Course {
             spoke_last: Some(Side::Server),
             tls: false,
-            in_data: false,
+            in_data: None,
             path: Path::Kernel,
         };
         record.live().note(course, Instant::now());
@@ -186,10 +188,12 @@ impl Legs {
         set.map_err(|_| Refusal::System)?;
         let gate = passage.gate();
         gate.expect_greeting();
+        gate.owe_record(true);
         gate.set(State::Hold);
         let quiet = self.is_quiet(gate);
         if quiet.is_err() {
             gate.set(State::Passed);
+            gate.owe_record(false);
         }
         quiet
     }

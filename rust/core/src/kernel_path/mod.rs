@@ -18,6 +18,7 @@ mod greeting;
 mod hand_over;
 mod interfaces;
 mod leg;
+mod lingering;
 mod links;
 mod netlink;
 mod note;
@@ -107,6 +108,8 @@ pub(crate) struct KernelPath {
     adopted: Count,
     /// A server announces another window scale than it did.
     rescaled: AtomicBool,
+    /// The process ends, and the next one goes on with the listening sockets.
+    handed_on: AtomicBool,
 }
 
 impl KernelPath {
@@ -154,6 +157,7 @@ impl KernelPath {
             handed_over: PerWorker::new(workers),
             adopted: Count::default(),
             rescaled: AtomicBool::new(false),
+            handed_on: AtomicBool::new(false),
         };
         path.interfaces
             .attach()
@@ -169,6 +173,20 @@ impl KernelPath {
     /// A session of `worker` was handed over.
     fn took(&self, worker: WorkerId) {
         self.handed_over.of(worker).add(1);
+    }
+
+    /// The process drains only for the next one, which is about to begin: flows needn't.
+    pub(crate) fn hand_on(&self) {
+        self.handed_on.store(true, Relaxed);
+    }
+
+    fn is_handed_on(&self) -> bool {
+        self.handed_on.load(Relaxed) && self.outlives_us()
+    }
+
+    /// Whether flows go on when the process is gone.
+    fn outlives_us(&self) -> bool {
+        self.interfaces.ends_with_process().is_none()
     }
 
     /// Whether what listeners announce is to be looked at anew.
@@ -223,7 +241,7 @@ impl KernelPath {
         lock(&self.numbers).push(number);
     }
 
-    /// Nothing outlives a process that ended as it should.
+    /// Nothing outlives a process that ended as it should, with its last flow.
     fn leave(&self) {
         self.interfaces.flush();
         for earlier in &*lock(&self.earlier) {

@@ -22,6 +22,10 @@ use super::{KernelPath, Shared, lock};
 /// Ports that are tried before it is taken that none can be had.
 const TRIES: usize = 16;
 
+/// What the kernel can be told to announce (TCP_MIN_MSS, MAX_TCP_WINDOW).
+const LEAST_SEGMENT: u16 = 88;
+const MOST_SEGMENT: u16 = 32_767;
+
 /// A client as the hand-over needs to know it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Guest {
@@ -47,6 +51,9 @@ impl KernelPath {
         if !syn.whole {
             return Err(Refusal::Fragments);
         }
+        if leg::takes(syn.mss) < LEAST_SEGMENT {
+            return Err(Refusal::SegmentSize);
+        }
         Ok(Guest { interface, syn })
     }
 }
@@ -67,6 +74,37 @@ pub(crate) struct Passage {
     pub(super) came_by: u32,
     /// How often routes may have changed before.
     changes: u64,
+    /// None once somebody else goes on with it.
+    port: Option<Port>,
+    /// It goes on when this process is gone.
+    stays: bool,
+}
+
+/// A source port of our own. Dropped, it is free: not before the socket that has it is closed.
+#[derive(Debug)]
+pub(crate) struct Port {
+    path: Shared,
+    source: Ipv4Addr,
+    server: SocketAddrV4,
+    number: u16,
+}
+
+impl Port {
+    fn take(path: &Shared, source: Ipv4Addr, server: SocketAddrV4) -> Option<Self> {
+        let number = path.ports.take(source, server)?;
+        Some(Self {
+            path: Shared::clone(path),
+            source,
+            server,
+            number,
+        })
+    }
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        self.path.ports.give(self.source, self.server, self.number);
+    }
 }
 
 impl Passage {
@@ -100,18 +138,20 @@ impl Passage {
                 guest.syn.key,
                 Key {
                     from: server,
-                    to: SocketAddrV4::new(source, port),
+                    to: SocketAddrV4::new(source, port.number),
                 },
             ],
             placed: 0,
             client_takes: leg::takes(guest.syn.mss),
             came_by: guest.interface,
             changes: path.ways.changes(),
+            port: Some(port),
+            stays: false,
         };
         passage.place(guest)?;
         fail_point!("passage_placed");
         // So that the server never says more in a segment than the client takes.
-        let mss = passage.client_takes.into();
+        let mss = passage.client_takes.min(MOST_SEGMENT).into();
         let told = sys::set_option(&socket, libc::IPPROTO_TCP, libc::TCP_MAXSEG, mss)
             // So that the client's windows can be told to it as they are.
             .and_then(|()| prepare::announce(&socket, guest.syn.scale.unwrap_or_default()));
@@ -124,6 +164,12 @@ impl Passage {
         let [_, server] = keys;
         let source = server.to;
         path.ports.claim(*source.ip(), server.from, source.port());
+        let port = Port {
+            path: Shared::clone(path),
+            source: *source.ip(),
+            server: server.from,
+            number: source.port(),
+        };
         Self {
             path: Shared::clone(path),
             worker,
@@ -134,6 +180,8 @@ impl Passage {
             came_by: 0,
             // Nobody looked while no process was there.
             changes: 0,
+            port: Some(port),
+            stays: false,
         }
     }
 
@@ -161,9 +209,15 @@ impl Passage {
         Ok(())
     }
 
-    /// The session takes the relay.
-    pub(super) fn refused(&self, why: Refusal) {
+    /// The session takes the relay, which goes on with the socket and its port.
+    pub(super) fn refused(mut self, why: Refusal) -> Option<Port> {
         self.path.refused(self.worker, why);
+        self.port.take()
+    }
+
+    /// The flow goes on when this process is gone: what leads to it stays.
+    pub(super) fn stay(&mut self) {
+        self.stays = true;
     }
 
     pub(super) fn path(&self) -> &Shared {
@@ -211,6 +265,9 @@ impl Passage {
 
 impl Drop for Passage {
     fn drop(&mut self) {
+        if self.stays {
+            return;
+        }
         self.gate().set(State::Passed);
         let mut tables = self.path.tables(self.worker);
         for key in &self.keys[..usize::from(self.placed)] {
@@ -219,11 +276,6 @@ impl Drop for Passage {
         }
         drop(tables);
         lock(&self.path.numbers).push(self.number);
-        let [_, server] = self.keys;
-        let source = server.to;
-        self.path
-            .ports
-            .give(*source.ip(), server.from, source.port());
     }
 }
 
@@ -240,23 +292,19 @@ fn source(path: &KernelPath, member: &Member, server: SocketAddrV4) -> Result<Ip
 
 /// A socket with one of our own ports, which nobody else has.
 fn bind(
-    path: &KernelPath,
+    path: &Shared,
     source: Ipv4Addr,
     server: SocketAddrV4,
-) -> Result<(TcpSocket, u16), Refusal> {
+) -> Result<(TcpSocket, Port), Refusal> {
     let socket = TcpSocket::new_v4().map_err(|_| Refusal::System)?;
     // The port of a session that just ended by itself may be used again at once.
     socket.set_reuseaddr(true).map_err(|_| Refusal::System)?;
     for _ in 0..TRIES {
-        let port = path.ports.take(source, server).ok_or(Refusal::NoPort)?;
-        match socket.bind((source, port).into()) {
+        let port = Port::take(path, source, server).ok_or(Refusal::NoPort)?;
+        match socket.bind((source, port.number).into()) {
             Ok(()) => return Ok((socket, port)),
-            Err(error) => {
-                path.ports.give(source, server, port);
-                if error.kind() != io::ErrorKind::AddrInUse {
-                    return Err(Refusal::System);
-                }
-            }
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            Err(_) => return Err(Refusal::System),
         }
     }
     Err(Refusal::NoPort)

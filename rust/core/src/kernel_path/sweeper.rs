@@ -46,13 +46,14 @@ impl Sweeper {
         })
     }
 
-    /// Ends the thread, and every flow.
+    /// Ends the thread. Flows that can't go on without it end.
     pub(crate) fn stop(self) {
         self.ends.store(true, Relaxed);
         // A panic of its own was printed already.
         let _ = self.thread.join();
-        self.path.flows.stop(&self.path);
-        self.path.leave();
+        if !self.path.flows.stop(&self.path) {
+            self.path.leave();
+        }
     }
 }
 

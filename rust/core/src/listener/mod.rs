@@ -309,3 +309,46 @@ const NO_SYN: [SockFilter; 4] = [
     SockFilter::new(0x06, 0, 0, 0),        // ret #0: drop
     SockFilter::new(0x06, 0, 0, u32::MAX), // ret #-1: take
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+
+    /// linux/tcp.h; the libc crate lacks it.
+    const TCP_SAVED_SYN: i32 = 28;
+
+    /// Bytes that are kept of the client's SYN, and the window scale that it was announced.
+    fn meets(socket: &StdListener) -> (usize, u8) {
+        let client = TcpStream::connect(socket.local_addr().unwrap()).unwrap();
+        socket.set_nonblocking(false).unwrap();
+        let (accepted, _) = socket.accept().unwrap();
+        let mut info = [0; 8];
+        sys::option(&client, libc::IPPROTO_TCP, libc::TCP_INFO, &mut info).unwrap();
+        let kept = sys::option(&accepted, libc::IPPROTO_TCP, TCP_SAVED_SYN, &mut [0; 128]);
+        (kept.unwrap(), info[6] & 15)
+    }
+
+    #[test]
+    fn sockets_that_listen_keep_what_the_kernel_path_needs() {
+        let address = "127.0.0.1:0".parse().unwrap();
+        let first = bind(address, 1, false, vec![], Some(5)).unwrap().remove(0);
+        let address = first.local_addr().unwrap();
+        assert!(matches!(meets(&first), (40.., 5)));
+        // One that an earlier process had, which knew nothing of that.
+        let kept = bind(address, 1, true, vec![], None).unwrap().remove(0);
+        drop(first);
+        assert!(matches!(meets(&kept), (0, _)));
+        let kept = bind(address, 1, true, vec![kept], Some(4))
+            .unwrap()
+            .remove(0);
+        assert!(matches!(meets(&kept), (40.., 4)));
+        // One that a worker gets again.
+        let another = bind_another(address, Some(3)).unwrap();
+        drop(kept);
+        assert!(matches!(meets(&another), (40.., 3)));
+        kernel_path::prepare_listener(&another, address, Some(6)).unwrap();
+        assert!(matches!(meets(&another), (40.., 6)));
+    }
+}

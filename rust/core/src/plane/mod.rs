@@ -221,11 +221,12 @@ impl DataPlane {
         shared.holdings.apply(spec.room);
         let snapshot = Arc::new(snapshot);
         let previous = shared.current.swap(Arc::clone(&snapshot));
-        shared.adopt_flows(&snapshot);
         if let Some(log) = log {
             shared.log.switch(log);
             control.log = spec.log.clone();
         }
+        // Which are written there, where they have ended.
+        shared.adopt_flows(&snapshot);
         {
             let mut bound = lock(&shared.bound);
             bound.extend(opened.bound.iter().copied());
@@ -272,6 +273,9 @@ impl DataPlane {
         let mut control = lock(&self.shared.control);
         self.shared.draining.store(true, Relaxed);
         self.shared.leave(&mut control, parting, |_| true);
+        if let (Parting::ToSuccessor, Some(path)) = (parting, self.shared.kernel.get()) {
+            path.hand_on();
+        }
         self.shared.drains.set_first(Instant::now());
         self.shared.live.wake(SessionFilter::default());
     }
@@ -388,7 +392,8 @@ impl DataPlane {
         self.shared.troubles.wake_fd()
     }
 
-    /// Ends every session and waits for the worker threads. A second call does nothing.
+    /// Ends every session and waits for the worker threads; sessions on the kernel path go on where
+    /// they can without a process, for the next one. A second call does nothing.
     pub fn stop(&self) {
         if let Some(watchdog) = lock(&self.watchdog).take() {
             watchdog.stop();

@@ -124,8 +124,8 @@ pub(crate) struct Account {
     pub(crate) greeting_code: Option<u16>,
     pub(crate) tls: bool,
     pub(crate) path: Path,
-    /// Whether it ended between a 354 and the answer to the message.
-    pub(crate) in_data: bool,
+    /// Whether it ended between a 354 and the answer to the message; none where that isn't known.
+    pub(crate) in_data: Option<bool>,
     pub(crate) spoke_last: Option<Side>,
     pub(crate) end: End,
 }

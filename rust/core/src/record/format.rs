@@ -58,7 +58,7 @@ impl Line<'_> {
         self.number("received_bytes", Some(account.received));
         self.number("sent_bytes", Some(account.sent));
         self.number("greeting_code", account.greeting_code.map(u64::from));
-        self.truth("tls", account.tls);
+        self.truth("tls", Some(account.tls));
         self.text("path", Some(account.path.label()));
         self.truth("in_data", account.in_data);
     }
@@ -123,10 +123,11 @@ impl Line<'_> {
         }
     }
 
-    fn truth(&mut self, key: &str, value: bool) {
-        self.key(key);
-        self.out
-            .extend_from_slice(if value { b"true" } else { b"false" });
+    fn truth(&mut self, key: &str, value: Option<bool>) {
+        if let Some(value) = self.key_of(key, value) {
+            self.out
+                .extend_from_slice(if value { b"true" } else { b"false" });
+        }
     }
 
     fn number(&mut self, key: &str, value: Option<u64>) {

@@ -38,13 +38,15 @@ const TLS: u8 = 4;
 const IN_DATA: u8 = 8;
 const SPLICED: u8 = 16;
 const IN_KERNEL: u8 = 32;
+const NOT_IN_DATA: u8 = 64;
 
 /// What is known of a session's course.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Course {
     pub(crate) spoke_last: Option<Side>,
     pub(crate) tls: bool,
-    pub(crate) in_data: bool,
+    /// Whether a message is under way; none where that isn't known.
+    pub(crate) in_data: Option<bool>,
     pub(crate) path: Path,
 }
 
@@ -69,7 +71,8 @@ impl Live {
         let flag = |set, flag| if set { flag } else { 0 };
         let flags = speaker
             | flag(course.tls, TLS)
-            | flag(course.in_data, IN_DATA)
+            | flag(course.in_data == Some(true), IN_DATA)
+            | flag(course.in_data == Some(false), NOT_IN_DATA)
             | flag(course.path == Path::Splice, SPLICED)
             | flag(course.path == Path::Kernel, IN_KERNEL);
         self.flags.store(flags, Relaxed);
@@ -92,7 +95,11 @@ impl Live {
         Course {
             spoke_last,
             tls: flags & TLS > 0,
-            in_data: flags & IN_DATA > 0,
+            in_data: match flags & (IN_DATA | NOT_IN_DATA) {
+                IN_DATA => Some(true),
+                NOT_IN_DATA => Some(false),
+                _ => None,
+            },
             path: match flags & (SPLICED | IN_KERNEL) {
                 IN_KERNEL => Path::Kernel,
                 SPLICED => Path::Splice,

@@ -49,6 +49,18 @@ pub struct LogStats {
     pub last_error: String,
 }
 
+/// Who is told when a session was written.
+pub(crate) trait Told: std::fmt::Debug + Send {
+    /// In the log's thread.
+    fn written(&self);
+}
+
+#[derive(Debug)]
+struct Entry {
+    account: Box<Account>,
+    told: Option<Box<dyn Told>>,
+}
+
 /// The log, as workers and the one who configures it see it.
 #[derive(Debug)]
 pub(crate) struct SessionLog {
@@ -60,7 +72,7 @@ pub(crate) struct SessionLog {
 
 #[derive(Debug)]
 struct Shared {
-    queue: ArrayQueue<Box<Account>>,
+    queue: ArrayQueue<Entry>,
     on: AtomicBool,
     /// Whether the thread was woken since it looked last.
     hurried: AtomicBool,
@@ -105,6 +117,7 @@ impl SessionLog {
             sink: Sink::off(),
             text: Vec::with_capacity(BATCH + 4096),
             lines: 0,
+            told: vec![],
         };
         let (ends, ended) = channel();
         let thread = thread::Builder::new()
@@ -134,16 +147,19 @@ impl SessionLog {
         self.shared.on.load(Relaxed)
     }
 
-    /// A session has ended. Never waits.
-    pub(crate) fn push(&self, account: Box<Account>) {
+    /// A session has ended; `told` hears of it once it was written. Never waits. Whether there was
+    /// room for it.
+    pub(crate) fn push(&self, account: Box<Account>, told: Option<Box<dyn Told>>) -> bool {
         let shared = &*self.shared;
-        if shared.queue.push(account).is_err() {
+        let has_room = shared.queue.push(Entry { account, told }).is_ok();
+        if !has_room {
             shared.dropped.add(1);
         }
         let half = shared.queue.len() >= CAPACITY / 2;
         if half && !shared.hurried.load(Relaxed) && !shared.hurried.swap(true, Relaxed) {
             self.wake.unpark();
         }
+        has_room
     }
 
     /// Writes there from now on. What was pushed before goes there or to the one before.
@@ -229,6 +245,8 @@ struct Writer {
     /// Lines to be written with one call, and how many.
     text: Vec<u8>,
     lines: u64,
+    /// Who hears of that.
+    told: Vec<Box<dyn Told>>,
 }
 
 impl Writer {
@@ -288,7 +306,8 @@ impl Writer {
             return false;
         }
         let begun = Instant::now();
-        while let Some(account) = self.shared.queue.pop() {
+        while let Some(Entry { account, told }) = self.shared.queue.pop() {
+            self.told.extend(told);
             format::line(&account, self.sink.format, &mut self.text);
             self.lines += 1;
             if self.text.len() < BATCH {
@@ -318,6 +337,10 @@ impl Writer {
         self.shared.dropped.add(lost);
         self.text.clear();
         self.lines = 0;
+        for told in self.told.drain(..) {
+            // Also where that failed: then they are counted as lost.
+            told.written();
+        }
         if let Some(error) = &written.failure {
             self.shared.failed(error);
         }

@@ -31,7 +31,7 @@ use live::Begin;
 pub(crate) use live::{Course, Live, LiveSessions};
 pub use live::{SessionFilter, SessionStats};
 pub use log::LogStats;
-pub(crate) use log::SessionLog;
+pub(crate) use log::{SessionLog, Told};
 pub(crate) use place::Place;
 pub(crate) use reason::End;
 pub use reason::{EndBy, EndReason};
@@ -77,6 +77,8 @@ pub(crate) struct Record {
     greeted: Greeted,
     /// None until it is closed.
     end: Option<End>,
+    /// Nothing is left to do for it.
+    is_done: bool,
 }
 
 /// How the server that took a session did so.
@@ -133,6 +135,7 @@ impl Record {
             queued: None,
             greeted: Greeted::default(),
             end: None,
+            is_done: false,
         }
     }
 
@@ -168,6 +171,7 @@ impl Record {
             queued: None,
             greeted: outline.greeted,
             end: None,
+            is_done: false,
         }
     }
 
@@ -249,6 +253,19 @@ impl Record {
         self.end = Some(end);
     }
 
+    /// The same; `told` hears of it once it was written. Whether it will be.
+    pub(crate) fn close_and_tell(mut self, end: End, told: Box<dyn Told>) -> bool {
+        self.end = Some(end);
+        self.finish(Some(told))
+    }
+
+    /// The session goes on when this process is gone.
+    pub(crate) fn leave(mut self) {
+        self.is_done = true;
+        self.ledger.live.remove(self.ledger.worker, self.live.id);
+        self.process().ended.add(1);
+    }
+
     /// How it ended; what cuts a message off is that above all.
     fn end(&self, course: Course) -> End {
         let end = self.end.unwrap_or_else(|| {
@@ -259,7 +276,7 @@ impl Record {
             })
         });
         let limit = matches!(end.reason, EndReason::IdleClient | EndReason::IdleServer);
-        if course.in_data && !limit && end.reason != EndReason::Panicked {
+        if course.in_data == Some(true) && !limit && end.reason != EndReason::Panicked {
             return End {
                 reason: EndReason::CutInData,
                 ..end
@@ -293,22 +310,31 @@ impl Record {
             end,
         }
     }
-}
 
-impl Drop for Record {
-    fn drop(&mut self) {
+    /// Counts it out and has it written; whether it will be.
+    fn finish(&mut self, told: Option<Box<dyn Told>>) -> bool {
+        self.is_done = true;
         let total = self.live.accepted.elapsed();
         let course = self.live.course();
         let end = self.end(course);
-        if self.ledger.log.is_on() {
+        let is_queued = self.ledger.log.is_on() && {
             let account = self.account(total, course, end);
-            self.ledger.log.push(Box::new(account));
-        }
+            self.ledger.log.push(Box::new(account), told)
+        };
         self.ledger.live.remove(self.ledger.worker, self.live.id);
         let listener = self.listener();
         listener.count_end(end.reason);
         listener.session_time.observe(&SESSION_BOUNDS, total);
         self.process().ended.add(1);
+        is_queued
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if !self.is_done {
+            self.finish(None);
+        }
     }
 }
 

@@ -68,10 +68,15 @@ fn every_end_is_counted_once() {
 }
 
 #[test]
+fn what_goes_on_without_us_has_not_ended() {
+    assert_eq!(ended(Record::leave), []);
+}
+
+#[test]
 fn a_message_that_was_cut_off_is_told_from_any_other_end() {
     let in_data = |record: &Record| {
         let course = Course {
-            in_data: true,
+            in_data: Some(true),
             ..record.live().course()
         };
         record.live().note(course, Instant::now());
@@ -108,7 +113,7 @@ fn live_sessions_are_listed_until_they_end() {
     let course = Course {
         spoke_last: Some(Side::Client),
         tls: true,
-        in_data: false,
+        in_data: Some(false),
         path: Path::Splice,
     };
     record.live().note(course, Instant::now());

@@ -104,7 +104,8 @@ impl<'a> Hearing<'a> {
         let course = Course {
             spoke_last: self.dialogue.spoke_last(),
             tls: self.dialogue.tls(),
-            in_data: self.dialogue.in_data(),
+            // Inside TLS nothing is seen of that.
+            in_data: (!self.dialogue.tls()).then(|| self.dialogue.in_data()),
             path: self.path,
         };
         self.traffic.live.carried(from, size);

@@ -43,7 +43,7 @@ fn full() -> Account {
         greeting_code: Some(220),
         tls: true,
         path: Path::Splice,
-        in_data: false,
+        in_data: Some(false),
         spoke_last: Some(Side::Server),
         end: End::by_client(EndReason::ClientQuit),
     }
@@ -61,7 +61,7 @@ pub(in super::super) fn empty() -> Account {
         greeting_code: None,
         spoke_last: None,
         tls: false,
-        in_data: true,
+        in_data: None,
         path: Path::Copy,
         received: 0,
         end: End::ours(EndReason::NoServer),
@@ -98,7 +98,7 @@ fn what_is_not_known_is_null_in_json() {
         r#""client":"[2001:db8::1]:1025","pool":"farm","server":null,"tried":[],"#,
         r#""wait_ms":12.345,"queued_ms":null,"connect_ms":null,"greeting_ms":null,"duration_ms":61000.000,"#,
         r#""received_bytes":0,"sent_bytes":310,"greeting_code":null,"tls":false,"#,
-        r#""path":"copy","in_data":true,"spoke_last":null,"end_by":"balancer","#,
+        r#""path":"copy","in_data":null,"spoke_last":null,"end_by":"balancer","#,
         r#""end_reason":"no_server"}"#,
         "\n"
     );
@@ -123,7 +123,7 @@ fn what_is_not_known_is_left_out_of_logfmt() {
     let expected = concat!(
         "ts=2026-11-25T04:35:00.123Z id=00c0ffee00000001 listener=mx ",
         "client=[2001:db8::1]:1025 pool=farm wait_ms=12.345 duration_ms=61000.000 ",
-        "received_bytes=0 sent_bytes=310 tls=false path=copy in_data=true ",
+        "received_bytes=0 sent_bytes=310 tls=false path=copy ",
         "end_by=balancer end_reason=no_server\n"
     );
     assert_eq!(written(&empty(), LogFormat::Logfmt), expected);
@@ -194,7 +194,7 @@ prop_compose! {
         (accepted, wait, total) in any::<(SystemTime, Duration, Duration)>(),
         [queued, connect, greeting] in any::<[Option<Duration>; 3]>(),
         (id, received, sent, greeting_code) in any::<(u64, u64, u64, Option<u16>)>(),
-        [tls, in_data, splice] in any::<[bool; 3]>(),
+        ([tls, splice], in_data) in any::<([bool; 2], Option<bool>)>(),
         spoke_last in prop::option::of(prop::sample::select(&[Side::Client, Side::Server])),
         by in prop::sample::select(&[EndBy::Client, EndBy::Server, EndBy::Balancer]),
         reason in prop::sample::select(&EndReason::ALL),

@@ -16,7 +16,7 @@ const SIZE: u64 = CAPACITY as u64;
 fn push(log: &SessionLog, numbers: Range<u64>) {
     for number in numbers {
         let id = SessionId(number);
-        log.push(Box::new(Account { id, ..empty() }));
+        log.push(Box::new(Account { id, ..empty() }), None);
     }
 }
 
@@ -143,6 +143,39 @@ fn stopping_or_switching_off_writes_what_is_queued() {
     log.switch(folder.file("log"));
     assert!(!log.is_on());
     assert_eq!(folder.numbers(&["log"]), Vec::from_iter(0..200));
+}
+
+#[derive(Debug)]
+struct Ear(Arc<Counter>);
+
+impl Told for Ear {
+    fn written(&self) {
+        self.0.add(1);
+    }
+}
+
+#[test]
+fn who_wants_to_know_is_told_once_it_is_written() {
+    let folder = Folder::new("told");
+    let log = SessionLog::start().unwrap();
+    let heard = Arc::new(Counter::default());
+    let push = || {
+        let ear = Ear(Arc::clone(&heard));
+        log.push(Box::new(empty()), Some(Box::new(ear)))
+    };
+    assert!(push());
+    // Nothing is written while the log is off.
+    log.reopen();
+    push_many(&log);
+    assert!(!push(), "it is full");
+    assert_eq!(heard.value(), 0);
+    log.switch(folder.file("log"));
+    until(&log, |_| heard.value() == 1);
+    assert!(fs::metadata(folder.0.join("log")).unwrap().len() > 0);
+}
+
+fn push_many(log: &SessionLog) {
+    push(log, 1..SIZE);
 }
 
 #[test]
