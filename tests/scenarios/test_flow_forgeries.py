@@ -99,14 +99,14 @@ def test_an_end_of_the_server_that_it_did_not_say(tmp_path: Path, how: str) -> N
     """A client that waits for its answer gets it, for which it has longer than a half-closed one
     would.
     """
-    streams: list[Stream] = []
+    streams: list[Stream] = []  # of those who ask
     asked, answers, over = threading.Event(), threading.Event(), threading.Event()
 
     def serves(stream: Stream) -> None:
-        streams.append(stream)
         stream.send(GREETING)
         while line := stream.line():
             if line == b"NOOP\r\n":
+                streams.append(stream)
                 asked.set()
                 answers.wait(LIMIT)
             stream.send(b"250 fine\r\n")
@@ -196,6 +196,7 @@ def test_a_local_user_diverts_no_flow(tmp_path: Path, counted: Counted) -> None:
         for client in clients:
             client.expect("250", "NOOP")
             client.mail()
+            client.close()
         until(lambda: len(rig.balancer.session_log()) == _DIVERTED, "all in the log")
         log = rig.balancer.session_log()
     counted(f"{_DIVERTED} flows, none diverted")
