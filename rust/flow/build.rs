@@ -29,6 +29,8 @@ fn main() -> std::io::Result<()> {
     let arch = env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
     let done = Command::new(&program)
         .args(["-O2", "-g", "-Wall", "-Wextra", "-Werror", "-target", "bpf"])
+        // The first with atomics that give what was there before (Linux 5.12; on arm64 5.18).
+        .arg("-mcpu=v3")
         // Debian keeps asm/types.h there.
         .arg(format!("-I/usr/include/{arch}-linux-gnu"))
         .args(["-c", SOURCE, "-o"])

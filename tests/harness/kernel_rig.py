@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.dialogue import Client
+from harness.dialogue import Address, Client
 from harness.mailweir import Mailweir, Tree, configuration, mailweir
 from harness.namespaces import LISTENER, SERVER, Row, bpf_files, row
 from harness.scripted import Handle, Stream, serving_in
@@ -36,6 +36,12 @@ class Rig:
         """Sessions that took the relay for this reason."""
         name = "mailweir_kernel_path_refusals_total"
         return int(self.balancer.metric(name, reason=reason))
+
+    def dialled_from(self) -> list[Address]:
+        """The balancer's ends of the servers' connections."""
+        said = self.networks.run("s", "ss", "--no-header", "-tn", f"sport = :{PORT}")
+        peers = [line.split()[4].rpartition(":") for line in said.splitlines() if "ESTAB" in line]
+        return [(host, int(port)) for host, _, port in peers]
 
     def track(self) -> None:
         """Have the balancer's host track connections from now on."""

@@ -254,7 +254,7 @@ def test_a_third_party_moves_nothing(tmp_path: Path) -> None:
             client.expect("250", "EHLO client.test")
             until(lambda: rig.flows() == 1, "the session to be a flow")
             of_client = client.socket.getsockname()
-            (of_server,) = _connected_to(rig.networks, "s")
+            (of_server,) = rig.dialled_from()
             for network, sender, receiver in (
                 ("c", of_client, (LISTENER, PORT)),
                 ("s", (SERVER, PORT), of_server),
@@ -278,13 +278,6 @@ def _guess(networks: Row, network: str, sender: Address, receiver: Address) -> N
                 forge(sender, receiver, flags, number << 28, payload)
 
     networks.inside(network, send).result(20)
-
-
-def _connected_to(networks: Row, network: str) -> list[Address]:
-    """Who is connected to the port of the servers there."""
-    said = networks.run(network, "ss", "--no-header", "-tn", f"sport = :{PORT}")
-    peers = [line.split()[4].rpartition(":") for line in said.splitlines() if "ESTAB" in line]
-    return [(host, int(port)) for host, _, port in peers]
 
 
 def test_the_relay_is_taken_where_it_is_told(tmp_path: Path) -> None:

@@ -12,55 +12,95 @@
 
 #include "segments.h"
 
-// Older than that is no news.
-#define OLD 65536
-
 // What `note` says of a segment.
-#define FITS 1 // it is in the window
+#define FITS 1 // its receiver takes it
 #define LAST 2 // it was the flow's last
 
-// Notes what a segment says. Only for segments in the window: what a third party guesses moves
-// nothing. Segments of a flow are looked at on several CPUs at once, and out of their order then:
-// hence the lock, and nothing ever moves back.
-inline_ int note(struct gate *gate, struct flow *flow, struct side *side, struct side *other,
-		 struct segment *segment, struct tcp *tcp, __u64 now, __u64 head)
+// Whether a reset is one that its receiver takes, or would if it had heard what is on its way to
+// it: one with the number that it waits for (RFC 5961, 3.2), as far as it has said so; or, since
+// who resets goes by what he has said himself, the one behind all of that. Any other number in the
+// window is answered with a challenge, and the answer to that has the right one.
+inline_ int resets(struct side *side, __u32 seq)
 {
+	return seq == side->acked || seq == side->next ||
+	       ((side->ends & END_FIN) && seq == side->fin);
+}
+
+// Whether `ack` is about what the other one may have been heard of, up to the last that it said
+// and back as far as it could ever send at once (RFC 5961, 5.2).
+inline_ int is_heard(struct side *side, struct side *other, __u32 ack)
+{
+	int has_ended = (other->ends & END_FIN) && after(other->fin, other->next);
+	__u32 top = has_ended ? other->fin : other->next;
+	__u32 most = (__u32)side->window << (side->scale & 15);
+
+	return !after(ack, top) && !after(other->acked - most, ack);
+}
+
+// `side` has heard the other one up to there: only that is what somebody has said.
+inline_ void hear_out(struct gate *gate, __u32 from, struct side *other, __u32 ack, __u64 now)
+{
+	__u32 news = ack - other->acked;
+
+	if (!after(ack, other->acked))
+		return;
+	other->acked = ack;
+	if ((other->ends & END_FIN) && ack == other->fin) {
+		other->ends |= END_FIN_ACKED;
+		news -= 1;
+	}
+	other->bytes += news;
+	if (news && now > other->said_ns) {
+		other->said_ns = now;
+		gate->said[!from] = now >> 20;
+	}
+}
+
+// Notes what a segment says. Only if its receiver would take it, by where it stands and by what it
+// acknowledges: what a third party guesses moves nothing. Even that is no more than said until the
+// receiver acknowledges it, since it may be forged after all, or its checksum wrong: what counts
+// counts by that. Segments of a flow are looked at on several CPUs at once, and out of their order
+// then: hence the lock, and nothing ever moves back.
+inline_ int note(struct gate *gate, struct flow *flow, __u32 from, struct segment *segment,
+		 struct tcp *tcp, __u64 now, __u64 head)
+{
+	struct side *side = &flow->sides[from], *other = &flow->sides[!from];
 	__u32 seq = swap(tcp->seq), ack = swap(tcp->ack) + side->ack_add;
 	__u32 last = seq + segment->payload, end = last + !!(tcp->flags & FIN);
-	__u32 ends = 0;
+	__u32 edge = ack + ((__u32)swap16(tcp->window) << (side->scale & 15)), ends = 0;
 	int said = 0;
 
 	lock(&flow->lock);
-	side->packets += 1;
 	if (tcp->flags & RST) {
-		if (seq == side->acked) {
+		if (resets(side, seq)) {
 			ends = END_RST;
 			said = FITS;
 		}
-	} else if ((tcp->flags & ACK) && !after(end, side->edge) &&
-		   !after(side->acked - OLD, seq)) {
+	} else if ((tcp->flags & (SYN | ACK)) == ACK && !after(side->acked, end) &&
+		   // One byte more asks for a window that is shut, or is an end.
+		   !after(end, side->edge + 1) && is_heard(side, other, ack)) {
 		said = FITS;
 		if (segment->payload && after(last, side->next)) {
-			side->bytes += last - side->next;
 			side->next = last;
-			side->said_ns = now;
 			__builtin_memcpy(side->head, &head, 8);
 		}
-		if (tcp->flags & FIN) {
-			side->fin = end;
-			ends = END_FIN;
+		if (!(side->ends & END_FIN_ACKED)) {
+			// What it says there or behind that takes an end back.
+			if (segment->payload && (side->ends & END_FIN) && !after(side->fin, last))
+				side->ends &= ~(END_FIN | END_FIRST);
+			if (tcp->flags & FIN) {
+				side->fin = end;
+				ends = END_FIN;
+			}
 		}
-		// `ack` is in the other's numbers by now.
-		if (!after(ack, other->next + 1) && !after(other->acked, ack)) {
-			__u32 edge = ack + ((__u32)swap16(tcp->window) << (side->scale & 15));
-
-			other->acked = ack;
-			if (after(edge, other->edge))
-				other->edge = edge;
-			if ((other->ends & END_FIN) && ack == other->fin)
-				other->ends |= END_FIN_ACKED;
-		}
+		if (swap16(tcp->window) > side->window)
+			side->window = swap16(tcp->window);
+		if (after(edge, other->edge))
+			other->edge = edge;
 	}
+	side->packets += said & FITS;
+	if ((said & FITS) && (tcp->flags & ACK) && is_heard(side, other, ack))
+		hear_out(gate, from, other, ack, now);
 	if (ends && !side->ends && !other->ends)
 		ends |= END_FIRST;
 	side->ends |= ends;
@@ -90,38 +130,42 @@ inline_ __u64 head_of(struct __sk_buff *skb, struct segment *segment)
 // What our own socket may have said to a server that hasn't acknowledged it yet: a PROXY header.
 #define UNDER_WAY 4096
 
+// A server that goes on for longer than that before it is done greeting takes the relay.
+#define NEAR 65536
+
 // Before the hand-over: where this peer is, and what time it is for it. Whoever sends in its name
-// has to guess where it is, or what we have said to it.
+// has to guess where it is, and what we have said to it. What comes late takes nothing back.
 inline_ void hear(struct __sk_buff *skb, struct gate *gate, __u32 from, struct segment *segment,
 		  struct tcp *tcp)
 {
-	__u32 length = segment->options, tsval, last = swap(tcp->seq) + segment->payload;
-	__u8 options[MOST_OPTIONS] = {};
-	struct found found;
-	__u64 at;
+	__u32 seq = swap(tcp->seq), tsval, next, last;
+	__u32 length = segment->options;
+	struct options options = {};
+	struct found found = {};
 
-	if (from == CLIENT && swap(tcp->seq) != gate->next[CLIENT])
+	if (from == CLIENT && seq != gate->next[CLIENT])
 		return;
 	if (from == SERVER) {
 		if (gate->sent[SERVER] - swap(tcp->ack) > UNDER_WAY)
 			return;
-		gate->next[SERVER] = last + !!(tcp->flags & SYN) + !!(tcp->flags & FIN);
+		next = gate->next[SERVER];
+		last = seq + segment->payload + !!(tcp->flags & (SYN | FIN));
+		// Only the first SYN says where it begins; user space asks its socket as well.
+		if (tcp->flags & SYN ? !!next : !next || last - next + NEAR > 2 * NEAR)
+			return;
+		if ((tcp->flags & SYN) || after(last, next))
+			gate->next[SERVER] = last;
 	}
 
 	if (!length || length > MOST_OPTIONS ||
-	    load_bytes(skb, segment->tcp + FIXED, options, length) ||
-	    !find_options(options, length, &found))
+	    load_bytes(skb, segment->tcp + FIXED, &options, length))
 		return;
-	at = found.mss;
-	asm volatile("" : "+r"(at));
-	if (at <= MOST_OPTIONS - 2 && from == SERVER && (tcp->flags & SYN))
-		gate->takes = options[at] << 8 | options[at + 1] | (segment->whole ? 0 : CUT);
-	at = found.timestamps;
-	asm volatile("" : "+r"(at));
-	if (at > MOST_OPTIONS - 8)
-		return;
-	__builtin_memcpy(&tsval, options + at, 4);
-	gate->tsval[from] = swap(tsval);
+	find_options(&options, length, &found);
+	if (from == SERVER && (tcp->flags & SYN))
+		gate->takes = read_at(&options, found.mss) >> 16 | (segment->whole ? 0 : CUT);
+	tsval = read_at(&options, found.timestamps);
+	if (tsval && (!gate->tsval[from] || after(tsval, gate->tsval[from])))
+		gate->tsval[from] = tsval;
 }
 
 // The sum of RFC 1071 that `csum_diff` gives, as headers have it.
@@ -158,25 +202,24 @@ inline_ int rewrite_usual(struct __sk_buff *skb, struct side *side, struct segme
 	return 1;
 }
 
-// Translates options of any kind; 0 where they make no sense.
+// Translates options of any kind; 0 where they can't be had.
 inline_ int rewrite_options(struct __sk_buff *skb, struct side *side, struct segment *segment,
 			    __u64 *changed)
 {
-	__u8 old[MOST_OPTIONS] = {}, new[MOST_OPTIONS];
+	struct options old = {}, new;
 	__u32 length = segment->options, at = segment->tcp + FIXED;
 	__s64 difference;
 
 	// The verifier has to see that it is at least 1.
 	if (!length)
 		return 1;
-	if (length > MOST_OPTIONS || load_bytes(skb, at, old, length))
+	if (length > MOST_OPTIONS || load_bytes(skb, at, &old, length))
 		return 0;
-	__builtin_memcpy(new, old, MOST_OPTIONS);
-	if (!translate_options(side, new, length))
-		return 0;
-	difference = csum_diff(old, MOST_OPTIONS, new, MOST_OPTIONS, 0);
+	new = old;
+	translate_options(side, &new, length);
+	difference = csum_diff(&old, sizeof(old), &new, sizeof(new), 0);
 	*changed += (__u32)difference;
-	return !store_bytes(skb, at, new, length, 0);
+	return !store_bytes(skb, at, &new, length, 0);
 }
 
 // Rewrites a segment and sends it to the other peer.
@@ -228,13 +271,18 @@ inline_ int rewrite(struct __sk_buff *skb, __u32 out, struct side *side, struct 
 	return redirect_neigh(out, 0, 0, 0);
 }
 
+// What every way takes (IPv6's, and the least that is met). Who is told less than that sends so
+// little to all of its peers behind us for ten minutes.
+#define LEAST_WAY 1280
+
 // ICMP: a router on the way couldn't pass on a segment that was said to be ours, since it was too
 // big (RFC 1191). Whoever said it is told, with its own numbers. Only about what was said and isn't
-// acknowledged: who guesses the addresses doesn't know that.
+// acknowledged: who guesses the addresses doesn't know that. And only if segments of this flow can
+// be as big as that: whoever receives them may say what it likes.
 inline_ int too_big(struct __sk_buff *skb)
 {
 	struct too_big old, new;
-	__u32 number, other, at = ETH_HLEN + sizeof(struct iphdr);
+	__u32 number, other, way, at = ETH_HLEN + sizeof(struct iphdr);
 	struct place *place;
 	struct flow *flow;
 	struct gate *gate;
@@ -263,10 +311,13 @@ inline_ int too_big(struct __sk_buff *skb)
 		return TC_ACT_UNSPEC;
 	other = !(place->side & 1);
 	number = swap(old.seq) - flow->sides[other].seq_add;
-	if (after(flow->sides[other].acked, number) || !after(flow->sides[other].next, number))
+	way = swap16(old.mtu) < LEAST_WAY ? LEAST_WAY : swap16(old.mtu);
+	if (after(flow->sides[other].acked, number) || !after(flow->sides[other].next, number) ||
+	    way >= flow->sides[place->side & 1].takes + sizeof(struct iphdr) + FIXED)
 		return count(DROPPED_TOO_BIG, TC_ACT_SHOT);
 
 	new = old;
+	new.mtu = swap16(way);
 	key = flow->sides[place->side & 1].told;
 	new.ip.saddr = key.to;
 	new.ip.daddr = key.from;
@@ -310,7 +361,7 @@ int ingress(struct __sk_buff *skb)
 	struct gate *gate;
 	struct flow *flow;
 	struct tcp tcp;
-	__u32 from, state;
+	__u32 from, state, before;
 	__u64 now = 0;
 	int said;
 
@@ -328,8 +379,11 @@ int ingress(struct __sk_buff *skb)
 		return TC_ACT_UNSPEC;
 	from = place->side & 1;
 
-	// Before the state is read: whoever flips it sees every byte that went by before.
-	__sync_fetch_and_add(&gate->counted[from], segment.payload + !!(tcp.flags & (FIN | RST)));
+	// Before the state is read: whoever flips it sees every byte that went by before. Fetched,
+	// since only then is it in order with what follows on every machine.
+	before = __sync_fetch_and_add(&gate->counted[from],
+				      segment.payload + !!(tcp.flags & (FIN | RST)));
+	asm volatile("" : : "r"(before));
 	state = *(volatile __u32 *)&gate->state;
 	if (state == SETUP)
 		hear(skb, gate, from, &segment, &tcp);
@@ -337,20 +391,17 @@ int ingress(struct __sk_buff *skb)
 		return count(TO_STACK, TC_ACT_UNSPEC);
 	if (state == HOLD)
 		return count(HELD, TC_ACT_SHOT);
-	if (state == CLOSING && (tcp.flags & (SYN | ACK)) == SYN) {
+	if (state == CLOSING && from == CLIENT && (tcp.flags & (SYN | ACK)) == SYN) {
 		// A new connection from the same port; the stack decides.
 		gate->state = PASSED;
 		return count(TO_STACK, TC_ACT_UNSPEC);
 	}
 	if (segment.fragmented)
 		return count(DROPPED_FRAGMENT, TC_ACT_SHOT);
-	// Acknowledgements are half of all segments, and nobody asks when they came.
-	if (segment.payload || (tcp.flags & (FIN | RST)))
+	// When what was said is heard.
+	if (swap(tcp.ack) + flow->sides[from].ack_add != flow->sides[!from].acked)
 		now = now_ns();
-	said = note(gate, flow, &flow->sides[from], &flow->sides[!from], &segment, &tcp, now,
-		    head_of(skb, &segment));
-	if ((said & FITS) && segment.payload)
-		gate->said[from] = flow->sides[from].said_ns >> 20;
+	said = note(gate, flow, from, &segment, &tcp, now, head_of(skb, &segment));
 	if (said & LAST)
 		gate->state = CLOSING;
 	if (gate->greeting && from == CLIENT && (said & FITS) &&
@@ -360,34 +411,45 @@ int ingress(struct __sk_buff *skb)
 }
 
 // Our socket's clock stops at the hand-over: what is rewritten later goes by the server's, and
-// would look older than a greeting that was sent again late (PAWS, RFC 7323, 5).
+// would look older than a greeting that was sent again late (PAWS, RFC 7323, 5). Our own stack
+// begins its options as it usually does.
 inline_ int stop_clock(struct __sk_buff *skb, struct flow *flow, struct segment *segment)
 {
-	__u8 options[MOST_OPTIONS] = {};
-	__u32 length = segment->options, before, after;
-	struct found found;
-	__u64 at;
+	__u32 at = segment->tcp + FIXED;
+	struct usual usual;
+	__be32 now;
 
-	if (!length || length > MOST_OPTIONS ||
-	    load_bytes(skb, segment->tcp + FIXED, options, length) ||
-	    !find_options(options, length, &found))
+	if (segment->options < sizeof(usual) || load_bytes(skb, at, &usual, sizeof(usual)) ||
+	    usual.begin != USUAL)
 		return TC_ACT_UNSPEC;
-	at = found.timestamps;
-	asm volatile("" : "+r"(at));
-	// At an odd place its bytes would count the other way round; no stack puts it there.
-	if (at > MOST_OPTIONS - 8 || (at & 1))
-		return TC_ACT_UNSPEC;
-	__builtin_memcpy(&before, options + at, 4);
-	after = swap(flow->our_tsval);
-	l4_csum_replace(skb, segment->tcp + __builtin_offsetof(struct tcp, checksum), before, after,
-			4);
-	store_bytes(skb, segment->tcp + FIXED + at, &after, 4, 0);
+	now = swap(flow->our_tsval);
+	l4_csum_replace(skb, segment->tcp + __builtin_offsetof(struct tcp, checksum), usual.tsval,
+			now, 4);
+	store_bytes(skb, at + __builtin_offsetof(struct usual, tsval), &now, 4, 0);
 	return TC_ACT_UNSPEC;
 }
 
-// What our own stack says on a connection that it has given up: nothing that ends it. By the way
-// it is seen which interface leads to each peer: the first that a segment of our own socket passes,
-// since links stand on each other. A leg of which none is seen isn't handed over.
+// Notes where our own segments to a peer are, and by which interface they leave: the first that one
+// passes, since links stand on each other. A leg of which none is seen isn't handed over. Anybody
+// here can have the stack say a SYN with these addresses, by the interface that he likes
+// (SO_BINDTODEVICE, connect(2)), and no more than that: so of those to the server the first counts,
+// no other SYN, and nothing that ends.
+inline_ void follow(struct gate *gate, __u32 to, __u32 ifindex, struct segment *segment,
+		    struct tcp *tcp)
+{
+	__u32 sent = swap(tcp->seq) + segment->payload + !!(tcp->flags & SYN);
+	__u32 is_first = !gate->out[to];
+
+	if (tcp->flags & (FIN | RST) || ((tcp->flags & SYN) && (to == CLIENT || !is_first)))
+		return;
+	if (is_first)
+		gate->out[to] = ifindex;
+	if (gate->state == SETUP && (is_first || after(sent, gate->sent[to])))
+		gate->sent[to] = sent;
+}
+
+// What our own stack says on a connection that it has given up: nothing that ends it. Of what
+// goes out it is seen where it goes.
 SEC("classifier/guard")
 int guard(struct __sk_buff *skb)
 {
@@ -397,6 +459,7 @@ int guard(struct __sk_buff *skb)
 	struct gate *gate;
 	struct flow *flow;
 	struct tcp tcp;
+	int lives;
 
 	if (skb->mark == MARK || !parse(skb, &segment, &tcp))
 		return TC_ACT_UNSPEC;
@@ -411,16 +474,11 @@ int guard(struct __sk_buff *skb)
 	flow = map_lookup(&flows, &place->flow);
 	if (!gate || !flow)
 		return TC_ACT_UNSPEC;
-	if (gate->state == SETUP)
-		gate->sent[place->side & 1] = swap(tcp.seq) + segment.payload +
-					      !!(tcp.flags & SYN) + !!(tcp.flags & FIN);
-	if ((gate->state == LIVE || gate->state == CLOSING) && (tcp.flags & (FIN | RST | SYN)))
+	lives = gate->state == LIVE || gate->state == CLOSING;
+	if (lives && (tcp.flags & (FIN | RST | SYN)))
 		return count(GUARDED, TC_ACT_SHOT);
-	if (!gate->out[place->side & 1])
-		gate->out[place->side & 1] = skb->ifindex;
-	if (gate->state != LIVE && gate->state != CLOSING)
-		return TC_ACT_UNSPEC;
-	return stop_clock(skb, flow, &segment);
+	follow(gate, place->side & 1, skb->ifindex, &segment, &tcp);
+	return lives ? stop_clock(skb, flow, &segment) : TC_ACT_UNSPEC;
 }
 
 char licence[] SEC("license") = "Dual MIT/GPL";

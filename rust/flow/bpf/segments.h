@@ -142,17 +142,33 @@ inline_ __u32 fold_once(__u64 sum)
 	return (sum & 0xffffffff) + (sum >> 32);
 }
 
-// Adds to four bytes of the options in network order.
-inline_ void add_at(__u8 *options, __u64 at, __u32 amount)
+struct options {
+	__u8 bytes[MOST_OPTIONS];
+};
+
+// Four bytes of the options in network order; 0 where there are none.
+inline_ __u32 read_at(const struct options *options, __u64 at)
 {
-	__u32 value;
+	__be32 value;
 
 	asm volatile("" : "+r"(at));
-	if (at > MOST_OPTIONS - 4)
+	if (!at || at > MOST_OPTIONS - 4)
+		return 0;
+	__builtin_memcpy(&value, options->bytes + at, 4);
+	return swap(value);
+}
+
+// Adds to four of them.
+inline_ void add_at(struct options *options, __u64 at, __u32 amount)
+{
+	__be32 value;
+
+	asm volatile("" : "+r"(at));
+	if (!at || at > MOST_OPTIONS - 4)
 		return;
-	__builtin_memcpy(&value, options + at, 4);
+	__builtin_memcpy(&value, options->bytes + at, 4);
 	value = swap(swap(value) + amount);
-	__builtin_memcpy(options + at, &value, 4);
+	__builtin_memcpy(options->bytes + at, &value, 4);
 }
 
 #define OPTION_END 0
@@ -161,73 +177,73 @@ inline_ void add_at(__u8 *options, __u64 at, __u32 amount)
 #define OPTION_SACK 5
 #define OPTION_TIMESTAMPS 8
 
-// More options than any stack sends at once.
-#define MOST_TURNS 12
-#define NOWHERE 255
-
-// Where what is to be translated stands in the options.
+// Where what is read of the options stands in them; nothing stands at 0.
 struct found {
 	__u64 timestamps; // TSval, TSecr behind it
 	__u64 sack, edges;
 	__u64 mss;
 };
 
-// 0 where the options make no sense.
+// Each turn takes a byte at least.
+#define MOST_TURNS MOST_OPTIONS
+#define MOST_EDGES 8
+
+// Goes through options as Linux does: from where they make no sense on they say nothing, and the
+// segment counts for the rest of what it is. Of several of a kind the last counts. 0 for `found`.
 //
-// The place is masked: so the ways through the loop, all of which the verifier follows, look the
-// same to it and are few.
-inline_ int find_options(const __u8 *options, __u64 length, struct found *found)
+// A function of its own, and not static: so the verifier looks at it once, and not for each way to
+// it. The place is masked for it: whatever was added, it is any.
+__attribute__((noinline)) int find_options(const struct options *options, __u32 length,
+					   struct found *found)
 {
 	__u64 at = 0;
 
-	found->timestamps = found->sack = found->mss = NOWHERE;
-	found->edges = 0;
+	if (!options || !found)
+		return 0;
 #pragma clang loop unroll(disable)
 	for (int turn = 0; turn < MOST_TURNS; turn++) {
 		__u64 kind, size;
 
 		asm volatile("" : "+r"(at));
+		// The last byte can only be an end or nothing.
 		if (at >= length || at >= MOST_OPTIONS - 1)
 			break;
-		kind = options[at];
+		kind = options->bytes[at];
 		if (kind == OPTION_END)
-			return 1;
-		if (kind == OPTION_NOTHING) {
-			at = (at + 1) & 63;
-			continue;
-		}
-		size = options[at + 1];
-		if (size < 2 || size > MOST_OPTIONS || at + size > length)
-			return 0;
+			break;
+		size = options->bytes[at + 1];
+		if (kind == OPTION_NOTHING)
+			size = 1;
+		else if (size < 2 || at + size > length)
+			break;
 		if (kind == OPTION_MSS && size == 4)
-			found->mss = (at + 2) & 63;
+			found->mss = at + 2;
 		if (kind == OPTION_TIMESTAMPS && size == 10)
-			found->timestamps = (at + 2) & 63;
-		if (kind == OPTION_SACK) {
-			found->sack = (at + 2) & 63;
-			found->edges = (size >> 2) & 15;
+			found->timestamps = at + 2;
+		if (kind == OPTION_SACK && size > 2 && (size & 7) == 2) {
+			found->sack = at + 2;
+			found->edges = size >> 2;
 		}
 		at = (at + size) & 63;
 	}
-	// The last byte can only be an end or nothing.
-	return at >= length || at == MOST_OPTIONS - 1;
+	return 0;
 }
 
-// Translates time stamps and SACK blocks; 0 where the options make no sense.
-inline_ int translate_options(struct side *side, __u8 *options, __u64 length)
+// Translates time stamps and SACK blocks.
+inline_ void translate_options(struct side *side, struct options *options, __u32 length)
 {
-	struct found found;
+	struct found found = {};
 
-	if (!find_options(options, length, &found))
-		return 0;
-	add_at(options, found.timestamps, side->tsval_add);
-	add_at(options, found.timestamps + 4, side->tsecr_add);
+	find_options(options, length, &found);
+	if (found.timestamps) {
+		add_at(options, found.timestamps, side->tsval_add);
+		add_at(options, found.timestamps + 4, side->tsecr_add);
+	}
 	// Of the other peer's bytes, as acknowledgements are (RFC 2018, RFC 2883).
 #pragma clang loop unroll(full)
-	for (__u64 edge = 0; edge < 8; edge++)
+	for (__u64 edge = 0; edge < MOST_EDGES; edge++)
 		if (edge < found.edges)
 			add_at(options, found.sack + edge * 4, side->ack_add);
-	return 1;
 }
 
 // What the other one takes is announced in units of its own scale, and told in ours.

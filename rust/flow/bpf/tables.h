@@ -64,7 +64,8 @@ struct gate {
 	__u32 counted[2]; // bytes of payload that came in any state, and one for each FIN or RST
 	__u32 out[2];     // the interface that our own segments to each side went out by first; user
 			  // space's to change where routes change
-	__u32 said[2];    // when each side last said something new, in units of 2^20 ns
+	__u32 said[2];    // when the other side last acknowledged something new of each, in units
+			  // of 2^20 ns
 	__u32 next[2];    // behind the last that each side said, until it is live; the client's is
 			  // user space's to write
 	__u32 sent[2];    // behind the last that our own socket said to each, until it is live
@@ -83,20 +84,21 @@ struct side {
 	__u8 left, right; // the announced window is shifted by the difference of the scales
 	__u8 scale;       // this peer's own
 	__u8 reserved;
-	__u32 next;       // behind the last byte that it said, in its own numbers
-	__u32 acked;      // up to where the other has acknowledged that, in the same numbers
+	__u32 next;       // behind the last byte that it said, in its own numbers: SND.NXT
+	__u32 acked;      // up to where the other has acknowledged that: SND.UNA
 	__u32 edge;       // up to where the other has ever said that it takes it
 	__u32 fin;        // behind its FIN; valid with END_FIN
 	__u32 ends;
-	__u32 reserved_too;
-	__u64 bytes; // of payload, each once
+	__u16 window; // the largest that it has announced, in units of its scale
+	__u16 takes;  // the largest segment that it takes, options included, as its SYN says
+	__u64 bytes;  // of payload that the other has acknowledged
 	__u64 packets;
-	__u64 said_ns; // when it last said something new
-	__u8 head[8];  // of the payload that was new
+	__u64 said_ns; // when the other last acknowledged something new of it
+	__u8 head[8];  // of the payload that it said last
 };
 
-#define END_FIN 1
-#define END_FIN_ACKED 2
+#define END_FIN 1       // it said it; what it says behind that takes it back
+#define END_FIN_ACKED 2 // and the other has heard it
 #define END_RST 4
 #define END_FIRST 8 // nobody had ended before
 

@@ -6,7 +6,7 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// Of what the tables hold: another one for each change of it.
-pub const SCHEMA: u32 = 3;
+pub const SCHEMA: u32 = 4;
 /// Bytes of a [`Key`].
 pub const KEY_SIZE: usize = 12;
 /// Bytes of a [`Place`].
@@ -86,21 +86,26 @@ pub struct Said {
     pub fin: u32,
     /// What it has said or was told of the end, by the `END_` bits.
     pub ends: u32,
-    /// Payload since it is live, each byte once.
+    /// The largest window that it has announced, in units of its scale.
+    pub window: u16,
+    /// The largest segment that it takes, options included, by its SYN.
+    pub takes: u16,
+    /// Payload since it is live that the other side has acknowledged.
     pub bytes: u64,
-    /// Segments since it is live.
+    /// Segments since it is live that fitted.
     pub packets: u64,
-    /// When it last said something new, on the monotonic clock; 0 for never.
+    /// When the other side last acknowledged something new of it, on the monotonic clock; 0 for
+    /// never.
     pub said_ns: u64,
-    /// The first bytes of the payload that was new last.
+    /// The first bytes of the payload that was new last, acknowledged or not.
     pub head: [u8; 8],
 }
 
-/// It said FIN.
+/// It said FIN, or somebody in its name: what it says behind that takes it back.
 pub const END_FIN: u32 = 1;
 /// Its FIN was acknowledged.
 pub const END_FIN_ACKED: u32 = 2;
-/// It said RST, with the sequence number that is due.
+/// It said RST, with a sequence number that is due.
 pub const END_RST: u32 = 4;
 /// Nobody had ended before.
 pub const END_FIRST: u32 = 8;
@@ -123,7 +128,7 @@ pub struct Gate {
     /// The interface that our own segments to each side went out by first; 0 for none. User
     /// space's to change where routes change.
     pub out: [u32; 2],
-    /// When each side said something new last, by [`ticks`]; 0 for never.
+    /// When something new of each side was acknowledged last, by [`ticks`]; 0 for never.
     pub said: [u32; 2],
     /// Behind the last that each side said, before the flow was live. The client's is user
     /// space's to write.
@@ -368,10 +373,24 @@ impl Said {
             edge: next,
             fin: 0,
             ends: 0,
+            window: 0,
+            takes: 0,
             bytes: 0,
             packets: 0,
             said_ns: 0,
             head: [0; 8],
+        }
+    }
+
+    /// Bytes that it said last and nobody has acknowledged.
+    #[must_use]
+    pub fn outstanding(&self) -> u32 {
+        let ahead = self.next.wrapping_sub(self.acked);
+        // Nothing is behind an end that was acknowledged.
+        if self.ends & END_FIN_ACKED != 0 || ahead > i32::MAX as u32 {
+            0
+        } else {
+            ahead
         }
     }
 
@@ -384,7 +403,8 @@ impl Said {
         for value in [self.next, self.acked, self.edge, self.fin, self.ends] {
             to.u32(value);
         }
-        to.u32(0);
+        to.put(&self.window.to_ne_bytes());
+        to.put(&self.takes.to_ne_bytes());
         for value in [self.bytes, self.packets, self.said_ns] {
             to.u64(value);
         }
@@ -396,7 +416,7 @@ impl Said {
         let [seq_add, ack_add, tsval_add, tsecr_add] = std::array::from_fn(|_| from.u32());
         let [left, right, scale, _] = from.take();
         let [next, acked, edge, fin, ends] = std::array::from_fn(|_| from.u32());
-        from.u32();
+        let [window, takes] = std::array::from_fn(|_| u16::from_ne_bytes(from.take()));
         let [bytes, packets, said_ns] = std::array::from_fn(|_| from.u64());
         Self {
             told,
@@ -412,6 +432,8 @@ impl Said {
             edge,
             fin,
             ends,
+            window,
+            takes,
             bytes,
             packets,
             said_ns,

@@ -19,26 +19,46 @@ pub(super) struct Words<'a> {
     client: &'a [u8; 8],
     reply: Option<u16>,
     tls: bool,
+    heard_last: Side,
     spoke_last: Side,
 }
 
 impl<'a> Words<'a> {
     pub(super) fn of(flow: &'a Flow) -> Self {
         let [client, server] = &flow.sides;
-        // Without a word of the server's since, its last one was the greeting.
-        let reply = match server.said_ns {
-            0 => None,
-            _ => code(&server.head),
+        // What nobody has acknowledged yet may be on its way.
+        let is_asked = client.outstanding() > 0;
+        let heard_last = if is_asked || client.said_ns > server.said_ns {
+            Side::Client
+        } else {
+            Side::Server
         };
+        let is_answered = !is_asked && server.outstanding() > 0;
         Self {
             client: &client.head,
-            reply,
+            // Without a word of the server's since, its last one was the greeting.
+            reply: code(&server.head),
             tls: is_tls(&client.head),
-            spoke_last: if client.said_ns > server.said_ns {
-                Side::Client
-            } else {
+            heard_last,
+            spoke_last: if is_answered {
                 Side::Server
+            } else {
+                heard_last
             },
+        }
+    }
+
+    /// Who spoke last, as far as limits go: an answer counts once the client has it.
+    pub(super) fn heard_last(&self) -> Side {
+        self.heard_last
+    }
+
+    /// What a limit that was reached is called: a client that doesn't acknowledge the answer that
+    /// it waited for is the one that is silent.
+    pub(super) fn owed(&self, reason: EndReason) -> EndReason {
+        match (reason, self.spoke_last) {
+            (EndReason::IdleServer, Side::Server) => EndReason::IdleClient,
+            _ => reason,
         }
     }
 

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use fail::fail_point;
-use mailweir_flow::layout::{END_FIN, ticks};
-use mailweir_flow::{Flow, Key, State};
+use mailweir_flow::layout::{END_FIN_ACKED, ticks};
+use mailweir_flow::{Flow, Key, Said, State};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::limits::{Silence, Standing, Terms};
@@ -215,6 +215,8 @@ impl Flows {
         let now = Instant::now();
         let mut reasons = vec![];
         let over = live.extract_if(|live| {
+            // Before anything else is looked at: what comes later is seen by that.
+            let counted = live.passage.gate().counted();
             let Some(flow) = path.flow(live.passage.number) else {
                 return false;
             };
@@ -222,9 +224,8 @@ impl Flows {
             if live.greets.is_some() {
                 return false;
             }
-            let reason = live
-                .over(path, &flow, now)
-                .filter(|why| live.cut(path, *why));
+            let reason = live.over(path, &flow, now);
+            let reason = reason.filter(|why| live.cut(path, *why, counted));
             reasons.extend(reason);
             reason.is_some()
         });
@@ -287,8 +288,13 @@ impl Live {
         // The greeting was counted before.
         let greeted = u64::from(Note::from_bytes(&flow.note).greeted);
         let (had_received, had_sent) = record.live().bytes();
-        let received = client.bytes.saturating_sub(had_received);
-        let sent = (server.bytes + greeted).saturating_sub(had_sent);
+        // Of a flow that has ended, also what nobody will acknowledge any more.
+        let last = |side: &Said| {
+            let last = if self.lives() { 0 } else { side.outstanding() };
+            side.bytes + u64::from(last)
+        };
+        let received = last(client).saturating_sub(had_received);
+        let sent = (last(server) + greeted).saturating_sub(had_sent);
         record.process().kernel_bytes.add(received + sent);
         record.listener().received_bytes.add(received);
         counters.sent_bytes.add(received);
@@ -296,8 +302,9 @@ impl Live {
         record.listener().sent_bytes.add(sent);
         record.live().carried(Side::Client, received);
         record.live().carried(Side::Server, sent);
-        let (since, _) = self.silence(now);
-        record.live().note(Words::of(flow).course(), since);
+        record
+            .live()
+            .note(Words::of(flow).course(), self.silent_since(now));
     }
 
     fn lives(&self) -> bool {
@@ -369,11 +376,12 @@ impl Live {
         if self.carried.record.live().is_killed() {
             return Some(EndReason::Killed);
         }
-        let (since, spoke) = self.silence(now);
+        let since = self.silent_since(now);
+        let words = Words::of(flow);
         let mut silence = Silence::new(since);
-        silence.broken_by(spoke, since);
+        silence.broken_by(words.heard_last(), since);
         for (side, said) in [Side::Client, Side::Server].into_iter().zip(&flow.sides) {
-            if said.ends & END_FIN != 0 {
+            if said.ends & END_FIN_ACKED != 0 {
                 silence.closed_by(side, since);
             }
         }
@@ -389,7 +397,7 @@ impl Live {
             // That of the process ends the process, which the flow needn't notice.
             (at, reason) = limit(&nobody);
         }
-        (at <= now).then_some(reason)
+        (at <= now).then(|| words.owed(reason))
     }
 
     /// What limits it, where its process drains since then.
@@ -409,14 +417,14 @@ impl Live {
         }
     }
 
-    /// Ends it for `reason`, unless it moves at this very moment; whether it did.
-    fn cut(&self, path: &KernelPath, reason: EndReason) -> bool {
+    /// Ends it for `reason`, unless more came than was `counted` when that was found; whether it
+    /// did.
+    fn cut(&self, path: &KernelPath, reason: EndReason, counted: [u32; 2]) -> bool {
         let gate = self.passage.gate();
-        let said = gate.said();
         if !gate.change(State::Live, State::Hold) {
             return false;
         }
-        let moves = gate.said() != said && reason != EndReason::Killed;
+        let moves = gate.counted() != counted && reason != EndReason::Killed;
         if moves {
             gate.change(State::Hold, State::Live);
             return false;
@@ -432,31 +440,35 @@ impl Live {
         &self.carried.snapshot.listeners[self.carried.listener]
     }
 
-    /// Since when there is silence, and who spoke last.
-    fn silence(&self, now: Instant) -> (Instant, Side) {
-        let [client, server] = spoken(self.passage.gate(), now);
-        match (client, server) {
-            (Some(client), server) if Some(client) > server => (client, Side::Client),
-            (_, Some(server)) => (server, Side::Server),
-            // Nothing since the greeting, which was noted.
-            _ => (self.carried.record.live().spoke(), Side::Server),
-        }
+    /// Since when nobody has acknowledged anything new.
+    fn silent_since(&self, now: Instant) -> Instant {
+        let spoken = spoken(self.passage.gate(), now).into_iter().flatten().max();
+        // Nothing since the greeting, which was noted.
+        spoken.unwrap_or_else(|| self.carried.record.live().spoke())
     }
 }
 
-/// When each side spoke last, if it has.
+/// When something of each side was acknowledged last, if it was.
 fn spoken(gate: Gate<'_>, now: Instant) -> [Option<Instant>; 2] {
+    // Before the clock: it may go on meanwhile.
+    let said = gate.said();
     let time = clock_gettime(ClockId::Monotonic);
     let nanos = Duration::new(
         u64::try_from(time.tv_sec).unwrap_or_default(),
         u32::try_from(time.tv_nsec).unwrap_or_default(),
     );
     let ticks_now = ticks(u64::try_from(nanos.as_nanos()).unwrap_or(u64::MAX));
-    gate.said().map(|said| {
-        let before = u64::from(ticks_now.wrapping_sub(said));
-        let spoke = now.checked_sub(Duration::from_nanos(before << 20));
+    said.map(|said| {
+        let before = Duration::from_nanos(u64::from(age(ticks_now, said)) << 20);
+        let spoke = now.checked_sub(before);
         spoke.filter(|_| said != 0)
     })
+}
+
+/// How many ticks ago something was said; none where another CPU is ahead of this one.
+fn age(now: u32, said: u32) -> u32 {
+    let ago = now.wrapping_sub(said);
+    if ago > i32::MAX as u32 { 0 } else { ago }
 }
 
 impl Passage {
@@ -500,5 +512,19 @@ impl Passage {
 impl KernelPath {
     fn flow(&self, number: u32) -> Option<Flow> {
         lock(self.of_sweeper()).flow(number).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_was_said_in_the_future() {
+        assert_eq!(age(1_000, 990), 10);
+        assert_eq!(age(5, u32::MAX), 6);
+        for ahead in [1, 3, 1 << 20] {
+            assert_eq!(age(1_000, 1_000 + ahead), 0);
+        }
     }
 }

@@ -84,12 +84,6 @@ impl<'a> Gate<'a> {
         self.pair(Word::Tsval, SeqCst)
     }
 
-    /// Behind what the server said last, and behind what it was told last.
-    pub(super) fn server_is_at(self) -> [u32; 2] {
-        let of_server = |word| self.pair(word, SeqCst)[1];
-        [of_server(Word::Next), of_server(Word::Sent)]
-    }
-
     /// Behind what the client said last.
     pub(super) fn client_is_at(self, next: u32) {
         self.word(Word::Next).store(next, SeqCst);
@@ -120,7 +114,7 @@ impl<'a> Gate<'a> {
         moved.count() as u64
     }
 
-    /// Of client and server: when each said something new last; 0 for never.
+    /// Of client and server: when the other acknowledged something new of each last; 0 for never.
     pub(super) fn said(self) -> [u32; 2] {
         self.pair(Word::Said, Relaxed)
     }

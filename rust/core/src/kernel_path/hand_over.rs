@@ -219,8 +219,7 @@ impl Legs {
         if passage.gate().server_is_cut() {
             return Err(Refusal::Fragments);
         }
-        let server_takes = u16::try_from(passage.gate().server_takes()).ok();
-        let server_takes = u32::from(leg::takes(server_takes)).min(server.way_takes());
+        let server_takes = u32::from(server_takes(passage)).min(server.way_takes());
         let client_takes = u32::from(passage.client_takes).min(client.way_takes());
         if server_takes < client.announced() || client_takes < server.announced() {
             return Err(Refusal::SegmentSize);
@@ -274,17 +273,19 @@ impl Legs {
         })
     }
 
-    /// The numbers of both legs. The program has seen what was said to the server and by it, and
-    /// the client has said nothing since its SYN: that needs no call.
+    /// The numbers of both legs, as their sockets know them: what the program has seen may have
+    /// come in another order, or from somebody else. The client has said nothing since its SYN.
     fn numbers(&self, passage: &Passage) -> Result<[Numbers; 2], Refusal> {
         let system = |_| Refusal::System;
-        let [heard, sent] = passage.gate().server_is_at();
+        // Never for long in a mode in which a process that dies says nothing to its peers.
+        let of_server =
+            Repaired::begin(&self.server).and_then(|server| Ok((server.sent()?, server.heard()?)));
+        let (sent, heard) = of_server.map_err(system)?;
         let server = Numbers {
             sent,
             heard,
             clock: leg::clock(&self.server).map_err(system)?,
         };
-        // Never for long in a mode in which a process that dies says nothing to its peers.
         let sent = Repaired::begin(&self.client).and_then(|client| client.sent());
         let client = Numbers {
             sent: sent.map_err(system)?,
@@ -343,6 +344,7 @@ impl Translation {
                     ack_add: 0_u32.wrapping_sub(to_client),
                     tsval_add: client_ahead,
                     tsecr_add: 0_u32.wrapping_sub(server_ahead),
+                    takes: passage.client_takes,
                     ..side(from_server, client.heard, &of_client, &of_server)
                 },
                 Said {
@@ -350,11 +352,17 @@ impl Translation {
                     ack_add: 0_u32.wrapping_sub(to_server),
                     tsval_add: server_ahead,
                     tsecr_add: 0_u32.wrapping_sub(client_ahead),
+                    takes: server_takes(passage),
                     ..side(from_client, server.heard, &of_server, &of_client)
                 },
             ],
         })
     }
+}
+
+/// The largest segment that the server takes, options included.
+fn server_takes(passage: &Passage) -> u16 {
+    leg::takes(u16::try_from(passage.gate().server_takes()).ok())
 }
 
 /// A side that is `heard` up to there, and whose words go where the other's come from.
@@ -364,6 +372,7 @@ fn side(other: Key, heard: u32, own: &Info, others: &Info) -> Said {
         left: peers.saturating_sub(ours),
         right: ours.saturating_sub(peers),
         scale: peers,
+        window: FIRST_WINDOW.div_ceil(1 << peers) as u16,
         edge: heard.wrapping_add(FIRST_WINDOW),
         ..Said::begin(other.reversed(), heard)
     }

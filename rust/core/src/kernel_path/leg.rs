@@ -15,6 +15,7 @@ const TCP_REPAIR_QUEUE: i32 = 20;
 const TCP_QUEUE_SEQ: i32 = 21;
 const TCP_TIMESTAMP: i32 = 24;
 const TCP_SAVED_SYN: i32 = 28;
+const RECEIVE_QUEUE: i32 = 1;
 const SEND_QUEUE: i32 = 2;
 const REPAIR_ON: i32 = 1;
 /// Off, without a window probe.
@@ -154,7 +155,19 @@ impl<'a> Repaired<'a> {
     /// # Errors
     /// What the kernel says.
     pub(super) fn sent(&self) -> io::Result<u32> {
-        set(self.0, TCP_REPAIR_QUEUE, SEND_QUEUE)?;
+        self.end_of(SEND_QUEUE)
+    }
+
+    /// Behind what came, as far as nothing is missing before it.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(super) fn heard(&self) -> io::Result<u32> {
+        self.end_of(RECEIVE_QUEUE)
+    }
+
+    fn end_of(&self, queue: i32) -> io::Result<u32> {
+        set(self.0, TCP_REPAIR_QUEUE, queue)?;
         number(self.0, TCP_QUEUE_SEQ)
     }
 }

@@ -18,7 +18,7 @@ const LOOPBACK: u32 = 1;
 /// The hand-over has to know where both are, and their clocks.
 #[test]
 fn before_the_hand_over_peers_are_heard() {
-    let Some(mut rig) = Rig::new(State::Setup) else {
+    let Some(mut rig) = Rig::with(&Gate::new(State::Setup), &flow()) else {
         return;
     };
     let syn = Segment {
@@ -69,7 +69,7 @@ fn before_the_hand_over_peers_are_heard() {
 #[test]
 fn before_the_hand_over_a_third_party_moves_nothing() {
     let mut gate = gate(State::Setup);
-    gate.next[0] = C[0];
+    gate.next = [C[0], S[0]];
     gate.sent[1] = S[1].wrapping_add(100);
     let Some(mut rig) = Rig::with(&gate, &flow()) else {
         return;
@@ -87,6 +87,12 @@ fn before_the_hand_over_a_third_party_moves_nothing() {
             ..from_server()
         };
         rig.ingress(&of_server);
+        let elsewhere = Segment {
+            seq: S[0].wrapping_add(0x20000 ^ distance),
+            options: timestamps(77, 1),
+            ..from_server()
+        };
+        rig.ingress(&elsewhere);
     }
     assert_eq!(rig.gate(), gate);
     // They themselves do.
@@ -96,6 +102,42 @@ fn before_the_hand_over_a_third_party_moves_nothing() {
     }
     let moved = rig.gate();
     assert_eq!((moved.tsval, moved.next), ([78, 78], [C[0], S[0]]));
+}
+
+/// A greeting in two segments that were swapped, an acknowledgement that is late, and one more
+/// SYN-ACK.
+#[test]
+fn before_the_hand_over_nothing_moves_back() {
+    let mut gate = gate(State::Setup);
+    (gate.next, gate.sent) = ([C[0], S[0]], [0, S[1]]);
+    (gate.tsval, gate.takes) = ([0, 50], 1460);
+    let Some(mut rig) = Rig::with(&gate, &flow()) else {
+        return;
+    };
+    let says = |after: u32, payload: &[u8], time| Segment {
+        seq: S[0] + after,
+        payload: payload.to_vec(),
+        options: timestamps(time, 1),
+        ..from_server()
+    };
+    let syn_ack = Segment {
+        flags: SYN | ACK,
+        seq: S[0] - 1,
+        options: [vec![2, 4, 0, 9], timestamps(40, 1)].concat(),
+        ..from_server()
+    };
+    for late in [
+        says(8, b"220 mx\r\n", 61),
+        says(0, b"220-mx\r\n", 60),
+        says(0, b"", 50),
+        syn_ack,
+    ] {
+        assert_eq!(rig.ingress(&late).0, UNSPEC);
+        let now = rig.gate();
+        assert_eq!((now.next, now.tsval), ([C[0], S[0] + 16], [0, 61]));
+        assert_eq!(now.takes, 1460);
+    }
+    assert_eq!(rig.gate().counted, [0, 16]);
 }
 
 #[test]
@@ -141,6 +183,13 @@ fn a_third_party_does_not_acknowledge_the_greeting() {
         assert_eq!(rig.ingress(&guess).0, REDIRECT);
         assert!(rig.gate().greeting);
     }
+    // More than anybody has said.
+    let beyond = Segment {
+        ack: C[1].wrapping_add(21),
+        ..from_client()
+    };
+    assert_eq!(rig.ingress(&beyond).0, REDIRECT);
+    assert!(rig.gate().greeting);
     let reset = Segment {
         flags: RST,
         ..from_client()
@@ -155,31 +204,42 @@ fn greeting_is_due() -> Option<Rig> {
         greeting: true,
         ..gate(State::Live)
     };
-    let flow = Flow {
+    let mut flow = Flow {
         greeting: [C[1], C[1].wrapping_add(20)],
         ..flow()
     };
+    // The server has said it.
+    let server = &mut flow.sides[1];
+    (server.next, server.acked) = (S[0] + 20, S[0] + 20);
     Rig::with(&gate, &flow)
 }
 
+/// What another way out would be.
+const ELSEWHERE: u32 = 77;
+
 #[test]
 fn our_own_segments_show_the_way_out() {
-    let mut gate = gate(State::Setup);
-    gate.out = [0; 2];
+    let ours = |flags, seq| Segment {
+        flags,
+        seq,
+        ..Segment::new(SOURCE, SERVER)
+    };
+    let mut gate = Gate::new(State::Setup);
     let Some(mut rig) = Rig::with(&gate, &flow()) else {
         return;
     };
-    let syn = Segment {
-        flags: SYN,
-        ..Segment::new(SOURCE, SERVER)
-    };
-    assert_eq!(rig.guard(&syn).0, UNSPEC);
-    assert_eq!(rig.gate().out, [0, LOOPBACK]);
+    assert_eq!(rig.guard(&ours(SYN, 10)).0, UNSPEC);
+    assert_eq!((rig.gate().out, rig.gate().sent), ([0, LOOPBACK], [0, 11]));
+    // One that is said again takes nothing back.
+    for (seq, sent) in [(20, 20), (11, 20), (21, 21)] {
+        assert_eq!(rig.guard(&ours(ACK, seq)).0, UNSPEC);
+        assert_eq!(rig.gate().sent, [0, sent]);
+    }
     // It passes a link below that as well.
-    gate.out = [0, 7];
+    gate.out = [0, ELSEWHERE];
     rig.replace(&gate, &flow());
-    assert_eq!(rig.guard(&syn).0, UNSPEC);
-    assert_eq!(rig.gate().out, [0, 7]);
+    assert_eq!(rig.guard(&ours(ACK, 21)).0, UNSPEC);
+    assert_eq!(rig.gate().out, [0, ELSEWHERE]);
 }
 
 /// Its socket says it once the flow is live; what the stack says else shows nothing.
@@ -225,4 +285,39 @@ fn what_is_for_another_address_is_left_alone() {
         assert_eq!(rig.ingress_of(&frame), (UNSPEC, frame.clone()));
         assert_eq!(rig.gate(), before);
     }
+}
+
+/// Any user here can have the stack say that (SO_BINDTODEVICE, connect(2)).
+#[test]
+fn a_local_user_diverts_nothing() {
+    for state in [State::Setup, State::Hold, State::Live, State::Closing] {
+        let mut gate = gate(state);
+        (gate.out, gate.sent) = ([ELSEWHERE; 2], [500; 2]);
+        let Some(mut rig) = Rig::with(&gate, &flow()) else {
+            return;
+        };
+        for (from, to) in [(SOURCE, SERVER), (LISTENER, CLIENT)] {
+            for flags in [SYN, RST, RST | ACK, FIN | ACK] {
+                rig.guard(&Segment {
+                    flags,
+                    seq: 9_000,
+                    ..Segment::new(from, to)
+                });
+            }
+        }
+        assert_eq!(rig.gate(), gate, "{state:?}");
+    }
+    // Nor before the client was greeted: our own stack says it no SYN then.
+    let gate = Gate {
+        out: [0, ELSEWHERE],
+        ..gate(State::Setup)
+    };
+    let Some(mut rig) = Rig::with(&gate, &flow()) else {
+        return;
+    };
+    rig.guard(&Segment {
+        flags: SYN,
+        ..Segment::new(LISTENER, CLIENT)
+    });
+    assert_eq!(rig.gate(), gate);
 }

@@ -40,6 +40,8 @@ pub(crate) fn flow() -> Flow {
         tsval_add: 5_000,
         tsecr_add: 0_u32.wrapping_sub(9_000),
         scale: 7,
+        window: 512,
+        takes: 1460,
         edge: own[0].wrapping_add(64 * 1024),
         ..Said::begin(told, own[0])
     };

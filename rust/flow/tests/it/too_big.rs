@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use mailweir_flow::{Counter, State};
 
 use crate::rig::{
-    C, CLIENT, LISTENER, REDIRECT, Rig, S, SERVER, SHOT, SOURCE, UNSPEC, from_server,
+    C, CLIENT, LISTENER, REDIRECT, Rig, S, SERVER, SHOT, SOURCE, UNSPEC, flow, from_server, gate,
 };
 use crate::segment::{Segment, checksum};
 
@@ -75,23 +75,66 @@ fn what_is_about_no_flow_goes_its_way() {
 
 fn said_much() -> Option<Rig> {
     let mut rig = Rig::new(State::Live)?;
+    say_much(&mut rig);
+    Some(rig)
+}
+
+fn say_much(rig: &mut Rig) {
     let said = Segment {
         payload: vec![b'x'; SAID],
         ..from_server()
     };
     rig.rewritten(&said);
-    Some(rig)
+}
+
+/// Who is told less sends less to everybody behind us: so little is told nobody, and nothing where
+/// the segments of the flow are as small anyway.
+#[test]
+fn a_client_lowers_nothing_for_others() {
+    for (takes, mtu, told) in [
+        (1460, 552, Some(1280)),
+        (1460, 0, Some(1280)),
+        (1460, 1279, Some(1280)),
+        (1460, 1499, Some(1499)),
+        (1460, 1500, None),
+        (1460, 9000, None),
+        (8960, 1500, Some(1500)),
+        (1241, 552, Some(1280)),
+        (1240, 552, None),
+        (536, 552, None),
+    ] {
+        let mut flow = flow();
+        flow.sides[0].takes = takes;
+        let Some(mut rig) = Rig::with(&gate(State::Live), &flow) else {
+            return;
+        };
+        say_much(&mut rig);
+        let (verdict, out) = rig.ingress_of(&too_big_for(C[1], mtu));
+        match told {
+            Some(told) => {
+                assert_eq!(verdict, REDIRECT);
+                let icmp = &out[ETHERNET + 20..][..8 + 28];
+                assert_eq!(checksum(&[icmp]), 0, "the checksum of the message");
+                assert_eq!(icmp[6..8], u16::to_be_bytes(told), "{takes} {mtu}");
+            }
+            None => assert_eq!(verdict, SHOT, "{takes} {mtu}"),
+        }
+    }
 }
 
 /// A router's word about a segment from us to the client.
 fn too_big(seq: u32) -> Vec<u8> {
+    too_big_for(seq, MTU)
+}
+
+fn too_big_for(seq: u32, mtu: u16) -> Vec<u8> {
     let about = Segment {
         seq,
         ..Segment::new(LISTENER, CLIENT)
     };
     let about = about.frame();
     let mut icmp = vec![3, 4, 0, 0, 0, 0];
-    icmp.extend(MTU.to_be_bytes());
+    icmp.extend(mtu.to_be_bytes());
     icmp.extend(&about[ETHERNET..][..28]);
     let sum = checksum(&[&icmp]);
     icmp[2..4].copy_from_slice(&sum.to_be_bytes());
