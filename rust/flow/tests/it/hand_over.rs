@@ -42,12 +42,6 @@ fn before_the_hand_over_peers_are_heard() {
     let gate = rig.gate();
     assert_eq!((gate.tsval[1], gate.counted[1]), (0x1234_5678, 0));
     assert_eq!((gate.next[1], gate.takes), (S[0] + 1, 1460));
-    let cut = Segment {
-        fragment: 0,
-        ..syn_ack
-    };
-    assert_eq!(rig.ingress(&cut).0, UNSPEC);
-    assert_eq!(rig.gate().takes, 1460 | CUT);
     let greeting = Segment {
         options: timestamps(0x1234_5700, 1),
         payload: b"220 mx\r\n".to_vec(),
@@ -64,6 +58,23 @@ fn before_the_hand_over_peers_are_heard() {
     };
     assert_eq!(rig.ingress(&end).0, UNSPEC);
     assert_eq!(rig.gate().counted, [0, 9], "an end counts as well");
+}
+
+#[test]
+fn a_server_whose_segments_may_be_cut_is_known_by_its_syn() {
+    let mut gate = Gate::new(State::Setup);
+    gate.sent[1] = S[1];
+    let Some(mut rig) = Rig::with(&gate, &flow()) else {
+        return;
+    };
+    let cut = Segment {
+        flags: SYN | ACK,
+        options: vec![2, 4, 5, 0xb4],
+        fragment: 0,
+        ..from_server()
+    };
+    assert_eq!(rig.ingress(&cut).0, UNSPEC);
+    assert_eq!(rig.gate().takes, 1460 | CUT);
 }
 
 #[test]
