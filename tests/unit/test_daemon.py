@@ -407,7 +407,8 @@ async def test_an_operators_word_ends_when_it_said(tmp_path: Path, servers: dict
 
     async with serving(tmp_path, servers) as running:
         await running.daemon.operate(pause, what="pause the node", by="root")
-        assert running.plane.applied[-1].listeners[0].paused
+        # On a busy machine it may be over by now.
+        assert any(state.listeners[0].paused for state in running.plane.applied)
         await until(lambda: not running.plane.applied[-1].listeners[0].paused)
         assert running.logged("not ready")[0]["reason"].startswith("paused by root")
         assert running.logged("operator's word is over")[0]["change"] == "pause"

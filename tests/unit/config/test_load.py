@@ -212,9 +212,9 @@ def test_aliases_may_repeat_a_block() -> None:
 def test_billion_laughs_are_refused_at_once() -> None:
     rows = ["a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]"]
     rows += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 20)]
-    started = time.perf_counter()
+    started = time.process_time()
     found = problems("\n".join(rows))
-    assert time.perf_counter() - started < 0.1
+    assert time.process_time() - started < 0.1
     assert found == ["f.yaml:6:10: too many YAML aliases: they stand for too much"]
 
 
@@ -229,10 +229,11 @@ def test_ten_thousand_servers_are_read_in_time() -> None:
     for pool in range(100):
         rows.append(f"  p{pool}:\n    servers:")
         rows += [f"      s{i}: {{address: '10.{pool}.{i}.1:25', weight: 50}}" for i in range(100)]
-    started = time.perf_counter()
+    started = time.process_time()
     assert len(config("\n".join(rows)).pools) == 100
-    # The bar of the design is 1 s for the whole command; a busy machine gets some slack.
-    assert time.perf_counter() - started < 3
+    # The bar of the design is 1 s for the whole command; a slow machine gets some slack, and what
+    # others take of it isn't counted.
+    assert time.process_time() - started < 3
 
 
 @pytest.mark.parametrize(

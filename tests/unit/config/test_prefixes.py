@@ -136,9 +136,9 @@ def test_a_large_file_is_read_in_good_time(tmp_path: Path, counted: Callable[[st
         (tmp_path / name).write_text("".join(f"{line} ; SBL1\n" for line in lines))
         main = tmp_path / "mailweir.yaml"
         main.write_text(listening(f"deny: [{tmp_path / name}]"))
-        began = time.perf_counter()
+        began = time.process_time()
         deny = load(main).config.listeners["mx"].deny
-        seconds = time.perf_counter() - began
+        seconds = time.process_time() - began
         counted(f"{_MANY} prefixes of {name}: {seconds:.2f} s")
         assert list(deny.every) == lines
         assert seconds < 5
