@@ -118,6 +118,7 @@ def _peer(networks: Row, path: str, directory: Path) -> Iterator[Mailweir | None
 
 def _serve(size: int, stream: Stream) -> None:
     """Takes what it is told to and says so, or says much."""
+    _usual(stream.socket)
     stream.send(GREETING)
     word = stream.line()
     if word == _DOWN:
@@ -130,9 +131,15 @@ def _serve(size: int, stream: Stream) -> None:
         stream.line()
 
 
+def _usual(end: socket.socket) -> None:
+    """As ends control congestion that are as they came, whatever this machine does."""
+    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"cubic")
+
+
 def _talk(address: tuple[str, int], size: int, word: bytes) -> float:
     """Seconds from the word to the end of what was said."""
     with socket.create_connection(address, _LIMIT) as client:
+        _usual(client)
         assert client.recv(100) == GREETING
         began = time.monotonic()
         client.sendall(word)

@@ -222,6 +222,7 @@ class FakePlane:
         # End reasons by clients.
         self.refused: dict[str, str] = {}
         self.active = 0
+        self.kernel_path: FakeKernelPathStats | None = None
         self.draining = False
         self.left_to_successor = False
         self.stopped = False
@@ -319,6 +320,14 @@ class FakePlane:
             FakePoolStats(pool.name, sticky=FakeStickyStats() if pool.sticky else None)
             for pool in (now.pools if now else ())
         ]
-        stats = FakeStats(len(self.applied), self.draining, self.active, listeners, servers, pools)
+        stats = FakeStats(
+            len(self.applied),
+            self.draining,
+            self.active,
+            listeners,
+            servers,
+            pools,
+            kernel_path=self.kernel_path,
+        )
         # The extension's classes can't be made in Python; these have the same attributes.
         return cast(Stats, stats)

@@ -26,7 +26,7 @@ from mailweir.operator import Operator, Speaker
 from mailweir.reload import restart_needed
 from mailweir.spec import ServerKey, ServerState
 from mailweir.supervisor import Supervisor
-from unit.fakes import MINIMAL, FakePlane, FakeSession, loaded
+from unit.fakes import MINIMAL, FakeKernelPathStats, FakePlane, FakeSession, loaded
 from unit.health.scripted import close, playing, say
 
 A = ServerKey("farm", "a")
@@ -254,6 +254,28 @@ async def test_the_deadline_ends_the_drain(tmp_path: Path, servers: dict[str, st
         signal.raise_signal(signal.SIGTERM)
         await running.task
         assert running.logged("stopping with open sessions")[0]["reason"] == "deadline reached"
+
+
+async def test_sessions_in_the_kernel_are_none_that_end(
+    tmp_path: Path, servers: dict[str, str]
+) -> None:
+    async with serving(tmp_path, servers, "drain: {deadline: 100ms}") as running:
+        running.plane.active = 9
+        running.plane.kernel_path = FakeKernelPathStats(flows=7)
+        signal.raise_signal(signal.SIGTERM)
+        await running.task
+        (told,) = running.logged("stopping with open sessions")
+        assert (told["sessions"], told["in_kernel"]) == (2, 7)
+
+
+async def test_what_is_left_in_the_kernel_goes_on(tmp_path: Path, servers: dict[str, str]) -> None:
+    async with serving(tmp_path, servers, "drain: {deadline: 100ms}") as running:
+        running.plane.active = 7
+        running.plane.kernel_path = FakeKernelPathStats(flows=7)
+        signal.raise_signal(signal.SIGTERM)
+        await running.task
+        event = "stopping; sessions in the kernel go on for the next process"
+        assert running.logged(event)[0]["sessions"] == 7
 
 
 async def test_a_hup_while_starting_is_a_reload_afterwards(

@@ -36,6 +36,10 @@ const TIMESTAMPS_SIZE: u32 = 12;
 /// What a peer takes that says nothing (RFC 9293, 3.7.1).
 const LEAST_TAKEN: u16 = 536;
 
+/// What the kernel can be told to announce (TCP_MIN_MSS, MAX_TCP_WINDOW).
+const LEAST_SEGMENT: u16 = 88;
+pub(super) const MOST_SEGMENT: u16 = 32_767;
+
 /// More than the clock can be behind by: its lowest bit isn't to be had.
 const LATER: u32 = 2;
 
@@ -220,6 +224,20 @@ impl Syn {
         }
     }
 
+    /// Whether a server can be told what it says.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn check(&self) -> Result<(), Refusal> {
+        if !self.whole {
+            Err(Refusal::Fragments)
+        } else if takes(self.mss) < LEAST_SEGMENT {
+            Err(Refusal::SegmentSize)
+        } else {
+            Ok(())
+        }
+    }
+
     /// From an IPv4 header and a TCP header; none of anything else.
     fn parse(headers: &[u8]) -> Option<Self> {
         let (ip, tcp) = headers.split_at_checked(usize::from(headers.first()? & 15) * 4)?;
@@ -340,6 +358,22 @@ mod tests {
         assert!(Syn::parse(&in_fragments).is_some_and(|syn| !syn.whole));
         assert_eq!(Syn::parse(&[]), None);
         assert_eq!(Syn::parse(&syn(&[])[..39]), None);
+    }
+
+    #[test]
+    fn what_cannot_be_told_to_a_server_has_its_reason() {
+        let of = |options: &[u8], df: u8| {
+            let mut syn = syn(options);
+            syn[6] = df;
+            Syn::parse(&syn).map(|syn| syn.check())
+        };
+        assert_eq!(of(&[2, 4, 0, 88], 0x40), Some(Ok(())));
+        assert_eq!(of(&[2, 4, 0xff, 0xff], 0x40), Some(Ok(())));
+        assert_eq!(of(&[], 0x40), Some(Ok(())));
+        let small = Some(Err(Refusal::SegmentSize));
+        assert_eq!(of(&[2, 4, 0, 1], 0x40), small);
+        assert_eq!(of(&[2, 4, 0, 87], 0x40), small);
+        assert_eq!(of(&[2, 4, 5, 0xb4], 0), Some(Err(Refusal::Fragments)));
     }
 
     #[test]

@@ -22,10 +22,6 @@ use super::{KernelPath, Shared, lock};
 /// Ports that are tried before it is taken that none can be had.
 const TRIES: usize = 16;
 
-/// What the kernel can be told to announce (TCP_MIN_MSS, MAX_TCP_WINDOW).
-const LEAST_SEGMENT: u16 = 88;
-const MOST_SEGMENT: u16 = 32_767;
-
 /// A client as the hand-over needs to know it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Guest {
@@ -48,12 +44,7 @@ impl KernelPath {
             return Err(Refusal::Interface);
         }
         let syn = Syn::of(client)?;
-        if !syn.whole {
-            return Err(Refusal::Fragments);
-        }
-        if leg::takes(syn.mss) < LEAST_SEGMENT {
-            return Err(Refusal::SegmentSize);
-        }
+        syn.check()?;
         Ok(Guest { interface, syn })
     }
 }
@@ -151,7 +142,7 @@ impl Passage {
         passage.place(guest)?;
         fail_point!("passage_placed");
         // So that the server never says more in a segment than the client takes.
-        let mss = passage.client_takes.min(MOST_SEGMENT).into();
+        let mss = passage.client_takes.min(leg::MOST_SEGMENT).into();
         let told = sys::set_option(&socket, libc::IPPROTO_TCP, libc::TCP_MAXSEG, mss)
             // So that the client's windows can be told to it as they are.
             .and_then(|()| prepare::announce(&socket, guest.syn.scale.unwrap_or_default()));
