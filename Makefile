@@ -88,7 +88,7 @@ bench-core: need  ## measure tables of the data plane, in nanoseconds (ARGS goes
 fuzz: need  ## fuzz the parsers and the check, 10 minutes each (ARGS goes to libFuzzer)
 	@.ci/need fuzz
 	@cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz
-	@cd rust/fuzz; for target in client_hello greeting spec_snapshot; do \
+	@cd rust/fuzz; for target in client_hello dialogue greeting spec_snapshot; do \
 	  echo "== $$target"; \
 	  mkdir -p corpus/$$target; \
 	  RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir . $$target \

@@ -94,9 +94,11 @@ def running(argv: Sequence[str | Path], directory: Path, name: str) -> Iterator[
 
 
 def run(
-    argv: Sequence[str | Path], *, limit: float = LIMIT, env: Mapping[str, str] | None = None
+    argv: Sequence[str | Path],
+    *,
+    limit: float = LIMIT,
+    env: Mapping[str, str] | None = None,
+    told: str = "",
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end, whatever its exit code."""
-    return subprocess.run(
-        argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=limit, env=env
-    )
+    """Run a program to its end, whatever its exit code; `told` is its standard input."""
+    return subprocess.run(argv, input=told, capture_output=True, text=True, timeout=limit, env=env)

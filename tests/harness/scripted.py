@@ -42,6 +42,17 @@ class Stream:
         line, end, self._pending = self._pending.partition(b"\n")
         return line + end
 
+    def exactly(self, size: int) -> bytes:
+        """So many bytes; fewer at the end of the stream."""
+        while len(self._pending) < size:
+            piece = self.socket.recv(64 * 1024)
+            if not piece:
+                break
+            self.received += len(piece)
+            self._pending += piece
+        taken, self._pending = self._pending[:size], self._pending[size:]
+        return taken
+
     def rest(self) -> bytes:
         """Everything up to the end of the stream."""
         lines = list(iter(self.line, b""))

@@ -4,7 +4,7 @@ a mail that wasn't acknowledged is sent again in a new session until it is.
 
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +14,8 @@ from harness.takers import mail
 
 _MOST = 20  # mails in a session
 _AGAIN = 0.1  # seconds until the next try
+_FROM = "sender@client.test"
+_TO = "box@server.test"
 
 
 @dataclass
@@ -27,6 +29,55 @@ class Seen:
     broken: list[str] = field(default_factory=list)  # nothing
 
 
+@dataclass(frozen=True)
+class Step:
+    """What is said at once, and the steps that are answered then, one reply each."""
+
+    said: str
+    heard: tuple[str, ...]
+
+
+# The reply by which a mail is acknowledged.
+DOT = "final dot"
+# How a mail with this Message-ID is sent.
+Way = Callable[[str], list[Step]]
+
+
+def by_data(key: str) -> list[Step]:
+    """Command by command."""
+    return by_data_of(mail(key))
+
+
+def by_data_of(text: str) -> list[Step]:
+    """The same for a mail up to its dot."""
+    commands = [f"MAIL FROM:<{_FROM}>", f"RCPT TO:<{_TO}>", "DATA"]
+    return [*(Step(command, (command[:4],)) for command in commands), Step(text, (DOT,))]
+
+
+def pipelined(key: str) -> list[Step]:
+    """In groups (RFC 2920), with the next MAIL in one segment with the dot."""
+    group = f"RSET\r\nMAIL FROM:<{_FROM}>\r\nRCPT TO:<{_TO}>\r\nDATA"
+    behind = f"{mail(key)}\r\nMAIL FROM:<{_FROM}>"
+    return [Step(group, ("RSET", "MAIL", "RCPT", "DATA")), Step(behind, (DOT, "next MAIL"))]
+
+
+def by_chunks(key: str, size: int = 0) -> list[Step]:
+    """By BDAT (RFC 3030) in two chunks, the first one in a group."""
+    text = mail(key, size).removesuffix(".")
+    head, _, rest = text.partition("\r\n")
+    rest = rest.removesuffix("\r\n")
+    # A line's end is put behind each step: here it belongs to the chunk.
+    begun = f"MAIL FROM:<{_FROM}>\r\nRCPT TO:<{_TO}>\r\nBDAT {len(head) + 2}\r\n{head}"
+    last = f"BDAT {len(rest) + 2} LAST\r\n{rest}"
+    return [Step(begun, ("MAIL", "RCPT", "BDAT")), Step(last, (DOT,))]
+
+
+def with_auth(key: str) -> list[Step]:
+    """Behind an AUTH with two challenges (RFC 4954)."""
+    answers = ("AUTH LOGIN", "dXNlcg==", "cGFzcw==")
+    return [*(Step(said, ("AUTH",)) for said in answers), *by_data(key)]
+
+
 class _OverError(Exception):
     """The session can't go on."""
 
@@ -35,9 +86,10 @@ class _Sender:
     """One after the other."""
 
     def __init__(
-        self, address: Address, name: str, pause: float, stop: threading.Event, seen: Seen
+        self, address: Address, name: str, pause: float, way: Way, stop: threading.Event, seen: Seen
     ) -> None:
         self._address = address
+        self._way = way
         self._name = name
         self._pause = pause
         self._stop = stop
@@ -57,32 +109,37 @@ class _Sender:
                 self._stop.wait(_AGAIN)
 
     def _session(self, client: Client) -> None:
-        self._ask(client, "", "greeting")
-        self._ask(client, "EHLO client.test")
+        self._hear(client, "greeting")
+        self._ask(client, Step("EHLO client.test", ("EHLO",)))
         for number in range(random.randint(1, _MOST)):  # noqa: S311
             if number:
                 self._stop.wait(random.uniform(0, self._pause))  # noqa: S311
             if self._stop.is_set() and self._key() not in self._seen.issued:
                 break
             self._send(client)
-        self._ask(client, "QUIT")
+        self._ask(client, Step("QUIT", ("QUIT",)))
 
     def _send(self, client: Client) -> None:
         key = self._key()
         self._seen.issued.add(key)
-        self._ask(client, "MAIL FROM:<sender@client.test>")
-        self._ask(client, "RCPT TO:<box@server.test>")
-        self._ask(client, "DATA")
-        self._ask(client, mail(key), "final dot")
-        self._seen.acknowledged.add(key)
-        self._serial += 1
+        for step in self._way(key):
+            self._ask(client, step)
 
-    def _ask(self, client: Client, command: str, step: str = "") -> None:
-        step = step or command[:4]
+    def _ask(self, client: Client, step: Step) -> None:
+        try:
+            client.send(f"{step.said}\r\n".encode())
+        except OSError as error:
+            self._seen.broken.append(f"{step.heard[0]} ({type(error).__name__})")
+            raise _OverError from error
+        for heard in step.heard:
+            self._hear(client, heard)
+            if heard == DOT:
+                self._seen.acknowledged.add(self._key())
+                self._serial += 1
+
+    def _hear(self, client: Client, step: str) -> None:
         reply = ""
         try:
-            if command:
-                client.send(f"{command}\r\n".encode())
             reply = client.reply()
         except OSError as error:
             step = f"{step} ({type(error).__name__})"
@@ -99,14 +156,14 @@ class _Sender:
 
 
 @contextmanager
-def senders(address: Address, parallel: int, pause: float) -> Iterator[Seen]:
+def senders(address: Address, parallel: int, pause: float, way: Way = by_data) -> Iterator[Seen]:
     """Such senders until the block ends; then each has every mail acknowledged that it began.
 
     They wait up to `pause` seconds between two mails of a session.
     """
     seen, stop = Seen(), threading.Event()
     with ThreadPoolExecutor(parallel) as pool:
-        every = [_Sender(address, str(n), pause, stop, seen) for n in range(parallel)]
+        every = [_Sender(address, str(n), pause, way, stop, seen) for n in range(parallel)]
         running = [pool.submit(sender.run) for sender in every]
         try:
             yield seen

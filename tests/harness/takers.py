@@ -7,7 +7,7 @@ who doesn't, sends it again, and it comes twice.
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from harness.scripted import Stream, serving
@@ -39,6 +39,7 @@ class Takers:
 
     def _serve(self, stream: Stream, name: str) -> None:
         stream.send(f"220 {name} ESMTP\r\n".encode())
+        chunks: list[bytes] = []
         for line in iter(stream.line, b""):
             verb = line[:4].upper()
             if verb == b"QUIT":
@@ -48,12 +49,21 @@ class Takers:
                 return
             if verb == b"DATA":
                 stream.send(b"354 go\r\n")
-                self._take(stream)
+                self._take(iter(stream.line, b".\r\n"))
+            if verb == b"BDAT":
+                chunk = stream.exactly(int(line.split()[1]))
+                if b"LAST" in line:
+                    self._take([*chunks, *chunk.splitlines()])
+                chunks = [] if b"LAST" in line else [*chunks, *chunk.splitlines()]
+            if verb == b"AUTH":
+                for asked in (b"334 VXNlcm5hbWU6\r\n", b"334 UGFzc3dvcmQ6\r\n"):
+                    stream.send(asked)
+                    stream.line()
             stream.send(b"250 ok\r\n")
 
-    def _take(self, stream: Stream) -> None:
+    def _take(self, lines: Iterable[bytes]) -> None:
         key = ""
-        for line in iter(stream.line, b".\r\n"):
+        for line in lines:
             if not line:
                 raise ConnectionError("no final dot")
             if line.startswith(b"Message-ID: "):
@@ -63,6 +73,7 @@ class Takers:
         time.sleep(self._delay)
 
 
-def mail(key: str) -> str:
-    """A mail with this Message-ID, up to its dot."""
-    return f"Message-ID: {key}\r\nSubject: taken once\r\n\r\ntext\r\n."
+def mail(key: str, size: int = 0) -> str:
+    """A mail with this Message-ID and about so many bytes, up to its dot."""
+    text = "text" + "x" * size
+    return f"Message-ID: {key}\r\nSubject: taken once\r\n\r\n{text}\r\n."

@@ -6,6 +6,7 @@
 use std::fmt::Debug;
 
 use crate::registry::Registry;
+use crate::smtp::dialogue::model;
 use crate::smtp::greeting::Greeting;
 use crate::snapshot::Snapshot;
 use crate::spec::{PlaneSpec, check};
@@ -18,6 +19,14 @@ use crate::tls::{self, Hello};
 pub fn greeting(bytes: &[u8]) {
     let decided = final_decision(bytes, Greeting::Incomplete, Greeting::parse);
     assert!(decided != Greeting::Incomplete || bytes.len() < 4096);
+}
+
+/// Plays a session by `choices` and listens to it.
+///
+/// # Panics
+/// If what is said of the dialogue isn't so.
+pub fn dialogue(choices: &[u8]) {
+    model::play(choices);
 }
 
 /// Reads `bytes` as the start of a client's TLS (RFC 8446, 4.1.2 and 5.1).

@@ -1,14 +1,17 @@
 //! What a flow's course was, as far as the first bytes of each side's last words tell.
 
 use mailweir_flow::Flow;
-use mailweir_flow::layout::{END_FIRST, END_RST};
+use mailweir_flow::layout::{END_FIN, END_FIRST, END_RST};
 
 use crate::record::{Course, End, EndReason, Path, Side};
 use crate::smtp::greeting::code;
+use crate::tls;
 
 /// RFC 5321, 4.2.1 and 3.8.
 const START_MAIL_INPUT: u16 = 354;
 const CLOSING: u16 = 421;
+/// The answer to QUIT, and to nothing else.
+const GOODBYE: u16 = 221;
 const QUIT: &[u8] = b"QUIT";
 /// The end of a message, with QUIT behind it.
 const DOT_QUIT: &[u8] = b".\r\nQUIT";
@@ -20,6 +23,8 @@ pub(super) struct Words<'a> {
     reply: Option<u16>,
     tls: bool,
     heard_last: Side,
+    /// The last that somebody said inside TLS is an alert.
+    said_goodbye: bool,
     spoke_last: Side,
 }
 
@@ -38,7 +43,10 @@ impl<'a> Words<'a> {
             client: &client.head,
             // Without a word of the server's since, its last one was the greeting.
             reply: code(&server.head),
-            tls: is_tls(&client.head),
+            tls: tls::is_record(&client.head),
+            said_goodbye: [client, server]
+                .iter()
+                .any(|side| tls::begins_with_alert(&side.head)),
             heard_last,
             spoke_last: if is_answered {
                 Side::Server
@@ -72,33 +80,53 @@ impl<'a> Words<'a> {
         }
     }
 
-    /// `end` by what was said before it.
-    fn known(&self, end: End) -> End {
-        if !self.tls && self.reply == Some(CLOSING) {
-            End::by_server(EndReason::Server421)
-        } else if !self.tls && took_leave(self.client) {
-            End::by_client(EndReason::ClientQuit)
+    /// How it ended, if what was said before that tells.
+    fn end(&self) -> Option<End> {
+        if self.tls {
+            None
+        } else if self.reply == Some(CLOSING) {
+            Some(End::by_server(EndReason::Server421))
+        } else if took_leave(self.client) || self.reply == Some(GOODBYE) {
+            Some(End::by_client(EndReason::ClientQuit))
         } else {
-            end
+            None
         }
     }
 }
 
 /// How a flow ended that ended by itself.
 pub(super) fn end(flow: &Flow) -> End {
+    let words = Words::of(flow);
+    words.end().unwrap_or_else(|| end_by_segments(flow, words))
+}
+
+fn end_by_segments(flow: &Flow, words: Words<'_>) -> End {
     let [client, server] = &flow.sides;
-    let was_first = |ends: u32| ends & END_FIRST != 0;
-    let end = if was_first(server.ends) && server.ends & END_RST != 0 {
-        End::by_server(EndReason::ServerLost)
-    } else if was_first(server.ends) {
+    let has = |ends: u32, bits: u32| ends & bits == bits;
+    let closed_first = |ends: u32| has(ends, END_FIRST | END_FIN);
+    let reset_first = |ends: u32| has(ends, END_FIRST | END_RST) && !has(ends, END_FIN);
+    let goodbye = words.tls && words.said_goodbye;
+    // Nobody waited for an answer.
+    let in_order = goodbye || words.spoke_last == Side::Server;
+    let in_tls = |ends: u32| {
+        let closed = closed_first(ends) && words.tls && in_order;
+        closed || reset_first(ends) && goodbye
+    };
+    let (client, server) = (client.ends, server.ends);
+    if in_tls(server) {
+        End::by_server(EndReason::TlsClosed)
+    } else if in_tls(client) {
+        End::by_client(EndReason::TlsClosed)
+    } else if closed_first(server) {
         End::by_server(EndReason::ServerClosed)
-    } else if was_first(client.ends) && client.ends & END_RST == 0 {
+    } else if reset_first(server) || has(server, END_RST) && !in_order {
+        End::by_server(EndReason::ServerLost)
+    } else if closed_first(client) {
         End::by_client(EndReason::ClientClosed)
     } else {
         // By a reset, or it never acknowledged its greeting.
         End::by_client(EndReason::ClientLost)
-    };
-    Words::of(flow).known(end)
+    }
 }
 
 fn took_leave(head: &[u8; 8]) -> bool {
@@ -106,13 +134,10 @@ fn took_leave(head: &[u8; 8]) -> bool {
     begins(DOT_QUIT) || (begins(QUIT) && head[QUIT.len()].is_ascii_whitespace())
 }
 
-/// Whether these bytes begin a record of TLS (RFC 8446, 5.1).
-fn is_tls(head: &[u8; 8]) -> bool {
-    matches!(head, [20..=23, 3, 0..=4, ..])
-}
-
 #[cfg(test)]
 mod tests {
+    use mailweir_flow::layout::FLOW_SIZE;
+
     use super::*;
 
     #[test]
@@ -128,10 +153,101 @@ mod tests {
         }
     }
 
+    /// How a flow ended whose sides said these last, `first` before the other.
+    fn ended(first: Side, last: [&[u8; 8]; 2], ends: [u32; 2]) -> (&'static str, &'static str) {
+        let mut flow = Flow::from_bytes(&[0; FLOW_SIZE]);
+        for (side, (head, ends)) in flow.sides.iter_mut().zip(last.into_iter().zip(ends)) {
+            (side.head, side.ends, side.said_ns) = (*head, ends, 2);
+        }
+        let earlier = match first {
+            Side::Client => 0,
+            Side::Server => 1,
+        };
+        flow.sides[earlier].said_ns = 1;
+        let end = end(&flow);
+        (end.reason.label(), end.by.label())
+    }
+
     #[test]
-    fn records_of_tls_are_known() {
-        assert!(is_tls(b"\x17\x03\x03\x01\x02abc"));
-        assert!(is_tls(b"\x16\x03\x01\x01\x02abc"));
-        assert!(!is_tls(b"EHLO cli"));
+    fn ends_are_told_by_segments_and_words() {
+        use Side::{Client, Server};
+        let (ok, text) = (b"250 ok\r\n", b"\x17\x03\x03\x01\x02abc");
+        let (noop, alert) = (b"NOOP\r\n\0\0", b"\x17\x03\x03\x00\x13abc");
+        let (fin, rst) = (END_FIRST | END_FIN, END_FIRST | END_RST);
+        for (first, last, ends, expected) in [
+            (
+                Client,
+                [b"QUIT\r\n\0\0", ok],
+                [END_FIN, fin],
+                ("client_quit", "client"),
+            ),
+            // QUIT stood behind other bytes.
+            (
+                Client,
+                [noop, b"221 bye\r"],
+                [END_FIN, fin],
+                ("client_quit", "client"),
+            ),
+            (
+                Client,
+                [noop, b"421 bye\r"],
+                [END_FIN, fin],
+                ("server_421", "server"),
+            ),
+            (
+                Client,
+                [noop, ok],
+                [fin, END_FIN],
+                ("client_closed", "client"),
+            ),
+            (
+                Client,
+                [noop, ok],
+                [END_RST, fin],
+                ("server_closed", "server"),
+            ),
+            (
+                Client,
+                [noop, ok],
+                [fin | END_RST, END_FIN],
+                ("client_closed", "client"),
+            ),
+            (Client, [noop, ok], [rst, 0], ("client_lost", "client")),
+            (
+                Server,
+                [noop, ok],
+                [fin, END_RST],
+                ("server_lost", "server"),
+            ),
+            (Client, [noop, ok], [0, rst], ("server_lost", "server")),
+            (
+                Client,
+                [text, text],
+                [END_FIN, fin],
+                ("tls_closed", "server"),
+            ),
+            (
+                Client,
+                [text, text],
+                [fin, END_RST],
+                ("tls_closed", "client"),
+            ),
+            (
+                Server,
+                [alert, text],
+                [fin, END_RST],
+                ("tls_closed", "client"),
+            ),
+            (Client, [text, alert], [rst, 0], ("tls_closed", "client")),
+            (
+                Server,
+                [text, text],
+                [fin, END_FIN],
+                ("client_closed", "client"),
+            ),
+            (Client, [text, text], [rst, 0], ("client_lost", "client")),
+        ] {
+            assert_eq!(ended(first, last, ends), expected, "{last:?} {ends:?}");
+        }
     }
 }

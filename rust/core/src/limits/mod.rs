@@ -10,8 +10,8 @@ use crate::record::{EndReason, SessionId};
 use crate::spec::{DrainSpec, Timeouts};
 
 pub(crate) use idle::Silence;
-pub(crate) use leave::{AGAIN, Standing};
-use leave::{Leave, Moment};
+use leave::Moment;
+pub(crate) use leave::{AGAIN, Leave, Standing};
 
 /// What limits a session.
 #[derive(Debug)]
@@ -43,12 +43,8 @@ impl Terms<'_> {
         }
     }
 
-    /// Why the session is to be cut as soon as it can be, if it is.
-    pub(crate) fn is_to_leave(&self, now: Instant) -> Option<EndReason> {
-        self.leave()?.is_due(self.drain, now)
-    }
-
-    fn leave(&self) -> Option<Leave> {
+    /// What it is to be cut for beside its silence, if there is anything.
+    pub(crate) fn leave(&self) -> Option<Leave> {
         let drains = self.drains.iter().filter_map(|one| one.read()).min();
         if drains.is_none() && self.aged.is_none() {
             return None;

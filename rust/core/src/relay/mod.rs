@@ -17,6 +17,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use rustix::io::ioctl_fionread;
+use rustix::net::{RecvFlags, recv};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep_until};
@@ -158,14 +159,19 @@ impl<'a> Session<'a> {
     }
 
     /// Why the session is cut before the client's next command is passed on, if it is: it is to
-    /// leave, and the client has just said one.
+    /// leave, and the client has just said one. Whoever says QUIT leaves by itself.
     fn is_cut_at_a_command(&self) -> Option<EndReason> {
         if !self.may_be_told() {
             return None;
         }
-        let reason = self.terms.is_to_leave(Instant::now())?;
-        let said = ioctl_fionread(&self.client).is_ok_and(|bytes| bytes > 0);
-        said.then_some(reason)
+        let leave = self.terms.leave()?;
+        let reason = leave.is_due(self.terms.drain, Instant::now())?;
+        let mut begun = [0; 5];
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let (_, size) = recv(&self.client, &mut begun, flags).ok()?;
+        let [verb @ .., behind] = begun;
+        let quits = verb.eq_ignore_ascii_case(b"QUIT") && behind.is_ascii_whitespace();
+        (size > 0 && !quits).then_some(reason)
     }
 
     /// Whether the client has every reply and waits for none: the one moment at which a word of our

@@ -125,17 +125,26 @@ pub(crate) fn is_record(bytes: &[u8]) -> bool {
 /// known to be worse than a goodbye (close_notify, RFC 8446, 6.1). A fatal alert that is sealed looks
 /// the same, and nothing else that SMTP says does: the shortest is `QUIT` with its CRLF.
 pub(crate) fn ends_with_alert(piece: &[u8]) -> bool {
-    ALERTS.iter().any(|&(kind, length)| {
-        let Some(at) = piece.len().checked_sub(RECORD_HEAD + usize::from(length)) else {
-            return false;
-        };
-        match &piece[at..] {
-            [of, 3, 0..=4, 0, size, body @ ..] if (*of, *size) == (kind, length) => {
-                usize::from(length) != PLAIN_ALERT.len() || *body == PLAIN_ALERT
-            }
-            _ => false,
-        }
+    ALERTS.iter().any(|(_, length)| {
+        let at = piece.len().checked_sub(RECORD_HEAD + usize::from(*length));
+        at.is_some_and(|at| alert(&piece[at..]) == Some(*length))
     })
+}
+
+/// Whether a piece of a stream begins with one, as far as its first bytes tell.
+pub(crate) fn begins_with_alert(head: &[u8]) -> bool {
+    alert(head).is_some()
+}
+
+/// The length of the alert that `head` begins.
+fn alert(head: &[u8]) -> Option<u8> {
+    match head {
+        [kind, 3, 0..=4, 0, length, body @ ..] if ALERTS.contains(&(*kind, *length)) => {
+            let plain = usize::from(*length) == PLAIN_ALERT.len();
+            (!plain || body.starts_with(&PLAIN_ALERT)).then_some(*length)
+        }
+        _ => None,
+    }
 }
 
 /// Whether `head` is the head of a handshake record, as far as it goes. RFC 8446 wants the version
