@@ -3,14 +3,14 @@
 //! for a greeting, or for an answer to its TLS hello.
 
 mod candidates;
+mod watching;
 
-use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::time::{sleep, timeout, timeout_at};
+use tokio::time::{timeout, timeout_at};
 
 use crate::client::Client;
 use crate::connect;
@@ -22,7 +22,7 @@ use crate::kernel_path::{Guest, KernelPath, Passage, Refusal};
 use crate::metrics::{CONNECT_BOUNDS, GREETING_BOUNDS};
 use crate::moment::nanos;
 use crate::proxy_header;
-use crate::record::{End, EndBy, EndReason, Greeted, Live, Record, SessionId};
+use crate::record::{End, EndBy, EndReason, Greeted, Record, SessionId};
 use crate::roster::{InFlight, Outcome};
 use crate::select::{self, Asking, Picked};
 use crate::server::{ConnectFailure, GreetingFailure};
@@ -31,15 +31,11 @@ use crate::spec::{Protocol, ProxyVersion};
 use crate::troubles::{Trouble, Troubles};
 
 use candidates::Candidates;
+pub(crate) use watching::WATCHED_AFTER;
+use watching::{gives_up, is_over};
 
 /// Ports of our own that are tried for a session before the kernel may choose one.
 const PORTS: usize = 8;
-
-/// Until a client is watched while a server is sought for it. Mostly one is found before that.
-///
-/// More than a worker's tick, so that it never is the timer that is due first: tokio would tell the
-/// reactor of it by a write to an eventfd.
-pub(crate) const WATCHED_AFTER: Duration = Duration::from_millis(600);
 
 /// The session that a server is sought for.
 #[derive(Debug)]
@@ -466,38 +462,5 @@ impl Failure {
             Self::Connect(_) => EndReason::ConnectFailed,
             Self::Greeting(_) => EndReason::GreetingFailed,
         }
-    }
-}
-
-/// Returns once the client's connection broke, or an operator ended the session. A client's
-/// end of stream doesn't count: it may have said all that it has to say.
-async fn is_over(client: &Client, live: &Live) -> End {
-    let killed = poll_fn(|_| {
-        // A kill wakes the task that this is part of.
-        if live.is_killed() {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
-    });
-    tokio::select! {
-        () = is_lost(client) => End::by_client(EndReason::ClientLost),
-        () = killed => End::ours(EndReason::Killed),
-    }
-}
-
-/// Returns once the client has said that it will say nothing, before it was greeted: it doesn't
-/// wait for a server any more. Where anything may be spoken, it may mean that it has said all.
-async fn gives_up(client: &Client, protocol: Protocol) {
-    if protocol == Protocol::Tcp || client.leaves().await.is_err() {
-        std::future::pending::<()>().await;
-    }
-}
-
-async fn is_lost(client: &Client) {
-    sleep(WATCHED_AFTER).await;
-    if client.breaks().await.is_err() {
-        // It can't be watched, or the process ends: then whoever speaks to it notices.
-        std::future::pending::<()>().await;
     }
 }
