@@ -23,6 +23,7 @@ from harness.kernel_rig import (
 )
 from harness.mailweir import Tree
 from harness.namespaces import LEGS, LISTENER, SERVER, SOURCE, Row, pins, row
+from harness.scripted import Stream
 from harness.waiting import LIMIT, until
 
 pytestmark = pytest.mark.needs("iproute2", "nftables", "clang")
@@ -225,6 +226,29 @@ def _move(networks: Row, network: str) -> None:
     networks.run(network, "nft", f"table netdev dead {{\n chain x {{\n {drop}\n }}\n}}")
     networks.run("l", "ip", "route", "replace", f"{there}/32", "via", gateway)
     assert first not in networks.run("l", "ip", "route", "get", there)
+
+
+def test_new_sessions_are_dialled_by_the_new_route(tmp_path: Path) -> None:
+    """From the address that it gives, at once."""
+    sources: list[str] = []
+
+    def notes(stream: Stream) -> None:
+        sources.append(stream.socket.getpeername()[0])
+        polite(stream)
+
+    def dialled(rig: Rig) -> str:
+        with rig.client() as client:
+            client.expect("220")
+            client.mail()
+        return sources[-1]
+
+    with rig_before(tmp_path, notes) as rig:
+        assert dialled(rig) == SOURCE
+        _second_uplink(rig.networks, "s")
+        _move(rig.networks, "s")
+        _, here = _OTHER["s"]
+        until(lambda: dialled(rig) == here, "the new address", limit=4)
+        assert {line["path"] for line in rig.balancer.session_log()} == {"kernel"}
 
 
 def test_where_no_route_is_left_flows_wait_for_one(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use mailweir_flow::{Counter, Key, MOST_FLOWS, Program, SCHEMA, State, Tables, Unavailable};
 
@@ -62,8 +62,6 @@ use ways::Ways;
 
 /// Where systems mount the BPF file system.
 const BPF_FILES: &str = "/sys/fs/bpf";
-/// For so long an address that the route gives is taken for granted.
-const ROUTE_LASTS: Duration = Duration::from_secs(5);
 
 /// Why there is no kernel path.
 #[derive(Debug, thiserror::Error)]
@@ -97,8 +95,8 @@ pub(crate) struct KernelPath {
     numbers: Mutex<Vec<u32>>,
     most: u32,
     ports: Ports,
-    /// The address that the route to a server gives, and since when.
-    routes: Mutex<HashMap<Ipv4Addr, (Ipv4Addr, Instant)>>,
+    /// The address that the route to a server gives, and how often routes may have changed before.
+    routes: Mutex<HashMap<Ipv4Addr, (Ipv4Addr, u64)>>,
     resets: Resets,
     /// None where there is none, as far as we may ask.
     conntrack: Option<Conntrack>,
@@ -264,9 +262,9 @@ impl KernelPath {
 
     /// The address that `server` is dialled from where nothing else is configured.
     fn source_towards(&self, server: SocketAddrV4) -> io::Result<Ipv4Addr> {
-        let now = Instant::now();
-        if let Some((source, since)) = lock(&self.routes).get(server.ip())
-            && now.duration_since(*since) < ROUTE_LASTS
+        let changes = self.ways.changes();
+        if let Some((source, before)) = lock(&self.routes).get(server.ip())
+            && *before == changes
         {
             return Ok(*source);
         }
@@ -276,7 +274,7 @@ impl KernelPath {
         let IpAddr::V4(source) = probe.local_addr()?.ip() else {
             return Err(io::ErrorKind::AddrNotAvailable.into());
         };
-        lock(&self.routes).insert(*server.ip(), (source, now));
+        lock(&self.routes).insert(*server.ip(), (source, changes));
         Ok(source)
     }
 }
