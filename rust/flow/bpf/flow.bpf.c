@@ -45,7 +45,11 @@ inline_ void hear_out(struct gate *gate, __u32 from, struct side *other, __u32 a
 	if (!after(ack, other->acked))
 		return;
 	other->acked = ack;
-	if ((other->ends & END_FIN) && ack == other->fin) {
+	if ((other->ends & END_FIN) && after(ack, other->fin)) {
+		// What was taken for its end was none.
+		news += !!(other->ends & END_FIN_ACKED);
+		other->ends &= ~(END_FIN | END_FIN_ACKED | END_FIRST);
+	} else if ((other->ends & END_FIN) && ack == other->fin) {
 		other->ends |= END_FIN_ACKED;
 		news -= 1;
 	}

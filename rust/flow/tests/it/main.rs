@@ -4,6 +4,7 @@
 mod any;
 mod cost;
 mod hand_over;
+mod heard;
 mod layout;
 mod rig;
 mod segment;
