@@ -18,7 +18,7 @@ use crate::doors::Doors;
 use crate::greet::Hearing;
 use crate::hello;
 use crate::holdings::Holdings;
-use crate::kernel_path::{Guest, KernelPath, Passage};
+use crate::kernel_path::{Guest, KernelPath, Passage, Refusal};
 use crate::metrics::{CONNECT_BOUNDS, GREETING_BOUNDS};
 use crate::moment::nanos;
 use crate::proxy_header;
@@ -185,6 +185,7 @@ async fn hear_and_seek(seeking: &Seeking<'_>, record: &mut Record) -> Result<Fou
         if failure != GreetingFailure::Timeout {
             candidates.hear_refusal(failure, &attempt.member.server, &attempt.hearing.said);
         } else if let Some(place) = seeking.holdings.overdue() {
+            attempt.take_the_relay();
             candidates.keep(attempt, place);
         }
     };
@@ -225,6 +226,16 @@ impl Attempt<'_> {
         hello: &[u8],
     ) -> Poll<Result<(), GreetingFailure>> {
         self.hearing.poll_hear(cx, &mut self.stream, hello)
+    }
+
+    /// It is late. The kernel path knows a client by its address alone, and the next attempt has a
+    /// place there for the same one: should this server greet after all, the relay carries it.
+    fn take_the_relay(&mut self) {
+        if let Some(passage) = self.passage.take() {
+            passage.refused(Refusal::Greeting);
+            // It was spared that. Refused: it is carried as it is.
+            let _ = connect::prepare_for_a_dialogue(&self.stream);
+        }
     }
 
     /// It doesn't take the session, or not in time.

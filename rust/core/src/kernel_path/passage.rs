@@ -150,7 +150,7 @@ impl Passage {
     }
 
     /// The session takes the relay.
-    pub(super) fn refused(&self, why: Refusal) {
+    pub(crate) fn refused(&self, why: Refusal) {
         self.path.refused(self.worker, why);
     }
 
