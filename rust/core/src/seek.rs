@@ -2,11 +2,11 @@
 //! that fails and time is left. No server is tried twice. The client notices nothing: it waits
 //! for a greeting, or for an answer to its TLS hello.
 
+mod attempt;
 mod candidates;
 mod watching;
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::net::{TcpSocket, TcpStream};
@@ -18,11 +18,11 @@ use crate::doors::Doors;
 use crate::greet::Hearing;
 use crate::hello;
 use crate::holdings::Holdings;
-use crate::kernel_path::{Guest, KernelPath, Passage, Refusal};
-use crate::metrics::{CONNECT_BOUNDS, GREETING_BOUNDS};
+use crate::kernel_path::{Guest, KernelPath, Passage, Port, Refusal};
+use crate::metrics::CONNECT_BOUNDS;
 use crate::moment::nanos;
 use crate::proxy_header;
-use crate::record::{End, EndBy, EndReason, Greeted, Record, SessionId};
+use crate::record::{End, EndBy, EndReason, Record, SessionId};
 use crate::roster::{InFlight, Outcome};
 use crate::select::{self, Asking, Picked};
 use crate::server::{ConnectFailure, GreetingFailure};
@@ -30,6 +30,7 @@ use crate::snapshot::{Listener, Member};
 use crate::spec::{Protocol, ProxyVersion};
 use crate::troubles::{Trouble, Troubles};
 
+use attempt::Attempt;
 use candidates::Candidates;
 pub(crate) use watching::WATCHED_AFTER;
 use watching::{gives_up, is_over};
@@ -59,21 +60,10 @@ pub(crate) struct Found {
     pub(crate) said: Vec<u8>,
     /// A place on the kernel path, if there is one.
     pub(crate) passage: Option<Passage>,
+    /// A source port of our own that the connection has, where it has no such place any more.
+    pub(crate) port: Option<Port>,
     /// Counts the session in at the server until this is dropped.
     pub(crate) in_flight: InFlight,
-}
-
-/// A server that was connected to, until it takes the session or doesn't.
-#[derive(Debug)]
-struct Attempt<'a> {
-    member: &'a Member,
-    in_flight: InFlight,
-    stream: TcpStream,
-    passage: Option<Passage>,
-    /// When it was connected to, and how long that took.
-    connected: Instant,
-    connect_time: Duration,
-    hearing: Hearing,
 }
 
 /// How a session ended that no server took.
@@ -184,6 +174,7 @@ async fn hear_and_seek(seeking: &Seeking<'_>, record: &mut Record) -> Result<Fou
         if failure != GreetingFailure::Timeout {
             candidates.hear_refusal(failure, &attempt.member.server, &attempt.hearing.said);
         } else if let Some(place) = seeking.holdings.overdue() {
+            attempt.take_the_relay();
             candidates.keep(attempt, place);
         }
     };
@@ -210,57 +201,6 @@ struct Search {
 impl Search {
     fn left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
-    }
-}
-
-impl Attempt<'_> {
-    async fn hear(&mut self, hello: &[u8]) -> Result<(), GreetingFailure> {
-        self.hearing.hear(&mut self.stream, hello).await
-    }
-
-    fn poll_hear(
-        &mut self,
-        cx: &mut Context<'_>,
-        hello: &[u8],
-    ) -> Poll<Result<(), GreetingFailure>> {
-        self.hearing.poll_hear(cx, &mut self.stream, hello)
-    }
-
-    /// It doesn't take the session, or not in time.
-    fn failed(&mut self, failure: GreetingFailure) {
-        // What a server says to one client is no sign that it serves others badly.
-        let outcome = match failure {
-            GreetingFailure::Refused => Outcome::Refused,
-            _ => Outcome::Failed,
-        };
-        self.in_flight.took(self.connected.elapsed(), outcome);
-    }
-
-    /// It takes the session.
-    fn take(mut self, asked: Vec<u8>, record: &mut Record) -> Found {
-        let greeting_time = self.connected.elapsed();
-        let in_all = self.connect_time + greeting_time;
-        self.in_flight.took(in_all, Outcome::Greeted);
-        let counters = self.member.server.counters.of(record.worker());
-        if !self.hearing.said.is_empty() {
-            counters
-                .greeting_time
-                .observe(&GREETING_BOUNDS, greeting_time);
-        }
-        counters.sessions.add(1);
-        let greeted = Greeted {
-            connect: Some(self.connect_time.into()),
-            greeting: self.hearing.greets().then(|| greeting_time.into()),
-            code: self.hearing.code(),
-        };
-        record.taken(&self.member.name, greeted);
-        Found {
-            stream: self.stream,
-            asked,
-            said: self.hearing.said,
-            passage: self.passage,
-            in_flight: self.in_flight,
-        }
     }
 }
 
@@ -324,6 +264,7 @@ impl Seeking<'_> {
                     in_flight: picked.in_flight,
                     stream,
                     passage,
+                    port: None,
                     connected: began + connect_time,
                     connect_time,
                     hearing: Hearing::new(self.listener.protocol),

@@ -146,6 +146,7 @@ impl Session {
             asked,
             said,
             passage,
+            port,
             in_flight,
         } = found;
         let legs = Legs {
@@ -153,7 +154,7 @@ impl Session {
             server: stream,
             said,
             told: 0,
-            port: None,
+            port,
         };
         match self
             .hand_over(passage, legs, in_flight.server(), &record)

@@ -53,7 +53,7 @@ use flows::Flows;
 use gates::Gates;
 pub(crate) use hand_over::{Handed, Legs, hand_over};
 use interfaces::Interfaces;
-pub(crate) use passage::{Guest, Passage};
+pub(crate) use passage::{Guest, Passage, Port};
 pub(crate) use prepare::prepare_listener;
 pub use refusal::Refusal;
 use reset::Resets;

@@ -201,7 +201,7 @@ impl Passage {
     }
 
     /// The session takes the relay, which goes on with the socket and its port.
-    pub(super) fn refused(mut self, why: Refusal) -> Option<Port> {
+    pub(crate) fn refused(mut self, why: Refusal) -> Option<Port> {
         self.path.refused(self.worker, why);
         self.port.take()
     }

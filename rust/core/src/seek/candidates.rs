@@ -10,7 +10,7 @@ use crate::server::{GreetingFailure, Server};
 use crate::smtp::greeting;
 use crate::spec::ServerState;
 
-use super::Attempt;
+use super::attempt::Attempt;
 
 /// Servers of one session that are waited for beside the one that is tried. With the usual limits
 /// there are no more; with a short time-out for greetings there could be dozens, each with a

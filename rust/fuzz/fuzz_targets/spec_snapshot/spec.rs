@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use mailweir_core::spec::{
     Balance, DrainSpec, DryRun, Forwarding, HashKeySpec, KernelSpec, ListenerSpec, LogFormat,
-    LogSpec, LogTarget, RoomSpec, MAX_WEIGHT, PerSourceSpec, PlaneSpec, PoolSpec, Prefix, Protocol,
-    ProxyVersion, QueueSpec, RateSpec, Refuse, ServerSpec, ServerState, SourceSpec, StickySpec,
-    Timeouts,
+    LogSpec, LogTarget, MAX_WEIGHT, PerSourceSpec, PlaneSpec, PoolSpec, Prefix, Protocol,
+    ProxyVersion, QueueSpec, RateSpec, Refuse, RoomSpec, ServerSpec, ServerState, SourceSpec,
+    StickySpec, Timeouts,
 };
 
 use crate::choose::Choices;

@@ -1,0 +1,93 @@
+//! An attempt at one server: it is connected to, and waited for.
+
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
+
+use crate::greet::Hearing;
+use crate::kernel_path::{Passage, Port, Refusal};
+use crate::metrics::GREETING_BOUNDS;
+use crate::record::{Greeted, Record};
+use crate::roster::{InFlight, Outcome};
+use crate::server::GreetingFailure;
+use crate::snapshot::Member;
+
+use super::Found;
+
+/// A server that was connected to, until it takes the session or doesn't.
+#[derive(Debug)]
+pub(super) struct Attempt<'a> {
+    pub(super) member: &'a Member,
+    pub(super) in_flight: InFlight,
+    pub(super) stream: TcpStream,
+    pub(super) passage: Option<Passage>,
+    /// That the connection has, once the passage is given up.
+    pub(super) port: Option<Port>,
+    /// When it was connected to, and how long that took.
+    pub(super) connected: Instant,
+    pub(super) connect_time: Duration,
+    pub(super) hearing: Hearing,
+}
+
+impl Attempt<'_> {
+    pub(super) async fn hear(&mut self, hello: &[u8]) -> Result<(), GreetingFailure> {
+        self.hearing.hear(&mut self.stream, hello).await
+    }
+
+    pub(super) fn poll_hear(
+        &mut self,
+        cx: &mut Context<'_>,
+        hello: &[u8],
+    ) -> Poll<Result<(), GreetingFailure>> {
+        self.hearing.poll_hear(cx, &mut self.stream, hello)
+    }
+
+    /// It is late. The kernel path knows a client by its address alone, and the next attempt has a
+    /// place there for the same one: should this server greet after all, the relay carries it.
+    pub(super) fn take_the_relay(&mut self) {
+        if let Some(passage) = self.passage.take() {
+            self.port = passage.refused(Refusal::Greeting);
+            // It was spared that. Refused: it is carried as it is.
+            let _ = self.stream.set_nodelay(true);
+        }
+    }
+
+    /// It doesn't take the session, or not in time.
+    pub(super) fn failed(&mut self, failure: GreetingFailure) {
+        // What a server says to one client is no sign that it serves others badly.
+        let outcome = match failure {
+            GreetingFailure::Refused => Outcome::Refused,
+            _ => Outcome::Failed,
+        };
+        self.in_flight.took(self.connected.elapsed(), outcome);
+    }
+
+    /// It takes the session.
+    pub(super) fn take(mut self, asked: Vec<u8>, record: &mut Record) -> Found {
+        let greeting_time = self.connected.elapsed();
+        let in_all = self.connect_time + greeting_time;
+        self.in_flight.took(in_all, Outcome::Greeted);
+        let counters = self.member.server.counters.of(record.worker());
+        if !self.hearing.said.is_empty() {
+            counters
+                .greeting_time
+                .observe(&GREETING_BOUNDS, greeting_time);
+        }
+        counters.sessions.add(1);
+        let greeted = Greeted {
+            connect: Some(self.connect_time.into()),
+            greeting: self.hearing.greets().then(|| greeting_time.into()),
+            code: self.hearing.code(),
+        };
+        record.taken(&self.member.name, greeted);
+        Found {
+            stream: self.stream,
+            asked,
+            said: self.hearing.said,
+            passage: self.passage,
+            port: self.port,
+            in_flight: self.in_flight,
+        }
+    }
+}
