@@ -32,6 +32,10 @@ use hearing::{Hearing, Piece};
 use outcome::Outcome;
 use pipes::Pipes;
 
+/// What may be unacknowledged where no more than a goodbye was on its way: acknowledgements are
+/// delayed, and a reset carries none.
+const LAST_WORD: usize = 1024;
+
 /// The two connections of a session.
 #[derive(Debug)]
 pub(crate) struct Ends {
@@ -208,14 +212,13 @@ impl<'a> Session<'a> {
         None
     }
 
-    /// Whether all that was written to `side` has arrived there.
+    /// Whether all that was written to `side` has arrived there, but perhaps a last word.
     fn has_all(&self, side: Side) -> bool {
         let stream = match side {
             Side::Client => &self.client,
             Side::Server => &self.server,
         };
-        // An end of stream counts as one byte.
-        sys::unacknowledged(stream).is_ok_and(|bytes| bytes <= 1)
+        sys::unacknowledged(stream).is_ok_and(|bytes| bytes <= LAST_WORD)
     }
 
     /// Waits for the next limit; ready once one is reached that ends the session.
