@@ -53,8 +53,8 @@ class Takers:
             if verb == b"BDAT":
                 chunk = stream.exactly(int(line.split()[1]))
                 if b"LAST" in line:
-                    self._take([*chunks, *chunk.splitlines()])
-                chunks = [] if b"LAST" in line else [*chunks, *chunk.splitlines()]
+                    self._take([*chunks, *chunk.splitlines(keepends=True)])
+                chunks = [] if b"LAST" in line else [*chunks, *chunk.splitlines(keepends=True)]
             if verb == b"AUTH":
                 for asked in (b"334 VXNlcm5hbWU6\r\n", b"334 UGFzc3dvcmQ6\r\n"):
                     stream.send(asked)

@@ -42,6 +42,9 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 /// For the other end to acknowledge what was sent to it. Above both idle limits' defaults,
 /// which are to come first; what a longer limit allows, a peer that is gone doesn't get.
 const USER_TIMEOUT: Duration = Duration::from_secs(720);
+/// What may be unacknowledged where no more than a goodbye was on its way: acknowledgements are
+/// delayed, and a reset carries none.
+const LAST_WORD: usize = 1024;
 
 /// The two connections of a session.
 #[derive(Debug)]
@@ -230,14 +233,13 @@ impl<'a> Session<'a> {
         None
     }
 
-    /// Whether all that was written to `side` has arrived there.
+    /// Whether all that was written to `side` has arrived there, but perhaps a last word.
     fn has_all(&self, side: Side) -> bool {
         let stream = match side {
             Side::Client => &self.client,
             Side::Server => &self.server,
         };
-        // An end of stream counts as one byte.
-        sys::unacknowledged(stream).is_ok_and(|bytes| bytes <= 1)
+        sys::unacknowledged(stream).is_ok_and(|bytes| bytes <= LAST_WORD)
     }
 
     /// Waits for the next limit; ready once one is reached that ends the session.

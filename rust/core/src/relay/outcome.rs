@@ -43,7 +43,7 @@ impl Outcome {
     }
 
     /// The connection with `side` was reset, or is lost; `had_all` says whether everything that was
-    /// on its way there had arrived.
+    /// on its way there had arrived, but perhaps a last word.
     pub(super) fn lost(&mut self, side: Side, had_all: bool, dialogue: &Dialogue) {
         let how = if had_all && dialogue.said_goodbye_in_tls() {
             How::InOrder
