@@ -106,6 +106,9 @@ inline_ void hear(struct __sk_buff *skb, struct gate *gate, __u32 from, struct s
 		if (gate->sent[SERVER] - swap(tcp->ack) > UNDER_WAY)
 			return;
 		gate->next[SERVER] = last + !!(tcp->flags & SYN) + !!(tcp->flags & FIN);
+		// Linux has DF in every SYN-ACK: the greeting tells.
+		if (!segment->whole)
+			gate->takes |= CUT;
 	}
 
 	if (!length || length > MOST_OPTIONS ||
@@ -115,7 +118,7 @@ inline_ void hear(struct __sk_buff *skb, struct gate *gate, __u32 from, struct s
 	at = found.mss;
 	asm volatile("" : "+r"(at));
 	if (at <= MOST_OPTIONS - 2 && from == SERVER && (tcp->flags & SYN))
-		gate->takes = options[at] << 8 | options[at + 1] | (segment->whole ? 0 : CUT);
+		gate->takes = (gate->takes & CUT) | options[at] << 8 | options[at + 1];
 	at = found.timestamps;
 	asm volatile("" : "+r"(at));
 	if (at > MOST_OPTIONS - 8)
