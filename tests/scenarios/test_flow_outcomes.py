@@ -118,6 +118,38 @@ def test_an_early_talker_takes_the_relay(tmp_path: Path) -> None:
         assert rig.relayed("early_talker") == 1
 
 
+def test_a_port_is_free_once_its_socket_is_closed(tmp_path: Path) -> None:
+    """A session that the kernel path didn't take goes on by the port that it was dialled from."""
+    talked = threading.Event()
+
+    def waits(stream: Stream) -> None:
+        if talked.wait(20):
+            polite(stream)
+
+    config = rig_configuration(tmp_path, source_ports="20000-20000")
+    with rig_before(tmp_path, waits, config) as rig:
+        with rig.client() as early:
+            early.send(b"EHLO client.test\r\n")
+            until(lambda: len(rig.sessions()) == 1, "the client to be accepted")
+            talked.set()
+            early.expect("220")
+            early.expect("250")
+            with rig.client() as client:
+                client.expect("220")
+                client.expect("250", "EHLO client.test")
+                client.mail()
+            assert rig.record()["path"] == "copy"
+            assert (rig.relayed("early_talker"), rig.relayed("no_port")) == (1, 1)
+            early.mail()
+        rig.record(2)
+        with rig.client() as client:
+            client.expect("220")
+            client.expect("250", "EHLO client.test")
+            client.mail()
+        assert rig.record(3)["path"] == "kernel"
+        assert rig.relayed("no_port") == 1
+
+
 def test_a_server_that_closes_behind_its_greeting(tmp_path: Path) -> None:
     with rig_before(tmp_path, lambda stream: stream.send(GREETING)) as rig:
         with rig.client() as client:

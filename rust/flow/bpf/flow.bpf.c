@@ -159,6 +159,9 @@ inline_ void hear(struct __sk_buff *skb, struct gate *gate, __u32 from, struct s
 			return;
 		if ((tcp->flags & SYN) || after(last, next))
 			gate->next[SERVER] = last;
+		// Linux has DF in every SYN-ACK: the greeting tells.
+		if (!segment->whole)
+			gate->takes |= CUT;
 	}
 
 	if (!length || length > MOST_OPTIONS ||
@@ -166,7 +169,7 @@ inline_ void hear(struct __sk_buff *skb, struct gate *gate, __u32 from, struct s
 		return;
 	find_options(&options, length, &found);
 	if (from == SERVER && (tcp->flags & SYN))
-		gate->takes = read_at(&options, found.mss) >> 16 | (segment->whole ? 0 : CUT);
+		gate->takes = (gate->takes & CUT) | read_at(&options, found.mss) >> 16;
 	tsval = read_at(&options, found.timestamps);
 	if (tsval && (!gate->tsval[from] || after(tsval, gate->tsval[from])))
 		gate->tsval[from] = tsval;

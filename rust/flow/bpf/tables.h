@@ -70,8 +70,8 @@ struct gate {
 			  // user space's to write
 	__u32 sent[2];    // behind the last that our own socket said to each, until it is live
 	__u32 recorded;   // what user space has to do with its record, in its own words
-	__u32 takes;      // bytes in a segment, as the server's SYN says; 0 if it doesn't; CUT if that
-			  // SYN may be cut into fragments
+	__u32 takes;      // bytes in a segment, as the server's SYN says; 0 if it doesn't; CUT if what it
+			  // says may be cut into fragments
 };
 
 #define CUT 0x80000000

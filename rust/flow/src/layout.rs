@@ -110,7 +110,7 @@ pub const END_RST: u32 = 4;
 /// Nobody had ended before.
 pub const END_FIRST: u32 = 8;
 
-/// In [`Gate::takes`]: the server's SYN may be cut into fragments on its way.
+/// In [`Gate::takes`]: what the server says may be cut into fragments on its way.
 pub const CUT: u32 = 1 << 31;
 
 /// What becomes of a flow's segments; read and written in place, word by word.

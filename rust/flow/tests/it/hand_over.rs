@@ -45,12 +45,21 @@ fn before_the_hand_over_peers_are_heard() {
     let greeting = Segment {
         options: timestamps(0x1234_5700, 1),
         payload: b"220 mx\r\n".to_vec(),
+        fragment: DONT_FRAGMENT,
         ..from_server()
     };
     assert_eq!(rig.ingress(&greeting), (UNSPEC, greeting.clone()));
     let gate = rig.gate();
     assert_eq!((gate.tsval, gate.counted), ([0, 0x1234_5700], [0, 8]));
-    assert_eq!(gate.next[1], S[0] + 8);
+    assert_eq!((gate.next[1], gate.takes), (S[0] + 8, 1460));
+    let cut = Segment {
+        fragment: 0,
+        payload: vec![],
+        ..greeting
+    };
+    assert_eq!(rig.ingress(&cut).0, UNSPEC);
+    assert_eq!(rig.ingress(&syn_ack).0, UNSPEC);
+    assert_eq!(rig.gate().takes, 1460 | CUT, "also where a SYN comes late");
     let end = Segment {
         flags: FIN | ACK,
         seq: S[0] + 8,
