@@ -20,6 +20,7 @@ mod interfaces;
 mod leg;
 mod lingering;
 mod links;
+mod live;
 mod netlink;
 mod note;
 mod passage;

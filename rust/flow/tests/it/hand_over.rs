@@ -138,12 +138,14 @@ fn before_the_hand_over_nothing_moves_back() {
         seq: S[0] + after,
         payload: payload.to_vec(),
         options: timestamps(time, 1),
+        fragment: DONT_FRAGMENT,
         ..from_server()
     };
     let syn_ack = Segment {
         flags: SYN | ACK,
         seq: S[0] - 1,
         options: [vec![2, 4, 0, 9], timestamps(40, 1)].concat(),
+        fragment: DONT_FRAGMENT,
         ..from_server()
     };
     for late in [
