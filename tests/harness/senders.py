@@ -4,6 +4,7 @@ a mail that wasn't acknowledged is sent again in a new session until it is.
 
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ class Seen:
     # Sessions that ended before their time, each by what its sender waited for then.
     told: list[str] = field(default_factory=list)  # a 421, say
     broken: list[str] = field(default_factory=list)  # nothing
+    longest: float = 0.0  # seconds that a mail took, from its first command to its reply
 
 
 @dataclass(frozen=True)
@@ -122,8 +124,10 @@ class _Sender:
     def _send(self, client: Client) -> None:
         key = self._key()
         self._seen.issued.add(key)
+        began = time.monotonic()
         for step in self._way(key):
             self._ask(client, step)
+        self._seen.longest = max(self._seen.longest, time.monotonic() - began)
 
     def _ask(self, client: Client, step: Step) -> None:
         try:
