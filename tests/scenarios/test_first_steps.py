@@ -34,6 +34,7 @@ _NEUTRAL = (
     (r"\bmailweir \d+\.\d+\.\d+\w*", "VERSION"),
     (r"\b\d+ workers", "WORKERS"),
     (r"\b\d+ at most", "MOST"),
+    (r"\broom for \d+ \([^)]*\)", "ROOM"),
     (r"/\S+/mailweir\.yaml", "FILE"),
     # It is there or isn't, by the kernel and by what mailweir may do.
     (r"(?m)^(?:no )?kernel path.*$", "KERNEL PATH"),

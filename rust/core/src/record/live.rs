@@ -38,7 +38,7 @@ const TLS: u8 = 4;
 const IN_DATA: u8 = 8;
 const SPLICED: u8 = 16;
 const IN_KERNEL: u8 = 32;
-const NOT_IN_DATA: u8 = 64;
+const UNKNOWN_DATA: u8 = 64;
 
 /// What is known of a session's course.
 #[derive(Debug, Clone, Copy)]
@@ -72,7 +72,7 @@ impl Live {
         let flags = speaker
             | flag(course.tls, TLS)
             | flag(course.in_data == Some(true), IN_DATA)
-            | flag(course.in_data == Some(false), NOT_IN_DATA)
+            | flag(course.in_data.is_none(), UNKNOWN_DATA)
             | flag(course.path == Path::Splice, SPLICED)
             | flag(course.path == Path::Kernel, IN_KERNEL);
         self.flags.store(flags, Relaxed);
@@ -95,11 +95,8 @@ impl Live {
         Course {
             spoke_last,
             tls: flags & TLS > 0,
-            in_data: match flags & (IN_DATA | NOT_IN_DATA) {
-                IN_DATA => Some(true),
-                NOT_IN_DATA => Some(false),
-                _ => None,
-            },
+            // Nothing was said yet where nothing was noted.
+            in_data: (flags & UNKNOWN_DATA == 0).then_some(flags & IN_DATA > 0),
             path: match flags & (SPLICED | IN_KERNEL) {
                 IN_KERNEL => Path::Kernel,
                 SPLICED => Path::Splice,
