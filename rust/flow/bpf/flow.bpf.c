@@ -442,7 +442,8 @@ int ingress(struct __sk_buff *skb)
 
 // Our socket's clock stops at the hand-over: what is rewritten later goes by the server's, and
 // would look older than a greeting that was sent again late (PAWS, RFC 7323, 5). Our own stack
-// begins its options as it usually does.
+// begins its options as it usually does. To the client alone: on the server's leg our socket has
+// another clock, and a late acknowledgement by the client's would make all that follows look old.
 inline_ int stop_clock(struct __sk_buff *skb, struct flow *flow, struct segment *segment)
 {
 	__u32 at = segment->tcp + FIXED;
@@ -489,6 +490,7 @@ int guard(struct __sk_buff *skb)
 	struct gate *gate;
 	struct flow *flow;
 	struct tcp tcp;
+	__u32 to;
 	int lives;
 
 	if (skb->mark == MARK || !parse(skb, &segment, &tcp))
@@ -507,8 +509,9 @@ int guard(struct __sk_buff *skb)
 	lives = gate->state == LIVE || gate->state == CLOSING;
 	if (lives && (tcp.flags & (FIN | RST | SYN)))
 		return count(GUARDED, TC_ACT_SHOT);
-	follow(gate, place->side & 1, skb->ifindex, &segment, &tcp);
-	return lives ? stop_clock(skb, flow, &segment) : TC_ACT_UNSPEC;
+	to = place->side & 1;
+	follow(gate, to, skb->ifindex, &segment, &tcp);
+	return lives && to == CLIENT ? stop_clock(skb, flow, &segment) : TC_ACT_UNSPEC;
 }
 
 char licence[] SEC("license") = "Dual MIT/GPL";

@@ -320,6 +320,12 @@ fn the_clock_of_our_own_socket_stops_at_the_hand_over() {
             ..Segment::new(LISTENER, CLIENT)
         };
         assert_eq!(rig.guard(&greeting(77)), (UNSPEC, greeting(told)));
+        // The server's leg has another one: an acknowledgement that comes late goes as it is.
+        let late = Segment {
+            options: timestamps(78, 5),
+            ..Segment::new(SOURCE, SERVER)
+        };
+        assert_eq!(rig.guard(&late), (UNSPEC, late.clone()));
     }
 }
 
