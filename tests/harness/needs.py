@@ -50,6 +50,20 @@ def program(name: str) -> str:
     return found or missing(f"needs the program {name}")
 
 
+def unpacked(package: str, directory: Path) -> Path:
+    """Where the files of a Debian package are, below a folder; nothing is installed."""
+    problem = _apt_get("download", package, folder=directory)
+    if problem:  # the package lists may be absent or old
+        problem = _apt_get("update") or _apt_get("download", package, folder=directory)
+    if problem:
+        missing(f"needs the Debian package {package}, which can't be had: {problem}")
+    [archive] = directory.glob(f"{package}_*.deb")
+    files = directory / package
+    unpack = [program("dpkg-deb"), "--extract", str(archive), str(files)]
+    subprocess.run(unpack, check=True, timeout=_INSTALL_LIMIT)
+    return files
+
+
 def private_mounts() -> list[str]:
     """The beginning of a command that runs with mounts nobody else sees, gone when it ends."""
     unshare = [program("unshare"), "--mount"]
@@ -90,12 +104,17 @@ def _install(packages: tuple[str, ...]) -> str:
     return problem
 
 
-def _apt_get(*arguments: str) -> str:
+def _apt_get(*arguments: str, folder: Path | None = None) -> str:
     """Why it went wrong, or nothing."""
     command = ["apt-get", "--quiet", "--option", "DPkg::Lock::Timeout=120", *arguments]
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=_INSTALL_LIMIT
+        command,
+        env=environment,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=_INSTALL_LIMIT,
     )
     said = (done.stderr or done.stdout).strip()[-500:]
     return f"{' '.join(command)}: {said}" if done.returncode else ""

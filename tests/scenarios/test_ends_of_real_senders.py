@@ -1,102 +1,124 @@
 """Sessions that went well are recorded so, whatever sends them: in plain text as `client_quit`,
-inside TLS as `tls_closed`, with mails of all sizes, on the relay.
+inside TLS as `tls_closed`, with mails of all sizes, on the relay and on the kernel path.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from harness.mailweir import Mailweir, configuration
-from harness.needs import program
-from harness.postfix import DOMAIN, SMTPD, postfix
-from harness.process import run
+from harness.exim import LIBRARIES
+from harness.kernel_rig import PORT, Rig, kernel_rig, rig_configuration
+from harness.namespaces import LISTENER, SERVER, row
+from harness.postfix import Postfix, postfix
+from harness.real_senders import How, Send, exim_sends, msmtp, postfix_sends, swaks
 from harness.scale import count
 from harness.waiting import LIMIT, until
-from scenarios.conftest import Start
 
-_SESSIONS = count(4, 1000)  # of each client, for each way
-_WRAPPED = "127.0.0.2:0 inet n - n - - smtpd -o smtpd_tls_wrappermode=yes"
-_SIZES = [1024, 300 * 1024, 20 * 1024 * 1024]
-_FROM, _TO = "sender@client.test", f"box@{DOMAIN}"
+_SESSIONS = count(3, 1000)  # of each sender, in each way
+_LARGER = count(1, 10)  # the same of mails that are larger
+_SIZES = (300 * 1024, count(2, 20) * 1024 * 1024)
+_WRAPPED_PORT = 4650
+_SERVICES = [
+    f"{SERVER}:{PORT} inet n - n - - smtpd",
+    f"{SERVER}:{_WRAPPED_PORT} inet n - n - - smtpd -o smtpd_tls_wrappermode=yes",
+    "discard unix - - n - - discard",
+]
+# All come from one address, and what is taken needs no room.
+_SETTINGS = {
+    "inet_interfaces": SERVER,
+    "smtpd_peername_lookup": "no",
+    "smtpd_client_connection_count_limit": "0",
+    "virtual_transport": "discard",
+}
+_ADDRESSES = {
+    How.PLAIN: (LISTENER, PORT),
+    How.STARTTLS: (LISTENER, PORT),
+    How.SMTPS: (LISTENER, _WRAPPED_PORT),
+}
+_SENDERS = {"swaks": swaks, "msmtp": msmtp, "postfix": postfix_sends, "exim": exim_sends}
+# The kernel path has no sessions where TLS comes first.
+_PATHS = {
+    "relay": ({"copy", "splice"}, tuple(How)),
+    "kernel": ({"kernel"}, (How.PLAIN, How.STARTTLS)),
+}
 
-Counted = Callable[[str], None]
-
-
-@pytest.mark.needs("postfix", "openssl", "swaks", "libnet-ssleay-perl", "msmtp")
-def test_ends_in_order_are_told_as_such(tmp_path: Path, start: Start, counted: Counted) -> None:
-    with postfix(tmp_path, services=[SMTPD, _WRAPPED]) as server:
-        balancer = _before(tmp_path, start, server.ports)
-        plain, wrapped = balancer.address("mx"), balancer.address("wrapped")
-        small = _mail(tmp_path, 1024)
-        ways = {
-            "swaks": _swaks(plain, small),
-            "swaks, STARTTLS": _swaks(plain, small, "--tls"),
-            "swaks, smtps": _swaks(wrapped, small, "--tls-on-connect"),
-            "msmtp": _msmtp(plain),
-            "msmtp, STARTTLS": _msmtp(plain, "--tls=on", "--tls-starttls=on"),
-            "msmtp, smtps": _msmtp(wrapped, "--tls=on", "--tls-starttls=off"),
-        }
-        for way, command in ways.items():
-            word = "tls_closed" if "," in way else "client_quit"
-            _send(balancer, way, command, small, _SESSIONS, word, counted)
-        for size in _SIZES:
-            mail = _mail(tmp_path, size)
-            number = max(2, _SESSIONS // 100)
-            for word, options in (("client_quit", []), ("tls_closed", ["--tls"])):
-                command = _swaks(plain, mail, *options)
-                _send(balancer, f"swaks, {size} bytes", command, mail, number, word, counted)
+pytestmark = pytest.mark.needs("postfix", "openssl", "iproute2", "nftables")
 
 
-def _send(
-    balancer: Mailweir,
-    way: str,
-    command: list[str],
-    mail: Path,
-    number: int,
-    word: str,
-    counted: Counted,
+@dataclass(frozen=True)
+class _Before:
+    """mailweir before a real Postfix."""
+
+    rig: Rig
+    server: Postfix
+    forwarding: str
+
+
+@pytest.fixture(
+    scope="module",
+    params=["relay", pytest.param("kernel", marks=pytest.mark.needs("clang"))],
+)
+def before(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[_Before]:
+    directory = tmp_path_factory.mktemp(request.param)
+    config = rig_configuration(directory, forwarding=request.param)
+    config["listeners"]["wrapped"] = {
+        "bind": [f"{LISTENER}:{_WRAPPED_PORT}"],
+        "protocol": "smtps",
+        "pool": "wrapped",
+    }
+    servers = {"b": {"address": f"{SERVER}:{_WRAPPED_PORT}", "proxy": "off"}}
+    config["pools"]["wrapped"] = {"servers": servers, "check": {"kind": "tcp", "every": "1h"}}
+    with (
+        row() as networks,
+        postfix(
+            directory, services=_SERVICES, settings=_SETTINGS, before=networks.before("s")
+        ) as server,
+        kernel_rig(networks, directory, config) as rig,
+    ):
+        until(lambda: rig.balancer.server_is("b", "up"), "the other server to be up")
+        yield _Before(rig, server, request.param)
+
+
+@pytest.mark.needs("swaks", "libnet-ssleay-perl", "msmtp", *LIBRARIES)
+@pytest.mark.parametrize("sender", _SENDERS)
+def test_ends_in_order_are_told_as_such(
+    tmp_path: Path, before: _Before, counted: Callable[[str], None], sender: str
 ) -> None:
-    """So many sessions, of which 99 of 100 are to end by `word`."""
-    before = len(balancer.session_log())
-    for _ in range(number):
-        # swaks reads the file itself.
-        told = mail.read_text() if "--data" not in command else ""
-        sent = run(command, limit=3 * LIMIT, told=told)
-        assert sent.returncode == 0, sent.stdout + sent.stderr
-    until(lambda: len(balancer.session_log()) == before + number, "all in the log")
-    lines = balancer.session_log()[before:]
+    beginning = before.rig.networks.before("c")
+    with _SENDERS[sender](tmp_path, _ADDRESSES, beginning) as send:
+        for how in _PATHS[before.forwarding][1]:
+            _all_end(before, send, how, 1024, _SESSIONS, counted)
+            for size in _SIZES:
+                _all_end(before, send, how, size, _LARGER, counted)
+
+
+def _all_end(
+    before: _Before,
+    send: Send,
+    how: How,
+    size: int,
+    number: int,
+    counted: Callable[[str], None],
+) -> None:
+    """So many sessions, of which 99 of 100 are to end in order."""
+    balancer = before.rig.balancer
+    earlier, taken = len(balancer.session_log()), before.server.log.count("status=sent")
+    limit = LIMIT + number / 5
+    send(how, size, number)
+    until(lambda: len(balancer.session_log()) >= earlier + number, "all in the log", limit=limit)
+    lines = balancer.session_log()[earlier:]
     ends = Counter(f"{line['end_reason']} by {line['end_by']}" for line in lines)
-    counted(f"{way}: {dict(ends)}")
-    assert {line["path"] for line in lines} <= {"copy", "splice"}
-    in_order = sum(line["end_reason"] == word for line in lines)
-    assert in_order >= 0.99 * number
-
-
-def _before(directory: Path, start: Start, ports: list[int]) -> Mailweir:
-    config = configuration(directory, {}, forwarding="relay")
-    kinds = (("mx", "smtp", "127.0.0.1"), ("wrapped", "smtps", "127.0.0.2"))
-    for (name, protocol, host), port in zip(kinds, ports, strict=True):
-        config["listeners"][name] = {"bind": ["127.0.0.1:0"], "protocol": protocol, "pool": name}
-        servers = {"a": {"address": f"{host}:{port}", "proxy": "off"}}
-        config["pools"][name] = {"servers": servers, "check": {"kind": "tcp", "every": "1h"}}
-    del config["pools"]["farm"]
-    return start(config)
-
-
-def _mail(directory: Path, size: int) -> Path:
-    file = directory / f"{size}.eml"
-    file.write_text("Subject: an end\n\n" + ("x" * 70 + "\n") * (size // 71))
-    return file
-
-
-def _swaks(address: tuple[str, int], mail: Path, *options: str) -> list[str]:
-    to = ["--server", "{}:{}".format(*address), "--from", _FROM, "--to", _TO]
-    return [program("swaks"), *to, "--suppress-data", "--data", f"@{mail}", *options]
-
-
-def _msmtp(address: tuple[str, int], *options: str) -> list[str]:
-    to = [f"--host={address[0]}", f"--port={address[1]}", f"--from={_FROM}"]
-    trust = ["--tls-certcheck=off"] if options else []
-    return [program("msmtp"), "--file=/dev/null", *to, *options, *trust, _TO]
+    paths = Counter(line["path"] for line in lines)
+    counted(f"{how.value}, {size} bytes: {dict(ends)}, {dict(paths)}")
+    assert paths.keys() <= _PATHS[before.forwarding][0]
+    word = "client_quit" if how is How.PLAIN else "tls_closed"
+    assert sum(line["end_reason"] == word for line in lines) >= 0.99 * number
+    until(
+        lambda: before.server.log.count("status=sent") == taken + number, "all taken", limit=limit
+    )
+    assert len(balancer.session_log()) == earlier + number

@@ -60,13 +60,50 @@ inline_ void hear_out(struct gate *gate, __u32 from, struct side *other, __u32 a
 	}
 }
 
+struct words {
+	__u64 bytes;
+	__u32 room; // so many bits at its beginning are for what was said before
+};
+
+// Whether bytes begin like a record of TLS, of any type and version in use.
+inline_ int is_record(__u64 bytes)
+{
+	__u8 kind = bytes, major = bytes >> 8, minor = bytes >> 16;
+
+	return kind >= 0x14 && kind <= 0x17 && major == 3 && minor <= 4;
+}
+
+// What is kept of the payload. A server's replies and TLS are known by how they begin, a client's
+// commands by how they end: QUIT may stand behind a whole mail.
+inline_ struct words words_of(struct __sk_buff *skb, __u32 from, struct segment *segment)
+{
+	__u32 at = segment->tcp + FIXED + segment->options;
+	__u64 more = segment->payload - 1;
+	struct words words = {};
+
+	if (!segment->payload)
+		return words;
+	if (more > 7)
+		more = 7;
+	// The verifier has to see that at least one is read.
+	more &= 7;
+	asm volatile("" : "+r"(more));
+	load_bytes(skb, at, &words.bytes, more + 1);
+	if (from != CLIENT || is_record(words.bytes))
+		return words;
+	load_bytes(skb, at + segment->payload - 1 - more, &words.bytes, more + 1);
+	words.room = 8 * (7 - more);
+	words.bytes <<= words.room;
+	return words;
+}
+
 // Notes what a segment says. Only if its receiver would take it, by where it stands and by what it
 // acknowledges: what a third party guesses moves nothing. Even that is no more than said until the
 // receiver acknowledges it, since it may be forged after all, or its checksum wrong: what counts
 // counts by that. Segments of a flow are looked at on several CPUs at once, and out of their order
 // then: hence the lock, and nothing ever moves back.
 inline_ int note(struct gate *gate, struct flow *flow, __u32 from, struct segment *segment,
-		 struct tcp *tcp, __u64 now, __u64 head)
+		 struct tcp *tcp, __u64 now, struct words words)
 {
 	struct side *side = &flow->sides[from], *other = &flow->sides[!from];
 	__u32 seq = swap(tcp->seq), ack = swap(tcp->ack) + side->ack_add;
@@ -85,8 +122,10 @@ inline_ int note(struct gate *gate, struct flow *flow, __u32 from, struct segmen
 		   !after(end, side->edge + 1) && is_heard(side, other, ack)) {
 		said = FITS;
 		if (segment->payload && after(last, side->next)) {
+			if (words.room && seq == side->next)
+				words.bytes |= side->words >> (64 - words.room);
 			side->next = last;
-			__builtin_memcpy(side->head, &head, 8);
+			side->words = words.bytes;
 		}
 		if (!(side->ends & END_FIN_ACKED)) {
 			// What it says there or behind that takes an end back.
@@ -113,22 +152,6 @@ inline_ int note(struct gate *gate, struct flow *flow, __u32 from, struct segmen
 		said |= LAST;
 	unlock(&flow->lock);
 	return said;
-}
-
-// The first bytes of the payload.
-inline_ __u64 head_of(struct __sk_buff *skb, struct segment *segment)
-{
-	__u64 more = segment->payload - 1, head = 0;
-
-	if (!segment->payload)
-		return 0;
-	if (more > 7)
-		more = 7;
-	// The verifier has to see that at least one is read.
-	more &= 7;
-	asm volatile("" : "+r"(more));
-	load_bytes(skb, segment->tcp + FIXED + segment->options, &head, more + 1);
-	return head;
 }
 
 // What our own socket may have said to a server that hasn't acknowledged it yet: a PROXY header.
@@ -408,7 +431,7 @@ int ingress(struct __sk_buff *skb)
 	// When what was said is heard.
 	if (swap(tcp.ack) + flow->sides[from].ack_add != flow->sides[!from].acked)
 		now = now_ns();
-	said = note(gate, flow, from, &segment, &tcp, now, head_of(skb, &segment));
+	said = note(gate, flow, from, &segment, &tcp, now, words_of(skb, from, &segment));
 	if (said & LAST)
 		gate->state = CLOSING;
 	if (gate->greeting && from == CLIENT && (said & FITS) &&
@@ -419,7 +442,8 @@ int ingress(struct __sk_buff *skb)
 
 // Our socket's clock stops at the hand-over: what is rewritten later goes by the server's, and
 // would look older than a greeting that was sent again late (PAWS, RFC 7323, 5). Our own stack
-// begins its options as it usually does.
+// begins its options as it usually does. To the client alone: on the server's leg our socket has
+// another clock, and a late acknowledgement by the client's would make all that follows look old.
 inline_ int stop_clock(struct __sk_buff *skb, struct flow *flow, struct segment *segment)
 {
 	__u32 at = segment->tcp + FIXED;
@@ -466,6 +490,7 @@ int guard(struct __sk_buff *skb)
 	struct gate *gate;
 	struct flow *flow;
 	struct tcp tcp;
+	__u32 to;
 	int lives;
 
 	if (skb->mark == MARK || !parse(skb, &segment, &tcp))
@@ -484,8 +509,9 @@ int guard(struct __sk_buff *skb)
 	lives = gate->state == LIVE || gate->state == CLOSING;
 	if (lives && (tcp.flags & (FIN | RST | SYN)))
 		return count(GUARDED, TC_ACT_SHOT);
-	follow(gate, place->side & 1, skb->ifindex, &segment, &tcp);
-	return lives ? stop_clock(skb, flow, &segment) : TC_ACT_UNSPEC;
+	to = place->side & 1;
+	follow(gate, to, skb->ifindex, &segment, &tcp);
+	return lives && to == CLIENT ? stop_clock(skb, flow, &segment) : TC_ACT_UNSPEC;
 }
 
 char licence[] SEC("license") = "Dual MIT/GPL";

@@ -94,7 +94,8 @@ struct side {
 	__u64 bytes;  // of payload that the other has acknowledged
 	__u64 packets;
 	__u64 said_ns; // when the other last acknowledged something new of it
-	__u8 head[8];  // of the payload that it said last
+	// Of the payload that was new last how it begins; of a client's in plain text how it ends.
+	__u64 words;
 };
 
 #define END_FIN 1       // it said it; what it says behind that takes it back

@@ -97,8 +97,9 @@ pub struct Said {
     /// When the other side last acknowledged something new of it, on the monotonic clock; 0 for
     /// never.
     pub said_ns: u64,
-    /// The first bytes of the payload that was new last, acknowledged or not.
-    pub head: [u8; 8],
+    /// Of the payload that was new last, acknowledged or not, the first bytes; of a client's in plain
+    /// text the last ones of all that it has said, zeros before them.
+    pub words: [u8; 8],
 }
 
 /// It said FIN, or somebody in its name: what it says behind that takes it back.
@@ -378,7 +379,7 @@ impl Said {
             bytes: 0,
             packets: 0,
             said_ns: 0,
-            head: [0; 8],
+            words: [0; 8],
         }
     }
 
@@ -408,7 +409,7 @@ impl Said {
         for value in [self.bytes, self.packets, self.said_ns] {
             to.u64(value);
         }
-        to.put(&self.head);
+        to.put(&self.words);
     }
 
     fn read(from: &mut Reader<'_>) -> Self {
@@ -437,7 +438,7 @@ impl Said {
             bytes,
             packets,
             said_ns,
-            head: from.take(),
+            words: from.take(),
         }
     }
 }

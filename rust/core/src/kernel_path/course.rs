@@ -1,4 +1,5 @@
-//! What a flow's course was, as far as the first bytes of each side's last words tell.
+//! What a flow's course was, as far as eight bytes of each side's last words tell: how a reply or a
+//! record of TLS begins, and how a client's commands end.
 
 use mailweir_flow::Flow;
 use mailweir_flow::layout::{END_FIN, END_FIRST, END_RST};
@@ -13,8 +14,6 @@ const CLOSING: u16 = 421;
 /// The answer to QUIT, and to nothing else.
 const GOODBYE: u16 = 221;
 const QUIT: &[u8] = b"QUIT";
-/// The end of a message, with QUIT behind it.
-const DOT_QUIT: &[u8] = b".\r\nQUIT";
 
 /// What is known of a flow.
 #[derive(Debug, Clone, Copy)]
@@ -40,13 +39,16 @@ impl<'a> Words<'a> {
         };
         let is_answered = !is_asked && server.outstanding() > 0;
         Self {
-            client: &client.head,
+            client: &client.words,
             // Without a word of the server's since, its last one was the greeting.
-            reply: code(&server.head),
-            tls: tls::is_record(&client.head),
+            reply: code(&server.words),
+            // What goes on with a record of before begins like none.
+            tls: [client, server]
+                .iter()
+                .any(|side| tls::is_record(&side.words)),
             said_goodbye: [client, server]
                 .iter()
-                .any(|side| tls::begins_with_alert(&side.head)),
+                .any(|side| tls::begins_with_alert(&side.words)),
             heard_last,
             spoke_last: if is_answered {
                 Side::Server
@@ -86,11 +88,16 @@ impl<'a> Words<'a> {
             None
         } else if self.reply == Some(CLOSING) {
             Some(End::by_server(EndReason::Server421))
-        } else if took_leave(self.client) || self.reply == Some(GOODBYE) {
+        } else if self.took_leave() || self.reply == Some(GOODBYE) {
             Some(End::by_client(EndReason::ClientQuit))
         } else {
             None
         }
+    }
+
+    /// The client's last command was QUIT. A mail may end with such a line too.
+    fn took_leave(&self) -> bool {
+        self.reply != Some(START_MAIL_INPUT) && ends_with_quit(self.client)
     }
 }
 
@@ -129,9 +136,12 @@ fn end_by_segments(flow: &Flow, words: Words<'_>) -> End {
     }
 }
 
-fn took_leave(head: &[u8; 8]) -> bool {
-    let begins = |words: &[u8]| head[..words.len()].eq_ignore_ascii_case(words);
-    begins(DOT_QUIT) || (begins(QUIT) && head[QUIT.len()].is_ascii_whitespace())
+fn ends_with_quit(words: &[u8; 8]) -> bool {
+    let Some((before, last)) = words.trim_ascii_end().split_last_chunk::<4>() else {
+        return false;
+    };
+    // As long as nothing was said before, there are zeros.
+    last.eq_ignore_ascii_case(QUIT) && matches!(before.last(), Some(b'\n' | 0))
 }
 
 #[cfg(test)]
@@ -142,22 +152,25 @@ mod tests {
 
     #[test]
     fn leave_is_taken_by_quit() {
-        for (head, expected) in [
-            (b"QUIT\r\n\0\0", true),
-            (b"quit \r\n\0", true),
-            (b".\r\nQUIT\r", true),
-            (b"QUITE\r\n\0", false),
+        for (words, expected) in [
+            (b"\r\nQUIT\r\n", true),
+            (b"\0\0QUIT\r\n", true),
+            (b"\nquit \r\n", true),
+            (b"\r\n\nQUIT\n", true),
+            (b"\nQUITE\r\n", false),
+            (b" 1QUIT\r\n", false),
+            (b"QUIT\r\n..", false),
             (b"\0\0\0\0\0\0\0\0", false),
         ] {
-            assert_eq!(took_leave(head), expected, "{head:?}");
+            assert_eq!(ends_with_quit(words), expected, "{words:?}");
         }
     }
 
     /// How a flow ended whose sides said these last, `first` before the other.
     fn ended(first: Side, last: [&[u8; 8]; 2], ends: [u32; 2]) -> (&'static str, &'static str) {
         let mut flow = Flow::from_bytes(&[0; FLOW_SIZE]);
-        for (side, (head, ends)) in flow.sides.iter_mut().zip(last.into_iter().zip(ends)) {
-            (side.head, side.ends, side.said_ns) = (*head, ends, 2);
+        for (side, (words, ends)) in flow.sides.iter_mut().zip(last.into_iter().zip(ends)) {
+            (side.words, side.ends, side.said_ns) = (*words, ends, 2);
         }
         let earlier = match first {
             Side::Client => 0,
@@ -172,21 +185,28 @@ mod tests {
     fn ends_are_told_by_segments_and_words() {
         use Side::{Client, Server};
         let (ok, text) = (b"250 ok\r\n", b"\x17\x03\x03\x01\x02abc");
-        let (noop, alert) = (b"NOOP\r\n\0\0", b"\x17\x03\x03\x00\x13abc");
+        let (noop, alert) = (b"\r\nNOOP\r\n", b"\x17\x03\x03\x00\x13abc");
         let (fin, rst) = (END_FIRST | END_FIN, END_FIRST | END_RST);
         for (first, last, ends, expected) in [
             (
                 Client,
-                [b"QUIT\r\n\0\0", ok],
+                [b"\r\nQUIT\r\n", ok],
                 [END_FIN, fin],
                 ("client_quit", "client"),
             ),
-            // QUIT stood behind other bytes.
+            // Both answers in one segment say so by the client's words, one by one by the last one's.
             (
                 Client,
                 [noop, b"221 bye\r"],
                 [END_FIN, fin],
                 ("client_quit", "client"),
+            ),
+            // The mail isn't at its end.
+            (
+                Server,
+                [b"\r\nQUIT\r\n", b"354 go\r\n"],
+                [fin, END_FIN],
+                ("client_closed", "client"),
             ),
             (
                 Client,
@@ -237,6 +257,13 @@ mod tests {
                 [alert, text],
                 [fin, END_RST],
                 ("tls_closed", "client"),
+            ),
+            // In the middle of a record.
+            (
+                Client,
+                [b"\x01\x02recor\x03", alert],
+                [END_FIN, fin],
+                ("tls_closed", "server"),
             ),
             (Client, [text, alert], [rst, 0], ("tls_closed", "client")),
             (

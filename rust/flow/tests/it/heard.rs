@@ -98,7 +98,7 @@ fn a_reset_behind_what_is_on_its_way_ends_a_flow() {
         rig.rewritten(&reset(C[0] + behind));
         let expected = if ends { State::Closing } else { State::Live };
         assert_eq!(rig.gate().state, expected, "{behind}");
-        assert_eq!(rig.flow().sides[0].head, *b"QUIT\r\n\0\0");
+        assert_eq!(rig.flow().sides[0].words, *b"\0\0QUIT\r\n");
     }
 }
 
