@@ -41,7 +41,9 @@ class PlaneCollector(Collector):
         yield from _queues(stats.pools)
         yield from _sticky(stats.pools)
         yield from _relay((stats.relay,))
-        yield from _kernel_path((stats.kernel_path,) if stats.kernel_path else ())
+        paths = (stats.kernel_path,) if stats.kernel_path else ()
+        yield from _kernel_path(paths)
+        yield from _kernel_path_ways(paths)
         yield from _log((stats.log,))
 
 
@@ -314,6 +316,30 @@ def _kernel_path(paths: Sequence[plane.KernelPathStats]) -> Iterator[Metric]:
     adopted = exposition.Counter(
         f"{prefix}_adopted", "Sessions that an earlier process began and this one goes on with."
     )
+    carried = exposition.Counter(f"{prefix}_bytes", "Bytes that the kernel carried by itself.")
+    refusals = exposition.Counter(
+        f"{prefix}_refusals", "Sessions that took the relay, by reason.", labels=["reason"]
+    )
+    segments = exposition.Counter(
+        f"{prefix}_segments", "Segments of flows, by what became of them.", labels=["what"]
+    )
+    for path in paths:
+        flows.add([], path.flows)
+        taken.add([], path.taken)
+        most.add([], path.max_flows)
+        handed.add([], path.handed_over)
+        adopted.add([], path.adopted)
+        carried.add([], path.bytes)
+        for reason, count in path.refusals.items():
+            refusals.add([reason], count)
+        for what, count in path.segments.items():
+            segments.add([what], count)
+    yield from (flows, taken, most, handed, adopted, carried, refusals, segments)
+
+
+def _kernel_path_ways(paths: Sequence[plane.KernelPathStats]) -> Iterator[Metric]:
+    """Where its program is, and by which interfaces flows go."""
+    prefix = "mailweir_kernel_path"
     taken_off = exposition.Counter(
         f"{prefix}_taken_off",
         "Times that somebody took its program off an interface; it was attached again.",
@@ -330,31 +356,13 @@ def _kernel_path(paths: Sequence[plane.KernelPathStats]) -> Iterator[Metric]:
     not_at = exposition.Gauge(
         f"{prefix}_interfaces_refused", "Interfaces that its program can't be attached to."
     )
-    carried = exposition.Counter(f"{prefix}_bytes", "Bytes that the kernel carried by itself.")
-    refusals = exposition.Counter(
-        f"{prefix}_refusals", "Sessions that took the relay, by reason.", labels=["reason"]
-    )
-    segments = exposition.Counter(
-        f"{prefix}_segments", "Segments of flows, by what became of them.", labels=["what"]
-    )
     for path in paths:
-        flows.add([], path.flows)
-        taken.add([], path.taken)
-        most.add([], path.max_flows)
-        handed.add([], path.handed_over)
-        adopted.add([], path.adopted)
         taken_off.add([], path.taken_off)
         earlier.add([], path.earlier)
         unpinned.add([], path.unpinned)
         moved.add([], path.moved)
         not_at.add([], len(path.not_at))
-        carried.add([], path.bytes)
-        for reason, count in path.refusals.items():
-            refusals.add([reason], count)
-        for what, count in path.segments.items():
-            segments.add([what], count)
-    yield from (flows, taken, most, handed, adopted, earlier, taken_off, unpinned, moved)
-    yield from (not_at, carried, refusals, segments)
+    yield from (earlier, taken_off, unpinned, moved, not_at)
 
 
 def _log(logs: Sequence[plane.LogStats]) -> Iterator[Metric]:
