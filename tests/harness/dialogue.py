@@ -1,6 +1,7 @@
 """A client that says exactly what a test wants, and sees exactly how it is answered."""
 
 import socket
+import ssl
 from types import TracebackType
 from typing import Self
 
@@ -57,6 +58,13 @@ class Client:
             self.send(f"{command}\r\n".encode())
         reply = self.reply()
         assert reply.startswith(code), f"{command or 'connected'!r} got {reply!r}"
+
+    def start_tls(self, context: ssl.SSLContext, name: str) -> None:
+        """Go on inside TLS, behind the server's word for it."""
+        self.expect("220", "STARTTLS")
+        self._reader.close()
+        self.socket = context.wrap_socket(self.socket, server_hostname=name)
+        self._reader = self.socket.makefile("rb")
 
     def begin_mail(self) -> None:
         """From the greeting to where the message itself is sent."""

@@ -88,9 +88,9 @@ class Mailweir:
 
         self.process.until(counts, "the reload")
 
-    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def command(self, *arguments: str, limit: float = LIMIT) -> subprocess.CompletedProcess[str]:
         """Run `mailweir ARGUMENTS` against this process."""
-        return run([*COMMAND, *arguments, "--socket", str(self._socket)])
+        return run([*COMMAND, *arguments, "--socket", str(self._socket)], limit=limit)
 
     def status(self) -> Tree:
         """What `mailweir status --json` prints, asked the way it asks."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from harness.dialogue import Address, Client
 from harness.takers import mail
 
-_MOST = 20  # mails in a session
+_MOST = 20  # mails in a session, where nothing else is said
 _AGAIN = 0.1  # seconds until the next try
 _FROM = "sender@client.test"
 _TO = "box@server.test"
@@ -41,6 +41,8 @@ class Step:
 
 # The reply by which a mail is acknowledged.
 DOT = "final dot"
+# A client behind its EHLO in plain text, before the mails: into TLS, say.
+Begin = Callable[[Client], None]
 # How a mail with this Message-ID is sent.
 Way = Callable[[str], list[Step]]
 
@@ -88,10 +90,20 @@ class _Sender:
     """One after the other."""
 
     def __init__(
-        self, address: Address, name: str, pause: float, way: Way, stop: threading.Event, seen: Seen
+        self,
+        address: Address,
+        name: str,
+        pause: float,
+        way: Way,
+        begin: Begin,
+        most: int,
+        stop: threading.Event,
+        seen: Seen,
     ) -> None:
         self._address = address
         self._way = way
+        self._begin = begin
+        self._most = most
         self._name = name
         self._pause = pause
         self._stop = stop
@@ -113,7 +125,8 @@ class _Sender:
     def _session(self, client: Client) -> None:
         self._hear(client, "greeting")
         self._ask(client, Step("EHLO client.test", ("EHLO",)))
-        for number in range(random.randint(1, _MOST)):  # noqa: S311
+        self._begin(client)
+        for number in range(random.randint(1, self._most)):  # noqa: S311
             if number:
                 self._stop.wait(random.uniform(0, self._pause))  # noqa: S311
             if self._stop.is_set() and self._key() not in self._seen.issued:
@@ -160,14 +173,23 @@ class _Sender:
 
 
 @contextmanager
-def senders(address: Address, parallel: int, pause: float, way: Way = by_data) -> Iterator[Seen]:
+def senders(
+    address: Address,
+    parallel: int,
+    pause: float,
+    way: Way = by_data,
+    begin: Begin = lambda _: None,
+    most: int = _MOST,
+) -> Iterator[Seen]:
     """Such senders until the block ends; then each has every mail acknowledged that it began.
 
     They wait up to `pause` seconds between two mails of a session.
     """
     seen, stop = Seen(), threading.Event()
     with ThreadPoolExecutor(parallel) as pool:
-        every = [_Sender(address, str(n), pause, way, stop, seen) for n in range(parallel)]
+        every = [
+            _Sender(address, str(n), pause, way, begin, most, stop, seen) for n in range(parallel)
+        ]
         running = [pool.submit(sender.run) for sender in every]
         try:
             yield seen

@@ -4,6 +4,7 @@ A mail is taken once its final dot is there, whether or not its sender ever hear
 who doesn't, sends it again, and it comes twice.
 """
 
+import ssl
 import threading
 import time
 from collections import Counter
@@ -11,13 +12,18 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from harness.scripted import Stream, serving
+from harness.waiting import LIMIT
+
+# Of a sender that thinks inside TLS.
+_PATIENCE = 10 * LIMIT
 
 
 class Takers:
     """What such servers took, by Message-ID, together."""
 
-    def __init__(self, delay: float) -> None:
+    def __init__(self, delay: float, tls: ssl.SSLContext | None = None) -> None:
         self._delay = delay  # between a final dot and its answer
+        self._tls = tls  # for STARTTLS
         self._lock = threading.Lock()
         self._taken: Counter[str] = Counter()
         self._left: Counter[str] = Counter()
@@ -39,6 +45,9 @@ class Takers:
 
     def _serve(self, stream: Stream, name: str) -> None:
         stream.send(f"220 {name} ESMTP\r\n".encode())
+        self._answer(stream, name)
+
+    def _answer(self, stream: Stream, name: str) -> None:
         chunks: list[bytes] = []
         for line in iter(stream.line, b""):
             verb = line[:4].upper()
@@ -46,6 +55,11 @@ class Takers:
                 with self._lock:
                     self._left[name] += 1
                 stream.send(b"221 bye\r\n")
+                return
+            if verb == b"STAR" and self._tls:
+                stream.send(b"220 go\r\n")
+                with self._tls.wrap_socket(stream.socket, server_side=True) as inside:
+                    self._answer(Stream(inside, _PATIENCE), name)
                 return
             if verb == b"DATA":
                 stream.send(b"354 go\r\n")

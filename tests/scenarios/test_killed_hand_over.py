@@ -1,4 +1,6 @@
-"""A process that dies at each step of a hand-over: sessions go on, or end so that SMTP retries."""
+"""A process that dies at each step of a hand-over: sessions go on, or end so that SMTP retries.
+One that stands still in the middle of it takes nothing from them.
+"""
 
 import json
 import shutil
@@ -30,6 +32,7 @@ _STEPS = {
     "hand_over_silent": {"went on"},
 }
 _TIMES = count(5, 50)
+_LATE = count(10, 100)
 _ROOT = Path(__file__).resolve().parents[2]
 
 Counted = Callable[[str], None]
@@ -70,6 +73,22 @@ def test_every_session_goes_on_or_ends(
     counted(f"{step}: {dict(outcomes)}")
     assert outcomes.total() == _TIMES
     assert outcomes.keys() <= _STEPS[step]
+
+
+def test_a_late_acknowledgement_of_ours_hangs_none(
+    tmp_path: Path, victim: Path, counted: Counted
+) -> None:
+    """The server hears it from our socket once the program has taken over."""
+    bpf_files()
+    outcomes: Counter[str] = Counter()
+    with row() as networks, serving_there(networks, polite):
+        with _running(networks, victim, tmp_path, "late", "late"):
+            for _ in range(_LATE):
+                client = networks.inside("c", lambda: Client((LISTENER, PORT))).result(20)
+                outcomes[_outcome(client)] += 1
+                client.close()
+    counted(f"late: {dict(outcomes)}")
+    assert outcomes == {"went on": _LATE}
 
 
 @contextmanager

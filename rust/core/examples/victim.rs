@@ -3,7 +3,8 @@
 //!     cargo run -p mailweir-core --example victim --features failpoints -- STEP LISTEN SERVER
 //!
 //! It says `ready`, then twenty times a second how many sessions, flows and places there are, and
-//! how many sessions it found. At STEP it kills itself as `kill -9` does; `never` is none.
+//! how many sessions it found. At STEP it kills itself as `kill -9` does; `never` is none, and
+//! `late` stands still in the middle of each hand-over for longer than an acknowledgement waits.
 
 use std::error::Error;
 use std::io::Write;
@@ -26,8 +27,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let die = || {
         let _ = kill_process(getpid(), Signal::KILL);
     };
-    if step != "never" {
-        fail::cfg_callback(step, die)?;
+    match step.as_str() {
+        "never" => {}
+        "late" => fail::cfg("hand_over_live", "sleep(100)")?,
+        step => fail::cfg_callback(step, die)?,
     }
     let plane = DataPlane::start(2, &[])?;
     plane.apply(&spec(listen.parse()?, server.parse()?))?;
