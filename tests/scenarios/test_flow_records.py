@@ -47,7 +47,10 @@ def test_each_flow_is_recorded_once(tmp_path: Path, counted: Callable[[str], Non
         with kernel_rig(networks, tmp_path, config) as rig:
             until(lambda: rig.balancer.status()["sessions"] == 0, "all to end")
             served = outcomes["served"]
-            until(lambda: len(_quits(rig.balancer.session_log())) >= served, "the log")
+            until(
+                lambda: len(_quits(rig.balancer.session_log())) >= served,
+                f"all in the log: {outcomes}",
+            )
             whole = rig.balancer.session_log()
     log = _quits(whole)
     ids = Counter(line["id"] for line in log)
