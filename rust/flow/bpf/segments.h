@@ -14,19 +14,6 @@ struct tcp {
 	__be16 urgent;
 };
 
-// What an ICMP message says of a segment that couldn't be passed on (RFC 792, RFC 1191).
-struct too_big {
-	__u8 type, code;
-	__u16 checksum;
-	__be16 unused, mtu;
-	struct iphdr ip;
-	__be16 from_port, to_port;
-	__be32 seq;
-};
-
-#define UNREACHABLE 3
-#define FRAGMENTATION_NEEDED 4
-
 #define FIN 0x01
 #define SYN 0x02
 #define RST 0x04
@@ -140,6 +127,14 @@ inline_ __u32 fold_once(__u64 sum)
 {
 	sum = (sum & 0xffffffff) + (sum >> 32);
 	return (sum & 0xffffffff) + (sum >> 32);
+}
+
+// The sum of RFC 1071 that `csum_diff` gives, as headers have it.
+inline_ __u16 fold(__u32 sum)
+{
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return ~sum;
 }
 
 struct options {

@@ -135,9 +135,7 @@ async fn sessions_leave_a_listener_that_left() {
 async fn a_client_that_waits_for_an_answer_is_never_cut() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let rig = Rig::start_with(quick(spec(&[listener.local_addr().unwrap()])));
-    let client = TcpStream::connect(rig.addr());
-    let (client, server) = tokio::join!(client, listener.accept());
-    let (mut client, mut server) = (client.unwrap(), server.unwrap().0);
+    let [mut client, mut server] = both_ends(&rig, &listener).await;
     let mut buffer = [0; 64];
     for (said, by_server) in [
         ("220 mx\r\n", true),
@@ -145,13 +143,11 @@ async fn a_client_that_waits_for_an_answer_is_never_cut() {
         ("354 go\r\n", true),
         ("text\r\n.\r\n", false),
     ] {
-        let (from, to) = if by_server {
-            (&mut server, &mut client)
+        if by_server {
+            pass(&mut server, &mut client, said).await;
         } else {
-            (&mut client, &mut server)
-        };
-        from.write_all(said.as_bytes()).await.unwrap();
-        to.read_exact(&mut buffer[..said.len()]).await.unwrap();
+            pass(&mut client, &mut server, said).await;
+        }
     }
     drain(&rig);
     let waited = tokio::time::timeout(OPAQUE * 3, client.read(&mut buffer)).await;
@@ -222,9 +218,7 @@ async fn an_old_session_is_told_at_its_next_command() {
 async fn a_command_that_was_passed_on_is_answered_first() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let rig = Rig::start_with(quick(spec(&[listener.local_addr().unwrap()])));
-    let client = TcpStream::connect(rig.addr());
-    let (client, server) = tokio::join!(client, listener.accept());
-    let (mut client, mut server) = (client.unwrap(), server.unwrap().0);
+    let [mut client, mut server] = both_ends(&rig, &listener).await;
     let mut buffer = [0; 64];
     for (said, by_server) in [
         ("220 mx\r\n", true),
@@ -233,13 +227,11 @@ async fn a_command_that_was_passed_on_is_answered_first() {
         ("text\r\n.\r\nMAIL FROM:<a@b>\r\n", false),
         ("250 taken\r\n", true),
     ] {
-        let (from, to) = if by_server {
-            (&mut server, &mut client)
+        if by_server {
+            pass(&mut server, &mut client, said).await;
         } else {
-            (&mut client, &mut server)
-        };
-        from.write_all(said.as_bytes()).await.unwrap();
-        to.read_exact(&mut buffer[..said.len()]).await.unwrap();
+            pass(&mut client, &mut server, said).await;
+        }
         if said.starts_with("354") {
             drain(&rig);
         }
@@ -434,4 +426,17 @@ async fn a_session_in_the_middle_of_a_message_is_killed_without_a_word() {
     ));
     let stats = rig.wait_for_ends().await;
     assert_eq!(reasons(&stats), [(EndReason::CutInData, 1)]);
+}
+
+/// A client and the server that its session is with, both played by the test.
+async fn both_ends(rig: &Rig, listener: &TcpListener) -> [TcpStream; 2] {
+    let client = TcpStream::connect(rig.addr());
+    let (client, server) = tokio::join!(client, listener.accept());
+    [client.unwrap(), server.unwrap().0]
+}
+
+/// One says something, and the other hears it whole.
+async fn pass(from: &mut TcpStream, to: &mut TcpStream, said: &str) {
+    from.write_all(said.as_bytes()).await.unwrap();
+    to.read_exact(&mut vec![0; said.len()]).await.unwrap();
 }
