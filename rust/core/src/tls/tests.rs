@@ -151,7 +151,7 @@ fn the_shortest_and_the_longest() {
 /// A byte for each record, and a record for each piece: nothing is read again. As much as that was
 /// by the square of its length it took seconds.
 #[test]
-fn the_longest_in_the_smallest_pieces_is_read_in_time() {
+fn the_longest_in_the_smallest_pieces_is_read() {
     let stream = in_records(&hello_of(LONGEST / (RECORD_HEAD + 1) - 8), &[1]);
     let mut reader = Reader::default();
     let decided = stream.iter().map(|byte| reader.read(&[*byte]));
