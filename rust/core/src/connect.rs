@@ -4,7 +4,9 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use tokio::net::{TcpSocket, TcpStream};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
 
 use crate::server::ConnectFailure;
 use crate::snapshot::Member;
@@ -17,7 +19,7 @@ use crate::sys;
 /// Why there is none. A client never notices: nothing was sent to it yet.
 pub(crate) async fn dial(
     member: &Member,
-    bound: Option<TcpSocket>,
+    bound: Option<Socket>,
     limit: Duration,
 ) -> Result<TcpStream, ConnectFailure> {
     let connecting = async {
@@ -54,23 +56,37 @@ async fn from_any_source(member: &Member) -> io::Result<TcpStream> {
 async fn from_source(address: SocketAddr, source: IpAddr) -> io::Result<TcpStream> {
     let socket = socket(address)?;
     sys::bind_without_port(&socket)?;
-    socket.bind((source, 0).into())?;
+    socket.bind(&SocketAddr::from((source, 0)).into())?;
     connect(socket, address).await
 }
 
-fn socket(address: SocketAddr) -> io::Result<TcpSocket> {
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()?
-    } else {
-        TcpSocket::new_v6()?
-    };
+fn socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = unbound(Domain::for_address(address))?;
     // A dialogue of small turns: Nagle's algorithm would hold back every second one.
-    socket.set_nodelay(true)?;
+    socket.set_tcp_nodelay(true)?;
     Ok(socket)
 }
 
-async fn connect(socket: TcpSocket, address: SocketAddr) -> io::Result<TcpStream> {
-    let stream = socket.connect(address).await?;
+/// A socket to dial from.
+///
+/// # Errors
+/// What the kernel says: no descriptor is left, say.
+pub(crate) fn unbound(domain: Domain) -> io::Result<Socket> {
+    let kind = Type::STREAM.nonblocking().cloexec();
+    Socket::new(domain, kind, Some(Protocol::TCP))
+}
+
+async fn connect(socket: Socket, address: SocketAddr) -> io::Result<TcpStream> {
+    match socket.connect(&address.into()) {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
+        _ => {}
+    }
+    let stream = TcpStream::from_std(socket.into())?;
+    let ready = stream.ready(Interest::WRITABLE).await?;
+    // Only a connection that failed has an error to be asked for; tokio's own connect asks always.
+    if ready.is_write_closed() {
+        stream.take_error()?.map_or(Ok(()), Err)?;
+    }
     // The greeting is acknowledged with what answers it, not by a segment of its own. Not set
     // before: then the handshake's last segment would wait as well. Refused: as it was.
     let _ = stream.set_quickack(false);

@@ -9,7 +9,8 @@ mod watching;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::net::{TcpSocket, TcpStream};
+use socket2::Socket;
+use tokio::net::TcpStream;
 use tokio::time::{timeout, timeout_at};
 
 use crate::client::Client;
@@ -328,7 +329,7 @@ impl Seeking<'_> {
     }
 
     /// A place on the kernel path with this server, if that is wanted and can be had.
-    fn passage(&self, member: &Member, record: &Record) -> Option<(Passage, TcpSocket)> {
+    fn passage(&self, member: &Member, record: &Record) -> Option<(Passage, Socket)> {
         let (path, guest) = self.kernel.as_ref()?;
         match Passage::prepare(path, record.worker(), guest, member) {
             Ok(prepared) => Some(prepared),

@@ -6,9 +6,10 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use fail::fail_point;
 use mailweir_flow::{Flow, Key, Place, State, TableError};
-use tokio::net::TcpSocket;
+use socket2::{Domain, Socket};
 
 use crate::client::Client;
+use crate::connect;
 use crate::metrics::WorkerId;
 use crate::snapshot::Member;
 use crate::sys;
@@ -108,7 +109,7 @@ impl Passage {
         worker: WorkerId,
         guest: &Guest,
         member: &Member,
-    ) -> Result<(Self, TcpSocket), Refusal> {
+    ) -> Result<(Self, Socket), Refusal> {
         let SocketAddr::V4(server) = member.address else {
             return Err(Refusal::Ipv6);
         };
@@ -282,17 +283,16 @@ fn source(path: &KernelPath, member: &Member, server: SocketAddrV4) -> Result<Ip
 }
 
 /// A socket with one of our own ports, which nobody else has.
-fn bind(
-    path: &Shared,
-    source: Ipv4Addr,
-    server: SocketAddrV4,
-) -> Result<(TcpSocket, Port), Refusal> {
-    let socket = TcpSocket::new_v4().map_err(|_| Refusal::System)?;
+fn bind(path: &Shared, source: Ipv4Addr, server: SocketAddrV4) -> Result<(Socket, Port), Refusal> {
+    let socket = connect::unbound(Domain::IPV4).map_err(|_| Refusal::System)?;
     // The port of a session that just ended by itself may be used again at once.
-    socket.set_reuseaddr(true).map_err(|_| Refusal::System)?;
+    socket
+        .set_reuse_address(true)
+        .map_err(|_| Refusal::System)?;
     for _ in 0..TRIES {
         let port = Port::take(path, source, server).ok_or(Refusal::NoPort)?;
-        match socket.bind((source, port.number).into()) {
+        let address = SocketAddrV4::new(source, port.number);
+        match socket.bind(&address.into()) {
             Ok(()) => return Ok((socket, port)),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
             Err(_) => return Err(Refusal::System),
