@@ -21,7 +21,6 @@ use crate::relay::pipes::Pipes;
 use crate::relay::{Ending, Ends, Traffic, relay};
 use crate::roster::InFlight;
 use crate::seek::{self, Found, Seeking, Unserved};
-use crate::server::Server;
 use crate::smtp::words;
 use crate::snapshot::{Listener, Snapshot};
 use crate::spec::{Protocol, Refuse};
@@ -62,9 +61,8 @@ pub(crate) async fn serve(
         Ok((admitted, found)) => session.carry(client, admitted, found, record).await,
         Err(unserved) => {
             let Unserved { end, words } = unserved;
-            let line = words.unwrap_or_else(|| session.last_word(end.reason));
             let ending = before_the_greeting(client, end);
-            session.end(ending, &line, record).await;
+            session.end(ending, words, record).await;
         }
     }
 }
@@ -105,17 +103,13 @@ impl Session {
         };
         let worker = self.commons.ledger.worker;
         let admitted = admission::admit(&applicant, worker).map_err(End::ours)?;
-        let kernel = self.kernel_path(client);
-        if kernel.is_none() {
-            spare_acknowledgements(client);
-        }
         let seeking = Seeking {
             client,
             listener: self.listener(),
             troubles: &self.commons.troubles,
             holdings: &self.commons.holdings,
             doors: &self.commons.doors,
-            kernel,
+            kernel: self.kernel_path(client),
         };
         let found = seek::find_server(&seeking, record).await?;
         Ok((admitted, found))
@@ -132,6 +126,7 @@ impl Session {
             Ok(guest) => Some((path, guest)),
             Err(why) => {
                 path.refused(self.commons.ledger.worker, why);
+                spare_acknowledgements(client);
                 None
             }
         }
@@ -156,10 +151,12 @@ impl Session {
             told: 0,
             port,
         };
-        match self
-            .hand_over(passage, legs, in_flight.server(), &record)
-            .await
-        {
+        let result = match passage {
+            // In a box: it is much larger than what a session needs on the relay.
+            Some(passage) => Box::pin(self.hand_over(passage, legs, &in_flight, &record)).await,
+            None => Err(legs),
+        };
+        match result {
             Ok(handed) => {
                 handed.count_greeting(&mut record, &in_flight);
                 if !self.snapshot.counts_flows {
@@ -180,27 +177,26 @@ impl Session {
                 let port = legs.port.take();
                 let ending = self.relay(legs, asked, &in_flight, &record).await;
                 drop((place, held, in_flight));
-                let line = self.last_word(ending.end.reason);
-                self.end(ending, &line, record).await;
+                self.end(ending, None, record).await;
                 // The server's socket had it until now.
                 drop(port);
             }
         }
     }
 
-    /// Hands the session over to the kernel, if it has a passage there and nothing is against
-    /// that.
+    /// Hands the session over to the kernel, if nothing is against that.
     async fn hand_over(
         &self,
-        passage: Option<Passage>,
+        passage: Passage,
         legs: Legs,
-        server: &Server,
+        in_flight: &InFlight,
         record: &Record,
     ) -> Result<Handed, Legs> {
-        let (Some(passage), Some(outline)) = (passage, record.outline()) else {
+        let Some(outline) = record.outline() else {
             return Err(legs);
         };
         let limit = self.listener().timeouts.greeting;
+        let server = in_flight.server();
         let result = kernel_path::hand_over(passage, legs, server, &outline, limit).await;
         if let Err(legs) = &result {
             // Refused, it is carried as it is.
@@ -256,11 +252,16 @@ impl Session {
         .await
     }
 
-    /// Tells whoever may be told, and closes the record.
-    async fn end(&self, ending: Ending, line: &[u8], mut record: Record) {
+    /// Tells whoever may be told, the client in `words` where they aren't to be ours, and closes
+    /// the record.
+    async fn end(&self, ending: Ending, words: Option<Vec<u8>>, mut record: Record) {
         record.decided();
         let end = ending.end;
-        part(ending, self.listener(), line, &self.commons.holdings).await;
+        if ending.client.is_some() || ending.server.is_some() {
+            let line = words.unwrap_or_else(|| self.last_word(end.reason));
+            // In a box: most sessions end by themselves, and don't need the room.
+            Box::pin(part(ending, self.listener(), &line, &self.commons.holdings)).await;
+        }
         record.close(end);
     }
 
@@ -274,8 +275,8 @@ impl Session {
     }
 }
 
-/// Has the client's first command acknowledged with its reply, not by a segment of its own. The
-/// kernel does so by itself from the second one on.
+/// Has the client's first command acknowledged with its reply, not by a segment of its own: it
+/// takes the relay, although its listener was prepared for the kernel path.
 fn spare_acknowledgements(client: &Client) {
     // Refused: as it was.
     let _ = SockRef::from(client).set_tcp_quickack(false);

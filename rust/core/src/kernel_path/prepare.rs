@@ -19,7 +19,10 @@ const TCP_SAVE_SYN: i32 = 27;
 const MOST: u8 = 14;
 
 /// Has a listening socket, or one that is about to be, keep what the hand-over needs of a client,
-/// and announce this window scale or a smaller one; without one, whatever the kernel likes.
+/// and announce this window scale or a smaller one. Without one, whatever the kernel likes; and
+/// a client's first command is acknowledged with its reply, not by a segment of its own, as the
+/// kernel does from the second one on. (What is handed over may have no such acknowledgement in
+/// waiting.)
 ///
 /// # Errors
 /// What the kernel says.
@@ -28,8 +31,15 @@ pub(crate) fn prepare_listener(
     address: SocketAddr,
     scale: Option<u8>,
 ) -> io::Result<()> {
+    let socket = socket.as_fd();
+    let at_once = scale.is_some() && address.is_ipv4();
+    sys::set_option(
+        socket,
+        libc::IPPROTO_TCP,
+        libc::TCP_QUICKACK,
+        at_once.into(),
+    )?;
     if address.is_ipv4() {
-        let socket = socket.as_fd();
         if scale.is_some() {
             sys::set_option(socket, libc::IPPROTO_TCP, TCP_SAVE_SYN, 1)?;
             sys::set_option(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;

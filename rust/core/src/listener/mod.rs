@@ -249,7 +249,9 @@ impl Door {
         };
         let snapshot = Arc::clone(&self.snapshot);
         let commons = Arc::clone(&self.commons);
-        tokio::spawn(session::serve(client, snapshot, listener, commons));
+        tokio::spawn(Box::pin(session::serve(
+            client, snapshot, listener, commons,
+        )));
     }
 
     /// For want of descriptors: a session of its own would need more of them.
@@ -350,5 +352,21 @@ mod tests {
         assert!(matches!(meets(&another), (40.., 3)));
         kernel_path::prepare_listener(&another, address, Some(6)).unwrap();
         assert!(matches!(meets(&another), (40.., 6)));
+    }
+
+    #[test]
+    fn a_client_of_the_relay_has_its_first_command_acknowledged_with_the_reply() {
+        let address = "127.0.0.1:0".parse().unwrap();
+        let socket = bind(address, 1, false, vec![], None).unwrap().remove(0);
+        let address = socket.local_addr().unwrap();
+        for (scale, at_once) in [(None, 0), (Some(5), 1), (None, 0)] {
+            kernel_path::prepare_listener(&socket, address, scale).unwrap();
+            let _client = TcpStream::connect(address).unwrap();
+            socket.set_nonblocking(false).unwrap();
+            let (accepted, _) = socket.accept().unwrap();
+            let mut said = [0; 4];
+            sys::option(&accepted, libc::IPPROTO_TCP, libc::TCP_QUICKACK, &mut said).unwrap();
+            assert_eq!(i32::from_ne_bytes(said), at_once);
+        }
     }
 }

@@ -112,6 +112,8 @@ struct Session<'a> {
     hearing: Hearing<'a>,
     /// When its connections are watched over, until they are.
     watched_from: Option<Instant>,
+    /// The alarm for the next limit was polled and is to wake the session.
+    alarmed: bool,
     outcome: Outcome,
 }
 
@@ -136,6 +138,7 @@ impl<'a> Session<'a> {
             down: Direction::beginning_with(ends.said.split_off(ends.told)),
             hearing,
             watched_from: Some(Instant::now() + WATCHED_AFTER),
+            alarmed: false,
             outcome: Outcome::default(),
         }
     }
@@ -245,7 +248,8 @@ impl<'a> Session<'a> {
     /// Waits for the next limit; ready once one is reached that ends the session.
     ///
     /// The alarm is moved only where it would ring too late. Where it rings too early, it is
-    /// set anew: rarely, since most turns only put the limit off.
+    /// set anew: rarely, since most turns only put the limit off. One that was polled and hasn't
+    /// rung isn't polled again: the task that it wakes stays the same.
     fn poll_limit(&mut self, cx: &mut Context<'_>, mut alarm: Pin<&mut Sleep>) -> Poll<End> {
         // Where a cut has to be put off.
         let mut again = None;
@@ -255,8 +259,12 @@ impl<'a> Session<'a> {
             let look = self.next_look(limit);
             if alarm.deadline() > look.into() {
                 alarm.as_mut().reset(look.into());
+            } else if self.alarmed && !alarm.is_elapsed() {
+                return Poll::Pending;
             }
+            self.alarmed = true;
             ready!(alarm.as_mut().poll(cx));
+            self.alarmed = false;
             let now = Instant::now();
             self.watch_over(now);
             if limit > now {
