@@ -104,8 +104,7 @@ impl<'a> Hearing<'a> {
         let course = Course {
             spoke_last: self.dialogue.spoke_last(),
             tls: self.dialogue.tls(),
-            // Inside TLS nothing is seen of that.
-            in_data: (!self.dialogue.tls()).then(|| self.dialogue.in_data()),
+            in_data: self.dialogue.in_data(),
             path: self.path,
         };
         self.traffic.live.carried(from, size);

@@ -295,7 +295,7 @@ impl<'a> Session<'a> {
         let dialogue = &self.hearing.dialogue;
         let standing = if dialogue.is_between_commands() {
             Standing::BetweenCommands
-        } else if dialogue.in_data() {
+        } else if dialogue.in_data() == Some(true) {
             Standing::InMessage
         } else {
             Standing::Unclear

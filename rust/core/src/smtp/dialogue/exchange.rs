@@ -4,6 +4,7 @@
 //! next reply is that message's, since they come in order: nothing that could come twice is under way
 //! then. Until the next 354 there may be replies to what was asked unseen.
 
+use super::CLOSING;
 use super::commands::{Command, CommandLine};
 use super::message::EndOfData;
 
@@ -55,6 +56,8 @@ pub(super) enum Step {
     Plain,
     /// The server waits for a TLS hello.
     Hello,
+    /// The server ends the session, and hears nothing more.
+    Closing,
 }
 
 /// It can't be said any more what is what.
@@ -210,12 +213,12 @@ impl Exchange {
                 self.message_due = 0;
             }
             // A server that takes another end for the end, or that has heard enough.
-            Next::Answer | Next::Message(_) => return Err(Lost),
+            Next::Answer | Next::Message(_) => return unasked(code),
         }
         if self.due == 0 {
             // Nobody has asked for it, or nobody has seen that.
             return if self.sure {
-                Err(Lost)
+                unasked(code)
             } else {
                 Ok(Step::Plain)
             };
@@ -267,5 +270,14 @@ impl Exchange {
     /// The same, and one reply is due, to what it said last.
     fn waits_for_one(&self) -> bool {
         self.waits_for_line() && self.due == 1
+    }
+}
+
+/// A reply that isn't to anything that the client has said whole.
+fn unasked(code: u16) -> Result<Step, Lost> {
+    if code == CLOSING {
+        Ok(Step::Closing)
+    } else {
+        Err(Lost)
     }
 }

@@ -37,6 +37,9 @@ enum State {
     /// The client's next piece is to begin TLS.
     Hello,
     Tls(Goodbyes),
+    /// Plain text. The server has said that it ends the session, and nobody had asked (RFC 5321,
+    /// 3.8): what the client says now has no answer.
+    Closing,
     /// Plain text whose thread is lost: replies are read, commands aren't.
     Adrift,
     /// Nothing that we know.
@@ -71,7 +74,9 @@ impl Dialogue {
                 let outcome = exchange.hear(piece);
                 self.go_on(outcome);
             }
-            (State::Plain(_) | State::Adrift, Side::Server) => self.hear_server(piece),
+            (State::Plain(_) | State::Closing | State::Adrift, Side::Server) => {
+                self.hear_server(piece);
+            }
             (State::Hello, Side::Client) => {
                 self.state = if tls::is_record(piece) {
                     State::Tls(Goodbyes::default())
@@ -80,7 +85,9 @@ impl Dialogue {
                 };
             }
             (State::Tls(goodbyes), _) => goodbyes.note(from, tls::ends_with_alert(piece)),
-            (State::Hello, Side::Server) | (State::Adrift, Side::Client) | (State::Opaque, _) => {}
+            (State::Hello, Side::Server)
+            | (State::Closing | State::Adrift, Side::Client)
+            | (State::Opaque, _) => {}
         }
     }
 
@@ -92,25 +99,25 @@ impl Dialogue {
                 let outcome = exchange.miss(size);
                 self.go_on(outcome);
             }
-            (State::Plain(_) | State::Adrift, Side::Server) => {
+            (State::Plain(_) | State::Closing | State::Adrift, Side::Server) => {
                 self.replies = Replies::from_anywhere();
                 self.state = State::Adrift;
             }
             (State::Tls(goodbyes), _) => goodbyes.note(from, false),
             (State::Hello, Side::Client) => self.state = State::Adrift,
-            (State::Hello, Side::Server) | (State::Adrift, Side::Client) | (State::Opaque, _) => {}
+            (State::Hello, Side::Server)
+            | (State::Closing | State::Adrift, Side::Client)
+            | (State::Opaque, _) => {}
         }
     }
 
     fn hear_server(&mut self, mut piece: &[u8]) {
         while let Some(line) = self.replies.next(&mut piece) {
-            let State::Plain(exchange) = &mut self.state else {
-                continue;
-            };
-            let outcome = match line {
-                Line::GoesOn => continue,
-                Line::Last(code) => exchange.answered(code),
-                Line::Nonsense => Err(Lost),
+            let outcome = match (&mut self.state, line) {
+                (_, Line::GoesOn) | (State::Closing, Line::Last(CLOSING)) => continue,
+                (State::Plain(exchange), Line::Last(code)) => exchange.answered(code),
+                (State::Plain(_) | State::Closing, _) => Err(Lost),
+                _ => continue,
             };
             self.go_on(outcome);
         }
@@ -120,6 +127,7 @@ impl Dialogue {
         match outcome {
             Ok(Step::Plain) => {}
             Ok(Step::Hello) => self.state = State::Hello,
+            Ok(Step::Closing) => self.state = State::Closing,
             Err(Lost) => self.state = State::Adrift,
         }
     }
@@ -134,9 +142,15 @@ impl Dialogue {
         matches!(self.state, State::Tls(_))
     }
 
-    /// Whether a message is under way: between a 354 (or a chunk) and what answers it.
-    pub(crate) fn in_data(&self) -> bool {
-        self.exchange().is_some_and(Exchange::has_message)
+    /// Whether a message is under way: between a 354 (or a chunk) and what answers it; none where
+    /// that can't be known.
+    pub(crate) fn in_data(&self) -> Option<bool> {
+        match &self.state {
+            State::Plain(exchange) => Some(exchange.has_message()),
+            // Whoever begins TLS has no message under way, and one that was is refused.
+            State::Hello | State::Closing => Some(false),
+            State::Tls(_) | State::Adrift | State::Opaque => None,
+        }
     }
 
     /// Whether every command has its reply and no message is under way, in plain text: what the
@@ -161,13 +175,13 @@ impl Dialogue {
         match &self.state {
             State::Plain(exchange) => exchange.has_quit() || (!exchange.is_sure() && said_goodbye),
             State::Adrift => said_goodbye,
-            State::Hello | State::Tls(_) | State::Opaque => false,
+            State::Hello | State::Tls(_) | State::Closing | State::Opaque => false,
         }
     }
 
     /// Whether the server's last word was that it ends the session.
     pub(crate) fn server_is_closing(&self) -> bool {
-        let reads = matches!(self.state, State::Plain(_) | State::Adrift);
+        let reads = matches!(self.state, State::Plain(_) | State::Closing | State::Adrift);
         reads && self.replies.last() == Some(CLOSING)
     }
 

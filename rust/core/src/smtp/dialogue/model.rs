@@ -64,6 +64,7 @@ pub(crate) fn play(choices: &[u8]) {
         within: 0,
         answered: 0,
         missed: false,
+        closes: false,
     }
     .run(&mut choices);
 }
@@ -199,6 +200,8 @@ struct Play<'a> {
     answered: usize,
     /// Whether something wasn't seen, and no message has begun since.
     missed: bool,
+    /// Whether the server has ended the session unasked.
+    closes: bool,
 }
 
 impl Play<'_> {
@@ -248,6 +251,10 @@ impl Play<'_> {
     }
 
     fn may_say(&self) -> bool {
+        if self.closes {
+            // Whatever more it says has no answer.
+            return self.said < self.units.len();
+        }
         let Some(unit) = self.units.get(self.said) else {
             return false;
         };
@@ -260,9 +267,17 @@ impl Play<'_> {
     }
 
     fn server(&mut self, choices: &mut Choices<'_>) {
-        let size = (1 + choices.below(64)).min(self.unsaid.len());
+        if self.closes {
+            return;
+        }
+        let most = 1 + choices.below(64);
+        let size = most.min(self.unsaid.len());
         let piece: Vec<u8> = self.unsaid.drain(..size).collect();
         if piece.is_empty() {
+            if most == 64 && self.may_close() {
+                self.dialogue.hear(Side::Server, b"421 4.4.2 timeout\r\n");
+                self.closes = true;
+            }
             return;
         }
         self.greeting = self.greeting.saturating_sub(size);
@@ -284,18 +299,33 @@ impl Play<'_> {
         }
     }
 
+    /// Whether a 421 would be the answer to nothing.
+    fn may_close(&self) -> bool {
+        let chunk = match self.units.get(self.said).map(|unit| unit.kind) {
+            Some(Kind::Chunk { line, .. }) => self.within >= line,
+            _ => false,
+        };
+        let last = self.said.checked_sub(1).map(|last| self.units[last].kind);
+        let answer = last == Some(Kind::Begins { message: false });
+        !self.missed && !chunk && !answer
+    }
+
     fn compare(&self) {
         let (between, message) = (self.is_between(), self.has_message());
         assert!(!(between && message), "the model");
         let dialogue = &self.dialogue;
-        if self.missed {
+        if self.closes {
+            assert!(dialogue.server_is_closing(), "{dialogue:?}");
+            assert!(!dialogue.is_between_commands(), "{dialogue:?}");
+            assert_eq!(dialogue.in_data(), Some(false), "{dialogue:?}");
+        } else if self.missed {
             // It may know less. What it must never do is to take a message for nothing.
             let whole = self.whole_message_due();
             assert!(!(dialogue.is_between_commands() && whole), "{dialogue:?}");
         } else {
             assert!(dialogue.exchange().is_some(), "lost");
             assert_eq!(dialogue.is_between_commands(), between, "{dialogue:?}");
-            assert_eq!(dialogue.in_data(), message, "{dialogue:?}");
+            assert_eq!(dialogue.in_data(), Some(message), "{dialogue:?}");
         }
     }
 

@@ -91,26 +91,26 @@ fn a_message_ends_with_what_answers_it() {
         // It was passed on with the dot: no 421 of ours before its reply.
         (vec!["C.\r\nMAIL\r\n", "S250 ok\r\n"], false, false),
         (vec!["C.\r\nMAIL\r\n", "S250 ok\r\n250 ok\r\n"], true, false),
-        // Its server takes another end for the end, or has heard enough.
-        (vec!["Ctext\n.\n", "S250 ok\r\n"], false, false),
     ] {
         let dialogue = behind_354(&pieces);
         assert_eq!(dialogue.is_between_commands(), between, "{pieces:?}");
-        assert_eq!(dialogue.in_data(), in_data, "{pieces:?}");
+        assert_eq!(dialogue.in_data(), Some(in_data), "{pieces:?}");
     }
+    // Its server takes another end for the end, or has heard enough.
+    assert_eq!(behind_354(&["Ctext\n.\n", "S250 ok\r\n"]).in_data(), None);
     // Asked in one piece, answered in one.
-    assert!(
-        behind_greeting(&["CMAIL\r\nRCPT\r\nDATA\r\n", "S250 a\r\n250 b\r\n354 go\r\n"]).in_data()
-    );
+    let asked_at_once = ["CMAIL\r\nRCPT\r\nDATA\r\n", "S250 a\r\n250 b\r\n354 go\r\n"];
+    assert_eq!(behind_greeting(&asked_at_once).in_data(), Some(true));
 }
 
 #[test]
 fn a_spliced_message_ends_with_the_next_reply() {
     let body = ["Ctext\r\n", "c300000", "Cmore", "c70000"];
     assert!(!behind_354(&body).is_between_commands());
-    assert!(behind_354(&body).in_data());
+    assert_eq!(behind_354(&body).in_data(), Some(true));
     let answered = behind_354(&[&body[..], &["S250-a\r\n", "S250 taken\r\n"]].concat());
-    assert!(answered.is_between_commands() && !answered.in_data());
+    assert!(answered.is_between_commands());
+    assert_eq!(answered.in_data(), Some(false));
     // Its dot is seen all the same, and what stands behind that.
     let seen = [&body[..], &["Ctext\r\n.\r\nNOOP\r\n", "S250 taken\r\n"]].concat();
     assert!(!behind_354(&seen).is_between_commands());
@@ -121,7 +121,7 @@ fn a_spliced_message_ends_with_the_next_reply() {
         &["S250 taken\r\n", "S250 a\r\n250 b\r\n354 go\r\n"],
     ]
     .concat();
-    assert!(behind_354(&piped).in_data());
+    assert_eq!(behind_354(&piped).in_data(), Some(true));
     let next = [&piped[..], &["Ctext\r\n.\r\n", "S250 taken\r\n"]].concat();
     assert!(behind_354(&next).is_between_commands());
 }
@@ -165,13 +165,6 @@ fn a_chunk_is_counted_seen_or_not() {
             true,
             false,
         ),
-        // What ends behind the chunk can't be told from the next one.
-        (
-            vec!["CBDAT 70000 LAST\r\n", "c70001", "S250 ok\r\n"],
-            false,
-            false,
-        ),
-        (vec!["CBDAT ?\r\n", "S501 what\r\n"], false, false),
         // Two messages, one answered.
         (
             vec![
@@ -184,7 +177,7 @@ fn a_chunk_is_counted_seen_or_not() {
     ] {
         let dialogue = behind_greeting(&pieces);
         assert_eq!(dialogue.is_between_commands(), between, "{pieces:?}");
-        assert_eq!(dialogue.in_data(), in_data, "{pieces:?}");
+        assert_eq!(dialogue.in_data(), Some(in_data), "{pieces:?}");
     }
 }
 
@@ -203,7 +196,7 @@ fn only_what_can_be_counted_may_be_missed() {
 }
 
 #[test]
-fn a_lost_thread_is_never_between_commands() {
+fn of_a_lost_thread_nothing_is_said() {
     for pieces in [
         // A reply that nobody asked for, or no reply.
         vec!["S250 what\r\n"],
@@ -215,12 +208,13 @@ fn a_lost_thread_is_never_between_commands() {
         vec!["CNOOP\r\n", "S354 go\r\n", "S250 ok\r\n"],
         vec!["CNOOP\r\nNOOP\r\n", "S334 what\r\n", "S250 ok\r\n"],
         vec!["CSTARTTLS\r\nNOOP\r\n", "S220 go\r\n", "S250 ok\r\n"],
+        // What ends behind the chunk can't be told from the next one.
+        vec!["CBDAT 70000 LAST\r\n", "c70001", "S250 ok\r\n"],
+        vec!["CBDAT ?\r\n", "S501 what\r\n"],
     ] {
         let dialogue = behind_greeting(&pieces);
-        assert!(
-            !dialogue.is_between_commands() && !dialogue.in_data(),
-            "{pieces:?}"
-        );
+        assert!(!dialogue.is_between_commands(), "{pieces:?}");
+        assert_eq!(dialogue.in_data(), None, "{pieces:?}");
     }
 }
 
@@ -254,6 +248,38 @@ fn a_server_that_ends_the_session_is_known() {
     assert!(behind_greeting(&["S421 4.4.2 timeout\r\n"]).server_is_closing());
     assert!(behind_354(&["S421 4.4.2 timeout\r\n"]).server_is_closing());
     assert!(!behind_greeting(&[]).server_is_closing());
+    // One that is heard of no more isn't between two commands, and has no message.
+    for pieces in [
+        vec!["S421 timeout\r\n"],
+        vec!["S421 timeout\r\n", "CNOOP\r\n"],
+        vec!["S421 timeout\r\n421 5.5.0 I said so\r\n"],
+        vec!["CDATA\r\n", "S354 go\r\n", "Ctext\r\n", "S421 timeout\r\n"],
+        vec![
+            "CDATA\r\n",
+            "S354 go\r\n",
+            "S421 timeout\r\n",
+            "Ctext\r\n.\r\n",
+        ],
+        vec![
+            "CAUTH LOGIN\r\n",
+            "S334 VXNl\r\n",
+            "CdXN",
+            "S421 timeout\r\n",
+        ],
+    ] {
+        let dialogue = behind_greeting(&pieces);
+        assert!(dialogue.server_is_closing(), "{pieces:?}");
+        assert!(!dialogue.is_between_commands(), "{pieces:?}");
+        assert_eq!(dialogue.in_data(), Some(false), "{pieces:?}");
+    }
+    // A reply like others, of a server that goes on.
+    let busy = ["CRCPT\r\n", "S421 4.7.0 later\r\n"];
+    assert!(behind_greeting(&busy).is_between_commands());
+    // It spoke all the same.
+    for more in ["S250 ok\r\n", "Shello\r\n", "s70000"] {
+        let dialogue = behind_greeting(&["S421 timeout\r\n", more]);
+        assert_eq!(dialogue.in_data(), None, "{more}");
+    }
 }
 
 const HELLO: &str = "C\u{16}\u{3}\u{1}\u{0}\u{5}hello";
@@ -264,9 +290,12 @@ fn tls_is_known_and_nothing_in_it_is_read() {
     let mut dialogue = heard(&START);
     assert!(dialogue.tls());
     dialogue.hear(Side::Server, b"250 looks like\r\n");
-    assert!(!dialogue.is_between_commands() && !dialogue.in_data() && !dialogue.has_quit());
+    assert!(!dialogue.is_between_commands() && !dialogue.has_quit());
+    assert_eq!(dialogue.in_data(), None);
     assert!(!dialogue.server_is_closing());
-    assert!(!heard(&START[..3]).is_between_commands());
+    let begins = heard(&START[..3]);
+    assert!(!begins.is_between_commands());
+    assert_eq!(begins.in_data(), Some(false));
     // The same bytes elsewhere are a client's nonsense.
     assert!(!heard(&["S220 mx\r\n", HELLO]).tls());
     assert!(!heard(&["S220 mx\r\n", "CSTARTTLS\r\n", "S454 no\r\n", HELLO]).tls());
@@ -302,7 +331,7 @@ proptest! {
                 dialogue.miss(from, 1 + piece.len());
             }
             prop_assert_eq!(dialogue.spoke_last(), Some(from));
-            prop_assert!(!(dialogue.in_data() && dialogue.is_between_commands()));
+            prop_assert!(dialogue.in_data() == Some(false) || !dialogue.is_between_commands());
         }
     }
 }
