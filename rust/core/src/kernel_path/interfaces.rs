@@ -56,8 +56,8 @@ impl News {
     /// Of what the kernel says in one go.
     fn of(said: &[u8]) -> Self {
         let mut news = Self::default();
-        for (kind, _) in netlink::messages(said) {
-            news.links |= OF_LINKS.contains(&kind);
+        for message in netlink::messages(said) {
+            news.links |= OF_LINKS.contains(&message.kind);
             // Those of links as well: routes by one that goes down go without a word.
             news.routes = true;
         }

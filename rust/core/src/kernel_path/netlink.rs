@@ -13,6 +13,10 @@ const HEAD: usize = 4;
 const REQUEST: u16 = 1;
 /// NLM_F_ROOT and NLM_F_MATCH: of all that there is.
 const DUMP: u16 = 0x300;
+/// NLM_F_DUMP_INTR: there was a change while all was told, and something may be missing.
+const INTERRUPTED: u16 = 0x10;
+/// How often all is asked for where it changes meanwhile.
+const TRIES: usize = 16;
 /// NLMSG_ERROR, NLMSG_DONE.
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
@@ -51,31 +55,62 @@ impl Netlink {
         (&self.0).write_all(&message(kind, REQUEST, body))?;
         let mut buffer = [0; 4096];
         let size = (&self.0).read(&mut buffer)?;
-        let (kind, body) = messages(&buffer[..size]).next().ok_or_else(nonsense)?;
-        match kind {
-            ERROR => Err(error(body)),
-            _ => Ok(body.to_vec()),
+        let answer = messages(&buffer[..size]).next().ok_or_else(nonsense)?;
+        match answer.kind {
+            ERROR => Err(error(answer.body)),
+            _ => Ok(answer.body.to_vec()),
         }
     }
 
     /// The bodies of all answers to a question about everything that there is.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// What the kernel says, or that there are changes all the time.
     pub(super) fn ask_of_all(&self, kind: u16, body: &[u8]) -> io::Result<Vec<Vec<u8>>> {
-        (&self.0).write_all(&message(kind, REQUEST | DUMP, body))?;
-        let (mut found, mut buffer) = (vec![], vec![0; MOST]);
-        loop {
-            let size = (&self.0).read(&mut buffer)?;
-            for (kind, body) in messages(&buffer[..size]) {
-                match kind {
-                    DONE => return Ok(found),
-                    ERROR => return Err(error(body)),
-                    _ => found.push(body.to_vec()),
-                }
+        let mut buffer = vec![0; MOST];
+        for _ in 0..TRIES {
+            (&self.0).write_all(&message(kind, REQUEST | DUMP, body))?;
+            let mut all = All::default();
+            while !all.is_done {
+                let size = (&self.0).read(&mut buffer)?;
+                all.read(&buffer[..size])?;
+            }
+            if !all.is_interrupted {
+                return Ok(all.found);
             }
         }
+        Err(io::ErrorKind::Interrupted.into())
     }
+}
+
+/// Answers to a question about everything that there is, as far as they have come.
+#[derive(Debug, Default)]
+struct All {
+    found: Vec<Vec<u8>>,
+    is_done: bool,
+    is_interrupted: bool,
+}
+
+impl All {
+    fn read(&mut self, said: &[u8]) -> io::Result<()> {
+        for message in messages(said) {
+            self.is_interrupted |= message.flags & INTERRUPTED != 0;
+            match message.kind {
+                DONE => self.is_done = true,
+                ERROR => return Err(error(message.body)),
+                _ => self.found.push(message.body.to_vec()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A message of the kernel's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Message<'a> {
+    pub(super) kind: u16,
+    flags: u16,
+    body: &'a [u8],
 }
 
 /// A request.
@@ -104,14 +139,17 @@ pub(super) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     all
 }
 
-/// What the kernel says in one go: kinds and bodies.
-pub(super) fn messages(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+/// What the kernel says in one go.
+pub(super) fn messages(mut rest: &[u8]) -> impl Iterator<Item = Message<'_>> {
     std::iter::from_fn(move || {
         let size = u32::from_ne_bytes(*rest.first_chunk()?) as usize;
         let message = rest.get(..size)?;
-        let (kind, body) = (word(message.get(4..)?)?, message.get(HEADER..)?);
         rest = rest.get(size.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind, body))
+        Some(Message {
+            kind: word(message.get(4..)?)?,
+            flags: word(message.get(6..)?)?,
+            body: message.get(HEADER..)?,
+        })
     })
 }
 
@@ -162,7 +200,8 @@ mod tests {
         .concat();
         let both = [message(16, REQUEST, &body), message(17, 0, b"")].concat();
         let found: Vec<_> = messages(&both).collect();
-        assert_eq!(found, [(16, &body[..]), (17, &b""[..])]);
+        let expected = |kind, flags, body| Message { kind, flags, body };
+        assert_eq!(found, [expected(16, REQUEST, &body), expected(17, 0, b"")]);
         let read: Vec<_> = attributes(&body).collect();
         assert_eq!(read, [(1, &inner[..]), (3, &7_u32.to_ne_bytes()[..])]);
         let nested: Vec<_> = attributes(read[0].1).collect();
@@ -170,11 +209,30 @@ mod tests {
         assert_eq!(number(read[1].1), Some(7));
     }
 
+    #[test]
+    fn what_changed_meanwhile_is_asked_for_again() {
+        let some = message(16, 0, b"some");
+        for (last, expected) in [(0, false), (INTERRUPTED, true)] {
+            let mut all = All::default();
+            all.read(&some).unwrap();
+            assert!(!all.is_done);
+            all.read(&message(DONE, last, b"")).unwrap();
+            assert!(all.is_done);
+            assert_eq!(
+                (all.found, all.is_interrupted),
+                (vec![b"some".to_vec()], expected)
+            );
+        }
+        let refused = message(ERROR, 0, &(-libc::EPERM).to_ne_bytes());
+        let error = All::default().read(&refused).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EPERM));
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_read(bytes: Vec<u8>) {
-            for (_, body) in messages(&bytes) {
-                attributes(body).count();
+            for message in messages(&bytes) {
+                attributes(message.body).count();
             }
             attributes(&bytes).count();
         }
