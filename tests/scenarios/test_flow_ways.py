@@ -76,14 +76,42 @@ def test_a_client_that_is_translated_takes_the_relay(
     config = rig_configuration(tmp_path)
     config["listeners"]["mx"]["bind"] = [f"{LISTENER}:{PORT}", f"{SOURCE}:{PORT}"]
     with rig_before(tmp_path, polite, config) as rig:
-        chain = "type nat hook prerouting priority -100;"
-        rules = f"chain x {{\n {chain}\n tcp dport {_PUBLIC} {there}\n }}"
-        with _translated(rig.networks, rules):
+        with _translated(rig.networks, _clients_to(there)):
             assert _serve(rig, _PUBLIC) == {"copy": _SESSIONS}
             assert rig.relayed("nat") == _SESSIONS
         assert _serve(rig) == {"kernel": _SESSIONS}
         assert rig.relayed("nat") == _SESSIONS
         counted(f"{_SESSIONS} translated sessions by the relay, as many others by the kernel")
+
+
+def _clients_to(there: str) -> str:
+    """Rules by which clients of the public port come to another one."""
+    chain = "type nat hook prerouting priority -100;"
+    return f"chain x {{\n {chain}\n tcp dport {_PUBLIC} {there}\n }}"
+
+
+def test_translated_sessions_keep_their_source_ports(tmp_path: Path) -> None:
+    """Their connections to the server have them, and nobody else is given them."""
+    config = rig_configuration(tmp_path, source_ports="10000-10008")
+    with (
+        rig_before(tmp_path, polite, config) as rig,
+        _translated(rig.networks, _clients_to(f"redirect to :{PORT}")),
+        ExitStack() as exits,
+    ):
+        clients = [exits.enter_context(_client(rig, LISTENER, _PUBLIC)) for _ in range(9)]
+        for client in clients:
+            client.expect("220")
+        last = clients.pop()
+        last.mail()
+        last.close()
+        assert rig.record()["path"] == "copy"
+        with rig.client() as other:
+            other.expect("220")
+            other.mail()
+        assert rig.record(2)["path"] == "kernel"
+        assert (rig.relayed("nat"), rig.relayed("no_port")) == (9, 0)
+        for client in clients:
+            client.mail()
 
 
 @pytest.mark.parametrize("how", ["dnat", "masquerade"])

@@ -82,7 +82,7 @@ pub(crate) async fn hand_over(
     legs.tell();
     fail_point!("hand_over_told");
     if let Err(why) = legs.prove(&passage) {
-        passage.refused(why);
+        legs.port = passage.refused(why);
         return Err(legs);
     }
     passage.path().took(passage.worker());

@@ -202,6 +202,7 @@ impl Passage {
     }
 
     /// The session takes the relay, which goes on with the socket and its port.
+    #[must_use = "dropped, the port would be given to the next session"]
     pub(crate) fn refused(mut self, why: Refusal) -> Option<Port> {
         self.path.refused(self.worker, why);
         self.port.take()
