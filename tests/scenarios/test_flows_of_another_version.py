@@ -41,6 +41,25 @@ def test_they_go_on_beside_ours(tmp_path: Path) -> None:
     assert pins() == before
 
 
+def test_they_outlive_a_process_that_is_stopped(tmp_path: Path) -> None:
+    config, before = rig_configuration(tmp_path), pins()
+    with row() as networks, serving_there(networks, polite):
+        with kernel_rig(networks, tmp_path, config) as rig:
+            client = rig.client()
+            client.expect("220")
+            until(lambda: rig.flows() == 1, "the session to be a flow")
+            rig.balancer.process.kill()
+        (folder,) = pins() - before
+        old = folder.rename(folder.with_name(f"mailweir-1-{folder.name.rpartition('-')[2]}"))
+        with kernel_rig(networks, tmp_path, config) as rig, client:
+            rig.balancer.process.stop()
+            assert pins() - before == {old}
+            client.expect("250", "EHLO client.test")
+            client.mail()
+        _kernel_path(rig, "flush")
+    assert pins() == before
+
+
 def _path(rig: Rig, number: int) -> str:
     """Of one more session, whose place lingers."""
     with rig.client() as client:

@@ -61,12 +61,6 @@ impl Earlier {
         true
     }
 
-    /// Removes it, and its flows.
-    pub(super) fn flush(&self) {
-        // What can't be removed is found by the next process.
-        let _ = mailweir_flow::flush(&self.pins);
-    }
-
     /// What has no flow is over at once.
     fn is_quiet(&mut self, carried: u64, now: Instant) -> bool {
         self.flows() == 0 || self.is_silent(carried, now)

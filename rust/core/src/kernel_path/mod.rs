@@ -240,12 +240,11 @@ impl KernelPath {
         lock(&self.numbers).push(number);
     }
 
-    /// Nothing outlives a process that ended as it should, with its last flow.
+    /// Nothing outlives a process that ended as it should, with its last flow. Flows of other
+    /// versions go on as they did.
     fn leave(&self) {
         self.interfaces.flush();
-        for earlier in &*lock(&self.earlier) {
-            earlier.flush();
-        }
+        self.leave_earlier(Instant::now());
     }
 
     /// Removes what other versions left, once it carries nothing any more.
