@@ -20,31 +20,29 @@ class PlaneCollector(Collector):
 
     def describe(self) -> Iterable[Metric]:
         """Names only: registering mustn't need a data plane that runs."""
-        yield from _process(())
-        yield from _listeners(())
-        yield from _limits(())
-        yield from _servers(())
-        yield from _server_states(())
-        yield from _queues(())
-        yield from _sticky(())
-        yield from _relay(())
-        yield from _log(())
+        return _metrics(())
 
     def collect(self) -> Iterable[Metric]:
-        stats = self._stats()
-        servers = stats.servers
-        yield from _process((stats,))
-        yield from _listeners(stats.listeners)
-        yield from _limits(stats.listeners)
-        yield from _servers(servers)
-        yield from _server_states(servers)
-        yield from _queues(stats.pools)
-        yield from _sticky(stats.pools)
-        yield from _relay((stats.relay,))
-        paths = (stats.kernel_path,) if stats.kernel_path else ()
-        yield from _kernel_path(paths)
-        yield from _kernel_path_ways(paths)
-        yield from _log((stats.log,))
+        return _metrics((self._stats(),))
+
+
+def _metrics(stats: Sequence[plane.Stats]) -> Iterator[Metric]:
+    """All that there is to say of readings; of none, the names."""
+    listeners = [listener for one in stats for listener in one.listeners]
+    servers = [server for one in stats for server in one.servers]
+    pools = [pool for one in stats for pool in one.pools]
+    paths = [one.kernel_path for one in stats if one.kernel_path]
+    yield from _process(stats)
+    yield from _listeners(listeners)
+    yield from _limits(listeners)
+    yield from _servers(servers)
+    yield from _server_states(servers)
+    yield from _queues(pools)
+    yield from _sticky(pools)
+    yield from _relay([one.relay for one in stats])
+    yield from _kernel_path(paths)
+    yield from _kernel_path_ways(paths)
+    yield from _log([one.log for one in stats])
 
 
 def _process(stats: Sequence[plane.Stats]) -> Iterator[Metric]:

@@ -1,15 +1,18 @@
 """The exposition: names, values, and what a scrape costs in readings."""
 
 import subprocess
+from dataclasses import replace
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from mailweir.admin.exposition import encode
+from mailweir.admin.figures import PlaneCollector
 from mailweir.admin.metrics import Metrics
 from mailweir.plane import Stats
 from mailweir.spec import ServerKey
 from unit.admin.situations import busy, situation
+from unit.fakes import FakeKernelPathStats
 
 A = ServerKey("farm", "a")
 
@@ -137,6 +140,14 @@ def test_one_reading_per_scrape_and_none_before(source: Counting, metrics: Metri
     assert source.readings == 0
     encode(metrics.registry)
     assert source.readings == 1
+
+
+def test_what_is_registered_is_what_is_scraped() -> None:
+    stats = replace(busy().stats, kernel_path=FakeKernelPathStats())  # type: ignore[type-var]
+    collector = PlaneCollector(lambda: stats)
+    described = {metric.name: metric.documentation for metric in collector.describe()}
+    assert described == {metric.name: metric.documentation for metric in collector.collect()}
+    assert all(described.values())
 
 
 @pytest.mark.needs("prometheus")
