@@ -19,7 +19,7 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml $(wildcard rust/*/Cargo.toml) ru
 
 .PHONY: help
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 .PHONY: demo
 demo: setup  ## run a balancer with servers and load on this machine, and show it
@@ -61,6 +61,11 @@ bench-routed: setup  ## the same between three networks, with the kernel path (t
 bench-far: setup  ## sessions in the kernel and routed ones, with loss and a far end (to benches/peers/far.py)
 	@.ci/need bench
 	$(BIN)/python benches/peers/far.py $(ARGS)
+
+.PHONY: bench-bulk
+bench-bulk: setup  ## how long 20 MB take to and from far away, on each path (to benches/peers/bulk.py)
+	@.ci/need bench
+	$(BIN)/python benches/peers/bulk.py $(ARGS)
 
 .PHONY: bench-choosing
 bench-choosing: setup  ## measure ways to balance and slow start (ARGS goes to benches/choosing/slow.py)

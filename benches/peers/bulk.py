@@ -1,6 +1,6 @@
 """Measures how long much takes to come from far away, on each path and where it is only routed.
 
-    .venv/bin/python benches/peers/bulk.py --rounds 3
+    make bench-bulk ARGS="--rounds 3"
 
 What holds it back is the largest window that each end may be told: the kernel path tells the two
 ends' own, the relay its own, which no smaller window scale at the listener may make worse.
@@ -34,7 +34,7 @@ from harness.kernel_rig import (  # noqa: E402
     serving_there,
 )
 from harness.mailweir import Mailweir  # noqa: E402
-from harness.namespaces import LISTENER, SERVER, SOURCE, Row, row  # noqa: E402
+from harness.namespaces import LISTENER, SERVER, Row, row  # noqa: E402
 from harness.scripted import Stream  # noqa: E402
 from harness.slow_path import Way, slow_path  # noqa: E402
 from harness.waiting import until  # noqa: E402
@@ -105,9 +105,7 @@ def _run(path: str, options: argparse.Namespace) -> dict[str, float]:
 def _peer(networks: Row, path: str, directory: Path) -> Iterator[Mailweir | None]:
     """What is between the networks: mailweir, or nothing but a router."""
     if path == ROUTED:
-        networks.run("l", "sysctl", "-qw", "net.ipv4.ip_forward=1")
-        for network, router in (("c", LISTENER), ("s", SOURCE)):
-            networks.run(network, "ip", "route", "add", "default", "via", router)
+        networks.route()
         yield None
         return
     forwarding = "relay" if path == RELAYED else "auto"

@@ -30,7 +30,7 @@ from benches.peers.machine import heading  # noqa: E402
 from harness.dialogue import refused  # noqa: E402
 from harness.kernel_rig import PORT, kernel_rig, rig_configuration  # noqa: E402
 from harness.mailweir import Mailweir  # noqa: E402
-from harness.namespaces import LISTENER, SERVER, SOURCE, Row, row  # noqa: E402
+from harness.namespaces import LISTENER, SERVER, Row, row  # noqa: E402
 from harness.process import run  # noqa: E402
 from harness.slow_path import Way, slow_path  # noqa: E402
 from harness.smtpload import Smtpload, build  # noqa: E402
@@ -133,9 +133,7 @@ def _peer(networks: Row, peer: str, directory: Path) -> Iterator[Mailweir | None
         with kernel_rig(networks, directory, config) as rig:
             yield rig.balancer
         return
-    networks.run("l", "sysctl", "-qw", "net.ipv4.ip_forward=1")
-    for network, router in (("c", LISTENER), ("s", SOURCE)):
-        networks.run(network, "ip", "route", "add", "default", "via", router)
+    networks.route()
     yield None
 
 

@@ -28,6 +28,12 @@ class Row(NamedNetworks):
             self.run(where, "ip", "address", "add", f"{address}/24", "dev", device)
             self.run(where, "ip", "link", "set", device, "up")
 
+    def route(self) -> None:
+        """The balancer's host routes between clients and servers."""
+        self.run("l", "sysctl", "-qw", "net.ipv4.ip_forward=1")
+        for network, (_, here, _) in LEGS.items():
+            self.run(network, "ip", "route", "add", "default", "via", here)
+
     def lose(self, percent: int) -> None:
         """So many of a hundred segments don't reach clients and servers."""
         chain = "type filter hook input priority 0;"
