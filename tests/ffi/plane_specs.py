@@ -135,11 +135,12 @@ def spec(
     pools: list[PoolSpec] | None = None,
     log: Log | None = None,
     denied: list[str] | None = None,
+    room: Room | None = None,
 ) -> PlaneSpec:
     return PlaneSpec(
         hostname=hostname,
         max_sessions=1000,
-        room=Room(sessions=1000, spare=100),
+        room=room or Room(sessions=1000, spare=100),
         drain=Drain(quiet=5.0, quiet_opaque=30.0, spread=0.0, deadline=60.0),
         log=log or Log(sessions="off", format="json"),
         kernel=Kernel(instance="test", source_ports=(10000, 32767), max_flows=1000, counted=False),

@@ -16,6 +16,7 @@ from mailweir._dataplane import (
     PlaneSpec,
     Queue,
     Rate,
+    Room,
     SpecError,
     Sticky,
 )
@@ -237,6 +238,8 @@ CONTRADICTIONS: dict[str, Callable[[], PlaneSpec]] = {
     "a denied prefix": lambda: given.spec(denied=["nobody"]),
     "a way to refuse": lambda: given.spec(listeners=[given.listener(refuse="politely")]),
     "a dry run": lambda: given.spec(listeners=[given.listener(dry_run=["all"])]),
+    "no room for sessions": lambda: given.spec(room=Room(sessions=0, spare=100)),
+    "no spare room": lambda: given.spec(room=Room(sessions=1000, spare=0)),
     "a negative time": lambda: given.spec(
         listeners=[given.listener(limits=given.timeouts(idle_client=-1.0))]
     ),

@@ -33,6 +33,7 @@ pub fn check(spec: &PlaneSpec) -> Result<(), SpecError> {
     }
     at_least_one("max_sessions", Some(spec.max_sessions))?;
     at_least_one("room.sessions", Some(spec.room.sessions))?;
+    at_least_one("room.spare", Some(spec.room.spare))?;
     for (name, value) in [
         ("quiet", spec.drain.quiet),
         ("quiet_opaque", spec.drain.quiet_opaque),

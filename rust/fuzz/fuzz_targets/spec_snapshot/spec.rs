@@ -30,10 +30,6 @@ pub fn plane(choices: &mut Choices<'_>) -> PlaneSpec {
             &["", "two words", "mx\r\n250", "mx\0", "m\u{fc}"].map(str::to_owned),
         ),
         max_sessions: choices.pick(&[1000, 1, u64::MAX], &[0]),
-        room: RoomSpec {
-            sessions: choices.pick(&[1000, 1, u64::MAX], &[0]),
-            spare: choices.pick(&[100, 1, u64::MAX], &[0]),
-        },
         drain: DrainSpec {
             quiet: wait(choices),
             quiet_opaque: wait(choices),
@@ -61,6 +57,11 @@ pub fn plane(choices: &mut Choices<'_>) -> PlaneSpec {
         listeners,
         pools,
         denied: prefixes(choices, &["192.0.2.0/24", "::/0"]),
+        // New choices stand last: what seeds chose before stays what it was.
+        room: RoomSpec {
+            sessions: choices.pick(&[1000, 1, u64::MAX], &[0]),
+            spare: choices.pick(&[100, 1, u64::MAX], &[0]),
+        },
     }
 }
 
