@@ -5,14 +5,10 @@ use mailweir_flow::Flow;
 use mailweir_flow::layout::{END_FIN, END_FIRST, END_RST};
 
 use crate::record::{Course, End, EndReason, Path, Side};
+use crate::smtp::codes::{CLOSING, GOODBYE, START_MAIL_INPUT};
 use crate::smtp::greeting::code;
 use crate::tls;
 
-/// RFC 5321, 4.2.1 and 3.8.
-const START_MAIL_INPUT: u16 = 354;
-const CLOSING: u16 = 421;
-/// The answer to QUIT, and to nothing else.
-const GOODBYE: u16 = 221;
 const QUIT: &[u8] = b"QUIT";
 
 /// What is known of a flow.
@@ -194,7 +190,7 @@ mod tests {
                 [END_FIN, fin],
                 ("client_quit", "client"),
             ),
-            // Both answers in one segment say so by the client's words, one by one by the last one's.
+            // With both answers in one segment only the client's words tell; here the last answer does.
             (
                 Client,
                 [noop, b"221 bye\r"],

@@ -5,6 +5,7 @@
 //! its queue. Once a byte of a server has reached the client nothing is said any more, but at
 //! the cut of a drain between two commands.
 
+pub(crate) mod codes;
 pub(crate) mod dialogue;
 pub(crate) mod greeting;
 pub(crate) mod words;

@@ -4,12 +4,11 @@
 //! next reply is that message's, since they come in order: nothing that could come twice is under way
 //! then. Until the next 354 there may be replies to what was asked unseen.
 
-use super::CLOSING;
+use crate::smtp::codes::{CLOSING, START_MAIL_INPUT};
+
 use super::commands::{Command, CommandLine};
 use super::message::EndOfData;
 
-/// RFC 5321, 4.2.3: the server waits for the message.
-const START_MAIL_INPUT: u16 = 354;
 /// RFC 4954, 4: the server waits for an answer, which isn't a command.
 const CHALLENGE: u16 = 334;
 /// RFC 3207, 4.

@@ -11,16 +11,12 @@ mod message;
 mod replies;
 
 use crate::record::Side;
+use crate::smtp::codes::{CLOSING, GOODBYE};
 use crate::spec::Protocol;
 use crate::tls;
 
 use exchange::{Exchange, Lost, Step};
 use replies::{Line, Replies};
-
-/// The service ends the session.
-const CLOSING: u16 = 421;
-/// The answer to QUIT, and to nothing else (RFC 5321, 4.2.3).
-const GOODBYE: u16 = 221;
 
 /// What is known of a session's dialogue.
 #[derive(Debug)]
