@@ -61,19 +61,11 @@ async fn from_source(address: SocketAddr, source: IpAddr) -> io::Result<TcpStrea
 }
 
 fn socket(address: SocketAddr) -> io::Result<Socket> {
-    let socket = unbound(Domain::for_address(address))?;
+    let kind = Type::STREAM.nonblocking().cloexec();
+    let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
     // A dialogue of small turns: Nagle's algorithm would hold back every second one.
     socket.set_tcp_nodelay(true)?;
     Ok(socket)
-}
-
-/// A socket to dial from.
-///
-/// # Errors
-/// What the kernel says: no descriptor is left, say.
-pub(crate) fn unbound(domain: Domain) -> io::Result<Socket> {
-    let kind = Type::STREAM.nonblocking().cloexec();
-    Socket::new(domain, kind, Some(Protocol::TCP))
 }
 
 async fn connect(socket: Socket, address: SocketAddr) -> io::Result<TcpStream> {

@@ -6,10 +6,9 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use fail::fail_point;
 use mailweir_flow::{Flow, Key, Place, State, TableError};
-use socket2::{Domain, Socket};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::client::Client;
-use crate::connect;
 use crate::metrics::WorkerId;
 use crate::snapshot::Member;
 use crate::sys;
@@ -285,7 +284,9 @@ fn source(path: &KernelPath, member: &Member, server: SocketAddrV4) -> Result<Ip
 
 /// A socket with one of our own ports, which nobody else has.
 fn bind(path: &Shared, source: Ipv4Addr, server: SocketAddrV4) -> Result<(Socket, Port), Refusal> {
-    let socket = connect::unbound(Domain::IPV4).map_err(|_| Refusal::System)?;
+    let kind = Type::STREAM.nonblocking().cloexec();
+    let socket = Socket::new(Domain::IPV4, kind, Some(Protocol::TCP));
+    let socket = socket.map_err(|_| Refusal::System)?;
     // The port of a session that just ended by itself may be used again at once.
     socket
         .set_reuse_address(true)
