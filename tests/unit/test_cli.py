@@ -350,6 +350,11 @@ def test_healthcheck(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     code, out, err = run(capsys, "healthcheck", "--json")
     assert (code, err) == (4, "")
     assert json.loads(out) == {"ready": False, "reasons": ["paused by anna", "pool b: none"]}
+    listeners = [{"name": "mx", "ready": True, "reasons": []}]
+    asked_with({"ready": False, "reasons": ["pool b: none"], "pid": 1, "listeners": listeners})
+    assert run(capsys, "healthcheck", "--listener", "mx") == (0, "ready\n", "")
+    code, out, err = run(capsys, "healthcheck", "--listener", "in")
+    assert (code, out, err) == (1, "", "mailweir: there is no listener in; there are mx\n")
 
 
 def test_check_in_json(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
