@@ -5,6 +5,7 @@ The imports inside functions are on purpose: a command pays for what it uses, so
 """
 
 import sys
+from io import TextIOWrapper
 
 import click
 
@@ -50,6 +51,10 @@ for _command in (
 
 def main() -> None:
     """The `mailweir` command."""
+    # A terminal that doesn't know a letter gets its number, not a traceback.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         commands(prog_name="mailweir")
     except ConfigError as error:

@@ -9,6 +9,7 @@ from mailweir.config.model import Config
 from mailweir.config.pool import Check
 from mailweir.config.units import format_duration
 from mailweir.config.words import CheckKind, Protocol, Proxy
+from mailweir.foreign import shown
 from mailweir.health.probes import ehlo, tcp
 from mailweir.health.probes.dial import LocalError, ProbeError, Progress
 from mailweir.spec import ServerKey, ServerState
@@ -77,5 +78,5 @@ async def run(target: Target, *, hostname: str) -> Outcome:
             detail = f"no answer within {format_duration(target.check.timeout)}"
     except Exception as error:
         # A bug of ours or of a library: it must not end the checks of this server.
-        step, detail = progress.step, f"internal error: {error!r}"
+        step, detail = progress.step, shown(f"internal error: {error!r}")
     return Outcome(not step, step, detail, time.monotonic() - started, at, conclusive)

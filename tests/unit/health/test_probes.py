@@ -124,8 +124,8 @@ async def close_at_ehlo(reader: asyncio.StreamReader, writer: asyncio.StreamWrit
 FAILING = [
     (say(b"421 4.3.2 too busy\r\n"), "greeting", "421 4.3.2 too busy"),
     (say(b"554-no\r\n554 5.7.1 go away\r\n"), "greeting", "554 no 5.7.1 go away"),
-    (say(b"SSH-2.0-OpenSSH_9.2\r\n"), "greeting", "no SMTP: b'SSH-2.0"),
-    (say(b"\x00\xff\xfe\n"), "greeting", "no SMTP: b'\\x00"),
+    (say(b"SSH-2.0-OpenSSH_9.2\r\n"), "greeting", "no SMTP: SSH-2.0-OpenSSH_9.2\\r\\n"),
+    (say(b"\x00\xff\xfe\n"), "greeting", "no SMTP: \\x00\\xff\\xfe\\n"),
     (endless, "greeting", "a reply without an end"),
     (scripted.close, "greeting", "connection closed by the server"),
     (scripted.reset, "greeting", "connection"),
