@@ -249,6 +249,8 @@ def _listener(listener: DesiredListener) -> _dataplane.ListenerSpec:
         paused=listener.paused,
         allow=list(listener.access.allow),
         deny=list(listener.access.deny),
+        admits_others=listener.access.admits_others,
+        deny_code=listener.access.deny_code,
         refuse=listener.refuse,
         per_source=_per_source(listener.per_source) if listener.per_source else None,
         dry_run=list(listener.dry_run),

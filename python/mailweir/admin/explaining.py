@@ -7,7 +7,7 @@ from typing import Any
 from mailweir.admin.views import Situation, servers, told_of_pause
 from mailweir.config.listener import Listener
 from mailweir.config.pool import Pool
-from mailweir.config.words import Balance, DryRun, Forwarding, Protocol
+from mailweir.config.words import Balance, DryRun, Forwarding, Others, Protocol
 from mailweir.errors import UnknownError
 from mailweir.plane import ListenerStats
 from mailweir.spec import ServerState
@@ -123,7 +123,9 @@ def _access(situation: Situation, configured: Listener, client: Client) -> str |
     for prefix in held:
         if prefix in found:
             return f"`{found[prefix]}` has {prefix}{unless if found[prefix] == 'deny' else ''}"
-    return f"`allow` hasn't this address{unless}" if allow else None
+    if configured.others_in_effect is Others.ADMIT:
+        return None
+    return f"`allow` hasn't this address{unless}" if allow else f"`others: refuse`{unless}"
 
 
 def _prefixes_of(client: Client) -> dict[str, None]:

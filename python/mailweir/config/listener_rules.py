@@ -52,6 +52,12 @@ def _timeouts(path: Path, timeouts: Timeouts) -> Iterator[Finding]:
 def _access(path: Path, listener: Listener) -> Iterator[Finding]:
     """The longest prefix decides: it must be in one of the lists alone."""
     both = frozenset(listener.allow.every).intersection(listener.deny.every)
+    if not both and listener.others_in_effect is None:
+        yield Finding(
+            (*path, "allow"),
+            "together with `deny` this doesn't tell what becomes of clients in neither list: write"
+            " `others: admit`, or `others: refuse` where only those in `allow` may come",
+        )
     for index, entry in enumerate(listener.deny.entries if both else ()):
         if common := [prefix for prefix in entry.prefixes if prefix in both]:
             yield Finding(
