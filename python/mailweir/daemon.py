@@ -13,7 +13,6 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
-from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -21,6 +20,7 @@ import structlog
 
 from mailweir import room
 from mailweir.admin import routes
+from mailweir.admin.guard import Hosts
 from mailweir.admin.metrics import Metrics
 from mailweir.admin.pair import NodeHealth, Pair
 from mailweir.admin.server import AdminServer
@@ -124,7 +124,7 @@ class Daemon:
         self.pair = Pair(self._plane.stats, self._metrics.registry, started=self._started)
         await self.pair.take(config)
         self._monitor = Monitor(
-            probe=partial(check.run, hostname=self._hostname),
+            probe=check.run,
             on_result=self._on_check,
             random=Random(),  # noqa: S311 - spreads checks, keeps no secret
         )
@@ -151,10 +151,11 @@ class Daemon:
 
     async def _open_admin(self) -> None:
         admin, registry = self._loaded.config.admin, self._metrics.registry
-        self._admin = AdminServer(admin.socket, admin.http, self._loaded.roles, part="admin")
+        hosts = Hosts(self._hostname, admin.hosts)
+        self._admin = AdminServer(admin.socket, admin.http, self._loaded.roles, hosts, part="admin")
         self._exits.push_async_callback(self._admin.close)
         answers = routes.answers(self, registry, self._journal)
-        await self._admin.open(answers, registry, hostname=self._hostname)
+        await self._admin.open(answers, registry)
 
     def _be_supervised(self) -> None:
         self._supervisor.ready(self._last_load.message)
@@ -165,16 +166,16 @@ class Daemon:
 
     async def _open_listeners(self) -> None:
         desired = self._fold(self._loaded)
-        generation = await asyncio.to_thread(self._reconciler.reconcile, desired)
+        await asyncio.to_thread(self._reconciler.reconcile, desired)
         await asyncio.to_thread(self._keep_listening)
         self._last_load = ReloadOutcome(
             True,
-            generation,
+            1,
             describe(None, desired),
             time.time(),
             warnings=tuple(map(str, self._loaded.warnings)),
         )
-        self._metrics.loaded(at=self._last_load.at)
+        self._metrics.loaded(self._last_load)
 
     def _keep_listening(self) -> None:
         """Should this process die, who comes until the next one runs waits for that."""
@@ -333,7 +334,7 @@ class Daemon:
         return self.pair.health(
             self._reconciler.applied,
             self._operator.overrides,
-            generation=self._reconciler.generation,
+            generation=self._last_load.generation,
             ending=self._terminations > 0,
         )
 
@@ -390,7 +391,7 @@ class Daemon:
         self._supervisor.reloading()
         self._last_load = outcome = await self._try_reload()
         self._supervisor.ready(outcome.message)
-        self._metrics.reloaded(ok=outcome.ok, at=outcome.at)
+        self._metrics.reloaded(outcome)
         if outcome.ok:
             _log.info("reloaded", generation=outcome.generation, change=outcome.message)
         else:
@@ -407,6 +408,7 @@ class Daemon:
     async def _try_reload(self) -> ReloadOutcome:
         try:
             loaded = await self._load_anew()
+            is_another = loaded.config != self._loaded.config
             change = await self._take(loaded)
         except ConfigError as error:
             log_problems(error.problems, level="error")
@@ -421,7 +423,7 @@ class Daemon:
             _log.exception("reload failed unexpectedly")
             return self._refused(f"internal error: {error!r}")
         log_problems(loaded.warnings, level="warning")
-        generation = self._reconciler.generation
+        generation = self._last_load.generation + is_another
         warnings = tuple(map(str, loaded.warnings))
         return ReloadOutcome(True, generation, change, time.time(), warnings=warnings)
 
@@ -446,7 +448,7 @@ class Daemon:
         await asyncio.to_thread(self._keep_listening)
         await self.pair.take(loaded.config)
         self._loaded = loaded
-        self._admin.take(loaded.roles)
+        self._admin.take(loaded.roles, loaded.config.admin.hosts)
         self._monitor.update(new)
         for what in self._operator.forget_absent(loaded.config):
             _log.info("operator's word is forgotten: what it was about is gone", change=what)
@@ -460,7 +462,7 @@ class Daemon:
     ) -> ReloadOutcome:
         return ReloadOutcome(
             False,
-            self._reconciler.generation,
+            self._last_load.generation,
             message,
             time.time(),
             tuple(map(str, problems)),

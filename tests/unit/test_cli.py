@@ -335,8 +335,9 @@ def test_kill(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
     code, out, _ = run(capsys, "kill", "0f85", "--json")
     assert (code, json.loads(out)) == (0, {"killed": "0f85"})
     answering(monkeypatch, {"error": "no session 0f85 lives"})
-    refused = (1, "", "mailweir: no session 0f85 lives\n")
-    assert run(capsys, "kill", "0f85", "--json") == refused
+    code, out, err = run(capsys, "kill", "0f85", "--json")
+    assert (code, json.loads(out)) == (1, {"error": "no session 0f85 lives"})
+    assert err == "mailweir: no session 0f85 lives\n"
 
 
 def test_healthcheck(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -459,3 +460,44 @@ def test_completion_imports_nothing_heavy(tmp_path: Path) -> None:
         check=True,
     )
     assert (done.stdout, done.stderr) == ("\n0 []\n", "")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["status"],
+        ["servers"],
+        ["sessions"],
+        ["events"],
+        ["explain", "192.0.2.1"],
+        ["healthcheck"],
+        ["reload"],
+        ["drain", "farm/a"],
+        ["pause"],
+        ["deny", "192.0.2.1"],
+        ["config", "show"],
+        ["config", "diff"],
+        ["ha", "status"],
+        ["ha", "notify", "active"],
+    ],
+    ids=" ".join,
+)
+def test_a_failure_is_json_where_that_is_wanted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    """Nobody answers at this socket."""
+    code, out, err = run(capsys, *command, "--json", "--socket", str(tmp_path / "none.sock"))
+    told = json.loads(out)
+    assert (code, list(told)) == (3, ["error"])
+    assert told["error"].startswith("nobody answers at ")
+    assert err == f"mailweir: {told['error']}\n"
+
+
+def test_a_bad_file_is_json_where_that_is_wanted(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file.write_text(MINIMAL + "workers: 0\n")
+    code, out, _ = run(capsys, "check", "-c", str(file), "--json")
+    assert (code, json.loads(out)["ok"], len(json.loads(out)["problems"])) == (78, False, 1)
+    code, out, _ = run(capsys, "kernel-path", "status", "-c", str(file), "--json")
+    assert (code, len(json.loads(out)["problems"])) == (78, 1)

@@ -173,6 +173,30 @@ async def test_a_storm_of_hups_is_few_reloads(tmp_path: Path, servers: dict[str,
         assert len(running.plane.applied) == 1
 
 
+async def test_the_generation_is_the_configuration_s(
+    tmp_path: Path, servers: dict[str, str]
+) -> None:
+    """Neither an operator's word nor a file that says the same makes another one."""
+    async with serving(tmp_path, servers) as running:
+        daemon = running.daemon
+        said = await daemon.operate(_heavier, what="weight farm/a 7", by="root")
+        assert said == ""
+        assert len(running.plane.applied) == 2
+        running.file.write_text(f"# The same.\n{running.file.read_text()}")
+        assert (await daemon.reload()).generation == 1
+        # What the data plane isn't told is a part of it too.
+        text = running.file.read_text()
+        running.file.write_text(text.replace("rise: 1", "rise: 9"))
+        assert (await daemon.reload()).generation == 2
+        running.file.write_text("listeners: {}\n")
+        assert (await daemon.reload()).generation == 2
+        assert daemon.situation().last_load.generation == daemon.health().generation == 2
+
+
+def _heavier(operator: Operator, config: Config) -> None:
+    operator.set_weight(ServerKey("farm", "a"), "7", Speaker("root"), config)
+
+
 async def test_a_bad_file_changes_nothing(tmp_path: Path, servers: dict[str, str]) -> None:
     async with serving(tmp_path, servers) as running:
         running.file.write_text("listeners: {}\npools: 3\n")

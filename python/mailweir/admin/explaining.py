@@ -5,6 +5,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Any
 
 from mailweir.admin.views import Situation, servers, told_of_pause
+from mailweir.config.kinds import parse_ip
 from mailweir.config.listener import Listener
 from mailweir.config.pool import Pool
 from mailweir.config.words import Balance, DryRun, Forwarding, Others, Protocol
@@ -25,6 +26,16 @@ _WHY_NEXT = {
     Balance.MAGLEV: "the client's address hashes to it",
     Balance.LEAST_LOAD: "the least load: sessions, time to greeting and bytes for its weight",
 }
+
+
+def client_of(text: str) -> Client:
+    """An address as listeners see it: without the zone that it is in, and IPv4 as such. Raises
+    ValueError.
+    """
+    client = parse_ip(text)
+    if isinstance(client, IPv6Address):
+        return client.ipv4_mapped or IPv6Address(int(client))
+    return client
 
 
 def explain(situation: Situation, client: Client, listener: str | None) -> dict[str, object]:

@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 import stat
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry
 
 from mailweir.admin.access import CLOSED, Access
 from mailweir.admin.door import Door
-from mailweir.admin.guard import at_socket, on_tcp
+from mailweir.admin.guard import Hosts, at_socket, on_tcp
 from mailweir.admin.peer import uid_at
 from mailweir.admin.refusals import Refusals
 from mailweir.config.address import Address
@@ -48,29 +48,26 @@ Answers = tuple[
 class AdminServer:
     """The two sites while they are open."""
 
-    def __init__(self, path: Path, http: Address | None, roles: Roles, *, part: str) -> None:
+    def __init__(
+        self, path: Path, http: Address | None, roles: Roles, hosts: Hosts, *, part: str
+    ) -> None:
         """`part` is the key of the configuration that has `socket` and `http`."""
         self._path = path
         self._http = http
         self._part = part
         self._access = Access(roles)
+        self._hosts = hosts
         # Made in `open`.
         self._runners: list[web.AppRunner] = []
         self._listening: list[asyncio.Server] = []
         self._refusals: Refusals
         self._door: Door
 
-    async def open(
-        self,
-        answers: Answers,
-        registry: CollectorRegistry,
-        *,
-        hostname: str,
-    ) -> None:
+    async def open(self, answers: Answers, registry: CollectorRegistry) -> None:
         """Bind and answer. Raises StartError with what to do."""
         read_write, read_only = answers
         self._refusals = refusals = Refusals(registry)
-        guard = at_socket(self._access, refusals, hostname=hostname)
+        guard = at_socket(self._access, refusals, self._hosts)
         sock = bind_unix(self._path, self._access.mode, part=self._part)
         app = read_write(self._access, guard)
         # Root and we ourselves get in however many others there are.
@@ -78,7 +75,7 @@ class AdminServer:
         door = partial(Door, peer_of=_user, name=f"{self._part}.socket", always=always)
         self._door = await self._serve(app, sock, door)
         if self._http is not None:
-            app = read_only(on_tcp(refusals, hostname=hostname, name=f"{self._part}.http"))
+            app = read_only(on_tcp(refusals, self._hosts, name=f"{self._part}.http"))
             door = partial(
                 Door, peer_of=_address, name=f"{self._part}.http", lifetime=_TCP_LIFETIME
             )
@@ -94,8 +91,9 @@ class AdminServer:
                 " (choose another address, or `http: off`)"
             ) from None
 
-    def take(self, roles: Roles) -> None:
-        """Let these roles count, for those who are connected too. Called at a reload."""
+    def take(self, roles: Roles, hosts: Iterable[str]) -> None:
+        """Let these roles and names count, for those who are connected too. Called at a reload."""
+        self._hosts.take(hosts)
         try:
             self._access.take(roles, self._path)
         except OSError as error:

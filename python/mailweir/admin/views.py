@@ -40,7 +40,11 @@ class LastCheck(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ReloadOutcome:
-    """How a reload went. `message` is the change in one sentence, or why there was none."""
+    """How a reload went. `message` is the change in one sentence, or why there was none.
+
+    `generation` is the number of the configuration that is in force afterwards: from 1 on, one
+    more for each that differs from the one before.
+    """
 
     ok: bool
     generation: int
@@ -162,7 +166,7 @@ def status(situation: Situation) -> dict[str, object]:
             "not_kept": situation.not_kept,
         },
         "ha": role(situation),
-        "generation": stats.generation,
+        "generation": situation.last_load.generation,
         "config": {"file": situation.config_file, "last_load": asdict(situation.last_load)},
         "listeners": [_listener(listener, situation) for listener in stats.listeners],
         "pools": _pools(stats, situation.config),

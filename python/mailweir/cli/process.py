@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mailweir.cli.shared import config_option, json_option, sessions_in_words, show
+from mailweir.cli.shared import config_option, json_option, said_in_json, sessions_in_words, show
 from mailweir.errors import ConfigError, MailweirError, PlaneError, Problem, StartError
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def check(config_file: Path, quiet: bool, as_json: bool) -> None:
     except ConfigError as error:
         if as_json:
             _show_checked(config_file, "", error.problems, error.warnings)
+            said_in_json()
         raise
     if as_json:
         _show_checked(config_file, message, (), warnings)

@@ -30,6 +30,10 @@ NONE = "none"
 HOUR = 3600.0
 # Linux: sockaddr_un.sun_path, with the ending zero.
 _MAX_SOCKET_PATH = 107
+# RFC 1123, 2.1 and RFC 1035, 2.3.4: no underscores, which mail servers refuse too.
+_LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
+_LONGEST_HOST = 253
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 
 TEXT = WithJsonSchema({"type": "string"})
@@ -67,6 +71,12 @@ def _check_source(value: object) -> IPv4Address | IPv6Address:
     if ip.is_unspecified or ip.is_multicast:
         raise ValueError(f"{ip} can't be dialled from")
     return ip
+
+
+def _check_host(name: str) -> str:
+    if len(name) > _LONGEST_HOST or _HOST.fullmatch(name) is None:
+        raise ValueError(f"must be a host name such as lb1.example.com, not {name!r:.60}")
+    return name
 
 
 def _check_age(seconds: float) -> float:
@@ -138,6 +148,8 @@ Duration = Annotated[
 Interval = Annotated[Duration, between(0.1, HOUR)]
 Limit = Annotated[Duration, between(0.05, 24 * HOUR)]
 Name = Annotated[str, AfterValidator(_check_name)]
+# A host's name in DNS.
+Host = Annotated[str, AfterValidator(_check_host)]
 AbsolutePath = Annotated[
     Path, PlainValidator(_check_path), WithJsonSchema({"type": "string", "pattern": "^/"})
 ]

@@ -13,6 +13,7 @@ from mailweir.config.kinds import (
     Bits6,
     Count,
     Duration,
+    Host,
     Interval,
     Name,
     Part,
@@ -119,6 +120,13 @@ class Check(Part):
         json_schema_extra=none_is("auto"),
         description="`auto`: `ehlo` where only smtp listeners use the pool, since a server that"
         " accepts but doesn't greet is no use; else `tcp`.",
+    )
+    helo: Annotated[Host | None, none_from("auto")] = Field(
+        None,
+        json_schema_extra=none_is("auto"),
+        description="What `ehlo` calls itself: a host name that servers find in DNS, where they ask"
+        " for that. `auto` is the address that the check comes from, as [192.0.2.1]: Postfix and"
+        " Exim take it whatever they ask of names.",
     )
     every: Interval = Field(
         10.0, description="Between checks when nothing changes. Each is a session on the server."

@@ -56,7 +56,7 @@ def targets(config: Config, overrides: Overrides) -> dict[ServerKey, Target]:
     return found
 
 
-async def run(target: Target, *, hostname: str) -> Outcome:
+async def run(target: Target) -> Outcome:
     """Check a server once. Never raises but for cancellation."""
     progress = Progress()
     started, at = time.monotonic(), time.time()
@@ -65,7 +65,8 @@ async def run(target: Target, *, hostname: str) -> Outcome:
     try:
         async with asyncio.timeout(target.check.timeout):
             if target.kind is CheckKind.EHLO:
-                await ehlo.probe(target.address, progress, kind=target.proxy, hostname=hostname)
+                helo = target.check.helo
+                await ehlo.probe(target.address, progress, kind=target.proxy, helo=helo)
             else:
                 await tcp.probe(target.address, progress, kind=target.proxy, smtp=target.smtp)
     except ProbeError as error:

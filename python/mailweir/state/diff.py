@@ -56,7 +56,7 @@ def settings(old: Config, new: Config) -> Iterator[str]:
     """What changed of what the data plane isn't told: who may ask, checks, panic, the pair."""
     if old.ha != new.ha:
         yield "ha changed: mailweir ha has to be told (HUP)"
-    for key in ("operators", "readers"):
+    for key in ("operators", "readers", "hosts"):
         were, are = getattr(old.admin, key), getattr(new.admin, key)
         if were != are:
             yield f"admin: {key} {' '.join(were) or 'none'} -> {' '.join(are) or 'none'}"

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from mailweir.admin import routes
 from mailweir.admin.client import ask
+from mailweir.admin.guard import Hosts
 from mailweir.admin.server import AdminServer, bind_unix
 from mailweir.config.address import parse_bind
 from mailweir.config.roles import Roles
@@ -59,7 +60,7 @@ async def opened(server: AdminServer) -> None:
     """It answers as that of `mailweir run` does."""
     registry = CollectorRegistry()
     answers = routes.answers(FakeBalancer(), registry, Journal())
-    await server.open(answers, registry, hostname="lb1")
+    await server.open(answers, registry)
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
@@ -70,7 +71,7 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 
 async def test_both_sites_answer_and_go(tmp_path: Path) -> None:
     path = tmp_path / "admin.sock"
-    server = AdminServer(path, parse_bind("127.0.0.1:0"), Roles(), part="admin")
+    server = AdminServer(path, parse_bind("127.0.0.1:0"), Roles(), Hosts("lb1", []), part="admin")
     await opened(server)
     answer = await asyncio.to_thread(ask, str(path), "GET", "/api/v1/status")
     assert answer["pid"] == 42
@@ -85,7 +86,8 @@ async def test_both_sites_answer_and_go(tmp_path: Path) -> None:
 async def test_http_that_is_taken(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         http = f"127.0.0.1:{taken.getsockname()[1]}"
-        server = AdminServer(tmp_path / "admin.sock", parse_bind(http), Roles(), part="admin")
+        at = tmp_path / "admin.sock"
+        server = AdminServer(at, parse_bind(http), Roles(), Hosts("lb1", []), part="admin")
         with pytest.raises(
             StartError, match=rf"admin.http: {http} can't be bound: Address already"
         ):
