@@ -36,7 +36,6 @@ from mailweir.instance import only_instance
 from mailweir.journal import Journal
 from mailweir.notices import notice
 from mailweir.operator import Operator
-from mailweir.own_addresses import is_own
 from mailweir.plane import EmbeddedPlane, Plane, Session
 from mailweir.reload import ReloadRequests, answer, log_problems, restart_needed
 from mailweir.spec import DesiredState, ServerKey
@@ -46,6 +45,7 @@ from mailweir.state.kept import Kept
 from mailweir.state.overrides import told
 from mailweir.state.reconcile import Reconciler
 from mailweir.supervisor import Supervisor
+from mailweir.this_machine import this_machine
 
 # Each change of a server's health costs some 20 us for every server. Those of thousands are taken
 # together, so that most of the time is left for checks: seconds to wait, for each server.
@@ -106,7 +106,7 @@ class Daemon:
     async def startup(self) -> None:
         """From the file to open listeners. Whatever was begun is undone by `run`."""
         self._watch_signals()  # first: a HUP from here on is a reload, and doesn't end the process
-        self._loaded = loaded = await asyncio.to_thread(load, self._file, is_own)
+        self._loaded = loaded = await asyncio.to_thread(load, self._file, this_machine())
         log_problems(loaded.warnings, level="warning")
         config = loaded.config
         self._last_load = ReloadOutcome(True, 0, "starting", self._started)
@@ -400,7 +400,7 @@ class Daemon:
 
     async def _load_anew(self) -> Loaded:
         """The file as it is now. Raises ConfigError, also where only a restart could take it."""
-        loaded = await asyncio.to_thread(load, self._file, is_own)
+        loaded = await asyncio.to_thread(load, self._file, this_machine())
         if problems := restart_needed(self._loaded, loaded):
             raise ConfigError(problems, loaded.warnings)
         return loaded

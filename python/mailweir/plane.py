@@ -53,6 +53,7 @@ __all__ = [
     "StickyStats",
     "check",
     "kernel_path_flush",
+    "kernel_path_is_built",
     "kernel_path_left",
 ]
 
@@ -184,6 +185,11 @@ def check(state: DesiredState) -> None:
         _dataplane.check(spec=_spec(state))
     except _dataplane.PlaneError as error:
         raise PlaneError(str(error)) from None
+
+
+def kernel_path_is_built() -> bool:
+    """Whether there is one in this mailweir."""
+    return _dataplane.kernel_path_is_built()
 
 
 def kernel_path_left(instance: str) -> tuple[int, int, int] | None:

@@ -27,6 +27,8 @@ RELOADED = {
     "warnings": ["f.yaml:9:3: pools.spare: no listener uses this pool"],
 }
 ROW = {"pool": "farm", "name": "a", "active": 1, "weight": 50}
+# At an address that every machine has.
+_HERE = MINIMAL.replace("192.0.2.1:25", "127.0.0.1:25")
 # Runs a command in a process of its own, and says how it ended and what it imported.
 WHAT_IS_HEAVY = """
 import sys
@@ -59,7 +61,7 @@ def no_socket_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "f.yaml"
-    path.write_text(MINIMAL)
+    path.write_text(_HERE)
     return path
 
 
@@ -73,7 +75,7 @@ def test_check(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_check_of_a_bad_file(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file.write_text(MINIMAL + "workers: 0\n  \t: x\n")
+    file.write_text(_HERE + "workers: 0\n  \t: x\n")
     code, out, err = run(capsys, "check", "-c", str(file))
     assert (code, out) == (78, "")
     assert err.startswith(f"{file}:11:")
@@ -82,7 +84,7 @@ def test_check_of_a_bad_file(file: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_check_shows_warnings(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file.write_text(MINIMAL + "  spare: {servers: {x: 10.0.0.9:25}}\n")
+    file.write_text(_HERE + "  spare: {servers: {x: 10.0.0.9:25}}\n")
     warning = (
         f"warning: {file}:8:7: pools.farm.servers: a, b {STRANGERS}\n"
         f"warning: {file}:10:10: pools.spare: no listener uses this pool\n"
@@ -365,7 +367,7 @@ def test_check_in_json(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (code, err) == (0, f"warning: {warning}\n")
     fine = {"file": str(file), "ok": True, "message": message, "problems": []}
     assert json.loads(out) == fine | {"warnings": [warning]}
-    file.write_text(MINIMAL + "  spare: {servers: {x: 10.0.0.9:25}}\nworkers: 0\n")
+    file.write_text(_HERE + "  spare: {servers: {x: 10.0.0.9:25}}\nworkers: 0\n")
     _, _, problems = run(capsys, "check", "-c", str(file))
     code, out, err = run(capsys, "check", "--json", "-c", str(file))
     assert (code, err) == (78, problems)
@@ -496,7 +498,7 @@ def test_a_failure_is_json_where_that_is_wanted(
 def test_a_bad_file_is_json_where_that_is_wanted(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file.write_text(MINIMAL + "workers: 0\n")
+    file.write_text(_HERE + "workers: 0\n")
     code, out, _ = run(capsys, "check", "-c", str(file), "--json")
     assert (code, json.loads(out)["ok"], len(json.loads(out)["problems"])) == (78, False, 1)
     code, out, _ = run(capsys, "kernel-path", "status", "-c", str(file), "--json")

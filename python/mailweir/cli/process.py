@@ -86,12 +86,12 @@ def _check(file: Path) -> tuple[str, Sequence[Problem]]:
 
     from mailweir import plane, room
     from mailweir.config.load import load
-    from mailweir.own_addresses import is_own
     from mailweir.state.desired import fold
     from mailweir.state.diff import describe
     from mailweir.state.overrides import Overrides
+    from mailweir.this_machine import this_machine
 
-    loaded = load(file, is_own)
+    loaded = load(file, this_machine())
     found = room.read().where(loaded.config.max_sessions)
     desired = fold(loaded.config, {}, Overrides(), hostname=socket.gethostname(), room=found)
     try:

@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic.config import JsonDict
 
-from mailweir.config.address import Address, parse_bind
+from mailweir.config.address import Address, parse_bind, refuse_unusable
 from mailweir.config.units import Share, format_duration, parse_duration, parse_share
 
 # In a field's schema: how None is written.
@@ -68,8 +68,9 @@ def parse_ip(value: object) -> IPv4Address | IPv6Address:
 
 def _check_source(value: object) -> IPv4Address | IPv6Address:
     ip = parse_ip(value)
-    if ip.is_unspecified or ip.is_multicast:
-        raise ValueError(f"{ip} can't be dialled from")
+    if ip.is_unspecified:
+        raise ValueError(f"{ip} stands for every address; name one")
+    refuse_unusable(ip)
     return ip
 
 

@@ -97,6 +97,10 @@ class Limits(Part):
         f" {', '.join(DryRun)}; `true` is all of these.",
     )
 
+    def tries(self, word: DryRun) -> bool:
+        """Whether it is only counted."""
+        return self.dry_run if isinstance(self.dry_run, bool) else word in self.dry_run
+
 
 class Timeouts(Part):
     """How long a listener's sessions may wait, and for what."""
@@ -144,6 +148,7 @@ class Listener(Part):
         list[Annotated[Address, PlainValidator(parse_bind), TEXT]], Field(min_length=1)
     ] = Field(
         description="Addresses with ports; 0.0.0.0 is all of IPv4 of this machine, [::] of IPv6."
+        " Port 0, any that is free, is for tests: on loopback addresses alone."
     )
     pool: str = Field(description="Which servers its sessions go to.")
     protocol: Protocol = Field(
@@ -170,8 +175,7 @@ class Listener(Part):
     deny_code: Literal[554, 421] = Field(
         554,
         description="What denied clients hear by `refuse: reply`: 554, not here, or 421, not now."
-        " At either Postfix and qmail try again for days; at 554 Exim returns the mail to its"
-        " sender at once.",
+        " At 554 Exim returns the mail to its sender at once; Postfix tries again at either.",
     )
     refuse: Refuse = Field(
         Refuse.REPLY,

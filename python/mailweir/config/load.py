@@ -18,14 +18,16 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from mailweir.config import document, include, text
+from mailweir.config.file_rules import file_findings
 from mailweir.config.ha import Ha
 from mailweir.config.listener import Listener
+from mailweir.config.machine import Machine
 from mailweir.config.messages import explain, is_about_key
 from mailweir.config.model import Admin, Config
 from mailweir.config.pool import Pool
 from mailweir.config.prefixes import Files
 from mailweir.config.roles import Roles, roles_of
-from mailweir.config.rules import IsOwn, Parts, findings, nobodys
+from mailweir.config.rules import Parts, findings
 from mailweir.errors import ConfigError, Problem
 
 # More than anybody reads; it bounds the time that a hostile file can take.
@@ -50,17 +52,17 @@ class Loaded:
         return _place(self.root, path, message)
 
 
-def load(path: Path, is_own: IsOwn = nobodys) -> Loaded:
-    """Read and check a file. `is_own` says whether an address is the machine's.
+def load(path: Path, machine: Machine | None = None) -> Loaded:
+    """Read and check a file, for a machine where that is known.
 
     Raises ConfigError with all its problems.
     """
     content, size = text.read(path, text.MAX_BYTES)
     with _without_collector():
-        return parse(content, str(path), size, is_own)
+        return parse(content, str(path), size, machine)
 
 
-def parse(content: str, file: str, size: int = 0, is_own: IsOwn = nobodys) -> Loaded:
+def parse(content: str, file: str, size: int = 0, machine: Machine | None = None) -> Loaded:
     """Check a configuration that is in memory; `file` is what messages call it.
 
     `size` is how many bytes it takes of those that there may be with what it includes.
@@ -89,9 +91,10 @@ def parse(content: str, file: str, size: int = 0, is_own: IsOwn = nobodys) -> Lo
         problems.append(_problem(node, at, explain(detail, Config)))
     problems += files.problems
 
+    of_files = file_findings(config, _files_of(root)) if config else ()
     roles, unknown = roles_of(config.admin) if config else (Roles(), [])
     warnings: list[Problem] = []
-    for finding in chain(findings(parts, is_own), unknown):
+    for finding in chain(findings(parts, machine), of_files, unknown):
         problem = _place(root, finding.path, finding.message)
         (warnings if finding.warning else problems).append(problem)
         if len(problems) > MAX_PROBLEMS:
@@ -114,7 +117,14 @@ def _without_collector() -> Iterator[None]:
 def _whole(config: Config) -> Parts:
     uses = {name: listener.pool for name, listener in config.listeners.items()}
     names = frozenset(config.pools)
-    return Parts(config.admin, config.listeners, config.pools, names, uses, config.ha)
+    return Parts(config.admin, config.listeners, config.pools, names, uses, config.ha, config)
+
+
+def _files_of(root: document.Node) -> frozenset[str]:
+    """Those that a configuration is in."""
+    parts = root.value.values() if isinstance(root.value, dict) else ()
+    members = (part.value.values() for _, part in parts if isinstance(part.value, dict))
+    return frozenset({root.file, *(key.file for key, _ in chain.from_iterable(members))})
 
 
 def _valid_parts(data: Mapping[str, object], files: Files) -> Parts:

@@ -144,6 +144,11 @@ class Check(Part):
         " by DNS lookups.",
     )
 
+    @property
+    def soon(self) -> float:
+        """Seconds between checks while a change isn't confirmed: never longer than else."""
+        return min(self.fast, self.every)
+
 
 class Pool(Part):
     """Servers that share sessions."""

@@ -191,6 +191,7 @@ def test_what_becomes_of_clients_in_neither_list(
     file = tmp_path / "list"
     file.write_text("192.0.2.128/25\n10.1.3.0/24\n")
     keys = "\n    ".join(re.split(", (?=allow|deny)", lists.replace("FILE", str(file))))
+    keys += "\n    limits: {dry_run: true}"  # where nobody is let in it is no error
     for word in Others:
         assert loaded(f"{keys}\n    others: {word}").config.listeners["mx"].others_in_effect is word
     if others is None:
