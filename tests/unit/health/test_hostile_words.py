@@ -75,3 +75,15 @@ def test_a_journal_of_the_longest_words_is_small() -> None:
     found = journal.since(0)
     assert len(json.dumps(found)) < SIZE * 400
     assert event(found[0]).endswith(f'{"x" * MOST}..."')
+
+
+def test_a_value_of_an_event_is_one_value() -> None:
+    """Whatever a server says begins no other field, on a terminal that shows events."""
+    line: dict[str, object] = {"ts": "T", "level": "info", "event": "e"}
+    for said, shown in (
+        ('x" level=error y="', r'"x\" level=error y=\""'),
+        ("a=b", '"a=b"'),
+        (r"\x1b", r"\x1b"),
+        (r"\x1b ", r'"\\x1b "'),
+    ):
+        assert event(line | {"reason": said}) == f"T e reason={shown}"
