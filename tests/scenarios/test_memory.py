@@ -53,7 +53,7 @@ _ROUNDS = 5
 # more sessions at one worker than it ever had before.
 _MOST_AGAIN = count(0.25, 0.1)  # KB
 
-_SILENT = count(1000, 8000)
+_SILENT = count(1000, 7000)  # as many as 20 000 descriptors have room for, and those who talk
 _MAILS = count(200, 1000)
 _GONE_AFTER = count(5, 20)  # seconds; all have to be there before the first is gone
 # Seconds after that; 5 of them are for clients that don't close when they are told the end.

@@ -1,6 +1,7 @@
 //! One session, from its accept to its end. Linear: each step is a call that says what happens.
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 
@@ -57,7 +58,9 @@ pub(crate) async fn serve(
     };
     let mut record = session.open_record(&client).await;
     fail_point!("session");
-    match session.find_server(&client, &mut record).await {
+    // In a box: it is over soon, and is larger than what comes then.
+    let found = Box::pin(session.find_server(&client, &mut record)).await;
+    match found {
         Ok((admitted, found)) => session.carry(client, admitted, found, record).await,
         Err(unserved) => {
             let Unserved { end, words } = unserved;
@@ -151,40 +154,59 @@ impl Session {
             told: 0,
             port,
         };
-        let result = match passage {
-            // In a box: it is much larger than what a session needs on the relay.
-            Some(passage) => Box::pin(self.hand_over(passage, legs, &in_flight, &record)).await,
-            None => Err(legs),
-        };
-        match result {
-            Ok(handed) => {
-                handed.count_greeting(&mut record, &in_flight);
-                if !self.snapshot.counts_flows {
-                    place.leave_process();
+        let port;
+        // A block, so that nothing is kept for the session's length that is moved on here.
+        let ending = {
+            let tried = self.try_kernel(passage, legs, &in_flight, &record);
+            let relayed = match tried.await {
+                Ok(handed) => {
+                    handed.count_greeting(&mut record, &in_flight);
+                    if !self.snapshot.counts_flows {
+                        place.leave_process();
+                    }
+                    let carried = Carried {
+                        record,
+                        place: Some(place),
+                        held: Some(held),
+                        in_flight,
+                        snapshot: Arc::clone(&self.snapshot),
+                        listener: self.listener,
+                        drains: Arc::clone(&self.commons.drains),
+                    };
+                    handed.go_on(carried);
+                    return;
                 }
-                let carried = Carried {
-                    record,
-                    place: Some(place),
-                    held: Some(held),
-                    in_flight,
-                    snapshot: Arc::clone(&self.snapshot),
-                    listener: self.listener,
-                    drains: Arc::clone(&self.commons.drains),
-                };
-                handed.go_on(carried);
+                Err(mut legs) => {
+                    port = legs.port.take();
+                    self.relay(legs, asked, &in_flight, &record)
+                }
+            };
+            match relayed {
+                Ok(relayed) => relayed.await,
+                Err(ending) => ending,
             }
-            Err(mut legs) => {
-                let port = legs.port.take();
-                let ending = self.relay(legs, asked, &in_flight, &record).await;
-                drop((place, held, in_flight));
-                self.end(ending, None, record).await;
-                // The server's socket had it until now.
-                drop(port);
-            }
+        };
+        drop((place, held, in_flight));
+        self.end(ending, None, record).await;
+        // The server's socket had it until now.
+        drop(port);
+    }
+
+    /// Hands the session over to the kernel, if it has a passage there and nothing is against that.
+    async fn try_kernel(
+        &self,
+        passage: Option<Passage>,
+        legs: Legs,
+        in_flight: &InFlight,
+        record: &Record,
+    ) -> Result<Handed, Legs> {
+        match passage {
+            // In a box: it is much larger than what a session needs on the relay.
+            Some(passage) => Box::pin(self.hand_over(passage, legs, in_flight, record)).await,
+            None => Err(legs),
         }
     }
 
-    /// Hands the session over to the kernel, if nothing is against that.
     async fn hand_over(
         &self,
         passage: Passage,
@@ -206,13 +228,14 @@ impl Session {
         result
     }
 
-    async fn relay(
-        &self,
+    /// The rest of the session, or how it ends where the reactor has no room for the client.
+    fn relay<'a>(
+        &'a self,
         legs: Legs,
         asked: Vec<u8>,
-        in_flight: &InFlight,
-        record: &Record,
-    ) -> Ending {
+        in_flight: &'a InFlight,
+        record: &'a Record,
+    ) -> Result<Pin<Box<impl Future<Output = Ending> + use<'a>>>, Ending> {
         let (listener, server) = (self.listener(), in_flight.server());
         let traffic = Traffic {
             process: record.process(),
@@ -228,12 +251,11 @@ impl Session {
             aged: listener.max_age.map(|age| record.began() + age),
         };
         let Ok(client) = legs.client.into_stream() else {
-            // The reactor has no room for it.
-            return Ending {
+            return Err(Ending {
                 end: End::ours(EndReason::OutOfDescriptors),
                 client: None,
                 server: Some(legs.server),
-            };
+            });
         };
         let ends = Ends {
             client,
@@ -242,14 +264,15 @@ impl Session {
             said: legs.said,
             told: legs.told,
         };
-        relay(
+        let pipes = &self.commons.pipes;
+        // In a box: waited for in its place, it would have two.
+        Ok(Box::pin(relay(
             ends,
             listener.protocol,
-            &terms,
-            &self.commons.pipes,
-            &traffic,
-        )
-        .await
+            terms,
+            pipes,
+            traffic,
+        )))
     }
 
     /// Tells whoever may be told, the client in `words` where they aren't to be ours, and closes

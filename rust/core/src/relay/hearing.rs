@@ -30,7 +30,7 @@ pub(super) enum Piece<'a> {
 /// Listens to a session.
 #[derive(Debug)]
 pub(super) struct Hearing<'a> {
-    traffic: &'a Traffic<'a>,
+    traffic: Traffic<'a>,
     pub(super) silence: Silence,
     pub(super) dialogue: Dialogue,
     path: Path,
@@ -55,13 +55,18 @@ impl Ear<'_, '_> {
 }
 
 impl<'a> Hearing<'a> {
-    pub(super) fn new(protocol: Protocol, traffic: &'a Traffic<'a>) -> Self {
+    pub(super) fn new(protocol: Protocol, traffic: Traffic<'a>) -> Self {
         Self {
             traffic,
             silence: Silence::new(Instant::now()),
             dialogue: Dialogue::new(protocol),
             path: Path::Copy,
         }
+    }
+
+    /// Whether an operator ends the session.
+    pub(super) fn is_killed(&self) -> bool {
+        self.traffic.live.is_killed()
     }
 
     /// For what `from` says.

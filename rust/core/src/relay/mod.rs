@@ -72,24 +72,29 @@ pub(crate) struct Ending {
 /// Carries bytes between the two ends until both directions have ended, one end is lost, a
 /// limit of `terms` is reached or an operator ends it. Closes both connections, but those that
 /// may still be told something.
-pub(crate) async fn relay(
+///
+/// No `async fn`: that would keep what it is given beside what becomes of it, for as long as the
+/// session lasts.
+pub(crate) fn relay<'a>(
     ends: Ends,
     protocol: Protocol,
-    terms: &Terms<'_>,
-    pipes: &Arc<Pipes>,
-    traffic: &Traffic<'_>,
-) -> Ending {
+    terms: Terms<'a>,
+    pipes: &'a Arc<Pipes>,
+    traffic: Traffic<'a>,
+) -> impl Future<Output = Ending> + use<'a> {
     let mut session = Session::begin(ends, protocol, terms, traffic);
-    let (limit, _) = session.limit();
-    let mut alarm = pin!(sleep_until(session.next_look(limit).into()));
-    let end = poll_fn(|cx| {
-        if let Poll::Ready(end) = session.poll(cx, pipes, traffic) {
-            return Poll::Ready(end);
-        }
-        session.poll_limit(cx, alarm.as_mut())
-    })
-    .await;
-    session.close(end)
+    async move {
+        let (limit, _) = session.limit();
+        let mut alarm = pin!(sleep_until(session.next_look(limit).into()));
+        let end = poll_fn(|cx| {
+            if let Poll::Ready(end) = session.poll(cx, pipes) {
+                return Poll::Ready(end);
+            }
+            session.poll_limit(cx, alarm.as_mut())
+        })
+        .await;
+        session.close(end)
+    }
 }
 
 /// Has a peer found that is gone: by probes while nothing moves, by its silence otherwise.
@@ -102,7 +107,7 @@ fn watch_over(socket: &TcpStream) {
 
 #[derive(Debug)]
 struct Session<'a> {
-    terms: &'a Terms<'a>,
+    terms: Terms<'a>,
     client: TcpStream,
     server: TcpStream,
     /// From the client to the server.
@@ -118,12 +123,7 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    fn begin(
-        mut ends: Ends,
-        protocol: Protocol,
-        terms: &'a Terms<'a>,
-        traffic: &'a Traffic<'a>,
-    ) -> Self {
+    fn begin(mut ends: Ends, protocol: Protocol, terms: Terms<'a>, traffic: Traffic<'a>) -> Self {
         let mut hearing = Hearing::new(protocol, traffic);
         for (from, said) in [(Side::Client, &ends.asked), (Side::Server, &ends.said)] {
             if !said.is_empty() {
@@ -143,12 +143,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        pipes: &Arc<Pipes>,
-        traffic: &Traffic<'_>,
-    ) -> Poll<End> {
+    fn poll(&mut self, cx: &mut Context<'_>, pipes: &Arc<Pipes>) -> Poll<End> {
         if let Some(end) = self.carry(cx, Side::Server, pipes) {
             return Poll::Ready(end);
         }
@@ -158,7 +153,7 @@ impl<'a> Session<'a> {
         if let Some(end) = self.carry(cx, Side::Client, pipes) {
             return Poll::Ready(end);
         }
-        if traffic.live.is_killed() {
+        if self.hearing.is_killed() {
             return Poll::Ready(End::ours(EndReason::Killed));
         }
         Poll::Pending
