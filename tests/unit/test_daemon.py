@@ -12,9 +12,10 @@ import pytest
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from mailweir import daemon as module
+from mailweir import reload as module
 from mailweir.config.load import Loaded, load
 from mailweir.config.model import Config
+from mailweir.config.reading import Reading
 from mailweir.config.rules import IsOwn
 from mailweir.config.words import HaKeeper, HaRole
 from mailweir.daemon import Daemon
@@ -25,6 +26,7 @@ from mailweir.journal import Journal
 from mailweir.operator import Operator, Speaker
 from mailweir.reload import restart_needed
 from mailweir.spec import ServerKey, ServerState
+from mailweir.state import diff
 from mailweir.supervisor import Supervisor
 from unit.fakes import MINIMAL, FakeKernelPathStats, FakePlane, FakeSession, loaded
 from unit.health.scripted import close, playing, say
@@ -207,7 +209,7 @@ async def test_a_bug_in_a_reload_ends_nothing(
 ) -> None:
     async with serving(tmp_path, servers) as running:
         with monkeypatch.context() as patch:
-            patch.setattr(module, "describe", lambda *_: 1 / 0)
+            patch.setattr(diff, "describe", lambda *_: 1 / 0)
             outcome = await running.daemon.reload()
         assert outcome.message == "internal error: ZeroDivisionError('division by zero')"
         assert (await running.daemon.reload()).ok
@@ -281,8 +283,8 @@ async def test_what_is_left_in_the_kernel_goes_on(tmp_path: Path, servers: dict[
 async def test_a_hup_while_starting_is_a_reload_afterwards(
     tmp_path: Path, servers: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def and_hup(file: Path, is_own: IsOwn) -> Loaded:
-        found = load(file, is_own)
+    def and_hup(file: Path, is_own: IsOwn, reading: Reading) -> Loaded:
+        found = load(file, is_own, reading)
         monkeypatch.setattr(module, "load", load)
         os.kill(os.getpid(), signal.SIGHUP)
         return found
@@ -417,7 +419,7 @@ async def test_a_deny_outlives_reload_and_restart(tmp_path: Path, servers: dict[
         assert (await running.daemon.reload()).ok
         assert running.plane.applied[-1].denied == ("192.0.2.0/24",)
         running.plane.live = [FakeSession()]
-        assert running.daemon.kill_from("192.0.2.0/24") == 1
+        assert running.plane.kill_from("192.0.2.0/24") == 1
     async with serving(tmp_path, servers) as running:
         assert running.plane.applied[-1].denied == ("192.0.2.0/24",)
         assert running.logged("operators' denies from before")[0]["prefixes"] == 1

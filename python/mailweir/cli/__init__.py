@@ -10,6 +10,7 @@ import click
 
 from mailweir.cli import config, ha, operating, packaging, process, reading
 from mailweir.errors import ConfigError, MailweirError
+from mailweir.inherited import ensure_standard_streams
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -50,6 +51,7 @@ for _command in (
 
 def main() -> None:
     """The `mailweir` command."""
+    ensure_standard_streams()
     try:
         commands(prog_name="mailweir")
     except ConfigError as error:

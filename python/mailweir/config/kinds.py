@@ -28,8 +28,9 @@ from mailweir.config.units import Share, format_duration, parse_duration, parse_
 # In a field's schema: how None is written.
 NONE = "none"
 HOUR = 3600.0
-# Linux: sockaddr_un.sun_path, with the ending zero.
-_MAX_SOCKET_PATH = 107
+# Linux: sockaddr_un.sun_path, without the ending zero, and without the `.root` of the second socket
+# (`admin.place`).
+_MAX_SOCKET_PATH = 107 - len(".root")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 
 TEXT = WithJsonSchema({"type": "string"})

@@ -24,6 +24,7 @@ from mailweir.config.messages import explain, is_about_key
 from mailweir.config.model import Admin, Config
 from mailweir.config.pool import Pool
 from mailweir.config.prefixes import Files
+from mailweir.config.reading import Reading
 from mailweir.config.roles import Roles, roles_of
 from mailweir.config.rules import IsOwn, Parts, findings, nobodys
 from mailweir.errors import ConfigError, Problem
@@ -50,25 +51,34 @@ class Loaded:
         return _place(self.root, path, message)
 
 
-def load(path: Path, is_own: IsOwn = nobodys) -> Loaded:
-    """Read and check a file. `is_own` says whether an address is the machine's.
+def load(path: Path, is_own: IsOwn = nobodys, reading: Reading | None = None) -> Loaded:
+    """Read and check a file. `is_own` says whether an address is the machine's; `reading` shows to
+    other threads what is read at the moment.
 
-    Raises ConfigError with all its problems.
+    Raises ConfigError with all its problems, and UnreadableError where a file can't be read now.
     """
-    content, size = text.read(path, text.MAX_BYTES)
+    reading = reading or Reading()
+    content, size = text.read(path, text.MAX_BYTES, reading, any_kind=True)
     with _without_collector():
-        return parse(content, str(path), size, is_own)
+        return parse(content, str(path), size, is_own, reading)
 
 
-def parse(content: str, file: str, size: int = 0, is_own: IsOwn = nobodys) -> Loaded:
+def parse(
+    content: str,
+    file: str,
+    size: int = 0,
+    is_own: IsOwn = nobodys,
+    reading: Reading | None = None,
+) -> Loaded:
     """Check a configuration that is in memory; `file` is what messages call it.
 
     `size` is how many bytes it takes of those that there may be with what it includes.
     """
+    reading = reading or Reading()
     root, problems = document.read(content, file)
     if root is None:
         raise ConfigError(problems or [Problem(file, 1, 1, "", _EMPTY)])
-    root, of_included = include.merged(root, size)
+    root, of_included = include.merged(root, size, reading)
     problems += of_included
     if not isinstance(root.value, dict):
         raise ConfigError([*problems, Problem(file, root.line, root.column, "", _NO_MAPPING)])
@@ -76,7 +86,7 @@ def parse(content: str, file: str, size: int = 0, is_own: IsOwn = nobodys) -> Lo
     data = {name: document.plain(value) for name, (_, value) in root.value.items()}
     config: Config | None = None
     details: list[ErrorDetails] = []
-    files = Files()
+    files = Files(reading)
     try:
         config = Config.model_validate(data, context=files)
         parts = _whole(config)
@@ -89,7 +99,7 @@ def parse(content: str, file: str, size: int = 0, is_own: IsOwn = nobodys) -> Lo
         problems.append(_problem(node, at, explain(detail, Config)))
     problems += files.problems
 
-    roles, unknown = roles_of(config.admin) if config else (Roles(), [])
+    roles, unknown = roles_of(config.admin, reading) if config else (Roles(), [])
     warnings: list[Problem] = []
     for finding in chain(findings(parts, is_own), unknown):
         problem = _place(root, finding.path, finding.message)

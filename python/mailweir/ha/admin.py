@@ -16,6 +16,7 @@ from mailweir.admin.following import add_following
 from mailweir.admin.guard import Handler
 from mailweir.admin.server import AdminServer
 from mailweir.config.load import Loaded
+from mailweir.faults import Faults
 from mailweir.ha import telling
 from mailweir.ha.clock import now
 from mailweir.ha.links import Links
@@ -47,7 +48,7 @@ class HaAdmin:
         self._node = node
         self._journal = journal
         self._hostname = hostname
-        self._server = AdminServer(ha.socket, ha.http, loaded.roles, part="ha")
+        self._server = AdminServer(ha.socket, ha.http, loaded.roles, part="ha", faults=Faults())
         self._registry = CollectorRegistry()
 
     async def open(self) -> None:

@@ -37,7 +37,7 @@ class Outcome:
     step: str
     detail: str
     seconds: float
-    at: float  # seconds since 1970
+    at: float  # on time.monotonic's clock
     conclusive: bool = True
 
 
@@ -58,7 +58,7 @@ def targets(config: Config, overrides: Overrides) -> dict[ServerKey, Target]:
 async def run(target: Target, *, hostname: str) -> Outcome:
     """Check a server once. Never raises but for cancellation."""
     progress = Progress()
-    started, at = time.monotonic(), time.time()
+    started = time.monotonic()
     step = detail = ""
     conclusive = True
     try:
@@ -78,4 +78,4 @@ async def run(target: Target, *, hostname: str) -> Outcome:
     except Exception as error:
         # A bug of ours or of a library: it must not end the checks of this server.
         step, detail = progress.step, f"internal error: {error!r}"
-    return Outcome(not step, step, detail, time.monotonic() - started, at, conclusive)
+    return Outcome(not step, step, detail, time.monotonic() - started, started, conclusive)

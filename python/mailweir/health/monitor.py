@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 
+from mailweir.faults import Faults, Part
 from mailweir.health.check import Outcome, Target
 from mailweir.health.fsm import Track, interval, renewed, step
 from mailweir.spec import ServerKey
@@ -55,12 +56,14 @@ class Monitor:
         probe: Probe,
         on_result: Callable[[Result], None],
         random: Random,
+        faults: Faults,
         pause: Pause = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._probe = probe
         self._on_result = on_result
         self._random = random
+        self._faults = faults
         self._pause = pause
         self._clock = clock
         self._slots = asyncio.Semaphore(MAX_CHECKS)
@@ -135,10 +138,14 @@ class Monitor:
     async def _watch(self, key: ServerKey, watched: _Watched) -> None:
         first = True
         while True:
-            async with self._slots:
-                watched.began = self._clock()
-                outcome = await self._probe(watched.target)
-            self._record(key, watched, outcome)
+            try:
+                async with self._slots:
+                    watched.began = self._clock()
+                    outcome = await self._probe(watched.target)
+                self._record(key, watched, outcome)
+            except Exception as error:
+                # A bug of ours costs one check, not those that would come after it.
+                self._faults.note(Part.CHECK, error)
             delay = interval(watched.track, watched.target.check)
             # The first checks come all at once; the second ones spread over the interval.
             low, high = (0.0, 1.0) if first else (1 - JITTER, 1 + JITTER)

@@ -15,8 +15,9 @@ from mailweir.admin.access import Access
 from mailweir.admin.guard import at_socket, on_tcp
 from mailweir.admin.refusals import Refusals
 from mailweir.admin.routes import answers
-from mailweir.admin.views import Difference, ReloadOutcome
+from mailweir.admin.views import ReloadOutcome
 from mailweir.config.roles import Role, Roles
+from mailweir.faults import Faults
 from mailweir.journal import Journal
 from mailweir.spec import ServerState
 from unit.admin.situations import A, FakeBalancer, busy, situation
@@ -38,7 +39,7 @@ def journal() -> Journal:
 @pytest.fixture
 async def writable(balancer: FakeBalancer, journal: Journal) -> AsyncIterator[Client]:
     registry, access = CollectorRegistry(), Access(Roles())
-    guard = at_socket(access, Refusals(registry), hostname="lb1")
+    guard = at_socket(access, Refusals(registry), Faults(), hostname="lb1")
     read_write, _ = answers(balancer, registry, journal)
     async with TestClient(TestServer(read_write(access, guard))) as client:
         yield client
@@ -48,7 +49,7 @@ async def writable(balancer: FakeBalancer, journal: Journal) -> AsyncIterator[Cl
 async def readable(balancer: FakeBalancer) -> AsyncIterator[Client]:
     registry = CollectorRegistry()
     _, read_only = answers(balancer, registry, Journal())
-    guard = on_tcp(Refusals(registry), hostname="lb1")
+    guard = on_tcp(Refusals(registry), Faults(), hostname="lb1")
     async with TestClient(TestServer(read_only(guard))) as client:
         yield client
 
@@ -119,23 +120,6 @@ async def test_who_kills_and_reloads_is_in_the_log(writable: Client) -> None:
         await writable.post("/api/v1/reload")
     said = [(one["change"], bool(one["by"])) for one in logs if one["event"] == "operator"]
     assert said == [("kill 00000000000000ab", True), ("reload", True)]
-
-
-async def test_differences_are_looked_for_one_at_a_time(
-    writable: Client, balancer: FakeBalancer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    under_way: list[int] = []
-
-    async def looking() -> Difference:
-        under_way.append(1)
-        await asyncio.sleep(0)
-        found = Difference((str(len(under_way)),), (), ())
-        under_way.pop()
-        return found
-
-    monkeypatch.setattr(balancer, "difference", looking)
-    answers = await asyncio.gather(*(writable.get("/api/v1/config/diff") for _ in range(8)))
-    assert [(await answer.json())["changes"] for answer in answers] == [["1"]] * 8
 
 
 async def test_reload_is_post_only(writable: Client, balancer: FakeBalancer) -> None:

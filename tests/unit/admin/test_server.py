@@ -13,10 +13,12 @@ from prometheus_client import CollectorRegistry
 
 from mailweir.admin import routes
 from mailweir.admin.client import ask
-from mailweir.admin.server import AdminServer, bind_unix
+from mailweir.admin.place import bind_unix
+from mailweir.admin.server import AdminServer
 from mailweir.config.address import parse_bind
 from mailweir.config.roles import Roles
 from mailweir.errors import MailweirError, NotRunningError, StartError
+from mailweir.faults import Faults
 from mailweir.journal import Journal
 from unit.admin.situations import FakeBalancer
 
@@ -70,7 +72,7 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 
 async def test_both_sites_answer_and_go(tmp_path: Path) -> None:
     path = tmp_path / "admin.sock"
-    server = AdminServer(path, parse_bind("127.0.0.1:0"), Roles(), part="admin")
+    server = AdminServer(path, parse_bind("127.0.0.1:0"), Roles(), part="admin", faults=Faults())
     await opened(server)
     answer = await asyncio.to_thread(ask, str(path), "GET", "/api/v1/status")
     assert answer["pid"] == 42
@@ -85,7 +87,9 @@ async def test_both_sites_answer_and_go(tmp_path: Path) -> None:
 async def test_http_that_is_taken(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         http = f"127.0.0.1:{taken.getsockname()[1]}"
-        server = AdminServer(tmp_path / "admin.sock", parse_bind(http), Roles(), part="admin")
+        server = AdminServer(
+            tmp_path / "admin.sock", parse_bind(http), Roles(), part="admin", faults=Faults()
+        )
         with pytest.raises(
             StartError, match=rf"admin.http: {http} can't be bound: Address already"
         ):

@@ -9,6 +9,7 @@ from random import Random
 from mailweir.config.address import parse_server
 from mailweir.config.pool import Check
 from mailweir.config.words import CheckKind, Proxy
+from mailweir.faults import Faults
 from mailweir.health.check import Outcome, Target
 from mailweir.health.monitor import JITTER, MAX_CHECKS, Monitor, Result
 from mailweir.spec import ServerKey
@@ -68,6 +69,7 @@ async def monitoring(world: World) -> AsyncIterator[Monitor]:
         probe=world.probe,
         on_result=world.results.append,
         random=Random(1),  # noqa: S311 - the same spread in every run
+        faults=Faults(),
         pause=world.pause,
         clock=lambda: world.now,
     )
