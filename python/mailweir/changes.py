@@ -51,7 +51,7 @@ _GATHERED = 0.0001
 # An operator's word ends by the clock, which may be set: that is looked at so often, in seconds.
 _LOOK = 30.0
 # How long an operator waits for the disk that his word is kept on, in seconds.
-PATIENCE = 0.5
+PATIENCE = 0.3
 
 _log = structlog.get_logger("mailweir")
 
