@@ -1,8 +1,10 @@
 """The running process with a fake data plane: start, signals, reloads, health, ending."""
 
 import asyncio
+import json
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -12,7 +14,9 @@ import pytest
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
+from mailweir import changes
 from mailweir import reload as module
+from mailweir.admin import views
 from mailweir.config.load import Loaded, load
 from mailweir.config.model import Config
 from mailweir.config.reading import Reading
@@ -27,6 +31,7 @@ from mailweir.operator import Operator, Speaker
 from mailweir.reload import restart_needed
 from mailweir.spec import ServerKey, ServerState
 from mailweir.state import diff
+from mailweir.state.overrides import Overrides
 from mailweir.supervisor import Supervisor
 from unit.fakes import MINIMAL, FakeKernelPathStats, FakePlane, FakeSession, loaded
 from unit.health.scripted import close, playing, say
@@ -213,6 +218,105 @@ async def test_a_bug_in_a_reload_ends_nothing(
             outcome = await running.daemon.reload()
         assert outcome.message == "internal error: ZeroDivisionError('division by zero')"
         assert (await running.daemon.reload()).ok
+
+
+async def test_a_bug_in_an_operators_change_leaves_the_old_state(
+    tmp_path: Path, servers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def drain(operator: Operator, config: Config) -> None:
+        operator.set_state(A, "drain", Speaker("root"), config)
+
+    async with serving(tmp_path, servers) as running:
+        with monkeypatch.context() as patch:
+            patch.setattr(changes, "fold", lambda *_, **__: 1 / 0)
+            said = await running.daemon.operate(drain, what="drain farm/a", by="root")
+        assert said == (
+            "internal error: ZeroDivisionError('division by zero'); nothing has changed"
+        )
+        assert running.daemon.situation().overrides == Overrides()
+        (fault,) = running.daemon.situation().faults
+        assert (fault.part, fault.times) == ("change", 1)
+        assert len(running.logged("internal error")) == 1
+        assert await running.daemon.operate(drain, what="drain farm/a", by="root") == ""
+        assert running.plane.states[A] is ServerState.DRAIN
+    assert (tmp_path / "state" / "overrides.json").exists()
+
+
+async def test_a_bug_anywhere_in_the_loop_ends_nothing(
+    tmp_path: Path, servers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(tmp_path, servers) as running:
+        with monkeypatch.context() as patch:
+            patch.setattr(Operator, "forget_those_over", lambda _: 1 / 0)
+            signal.raise_signal(signal.SIGHUP)
+            await until(lambda: running.daemon.situation().faults)
+        assert (await running.daemon.reload()).ok
+
+
+async def test_a_clock_that_is_set_back_makes_nothing_younger(
+    tmp_path: Path, servers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(tmp_path, servers) as running:
+        running.daemon.pair.tell(HaRole.ACTIVE, HaKeeper.NATIVE)
+        a_day_ago = time.time() - 86_400
+        monkeypatch.setattr(time, "time", lambda: a_day_ago)
+        now = running.daemon.situation()
+        told = json.loads(json.dumps(views.status(now)))
+        assert 0 <= told["uptime_seconds"] < 60
+        assert 0 <= told["ha"]["age_seconds"] < 60
+        for server in json.loads(json.dumps(views.servers(now))):
+            assert 0 <= server["check"]["age_seconds"] < 60
+
+
+async def test_a_reload_does_not_hold_up_what_operators_say(
+    tmp_path: Path, servers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def drain(operator: Operator, config: Config) -> None:
+        operator.set_state(A, "drain", Speaker("root"), config)
+
+    waited = asyncio.Event()
+
+    async def wait(_: object) -> None:
+        await waited.wait()
+
+    async with serving(tmp_path, servers) as running:
+        monkeypatch.setattr(changes, "first_checks", wait)
+        write(running.file, {**servers, "c": servers["a"]})
+        reloading = asyncio.create_task(running.daemon.reload())
+        assert await running.daemon.operate(drain, what="drain farm/a", by="root") == ""
+        assert running.plane.states[A] is ServerState.DRAIN
+        assert not reloading.done()
+        # It is checked by now, and not dropped by what was said meanwhile.
+        await until(lambda: running.daemon.situation().last_check(ServerKey("farm", "c")))
+        waited.set()
+        assert (await reloading).ok
+        assert running.plane.states[A] is ServerState.DRAIN
+        assert running.plane.states[ServerKey("farm", "c")] is ServerState.UP
+
+
+async def test_a_term_while_first_checks_are_waited_for(
+    tmp_path: Path, servers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def wait(_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(changes, "first_checks", wait)
+    file, plane = tmp_path / "f.yaml", FakePlane()
+    write(file, servers)
+    daemon = Daemon(
+        file,
+        version="1",
+        journal=Journal(),
+        supervisor=Supervisor({}),
+        start_plane=lambda *_: plane,
+    )
+    task = asyncio.create_task(daemon.run())
+    await until((tmp_path / "admin.sock").exists)
+    signal.raise_signal(signal.SIGTERM)
+    async with asyncio.timeout(5):
+        await task
+    assert plane.stopped
+    assert plane.applied == []
 
 
 async def test_ignored_signals_say_why(tmp_path: Path, servers: dict[str, str]) -> None:
