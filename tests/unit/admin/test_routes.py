@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import threading
 from collections.abc import AsyncIterator
 
 import pytest
@@ -11,6 +12,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
+from mailweir.admin import exposition
 from mailweir.admin.access import Access
 from mailweir.admin.guard import at_socket, on_tcp
 from mailweir.admin.refusals import Refusals
@@ -404,3 +406,38 @@ async def test_health_in_short(either: Client, balancer: FakeBalancer) -> None:
         **{"sessions": 0, "flows": 0, "servers": 2, "up": 1, "pools_down": []},
         **{"generation": 1, "digest": "", "reasons": []},
     }
+
+
+async def test_scrapes_that_are_given_up_take_no_more_than_a_thread(
+    readable: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, gate = list[int](), threading.Event()
+
+    def encode(_: CollectorRegistry) -> bytes:
+        begun.append(1)
+        gate.wait()
+        return b"m 1\n"
+
+    monkeypatch.setattr(exposition, "encode", encode)
+    try:
+        for _ in range(40):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(readable.get("/metrics"), 0.02)
+        # What changes and reloads would wait for, were it by the same threads.
+        assert await asyncio.wait_for(asyncio.to_thread(lambda: 1), 5) == 1
+        last = asyncio.create_task(readable.get("/metrics"))
+        await asyncio.sleep(0.05)
+        assert len(begun) == 1
+    finally:
+        gate.set()
+    assert await (await last).text() == "m 1\n"
+    assert len(begun) == 2
+
+
+async def test_a_bug_in_an_answer_is_told_and_counted(
+    readable: Client, balancer: FakeBalancer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(balancer, "situation", lambda: 1 / 0)
+    answer = await readable.get("/api/v1/status")
+    assert answer.status == 500
+    assert "ZeroDivisionError" in (await answer.json())["error"]
