@@ -46,9 +46,14 @@ class World:
         step, detail = ("", "") if ok else ("connect", "refused")
         return Outcome(ok, step, detail, 0.01, 1.0, self.conclusive)
 
-    async def pause(self, seconds: float) -> None:
+    async def pause(self, hurried: asyncio.Event, seconds: float) -> None:
         self.pauses.append(seconds)
-        await self.next.wait()
+        ends = [asyncio.ensure_future(one.wait()) for one in (hurried, self.next)]
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in ends:
+                one.cancel()
 
     async def tick(self) -> None:
         """Let every pause end once."""
@@ -147,7 +152,7 @@ async def test_a_bug_costs_one_check_and_not_the_others() -> None:
         on_result=lambda _: None,
         random=Random(1),  # noqa: S311 - the same spread in every run
         faults=faults,
-        pause=lambda _: asyncio.sleep(0),
+        pause=lambda *_: asyncio.sleep(0),
     )
     monitor.update({A: target(1)})
     async with asyncio.timeout(10):
