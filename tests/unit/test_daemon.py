@@ -1,11 +1,12 @@
 """The running process with a fake data plane: start, signals, reloads, health, ending."""
 
 import asyncio
+import gc
 import json
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,14 @@ from unit.fakes import MINIMAL, FakeKernelPathStats, FakePlane, FakeSession, loa
 from unit.health.scripted import close, playing, say
 
 A = ServerKey("farm", "a")
+
+
+@pytest.fixture(autouse=True)
+def collector() -> Iterator[None]:
+    """As it was: a process that ends needs it no more."""
+    yield
+    gc.enable()
+    gc.unfreeze()
 
 
 @dataclass
