@@ -14,6 +14,7 @@ import gc
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, suppress
@@ -32,6 +33,7 @@ from mailweir.admin.views import Difference, ReloadOutcome, Situation, unready
 from mailweir.changes import PATIENCE, Changes, Intents, Parts
 from mailweir.config.model import Config
 from mailweir.ending import drain
+from mailweir.errors import Exit
 from mailweir.faults import Faults, Part, kept_going
 from mailweir.health import check
 from mailweir.health.monitor import Monitor, Result
@@ -50,6 +52,8 @@ from mailweir.supervisor import Supervisor
 
 # Seconds that a disk may take at the start.
 _DISK_LIMIT = 10.0
+# Seconds that the end may take in order once somebody said TERM twice.
+_LAST_RESORT = 5.0
 
 _log = structlog.get_logger("mailweir")
 
@@ -80,6 +84,7 @@ class Daemon:
         self._lane = Lane("data plane")
         self._intents = Intents()
         self._reasons: list[str] | None = None  # nothing said yet
+        self._last_resort: threading.Timer | None = None
         # Made in startup, in this order.
         self._keeping: Keeping
         self._operator: Operator
@@ -93,12 +98,17 @@ class Daemon:
 
     async def run(self) -> None:
         """Serve until told to stop. Raises MailweirError where it can't start."""
+        self._exits.callback(self._has_ended)  # last of all
         async with self._exits:
             asyncio.get_running_loop().set_exception_handler(self._on_loop_fault)
             self._watch_signals()  # a HUP from here on is a reload, and doesn't end the process
             if await self._unless_told_to_end(self._startup()):
                 await self._changes.run()
                 await self._shutdown()
+
+    def _has_ended(self) -> None:
+        if self._last_resort is not None:
+            self._last_resort.cancel()
 
     async def _unless_told_to_end(self, work: Coroutine[object, object, None]) -> bool:
         """Whether it was done before somebody said TERM. Raises what it raises."""
@@ -242,8 +252,8 @@ class Daemon:
         loop = asyncio.get_running_loop()
         actions: dict[signal.Signals, Callable[[], None]] = {
             signal.SIGHUP: self._intents.reload,
-            signal.SIGTERM: self._intents.end,
-            signal.SIGINT: self._intents.end,
+            signal.SIGTERM: self._on_term,
+            signal.SIGINT: self._on_term,
             signal.SIGUSR1: self._on_usr1,
             signal.SIGUSR2: lambda: _log.info(
                 "USR2 ignored: upgrading in place isn't possible; restart instead"
@@ -252,6 +262,14 @@ class Daemon:
         for number, action in actions.items():
             loop.add_signal_handler(number, action)
             self._exits.callback(loop.remove_signal_handler, number)
+
+    def _on_term(self) -> None:
+        self._intents.end()
+        if self._intents.terminations == 2:
+            # Whatever hangs by then, and holds up what is to be done in order.
+            self._last_resort = threading.Timer(_LAST_RESORT, os._exit, (Exit.FAILURE,))
+            self._last_resort.daemon = True
+            self._last_resort.start()
 
     def _on_usr1(self) -> None:
         if not hasattr(self, "plane"):

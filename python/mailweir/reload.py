@@ -12,7 +12,7 @@ import structlog
 
 from mailweir.admin.views import ReloadOutcome
 from mailweir.config.load import Loaded, load
-from mailweir.config.reading import Reading
+from mailweir.config.reading import Reading, look_at
 from mailweir.config.whole import config_digest
 from mailweir.errors import ConfigError, Problem, StalledError
 from mailweir.lanes import Lane
@@ -96,6 +96,9 @@ class Reader:
 
 def _read(file: Path, reading: Reading) -> Read:
     loaded = load(file, is_own, reading)
+    if loaded.config.log.sessions.startswith("/"):
+        # The data plane opens it while a change is made, which is to wait for nothing.
+        look_at(loaded.config.log.sessions, reading)
     return Read(loaded, config_digest(loaded.config))
 
 

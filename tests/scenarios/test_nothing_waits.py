@@ -192,6 +192,23 @@ def test_a_file_that_hangs_costs_a_reload_alone(
     _tell(counted, prompt, end(balancer))
 
 
+@pytest.mark.needs("clang")
+def test_a_session_log_that_hangs_costs_a_reload_alone(
+    tmp_path: Path, start: Start, server: str, counted: Counted
+) -> None:
+    (tmp_path / "nfs").mkdir()
+    hanging = Hanging(tmp_path, tmp_path / "nfs")
+    config = configuration(tmp_path, {"a": server}, check=_FAST)
+    balancer = start(config, hanging.before())
+    hanging.begin()
+    balancer.write(config | {"log": {"sessions": str(tmp_path / "nfs" / "sessions.log")}})
+    balancer.reload_by_signal()
+    prompt = commands(tmp_path / "admin.sock", "farm/a")
+    until(lambda: not _last_load(balancer)["ok"], "the reload to be refused")
+    assert f"{tmp_path}/nfs/sessions.log is still waited for" in _last_load(balancer)["message"]
+    _tell(counted, prompt, end(balancer))
+
+
 def test_a_start_that_hangs_is_ended(tmp_path: Path, counted: Counted) -> None:
     fifo = tmp_path / "mailweir.yaml"
     os.mkfifo(fifo)

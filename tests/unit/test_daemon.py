@@ -5,6 +5,7 @@ import gc
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -348,6 +349,25 @@ async def test_term_drains_until_sessions_end(tmp_path: Path, servers: dict[str,
         running.plane.active = 0
         await running.task
         assert running.logged("stopping, every session has ended")
+
+
+async def test_a_second_term_ends_whatever_hangs(
+    tmp_path: Path, servers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended, hangs = list[int](), threading.Event()
+    monkeypatch.setattr("mailweir.daemon._LAST_RESORT", 0.05)
+
+    def end(code: int) -> None:
+        ended.append(code)
+        hangs.set()
+
+    monkeypatch.setattr(os, "_exit", end)
+    monkeypatch.setattr(FakePlane, "drain", lambda *_, **__: hangs.wait(10))
+    async with serving(tmp_path, servers) as running:
+        for _ in range(2):
+            signal.raise_signal(signal.SIGTERM)
+        await running.task
+    assert ended == [1]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

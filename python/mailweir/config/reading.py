@@ -5,6 +5,7 @@ those modules of `config` that read.
 import errno
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from mailweir.errors import UnreadableError
@@ -51,6 +52,16 @@ def read_file(path: str | Path, limit: int, reading: Reading, *, any_kind: bool 
         raise
     finally:
         reading.what = ""
+
+
+def look_at(path: str, reading: Reading) -> None:
+    """Look at a file that somebody else will write to: a disk that hangs has it shown here, where
+    whoever waits does so for a while only. Whatever else is wrong is for who writes to say.
+    """
+    reading.what = path
+    with suppress(OSError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK))
+    reading.what = ""
 
 
 def _read(path: str | Path, limit: int, any_kind: bool) -> bytes:
