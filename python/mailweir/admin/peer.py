@@ -67,21 +67,28 @@ class Names:
     def __init__(self) -> None:
         self._lane = Lane("names", width=_WIDTH)
         self._lookups: dict[int, asyncio.Future[str]] = {}
+        self._late: set[asyncio.Future[str]] = set()  # are waited for once
 
     async def of(self, uid: int) -> str:
         """The user's name, or `uid 1000` where that has none."""
         lookup = self._lookups.get(uid)
         if lookup is None:
             if len(self._lookups) >= _MOST_NAMES:
-                self._lookups.pop(next(iter(self._lookups)))
+                self._late.discard(self._lookups.pop(next(iter(self._lookups))))
             lookup = asyncio.ensure_future(self._lane.call(partial(_name_of, uid)))
             self._lookups[uid] = lookup
-        done, _ = await asyncio.wait({lookup}, timeout=_PATIENCE)
-        return lookup.result() if done else f"uid {uid}"
+        if lookup not in self._late:
+            await asyncio.wait({lookup}, timeout=_PATIENCE)
+        if lookup.done():
+            self._late.discard(lookup)
+            return lookup.result()
+        self._late.add(lookup)
+        return f"uid {uid}"
 
     def forget(self) -> None:
         """Ask anew from here on: users may have other names by now."""
         self._lookups.clear()
+        self._late.clear()
 
 
 def _name_of(uid: int) -> str:
