@@ -137,6 +137,8 @@ class ListenerSpec:
         paused: bool,
         allow: list[str],
         deny: list[str],
+        admits_others: bool,
+        deny_code: int,
         refuse: str,
         per_source: PerSource | None,
         dry_run: list[str],
@@ -145,8 +147,9 @@ class ListenerSpec:
         `auto`, `kernel`, `relay`; a `paused` one refuses every new session.
 
         `allow` and `deny` are prefixes as `10.0.0.0/8`, of which the longest that holds a client
-        decides. `refuse` is `reply`, `reset` or `drop`; `dry_run` has what is only counted:
-        `access`, `source_sessions`, `source_rate`, `sessions`.
+        decides; `admits_others` says whether those in none are let in, `deny_code` (554 or 421)
+        what those that aren't are told. `refuse` is `reply`, `reset` or `drop`; `dry_run` has what
+        is only counted: `access`, `source_sessions`, `source_rate`, `sessions`.
         """
 
 @final

@@ -305,11 +305,11 @@ class Changes:
     async def _open(self, first: Read) -> None:
         """The listeners. Raises PlaneError."""
         desired = self._fold(first.loaded)
-        generation = await self._parts.lane.call(partial(self.reconciler.reconcile, desired))
+        await self._parts.lane.call(partial(self.reconciler.reconcile, desired))
         await self._keep_listening()
         message, warnings = diff.describe(None, desired), tuple(map(str, first.loaded.warnings))
-        self.last_load = ReloadOutcome(True, generation, message, time.time(), warnings=warnings)
-        self._parts.metrics.loaded(at=self.last_load.at)
+        self.last_load = ReloadOutcome(True, 1, message, time.time(), warnings=warnings)
+        self._parts.metrics.loaded(self.last_load)
         self._on_open()
 
     async def _act_on_coming(self, coming: asyncio.Task[Read]) -> None:
@@ -321,7 +321,7 @@ class Changes:
             self._loaded_to_come = None
         self._parts.monitor.update(self._targets())
         self._parts.supervisor.ready(outcome.message)
-        self._parts.metrics.reloaded(ok=outcome.ok, at=outcome.at)
+        self._parts.metrics.reloaded(outcome)
         if outcome.ok:
             _log.info("reloaded", generation=outcome.generation, change=outcome.message)
         else:
@@ -331,6 +331,7 @@ class Changes:
     async def _try_reload(self, coming: asyncio.Task[Read]) -> ReloadOutcome:
         try:
             read = coming.result()
+            is_another = read.loaded.config != self.loaded.config
             change = await self._take(read)
         except ConfigError as error:
             log_problems(error.problems, level="error")
@@ -347,7 +348,7 @@ class Changes:
             self._parts.faults.note(Part.CHANGE, error)
             return self._refused(f"internal error: {error!r}")
         log_problems(read.loaded.warnings, level="warning")
-        generation = self.reconciler.generation
+        generation = self.last_load.generation + is_another
         warnings = tuple(map(str, read.loaded.warnings))
         return ReloadOutcome(True, generation, change, time.time(), warnings=warnings)
 
@@ -362,7 +363,7 @@ class Changes:
         self._read = read
         try:
             self._parts.pair.take(read.digest)
-            await self._parts.admin.take(new.roles)
+            await self._parts.admin.take(new.roles, new.config.admin.hosts)
             await self._keep_listening()
             for what in self._parts.operator.forget_absent(new.config):
                 _log.info("operator's word is forgotten: what it was about is gone", change=what)
@@ -388,7 +389,7 @@ class Changes:
     ) -> ReloadOutcome:
         return ReloadOutcome(
             False,
-            self.reconciler.generation,
+            self.last_load.generation,
             message,
             time.time(),
             tuple(map(str, problems)),

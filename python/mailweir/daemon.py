@@ -26,6 +26,7 @@ import structlog
 
 from mailweir import logs, room
 from mailweir.admin import routes
+from mailweir.admin.guard import Hosts
 from mailweir.admin.metrics import Metrics
 from mailweir.admin.pair import NodeHealth, Pair
 from mailweir.admin.server import AdminServer
@@ -147,7 +148,7 @@ class Daemon:
         self.pair = Pair(self.plane.stats, self._metrics.registry, started=self._started)
         self.pair.take(first.digest)
         self._monitor = Monitor(
-            probe=partial(check.run, hostname=self._hostname),
+            probe=check.run,
             on_result=self._on_check,
             random=Random(),  # noqa: S311 - spreads checks, keeps no secret
             faults=self._faults,
@@ -157,6 +158,7 @@ class Daemon:
             config.admin.socket,
             config.admin.http,
             first.loaded.roles,
+            Hosts(self._hostname, config.admin.hosts),
             part="admin",
             faults=self._faults,
         )
@@ -165,7 +167,7 @@ class Daemon:
         self._monitor.update(check.targets(config, self._operator.overrides))
         # Before the listeners: a process that can't be asked shouldn't take sessions.
         answers = routes.answers(self, self._metrics.registry, self._journal)
-        await self._admin.open(answers, self._metrics.registry, hostname=self._hostname)
+        await self._admin.open(answers, self._metrics.registry)
 
     async def _lock(self, state_dir: Path) -> None:
         """Be the only instance. Raises StartError, and StalledError where the disk hangs."""
@@ -357,7 +359,7 @@ class Daemon:
         return self.pair.health(
             self._changes.reconciler.applied,
             self._operator.overrides,
-            generation=self._changes.reconciler.generation,
+            generation=self._changes.last_load.generation,
             ending=self._intents.terminations > 0,
         )
 

@@ -1,11 +1,16 @@
 """What can go wrong in words an operator can act on, and the exit codes that go with it.
 
-Every module may import this one; it imports none of ours.
+Every module may import this one; it imports `foreign` alone.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+
+from mailweir.foreign import shown
+
+# Characters of a problem: as long as a path can be, and more than any sentence of ours has.
+_LONGEST_FILE, _LONGEST_MESSAGE = 4096, 1000
 
 
 class Exit(IntEnum):
@@ -34,8 +39,11 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
-        return ": ".join(part for part in (place, self.path, self.message) if part)
+        # Names of files and keys are whatever somebody made them.
+        file = shown(self.file, _LONGEST_FILE)
+        place = f"{file}:{self.line}:{self.column}" if self.line else file
+        parts = (place, shown(self.path), shown(self.message, _LONGEST_MESSAGE))
+        return ": ".join(part for part in parts if part)
 
 
 class MailweirError(Exception):

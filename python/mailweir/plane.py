@@ -53,6 +53,7 @@ __all__ = [
     "StickyStats",
     "check",
     "kernel_path_flush",
+    "kernel_path_is_built",
     "kernel_path_left",
 ]
 
@@ -186,6 +187,11 @@ def check(state: DesiredState) -> None:
         raise PlaneError(str(error)) from None
 
 
+def kernel_path_is_built() -> bool:
+    """Whether there is one in this mailweir."""
+    return _dataplane.kernel_path_is_built()
+
+
 def kernel_path_left(instance: str) -> tuple[int, int, int] | None:
     """Sessions that an instance has in the kernel, whether its process runs or not, places beside
     them, and sessions of other versions; None where there is nothing. Raises PlaneError.
@@ -249,6 +255,8 @@ def _listener(listener: DesiredListener) -> _dataplane.ListenerSpec:
         paused=listener.paused,
         allow=list(listener.access.allow),
         deny=list(listener.access.deny),
+        admits_others=listener.access.admits_others,
+        deny_code=listener.access.deny_code,
         refuse=listener.refuse,
         per_source=_per_source(listener.per_source) if listener.per_source else None,
         dry_run=list(listener.dry_run),

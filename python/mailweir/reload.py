@@ -16,7 +16,7 @@ from mailweir.config.reading import Reading, look_at
 from mailweir.config.whole import config_digest
 from mailweir.errors import ConfigError, Problem, StalledError
 from mailweir.lanes import Lane
-from mailweir.own_addresses import is_own
+from mailweir.this_machine import this_machine
 
 # Of these the process has but one, from its start to its end.
 _FIXED: tuple[tuple[str, ...], ...] = (
@@ -95,7 +95,7 @@ class Reader:
 
 
 def _read(file: Path, reading: Reading) -> Read:
-    loaded = load(file, is_own, reading)
+    loaded = load(file, this_machine(), reading)
     if loaded.config.log.sessions.startswith("/"):
         # The data plane opens it while a change is made, which is to wait for nothing.
         look_at(loaded.config.log.sessions, reading)

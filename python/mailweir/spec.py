@@ -46,10 +46,14 @@ class DesiredTimeouts:
 
 @dataclass(frozen=True, slots=True)
 class DesiredAccess:
-    """Prefixes, as `10.0.0.0/8`, of who may come in and who may not."""
+    """Prefixes, as `10.0.0.0/8`, of who may come in and who may not, whether the others may, and
+    the code that those hear who may not.
+    """
 
     allow: tuple[str, ...]
     deny: tuple[str, ...]
+    admits_others: bool
+    deny_code: int
 
 
 @dataclass(frozen=True, slots=True)

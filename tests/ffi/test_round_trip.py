@@ -130,7 +130,9 @@ def test_a_backup_is_next_while_no_other_can_be(plane: DataPlane) -> None:
 
 def test_the_longest_prefix_decides(plane: DataPlane) -> None:
     listeners = [
-        given.listener(allow=["10.0.0.0/8", "10.1.1.0/24"], deny=["10.1.0.0/16"]),
+        given.listener(
+            allow=["10.0.0.0/8", "10.1.1.0/24"], deny=["10.1.0.0/16"], admits_others=False
+        ),
         given.listener(name="tried", deny=["10.0.0.0/8"], dry_run=["access"]),
     ]
     plane.apply(spec=given.spec(listeners=listeners, denied=["10.9.0.0/16"]))

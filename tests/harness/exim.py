@@ -1,16 +1,20 @@
-"""Debian's Exim as a sender, out of its package and beside an installed MTA, which excludes it.
+"""Debian's Exim as a sender or a server, out of its package and beside an installed MTA, which
+excludes it.
 
 Needs root, the libraries of LIBRARIES, and a spool of its own.
 """
 
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from harness.needs import missing, private_mounts, unpacked
+from harness.scripted import Stream, serving
+from harness.waiting import LIMIT
 
 # Of exim4-daemon-light; an MTA of its own isn't among them.
 LIBRARIES = ("libdb5.3", "libgnutls-dane0", "libidn12", "libnsl2", "libpcre2-8-0")
@@ -45,6 +49,18 @@ mount --bind "$0/passwd" /etc/passwd && mount --bind "$0/group" /etc/group && ex
 """
 
 
+_SERVER = """\
+exim_path = {exim}
+spool_directory = {home}/spool
+log_file_path = {home}/log/%s
+primary_hostname = mx.test
+keep_environment =
+host_lookup =
+rfc1413_query_timeout = 0s
+{settings}
+"""
+
+
 class Exim:
     """Exim where nobody else uses it."""
 
@@ -52,6 +68,11 @@ class Exim:
         self._home = home
         self._program = program
         self._before = [*before, *private_mounts(), "sh", "-c", _KNOWN, str(home)]
+
+    @property
+    def log(self) -> str:
+        """Its main log so far."""
+        return (self._home / "log" / "main").read_text()
 
     def command(self, name: str, relay: str, transport: str) -> list[str]:
         """Sends the mail that it reads to `relay` before it ends, with an option of the transport.
@@ -64,6 +85,20 @@ class Exim:
         )
         file.write_text(text)
         return [*self._before, str(self._program), "-C", str(file), "-odf", "-oi"]
+
+    def serving(self, name: str, settings: str) -> AbstractContextManager[str]:
+        """A server with these lines of its configuration, as inetd would start it; its address."""
+        file = self._home / f"{name}.conf"
+        text = _SERVER.format(exim=self._program, home=self._home, settings=settings)
+        file.write_text(text)
+        command = [*self._before, str(self._program), "-C", str(file), "-bs"]
+
+        def handle(stream: Stream) -> None:
+            stream.socket.setblocking(True)
+            own = stream.socket.fileno()
+            subprocess.run(command, stdin=own, stdout=own, stderr=subprocess.DEVNULL, timeout=LIMIT)
+
+        return serving(handle)
 
 
 @contextmanager

@@ -140,15 +140,21 @@ class Mailweir:
         """Whether sessions may go to a server (`up`) or may not."""
         return bool(self.servers()[name]["state"] == state)
 
-    def _metrics(self) -> str:
+    def page(self, route: str) -> str:
+        """What is answered to a browser at the socket."""
         connection = http.client.HTTPConnection("localhost", timeout=LIMIT)
         connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.sock.connect(str(self._socket))
         try:
-            connection.request("GET", "/metrics")
-            return connection.getresponse().read().decode()
+            connection.request("GET", route)
+            answer = connection.getresponse()
+            assert answer.status == 200, route
+            return answer.read().decode()
         finally:
             connection.close()
+
+    def _metrics(self) -> str:
+        return self.page("/metrics")
 
 
 @contextmanager

@@ -69,7 +69,7 @@ pools:
     servers:
       a: {{address: "{server}", proxy: "off", weight: 50, max_sessions: 200}}
       b:
-        address: {server}
+        address: 127.0.0.1:1
         proxy: "off"
         weight: 100
         backup: false

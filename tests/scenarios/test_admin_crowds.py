@@ -67,14 +67,14 @@ def test_one_address_keeps_no_other_out(folder: Path, tmp_path: Path, start: Sta
         balancer = start(config)
         before, port = len(descriptors(balancer.pid)), http_port(balancer)
         _crowd(exits, lambda: connect_http(port))
-        assert ask(connect_http(port), "GET", "/healthz").status == 503
+        assert ask(connect_http(port), "GET", "/healthz").status == 429
         assert ask(connect_http(port, "127.0.0.2"), "GET", "/healthz").status == 200
         assert balancer.status()["listeners"]
         for last in range(3, 8):
             source = f"127.0.0.{last}"
             _crowd(exits, partial(connect_http, port, source))
         # All together have a share as well, and the socket has its own.
-        assert ask(connect_http(port, "127.0.0.2"), "GET", "/healthz").status == 503
+        assert ask(connect_http(port, "127.0.0.2"), "GET", "/healthz").status == 429
         assert balancer.status()["listeners"]
         assert len(descriptors(balancer.pid)) - before <= MOST + _OTHERS
         until(

@@ -41,11 +41,15 @@ _PROBLEMS = (
 def test_nothing_runs(tmp_path: Path, command: list[str]) -> None:
     socket = tmp_path / "admin.sock"
     asked = run([*COMMAND, *command, "--socket", socket])
-    assert (asked.returncode, asked.stdout) == (3, "")
-    assert asked.stderr == (
-        f"mailweir: nobody answers at {socket}: mailweir isn't running, or has another"
-        " `admin.socket` (give it with --socket or MAILWEIR_SOCKET)\n"
+    told = (
+        f"nobody answers at {socket}: mailweir isn't running, or has another `admin.socket`"
+        " (give it with --socket or MAILWEIR_SOCKET)"
     )
+    assert (asked.returncode, asked.stderr) == (3, f"mailweir: {told}\n")
+    if "--json" in command:
+        assert json.loads(asked.stdout) == {"error": told}
+    else:
+        assert asked.stdout == ""
 
 
 def test_a_bad_file_is_shown_with_all_its_problems(tmp_path: Path) -> None:

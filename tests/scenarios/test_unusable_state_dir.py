@@ -1,4 +1,4 @@
-"""A `state_dir` that can't be written: one clear line and exit code 1, no traceback."""
+"""A `state_dir` that can't be used: one clear line and an exit code, no traceback."""
 
 from pathlib import Path
 
@@ -9,9 +9,9 @@ from harness.needs import private_mounts
 
 # The state_dir is $0, the command "$@"; the mount is gone with the process.
 _MOUNTS = {
-    "Read-only file system": 'mount -t tmpfs -o ro none "$0"',
+    "Read-only file system": 'mount -t tmpfs -o ro,mode=755 none "$0"',
     "No space left on device": """
-        mount -t tmpfs -o size=64k none "$0"
+        mount -t tmpfs -o size=64k,mode=755 none "$0"
         dd if=/dev/zero of="$0/ballast" bs=4k 2>/dev/null || true
     """,
 }
@@ -26,8 +26,13 @@ def test_a_file_system_that_takes_nothing(tmp_path: Path, reason: str) -> None:
 
 
 def test_a_file_in_the_way(tmp_path: Path) -> None:
-    (tmp_path / "state").touch()
-    _refuses(tmp_path, "File exists", [])
+    state = tmp_path / "state"
+    state.touch()
+    file = tmp_path / "mailweir.yaml"
+    write(file, configuration(tmp_path, {"a": "127.0.0.1:25"}))
+    ended = run_to_end(file)
+    assert (ended.returncode, ended.stdout) == (78, "")
+    assert ended.stderr.endswith(f": state_dir: {state} is there and is no folder\n")
 
 
 def _refuses(directory: Path, reason: str, before: list[str]) -> None:

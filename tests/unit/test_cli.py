@@ -27,6 +27,8 @@ RELOADED = {
     "warnings": ["f.yaml:9:3: pools.spare: no listener uses this pool"],
 }
 ROW = {"pool": "farm", "name": "a", "active": 1, "weight": 50}
+# At an address that every machine has.
+_HERE = MINIMAL.replace("192.0.2.1:25", "127.0.0.1:25")
 # Runs a command in a process of its own, and says how it ended and what it imported.
 WHAT_IS_HEAVY = """
 import sys
@@ -59,7 +61,7 @@ def no_socket_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "f.yaml"
-    path.write_text(MINIMAL)
+    path.write_text(_HERE)
     return path
 
 
@@ -73,7 +75,7 @@ def test_check(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_check_of_a_bad_file(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file.write_text(MINIMAL + "workers: 0\n  \t: x\n")
+    file.write_text(_HERE + "workers: 0\n  \t: x\n")
     code, out, err = run(capsys, "check", "-c", str(file))
     assert (code, out) == (78, "")
     assert err.startswith(f"{file}:11:")
@@ -82,7 +84,7 @@ def test_check_of_a_bad_file(file: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_check_shows_warnings(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file.write_text(MINIMAL + "  spare: {servers: {x: 10.0.0.9:25}}\n")
+    file.write_text(_HERE + "  spare: {servers: {x: 10.0.0.9:25}}\n")
     warning = (
         f"warning: {file}:8:7: pools.farm.servers: a, b {STRANGERS}\n"
         f"warning: {file}:10:10: pools.spare: no listener uses this pool\n"
@@ -335,8 +337,9 @@ def test_kill(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
     code, out, _ = run(capsys, "kill", "0f85", "--json")
     assert (code, json.loads(out)) == (0, {"killed": "0f85"})
     answering(monkeypatch, {"error": "no session 0f85 lives"})
-    refused = (1, "", "mailweir: no session 0f85 lives\n")
-    assert run(capsys, "kill", "0f85", "--json") == refused
+    code, out, err = run(capsys, "kill", "0f85", "--json")
+    assert (code, json.loads(out)) == (1, {"error": "no session 0f85 lives"})
+    assert err == "mailweir: no session 0f85 lives\n"
 
 
 def test_healthcheck(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -350,6 +353,11 @@ def test_healthcheck(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     code, out, err = run(capsys, "healthcheck", "--json")
     assert (code, err) == (4, "")
     assert json.loads(out) == {"ready": False, "reasons": ["paused by anna", "pool b: none"]}
+    listeners = [{"name": "mx", "ready": True, "reasons": []}]
+    asked_with({"ready": False, "reasons": ["pool b: none"], "pid": 1, "listeners": listeners})
+    assert run(capsys, "healthcheck", "--listener", "mx") == (0, "ready\n", "")
+    code, out, err = run(capsys, "healthcheck", "--listener", "in")
+    assert (code, out, err) == (1, "", "mailweir: there is no listener in; there are mx\n")
 
 
 def test_check_in_json(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -359,7 +367,7 @@ def test_check_in_json(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (code, err) == (0, f"warning: {warning}\n")
     fine = {"file": str(file), "ok": True, "message": message, "problems": []}
     assert json.loads(out) == fine | {"warnings": [warning]}
-    file.write_text(MINIMAL + "  spare: {servers: {x: 10.0.0.9:25}}\nworkers: 0\n")
+    file.write_text(_HERE + "  spare: {servers: {x: 10.0.0.9:25}}\nworkers: 0\n")
     _, _, problems = run(capsys, "check", "-c", str(file))
     code, out, err = run(capsys, "check", "--json", "-c", str(file))
     assert (code, err) == (78, problems)
@@ -454,3 +462,44 @@ def test_completion_imports_nothing_heavy(tmp_path: Path) -> None:
         check=True,
     )
     assert (done.stdout, done.stderr) == ("\n0 []\n", "")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["status"],
+        ["servers"],
+        ["sessions"],
+        ["events"],
+        ["explain", "192.0.2.1"],
+        ["healthcheck"],
+        ["reload"],
+        ["drain", "farm/a"],
+        ["pause"],
+        ["deny", "192.0.2.1"],
+        ["config", "show"],
+        ["config", "diff"],
+        ["ha", "status"],
+        ["ha", "notify", "active"],
+    ],
+    ids=" ".join,
+)
+def test_a_failure_is_json_where_that_is_wanted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    """Nobody answers at this socket."""
+    code, out, err = run(capsys, *command, "--json", "--socket", str(tmp_path / "none.sock"))
+    told = json.loads(out)
+    assert (code, list(told)) == (3, ["error"])
+    assert told["error"].startswith("nobody answers at ")
+    assert err == f"mailweir: {told['error']}\n"
+
+
+def test_a_bad_file_is_json_where_that_is_wanted(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file.write_text(_HERE + "workers: 0\n")
+    code, out, _ = run(capsys, "check", "-c", str(file), "--json")
+    assert (code, json.loads(out)["ok"], len(json.loads(out)["problems"])) == (78, False, 1)
+    code, out, _ = run(capsys, "kernel-path", "status", "-c", str(file), "--json")
+    assert (code, len(json.loads(out)["problems"])) == (78, 1)

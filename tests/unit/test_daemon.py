@@ -20,9 +20,9 @@ from mailweir import changes
 from mailweir import reload as module
 from mailweir.admin import views
 from mailweir.config.load import Loaded, load
+from mailweir.config.machine import Machine
 from mailweir.config.model import Config
 from mailweir.config.reading import Reading
-from mailweir.config.rules import IsOwn
 from mailweir.config.words import HaKeeper, HaRole
 from mailweir.daemon import Daemon
 from mailweir.errors import ConfigError, StartError
@@ -82,7 +82,7 @@ def write(file: Path, servers: dict[str, str], extra: str = "") -> None:
 admin: {{socket: {file.parent}/admin.sock, http: off}}
 state_dir: {file.parent}/state
 {extra}
-listeners: {{mx: {{bind: ["192.0.2.1:25"], pool: farm}}}}
+listeners: {{mx: {{bind: ["127.0.0.1:25"], pool: farm}}}}
 pools:
   farm:
     check: {{every: 100ms, fast: 100ms, rise: 1, fall: 1, timeout: 2s}}
@@ -169,13 +169,13 @@ async def test_health_changes_states_and_nothing_else(tmp_path: Path) -> None:
 
 
 async def test_hup_reloads(tmp_path: Path, servers: dict[str, str]) -> None:
-    async with serving(tmp_path, servers) as running:
-        write(running.file, {**servers, "c": servers["a"]})
+    async with playing(say(b"220 mx\r\n")) as c, serving(tmp_path, servers) as running:
+        write(running.file, {**servers, "c": str(c.address)})
         os.kill(os.getpid(), signal.SIGHUP)
         await until(lambda: running.logged("reloaded"))
         (entry,) = running.logged("reloaded")
         assert entry["generation"] == 2
-        assert entry["change"] == f"pool farm: server c added ({servers['a']}, weight 100)"
+        assert entry["change"] == f"pool farm: server c added ({c.address}, weight 100)"
         # Known before it is used: no session is refused for want of a first check.
         assert running.plane.applied[-1].server_states()[ServerKey("farm", "c")] is ServerState.UP
 
@@ -190,6 +190,30 @@ async def test_a_storm_of_hups_is_few_reloads(tmp_path: Path, servers: dict[str,
         assert len(running.plane.applied) == 1
 
 
+async def test_the_generation_is_the_configuration_s(
+    tmp_path: Path, servers: dict[str, str]
+) -> None:
+    """Neither an operator's word nor a file that says the same makes another one."""
+    async with serving(tmp_path, servers) as running:
+        daemon = running.daemon
+        said = await daemon.operate(_heavier, what="weight farm/a 7", by="root")
+        assert said == ""
+        assert len(running.plane.applied) == 2
+        running.file.write_text(f"# The same.\n{running.file.read_text()}")
+        assert (await daemon.reload()).generation == 1
+        # What the data plane isn't told is a part of it too.
+        text = running.file.read_text()
+        running.file.write_text(text.replace("rise: 1", "rise: 9"))
+        assert (await daemon.reload()).generation == 2
+        running.file.write_text("listeners: {}\n")
+        assert (await daemon.reload()).generation == 2
+        assert daemon.situation().last_load.generation == daemon.health().generation == 2
+
+
+def _heavier(operator: Operator, config: Config) -> None:
+    operator.set_weight(ServerKey("farm", "a"), "7", Speaker("root"), config)
+
+
 async def test_a_bad_file_changes_nothing(tmp_path: Path, servers: dict[str, str]) -> None:
     async with serving(tmp_path, servers) as running:
         running.file.write_text("listeners: {}\npools: 3\n")
@@ -199,7 +223,8 @@ async def test_a_bad_file_changes_nothing(tmp_path: Path, servers: dict[str, str
             f"{running.file}:1:12: listeners: must not be empty",
             f"{running.file}:2:8: pools: must be a mapping (`name: value` lines), not 3",
         )
-        assert [e["problem"] for e in running.logged("configuration")] == list(outcome.problems)
+        errors = [e for e in running.logged("configuration") if e["log_level"] == "error"]
+        assert [e["problem"] for e in errors] == list(outcome.problems)
         assert len(running.plane.applied) == 1
         assert running.daemon.situation().last_load == outcome
         write(running.file, servers)
@@ -210,7 +235,7 @@ async def test_an_address_that_cannot_be_had_changes_nothing(
     tmp_path: Path, servers: dict[str, str]
 ) -> None:
     async with serving(tmp_path, servers) as running:
-        write(running.file, {**servers, "c": servers["a"]})
+        write(running.file, {**servers, "c": "127.0.0.1:9"})
         running.plane.refuse = "listener mx: 192.0.2.1:25: address in use"
         outcome = await running.daemon.reload()
         assert (outcome.ok, outcome.message) == (False, running.plane.refuse)
@@ -289,9 +314,9 @@ async def test_a_reload_does_not_hold_up_what_operators_say(
     async def wait(_: object) -> None:
         await waited.wait()
 
-    async with serving(tmp_path, servers) as running:
+    async with playing(say(b"220 mx\r\n")) as c, serving(tmp_path, servers) as running:
         monkeypatch.setattr(changes, "first_checks", wait)
-        write(running.file, {**servers, "c": servers["a"]})
+        write(running.file, {**servers, "c": str(c.address)})
         reloading = asyncio.create_task(running.daemon.reload())
         assert await running.daemon.operate(drain, what="drain farm/a", by="root") == ""
         assert running.plane.states[A] is ServerState.DRAIN
@@ -416,8 +441,8 @@ async def test_what_is_left_in_the_kernel_goes_on(tmp_path: Path, servers: dict[
 async def test_a_hup_while_starting_is_a_reload_afterwards(
     tmp_path: Path, servers: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def and_hup(file: Path, is_own: IsOwn, reading: Reading) -> Loaded:
-        found = load(file, is_own, reading)
+    def and_hup(file: Path, machine: Machine, reading: Reading) -> Loaded:
+        found = load(file, machine, reading)
         monkeypatch.setattr(module, "load", load)
         os.kill(os.getpid(), signal.SIGHUP)
         return found

@@ -21,8 +21,9 @@ MOST = 256
 MOST_OF_PEER = 64
 
 _BODY = json.dumps({"error": "too many connections are open here already; close some"}).encode()
+# Not 503, which is what /readyz says where no server is up.
 _FULL = (
-    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
+    b"HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nRetry-After: 1\r\n"
     b"Connection: close\r\nContent-Length: %d\r\n\r\n%b" % (len(_BODY), _BODY)
 )
 

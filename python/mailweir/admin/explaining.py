@@ -5,9 +5,10 @@ from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Any
 
 from mailweir.admin.views import Situation, servers, told_of_pause
+from mailweir.config.kinds import parse_ip
 from mailweir.config.listener import Listener
 from mailweir.config.pool import Pool
-from mailweir.config.words import Balance, DryRun, Forwarding, Protocol
+from mailweir.config.words import Balance, DryRun, Forwarding, Others, Protocol
 from mailweir.errors import UnknownError
 from mailweir.plane import ListenerStats
 from mailweir.spec import ServerState
@@ -25,6 +26,16 @@ _WHY_NEXT = {
     Balance.MAGLEV: "the client's address hashes to it",
     Balance.LEAST_LOAD: "the least load: sessions, time to greeting and bytes for its weight",
 }
+
+
+def client_of(text: str) -> Client:
+    """An address as listeners see it: without the zone that it is in, and IPv4 as such. Raises
+    ValueError.
+    """
+    client = parse_ip(text)
+    if isinstance(client, IPv6Address):
+        return client.ipv4_mapped or IPv6Address(int(client))
+    return client
 
 
 def explain(situation: Situation, client: Client, listener: str | None) -> dict[str, object]:
@@ -123,7 +134,9 @@ def _access(situation: Situation, configured: Listener, client: Client) -> str |
     for prefix in held:
         if prefix in found:
             return f"`{found[prefix]}` has {prefix}{unless if found[prefix] == 'deny' else ''}"
-    return f"`allow` hasn't this address{unless}" if allow else None
+    if configured.others_in_effect is Others.ADMIT:
+        return None
+    return f"`allow` hasn't this address{unless}" if allow else f"`others: refuse`{unless}"
 
 
 def _prefixes_of(client: Client) -> dict[str, None]:

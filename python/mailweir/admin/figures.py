@@ -46,9 +46,6 @@ def _metrics(stats: Sequence[plane.Stats]) -> Iterator[Metric]:
 
 
 def _process(stats: Sequence[plane.Stats]) -> Iterator[Metric]:
-    generation = exposition.Gauge(
-        "mailweir_config_generation", "Number of the snapshot that runs; 0 before the first."
-    )
     active = exposition.Gauge("mailweir_sessions_active", "Sessions now.")
     draining = exposition.Gauge("mailweir_draining", "1 while the process drains.")
     workers = exposition.Gauge("mailweir_workers", "Data-plane threads.")
@@ -74,7 +71,6 @@ def _process(stats: Sequence[plane.Stats]) -> Iterator[Metric]:
         "mailweir_worker_lag_seconds", "Since a worker showed that it moves.", labels=["worker"]
     )
     for one in stats:
-        generation.add([], one.generation)
         active.add([], one.active)
         draining.add([], one.draining)
         workers.add([], one.workers)
@@ -87,7 +83,7 @@ def _process(stats: Sequence[plane.Stats]) -> Iterator[Metric]:
         stuck.add([], len(one.stuck_workers))
         for number, seconds in enumerate(one.worker_lags):
             lag.add([str(number)], seconds)
-    yield from (generation, active, draining, workers, most, stuck, lag)
+    yield from (active, draining, workers, most, stuck, lag)
     yield from (room, spare, most_spare, hurried)
 
 

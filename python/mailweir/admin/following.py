@@ -36,7 +36,7 @@ class _Following:
                 {"events": found, "missed": self._journal.missed(int(after), found)}
             )
         if self._streams >= _MOST:
-            return web.json_response({"error": f"{_MOST} follow already"}, status=503)
+            return web.json_response({"error": f"{_MOST} follow already"}, status=429)
         self._streams += 1
         try:
             return await self._stream(request, int(after))

@@ -7,7 +7,7 @@ where an operator has a proxy in front of it, `ssh -L` say: all that comes that 
 operator's role, so that it counts there all the more.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -24,9 +24,38 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _READING = ("GET", "HEAD")
 # In bytes. No route reads one yet; more than a list of addresses isn't going to be sent.
 _MOST_BODY = 64 * 1024
+_UNKNOWN_HOST = (
+    "this name isn't answered to; use localhost, the host's name or its IP address, or write the"
+    " name into `admin.hosts` of the configuration"
+)
 
 
-def at_socket(access: Access, refusals: Refusals, faults: Faults, *, hostname: str) -> Middleware:
+class Hosts:
+    """The names that are answered to. No name can be bent by DNS to point at us that isn't ours."""
+
+    def __init__(self, hostname: str, others: Iterable[str]) -> None:
+        self._always = frozenset(("localhost", hostname.lower()))
+        self.take(others)
+
+    def take(self, others: Iterable[str]) -> None:
+        """Let these count beside `localhost` and the host's own from here on."""
+        self._names = self._always | {name.lower() for name in others}
+
+    def has(self, host: str) -> bool:
+        """Whether a Host header has one of them, or an address."""
+        name = host.rpartition("]")[0].removeprefix("[") if host.startswith("[") else ""
+        name = name or host.partition(":")[0]
+        # A name may be written with the root's dot.
+        if name.lower().removesuffix(".") in self._names:
+            return True
+        try:
+            ip_address(name)
+        except ValueError:
+            return False
+        return True
+
+
+def at_socket(access: Access, refusals: Refusals, faults: Faults, hosts: Hosts) -> Middleware:
     """For the UNIX socket."""
 
     @web.middleware
@@ -37,7 +66,7 @@ def at_socket(access: Access, refusals: Refusals, faults: Faults, *, hostname: s
             why = Why.NO_ROLE if role is Role.NONE else Why.READER
             refusals.note(why, who)
             return web.json_response({"error": _what_to_do(role, who)}, status=403)
-        if refused := _refused(request, hostname):
+        if refused := _refused(request, hosts):
             why, status, error = refused
             refusals.note(why, await access.name_at(request))
             return web.json_response({"error": error}, status=status)
@@ -47,13 +76,13 @@ def at_socket(access: Access, refusals: Refusals, faults: Faults, *, hostname: s
 
 
 def on_tcp(
-    refusals: Refusals, faults: Faults, *, hostname: str, name: str = "admin.http"
+    refusals: Refusals, faults: Faults, hosts: Hosts, *, name: str = "admin.http"
 ) -> Middleware:
     """For TCP, where nobody is known and nothing can be changed."""
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-        refused = _refused(request, hostname)
+        refused = _refused(request, hosts)
         if request.method not in _READING:
             refused = Why.METHOD, 403, "this address is read-only; use the admin socket"
         if refused:
@@ -89,12 +118,12 @@ def _what_to_do(role: Role, who: str) -> str:
     )
 
 
-def _refused(request: web.Request, hostname: str) -> tuple[Why, int, str] | None:
+def _refused(request: web.Request, hosts: Hosts) -> tuple[Why, int, str] | None:
     """Why, with which status and words; None where nothing is against it."""
     # As it came: what aiohttp says otherwise is our own address. Without one it is no browser.
     host = request.headers.get("Host")
-    if host is not None and not _is_ours(host, hostname):
-        return Why.HOST, 403, "this name isn't answered to; use the IP address, or localhost"
+    if host is not None and not hosts.has(host):
+        return Why.HOST, 403, _UNKNOWN_HOST
     origin = request.headers.get("Origin")
     if origin is not None and not _is_same(origin, host):
         return Why.ORIGIN, 403, "pages of another origin aren't answered"
@@ -102,19 +131,6 @@ def _refused(request: web.Request, hostname: str) -> tuple[Why, int, str] | None
     if request.body_exists and (length is None or length > _MOST_BODY):
         return Why.BODY, 413, f"a body has a Content-Length of {_MOST_BODY} bytes at most"
     return None
-
-
-def _is_ours(host: str, hostname: str) -> bool:
-    """Whether a Host header names us in a way that DNS can't have been bent to."""
-    name = host.rpartition("]")[0].removeprefix("[") if host.startswith("[") else ""
-    name = name or host.partition(":")[0]
-    if name.lower() in ("localhost", hostname.lower()):
-        return True
-    try:
-        ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 def _is_same(origin: str, host: str | None) -> bool:

@@ -19,6 +19,7 @@ from prometheus_client import (
 from mailweir import plane
 from mailweir.admin.figures import PlaneCollector
 from mailweir.admin.process import ProcessFaults
+from mailweir.admin.views import ReloadOutcome
 from mailweir.faults import Faults
 from mailweir.spec import ServerKey
 
@@ -79,6 +80,12 @@ class Metrics:
 
     def _count_reloads(self) -> None:
         registry = self.registry
+        self._generation = Gauge(
+            "mailweir_config_generation",
+            "Number of the configuration in force: one more for each that differs from the one"
+            " before; 0 before the first.",
+            registry=registry,
+        )
         self._reload_success = Gauge(
             "mailweir_config_last_reload_success",
             "1 where the last reload (or the start) took the file, 0 where it was refused.",
@@ -98,18 +105,19 @@ class Metrics:
             registry=registry,
         )
 
-    def loaded(self, *, at: float) -> None:
+    def loaded(self, outcome: ReloadOutcome) -> None:
         """The first configuration runs."""
         self._reload_success.set(1)
-        self._reload_time.set(at)
+        self._reload_time.set(outcome.at)
+        self._generation.set(outcome.generation)
 
-    def reloaded(self, *, ok: bool, at: float) -> None:
+    def reloaded(self, outcome: ReloadOutcome) -> None:
         """A reload was tried."""
         self._reloads.inc()
-        self._reload_success.set(1 if ok else 0)
-        if ok:
-            self._reload_time.set(at)
+        if outcome.ok:
+            self.loaded(outcome)
         else:
+            self._reload_success.set(0)
             self._reload_failures.inc()
 
     def checked(self, key: ServerKey, *, failed_step: str, seconds: float) -> None:

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from mailweir.admin.access import Access
 from mailweir.admin.balancer import Balancer, Change
+from mailweir.admin.readiness import why_none
 from mailweir.config.units import parse_duration
 from mailweir.config.words import HaKeeper, HaRole
 from mailweir.errors import TooManyError, UnknownError
@@ -42,7 +43,11 @@ class _Operating:
             "own-weight": lambda to, config: to.reset_weight(key, config),
         }
         what = " ".join(filter(None, (word, str(key), weight)))
-        return web.json_response(await self._change(changes[word], what, speaker))
+        answer = await self._change(changes[word], what, speaker)
+        if word in ("drain", "maint", "weight"):
+            problems = (answer["problem"], self._lacks(key.pool))
+            answer["problem"] = "; ".join(filter(None, problems))
+        return web.json_response(answer)
 
     async def listener(self, request: web.Request) -> web.Response:
         # None is the node: all of them.
@@ -91,7 +96,13 @@ class _Operating:
         changed = self._balancer.pair.tell(role, by)
         return web.json_response({"role": role, "by": by, "changed": changed})
 
-    async def _change(self, change: Change, what: str, speaker: Speaker) -> dict[str, object]:
+    def _lacks(self, pool: str) -> str:
+        """That a pool has no server for new sessions, and what comes of it; empty where it has."""
+        servers = self._balancer.situation().stats.servers
+        none = why_none(pool, [server for server in servers if server.pool == pool])
+        return f"{none}; clients are told to come later (421)" if none else ""
+
+    async def _change(self, change: Change, what: str, speaker: Speaker) -> dict[str, str]:
         """What came of it. Raises HTTPNotFound or HTTPConflict."""
         try:
             problem = await self._balancer.operate(change, what=what, by=speaker.name)

@@ -38,7 +38,9 @@ def render(situation: Situation) -> str:
     if pair := role(situation):
         head.append(f"{text.role(pair)}.")
     waiting = [f", {pool.waiting} wait for {pool.name}" for pool in stats.pools if pool.waiting]
-    head.append(f"{stats.active} sessions{''.join(waiting)}, generation {stats.generation}.")
+    head.append(
+        f"{stats.active} sessions{''.join(waiting)}, generation {situation.last_load.generation}."
+    )
     rows = "".join(_row(server) for server in servers(situation))
     heads = "".join(f"<th>{column}</th>" for column in (*_COLUMNS, "last check", "operator"))
     return (

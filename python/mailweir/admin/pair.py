@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 import structlog
 from prometheus_client import CollectorRegistry, Gauge
 
-from mailweir.admin.views import RoleTold, why_unready
+from mailweir.admin.readiness import takes, why_none, why_unready
+from mailweir.admin.views import RoleTold
 from mailweir.config.words import HaKeeper, HaRole
 from mailweir.plane import Stats
-from mailweir.spec import DesiredState, ServerState
+from mailweir.spec import DesiredState
 from mailweir.state.overrides import Overrides
 
 # Seconds that a reading of the data plane is good for. With 10 000 servers one takes 40 ms.
@@ -38,7 +39,7 @@ class NodeHealth:
     flows: int  # of these, sessions in the kernel
     servers: int
     up: int
-    pools_down: list[str]  # those that a listener uses and that have no server up
+    pools_down: list[str]  # those that a listener uses and that have no server for new sessions
     generation: int
     digest: str  # of the configuration that runs, as `config_digest` has it
     reasons: list[str]  # why new sessions shouldn't be sent here
@@ -49,8 +50,8 @@ class Count:
     """Of what the data plane was told."""
 
     servers: int
-    up: int
-    pools_down: list[str]
+    up: int  # those that take new sessions
+    pools_down: dict[str, str]  # and why
 
 
 class Pair:
@@ -102,7 +103,7 @@ class Pair:
     def count(self, applied: DesiredState | None) -> Count:
         """Of what the data plane was told last; None is nothing yet."""
         if applied is None:
-            return Count(0, 0, [])
+            return Count(0, 0, {})
         if self._counted is None or self._counted[0] is not applied:
             self._counted = (applied, counted(applied))
         return self._counted[1]
@@ -118,7 +119,7 @@ class Pair:
         """`applied` is what the data plane was told last; None is nothing yet."""
         count, stats = self._count(applied), self._figures()
         reasons = why_unready(
-            count.pools_down,
+            count.pools_down.values(),
             draining=ending,
             listening=applied is not None,
             overrides=overrides,
@@ -134,7 +135,7 @@ class Pair:
             flows=stats.kernel_path.flows if stats.kernel_path else 0,
             servers=count.servers,
             up=count.up,
-            pools_down=count.pools_down,
+            pools_down=list(count.pools_down),
             generation=generation,
             digest=self._digest.hex(),
             reasons=reasons,
@@ -142,7 +143,7 @@ class Pair:
 
     def _count(self, applied: DesiredState | None) -> Count:
         if applied is None:
-            return Count(0, 0, [])
+            return Count(0, 0, {})
         if self._counted is None or self._counted[0] is not applied:
             self._counted = (applied, counted(applied))
         return self._counted[1]
@@ -160,10 +161,12 @@ class Pair:
 
 def counted(state: DesiredState) -> Count:
     """Servers, and pools that can't serve. Pure."""
-    used = dict.fromkeys(listener.pool for listener in state.listeners)
-    up = {
-        pool.name: sum(server.state is ServerState.UP for server in pool.servers)
-        for pool in state.pools
-    }
-    servers = sum(len(pool.servers) for pool in state.pools)
-    return Count(servers, sum(up.values()), [name for name in used if not up.get(name)])
+    used = {listener.pool for listener in state.listeners}
+    servers = [server for pool in state.pools for server in pool.servers]
+    pools = [pool for pool in state.pools if pool.name in used]
+    down = {pool.name: why_none(pool.name, pool.servers) for pool in pools}
+    return Count(
+        len(servers),
+        sum(map(takes, servers)),
+        {name: why for name, why in down.items() if why},
+    )

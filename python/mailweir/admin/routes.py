@@ -5,7 +5,6 @@ those that show clients' addresses, stand on the UNIX socket alone. `guard` is b
 """
 
 from dataclasses import asdict
-from ipaddress import ip_address
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
@@ -14,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from mailweir.admin import page
 from mailweir.admin.access import Access
 from mailweir.admin.balancer import Balancer
-from mailweir.admin.explaining import explain
+from mailweir.admin.explaining import client_of, explain
 from mailweir.admin.following import add_following
 from mailweir.admin.operating import add_operating
 from mailweir.admin.scraping import Scraping
@@ -65,7 +64,7 @@ def _add_reading_at_the_socket(app: web.Application, balancer: Balancer) -> None
 
     async def show_explanation(request: web.Request) -> web.Response:
         try:
-            client = ip_address(request.query.get("client", ""))
+            client = client_of(request.query.get("client", ""))
         except ValueError as error:
             return web.json_response({"error": f"client: {error}"}, status=400)
         try:

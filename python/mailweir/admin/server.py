@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry
 from mailweir.admin.access import Access
 from mailweir.admin.client import private_path
 from mailweir.admin.door import Door
-from mailweir.admin.guard import at_socket, on_tcp
+from mailweir.admin.guard import Hosts, at_socket, on_tcp
 from mailweir.admin.peer import uid_at
 from mailweir.admin.place import BACKLOG, PRIVATE, Found, Place
 from mailweir.admin.refusals import Refusals
@@ -57,7 +57,14 @@ class AdminServer:
     """The sites while they are open: the socket, the private one beside it, and TCP."""
 
     def __init__(
-        self, path: Path, http: Address | None, roles: Roles, *, part: str, faults: Faults
+        self,
+        path: Path,
+        http: Address | None,
+        roles: Roles,
+        hosts: Hosts,
+        *,
+        part: str,
+        faults: Faults,
     ) -> None:
         """`part` is the key of the configuration that has `socket` and `http`."""
         self._path = path
@@ -65,28 +72,24 @@ class AdminServer:
         self._part = part
         self._faults = faults
         self._access = Access(roles)
+        self._hosts = hosts
         self._lane = Lane(f"{part}.socket")
         # Why the socket can't be found by who looks for it; empty where it can.
         self.problem = ""
         # Made in `open`.
         self._runners: list[web.AppRunner] = []
         self._listening: list[asyncio.Server] = []
-        self._sockets: dict[Path, tuple[Place, asyncio.Server]] = {}
+        self._places: dict[Path, Place] = {}  # changed in the lane alone
+        self._served: dict[Path, asyncio.Server] = {}
         self._looking: asyncio.Task[None] | None = None
         self._refusals: Refusals
         self._door: Door
 
-    async def open(
-        self,
-        answers: Answers,
-        registry: CollectorRegistry,
-        *,
-        hostname: str,
-    ) -> None:
+    async def open(self, answers: Answers, registry: CollectorRegistry) -> None:
         """Bind and answer. Raises StartError with what to do."""
         read_write, read_only = answers
         self._refusals = refusals = Refusals(registry)
-        guard = at_socket(self._access, refusals, self._faults, hostname=hostname)
+        guard = at_socket(self._access, refusals, self._faults, self._hosts)
         # Root and we ourselves get in however many others there are.
         always: frozenset[Hashable] = frozenset({0, os.geteuid()})
         door = partial(Door, peer_of=_user, name=f"{self._part}.socket", always=always)
@@ -94,9 +97,7 @@ class AdminServer:
         for path in (self._path, private_path(self._path)):
             await self._listen_at(path)
         if self._http is not None:
-            app = read_only(
-                on_tcp(refusals, self._faults, hostname=hostname, name=f"{self._part}.http")
-            )
+            app = read_only(on_tcp(refusals, self._faults, self._hosts, name=f"{self._part}.http"))
             door = partial(
                 Door, peer_of=_address, name=f"{self._part}.http", lifetime=_TCP_LIFETIME
             )
@@ -118,17 +119,21 @@ class AdminServer:
 
     async def _listen_at(self, path: Path) -> None:
         """Raises StartError, and StalledError."""
+        what = f"making {path}"
+        place = await self._lane.call(partial(self._make, path), limit=_DISK_LIMIT, what=what)
+        self._served[path] = await _listening(self._door, place.socket)
+
+    def _make(self, path: Path) -> Place:
+        """In the lane. It is known even where whoever wanted it has given up meanwhile."""
         mode = self._access.mode if path == self._path else PRIVATE
-        place = await self._lane.call(
-            partial(Place, path, mode, self._part), limit=_DISK_LIMIT, what=f"making {path}"
-        )
-        self._sockets[path] = (place, await _listening(self._door, place.socket))
+        place = self._places[path] = Place(path, mode, self._part)
+        return place
 
     async def _look_after_sockets(self) -> None:
         """Whoever tidies up may take them away. Until it is cancelled."""
         while True:
             await asyncio.sleep(_LOOK)
-            problems = [await self._look_after(path) for path in list(self._sockets)]
+            problems = [await self._look_after(path) for path in list(self._served)]
             problem = "; ".join(filter(None, problems))
             if problem and problem != self.problem:
                 _log.error("the admin socket can't be found", reason=problem)
@@ -136,8 +141,8 @@ class AdminServer:
 
     async def _look_after(self, path: Path) -> str:
         """What is wrong with it, and can't be mended here."""
-        place, listening = self._sockets[path]
-        found = await self._lane.call(place.find)
+        listening = self._served[path]
+        found = await self._lane.call(self._places[path].find)
         if found is Found.OURS:
             return ""
         if found is Found.ANOTHER:
@@ -150,8 +155,9 @@ class AdminServer:
         _log.warning("the admin socket was removed, and is made again", socket=str(path))
         return ""
 
-    async def take(self, roles: Roles) -> None:
-        """Let these roles count, for those who are connected too. Called at a reload."""
+    async def take(self, roles: Roles, hosts: Iterable[str]) -> None:
+        """Let these roles and names count, for those who are connected too. Called at a reload."""
+        self._hosts.take(hosts)
         try:
             await self._access.take(roles, self._change_mode)
         except (OSError, MailweirError) as error:
@@ -165,7 +171,7 @@ class AdminServer:
         self._door.put_out(self._has_role, after=_CLOSE_TIMEOUT)
 
     async def _change_mode(self, mode: int) -> os.stat_result:
-        place, _ = self._sockets[self._path]
+        place = self._places[self._path]
         what = f"changing the permissions of {self._path}"
         return await self._lane.call(
             partial(place.change_mode, mode), limit=_CLOSE_TIMEOUT, what=what
@@ -178,15 +184,21 @@ class AdminServer:
         """Stop answering and take the sockets away, as far as they are ours."""
         if self._looking is not None:
             self._looking.cancel()
-        for listening in (*self._listening, *(one for _, one in self._sockets.values())):
+        for listening in (*self._listening, *self._served.values()):
             listening.close()
         self._listening.clear()
         await asyncio.gather(*(runner.cleanup() for runner in self._runners))
         self._runners.clear()
-        for place, _ in self._sockets.values():
-            with suppress(StalledError):
-                await self._lane.call(place.give_back, limit=_CLOSE_TIMEOUT)
-        self._sockets.clear()
+        with suppress(StalledError):
+            await self._lane.call(self._give_back, limit=_CLOSE_TIMEOUT)
+
+    def _give_back(self) -> None:
+        """In the lane, behind what was begun there."""
+        for path, place in self._places.items():
+            place.give_back()
+            if path not in self._served:
+                place.socket.close()
+        self._places.clear()
 
     async def _door_of(
         self, app: web.Application, door: Callable[[web.Server, Refusals], Door]

@@ -287,8 +287,11 @@ def event(answer: Mapping[str, Any]) -> str:
 
 
 def _quoted(value: object) -> str:
+    """As logfmt has it: what a server says can't end a value and begin another."""
     text = str(value)
-    return f'"{text}"' if " " in text or not text else text
+    if text and not any(one in text for one in ' "='):
+        return text
+    return '"{}"'.format(text.replace("\\", "\\\\").replace('"', '\\"'))
 
 
 def reload(answer: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
+from mailweir.admin.readiness import why_none, why_unready
 from mailweir.config.model import Config
 from mailweir.config.words import HaKeeper, HaRole
 from mailweir.faults import Fault
@@ -40,7 +41,11 @@ class LastCheck(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ReloadOutcome:
-    """How a reload went. `message` is the change in one sentence, or why there was none."""
+    """How a reload went. `message` is the change in one sentence, or why there was none.
+
+    `generation` is the number of the configuration that is in force afterwards: from 1 on, one
+    more for each that differs from the one before.
+    """
 
     ok: bool
     generation: int
@@ -97,30 +102,23 @@ class Situation:
     role: RoleTold | None  # in a pair; None where nobody has told
 
 
-def unready(situation: Situation) -> list[str]:
-    """Why new sessions shouldn't be sent here; empty where they may."""
-    up = {server.pool for server in situation.stats.servers if server.state == ServerState.UP}
-    used = dict.fromkeys(listener.pool for listener in situation.config.listeners.values())
-    return why_unready(
-        [pool for pool in used if pool not in up],
+def unready(situation: Situation, listener: str | None = None) -> list[str]:
+    """Why new sessions shouldn't be sent here, or to one listener; empty where they may."""
+    listeners = situation.config.listeners
+    wanted = listeners if listener is None else {listener: listeners[listener]}
+    by_pool = _by_pool(situation.stats.servers, situation.config)
+    used = dict.fromkeys(one.pool for one in wanted.values())
+    reasons = why_unready(
+        [why_none(pool, by_pool.get(pool, [])) for pool in used],
         draining=situation.stats.draining,
         listening=situation.listening,
         overrides=situation.overrides,
         now=situation.now,
     )
-
-
-def why_unready(
-    pools_down: Iterable[str], *, draining: bool, listening: bool, overrides: Overrides, now: float
-) -> list[str]:
-    """The same, where it is known which of the pools in use have no server up."""
-    if draining:
-        return ["draining: no new sessions are taken"]
-    if not listening:
-        return ["starting: the listeners aren't open yet"]
-    if overrides.node:
-        return [f"paused {told(overrides.node, now)}"]
-    return [f"pool {pool}: no server is up" for pool in pools_down]
+    paused = {name: told_of_pause(name, situation) for name in wanted}
+    if not reasons and all(paused.values()):
+        return [f"listener {name}: paused {said}" for name, said in paused.items()]
+    return reasons
 
 
 def panics(situation: Situation) -> list[str]:
@@ -177,7 +175,7 @@ def status(situation: Situation) -> dict[str, object]:
             "not_kept": situation.not_kept,
         },
         "ha": role(situation),
-        "generation": stats.generation,
+        "generation": situation.last_load.generation,
         "admin": {"problem": situation.socket_problem},
         "config": {"file": situation.config_file, "last_load": asdict(situation.last_load)},
         "listeners": [_listener(listener, situation) for listener in stats.listeners],
@@ -258,12 +256,16 @@ def _word(what: str, word: Word, situation: Situation) -> dict[str, object]:
 
 def _listener(listener: ListenerStats, situation: Situation) -> dict[str, object]:
     configured = situation.config.listeners.get(listener.name)
+    # One that is gone from the configuration has its last sessions.
+    reasons = unready(situation, listener.name) if configured else ["it is being closed"]
     return {
         "name": listener.name,
         "addresses": listener.addresses,
         "protocol": configured.protocol if configured else None,
         "pool": configured.pool if configured else None,
         "paused": told_of_pause(listener.name, situation),
+        "ready": not reasons,
+        "reasons": reasons,
         "active": listener.active,
         "accepted": listener.accepted,
         "refused": {why: n for why in REFUSALS if (n := listener.ended.get(why, 0))},

@@ -4,11 +4,14 @@ The imports inside functions are on purpose: a command pays for what it uses, so
 `mailweir status` answers in under 100 ms without pydantic, aiohttp and uvloop.
 """
 
+import json
 import sys
+from io import TextIOWrapper
 
 import click
 
 from mailweir.cli import config, ha, operating, packaging, process, reading
+from mailweir.cli.shared import Wanted
 from mailweir.errors import ConfigError, MailweirError
 from mailweir.inherited import ensure_standard_streams
 
@@ -52,13 +55,37 @@ for _command in (
 def main() -> None:
     """The `mailweir` command."""
     ensure_standard_streams()
+    # A terminal that doesn't know a letter gets its number, not a traceback.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    wanted = Wanted()
     try:
-        commands(prog_name="mailweir")
-    except ConfigError as error:
+        commands(prog_name="mailweir", obj=wanted)
+    except MailweirError as error:
+        if wanted.json:
+            click.echo(json.dumps(_told(error), indent=2))
+        _tell(error)
+        sys.exit(error.exit_code)
+
+
+def _told(error: MailweirError) -> dict[str, object]:
+    """A failure in the words of the API."""
+    if not isinstance(error, ConfigError):
+        return {"error": str(error)}
+    problems, warnings = map(str, error.problems), map(str, error.warnings)
+    return {
+        "error": "the configuration can't be used",
+        "problems": [*problems],
+        "warnings": [*warnings],
+    }
+
+
+def _tell(error: MailweirError) -> None:
+    """The same for people."""
+    if isinstance(error, ConfigError):
         for warning in error.warnings:
             click.echo(f"warning: {warning}", err=True)
         click.echo(str(error), err=True)
-        sys.exit(error.exit_code)
-    except MailweirError as error:
+    else:
         click.echo(f"mailweir: {error}", err=True)
-        sys.exit(error.exit_code)

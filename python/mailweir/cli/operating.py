@@ -15,6 +15,7 @@ from mailweir.cli.shared import (
     json_option,
     listener_argument,
     quoted,
+    said_in_json,
     server_argument,
     server_path,
     sessions_in_words,
@@ -249,6 +250,7 @@ def _tell_taken_out(
         answer["waited_seconds"] = round(waited, 3)
     if as_json:
         click.echo(json.dumps({**answer, "server": row}, indent=2))
+        said_in_json()
     if wait is None:
         return
     if row["active"]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mailweir.cli.shared import config_option, json_option, sessions_in_words, show
+from mailweir.cli.shared import config_option, json_option, said_in_json, sessions_in_words, show
 from mailweir.errors import ConfigError, MailweirError, PlaneError, Problem, StartError
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def check(config_file: Path, quiet: bool, as_json: bool) -> None:
     except ConfigError as error:
         if as_json:
             _show_checked(config_file, "", error.problems, error.warnings)
+            said_in_json()
         raise
     if as_json:
         _show_checked(config_file, message, (), warnings)
@@ -89,12 +90,12 @@ def _check(file: Path) -> tuple[str, Sequence[Problem]]:
 
     from mailweir import plane, room
     from mailweir.config.load import load
-    from mailweir.own_addresses import is_own
     from mailweir.state.desired import fold
     from mailweir.state.diff import describe
     from mailweir.state.overrides import Overrides
+    from mailweir.this_machine import this_machine
 
-    loaded = load(file, is_own)
+    loaded = load(file, this_machine())
     found = room.read().where(loaded.config.max_sessions)
     desired = fold(loaded.config, {}, Overrides(), hostname=socket.gethostname(), room=found)
     try:

@@ -9,7 +9,7 @@ import click
 
 from mailweir.cli import names
 from mailweir.cli.shared import ask, json_option, show, socket_option
-from mailweir.errors import Exit
+from mailweir.errors import Exit, UnknownError
 
 # Seconds. Whoever asks this does so every few seconds, and has to be told.
 _HEALTHCHECK_LIMIT = 5.0
@@ -26,16 +26,23 @@ def status(socket_path: str, as_json: bool) -> None:
 
 
 @click.command()
+@click.option("--listener", help="At this listener alone.")
 @socket_option
 @json_option
-def healthcheck(socket_path: str, as_json: bool) -> None:
+def healthcheck(listener: str | None, socket_path: str, as_json: bool) -> None:
     """Say whether new sessions may be sent here, for scripts, keepalived and containers.
 
-    Exit code 0 where they may, 4 where not, with the reasons, 3 where nobody answers.
+    Exit code 0 where they may, 4 where not, with the reasons, 3 where nobody answers. Without
+    --listener they may where each pool in use has a server for them.
     """
     from mailweir.admin import client, text
 
     status = client.ask(socket_path, "GET", "/api/v1/status", timeout=_HEALTHCHECK_LIMIT)
+    if listener is not None:
+        known = {one["name"]: one for one in status["listeners"]}
+        if listener not in known:
+            raise UnknownError(f"there is no listener {listener}; there are {', '.join(known)}")
+        status = known[listener]
     show({key: status[key] for key in ("ready", "reasons")}, as_json, text.healthcheck)
     if not status["ready"]:
         sys.exit(Exit.NOT_READY)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,32 @@ socket_option = click.option(
     metavar="PATH",
     help="The admin socket of the running process (or MAILWEIR_SOCKET).",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+
+
+@dataclass
+class Wanted:
+    """What `main` has to know of a command that failed: whether it was to answer in JSON."""
+
+    json: bool = False
+
+
+def _note_json(context: click.Context, _: click.Parameter, value: bool) -> bool:
+    context.ensure_object(Wanted).json = value
+    return value
+
+
+def said_in_json() -> None:
+    """What a command was to answer in JSON stands there, though it fails."""
+    click.get_current_context().ensure_object(Wanted).json = False
+
+
+json_option = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    callback=_note_json,
+    help="Machine-readable output; of a failure too.",
+)
 server_argument = click.argument("server", metavar="POOL/SERVER", shell_complete=names.servers)
 listener_argument = click.argument("listener", required=False, shell_complete=names.listeners)
 for_option = click.option(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 _EXAMPLE = "for example 10.0.0.1:25 or [2001:db8::1]:25"
+_BROADCAST = IPv4Address("255.255.255.255")
 # An IPv6 address with an IPv4 one in it, brackets and a port take 53 characters.
 _LONGEST = 64
 _ADDRESS = re.compile(
@@ -27,13 +28,31 @@ class Address:
         host = f"[{self.ip}]" if self.ip.version == 6 else str(self.ip)
         return f"{host}:{self.port}"
 
+    def overlaps(self, other: "Address") -> bool:
+        """Whether who listens at the one is in the way of who listens at the other."""
+        if (self.port, self.ip.version) != (other.port, other.ip.version) or not self.port:
+            return False
+        return self.ip == other.ip or self.ip.is_unspecified or other.ip.is_unspecified
+
 
 def parse_bind(value: object) -> Address:
     """What a listener can bind; port 0 lets the kernel choose. Raises ValueError."""
     address = _parse(value)
-    if address.ip.is_multicast:
-        raise ValueError(f"{address.ip} is a multicast address, TCP can't use it")
+    refuse_unusable(address.ip)
     return address
+
+
+def refuse_unusable(ip: IPv4Address | IPv6Address) -> None:
+    """Raises ValueError for an address that no TCP connection has an end at."""
+    if ip.is_multicast:
+        raise ValueError(f"{ip} is a multicast address, TCP can't use it")
+    if ip == _BROADCAST:
+        raise ValueError(f"{ip} is the broadcast address, TCP can't use it")
+    if isinstance(ip, IPv6Address) and ip.is_link_local:
+        raise ValueError(
+            f"{ip} is a link-local address: those need a zone (%), which can't be used; write"
+            " another address of that interface"
+        )
 
 
 def parse_server(value: object) -> Address:
@@ -62,6 +81,8 @@ def _parse(value: object) -> Address:
     if isinstance(ip, IPv6Address) and ip.scope_id is not None:
         raise ValueError("link-local addresses with a zone (%) can't be used")
     port = int(match["port"])
+    if str(port) != match["port"]:
+        raise ValueError(f"a port has no leading zero: write {port}")
     if port > 65535:
         raise ValueError(f"port {port} is above 65535")
     return Address(ip, port)

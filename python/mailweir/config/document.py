@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import yaml
 
 from mailweir.errors import Problem
+from mailweir.foreign import shown
 
 MAX_DEPTH = 32
 MAX_ALIASES = 1000
@@ -23,6 +24,9 @@ MAX_EXPANSION = 100_000
 # Of a key or a value. Messages repeat them, and aliases may repeat those; a path is the longest
 # that anything needs.
 MAX_LENGTH = 1000
+_SHOWN_OF_TAG = 60
+# What begins a message of YAML's own grammar; these repeat nothing of a file.
+SYNTAX = "not valid YAML: "
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # 18 digits fit into an i64; longer ones stay text and fail as such.
@@ -141,7 +145,7 @@ class _Reader:
             message = 'no word of YAML begins with @; write "@name"'
         elif error.context and error.context_mark:
             message += f" ({error.context} that began at line {error.context_mark.line + 1})"
-        self.note(line, column, f"not valid YAML: {message}")
+        self.note(line, column, f"{SYNTAX}{message}")
 
     def take(self, event: yaml.Event) -> None:
         mark = event.start_mark
@@ -150,7 +154,8 @@ class _Reader:
             self._refuse_tag(event, line, column)
             if len(event.value) > MAX_LENGTH:
                 raise self.stop(line, column, f"longer than {MAX_LENGTH} characters")
-            value = event.value if self._expects_key() else _scalar(event)
+            self._note_unseen(event.value, line, column)
+            value = shown(event.value, MAX_LENGTH) if self._expects_key() else _scalar(event)
             self._add(Node(self._file, line, column, value), event.anchor)
         elif isinstance(event, yaml.AliasEvent):
             self._alias(event.anchor, line, column)
@@ -173,12 +178,21 @@ class _Reader:
         parent = self._open[-1] if self._open else None
         return parent is not None and isinstance(parent.value, dict) and not parent.pending_key
 
+    def _note_unseen(self, value: str, line: int, column: int) -> None:
+        """Whether it is written as an escape or as itself: no name and no path has one."""
+        if not value.isprintable():
+            code = next(f"U+{ord(one):04X}" for one in value if not one.isprintable())
+            self.note(
+                line, column, f"a character that can't be seen ({code}) can't be in this file"
+            )
+
     def _refuse_tag(
         self, event: yaml.ScalarEvent | yaml.CollectionStartEvent, line: int, column: int
     ) -> None:
         # "!" alone is what PyYAML reports for some quoted scalars.
         if event.tag not in (None, "!"):
-            raise self.stop(line, column, f"YAML tags such as {event.tag} aren't used here")
+            tag = shown(event.tag, _SHOWN_OF_TAG)
+            raise self.stop(line, column, f"YAML tags such as {tag} aren't used here")
 
     def _alias(self, anchor: str | None, line: int, column: int) -> None:
         node = self._anchors.get(anchor or "")

@@ -69,11 +69,12 @@ def _sockets(ha: Ha, around: Around) -> Iterator[Finding]:
     http = ha.http
     if http is None or not http.port:
         return
-    if admin and http == admin.http:
-        yield Finding((*_AT, "http"), f"{http} is `admin.http`; each process needs one of its own")
-    for name, listener in around.listeners.items():
-        if http in listener.bind:
-            yield Finding((*_AT, "http"), f"{http} is bound by listener `{name}` already")
+    if admin and admin.http and http.overlaps(admin.http):
+        is_it = "is" if http == admin.http else "can't be had beside"
+        yield Finding(
+            (*_AT, "http"),
+            f"{http} {is_it} `admin.http`; each process needs one of its own",
+        )
 
 
 def _floating(ha: Ha, around: Around) -> Iterator[Finding]:

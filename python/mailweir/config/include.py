@@ -38,11 +38,34 @@ def merged(main: Node, size: int, reading: Reading) -> tuple[Node, list[Problem]
             continue
         left -= length
         included, of_syntax = document.read(content, file)
+        if included is None and not of_syntax:
+            continue  # nothing is in it
+        if included is None or not _is_ours(included):
+            problems.append(_foreign(file, of_syntax))
+            continue
         problems += of_syntax
-        if included is not None:
-            root, of_parts = _joined(root, included)
-            problems += of_parts
+        root, of_parts = _joined(root, included)
+        problems += of_parts
     return root, problems
+
+
+def _is_ours(included: Node) -> bool:
+    """Whether a file is a part of a configuration, by one of its keys, right or nearly so."""
+    keys = included.value if isinstance(included.value, dict) else ()
+    return any(key in Config.model_fields or did_you_mean(key, _PARTS) for key in keys)
+
+
+def _foreign(file: str, of_syntax: list[Problem]) -> Problem:
+    """What is wrong with a file that isn't a part of one, or can't be read as such. It says where
+    and nothing of what is there: it may be any file's, and not everybody's to read.
+    """
+    if of_syntax:
+        first = of_syntax[0]
+        is_grammar = first.message.startswith(document.SYNTAX)
+        message = first.message if is_grammar else "this can't be in a file that is included"
+        return Problem(file, first.line, first.column, "", message)
+    message = "an included file must be a mapping that begins with `listeners:` or `pools:`"
+    return Problem(file, 1, 1, "", message)
 
 
 def _found(main: Node) -> tuple[list[str], list[Problem]]:
@@ -89,8 +112,7 @@ def _matching(pattern: str, main: str) -> tuple[list[str], str]:
 def _joined(root: Node, included: Node) -> tuple[Node, list[Problem]]:
     """`root` with the parts of an included file, and what can't be had of it."""
     if not isinstance(root.value, dict) or not isinstance(included.value, dict):
-        message = "an included file must be a mapping that begins with `listeners:` or `pools:`"
-        return root, [_problem(included, "", message)]
+        return root, []  # the former is wrong by itself
     entries, problems = dict(root.value), []
     for name, (key, part) in included.value.items():
         if name not in _PARTS:

@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic.config import JsonDict
 
-from mailweir.config.address import Address, parse_bind
+from mailweir.config.address import Address, parse_bind, refuse_unusable
 from mailweir.config.units import Share, format_duration, parse_duration, parse_share
 
 # In a field's schema: how None is written.
@@ -31,6 +31,10 @@ HOUR = 3600.0
 # Linux: sockaddr_un.sun_path, without the ending zero, and without the `.root` of the second socket
 # (`admin.place`).
 _MAX_SOCKET_PATH = 107 - len(".root")
+# RFC 1123, 2.1 and RFC 1035, 2.3.4: no underscores, which mail servers refuse too.
+_LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
+_LONGEST_HOST = 253
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 
 TEXT = WithJsonSchema({"type": "string"})
@@ -65,9 +69,16 @@ def parse_ip(value: object) -> IPv4Address | IPv6Address:
 
 def _check_source(value: object) -> IPv4Address | IPv6Address:
     ip = parse_ip(value)
-    if ip.is_unspecified or ip.is_multicast:
-        raise ValueError(f"{ip} can't be dialled from")
+    if ip.is_unspecified:
+        raise ValueError(f"{ip} stands for every address; name one")
+    refuse_unusable(ip)
     return ip
+
+
+def _check_host(name: str) -> str:
+    if len(name) > _LONGEST_HOST or _HOST.fullmatch(name) is None:
+        raise ValueError(f"must be a host name such as lb1.example.com, not {name!r:.60}")
+    return name
 
 
 def _check_age(seconds: float) -> float:
@@ -139,6 +150,8 @@ Duration = Annotated[
 Interval = Annotated[Duration, between(0.1, HOUR)]
 Limit = Annotated[Duration, between(0.05, 24 * HOUR)]
 Name = Annotated[str, AfterValidator(_check_name)]
+# A host's name in DNS.
+Host = Annotated[str, AfterValidator(_check_host)]
 AbsolutePath = Annotated[
     Path, PlainValidator(_check_path), WithJsonSchema({"type": "string", "pattern": "^/"})
 ]

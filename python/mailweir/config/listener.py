@@ -1,9 +1,11 @@
 """A listener of the configuration: what clients connect to. A part of `model`."""
 
-from typing import Annotated
+from functools import cached_property
+from typing import Annotated, Literal
 
 from pydantic import Field, PlainValidator, StrictBool, StrictInt, WithJsonSchema
 
+from mailweir.config.access import others_by_lists
 from mailweir.config.address import Address, parse_bind
 from mailweir.config.kinds import (
     AUTO,
@@ -20,7 +22,7 @@ from mailweir.config.kinds import (
 )
 from mailweir.config.prefixes import Prefixes
 from mailweir.config.units import Rate, parse_rate
-from mailweir.config.words import DryRun, Forwarding, Protocol, Refuse
+from mailweir.config.words import DryRun, Forwarding, Others, Protocol, Refuse
 
 _RATE = WithJsonSchema(
     {"anyOf": [{"const": "none"}, {"type": "string", "pattern": "^[1-9][0-9]{0,5}/(s|min|h)$"}]}
@@ -95,6 +97,10 @@ class Limits(Part):
         f" {', '.join(DryRun)}; `true` is all of these.",
     )
 
+    def tries(self, word: DryRun) -> bool:
+        """Whether it is only counted."""
+        return self.dry_run if isinstance(self.dry_run, bool) else word in self.dry_run
+
 
 class Timeouts(Part):
     """How long a listener's sessions may wait, and for what."""
@@ -142,6 +148,7 @@ class Listener(Part):
         list[Annotated[Address, PlainValidator(parse_bind), TEXT]], Field(min_length=1)
     ] = Field(
         description="Addresses with ports; 0.0.0.0 is all of IPv4 of this machine, [::] of IPv6."
+        " Port 0, any that is free, is for tests: on loopback addresses alone."
     )
     pool: str = Field(description="Which servers its sessions go to.")
     protocol: Protocol = Field(
@@ -151,18 +158,31 @@ class Listener(Part):
         Prefixes(),
         description="Who is let in: prefixes, and absolute paths of files with one a line (`#` and"
         " `;` begin comments), read at a start or reload. The longest that holds a client counts,"
-        " of these and of `deny`; who is in none is let in unless there are some here.",
+        " of these and of `deny`.",
     )
     deny: Prefixes = Field(
         Prefixes(),
         description="Who isn't, in the same way. Files of the Spamhaus DROP list can be named as"
         " they are.",
     )
+    others: Annotated[Others | None, none_from("auto")] = Field(
+        None,
+        description="Who is in neither list: `admit` or `refuse`. `auto` refuses them where `allow`"
+        " stands alone, or `deny` only makes holes in it, and admits them else, as where `allow`"
+        " only makes exceptions of `deny`. Where the lists tell neither, this has to be written.",
+        json_schema_extra=none_is("auto"),
+    )
+    deny_code: Literal[554, 421] = Field(
+        554,
+        description="What denied clients hear by `refuse: reply`: 554, not here, or 421, not now."
+        " At 554 Exim returns the mail to its sender at once; Postfix tries again at either.",
+    )
     refuse: Refuse = Field(
         Refuse.REPLY,
         description="How denied sources and those above `per_source` limits are turned away:"
-        " `reply` tells them why (554 5.7.1 or 421 4.7.0), so that who is meant by mistake can ask"
-        " you; `reset`; `drop`, without a word. All others are always told: they may come later.",
+        " `reply` tells them why (`deny_code`, or 421 4.7.0), so that who is meant by mistake can"
+        " ask you; `reset`; `drop`, without a word. All others are always told: they may come"
+        " later.",
     )
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
@@ -174,3 +194,11 @@ class Listener(Part):
     forwarding: Forwarding | None = Field(
         None, description="Which path its sessions take; by default the process's own word."
     )
+
+    @cached_property
+    def others_in_effect(self) -> Others | None:
+        """What becomes of clients in neither list; None where nothing tells, which is an error.
+
+        Found out once: it is asked for at each change of a server's health.
+        """
+        return self.others or others_by_lists(self.allow, self.deny)

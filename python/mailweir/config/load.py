@@ -18,15 +18,17 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from mailweir.config import document, include, text
+from mailweir.config.file_rules import file_findings
 from mailweir.config.ha import Ha
 from mailweir.config.listener import Listener
+from mailweir.config.machine import Machine
 from mailweir.config.messages import explain, is_about_key
 from mailweir.config.model import Admin, Config
 from mailweir.config.pool import Pool
 from mailweir.config.prefixes import Files
 from mailweir.config.reading import Reading
 from mailweir.config.roles import Roles, roles_of
-from mailweir.config.rules import IsOwn, Parts, findings, nobodys
+from mailweir.config.rules import Parts, findings
 from mailweir.errors import ConfigError, Problem
 
 # More than anybody reads; it bounds the time that a hostile file can take.
@@ -51,23 +53,23 @@ class Loaded:
         return _place(self.root, path, message)
 
 
-def load(path: Path, is_own: IsOwn = nobodys, reading: Reading | None = None) -> Loaded:
-    """Read and check a file. `is_own` says whether an address is the machine's; `reading` shows to
-    other threads what is read at the moment.
+def load(path: Path, machine: Machine | None = None, reading: Reading | None = None) -> Loaded:
+    """Read and check a file, for a machine where that is known. `reading` shows to other threads
+    what is read at the moment.
 
     Raises ConfigError with all its problems, and UnreadableError where a file can't be read now.
     """
     reading = reading or Reading()
     content, size = text.read(path, text.MAX_BYTES, reading, any_kind=True)
     with _without_collector():
-        return parse(content, str(path), size, is_own, reading)
+        return parse(content, str(path), size, machine, reading)
 
 
 def parse(
     content: str,
     file: str,
     size: int = 0,
-    is_own: IsOwn = nobodys,
+    machine: Machine | None = None,
     reading: Reading | None = None,
 ) -> Loaded:
     """Check a configuration that is in memory; `file` is what messages call it.
@@ -99,9 +101,11 @@ def parse(
         problems.append(_problem(node, at, explain(detail, Config)))
     problems += files.problems
 
+    reading.what = "what `state_dir` and `log.sessions` name"
+    of_files = [*file_findings(config, _files_of(root))] if config else []
     roles, unknown = roles_of(config.admin, reading) if config else (Roles(), [])
     warnings: list[Problem] = []
-    for finding in chain(findings(parts, is_own), unknown):
+    for finding in chain(findings(parts, machine), of_files, unknown):
         problem = _place(root, finding.path, finding.message)
         (warnings if finding.warning else problems).append(problem)
         if len(problems) > MAX_PROBLEMS:
@@ -124,7 +128,14 @@ def _without_collector() -> Iterator[None]:
 def _whole(config: Config) -> Parts:
     uses = {name: listener.pool for name, listener in config.listeners.items()}
     names = frozenset(config.pools)
-    return Parts(config.admin, config.listeners, config.pools, names, uses, config.ha)
+    return Parts(config.admin, config.listeners, config.pools, names, uses, config.ha, config)
+
+
+def _files_of(root: document.Node) -> frozenset[str]:
+    """Those that a configuration is in."""
+    parts = root.value.values() if isinstance(root.value, dict) else ()
+    members = (part.value.values() for _, part in parts if isinstance(part.value, dict))
+    return frozenset({root.file, *(key.file for key, _ in chain.from_iterable(members))})
 
 
 def _valid_parts(data: Mapping[str, object], files: Files) -> Parts:

@@ -52,6 +52,8 @@ def explain(detail: ErrorDetails, model: type[BaseModel]) -> str:
         known = re.findall(r"'([^']*)'", str(context["expected"]))
         word = str(given)
         return f"must be one of {', '.join(known)}; not {_shown(given)}{did_you_mean(word, known)}"
+    if kind == "literal_error":
+        return f"must be {context['expected']}, not {_shown(given)}"
     if kind in _WANTED:
         return f"{_WANTED[kind]}, not {_shown(given)}"
     if kind in _BOUNDS:

@@ -25,6 +25,7 @@ from mailweir.config.kinds import (
     TEXT,
     AbsolutePath,
     Duration,
+    Host,
     Http,
     Interval,
     Name,
@@ -41,6 +42,7 @@ from mailweir.config.words import CheckKind, Forwarding, LogFormat, Protocol
 _PORTS = re.compile(r"([0-9]{1,5})-([0-9]{1,5})", re.ASCII)
 # Patterns, and files that they stand for.
 MAX_INCLUDES = 1000
+_MOST_HOSTS = 100
 # What a group's name begins with where users' names can stand too.
 GROUP = "@"
 # No rule of passwd(5) binds a directory's names; none has these.
@@ -121,6 +123,12 @@ class Admin(Part):
         description="Page, /metrics, /healthz and /readyz, read-only; `off` for none. Loopback,"
         " since names and addresses of a farm are nobody else's business.",
         json_schema_extra=none_is("off"),
+    )
+    hosts: Annotated[list[Host], Field(max_length=_MOST_HOSTS)] = Field(
+        [],
+        description="Names by which `admin.http` and `ha.http` are asked, as Prometheus asks by the"
+        " host's full name; beside localhost, the host's own name and IP addresses. No others are"
+        " answered, since a page in a browser could have its own name point here.",
     )
 
 

@@ -13,6 +13,7 @@ from mailweir.config.kinds import (
     Bits6,
     Count,
     Duration,
+    Host,
     Interval,
     Name,
     Part,
@@ -120,6 +121,13 @@ class Check(Part):
         description="`auto`: `ehlo` where only smtp listeners use the pool, since a server that"
         " accepts but doesn't greet is no use; else `tcp`.",
     )
+    helo: Annotated[Host | None, none_from("auto")] = Field(
+        None,
+        json_schema_extra=none_is("auto"),
+        description="What `ehlo` calls itself: a host name that servers find in DNS, where they ask"
+        " for that. `auto` is the address that the check comes from, as [192.0.2.1]: Postfix and"
+        " Exim take it whatever they ask of names.",
+    )
     every: Interval = Field(
         10.0, description="Between checks when nothing changes. Each is a session on the server."
     )
@@ -135,6 +143,11 @@ class Check(Part):
         description="For a whole check. Greetings are delayed on purpose by postscreen (6s) and"
         " by DNS lookups.",
     )
+
+    @property
+    def soon(self) -> float:
+        """Seconds between checks while a change isn't confirmed: never longer than else."""
+        return min(self.fast, self.every)
 
 
 class Pool(Part):

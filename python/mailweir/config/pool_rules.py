@@ -8,8 +8,13 @@ from ipaddress import IPv4Address, IPv6Address
 
 from mailweir.config.finding import Finding, Path, listed, one_source
 from mailweir.config.listener import Listener
-from mailweir.config.pool import HashKey, Pool
+from mailweir.config.model import default_check_kind
+from mailweir.config.pool import Check, HashKey, Pool
+from mailweir.config.units import format_duration
 from mailweir.config.words import HASHES, CheckKind, Protocol
+
+# What a check is like where nothing is written.
+_USUAL = Check()
 
 
 def pool_findings(
@@ -22,7 +27,9 @@ def pool_findings(
     yield from _sources((*path, "servers"), pool, bound)
     yield from _backups((*path, "servers"), pool)
     yield from _choice(path, pool)
-    yield from _queue((*path, "queue"), pool)
+    yield from _queue((*path, "queue"), pool, users)
+    yield from _weights((*path, "servers"), pool)
+    yield from _pace((*path, "check"), pool.check)
     yield from _check((*path, "check"), pool, users)
     if users:
         yield from _strangers((*path, "servers"), pool)
@@ -72,10 +79,62 @@ def _choice(path: Path, pool: Pool) -> Iterator[Finding]:
         yield from one_source((*path, "sticky"), pool.sticky.prefix4, pool.sticky.prefix6)
 
 
-def _queue(path: Path, pool: Pool) -> Iterator[Finding]:
-    if pool.queue and all(one.max_sessions is None for one in pool.servers.values()):
+def _queue(path: Path, pool: Pool, users: Mapping[str, Listener]) -> Iterator[Finding]:
+    """A waiting room that nobody comes to."""
+    if pool.queue is None:
+        return
+    if all(one.max_sessions is None for one in pool.servers.values()):
         yield Finding(
             path, "nobody will ever wait: no server of the pool has `max_sessions`", warning=True
+        )
+        return
+    used = {n: one for n, one in pool.servers.items() if one.weight and not one.backup}
+    if endless := [name for name, one in used.items() if one.max_sessions is None]:
+        are = "is" if len(endless) == 1 else "are"
+        yield Finding(
+            path,
+            f"nobody waits while {listed(endless)} {are} up, without `max_sessions`: always free",
+            warning=True,
+        )
+        return
+    places = sum(one.max_sessions or 0 for one in used.values())
+    limits = [listener.limits.sessions for listener in users.values()]
+    let_in = sum(limit or 0 for limit in limits)
+    if limits and None not in limits and let_in <= places:
+        yield Finding(
+            path,
+            f"nobody waits while all servers are up: they take {places} sessions, and"
+            f" `limits.sessions` of the listeners lets in {let_in}",
+            warning=True,
+        )
+
+
+def _weights(path: Path, pool: Pool) -> Iterator[Finding]:
+    if not any(server.weight for server in pool.servers.values()):
+        yield Finding(
+            path,
+            "every server has weight 0 and takes no sessions: clients hear 421",
+            warning=True,
+        )
+
+
+def _pace(path: Path, check: Check) -> Iterator[Finding]:
+    """Checks that come less often than it seems."""
+    written = check.model_fields_set
+    if "fast" in written and check.fast > check.every:
+        yield Finding(
+            (*path, "fast"),
+            f"is longer than `every` ({format_duration(check.every)}): a change would be confirmed"
+            " later than it was found",
+        )
+    by_default = check.timeout <= _USUAL.timeout and check.every >= _USUAL.every
+    if "timeout" in written and check.timeout > check.every and not by_default:
+        slowest = check.fall * check.timeout + (check.fall - 1) * check.soon
+        yield Finding(
+            (*path, "timeout"),
+            f"is longer than `every` ({format_duration(check.every)}): a server that accepts and"
+            f" says nothing is down only after {format_duration(slowest)}",
+            warning=True,
         )
 
 
@@ -93,13 +152,26 @@ def _strangers(path: Path, pool: Pool) -> Iterator[Finding]:
 
 
 def _check(path: Path, pool: Pool, users: Mapping[str, Listener]) -> Iterator[Finding]:
-    if pool.check.kind != CheckKind.EHLO:
+    protocols = {listener.protocol for listener in users.values()}
+    kind = pool.check.kind or default_check_kind(protocols)
+    if kind is not CheckKind.EHLO:
+        if users and pool.check.helo is not None:
+            message = "nothing uses it: these checks are by `tcp`, and say no EHLO"
+            yield Finding((*path, "helo"), message, warning=True)
         return
     for name, listener in users.items():
-        if listener.protocol == Protocol.SMTPS:
+        if listener.protocol is Protocol.SMTPS:
             yield Finding(
                 (*path, "kind"),
                 f"`ehlo` can't check this pool: listener `{name}` is smtps, where TLS comes first"
                 " and the servers send no greeting; use `tcp`",
+            )
+            return
+        if listener.protocol is Protocol.TCP:
+            yield Finding(
+                (*path, "kind"),
+                f"listener `{name}` is tcp: servers that don't speak SMTP in plain text are never"
+                " up by `ehlo`; use `tcp` for them",
+                warning=True,
             )
             return

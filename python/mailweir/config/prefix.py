@@ -7,17 +7,22 @@ text of text, without an object in between.
 import re
 from ipaddress import IPv4Address, IPv6Address
 
-_EXAMPLE = "such as 10.0.0.0/8 or 2001:db8::/32"
+EXAMPLE = "such as 10.0.0.0/8 or 2001:db8::/32"
 # An IPv6 address with an IPv4 one in it and a length take 49 characters.
 _LONGEST = 64
 # Most of them: as ipaddress would write it, which takes longer than all the rest.
 _USUAL_6 = re.compile(r"(?:[1-9a-f][0-9a-f]{0,3}:){1,6}:", re.ASCII)
 
 
+class NoPrefixError(ValueError):
+    """Something is no prefix at all; the message repeats it."""
+
+
 def parse_prefix(text: str) -> str:
     """`text` in the only writing that there is of its prefix, `10.0.0.1` as `10.0.0.1/32`.
 
-    Raises ValueError with a message for the operator.
+    Raises ValueError with a message for the operator, which has nothing of `text` but an address;
+    NoPrefixError where it begins with none.
     """
     host, slash, length = text.partition("/")
     kind: type[IPv4Address | IPv6Address] = IPv6Address if ":" in host else IPv4Address
@@ -53,6 +58,6 @@ def _refuse_special(ip: IPv6Address, bits: int) -> None:
         raise ValueError("addresses with a zone (%) can't be used")
 
 
-def _no_prefix(text: str) -> ValueError:
+def _no_prefix(text: str) -> NoPrefixError:
     shown = repr(text if len(text) <= _LONGEST else f"{text[:_LONGEST]}...")
-    return ValueError(f"must be a prefix {_EXAMPLE}, not {shown}")
+    return NoPrefixError(f"must be a prefix {EXAMPLE}, not {shown}")

@@ -14,7 +14,7 @@ from pydantic import GetCoreSchemaHandler, PlainValidator, ValidationInfo
 from pydantic_core import CoreSchema, core_schema
 
 from mailweir.config.kinds import TEXT
-from mailweir.config.prefix import parse_prefix
+from mailweir.config.prefix import EXAMPLE, NoPrefixError, parse_prefix
 from mailweir.config.reading import Reading, read_file
 from mailweir.errors import Problem
 
@@ -72,11 +72,18 @@ class Files:
                 found.append(parse_prefix(word.decode(errors="replace")))
             except ValueError as error:
                 told += 1
-                message = "... and more" if told > _MAX_TOLD else str(error)
+                message = "... and more" if told > _MAX_TOLD else _without_contents(error)
                 self.problems.append(Problem(path, number, line.index(word) + 1, "", message))
                 if told > _MAX_TOLD:
                     break
         return tuple(found)
+
+
+def _without_contents(error: ValueError) -> str:
+    """What is wrong with a line, and nothing of what it says: it may be any file's, and whoever
+    reads this may not be somebody who may read that.
+    """
+    return f"must be a prefix {EXAMPLE}" if isinstance(error, NoPrefixError) else str(error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +95,11 @@ class Entry:
 
     def __str__(self) -> str:
         return self.written
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file's path."""
+        return self.written.startswith("/")
 
 
 def _entry(value: object, info: ValidationInfo) -> Entry:

@@ -42,6 +42,13 @@ class Refuse(StrEnum):
     DROP = "drop"
 
 
+class Others(StrEnum):
+    """What becomes of clients that are in neither list."""
+
+    ADMIT = "admit"
+    REFUSE = "refuse"
+
+
 class DryRun(StrEnum):
     """What can be counted only, without keeping anybody out."""
 

@@ -13,7 +13,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from mailweir.admin.access import Access
 from mailweir.admin.following import add_following
-from mailweir.admin.guard import Handler
+from mailweir.admin.guard import Handler, Hosts
 from mailweir.admin.server import AdminServer
 from mailweir.config.load import Loaded
 from mailweir.faults import Faults
@@ -47,8 +47,10 @@ class HaAdmin:
             raise ValueError("no pair")
         self._node = node
         self._journal = journal
-        self._hostname = hostname
-        self._server = AdminServer(ha.socket, ha.http, loaded.roles, part="ha", faults=Faults())
+        hosts = Hosts(hostname, loaded.config.admin.hosts)
+        self._server = AdminServer(
+            ha.socket, ha.http, loaded.roles, hosts, part="ha", faults=Faults()
+        )
         self._registry = CollectorRegistry()
 
     async def open(self) -> None:
@@ -56,7 +58,7 @@ class HaAdmin:
         ProcessCollector(registry=self._registry)
         self._registry.register(PairCollector(self._node.machine.known, self._node.links))
         answers = (self._read_write, self._read_only)
-        await self._server.open(answers, self._registry, hostname=self._hostname)
+        await self._server.open(answers, self._registry)
 
     async def close(self) -> None:
         """Stop answering."""

@@ -9,6 +9,7 @@ from mailweir.config.model import Config
 from mailweir.config.pool import Check
 from mailweir.config.units import format_duration
 from mailweir.config.words import CheckKind, Protocol, Proxy
+from mailweir.foreign import shown
 from mailweir.health.probes import ehlo, tcp
 from mailweir.health.probes.dial import LocalError, ProbeError, Progress
 from mailweir.spec import ServerKey, ServerState
@@ -55,7 +56,7 @@ def targets(config: Config, overrides: Overrides) -> dict[ServerKey, Target]:
     return found
 
 
-async def run(target: Target, *, hostname: str) -> Outcome:
+async def run(target: Target) -> Outcome:
     """Check a server once. Never raises but for cancellation."""
     progress = Progress()
     started = time.monotonic()
@@ -64,7 +65,8 @@ async def run(target: Target, *, hostname: str) -> Outcome:
     try:
         async with asyncio.timeout(target.check.timeout):
             if target.kind is CheckKind.EHLO:
-                await ehlo.probe(target.address, progress, kind=target.proxy, hostname=hostname)
+                helo = target.check.helo
+                await ehlo.probe(target.address, progress, kind=target.proxy, helo=helo)
             else:
                 await tcp.probe(target.address, progress, kind=target.proxy, smtp=target.smtp)
     except ProbeError as error:
@@ -77,5 +79,5 @@ async def run(target: Target, *, hostname: str) -> Outcome:
             detail = f"no answer within {format_duration(target.check.timeout)}"
     except Exception as error:
         # A bug of ours or of a library: it must not end the checks of this server.
-        step, detail = progress.step, f"internal error: {error!r}"
+        step, detail = progress.step, shown(f"internal error: {error!r}")
     return Outcome(not step, step, detail, time.monotonic() - started, started, conclusive)

@@ -49,8 +49,8 @@ def renewed(track: Track) -> Track:
 def interval(track: Track, check: Check) -> float:
     """Seconds until the next check.
 
-    `fast` only while a change is pending, so that it is confirmed or dropped soon. A
+    `soon` only while a change is pending, so that it is confirmed or dropped soon. A
     server that is steadily down is asked at `every` like one that is up: it can't be
     missed for longer than that, and a farm that is down for hours isn't hammered.
     """
-    return check.fast if track.pending else check.every
+    return check.soon if track.pending else check.every

@@ -120,7 +120,7 @@ class Monitor:
         hundred, and each check is one more session for it.
         """
         watched = self._watched.get(key)
-        if watched and self._clock() - watched.began >= watched.target.check.fast:
+        if watched and self._clock() - watched.began >= watched.target.check.soon:
             watched.hurried.set()
 
     async def first_results(self) -> None:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from mailweir.config.listener import Listener, PerSource
 from mailweir.config.model import Config
 from mailweir.config.pool import Pool, Server
-from mailweir.config.words import DryRun, Forwarding
+from mailweir.config.words import DryRun, Forwarding, Others
 from mailweir.instance import instance_of
 from mailweir.spec import (
     DesiredAccess,
@@ -112,7 +112,12 @@ def _listener(
         max_age=listener.max_age or None,
         forwarding=listener.forwarding or forwarding,
         paused=paused,
-        access=DesiredAccess(allow=listener.allow.every, deny=listener.deny.every),
+        access=DesiredAccess(
+            allow=listener.allow.every,
+            deny=listener.deny.every,
+            admits_others=listener.others_in_effect is Others.ADMIT,
+            deny_code=listener.deny_code,
+        ),
         refuse=listener.refuse,
         per_source=_per_source(listener.limits.per_source),
         dry_run=_dry_run(listener.limits.dry_run),

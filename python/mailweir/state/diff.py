@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from mailweir.config.model import Config
 from mailweir.config.units import format_duration, format_rate
+from mailweir.config.words import Others
 from mailweir.spec import (
     DesiredHashKey,
     DesiredListener,
@@ -55,7 +56,7 @@ def settings(old: Config, new: Config) -> Iterator[str]:
     """What changed of what the data plane isn't told: who may ask, checks, panic, the pair."""
     if old.ha != new.ha:
         yield "ha changed: mailweir ha has to be told (HUP)"
-    for key in ("operators", "readers"):
+    for key in ("operators", "readers", "hosts"):
         were, are = getattr(old.admin, key), getattr(new.admin, key)
         if were != are:
             yield f"admin: {key} {' '.join(were) or 'none'} -> {' '.join(are) or 'none'}"
@@ -207,12 +208,20 @@ def _listener(old: DesiredListener, new: DesiredListener) -> Iterator[str]:
 def _admission(old: DesiredListener, new: DesiredListener) -> Iterator[str]:
     yield from _prefixes("allow", old.access.allow, new.access.allow)
     yield from _prefixes("deny", old.access.deny, new.access.deny)
+    if old.access.admits_others != new.access.admits_others:
+        yield f"others {_others(old.access.admits_others)} -> {_others(new.access.admits_others)}"
+    if old.access.deny_code != new.access.deny_code:
+        yield f"deny_code {old.access.deny_code} -> {new.access.deny_code}"
     if old.refuse != new.refuse:
         yield f"refuse {old.refuse} -> {new.refuse}"
     yield from _per_source(old.per_source, new.per_source)
     if old.dry_run != new.dry_run:
         was, now = (", ".join(words) or "none" for words in (old.dry_run, new.dry_run))
         yield f"dry_run {was} -> {now}"
+
+
+def _others(admitted: bool) -> str:
+    return Others.ADMIT if admitted else Others.REFUSE
 
 
 def _prefixes(name: str, old: tuple[str, ...], new: tuple[str, ...]) -> Iterator[str]:

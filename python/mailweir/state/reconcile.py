@@ -15,18 +15,16 @@ class Reconciler:
     def __init__(self, plane: Plane) -> None:
         self._plane = plane
         self.applied: DesiredState | None = None
-        self.generation = 0
 
-    def reconcile(self, desired: DesiredState) -> int:
-        """The generation that runs afterwards.
+    def reconcile(self, desired: DesiredState) -> None:
+        """Have it run.
 
-        Where only server states differ, they alone are set: no new snapshot, no new
-        generation. May take a while (binds sockets). Raises PlaneError, and then what
-        ran before still runs.
+        Where only server states differ, they alone are set: no new snapshot. May take a while
+        (binds sockets). Raises PlaneError, and then what ran before still runs.
         """
         states = changed_server_states(self.applied, desired)
         if states is None:
-            self.generation = self._plane.apply(desired)
+            self._plane.apply(desired)
         elif states:
             self._plane.set_server_states(states)
         for pool, begins, reason in panics(self.applied, desired):
@@ -35,4 +33,3 @@ class Reconciler:
             else:
                 _log.info("panic is over", pool=pool, reason=reason)
         self.applied = desired
-        return self.generation

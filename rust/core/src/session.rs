@@ -267,8 +267,11 @@ impl Session {
 
     /// What a client is told whose session ends so, where it may be told anything.
     fn last_word(&self, reason: EndReason) -> Vec<u8> {
-        match self.listener().protocol {
-            Protocol::Smtp => words::last_word(&self.snapshot.hostname, reason).into(),
+        let listener = self.listener();
+        match listener.protocol {
+            Protocol::Smtp => {
+                words::last_word(&self.snapshot.hostname, reason, listener.deny_code).into()
+            }
             // TLS or anything: nothing that we could say would be understood.
             Protocol::Smtps | Protocol::Tcp => vec![],
         }

@@ -116,7 +116,7 @@ impl ListenerSpec {
     #[new]
     #[pyo3(signature = (
         *, name, bind, protocol, pool, timeouts, max_sessions, max_age, forwarding, paused, allow,
-        deny, refuse, per_source, dry_run
+        deny, admits_others, deny_code, refuse, per_source, dry_run
     ))]
     // One for each key, by name.
     #[expect(clippy::too_many_arguments)]
@@ -132,6 +132,8 @@ impl ListenerSpec {
         paused: bool,
         allow: Vec<String>,
         deny: Vec<String>,
+        admits_others: bool,
+        deny_code: u16,
         refuse: &str,
         per_source: Option<PerSource>,
         dry_run: Vec<String>,
@@ -151,6 +153,9 @@ impl ListenerSpec {
             paused,
             allow: prefixes(allow)?,
             deny: prefixes(deny)?,
+            admits_others,
+            deny_code: core::DenyCode::parse(deny_code)
+                .ok_or_else(|| unknown("deny code", &deny_code.to_string()))?,
             refuse: core::Refuse::parse(refuse).ok_or_else(|| unknown("refuse", refuse))?,
             per_source: per_source.map(|limits| limits.0),
             dry_run: self::dry_run(dry_run)?,

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from mailweir.admin.explaining import explain
+from mailweir.admin.explaining import client_of, explain
 from mailweir.admin.text import explanation
 from mailweir.admin.views import Situation
 from mailweir.config.words import Balance
@@ -255,3 +255,24 @@ def test_where_there_is_no_kernel_path() -> None:
 def test_a_listener_that_isnt_there() -> None:
     with pytest.raises(UnknownError, match="no listener my; there are mx"):
         explain(situation(), _CLIENT, "my")
+
+
+@pytest.mark.parametrize(
+    ("written", "client"),
+    [
+        ("192.0.2.9", "192.0.2.9"),
+        ("::ffff:192.0.2.9", "192.0.2.9"),
+        ("FE80:0::1%eth0", "fe80::1"),
+        ("2001:db8::1", "2001:db8::1"),
+    ],
+)
+def test_a_client_is_what_a_listener_sees(written: str, client: str) -> None:
+    found = client_of(written)
+    assert str(found) == client
+    assert explain(situation(text=at_listener("deny: [10.0.0.0/8]")), found, "mx")["listeners"]
+
+
+@pytest.mark.parametrize("written", ["", "mx.example", "192.0.2.9:25", "1%1", "%", "\x1b[2J"])
+def test_what_is_no_client(written: str) -> None:
+    with pytest.raises(ValueError, match="must be an IP address without a port"):
+        client_of(written)

@@ -9,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from mailweir.admin.exposition import encode
 from mailweir.admin.figures import PlaneCollector
 from mailweir.admin.metrics import Metrics
+from mailweir.admin.views import ReloadOutcome
 from mailweir.faults import Faults
 from mailweir.plane import Stats
 from mailweir.spec import ServerKey
@@ -35,11 +36,11 @@ def source() -> Counting:
 @pytest.fixture
 def metrics(source: Counting) -> Metrics:
     made = Metrics(source.stats, Faults(), version="1.2.3", started=900.0)
-    made.loaded(at=901.0)
+    made.loaded(ReloadOutcome(True, 1, "", 901.0))
     made.checked(A, failed_step="", seconds=0.02)
     made.checked(A, failed_step="greeting", seconds=15.0)
     made.transition(A)
-    made.reloaded(ok=False, at=950.0)
+    made.reloaded(ReloadOutcome(False, 1, "", 950.0))
     return made
 
 
@@ -131,8 +132,9 @@ def test_what_is_not_limited_has_no_sources(metrics: Metrics) -> None:
 
 
 def test_a_good_reload_says_so(metrics: Metrics) -> None:
-    metrics.reloaded(ok=True, at=960.0)
+    metrics.reloaded(ReloadOutcome(True, 2, "", 960.0))
     found = samples(metrics)
+    assert found["mailweir_config_generation{}"] == 2
     assert found["mailweir_config_last_reload_success{}"] == 1
     assert found["mailweir_config_last_reload_timestamp_seconds{}"] == 960
 

@@ -84,9 +84,9 @@ pools:
 @pytest.mark.parametrize(
     ("up", "count"),
     [
-        (("a/x", "a/y", "b/z"), Count(4, 3, [])),
-        (("a/y", "unused/w"), Count(4, 2, ["b"])),
-        ((), Count(4, 0, ["a", "b"])),
+        (("a/x", "a/y", "b/z"), Count(4, 3, {})),
+        (("a/y", "unused/w"), Count(4, 2, {"b": "pool b: no server is up"})),
+        ((), Count(4, 0, {one: f"pool {one}: no server is up" for one in "ab"})),
     ],
 )
 def test_servers_are_counted(up: tuple[str, ...], count: Count) -> None:
@@ -97,7 +97,14 @@ def test_servers_in_panic_are_not_up() -> None:
     panic = {ServerKey("a", "x"): Health.DOWN, ServerKey("a", "y"): Health.DOWN}
     state = fold(config(_TWO_POOLS), panic, NOTHING_SAID, hostname="h", room=ROOM)
     assert state.server_states()[ServerKey("a", "x")] is ServerState.PANIC
-    assert counted(state).pools_down == ["a", "b"]
+    assert list(counted(state).pools_down) == ["a", "b"]
+
+
+def test_servers_that_take_no_new_sessions_are_not_up() -> None:
+    text = _TWO_POOLS.replace("x: 10.0.0.1:25", "x: {address: 10.0.0.1:25, weight: 0}")
+    state = applied(text, "a/x", "b/z")
+    why = "pool a: no server takes new sessions: x has weight 0, y is in state down"
+    assert counted(state) == Count(4, 1, {"a": why})
 
 
 async def test_health_in_short(node: Node) -> None:

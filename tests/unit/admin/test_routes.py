@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from mailweir.admin import exposition
 from mailweir.admin.access import Access
-from mailweir.admin.guard import at_socket, on_tcp
+from mailweir.admin.guard import Hosts, at_socket, on_tcp
 from mailweir.admin.refusals import Refusals
 from mailweir.admin.routes import answers
 from mailweir.admin.views import ReloadOutcome
@@ -41,7 +41,7 @@ def journal() -> Journal:
 @pytest.fixture
 async def writable(balancer: FakeBalancer, journal: Journal) -> AsyncIterator[Client]:
     registry, access = CollectorRegistry(), Access(Roles())
-    guard = at_socket(access, Refusals(registry), Faults(), hostname="lb1")
+    guard = at_socket(access, Refusals(registry), Faults(), Hosts("lb1", ["lb1.example.com"]))
     read_write, _ = answers(balancer, registry, journal)
     async with TestClient(TestServer(read_write(access, guard))) as client:
         yield client
@@ -51,7 +51,7 @@ async def writable(balancer: FakeBalancer, journal: Journal) -> AsyncIterator[Cl
 async def readable(balancer: FakeBalancer) -> AsyncIterator[Client]:
     registry = CollectorRegistry()
     _, read_only = answers(balancer, registry, Journal())
-    guard = on_tcp(Refusals(registry), Faults(), hostname="lb1")
+    guard = on_tcp(Refusals(registry), Faults(), Hosts("lb1", ["lb1.example.com"]))
     async with TestClient(TestServer(read_only(guard))) as client:
         yield client
 
@@ -146,6 +146,9 @@ HOSTS = [
     ("[::1]", 200),
     ("localhost:8025", 200),
     ("LB1:8025", 200),
+    ("lb1.example.com:8025", 200),
+    ("LB1.Example.COM.", 200),
+    ("lb2.example.com:8025", 403),
     ("evil.example", 403),
     ("evil.example:8025", 403),
     ("127.0.0.1.evil.example", 403),

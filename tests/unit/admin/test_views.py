@@ -6,8 +6,19 @@ from typing import cast
 
 from mailweir.admin.views import Situation, panics, servers, status, unready
 from mailweir.plane import Stats
+from mailweir.spec import ServerKey
+from mailweir.state.desired import Health, fold
+from mailweir.state.overrides import Overrides, Word
 from unit.admin.situations import busy, situation
-from unit.fakes import MINIMAL, FakePlane, FakeServerStats, FakeStats
+from unit.fakes import (
+    MINIMAL,
+    NOTHING_SAID,
+    ROOM,
+    FakePlane,
+    FakeServerStats,
+    FakeStats,
+    config,
+)
 
 UNUSED = MINIMAL + "  spare:\n    servers: {x: 10.0.0.9:25}\n"
 
@@ -25,6 +36,34 @@ def test_why_not_ready() -> None:
     assert unready(situation(draining)) == ["draining: no new sessions are taken"]
 
 
+def test_ready_by_listener() -> None:
+    two = MINIMAL.replace("listeners:", "listeners:\n  in: {bind: [192.0.2.1:2525], pool: other}")
+    plane, text = FakePlane(), two + "  other:\n    servers: {x: 10.0.0.9:25}\n"
+    health = {ServerKey("farm", "a"): Health.UP}
+    plane.apply(fold(config(text), health, NOTHING_SAID, hostname="h", room=ROOM))
+    found = situation(plane, text=text)
+    assert unready(found) == ["pool other: no server is up"]
+    assert unready(found, "mx") == []
+    assert unready(found, "in") == ["pool other: no server is up"]
+    ready = {
+        one["name"]: one["ready"] for one in json.loads(json.dumps(status(found)))["listeners"]
+    }
+    assert ready == {"mx": True, "in": False}
+
+
+def test_a_listener_that_is_paused_is_not_ready_and_makes_nobody_unready_alone() -> None:
+    two = MINIMAL.replace("listeners:", "listeners:\n  in: {bind: [192.0.2.1:2525], pool: farm}")
+    word = Word(by="anna", at=940.0)
+    plane = FakePlane()
+    health = {ServerKey("farm", "a"): Health.UP}
+    plane.apply(fold(config(two), health, NOTHING_SAID, hostname="h", room=ROOM))
+    one = situation(plane, text=two, overrides=Overrides(paused={"in": word}))
+    assert (unready(one), unready(one, "mx")) == ([], [])
+    assert unready(one, "in")[0].startswith("listener in: paused by anna")
+    both = situation(plane, text=two, overrides=Overrides(paused={"in": word, "mx": word}))
+    assert [reason.partition(":")[0] for reason in unready(both)] == ["listener in", "listener mx"]
+
+
 def test_status_says_all_of_it_in_json() -> None:
     answer = json.loads(json.dumps(status(situation())))
     assert answer["ready"] is True
@@ -37,6 +76,8 @@ def test_status_says_all_of_it_in_json() -> None:
             "protocol": "smtp",
             "pool": "farm",
             "paused": None,
+            "ready": True,
+            "reasons": [],
             "active": 1,
             "accepted": 7,
             "refused": {},

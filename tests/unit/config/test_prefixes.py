@@ -1,6 +1,7 @@
 """Lists of prefixes and the files that they name: read once, and what is wrong has a place."""
 
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import yaml
 from mailweir.config import prefixes
 from mailweir.config.load import Loaded, load, parse
 from mailweir.config.model import Config
+from mailweir.config.words import Others
 from mailweir.config.written import plain
 from mailweir.errors import ConfigError
 from unit.fakes import MINIMAL
@@ -73,7 +75,22 @@ def test_a_bad_line_has_its_place(tmp_path: Path) -> None:
         " path of a file, not 7",
         f"{file}:2:3: 10.1.0.0/8 has bits behind its length; did you mean 10.0.0.0/8, or 10.1.0.0"
         " alone?",
-        f"{file}:4:2: must be a prefix such as 10.0.0.0/8 or 2001:db8::/32, not 'mx.example'",
+        f"{file}:4:2: must be a prefix such as 10.0.0.0/8 or 2001:db8::/32",
+    ]
+
+
+def test_nothing_of_a_file_is_told_but_addresses(tmp_path: Path) -> None:
+    """It may be one that only root may read, and be told to whoever may have root check a file."""
+    file = tmp_path / "shadow"
+    file.write_text(
+        "root:$y$j9T$secret:19000:0:99999:7:::\nsecret/8\nsecret::1/8\nfe80::1%secret\n"
+    )
+    found = problems(f"deny: [{file}]")
+    assert [line.removeprefix(f"{file}:") for line in found] == [
+        "1:1: must be a prefix such as 10.0.0.0/8 or 2001:db8::/32",
+        "2:1: must be a prefix such as 10.0.0.0/8 or 2001:db8::/32",
+        "3:1: must be a prefix such as 10.0.0.0/8 or 2001:db8::/32",
+        "4:1: addresses with a zone (%) can't be used",
     ]
 
 
@@ -91,7 +108,10 @@ def test_files_that_can_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert problems(f"deny: [{tmp_path}]") == [
         f"{place}{tmp_path} can't be read: it is no regular file"
     ]
-    assert problems('deny: ["/a\\0b"]') == [f"{place}there is no file /a\0b"]
+    assert problems('deny: ["/a\\0b"]') == [
+        "f.yaml:5:12: a character that can't be seen (U+0000) can't be in this file",
+        rf"{place}there is no file /a\x00b",
+    ]
     os.mkfifo(tmp_path / "fifo")
     assert problems(f"deny: [{tmp_path}/fifo]") == [
         f"{place}{tmp_path}/fifo can't be read: it is no regular file"
@@ -146,3 +166,40 @@ def test_a_large_file_is_read_in_good_time(tmp_path: Path, counted: Callable[[st
         counted(f"{_MANY} prefixes of {name}: {seconds:.2f} s")
         assert list(deny.every) == lines
         assert seconds < 5
+
+
+@pytest.mark.parametrize(
+    ("lists", "others"),
+    [
+        ("deny: [192.0.2.0/24]", Others.ADMIT),
+        ("allow: [10.0.0.0/8]", Others.REFUSE),
+        # Exceptions of `deny`: of what it writes itself, whatever its files have.
+        ("deny: [192.0.2.0/24, FILE], allow: [192.0.2.25, 192.0.2.64/26]", Others.ADMIT),
+        ("deny: ['::/0', 0.0.0.0/0], allow: [192.0.2.25, '2001:db8::1']", Others.ADMIT),
+        ("deny: [10.0.0.0/8, 10.1.2.0/24], allow: [10.1.0.0/16]", Others.ADMIT),
+        # Holes in `allow`.
+        ("allow: [10.0.0.0/8], deny: [10.1.0.0/16]", Others.REFUSE),
+        ("allow: [10.0.0.0/8, 10.1.2.0/24], deny: [10.1.0.0/16]", Others.REFUSE),
+        ("allow: [10.0.0.0/8, FILE], deny: [10.1.0.0/16]", Others.REFUSE),
+        # Neither.
+        ("allow: [192.0.2.25, 198.51.100.7], deny: [192.0.2.0/24]", None),
+        ("allow: [10.0.0.0/8], deny: [192.0.2.0/24]", None),
+        ("allow: [10.0.0.0/8], deny: [FILE]", None),
+        ("allow: [FILE], deny: [192.0.2.0/24]", None),
+        ("allow: ['2001:db8::1'], deny: [32.0.0.0/4]", None),
+    ],
+)
+def test_what_becomes_of_clients_in_neither_list(
+    tmp_path: Path, lists: str, others: Others | None
+) -> None:
+    file = tmp_path / "list"
+    file.write_text("192.0.2.128/25\n10.1.3.0/24\n")
+    keys = "\n    ".join(re.split(", (?=allow|deny)", lists.replace("FILE", str(file))))
+    keys += "\n    limits: {dry_run: true}"  # where nobody is let in it is no error
+    for word in Others:
+        assert loaded(f"{keys}\n    others: {word}").config.listeners["mx"].others_in_effect is word
+    if others is None:
+        (problem,) = problems(keys)
+        assert "listeners.mx.allow: together with `deny` this doesn't tell" in problem
+    else:
+        assert loaded(keys).config.listeners["mx"].others_in_effect is others

@@ -47,11 +47,12 @@ def test_everything_arrives() -> None:
 
 def test_who_is_let_in_arrives() -> None:
     (plain,) = folded().listeners
-    assert (plain.access, plain.refuse) == (DesiredAccess((), ()), Refuse.REPLY)
+    assert (plain.access, plain.refuse) == (DesiredAccess((), (), True, 554), Refuse.REPLY)
     assert (plain.per_source, plain.dry_run) == (None, ())
     keys = """pool: farm
     allow: [10.0.0.0/8, 10.0.0.0/8, 192.0.2.1]
     deny: [10.1.0.0/16]
+    deny_code: 421
     refuse: drop
     limits:
       dry_run: [sessions, access, access]
@@ -59,7 +60,8 @@ def test_who_is_let_in_arrives() -> None:
 """
     text = MINIMAL.replace("pool: farm\n", keys, 1)
     (listener,) = folded(text).listeners
-    assert listener.access == DesiredAccess(("10.0.0.0/8", "192.0.2.1/32"), ("10.1.0.0/16",))
+    allow, deny = ("10.0.0.0/8", "192.0.2.1/32"), ("10.1.0.0/16",)
+    assert listener.access == DesiredAccess(allow, deny, False, 421)
     assert (listener.refuse, listener.dry_run) == (Refuse.DROP, (DryRun.ACCESS, DryRun.SESSIONS))
     rate = DesiredRate(count=100, seconds=60.0, burst=100)
     assert listener.per_source == DesiredPerSource(20, rate, 24, 48, ("::1/128",))

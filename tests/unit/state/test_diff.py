@@ -56,7 +56,7 @@ CHANGES = [
     ),
     (
         at_listener(f"allow: {[f'10.0.0.{n}' for n in range(200)]}"),
-        "listener mx: allow: 200 prefixes added",
+        "listener mx: allow: 200 prefixes added; listener mx: others admit -> refuse",
     ),
     (
         at_listener("refuse: drop", "limits: {dry_run: [access, sessions]}"),

@@ -1,11 +1,13 @@
 """Checks a server as a client would meet it: greeting, EHLO, QUIT, 221, FIN.
 
-The name in EHLO is `healthcheck.<host>`, so that mail logs show who asks. Greetings
-may have several lines and may be delayed (postscreen does both). Ending with QUIT
-leaves no "lost connection" in the server's log.
+Without a name of its own it says its address in EHLO (RFC 5321, 4.1.3): servers that look names
+up, or want them to have a dot, refuse most names that a machine calls itself, and none of them the
+address that they see. Greetings may have several lines and may be delayed (postscreen does both).
+Ending with QUIT leaves no "lost connection" in the server's log.
 """
 
 import asyncio
+import socket
 
 from mailweir.config.address import Address
 from mailweir.config.words import Proxy
@@ -13,13 +15,14 @@ from mailweir.health.probes.dial import ProbeError, Progress, connect
 from mailweir.health.probes.reply import Greeting, NoReplyError, Replies
 
 
-async def probe(address: Address, progress: Progress, *, kind: Proxy, hostname: str) -> None:
+async def probe(address: Address, progress: Progress, *, kind: Proxy, helo: str | None) -> None:
     """Raises ProbeError at connect, greeting or ehlo. A failed QUIT fails nothing."""
     sock = await connect(address, kind)
     progress.step = "greeting"
+    name = helo or _literal(sock)
     reader, writer = await asyncio.open_connection(sock=sock)
     try:
-        await _converse(Replies(reader), writer, progress, f"healthcheck.{hostname}")
+        await _converse(Replies(reader), writer, progress, name)
     except ProbeError:
         writer.write(b"QUIT\r\n")  # it speaks SMTP; what it answers isn't waited for
         raise
@@ -49,6 +52,12 @@ async def _converse(
         await _ask(replies, writer, "QUIT")
     except (NoReplyError, EOFError, OSError):
         return
+
+
+def _literal(sock: socket.socket) -> str:
+    """The address that a connection comes from, as SMTP writes it."""
+    host: str = sock.getsockname()[0]
+    return f"[IPv6:{host}]" if sock.family == socket.AF_INET6 else f"[{host}]"
 
 
 async def _ask(replies: Replies, writer: asyncio.StreamWriter, command: str) -> str:

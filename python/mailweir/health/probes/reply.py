@@ -8,10 +8,13 @@ stricter it would be kept from sessions that it serves.
 import asyncio
 from enum import StrEnum
 
+from mailweir.foreign import shown_bytes
+
 # The longest first line of a greeting that is taken for one. RFC 5321, 4.5.3.1.5 has 512.
 _LONGEST_LINE = 2048
 _MOST = 64 << 10  # bytes of a whole reply; who says more isn't listened to
 _CODE = 3  # digits
+_SHOWN_OF_NONSENSE = 80
 
 
 class Greeting(StrEnum):
@@ -45,49 +48,56 @@ def greeting(said: bytes) -> Greeting:
 
 
 class Replies:
-    """Reads one reply after the other. Waits for as long as it takes: its caller cancels."""
+    """Reads one reply after the other. Waits for as long as it takes: its caller cancels.
+
+    What it gives out is fit to be shown: here is where servers' words come in.
+    """
 
     def __init__(self, reader: asyncio.StreamReader) -> None:
         self._reader = reader
         self._said = b""
+        # Where the next line begins in it.
+        self._at = 0
 
     async def greeting(self) -> tuple[Greeting, str]:
         """What a greeting is, and its text. Raises NoReplyError; EOFError where there is none."""
         while (verdict := greeting(self._said)) is Greeting.INCOMPLETE:
             await self._more()
         if verdict is Greeting.NONSENSE:
-            raise NoReplyError(f"no SMTP: {self._said[:80]!r}")
+            raise NoReplyError(f"no SMTP: {shown_bytes(self._said, _SHOWN_OF_NONSENSE)}")
         return verdict, await self.text()
 
     async def text(self) -> str:
         """The next reply, its lines in one, with its code. Raises as `greeting` does."""
         taken = 0
-        lines = []
+        said: list[bytes] = []
         while True:
             line = await self._line()
             taken += len(line)
             if not _digits(line[:_CODE]):
-                raise NoReplyError(f"no reply: {line[:80]!r}")
-            lines.append(line[_CODE + 1 :].strip().decode("ascii", "replace"))
+                raise NoReplyError(f"no reply: {shown_bytes(line, _SHOWN_OF_NONSENSE)}")
+            said.append(line[_CODE + 1 :])
             if line[_CODE : _CODE + 1] != b"-":
-                code = line[:_CODE].decode("ascii")
-                return " ".join([code, *" ".join(lines).split()])
+                return shown_bytes(b" ".join([line[:_CODE], *b" ".join(said).split()]))
             if taken > _MOST:
                 raise NoReplyError("a reply without an end")
 
     async def _line(self) -> bytes:
-        while b"\n" not in self._said:
-            if len(self._said) > _MOST:
+        while (end := self._said.find(b"\n", self._at)) < 0:
+            if len(self._said) - self._at > _MOST:
                 raise NoReplyError("a line without an end")
             await self._more()
-        line, _, self._said = self._said.partition(b"\n")
+        line = self._said[self._at : end]
+        self._at = end + 1
         return line
 
     async def _more(self) -> None:
         piece = await self._reader.read(_MOST)
         if not piece:
             raise EOFError
-        self._said += piece
+        # What was read isn't needed any more. Not for each line: a reply has thousands of them.
+        self._said = self._said[self._at :] + piece
+        self._at = 0
 
 
 def _digits(code: bytes) -> bool:

@@ -271,7 +271,9 @@ impl Door {
         );
         let reason = EndReason::OutOfDescriptors;
         let line = match listener.protocol {
-            spec::Protocol::Smtp => words::last_word(&self.snapshot.hostname, reason),
+            spec::Protocol::Smtp => {
+                words::last_word(&self.snapshot.hostname, reason, listener.deny_code)
+            }
             spec::Protocol::Smtps | spec::Protocol::Tcp => String::new(),
         };
         if let Ok(client) = client.into_socket() {

@@ -1,6 +1,7 @@
 //! What the balancer says to clients and servers, each with its CRLF.
 
 use crate::record::EndReason;
+use crate::spec::DenyCode;
 
 /// For a server that isn't wanted any more: leaves no lost connection in its log.
 pub(crate) const QUIT: &[u8] = b"QUIT\r\n";
@@ -9,11 +10,12 @@ pub(crate) const QUIT: &[u8] = b"QUIT\r\n";
 /// between two commands.
 ///
 /// The codes are RFC 3463's: 4.3.2 "system not accepting network messages", 4.7.0 "other or
-/// undefined security status", 5.7.1 "delivery not authorized".
-pub(crate) fn last_word(hostname: &str, reason: EndReason) -> String {
-    let code = match reason {
-        EndReason::Denied => "554 5.7.1",
-        EndReason::SourceSessions | EndReason::SourceRate => "421 4.7.0",
+/// undefined security status", 4.7.1 and 5.7.1 "delivery not authorized".
+pub(crate) fn last_word(hostname: &str, reason: EndReason, denied: DenyCode) -> String {
+    let code = match (reason, denied) {
+        (EndReason::Denied, DenyCode::Never) => "554 5.7.1",
+        (EndReason::Denied, DenyCode::NotNow) => "421 4.7.1",
+        (EndReason::SourceSessions | EndReason::SourceRate, _) => "421 4.7.0",
         _ => "421 4.3.2",
     };
     let why = match reason {
@@ -43,9 +45,14 @@ mod tests {
     #[test]
     fn all_are_one_short_line() {
         let hostname = "h".repeat(255);
-        for reason in EndReason::ALL {
-            let line = last_word(&hostname, reason);
-            let codes = ["421 4.3.2 hhh", "421 4.7.0 hhh", "554 5.7.1 hhh"];
+        let codes = [DenyCode::Never, DenyCode::NotNow];
+        let all = codes
+            .into_iter()
+            .flat_map(|code| EndReason::ALL.map(|reason| (code, reason)));
+        for (code, reason) in all {
+            let line = last_word(&hostname, reason, code);
+            let denied = format!("{} {}.7.1 hhh", code.code(), code.code() / 100);
+            let codes = ["421 4.3.2 hhh", "421 4.7.0 hhh", &denied];
             assert!(codes.iter().any(|code| line.starts_with(code)));
             assert!(line.ends_with("\r\n"));
             assert_eq!(line.lines().count(), 1);

@@ -16,12 +16,12 @@ pub(crate) struct Access {
 }
 
 impl Access {
-    pub(super) fn new(allow: &[Prefix], deny: &[Prefix]) -> Self {
+    pub(super) fn new(allow: &[Prefix], deny: &[Prefix], others: bool) -> Self {
         let allowed = allow.iter().map(|prefix| (*prefix, true));
         let denied = deny.iter().map(|prefix| (*prefix, false));
         Self {
             prefixes: Prefixes::new(allowed.chain(denied)),
-            others: allow.is_empty(),
+            others,
         }
     }
 

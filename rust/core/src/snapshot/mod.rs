@@ -14,8 +14,8 @@ use crate::prefixes::Prefixes;
 use crate::record::ListenerState;
 use crate::registry::Registry;
 use crate::spec::{
-    DrainSpec, DryRun, Forwarding, ListenerSpec, PlaneSpec, Protocol, Refuse, ServerState,
-    SpecError, Timeouts, check,
+    DenyCode, DrainSpec, DryRun, Forwarding, ListenerSpec, PlaneSpec, Protocol, Refuse,
+    ServerState, SpecError, Timeouts, check,
 };
 
 use access::Access;
@@ -59,6 +59,7 @@ pub(crate) struct Listener {
     pub(crate) forwarding: Forwarding,
     pub(crate) paused: bool,
     pub(crate) access: Access,
+    pub(crate) deny_code: DenyCode,
     pub(crate) refuse: Refuse,
     per_source: Option<SourceTerms>,
     pub(crate) dry_run: DryRun,
@@ -241,7 +242,8 @@ impl Listener {
             max_age: spec.max_age,
             forwarding: spec.forwarding,
             paused: spec.paused,
-            access: Access::new(&spec.allow, &spec.deny),
+            access: Access::new(&spec.allow, &spec.deny, spec.admits_others),
+            deny_code: spec.deny_code,
             refuse: spec.refuse,
             per_source: spec.per_source.as_ref().map(SourceTerms::new),
             dry_run: spec.dry_run,

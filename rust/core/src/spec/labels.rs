@@ -1,7 +1,8 @@
 //! How configuration, logs and metrics write what a specification chooses from.
 
 use super::{
-    Balance, Forwarding, LogFormat, LogTarget, Protocol, ProxyVersion, Refuse, ServerState,
+    Balance, DenyCode, Forwarding, LogFormat, LogTarget, Protocol, ProxyVersion, Refuse,
+    ServerState,
 };
 
 impl ProxyVersion {
@@ -41,6 +42,24 @@ impl Forwarding {
     #[must_use]
     pub fn parse(label: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|one| one.label() == label)
+    }
+}
+
+impl DenyCode {
+    /// As the configuration writes it, and as a client hears it.
+    #[must_use]
+    pub fn code(self) -> u16 {
+        match self {
+            Self::Never => 554,
+            Self::NotNow => 421,
+        }
+    }
+
+    /// The reverse of [`code`](Self::code).
+    #[must_use]
+    pub fn parse(code: u16) -> Option<Self> {
+        let known = [Self::Never, Self::NotNow];
+        known.into_iter().find(|one| one.code() == code)
     }
 }
 

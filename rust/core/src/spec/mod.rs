@@ -141,17 +141,29 @@ pub struct ListenerSpec {
     pub forwarding: Forwarding,
     /// Every new session is refused; those that are there go on.
     pub paused: bool,
-    /// The longest prefix that holds a client decides; one in none is let in unless some are
-    /// allowed.
+    /// The longest prefix that holds a client decides.
     pub allow: Vec<Prefix>,
     /// None of them is allowed as well.
     pub deny: Vec<Prefix>,
+    /// Whether clients in none of them are let in.
+    pub admits_others: bool,
+    /// What denied clients are told, where they are told anything.
+    pub deny_code: DenyCode,
     /// How those that are denied or above a limit of their source are turned away.
     pub refuse: Refuse,
     /// What one source may.
     pub per_source: Option<PerSourceSpec>,
     /// What is counted and doesn't refuse.
     pub dry_run: DryRun,
+}
+
+/// What a denied client is told instead of a greeting (RFC 5321, 3.1 and 4.2.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DenyCode {
+    /// 554: never.
+    Never,
+    /// 421: not now.
+    NotNow,
 }
 
 /// How a client is turned away.
@@ -263,6 +275,8 @@ impl ListenerSpec {
             paused: false,
             allow: vec![],
             deny: vec![],
+            admits_others: true,
+            deny_code: DenyCode::Never,
             refuse: Refuse::Reply,
             per_source: None,
             dry_run: DryRun::default(),

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use mailweir_core::spec::{DryRun, PerSourceSpec, Prefix, RateSpec, Refuse, SourceSpec};
+use mailweir_core::spec::{DenyCode, DryRun, PerSourceSpec, Prefix, RateSpec, Refuse, SourceSpec};
 use mailweir_core::{EndReason, WouldRefuse};
 use mailweir_testkit::client::SmtpClient;
 use mailweir_testkit::script::Script;
@@ -80,11 +80,19 @@ async fn the_longest_prefix_decides() {
     rig.spec.denied = vec![prefix("127.0.0.1")];
     rig.plane.apply(&rig.spec).unwrap();
     assert_eq!(code([127, 0, 0, 1], at).await, "554");
-    // Where some are allowed, nobody else is.
+    // Who is in no list is let in or isn't, as it is said.
     rig.spec.denied = vec![];
     rig.spec.listeners[0].allow = vec![prefix("127.1.2.0/24")];
     rig.plane.apply(&rig.spec).unwrap();
-    assert_eq!(code([127, 0, 0, 1], at).await, "554");
+    assert_eq!(code([127, 0, 0, 1], at).await, "220");
+    rig.spec.listeners[0].admits_others = false;
+    rig.spec.listeners[0].deny_code = DenyCode::NotNow;
+    rig.plane.apply(&rig.spec).unwrap();
+    let (said, _) = greeted([127, 0, 0, 1], at).await;
+    assert_eq!(
+        said,
+        "421 4.7.1 mx.test your address may not send mail here\r\n"
+    );
     rig.spec.listeners[0].dry_run.access = true;
     rig.plane.apply(&rig.spec).unwrap();
     assert_eq!(code([127, 0, 0, 1], at).await, "220");

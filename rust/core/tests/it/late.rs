@@ -101,8 +101,11 @@ async fn the_last_one_has_the_rest_of_the_time() {
 
 #[tokio::test]
 async fn no_more_are_waited_for_than_there_is_room_for() {
-    let (_servers, mut spec) = farm(&[after(SOON * 4), Script::Silent]).await;
-    spec.room.spare = 0;
+    // The first one has the room, and says nothing.
+    let servers = [Script::Silent, after(SOON * 4), Script::Silent];
+    let (_servers, mut spec) = farm(&servers).await;
+    spec.room.spare = 1;
+    spec.listeners[0].timeouts.accept_total = SOON * 20;
     let rig = Rig::start_with(spec);
     let mut client = SmtpClient::connect(rig.addr()).await.unwrap();
     assert_eq!(client.greeting().await.unwrap().code, 421);

@@ -1,11 +1,12 @@
-"""Which addresses are the machine's."""
+"""What is the machine's: addresses, and ports that it gives out."""
 
 import socket
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 
-from mailweir.own_addresses import is_own
+from mailweir.this_machine import given_ports, is_own
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.9.9.9", "::1"])
@@ -27,3 +28,21 @@ def test_what_the_system_dials_from_is() -> None:
         else:
             own = asking.getsockname()[0]
     assert is_own(ip_address(own))
+
+
+@pytest.mark.parametrize(
+    ("given", "reserved", "found"),
+    [
+        ("32768\t60999\n", "\n", set(range(32768, 61000))),
+        ("10\t20\n", "12,14-16,19-30\n", {10, 11, 13, 17, 18}),
+        ("nonsense", "\n", set()),
+        (None, None, set()),
+    ],
+)
+def test_ports_that_the_system_gives(
+    tmp_path: Path, given: str | None, reserved: str | None, found: set[int]
+) -> None:
+    for name, text in (("ip_local_port_range", given), ("ip_local_reserved_ports", reserved)):
+        if text is not None:
+            (tmp_path / name).write_text(text)
+    assert given_ports(tmp_path) == found

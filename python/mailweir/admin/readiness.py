@@ -1,0 +1,67 @@
+"""When new sessions may be sent here: where they would find a server. Pure.
+
+Asked by `views` of what the data plane shows, by `pair` of what the data plane was told. That every
+server is full at the moment makes nobody unready: it passes, and an address that moves for it costs
+sessions.
+"""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from mailweir.spec import ServerState
+from mailweir.state.overrides import Overrides, told
+
+# Servers that a reason names.
+_MOST_NAMED = 4
+
+
+class Member(Protocol):
+    """A server of a pool, as it is used."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def weight(self) -> int: ...
+
+
+def takes(server: Member) -> bool:
+    """Whether new sessions are sent to it, and checks say that it can serve them. Of a pool in
+    panic the servers that are down are tried too; that is no sign that they serve.
+    """
+    return server.state == ServerState.UP and server.weight > 0
+
+
+def why_none(pool: str, servers: Iterable[Member]) -> str:
+    """Why new sessions find no server in a pool; empty where they do."""
+    members = list(servers)
+    if any(takes(server) for server in members):
+        return ""
+    if all(server.state in (ServerState.DOWN, ServerState.PANIC) for server in members):
+        return f"pool {pool}: no server is up"
+    named = [_as_it_is(server) for server in members[:_MOST_NAMED]]
+    more = len(members) - len(named)
+    rest = [f"{more} more"] if more else []
+    return f"pool {pool}: no server takes new sessions: {', '.join(named + rest)}"
+
+
+def why_unready(
+    pools: Iterable[str], *, draining: bool, listening: bool, overrides: Overrides, now: float
+) -> list[str]:
+    """Why new sessions shouldn't be sent here; empty where they may. `pools` has a word of
+    `why_none` for each pool that is used.
+    """
+    if draining:
+        return ["draining: no new sessions are taken"]
+    if not listening:
+        return ["starting: the listeners aren't open yet"]
+    if overrides.node:
+        return [f"paused {told(overrides.node, now)}"]
+    return [reason for reason in pools if reason]
+
+
+def _as_it_is(server: Member) -> str:
+    if server.state == ServerState.UP:
+        return f"{server.name} has weight {server.weight}"
+    return f"{server.name} is in state {server.state}"

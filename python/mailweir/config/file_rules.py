@@ -1,0 +1,83 @@
+"""What concerns the files and folders that a configuration names: that nothing is written over
+what something else is in, and that they are what they are to be. Called by `load`.
+"""
+
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from mailweir.config.finding import Finding
+from mailweir.config.model import Config
+
+# Of `state_dir`: the lock, operators' words, and what a pair keeps.
+_LOCK = "lock"
+_WORDS = "overrides.json"
+# Targets of the session log that are no file.
+_NO_FILE = ("off", "stderr", "syslog")
+
+
+def file_findings(config: Config, read: Iterable[str]) -> Iterator[Finding]:
+    """What is wrong or odd about them; the configuration itself was `read` from some."""
+    yield from _state_dir(config.state_dir)
+    if config.log.sessions not in _NO_FILE:
+        yield from _session_log(config, read)
+
+
+def _state_dir(folder: Path) -> Iterator[Finding]:
+    path = ("state_dir",)
+    if os.path.realpath(folder) == "/":
+        yield Finding(path, "can't be the root of the file system; make a folder for it")
+        return
+    mode = _mode(folder)
+    if mode is None:
+        return
+    if not stat.S_ISDIR(mode):
+        yield Finding(path, f"{folder} is there and is no folder")
+    elif mode & stat.S_IWOTH:
+        yield Finding(
+            path,
+            f"anybody may write to {folder}, and keep mailweir from starting or put operators'"
+            " words there; make a folder for it alone",
+            warning=True,
+        )
+
+
+def _session_log(config: Config, read: Iterable[str]) -> Iterator[Finding]:
+    path, log = ("log", "sessions"), config.log.sessions
+    taken = {os.path.realpath(file): what for file, what in _others(config, read)}
+    if what := taken.get(os.path.realpath(log)):
+        yield Finding(path, f"{log} is {what}: the log would be written into it")
+        return
+    mode = _mode(Path(log))
+    if mode is None or stat.S_ISREG(mode) or stat.S_ISCHR(mode):
+        return
+    kinds = {stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe"}
+    kind = kinds.get(stat.S_IFMT(mode), "a device")
+    yield Finding(path, f"{log} is {kind}; write the path of a file")
+
+
+def _others(config: Config, read: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Files that aren't for a log, and what each is."""
+    yield from ((file, "the configuration") for file in read)
+    for name, listener in config.listeners.items():
+        for prefixes in (listener.allow, listener.deny, listener.limits.per_source.exempt):
+            for entry in prefixes.entries:
+                if entry.is_file:
+                    yield entry.written, f"a list of prefixes of listener `{name}`"
+    yield str(config.state_dir / _LOCK), "the lock in `state_dir`"
+    yield str(config.state_dir / _WORDS), "what operators said, in `state_dir`"
+    yield str(config.admin.socket), "`admin.socket`"
+    if config.ha:
+        yield str(config.ha.socket), "`ha.socket`"
+        yield from (
+            (str(file), f"key {number} of `ha.keys`") for number, file in config.ha.keys.items()
+        )
+
+
+def _mode(path: Path) -> int | None:
+    """None where nothing is there, or it can't be looked at."""
+    try:
+        return path.stat().st_mode
+    except (OSError, ValueError):
+        return None
