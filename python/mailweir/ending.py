@@ -7,10 +7,12 @@ Called by the daemon, once its main loop is over.
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 
 from mailweir.config.units import format_duration
+from mailweir.lanes import Lane
 from mailweir.plane import Plane
 from mailweir.supervisor import Supervisor
 
@@ -28,18 +30,20 @@ _log = structlog.get_logger("mailweir")
 async def drain(
     plane: Plane,
     supervisor: Supervisor,
+    lane: Lane,
     *,
     deadline: float,
     wake: asyncio.Event,
     is_to_go_on: Callable[[], bool],
 ) -> None:
-    """No new sessions; the others go on to their end, for `deadline` seconds at most.
+    """No new sessions; the others go on to their end, for `deadline` seconds at most. What waits
+    in the data plane is called in `lane`.
 
     `is_to_go_on` is asked at each look, which `wake` hastens.
     """
     supervisor.stopping("draining")
     handed_on = supervisor.is_there and deadline <= _SHORT
-    await asyncio.to_thread(_stop_accepting, plane, supervisor, handed_on)
+    await lane.call(partial(_stop_accepting, plane, supervisor, handed_on))
     until = time.monotonic() + deadline
     left, staying = _left(plane)
     _log.info(

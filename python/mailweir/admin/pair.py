@@ -5,19 +5,16 @@ It asks several times a second, so what costs something for each server is count
 or read now and then.
 """
 
-import asyncio
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 from prometheus_client import CollectorRegistry, Gauge
 
 from mailweir.admin.readiness import takes, why_none, why_unready
 from mailweir.admin.views import RoleTold
-from mailweir.config.model import Config
-from mailweir.config.whole import config_digest
 from mailweir.config.words import HaKeeper, HaRole
 from mailweir.plane import Stats
 from mailweir.spec import DesiredState
@@ -66,7 +63,7 @@ class Pair:
         registry: CollectorRegistry,
         *,
         started: float,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.time,  # seconds since 1970
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self.told: RoleTold | None = None
@@ -85,16 +82,18 @@ class Pair:
         )
         self._show()
 
-    async def take(self, config: Config) -> None:
-        """Remember which configuration runs."""
-        self._digest = await asyncio.to_thread(config_digest, config)
+    def take(self, digest: bytes) -> None:
+        """Remember which configuration runs, by its `config_digest`."""
+        self._digest = digest
 
     def tell(self, role: HaRole, by: HaKeeper) -> bool:
         """Take a role; whether it is another one than before."""
         before = self.told
         changed = before is None or before.role is not role
-        since = before.at if before and not changed else self._clock()
-        self.told = RoleTold(role, by, since)
+        if before and not changed:
+            self.told = replace(before, by=by)
+        else:
+            self.told = RoleTold(role, by, self._clock(), self._steady())
         if changed:
             was = before.role if before else "unknown"
             _log.info("high availability", change=f"{was} -> {role}", by=by)

@@ -50,6 +50,7 @@ from mailweir.ha.machine.wire import State
 from mailweir.ha.settings import fixed_differences, node_of, ports_of, settings_of
 from mailweir.instance import only_instance
 from mailweir.journal import Journal
+from mailweir.lanes import Lane
 from mailweir.supervisor import Supervisor
 
 # What comes is read so often and no oftener, in seconds: whoever floods this node doesn't wake it
@@ -63,6 +64,8 @@ _DOUBLE_EVERY = 5.0
 _DOUBLE_WAIT = 0.1
 # Until the addresses are released, or taken from the peer that releases them.
 _PATIENCE = 3.0
+# For the configuration's files and names.
+_LOAD_LIMIT = 10.0
 _ROLES = {State.ACTIVE: "active", State.FAULT: "fault"}
 
 _log = structlog.get_logger("mailweir")
@@ -73,6 +76,7 @@ class Agent:
 
     def __init__(self, file: Path, *, journal: Journal, supervisor: Supervisor) -> None:
         self._file = file
+        self._lane = Lane("configuration")
         self._journal = journal
         self._supervisor = supervisor
         self._hostname = socket.gethostname()
@@ -101,11 +105,16 @@ class Agent:
             await self._ending.wait()
             await self._release()
 
+    async def _load(self) -> Loaded:
+        """The file as it is now. Raises ConfigError, and StalledError where that takes too long."""
+        what = f"reading {self._file}"
+        return await self._lane.call(partial(load, self._file), limit=_LOAD_LIMIT, what=what)
+
     # --- startup -----------------------------------------------------------
 
     async def _startup(self) -> None:
         self._watch_signals()
-        self._loaded = await asyncio.to_thread(load, self._file)
+        self._loaded = await self._load()
         self._ha = ha = _native(self._loaded, self._file)
         node = node_of(ha, self._hostname)
         found = read_keys(ha.keys)
@@ -371,7 +380,7 @@ class Agent:
         """What can change while the addresses stay where they are; the rest is refused."""
         self._supervisor.reloading()
         try:
-            loaded = await asyncio.to_thread(load, self._file)
+            loaded = await self._load()
             ha = _native(loaded, self._file)
             if problems := fixed_differences(self._ha, ha):
                 raise StartError("; ".join(problems))

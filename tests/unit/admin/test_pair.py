@@ -68,7 +68,7 @@ def test_a_role_is_shown_and_said_once(node: Node) -> None:
         ("high availability", "unknown -> backup", "keepalived"),
         ("high availability", "backup -> active", "keepalived"),
     ]
-    assert node.pair.told == RoleTold(HaRole.ACTIVE, _NATIVE, 1060.0)
+    assert node.pair.told == RoleTold(HaRole.ACTIVE, _NATIVE, 1060.0, 1060.0)
     assert node.roles() == {"active": 1, "backup": 0, "fault": 0, "stopped": 0}
 
 
@@ -108,7 +108,7 @@ def test_servers_that_take_no_new_sessions_are_not_up() -> None:
 
 
 async def test_health_in_short(node: Node) -> None:
-    await node.pair.take(config())
+    node.pair.take(config_digest(config()))
     node.stats = replace(node.stats, kernel_path=FakeKernelPathStats(), stuck_workers=[1])
     found = node.pair.health(applied(_TWO_POOLS, "a/x"), NOTHING_SAID, generation=7, ending=False)
     assert (found.started, found.listening, found.ending, found.generation) == (900, True, False, 7)
