@@ -27,7 +27,7 @@ from mailweir.admin.server import AdminServer
 from mailweir.admin.views import Difference, ReloadOutcome, Situation, unready
 from mailweir.config.load import Loaded, load
 from mailweir.config.model import Config
-from mailweir.ending import drain
+from mailweir.ending import Terms, drain, lose
 from mailweir.errors import ConfigError, MailweirError, Problem
 from mailweir.health import check
 from mailweir.health.first import first_checks
@@ -338,6 +338,10 @@ class Daemon:
             ending=self._terminations > 0,
         )
 
+    async def addresses_move(self) -> int:
+        """The pair's addresses are about to be the other node's. Called by the admin routes."""
+        return await lose(self._plane, self._supervisor) if self._terminations else 0
+
     # --- main loop ---------------------------------------------------------
 
     async def main_loop(self) -> None:
@@ -485,15 +489,13 @@ class Daemon:
         """Drain: no new sessions, the others go on until they end or the deadline is there."""
         answer(self._reloads.take() or [], self._refused("the process is ending"))
         answer(self._waiting, "the process is ending")
+        config = self._loaded.config
+        terms = Terms(config.drain.deadline, self.pair.handover(config))
         await drain(
-            self._plane,
-            self._supervisor,
-            deadline=self._loaded.config.drain.deadline,
-            wake=self._wake,
-            is_to_go_on=self._told_to_end_once,
+            self._plane, self._supervisor, terms=terms, wake=self._wake, why_now=self._why_end_now
         )
 
-    def _told_to_end_once(self) -> bool:
+    def _why_end_now(self) -> str:
         if self._reloads.take() is not None:
             _log.info("HUP ignored: the process is ending")
-        return self._terminations < 2
+        return "told twice" if self._terminations > 1 else ""

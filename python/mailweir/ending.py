@@ -7,6 +7,7 @@ Called by the daemon, once its main loop is over.
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import structlog
 
@@ -25,35 +26,51 @@ _SHORT = 10.0
 _log = structlog.get_logger("mailweir")
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How long it may take."""
+
+    deadline: float  # seconds
+    # For so many seconds the next process is waited for: the addresses stay here, and clients wait
+    # for it in the listening sockets. None where this node hasn't the addresses of a pair.
+    handover: float | None
+
+
 async def drain(
     plane: Plane,
     supervisor: Supervisor,
     *,
-    deadline: float,
+    terms: Terms,
     wake: asyncio.Event,
-    is_to_go_on: Callable[[], bool],
+    why_now: Callable[[], str],
 ) -> None:
-    """No new sessions; the others go on to their end, for `deadline` seconds at most.
+    """No new sessions; the others go on to their end, for the deadline at most.
 
-    `is_to_go_on` is asked at each look, which `wake` hastens.
+    `why_now` is asked at each look, which `wake` hastens: why it is to be over, if it is.
     """
     supervisor.stopping("draining")
-    handed_on = supervisor.is_there and deadline <= _SHORT
+    replaced = terms.deadline <= _SHORT or terms.handover is not None
+    handed_on = supervisor.is_there and replaced
     await asyncio.to_thread(_stop_accepting, plane, supervisor, handed_on)
-    until = time.monotonic() + deadline
+    if terms.handover is not None:
+        plane.hurry()
+    began = time.monotonic()
     left, staying = _left(plane)
     _log.info(
         "draining; a second TERM ends it now",
         sessions=left + staying,
-        deadline=format_duration(deadline),
+        deadline=format_duration(terms.deadline),
     )
-    goes_on = True
+    why, waits = "", handed_on and terms.handover is not None
     # Those in the kernel needn't be waited for where the next process goes on with them at once.
-    while (
-        (left or (staying and not handed_on))
-        and (goes_on := is_to_go_on())
-        and time.monotonic() < until
-    ):
+    while (left or (staying and not handed_on)) and not (why := why_now()):
+        lasts = time.monotonic() - began
+        if lasts >= terms.deadline:
+            why = "deadline reached"
+            break
+        if waits and terms.handover is not None and lasts >= terms.handover:
+            waits = False
+            await asyncio.to_thread(_wait_no_more, supervisor)
         supervisor.extend(_EXTENSION)
         try:
             async with asyncio.timeout(_LOOK):
@@ -62,13 +79,27 @@ async def drain(
             pass
         wake.clear()
         left, staying = _left(plane)
-    why = "deadline reached" if goes_on else "told twice"
     if left:
         _log.warning("stopping with open sessions", sessions=left, in_kernel=staying, reason=why)
     elif staying:
         _log.info("stopping; sessions in the kernel go on for the next process", sessions=staying)
     else:
         _log.info("stopping, every session has ended")
+
+
+async def lose(plane: Plane, supervisor: Supervisor) -> int:
+    """End all sessions of a process that drains, before the addresses that they came to are another
+    machine's: else they would never hear of it. How many there were. Nobody waits here either.
+    """
+    await asyncio.to_thread(_wait_no_more, supervisor)
+    lost = sum(plane.kill_from(everybody) for everybody in ("0.0.0.0/0", "::/0"))
+    _log.warning("sessions are lost: the addresses move to the other node", sessions=lost)
+    return lost
+
+
+def _wait_no_more(supervisor: Supervisor) -> None:
+    supervisor.store.keep([])
+    supervisor.until_heard()
 
 
 def _left(plane: Plane) -> tuple[int, int]:

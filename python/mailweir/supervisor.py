@@ -8,6 +8,7 @@ can't be reached, nothing is told and nothing is different.
 
 import asyncio
 import os
+import select
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -56,6 +57,14 @@ class Supervisor:
         """It may take that much longer until the process has ended."""
         self._tell({"EXTEND_TIMEOUT_USEC": str(int(seconds * _MICROSECONDS))})
 
+    def until_heard(self) -> None:
+        """Wait, a moment at most, until all that was told was heard (sd_notify_barrier(3))."""
+        heard, kept = os.pipe2(os.O_CLOEXEC)
+        with open(heard, "rb", buffering=0) as ear:
+            with open(kept, "wb", buffering=0) as mouth:
+                self._send(b"BARRIER=1\n", [mouth.fileno()])
+            select.select([ear], [], [], _PATIENCE)
+
     async def show_life(self, lags: Callable[[], Sequence[float]]) -> None:
         """Tell that this event loop moves, as long as some worker does as well: `lags` are the
         seconds since each did. Until it is cancelled, or at once over where nobody waits for it.
@@ -66,18 +75,20 @@ class Supervisor:
             await asyncio.sleep(self.patience / 2)
 
     def _tell(self, words: Mapping[str, str], sockets: Sequence[socket.socket] = ()) -> None:
-        if not self._path:
-            return
         # A line's end would end the word.
         lines = (f"{key}={' '.join(value.split())}\n" for key, value in words.items())
+        self._send("".join(lines).encode(), [one.fileno() for one in sockets])
+
+    def _send(self, said: bytes, descriptors: Sequence[int]) -> None:
+        if not self._path:
+            return
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as told:
             # Not in the event loop where there are sockets: they may wait for their turn.
-            told.settimeout(_PATIENCE if sockets else 0)
+            told.settimeout(_PATIENCE if descriptors else 0)
             try:
-                numbers = [one.fileno() for one in sockets]
                 # Before Python 3.12 send_fds doesn't look at the address it is given.
                 told.connect(self._path)
-                socket.send_fds(told, ["".join(lines).encode()], numbers)
+                socket.send_fds(told, [said], descriptors)
             except OSError:
                 # Nobody's fault that we could mend.
                 return

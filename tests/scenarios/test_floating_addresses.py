@@ -176,13 +176,13 @@ def test_end_of_a_lease_is_noticed(machines: Segment) -> None:
 def test_carrier_is_noticed(machines: Segment) -> None:
     async def task() -> None:
         async with opened() as (addresses, events):
-            assert addresses.carrier() == {"eth0": True}
+            assert addresses.lost() == []
             machines.unplug("a")
             try:
                 await heard(
                     lambda: CarrierChanged("eth0", False) in events, "the cut to be noticed"
                 )
-                assert addresses.carrier() == {"eth0": False}
+                assert addresses.lost() == ["eth0 has no carrier"]
             finally:
                 machines.plug("a")
             await heard(lambda: CarrierChanged("eth0", True) in events, "the mending to be noticed")

@@ -112,7 +112,11 @@ def test_in_maintenance(rig: Rig) -> None:
         " `mailweir ha ready` ends it. {p} is active.",
     )
     why = "{n} has been active for T; it took over because {p} released the addresses."
-    says(active, why + " Nobody could take over now: {p} is in maintenance.")
+    says(
+        active,
+        why + " Nobody could take over now: {p} is in maintenance.",
+        "ALARM: {p} couldn't take over: {p} is in maintenance",
+    )
     code, words = active.command("switch")
     assert (code, words) == (1, f"mailweir: {standby.name} is in maintenance\n")
     code, words = standby.command("switch")
@@ -128,7 +132,7 @@ def test_with_other_settings_than_the_peer(rig: Rig) -> None:
     active, standby = both(rig)
     standby.change(lambda ha: ha.update(fault_hold="11s"))
     differs = (
-        "`ha` in the file of {p} isn't the same: make both files alike, then send HUP to"
+        "`ha.fault_hold` in the file of {p} isn't the same: make both files alike, then send HUP to"
         " `mailweir ha run` on both"
     )
     why = "{n} has been active for T; it took over because {p} released the addresses."
@@ -153,6 +157,7 @@ def test_without_carrier(rig: Rig) -> None:
         "{n} has been active for T; it took over because {p} released the addresses"
         " (it has no carrier). Nobody could take over now: {p} is in fault.",
         "ALARM: nothing is heard of {p} on link lan",
+        "ALARM: {p} couldn't take over: {p} is in fault",
     )
     says(
         active,
@@ -169,10 +174,12 @@ def test_without_balancer(rig: Rig) -> None:
     active, standby = both(rig)
     standby.balancer.process.kill()
     gone = "`mailweir run` is gone, and no session with it"
-    says(standby, f"{{n}} has stood by for T and can't take over: {gone}. {{p}} is active.")
+    own = f"ALARM: {{n}} couldn't take over: {gone}"
+    says(standby, f"{{n}} has stood by for T and can't take over: {gone}. {{p}} is active.", own)
     why = "{n} has been active for T; it took over because {p} released the addresses"
     why += " (it has no carrier)."
-    says(active, f"{why} Nobody could take over now: the balancer of {{p}} doesn't serve.")
+    theirs = "ALARM: {p} couldn't take over: the balancer of {p} doesn't serve"
+    says(active, f"{why} Nobody could take over now: the balancer of {{p}} doesn't serve.", theirs)
     code, words = standby.command("switch")
     assert (code, words) == (1, f"mailweir: {gone}\n")
     standby.start_balancer()
@@ -183,8 +190,9 @@ def test_without_balancer(rig: Rig) -> None:
         "{n} has been active for T; it took over because {p} released the addresses"
         " (its balancer doesn't serve). Nobody could take over now: the balancer of {p} doesn't"
         " serve.",
+        theirs,
     )
-    says(active, f"{{n}} has stood by for T and can't take over: {gone}. {{p}} is active.")
+    says(active, f"{{n}} has stood by for T and can't take over: {gone}. {{p}} is active.", own)
     active.start_balancer()
     says(active, "{n} has stood by for T: {p} is active. It could take over.")
 

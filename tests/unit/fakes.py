@@ -243,6 +243,9 @@ class FakePlane:
         self.state_changes.append(dict(states))
         self.states.update(states)
 
+    def hurry(self) -> None:
+        self.hurries = True
+
     def drain(self, *, to_successor: bool) -> None:
         self.draining = True
         self.left_to_successor = to_successor

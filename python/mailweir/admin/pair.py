@@ -16,9 +16,10 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from mailweir.admin.readiness import takes, why_none, why_unready
 from mailweir.admin.views import RoleTold
+from mailweir.config.agreed import agreed_config, digest, parts
 from mailweir.config.model import Config
-from mailweir.config.whole import config_digest
 from mailweir.config.words import HaKeeper, HaRole
+from mailweir.config.written import plain
 from mailweir.plane import Stats
 from mailweir.spec import DesiredState
 from mailweir.state.overrides import Overrides
@@ -44,7 +45,8 @@ class NodeHealth:
     up: int
     pools_down: list[str]  # those that a listener uses and that have no server for new sessions
     generation: int
-    digest: str  # of the configuration that runs, as `config_digest` has it
+    paused: str  # by whom new sessions are refused, at the node or at listeners; or empty
+    digest: str  # of the configuration that runs, as far as both nodes of a pair need the same
     reasons: list[str]  # why new sessions shouldn't be sent here
 
 
@@ -75,6 +77,7 @@ class Pair:
         self._clock = clock
         self._steady = steady
         self._digest = b""
+        self._parts: dict[str, bytes] = {}
         self._read: tuple[float, Stats] | None = None
         self._counted: tuple[DesiredState, Count] | None = None
         self._gauge = Gauge(
@@ -87,7 +90,13 @@ class Pair:
 
     async def take(self, config: Config) -> None:
         """Remember which configuration runs."""
-        self._digest = await asyncio.to_thread(config_digest, config)
+        tree = await asyncio.to_thread(agreed_config, config)
+        self._digest, self._parts = digest(tree), parts(tree, plain(config))
+
+    def digests(self) -> dict[str, object]:
+        """What the digest is made of: names of keys, with digests of their values."""
+        named = {name: one.hex() for name, one in self._parts.items()}
+        return {"digest": self._digest.hex(), "parts": named}
 
     def tell(self, role: HaRole, by: HaKeeper) -> bool:
         """Take a role; whether it is another one than before."""
@@ -101,13 +110,13 @@ class Pair:
             self._show()
         return changed
 
-    def count(self, applied: DesiredState | None) -> Count:
-        """Of what the data plane was told last; None is nothing yet."""
-        if applied is None:
-            return Count(0, 0, {})
-        if self._counted is None or self._counted[0] is not applied:
-            self._counted = (applied, counted(applied))
-        return self._counted[1]
+    def handover(self, config: Config) -> float | None:
+        """For how long the addresses stay here while the process is replaced; in seconds. None
+        where `mailweir ha` hasn't said last that they are here.
+        """
+        told = self.told
+        here = told is not None and told.by is HaKeeper.NATIVE and told.role is HaRole.ACTIVE
+        return config.ha.handover if config.ha and here else None
 
     def health(
         self,
@@ -138,6 +147,7 @@ class Pair:
             up=count.up,
             pools_down=list(count.pools_down),
             generation=generation,
+            paused=_paused(overrides),
             digest=self._digest.hex(),
             reasons=reasons,
         )
@@ -158,6 +168,14 @@ class Pair:
         if self._read is None or now - self._read[0] >= _FRESH:
             self._read = (now, self._stats())
         return self._read[1]
+
+
+def _paused(overrides: Overrides) -> str:
+    """Without for how long: that would be another word each minute."""
+    if overrides.node:
+        return f"by {overrides.node.by}"
+    found = overrides.paused
+    return ", ".join(f"by {word.by} at listener {name}" for name, word in found.items())
 
 
 def counted(state: DesiredState) -> Count:

@@ -16,6 +16,7 @@ from mailweir.admin.following import add_following
 from mailweir.admin.guard import Handler, Hosts
 from mailweir.admin.server import AdminServer
 from mailweir.config.load import Loaded
+from mailweir.config.roles import Roles
 from mailweir.ha import telling
 from mailweir.ha.clock import now
 from mailweir.ha.links import Links
@@ -34,7 +35,7 @@ class Node(Protocol):
     def machine(self) -> Machine: ...
     @property
     def links(self) -> Links: ...
-    async def command(self, command: Command) -> str: ...
+    async def command(self, command: Command, *, force: bool = False) -> str: ...
 
 
 class HaAdmin:
@@ -57,6 +58,10 @@ class HaAdmin:
         answers = (self._read_write, self._read_only)
         await self._server.open(answers, self._registry)
 
+    def take(self, roles: Roles) -> None:
+        """Let these roles count, for those who are connected too. Called at a reload."""
+        self._server.take(roles)
+
     async def close(self) -> None:
         """Stop answering."""
         await self._server.close()
@@ -75,9 +80,10 @@ class HaAdmin:
 
     def _obeying(self, command: Command, access: Access) -> Handler:
         async def obey(request: web.Request) -> web.Response:
-            who = await access.name_at(request)
-            _log.info("operator", change=str(command), by=who)
-            if refusal := await self._node.command(command):
+            who, force = await access.name_at(request), request.query.get("force") == "1"
+            what = f"{command} --force" if force else str(command)
+            _log.info("operator", change=what, by=who)
+            if refusal := await self._node.command(command, force=force):
                 return web.json_response({"error": refusal}, status=409)
             return web.json_response(telling.explain(self._node.machine.known, now()))
 

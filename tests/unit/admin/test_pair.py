@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from mailweir.admin import pair
 from mailweir.admin.pair import Count, Pair, counted
 from mailweir.admin.views import RoleTold
-from mailweir.config.whole import config_digest
+from mailweir.config.agreed import agreed_config, digest
 from mailweir.config.words import HaKeeper, HaRole
 from mailweir.plane import Stats
 from mailweir.spec import DesiredState, ServerKey, ServerState
@@ -115,7 +115,7 @@ async def test_health_in_short(node: Node) -> None:
     assert (found.sessions, found.flows, found.workers_alive) == (7, 7, True)
     assert (found.servers, found.up, found.pools_down) == (4, 1, ["b"])
     assert found.reasons == ["pool b: no server is up"]
-    assert found.digest == config_digest(config()).hex()
+    assert found.digest == digest(agreed_config(config())).hex()
     assert len(found.digest) == 16
 
 
