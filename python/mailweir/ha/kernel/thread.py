@@ -250,7 +250,7 @@ class Kernel:
     def _lend(self, each: Floating) -> None:
         index = self._mirror.index(each.dev)
         if index is None:
-            raise AddressError(f"{each.address.ip}: there is no device {each.dev} any more")
+            raise AddressError(f"{each.address.ip}: there is no device {each.dev}")
         route = not self._mirror.has_another(each.dev, each.address)
         try:
             self._netlink.lease(index, each.address, self._lease, route=route)
