@@ -91,9 +91,9 @@ async def lose(plane: Plane, supervisor: Supervisor) -> int:
     """End all sessions of a process that drains, before the addresses that they came to are another
     machine's: else they would never hear of it. How many there were. Nobody waits here either.
     """
-    await asyncio.to_thread(_wait_no_more, supervisor)
     lost = sum(plane.kill_from(everybody) for everybody in ("0.0.0.0/0", "::/0"))
     _log.warning("sessions are lost: the addresses move to the other node", sessions=lost)
+    await asyncio.to_thread(_wait_no_more, supervisor)
     return lost
 
 

@@ -18,6 +18,8 @@ from mailweir.store import Store
 _MICROSECONDS = 1_000_000
 # Seconds for a supervisor to take sockets: one that is busy has no room for a farm's at once.
 _PATIENCE = 1.0
+# For it to say that it has heard everything.
+_BARRIER = 0.3
 
 
 class Supervisor:
@@ -63,7 +65,7 @@ class Supervisor:
         with open(heard, "rb", buffering=0) as ear:
             with open(kept, "wb", buffering=0) as mouth:
                 self._send(b"BARRIER=1\n", [mouth.fileno()])
-            select.select([ear], [], [], _PATIENCE)
+            select.select([ear], [], [], _BARRIER)
 
     async def show_life(self, lags: Callable[[], Sequence[float]]) -> None:
         """Tell that this event loop moves, as long as some worker does as well: `lags` are the

@@ -42,13 +42,15 @@ class Balancer:
         self._on_health = on_health
         self._waits = waits
         self._role = "backup"
+        self._news = asyncio.Event()
         self._told: tuple[int, str] | None = None  # which process, and what
         self._health: Health | None = None
         self._parts: tuple[object, dict[str, bytes]] = ("", {})  # of which digest
 
     def has_role(self, role: str) -> None:
-        """What it is told next."""
+        """What it is told now: it ends in another way where it has the addresses."""
         self._role = role
+        self._news.set()
 
     async def watch(self) -> None:
         """Ask until cancelled; `on_health` is called where something is new."""
@@ -58,7 +60,10 @@ class Balancer:
             if health != self._health:
                 self._health = health
                 self._on_health(health)
-            await asyncio.sleep(max(0.05, _EVERY - (time.monotonic() - began)))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(0.05, _EVERY - (time.monotonic() - began))):
+                    await self._news.wait()
+            self._news.clear()
 
     async def ask(self) -> Health:
         """Once."""
