@@ -22,6 +22,8 @@ def status(known: Known, now: float) -> dict[str, Any]:
         "sentence": _sentence(known, now),
         "holds": known.holding,
         "takeovers": known.takeovers,
+        "redundant": judging.is_redundant(known, now),
+        "lost_sessions": known.lost_sessions,
         "term": known.term,
         "nodes": [_own(known, now), _peer(known, now)],
         "links": _links(known, now),

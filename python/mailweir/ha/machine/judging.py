@@ -377,6 +377,17 @@ def why_not_redundant(known: Known, now: float) -> str:
     return f"{known.settings.peer} sees no server of a pool" if down else ""
 
 
+def is_redundant(known: Known, now: float) -> bool:
+    """Whether one of the two is active and the other one could be, as well."""
+    told, health = known.peer.message, known.health
+    if told is None or known.is_silent(now):
+        return False
+    if known.state is State.ACTIVE:
+        return not why_not_redundant(known, now)
+    able = not (obstacle(known) or health.paused or health.penalty) and sees_others(known, now)
+    return told.state is State.ACTIVE and known.state is State.BACKUP and able
+
+
 def would_be_cut_off(known: Known, told: Message) -> str:
     """Why the peer, once it heard nothing of this node, would take itself for the one cut off."""
     s = known.settings
