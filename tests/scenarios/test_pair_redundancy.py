@@ -1,5 +1,5 @@
-"""What is told while the node that stands by couldn't take over; a switch to it is refused, unless it
-is forced.
+"""What is told while the node that stands by couldn't take over; a switch to it is refused, unless
+it is forced.
 """
 
 import json
