@@ -361,7 +361,10 @@ def _of_peer(known: Known, now: float) -> Iterator[tuple[str, str]]:
     yield "conflict", f"{s.peer} is active as well" if both else ""
     since, why = known.unready_since, "" if both or deaf else why_not_redundant(known, now)
     lasts = since is not None and now - since >= s.dead
-    yield "standby", f"{s.peer} couldn't take over: {why}" if why and lasts else ""
+    words = f"{s.peer} couldn't take over: {why}" if why and lasts else ""
+    # Who is about to be silent isn't another matter.
+    quiet = not deaf and not known.peer.hears_us(now)
+    yield "standby", known.alarms.get("standby", "") if quiet else words
 
 
 def why_not_redundant(known: Known, now: float) -> str:
