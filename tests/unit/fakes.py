@@ -226,6 +226,7 @@ class FakePlane:
         self.draining = False
         self.left_to_successor = False
         self.stopped = False
+        self.hurries = False
         self.live: list[FakeSession] = []
         self.asked: tuple[object, ...] = ()
         self.reopened = 0
