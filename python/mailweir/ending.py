@@ -23,6 +23,9 @@ _EXTENSION = 30.0
 # seconds. Those of a longer one had better try another host.
 _SHORT = 10.0
 
+# By then the addresses have moved, unless the other node can't take them, in seconds.
+_LATER = 1.0
+
 _log = structlog.get_logger("mailweir")
 
 
@@ -68,7 +71,7 @@ async def drain(
         if lasts >= terms.deadline:
             why = "deadline reached"
             break
-        if waits and terms.handover is not None and lasts >= terms.handover:
+        if waits and terms.handover is not None and lasts >= terms.handover + _LATER:
             waits = False
             await asyncio.to_thread(_wait_no_more, supervisor)
         supervisor.extend(_EXTENSION)

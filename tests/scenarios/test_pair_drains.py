@@ -157,7 +157,9 @@ def test_one_that_does_not_end_hands_over(rig: Rig, tmp_path: Path, counted: Cou
         assert "1 at this node" in str(lost[-1]["reason"])
         assert "sessions=1" in machine.balancer.process.err
         # Who waited is told before the address goes, and comes again.
-        assert all(one.outcome in ("ok", "reset") for one in outage.attempts())
+        outcomes = Counter(one.outcome for one in outage.attempts())
+        assert outcomes.keys() <= {"ok", "reset", "refused"}
+        assert outcomes["refused"] < _RATE / 2
 
 
 def test_a_stop_moves_it_at_once(rig: Rig, tmp_path: Path, counted: Counted) -> None:

@@ -38,6 +38,7 @@ async def ended(plane: FakePlane, told: Told, terms: Terms, seconds: float = 0.0
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ending, "_LOOK", 0.01)
+    monkeypatch.setattr(ending, "_LATER", 0.05)
 
 
 async def test_a_node_of_a_pair_leaves_its_clients_to_the_next_process() -> None:
