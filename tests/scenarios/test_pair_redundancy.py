@@ -60,6 +60,7 @@ def _drain(rig: Rig, standby: Machine) -> Callable[[], None]:
     def mend() -> None:
         client.close()
         standby.balancer.process.wait()
+        standby.balancer.write(config)
         standby.start_balancer()
 
     return mend

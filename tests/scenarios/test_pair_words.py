@@ -42,7 +42,10 @@ def said(machine: Machine) -> list[str]:
 def _plain(words: str) -> list[str]:
     """Without what differs from run to run."""
     words = re.sub(r"\b(\d+[dhm] )?\d+[hms]\b", "T", words)
-    return re.sub(r"([0-9a-f]{2}:){5}[0-9a-f]{2}", "MAC", words).strip().split("\n")
+    lines = re.sub(r"([0-9a-f]{2}:){5}[0-9a-f]{2}", "MAC", words).strip().split("\n")
+    # A test cuts one link after the other: the first may be missed before all are.
+    silent = any(line.startswith("ALARM") and line.endswith("on any link") for line in lines)
+    return [line for line in lines if not (silent and " on link " in line)]
 
 
 def says(machine: Machine, *lines: str) -> None:
@@ -110,6 +113,7 @@ def test_in_maintenance(rig: Rig) -> None:
         standby,
         "{n} has been in maintenance for T and takes nothing over: an operator wants it so."
         " `mailweir ha ready` ends it. {p} is active.",
+        "ALARM: {n} couldn't take over: it is in maintenance",
     )
     why = "{n} has been active for T; it took over because {p} released the addresses."
     says(
@@ -163,6 +167,7 @@ def test_without_carrier(rig: Rig) -> None:
         active,
         "{n} has been in fault for T: eth0 has no carrier. It stands by again once that is"
         " over. {p} is active.",
+        "ALARM: {n} couldn't take over: eth0 has no carrier",
         "ALARM: nothing is heard of {p} on link lan",
         "ALARM: no gateway answers",
     )

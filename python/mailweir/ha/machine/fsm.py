@@ -391,7 +391,7 @@ class Machine:
             if why_not:
                 return why_not
         after = State.BACKUP if command is Command.SWITCH else State.MAINT
-        why = "the process ends" if command is Command.STOP else "an operator wants it so"
+        why = judging.ENDS if command is Command.STOP else "an operator wants it so"
         if known.holding:
             self._let_go(after, why, now, force=force)
         elif known.state is State.RELEASING:

@@ -25,6 +25,8 @@ DOES = {
 }
 # A gateway that doesn't answer for so long is lost: one check in a row may fail.
 _GATEWAY_LOST = 3.0
+# Why a node whose process is stopped has let go.
+ENDS = "the process ends"
 # Keys that differ, in one message.
 _MOST_NAMED = 3
 
@@ -342,14 +344,20 @@ def problems(known: Known, now: float) -> Iterator[tuple[str, str]]:
 
 
 def _own_trouble(known: Known) -> str:
-    """What of this node's balancer keeps it from serving, or would if it had the addresses."""
-    health = known.health
-    if known.state is State.INIT or not (health.why or health.paused):
+    """What keeps this node from serving, or would if the peer were gone."""
+    health, name = known.health, known.settings.node
+    if known.state is State.INIT or known.why == ENDS:
+        return ""
+    if known.state is State.MAINT:
+        return f"{name} couldn't take over: it is in maintenance"
+    if known.state is State.FAULT:
+        return f"{name} couldn't take over: {known.why}"
+    if not (health.why or health.paused):
         return ""
     why = health.why or f"`mailweir run` is paused {health.paused}: it refuses new sessions"
     if known.holding:
         return f"{why}; `mailweir ha switch` moves the addresses" if health.paused else why
-    return f"{known.settings.node} couldn't take over: {why}"
+    return f"{name} couldn't take over: {why}"
 
 
 def _of_peer(known: Known, now: float) -> Iterator[tuple[str, str]]:
