@@ -7,8 +7,6 @@ from pathlib import Path
 from mailweir import plane
 from mailweir.config.machine import Machine
 
-# linux/in.h, linux/in6.h
-_FREEBIND, _FREEBIND6 = 15, 78
 _DISCARD = 9  # any port: nothing is sent
 _PORTS = Path("/proc/sys/net/ipv4")
 
@@ -29,14 +27,6 @@ def given_ports(folder: Path = _PORTS) -> frozenset[int]:
     except (OSError, ValueError):
         return frozenset()
     return frozenset(range(first, last + 1)) - own
-
-
-def may_come_later(bound: socket.socket) -> None:
-    """Let it be bound to an address that this machine doesn't have yet, or not yet for use."""
-    if bound.family == socket.AF_INET6:
-        bound.setsockopt(socket.IPPROTO_IPV6, _FREEBIND6, 1)
-    else:
-        bound.setsockopt(socket.IPPROTO_IP, _FREEBIND, 1)
 
 
 def is_own(address: IPv4Address | IPv6Address) -> bool:

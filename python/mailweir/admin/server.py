@@ -26,7 +26,7 @@ from mailweir.admin.refusals import Refusals
 from mailweir.config.address import Address
 from mailweir.config.roles import Role, Roles
 from mailweir.errors import StartError
-from mailweir.this_machine import may_come_later
+from mailweir.late_addresses import may_come_later
 
 # In seconds. For answers under way when the process ends, or their asker's role does.
 _CLOSE_TIMEOUT = 1.0

@@ -16,7 +16,6 @@ from mailweir.admin.following import add_following
 from mailweir.admin.guard import Handler, Hosts
 from mailweir.admin.server import AdminServer
 from mailweir.config.load import Loaded
-from mailweir.config.roles import Roles
 from mailweir.ha import telling
 from mailweir.ha.clock import now
 from mailweir.ha.links import Links
@@ -58,9 +57,9 @@ class HaAdmin:
         answers = (self._read_write, self._read_only)
         await self._server.open(answers, self._registry)
 
-    def take(self, roles: Roles) -> None:
-        """Let these roles count, for those who are connected too. Called at a reload."""
-        self._server.take(roles)
+    def take(self, loaded: Loaded) -> None:
+        """Let its roles and names count, for those who are connected too. Called at a reload."""
+        self._server.take(loaded.roles, loaded.config.admin.hosts)
 
     async def close(self) -> None:
         """Stop answering."""

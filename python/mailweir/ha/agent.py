@@ -401,7 +401,7 @@ class Agent:
         else:
             self._loaded, self._ha = loaded, ha
             self._links.take_keys(found)
-            self._admin.take(loaded.roles)
+            self._admin.take(loaded)
             self._balancer.grace.run_grace = ha.run_grace
             self._balancer.grace.handover = ha.handover
             settings = settings_of(ha, self._machine.known.settings.node)

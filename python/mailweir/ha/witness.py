@@ -24,7 +24,7 @@ from mailweir.ha.machine.grants import Witness
 from mailweir.ha.machine.wire import WITNESS, Opener, Refused, cluster_number, seal
 from mailweir.ha.signals import ignore_others
 from mailweir.ha.unheard import Unheard
-from mailweir.this_machine import may_come_later
+from mailweir.late_addresses import may_come_later
 from mailweir.supervisor import Supervisor
 
 _LONGEST = 2048
