@@ -27,7 +27,7 @@ from mailweir.admin.server import AdminServer
 from mailweir.admin.views import Difference, ReloadOutcome, Situation, unready
 from mailweir.config.load import Loaded, load
 from mailweir.config.model import Config
-from mailweir.ending import Terms, drain, lose
+from mailweir.ending import drain, lose
 from mailweir.errors import ConfigError, MailweirError, Problem
 from mailweir.health import check
 from mailweir.health.first import first_checks
@@ -489,8 +489,7 @@ class Daemon:
         """Drain: no new sessions, the others go on until they end or the deadline is there."""
         answer(self._reloads.take() or [], self._refused("the process is ending"))
         answer(self._waiting, "the process is ending")
-        config = self._loaded.config
-        terms = Terms(config.drain.deadline, self.pair.handover(config))
+        terms = self.pair.terms(self._loaded.config)
         await drain(
             self._plane, self._supervisor, terms=terms, wake=self._wake, why_now=self._why_end_now
         )

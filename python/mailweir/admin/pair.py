@@ -20,6 +20,7 @@ from mailweir.config.agreed import agreed_config, digest, parts
 from mailweir.config.model import Config
 from mailweir.config.words import HaKeeper, HaRole
 from mailweir.config.written import plain
+from mailweir.ending import Terms
 from mailweir.plane import Stats
 from mailweir.spec import DesiredState
 from mailweir.state.overrides import Overrides
@@ -110,13 +111,13 @@ class Pair:
             self._show()
         return changed
 
-    def handover(self, config: Config) -> float | None:
-        """For how long the addresses stay here while the process is replaced; in seconds. None
-        where `mailweir ha` hasn't said last that they are here.
+    def terms(self, config: Config) -> Terms:
+        """How the process ends: with time for the next one where `mailweir ha` has said last that
+        the addresses are here.
         """
         told = self.told
         here = told is not None and told.by is HaKeeper.NATIVE and told.role is HaRole.ACTIVE
-        return config.ha.handover if config.ha and here else None
+        return Terms(config.drain.deadline, config.ha.handover if config.ha and here else None)
 
     def health(
         self,
