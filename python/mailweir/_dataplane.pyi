@@ -472,6 +472,8 @@ class DataPlane:
         """Stop accepting; sessions are cut as `Drain` has it. Who is in the accept queues is served
         and nobody listens afterwards, but with `to_successor`: then they are left to it.
         """
+    def hurry(self) -> None:
+        """Of a process that drains: sessions leave at the next place for it, without a spread."""
     def listening(self) -> list[int]:
         """New descriptors of all listening sockets, which are the caller's to close."""
     def stats(self) -> Stats: ...

@@ -362,7 +362,7 @@ class Changes:
         # From here on it runs, whatever else fails.
         self._read = read
         try:
-            self._parts.pair.take(read.digest)
+            self._parts.pair.take(read.agreement)
             await self._parts.admin.take(new.roles, new.config.admin.hosts)
             await self._keep_listening()
             for what in self._parts.operator.forget_absent(new.config):

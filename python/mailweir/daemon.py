@@ -33,7 +33,7 @@ from mailweir.admin.server import AdminServer
 from mailweir.admin.views import Difference, ReloadOutcome, Situation, unready
 from mailweir.changes import PATIENCE, Changes, Intents, Parts
 from mailweir.config.model import Config
-from mailweir.ending import drain
+from mailweir.ending import drain, lose
 from mailweir.errors import Exit
 from mailweir.faults import Faults, Part, kept_going
 from mailweir.health import check
@@ -146,7 +146,7 @@ class Daemon:
             self.plane.stats, self._faults, version=self._version, started=self._started
         )
         self.pair = Pair(self.plane.stats, self._metrics.registry, started=self._started)
-        self.pair.take(first.digest)
+        self.pair.take(first.agreement)
         self._monitor = Monitor(
             probe=check.run,
             on_result=self._on_check,
@@ -363,6 +363,12 @@ class Daemon:
             ending=self._intents.terminations > 0,
         )
 
+    async def addresses_move(self) -> int:
+        """The pair's addresses are about to be the other node's. Called by the admin routes."""
+        if not self._intents.terminations:
+            return 0
+        return await lose(self.plane, self._supervisor, self._lane)
+
     # --- main loop ---------------------------------------------------------
 
     def _note_readiness(self) -> None:
@@ -379,21 +385,22 @@ class Daemon:
 
     async def _shutdown(self) -> None:
         """Drain: no new sessions, the others go on until they end or the deadline is there."""
+        terms = self.pair.terms(self._changes.loaded.config)
         await drain(
             self.plane,
             self._supervisor,
             self._lane,
-            deadline=self._changes.loaded.config.drain.deadline,
+            terms=terms,
             wake=self._intents.wake,
-            is_to_go_on=self._told_to_end_once,
+            why_now=self._why_end_now,
         )
         # The end frees it all; thousands of tasks that end would have it looked through many times.
         gc.disable()
-        patience = PATIENCE if self._told_to_end_once() else 0
+        patience = 0 if self._why_end_now() else PATIENCE
         if problem := await self._keeping.settled(patience):
             _log.error("operators' words won't outlive the process", reason=problem)
 
-    def _told_to_end_once(self) -> bool:
+    def _why_end_now(self) -> str:
         if self._intents.reloads.take() is not None:
             _log.info("HUP ignored: the process is ending")
-        return self._intents.terminations < 2
+        return "told twice" if self._intents.terminations > 1 else ""

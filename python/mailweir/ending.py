@@ -7,6 +7,8 @@ Called by the daemon, once its main loop is over.
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 
 import structlog
@@ -24,7 +26,20 @@ _EXTENSION = 30.0
 # seconds. Those of a longer one had better try another host.
 _SHORT = 10.0
 
+# By then the addresses have moved, unless the other node can't take them, in seconds.
+_LATER = 1.0
+
 _log = structlog.get_logger("mailweir")
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How long it may take."""
+
+    deadline: float  # seconds
+    # For so many seconds the next process is waited for: the addresses stay here, and clients wait
+    # for it in the listening sockets. None where this node hasn't the addresses of a pair.
+    handover: float | None
 
 
 async def drain(
@@ -32,47 +47,69 @@ async def drain(
     supervisor: Supervisor,
     lane: Lane,
     *,
-    deadline: float,
+    terms: Terms,
     wake: asyncio.Event,
-    is_to_go_on: Callable[[], bool],
+    why_now: Callable[[], str],
 ) -> None:
-    """No new sessions; the others go on to their end, for `deadline` seconds at most. What waits
-    in the data plane is called in `lane`.
+    """No new sessions; the others go on to their end, for the deadline at most. What waits in the
+    data plane is called in `lane`.
 
-    `is_to_go_on` is asked at each look, which `wake` hastens.
+    `why_now` is asked at each look, which `wake` hastens: why it is to be over, if it is.
     """
     supervisor.stopping("draining")
-    handed_on = supervisor.is_there and deadline <= _SHORT
+    replaced = terms.deadline <= _SHORT or terms.handover is not None
+    handed_on = supervisor.is_there and replaced
     await lane.call(partial(_stop_accepting, plane, supervisor, handed_on))
-    until = time.monotonic() + deadline
+    if terms.handover is not None:
+        plane.hurry()
+    began = time.monotonic()
     left, staying = _left(plane)
     _log.info(
         "draining; a second TERM ends it now",
         sessions=left + staying,
-        deadline=format_duration(deadline),
+        deadline=format_duration(terms.deadline),
     )
-    goes_on = True
+    why, waits = "", handed_on and terms.handover is not None
     # Those in the kernel needn't be waited for where the next process goes on with them at once.
-    while (
-        (left or (staying and not handed_on))
-        and (goes_on := is_to_go_on())
-        and time.monotonic() < until
-    ):
+    while (left or (staying and not handed_on)) and not (why := why_now()):
+        lasts = time.monotonic() - began
+        if lasts >= terms.deadline:
+            why = "deadline reached"
+            break
+        if waits and terms.handover is not None and lasts >= terms.handover + _LATER:
+            waits = False
+            await lane.call(partial(_wait_no_more, supervisor))
         supervisor.extend(_EXTENSION)
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(_LOOK):
                 await wake.wait()
-        except TimeoutError:
-            pass
         wake.clear()
         left, staying = _left(plane)
-    why = "deadline reached" if goes_on else "told twice"
+    _tell_the_end(left, staying, why)
+
+
+def _tell_the_end(left: int, staying: int, why: str) -> None:
     if left:
         _log.warning("stopping with open sessions", sessions=left, in_kernel=staying, reason=why)
     elif staying:
         _log.info("stopping; sessions in the kernel go on for the next process", sessions=staying)
     else:
         _log.info("stopping, every session has ended")
+
+
+async def lose(plane: Plane, supervisor: Supervisor, lane: Lane) -> int:
+    """End all sessions of a process that drains, before the addresses that they came to are another
+    machine's: else they would never hear of it. How many there were. Nobody waits here either.
+    """
+    lost = sum(plane.kill_from(everybody) for everybody in ("0.0.0.0/0", "::/0"))
+    _log.warning("sessions are lost: the addresses move to the other node", sessions=lost)
+    await lane.call(partial(_wait_no_more, supervisor))
+    return lost
+
+
+def _wait_no_more(supervisor: Supervisor) -> None:
+    supervisor.store.keep([])
+    supervisor.until_heard()
 
 
 def _left(plane: Plane) -> tuple[int, int]:

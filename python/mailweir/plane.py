@@ -76,6 +76,9 @@ class Plane(Protocol):
         Nobody listens afterwards, but with `to_successor`: then the queues are left to it.
         """
 
+    def hurry(self) -> None:
+        """While it drains: sessions leave at the next place for it, whatever the spread."""
+
     def listening(self) -> list[socket.socket]:
         """All listening sockets, by descriptors that the caller closes."""
 
@@ -138,6 +141,9 @@ class EmbeddedPlane:
 
     def drain(self, *, to_successor: bool) -> None:
         self._plane.drain(to_successor=to_successor)
+
+    def hurry(self) -> None:
+        self._plane.hurry()
 
     def listening(self) -> list[socket.socket]:
         try:

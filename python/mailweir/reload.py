@@ -11,9 +11,9 @@ from typing import TypeVar
 import structlog
 
 from mailweir.admin.views import ReloadOutcome
+from mailweir.config.agreed import Agreement, agreement
 from mailweir.config.load import Loaded, load
 from mailweir.config.reading import Reading, look_at
-from mailweir.config.whole import config_digest
 from mailweir.errors import ConfigError, Problem, StalledError
 from mailweir.lanes import Lane
 from mailweir.this_machine import this_machine
@@ -64,10 +64,10 @@ class ReloadRequests:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A configuration that was read, and its digest, as `config_digest` has it."""
+    """A configuration that was read, and what the other node of a pair has to agree to of it."""
 
     loaded: Loaded
-    digest: bytes
+    agreement: Agreement
 
 
 class Reader:
@@ -99,7 +99,7 @@ def _read(file: Path, reading: Reading) -> Read:
     if loaded.config.log.sessions.startswith("/"):
         # The data plane opens it while a change is made, which is to wait for nothing.
         look_at(loaded.config.log.sessions, reading)
-    return Read(loaded, config_digest(loaded.config))
+    return Read(loaded, agreement(loaded.config))
 
 
 def answer(waiting: list[asyncio.Future[_Outcome]], outcome: _Outcome) -> None:

@@ -8,6 +8,7 @@ can't be reached, nothing is told and nothing is different.
 
 import asyncio
 import os
+import select
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,8 @@ from mailweir.store import Store
 _MICROSECONDS = 1_000_000
 # Seconds for a supervisor to take sockets: one that is busy has no room for a farm's at once.
 _PATIENCE = 0.5
+# For it to say that it has heard everything.
+_BARRIER = 0.3
 
 
 class Supervisor:
@@ -56,6 +59,14 @@ class Supervisor:
         """It may take that much longer until the process has ended."""
         self._tell({"EXTEND_TIMEOUT_USEC": str(int(seconds * _MICROSECONDS))})
 
+    def until_heard(self) -> None:
+        """Wait, a moment at most, until all that was told was heard (sd_notify_barrier(3))."""
+        heard, kept = os.pipe2(os.O_CLOEXEC)
+        with open(heard, "rb", buffering=0) as ear:
+            with open(kept, "wb", buffering=0) as mouth:
+                self._send(b"BARRIER=1\n", [mouth.fileno()])
+            select.select([ear], [], [], _BARRIER)
+
     async def show_life(self, lags: Callable[[], Sequence[float]]) -> None:
         """Tell that this event loop moves, as long as some worker does as well: `lags` are the
         seconds since each did. Until it is cancelled, or at once over where nobody waits for it.
@@ -66,19 +77,21 @@ class Supervisor:
             await asyncio.sleep(self.patience / 2)
 
     def _tell(self, words: Mapping[str, str], sockets: Sequence[socket.socket] = ()) -> bool:
+        # A line's end would end the word.
+        lines = (f"{key}={' '.join(value.split())}\n" for key, value in words.items())
+        return self._send("".join(lines).encode(), [one.fileno() for one in sockets])
+
+    def _send(self, said: bytes, descriptors: Sequence[int]) -> bool:
         """Whether it was told, as far as we can know."""
         if not self._path:
             return False
-        # A line's end would end the word.
-        lines = (f"{key}={' '.join(value.split())}\n" for key, value in words.items())
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as told:
                 # Not in the event loop where there are sockets: they may wait for their turn.
-                told.settimeout(_PATIENCE if sockets else 0)
-                numbers = [one.fileno() for one in sockets]
+                told.settimeout(_PATIENCE if descriptors else 0)
                 # Before Python 3.12 send_fds doesn't look at the address it is given.
                 told.connect(self._path)
-                socket.send_fds(told, ["".join(lines).encode()], numbers)
+                socket.send_fds(told, [said], descriptors)
         except OSError:
             # Nobody's fault that we could mend; also where no descriptor is left.
             return False

@@ -96,9 +96,17 @@ class Faults:
             penalty = random.choice((0, 0, 0, 50))
             ok = random.random() < 0.9
             digest = sim.nodes[1].health.config_digest if random.random() < 0.8 else b"digest-2"
-            why = "no server of pool x is up" if penalty or not ok else ""
+            away = random.random() < 0.2
+            why = "no server of pool x is up" if penalty or not ok or away else ""
+            paused = random.choice(("", "", "", "by root"))
             node.health = replace(
-                node.health, ok=ok, penalty=penalty, why=why, config_digest=digest
+                node.health,
+                ok=ok,
+                penalty=penalty,
+                why=why,
+                away=away,
+                paused=paused,
+                config_digest=digest,
             )
             node.learn()
             if random.random() < 0.9:
@@ -219,8 +227,12 @@ class Faults:
         node, random = self._node(), self._random
         ok = random.random() < 0.6
         penalty = random.choice((0, 0, 50)) if ok else 0
-        why = "" if ok and not penalty else "something is wrong with the balancer"
-        node.health = replace(node.health, ok=ok, penalty=penalty, why=why)
+        away = random.random() < 0.3
+        why = "" if ok and not penalty and not away else "something is wrong with the balancer"
+        paused = random.choice(("", "", "", "by root"))
+        node.health = replace(
+            node.health, ok=ok, penalty=penalty, why=why, away=away, paused=paused, sessions=3
+        )
         node.learn()
 
     def _digest(self) -> None:
@@ -243,7 +255,8 @@ class Faults:
 
     def _tell(self, node: "Node", command: Command) -> None:
         self._sim.tell(node.number, f"command {command}")
-        node.feed(lambda machine, now: machine.command(command, now)[1])
+        force = command is Command.SWITCH and self._random.random() < 0.3
+        node.feed(lambda machine, now: machine.command(command, now, force=force)[1])
         if command is Command.STOP and node.machine is not None:
             node.stopping = True
             self._sim.at(self._sim.now + 1, self._stopped, node, node.life)

@@ -22,6 +22,8 @@ T is the interval, D how long a datagram is on its way at most over a clean link
 9. A node that can't serve gives up within 3 T + 4 D + 50 ms to a peer that stands ready, if they
    hear each other.
 10. No node that hears the other over a clean link, for as long as in 2, takes it for dead.
+11. A node whose balancer takes no new sessions (it drains, or is gone for a moment) never takes
+   the addresses, unless an operator forces it: whether the peer can serve or not.
 """
 
 from typing import TYPE_CHECKING
@@ -167,6 +169,7 @@ class Watch:
             self._owes.discard(node.number)
         elif node.machine is not None and node.machine.known.state is State.CANDIDATE:
             known, now = node.machine.known, self._sim.now
+            assert known.forced or not known.health.away, "11: taken by who takes no new sessions"
             probed = 0.5 + known.settings.dead / 2
             served = now - self._serves_since[3 - node.number]
             assert served <= probed, f"8: taken from who serves for {served:.1f} s"
@@ -202,7 +205,8 @@ class Watch:
         self._bad_since[node.number] = since = self._since(wrong, self._bad_since[node.number])
         assert now - since <= _REMOVAL, f"7: {node.settings.node} is {state} and has the addresses"
         if state is State.ACTIVE:
-            useless = not node.health.ok and self._contact_since != _NEVER and self._is_ready(node)
+            meets = self._contact_since != _NEVER and not machine.known.forced
+            useless = not node.health.ok and meets and self._is_ready(node)
         else:
             useless = False
         since = self._useless_since[node.number]
@@ -219,7 +223,7 @@ class Watch:
         return (
             known is not None
             and known.state is State.BACKUP
-            and known.health.ok
+            and known.serves()
             and not known.carrier_lost
             # Who has just been told of isn't heard by the other yet.
             and self._sim.now - max(self._contact_since, 0) > 0
@@ -229,7 +233,7 @@ class Watch:
     def _is_somebody_able(self) -> bool:
         for node in self._sim.nodes.values():
             known = node.machine.known if node.machine else None
-            if known is None or not (node.carrier and node.health.ok) or node.stopping:
+            if known is None or not (node.carrier and known.serves()) or node.stopping:
                 continue
             if known.state in (State.INIT, State.BACKUP, State.CANDIDATE, State.ACTIVE):
                 return True

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from mailweir.ha.machine.facts import Action, Drop, Health, Settings, Take
+from mailweir.ha.machine.facts import Action, Drop, Facts, Health, Settings, Take
 from mailweir.ha.machine.fsm import RENEWED_EVERY, Machine
 from mailweir.ha.machine.wire import Message
 
@@ -197,7 +197,7 @@ class Node:
         """How this node is, as of now."""
         lost = "" if self.carrier else "eth0 has no carrier"
         health = self.health
-        self.feed(lambda machine, now: machine.learn(now, health=health, carrier_lost=lost))
+        self.feed(lambda machine, now: machine.learn(now, Facts(health=health, carrier_lost=lost)))
 
     def renew(self, life: int, of: float) -> None:
         """As `holding` does it."""
@@ -223,7 +223,7 @@ class Node:
         if life != self.life or not self.settings.gateways:
             return
         answers = self.gateway and self.carrier
-        self.feed(lambda machine, now: machine.learn(now, gateway_answers=answers), life)
+        self.feed(lambda machine, now: machine.learn(now, Facts(gateway_answers=answers)), life)
         self.sim.at(self.sim.now + 1 + (0 if answers else 0.5), self._ask_gateway, life)
 
     def _set_timer(self) -> None:

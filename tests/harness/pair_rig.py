@@ -1,10 +1,12 @@
 """A pair of nodes, each with `mailweir run` and `mailweir ha run`, in networks of their own, with a
 mail server and clients around them."""
 
+import http.client
 import json
 import signal
+import socket
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 
 from harness.holders import Holders, holders
@@ -15,7 +17,7 @@ from harness.pair_configuration import new_key, pair_configuration
 from harness.pair_networks import NODES, SERVER, VIRTUAL, Node, Pair, pair_networks
 from harness.process import Running, run, running
 from harness.scripted import serving_in
-from harness.waiting import until
+from harness.waiting import LIMIT, until
 from mailweir.admin.client import ask
 from mailweir.errors import MailweirError
 
@@ -76,6 +78,15 @@ class Machine:
     def events(self) -> list[Tree]:
         """What happened at `mailweir ha run`, the oldest first."""
         return list(self._ask("/api/v1/events").get("events", []))
+
+    def metrics(self) -> str:
+        """What `mailweir ha run` tells Prometheus."""
+        connection = http.client.HTTPConnection("localhost", timeout=LIMIT)
+        connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.sock.connect(str(self.folder / "ha.sock"))
+        with closing(connection):
+            connection.request("GET", "/metrics")
+            return connection.getresponse().read().decode()
 
     def command(self, *words: str) -> tuple[int, str]:
         """Exit code and words of `mailweir ha ...`."""

@@ -23,6 +23,7 @@ from mailweir.ha.machine.facts import (
     Action,
     Announce,
     Drop,
+    Facts,
     Fence,
     Holder,
     Probe,
@@ -200,7 +201,7 @@ class Simulation:
     def _answer_probe(self, node: Node, life: int, ticket: int, holder: Holder) -> None:
         if node.settings.gateways:
             answers = node.gateway and node.carrier
-            node.feed(lambda machine, now: machine.learn(now, gateway_answers=answers), life)
+            node.feed(lambda machine, now: machine.learn(now, Facts(gateway_answers=answers)), life)
         node.feed(lambda machine, now: machine.probed(ticket, holder, "by somebody", now), life)
 
     def _fenced(self, node: Node, life: int, ticket: int) -> None:

@@ -65,6 +65,10 @@ class Supervisor:
                     one.close()
                 else:
                     same.append(one)
+        else:
+            # A barrier's: that it is closed says that all before it was heard.
+            for descriptor in descriptors:
+                os.close(descriptor)
         if "FDSTOREREMOVE" in words:
             for one in self._kept.pop(words["FDNAME"]):
                 one.close()

@@ -20,11 +20,12 @@ from harness.process import running
 from harness.segment import Segment, heard, segment
 from harness.waiting import LIMIT, until
 from mailweir.config.ha import Floating
-from mailweir.errors import StartError
 from mailweir.ha.kernel.addresses import AddressError, Addresses, AddressGone, CarrierChanged, Event
 
-FOUR, SIX = "192.0.2.10/24", "2001:db8::10/64"
-BOTH = floating("eth0", FOUR, SIX)
+# As they are written, and as the kernel has the first one: in no network.
+WRITTEN, SIX = "192.0.2.10/24", "2001:db8::10/64"
+FOUR = "192.0.2.10/32"
+BOTH = floating("eth0", WRITTEN, SIX)
 IPS = frozenset(each.address.ip for each in BOTH)
 
 
@@ -90,6 +91,38 @@ def test_other_routes_and_sources_stay_as_they_were(machines: Segment) -> None:
     machines.on("a", task)
 
 
+@pytest.mark.parametrize("promoted", ["0", "1"])
+@pytest.mark.parametrize("first", [True, False])
+def test_the_machines_own_address_outlives_it(
+    machines: Segment, *, promoted: str, first: bool
+) -> None:
+    """Whichever of the two was there first, with the kernel's default or without; and the routes
+    that go by it.
+    """
+    own, way = ["192.0.2.1/24", "dev", "eth0"], ["default", "via", "192.0.2.2"]
+
+    async def task() -> None:
+        async with opened(floating("eth0", WRITTEN)) as (addresses, _):
+            if first:
+                await addresses.add()
+            machines.ip("a", "address", "add", *own)
+            machines.ip("a", "route", "add", *way)
+            if not first:
+                await addresses.add()
+            await addresses.renew()
+            await addresses.remove()
+        assert own[0] in machines.addresses("a")
+        assert "default via 192.0.2.2" in machines.ip("a", "route", "show")
+        assert "192.0.2.0/24 dev eth0 proto kernel" in machines.ip("a", "route", "show")
+
+    machines.ip("a", "address", "delete", *own)
+    machines.setting("a", "net/ipv4/conf/eth0/promote_secondaries", promoted)
+    try:
+        machines.on("a", task)
+    finally:
+        machines.ip("a", "route", "delete", *way)
+
+
 def test_networks_the_device_has_no_address_of_are_reached(machines: Segment) -> None:
     """And not for longer than the lease: the kernel keeps the route of IPv6 for so long."""
     what = floating("eth0", "198.51.100.10/24", "2001:db8:5::10/64")
@@ -128,7 +161,7 @@ def test_ipv6_takes_connections_at_once(machines: Segment) -> None:
 def test_lease_of_a_killed_process_ends(machines: Segment, tmp_path: Path) -> None:
     lease = 2
     command = [*machines.before("a"), sys.executable, "-P", lease_holder.__file__]
-    with running([*command, str(lease), "eth0", FOUR, SIX], tmp_path, "holder") as process:
+    with running([*command, str(lease), "eth0", WRITTEN, SIX], tmp_path, "holder") as process:
         process.until(lambda: "held" in process.out, "the addresses to be had")
         began = time.monotonic()
         while time.monotonic() < began + lease + 1.2:
@@ -176,13 +209,13 @@ def test_end_of_a_lease_is_noticed(machines: Segment) -> None:
 def test_carrier_is_noticed(machines: Segment) -> None:
     async def task() -> None:
         async with opened() as (addresses, events):
-            assert addresses.carrier() == {"eth0": True}
+            assert addresses.lost() == []
             machines.unplug("a")
             try:
                 await heard(
                     lambda: CarrierChanged("eth0", False) in events, "the cut to be noticed"
                 )
-                assert addresses.carrier() == {"eth0": False}
+                assert addresses.lost() == ["eth0 has no carrier"]
             finally:
                 machines.plug("a")
             await heard(lambda: CarrierChanged("eth0", True) in events, "the mending to be noticed")
@@ -197,7 +230,7 @@ def test_a_device_may_go_and_another_one_come(machines: Segment) -> None:
             machines.ip("a", "link", "delete", "eth0")
             await heard(lambda: CarrierChanged("eth0", False) in events, "the end to be noticed")
             assert {event.address for event in events if isinstance(event, AddressGone)} == IPS
-            with pytest.raises(AddressError, match="there is no device eth0 any more"):
+            with pytest.raises(AddressError, match="there is no device eth0"):
                 await addresses.add()
             await addresses.remove()
             machines.connect("a")
@@ -225,7 +258,7 @@ def test_addresses_are_had_without_carrier(machines: Segment) -> None:
 
 def test_stale_ones_are_cleared(machines: Segment, tmp_path: Path) -> None:
     command = [*machines.before("a"), sys.executable, "-P", lease_holder.__file__]
-    with running([*command, "60", "eth0", FOUR, SIX], tmp_path, "holder") as process:
+    with running([*command, "60", "eth0", WRITTEN, SIX], tmp_path, "holder") as process:
         process.until(lambda: "held" in process.out, "the addresses to be had")
         process.kill()
 
@@ -275,19 +308,24 @@ def test_none_is_had_where_one_can_not_be(machines: Segment) -> None:
         machines.ip("a", "address", "add", "2001:db8::1/64", "dev", "eth0", "nodad")
 
 
-def test_an_absent_device_is_named(machines: Segment) -> None:
+def test_a_device_that_comes_later(machines: Segment) -> None:
     async def task() -> None:
-        async with opened(floating("eth7", FOUR)):
-            pass
+        async with opened(floating("eth7", FOUR)) as (addresses, events):
+            assert addresses.lost() == ["this machine has no device eth7"]
+            with pytest.raises(AddressError, match="there is no device eth7"):
+                await addresses.add()
+            machines.connect_again("a", "eth7")
+            await heard(lambda: CarrierChanged("eth7", True) in events, "it to be noticed")
+            await addresses.add()
+            assert addresses.lost() == []
 
-    with pytest.raises(StartError, match="no device eth7"):
-        machines.on("a", task)
+    machines.on("a", task)
 
 
 def test_a_process_that_stood_still_does_not_renew(machines: Segment, tmp_path: Path) -> None:
     """It finds the addresses gone, and somebody else may have them by now."""
     command = [*machines.before("a"), sys.executable, "-P", lease_holder.__file__]
-    with running([*command, "2", "eth0", FOUR, SIX], tmp_path, "holder") as process:
+    with running([*command, "2", "eth0", WRITTEN, SIX], tmp_path, "holder") as process:
         process.until(lambda: "held" in process.out, "the addresses to be had")
         process.send(signal.SIGSTOP)
         until(lambda: not {FOUR, SIX} & set(machines.addresses("a")), "the lease to end")

@@ -73,7 +73,7 @@ def test_address_that_is_removed_by_hand(rig: Rig, counted: Counted) -> None:
 
     def remove() -> float:
         at = time.monotonic()
-        rig.networks.run(node, "ip", "address", "delete", f"{VIRTUAL}/24", "dev", "eth0")
+        rig.networks.run(node, "ip", "address", "delete", f"{VIRTUAL}/32", "dev", "eth0")
         return at
 
     first = remove()

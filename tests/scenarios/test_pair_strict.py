@@ -1,15 +1,18 @@
 """A strict pair and its witness: whoever is active has the word of one of the two others (H8)."""
 
+import json
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from harness.holders import Held
 from harness.mailweir import COMMAND, Tree
-from harness.pair_configuration import HEARTBEATS
+from harness.pair_configuration import HEARTBEATS, new_key
 from harness.pair_networks import DEVICES, WITNESS, Node
 from harness.pair_rig import Machine, Rig, other, pair_rig
 from harness.process import Running, running
@@ -56,6 +59,11 @@ class Strict:
         active = self.rig.machines[self.rig.active()]
         until(lambda: grants(active), "leave by the witness")
 
+    @property
+    def process(self) -> Running:
+        """The witness's."""
+        return self._process
+
     def kill_witness(self) -> None:
         """It says nothing more."""
         self._process.kill()
@@ -86,6 +94,45 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Strict]:
     ):
         made.start_witness()
         yield made
+
+
+def test_a_new_key_for_all_three(
+    strict: Strict, tmp_path: Path, counted: Callable[[str], None]
+) -> None:
+    """Brought to one after the other; then the old one is taken away. No word is missed, and what
+    is a signal to `mailweir run` ends nobody.
+    """
+    rig = strict.rig
+    node = rig.active()
+    old = json.loads(rig.machines["a"].file.read_text())["ha"]["keys"]
+    new = {"2": str(new_key(tmp_path / "second.key"))}
+    ends = [*(machine.ha for machine in rig.machines.values()), strict.process]
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        for one in ends:
+            one.send(number)
+    with _watched(rig) as seen:
+        for keys in ({**old, **new}, new):
+            # The witness has a's file.
+            for machine in (rig.machines["b"], rig.machines["a"]):
+                reloads = machine.ha.err.count("event=reloaded")
+                machine.change(partial(_have_keys, keys))
+                until(partial(_has, machine.ha, reloads + 1), "the reload")
+            reloads = strict.process.err.count("event=reloaded")
+            strict.process.send(signal.SIGHUP)
+            until(partial(_has, strict.process, reloads + 1), "the witness's reload")
+            _pass(_BOND)
+            assert grants(rig.machines[node])
+    counted(f"two rotations with a strict witness: {_words(seen[0])}")
+    assert (seen[0].moves, seen[0].nobody, seen[0].dual) == (0, 0, 0), seen[0]
+    assert all(one.exit_code is None and "ignored" in one.err for one in ends)
+
+
+def _have_keys(keys: dict[str, str], ha: Tree) -> None:
+    ha["keys"] = keys
+
+
+def _has(process: Running, reloads: int) -> bool:
+    return process.err.count("event=reloaded") == reloads
 
 
 def test_cut_from_the_witness_the_peer_gives_leave(

@@ -42,7 +42,10 @@ def said(machine: Machine) -> list[str]:
 def _plain(words: str) -> list[str]:
     """Without what differs from run to run."""
     words = re.sub(r"\b(\d+[dhm] )?\d+[hms]\b", "T", words)
-    return re.sub(r"([0-9a-f]{2}:){5}[0-9a-f]{2}", "MAC", words).strip().split("\n")
+    lines = re.sub(r"([0-9a-f]{2}:){5}[0-9a-f]{2}", "MAC", words).strip().split("\n")
+    # A test cuts one link after the other: the first may be missed before all are.
+    silent = any(line.startswith("ALARM") and line.endswith("on any link") for line in lines)
+    return [line for line in lines if not (silent and " on link " in line)]
 
 
 def says(machine: Machine, *lines: str) -> None:
@@ -110,9 +113,14 @@ def test_in_maintenance(rig: Rig) -> None:
         standby,
         "{n} has been in maintenance for T and takes nothing over: an operator wants it so."
         " `mailweir ha ready` ends it. {p} is active.",
+        "ALARM: {n} couldn't take over: it is in maintenance",
     )
     why = "{n} has been active for T; it took over because {p} released the addresses."
-    says(active, why + " Nobody could take over now: {p} is in maintenance.")
+    says(
+        active,
+        why + " Nobody could take over now: {p} is in maintenance.",
+        "ALARM: {p} couldn't take over: {p} is in maintenance",
+    )
     code, words = active.command("switch")
     assert (code, words) == (1, f"mailweir: {standby.name} is in maintenance\n")
     code, words = standby.command("switch")
@@ -128,7 +136,7 @@ def test_with_other_settings_than_the_peer(rig: Rig) -> None:
     active, standby = both(rig)
     standby.change(lambda ha: ha.update(fault_hold="11s"))
     differs = (
-        "`ha` in the file of {p} isn't the same: make both files alike, then send HUP to"
+        "`ha.fault_hold` in the file of {p} isn't the same: make both files alike, then send HUP to"
         " `mailweir ha run` on both"
     )
     why = "{n} has been active for T; it took over because {p} released the addresses."
@@ -153,11 +161,13 @@ def test_without_carrier(rig: Rig) -> None:
         "{n} has been active for T; it took over because {p} released the addresses"
         " (it has no carrier). Nobody could take over now: {p} is in fault.",
         "ALARM: nothing is heard of {p} on link lan",
+        "ALARM: {p} couldn't take over: {p} is in fault",
     )
     says(
         active,
         "{n} has been in fault for T: eth0 has no carrier. It stands by again once that is"
         " over. {p} is active.",
+        "ALARM: {n} couldn't take over: eth0 has no carrier",
         "ALARM: nothing is heard of {p} on link lan",
         "ALARM: no gateway answers",
     )
@@ -169,10 +179,12 @@ def test_without_balancer(rig: Rig) -> None:
     active, standby = both(rig)
     standby.balancer.process.kill()
     gone = "`mailweir run` is gone, and no session with it"
-    says(standby, f"{{n}} has stood by for T and can't take over: {gone}. {{p}} is active.")
+    own = f"ALARM: {{n}} couldn't take over: {gone}"
+    says(standby, f"{{n}} has stood by for T and can't take over: {gone}. {{p}} is active.", own)
     why = "{n} has been active for T; it took over because {p} released the addresses"
     why += " (it has no carrier)."
-    says(active, f"{why} Nobody could take over now: the balancer of {{p}} doesn't serve.")
+    theirs = "ALARM: {p} couldn't take over: the balancer of {p} doesn't serve"
+    says(active, f"{why} Nobody could take over now: the balancer of {{p}} doesn't serve.", theirs)
     code, words = standby.command("switch")
     assert (code, words) == (1, f"mailweir: {gone}\n")
     standby.start_balancer()
@@ -183,8 +195,9 @@ def test_without_balancer(rig: Rig) -> None:
         "{n} has been active for T; it took over because {p} released the addresses"
         " (its balancer doesn't serve). Nobody could take over now: the balancer of {p} doesn't"
         " serve.",
+        theirs,
     )
-    says(active, f"{{n}} has stood by for T and can't take over: {gone}. {{p}} is active.")
+    says(active, f"{{n}} has stood by for T and can't take over: {gone}. {{p}} is active.", own)
     active.start_balancer()
     says(active, "{n} has stood by for T: {p} is active. It could take over.")
 

@@ -226,6 +226,7 @@ class FakePlane:
         self.draining = False
         self.left_to_successor = False
         self.stopped = False
+        self.hurries = False
         self.live: list[FakeSession] = []
         self.asked: tuple[object, ...] = ()
         self.reopened = 0
@@ -242,6 +243,9 @@ class FakePlane:
     def set_server_states(self, states: Mapping[ServerKey, ServerState]) -> None:
         self.state_changes.append(dict(states))
         self.states.update(states)
+
+    def hurry(self) -> None:
+        self.hurries = True
 
     def drain(self, *, to_successor: bool) -> None:
         self.draining = True

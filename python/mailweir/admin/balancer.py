@@ -36,6 +36,11 @@ class Balancer(Protocol):
     async def difference(self) -> Difference:
         """What a reload would change."""
 
+    async def addresses_move(self) -> int:
+        """The pair's addresses are about to be the other node's: how many sessions of a process
+        that ends that costs.
+        """
+
     async def operate(self, change: Change, *, what: str, by: str) -> str:
         """Let an operator change something; returns once it counts, with what is wrong: empty
         where nothing is. Raises what `change` raises.

@@ -102,6 +102,9 @@ class _Operating:
         none = why_none(pool, [server for server in servers if server.pool == pool])
         return f"{none}; clients are told to come later (421)" if none else ""
 
+    async def addresses_move(self, _: web.Request) -> web.Response:
+        return web.json_response({"lost": await self._balancer.addresses_move()})
+
     async def _change(self, change: Change, what: str, speaker: Speaker) -> dict[str, str]:
         """What came of it. Raises HTTPNotFound or HTTPConflict."""
         try:
@@ -128,6 +131,7 @@ def add_operating(app: web.Application, balancer: Balancer, access: Access) -> N
     app.router.add_post("/api/v1/undeny/{prefix}", operating.undeny)
     app.router.add_post("/api/v1/sessions/{session}/kill", operating.kill)
     app.router.add_post(_OF_PAIR, operating.pair)
+    app.router.add_post("/api/v1/ha/move", operating.addresses_move)
     app.router.add_post("/api/v1/reload", operating.reload)
 
 

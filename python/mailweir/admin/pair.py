@@ -15,7 +15,10 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from mailweir.admin.readiness import takes, why_none, why_unready
 from mailweir.admin.views import RoleTold
+from mailweir.config.agreed import Agreement
+from mailweir.config.model import Config
 from mailweir.config.words import HaKeeper, HaRole
+from mailweir.ending import Terms
 from mailweir.plane import Stats
 from mailweir.spec import DesiredState
 from mailweir.state.overrides import Overrides
@@ -41,7 +44,8 @@ class NodeHealth:
     up: int
     pools_down: list[str]  # those that a listener uses and that have no server for new sessions
     generation: int
-    digest: str  # of the configuration that runs, as `config_digest` has it
+    paused: str  # by whom new sessions are refused, at the node or at listeners; or empty
+    digest: str  # of the configuration that runs, as far as both nodes of a pair need the same
     reasons: list[str]  # why new sessions shouldn't be sent here
 
 
@@ -71,7 +75,7 @@ class Pair:
         self._started = started
         self._clock = clock
         self._steady = steady
-        self._digest = b""
+        self._agreement = Agreement(b"", {})
         self._read: tuple[float, Stats] | None = None
         self._counted: tuple[DesiredState, Count] | None = None
         self._gauge = Gauge(
@@ -82,9 +86,14 @@ class Pair:
         )
         self._show()
 
-    def take(self, digest: bytes) -> None:
-        """Remember which configuration runs, by its `config_digest`."""
-        self._digest = digest
+    def take(self, agreement: Agreement) -> None:
+        """Remember which configuration runs."""
+        self._agreement = agreement
+
+    def digests(self) -> dict[str, object]:
+        """What the digest is made of: names of keys, with digests of their values."""
+        named = {name: one.hex() for name, one in self._agreement.parts.items()}
+        return {"digest": self._agreement.digest.hex(), "parts": named}
 
     def tell(self, role: HaRole, by: HaKeeper) -> bool:
         """Take a role; whether it is another one than before."""
@@ -100,13 +109,13 @@ class Pair:
             self._show()
         return changed
 
-    def count(self, applied: DesiredState | None) -> Count:
-        """Of what the data plane was told last; None is nothing yet."""
-        if applied is None:
-            return Count(0, 0, {})
-        if self._counted is None or self._counted[0] is not applied:
-            self._counted = (applied, counted(applied))
-        return self._counted[1]
+    def terms(self, config: Config) -> Terms:
+        """How the process ends: with time for the next one where `mailweir ha` has said last that
+        the addresses are here.
+        """
+        told = self.told
+        here = told is not None and told.by is HaKeeper.NATIVE and told.role is HaRole.ACTIVE
+        return Terms(config.drain.deadline, config.ha.handover if config.ha and here else None)
 
     def health(
         self,
@@ -137,7 +146,8 @@ class Pair:
             up=count.up,
             pools_down=list(count.pools_down),
             generation=generation,
-            digest=self._digest.hex(),
+            paused=_paused(overrides),
+            digest=self._agreement.digest.hex(),
             reasons=reasons,
         )
 
@@ -157,6 +167,14 @@ class Pair:
         if self._read is None or now - self._read[0] >= _FRESH:
             self._read = (now, self._stats())
         return self._read[1]
+
+
+def _paused(overrides: Overrides) -> str:
+    """Without for how long: that would be another word each minute."""
+    if overrides.node:
+        return f"by {overrides.node.by}"
+    found = overrides.paused
+    return ", ".join(f"by {word.by} at listener {name}" for name, word in found.items())
 
 
 def counted(state: DesiredState) -> Count:

@@ -30,6 +30,7 @@ from mailweir.config.roles import Role, Roles
 from mailweir.errors import MailweirError, StalledError, StartError
 from mailweir.faults import Faults, Part, kept_going
 from mailweir.lanes import Lane
+from mailweir.late_addresses import may_come_later
 
 # In seconds. For answers under way when the process ends, or their asker's role does.
 _CLOSE_TIMEOUT = 0.5
@@ -108,10 +109,17 @@ class AdminServer:
         )
 
     def _bind_tcp(self, http: Address) -> socket.socket:
+        """Also where the address comes later: after a power cut everything begins at once."""
         family = socket.AF_INET6 if http.ip.version == 6 else socket.AF_INET
+        made = socket.socket(family, socket.SOCK_STREAM)
         try:
-            return socket.create_server((str(http.ip), http.port), family=family)
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            may_come_later(made)
+            made.bind((str(http.ip), http.port))
+            made.listen()
+            return made
         except OSError as error:
+            made.close()
             raise StartError(
                 f"{self._part}.http: {http} can't be bound: {error.strerror}"
                 " (choose another address, or `http: off`)"

@@ -115,12 +115,19 @@ def ha_explain(socket_path: str, as_json: bool) -> None:
 @ha.command("switch")
 @ha_socket_option
 @json_option
-def ha_switch(socket_path: str, as_json: bool) -> None:
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Also to a node that can't serve, is worse off, or has another configuration.",
+)
+def ha_switch(socket_path: str, as_json: bool, force: bool) -> None:
     """Have the other one of the two nodes be active.
 
-    Sessions end: they are with the node, and the addresses move.
+    Sessions end: they are with the node, and the addresses move. It is refused where clients would
+    be worse off; `mailweir ha explain` says why. A node that is silent, in maintenance or without
+    carrier doesn't take the addresses, by force neither.
     """
-    _tell(socket_path, "switch", as_json)
+    _tell(socket_path, "switch?force=1" if force else "switch", as_json)
 
 
 @ha.command("maint")

@@ -4,9 +4,7 @@
 over.
 """
 
-import json
 import re
-from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_interface
 from pathlib import Path
 from typing import Annotated
@@ -38,16 +36,12 @@ from mailweir.config.kinds import (
 )
 from mailweir.config.units import format_duration
 from mailweir.config.words import HaMode
-from mailweir.config.written import plain
 
 # Sets of timers that have a name of their own.
 TIMERS = {
     "fast": {"interval": "100ms", "dead": "500ms", "lease": "3s"},
     "vm": {"interval": "1s", "dead": "4s", "lease": "5s"},
 }
-# What a node may differ in from its peer.
-_OWN = frozenset({"node", "keys", "fence", "socket", "http"})
-_DIGEST_BYTES = 8
 # Linux: IFNAMSIZ with the ending zero, and what dev_valid_name() has against a name.
 _DEVICE = re.compile(r"[^\s/:\0]{1,15}")
 _KEY_ID = re.compile(r"[1-9][0-9]{0,4}", re.ASCII)
@@ -255,6 +249,12 @@ class Ha(Part):
         description="How long `mailweir run` may be away, for a restart, before the addresses go to"
         " the other node.",
     )
+    handover: Annotated[Duration, between(0.0, 300.0)] = Field(
+        10.0,
+        description="How long a `mailweir run` that was told to end may take for its sessions, and"
+        " to be back, before the addresses go to the other node. Who comes meanwhile waits, where"
+        " systemd keeps the listening sockets; what is left by then is lost.",
+    )
     fence: Annotated[list[str], AfterValidator(_check_command)] = Field(
         [],
         description="A command with its arguments that has to succeed before the addresses are"
@@ -273,10 +273,3 @@ class Ha(Part):
         """Which of `nodes` this machine is; None where neither `node` nor its name says it."""
         names = (self.node, hostname, hostname.partition(".")[0])
         return next((name for name in names if name in self.nodes), None)
-
-    def digest(self) -> bytes:
-        """The same on both nodes, or they don't mean the same pair. Numbers and files of keys may
-        differ: while they are replaced they do.
-        """
-        agreed = {key: found for key, found in plain(self).items() if key not in _OWN}
-        return sha256(json.dumps(agreed, sort_keys=True).encode()).digest()[:_DIGEST_BYTES]

@@ -1,9 +1,10 @@
 """Parts of a configuration as a file writes them: the way back from the model. Pure.
 
-Called by `whole`, `ha`, `sample`, `schema` and `keys`.
+Called by `whole`, `agreed`, `sample`, `schema` and `keys`.
 """
 
 import json
+from collections.abc import Callable
 from enum import Enum
 
 from pydantic import BaseModel
@@ -24,39 +25,62 @@ def plain(part: BaseModel) -> dict[str, object]:
     return {key: found for key, found in values.items() if found is not None}
 
 
-def value(given: object, field: FieldInfo) -> object:
+def given(part: BaseModel) -> dict[str, object]:
+    """The keys whose values aren't their defaults, however deep they are."""
+    found: dict[str, object] = {}
+    for key, field in type(part).model_fields.items():
+        there = getattr(part, key)
+        if not field.is_required():
+            default = field.get_default(call_default_factory=True)
+            same = (
+                there is default
+                if None in (there, default)
+                else _as(there, given) == _as(default, given)
+            )
+            if same:
+                continue
+        found[key] = value(there, field) if there is None else _as(there, given)
+    return found
+
+
+def value(there: object, field: FieldInfo) -> object:
     """What stands behind a key; None where the key has to be absent."""
-    if given is None:
+    if there is None:
         extra = field.json_schema_extra
         return extra.get(NONE) if isinstance(extra, dict) else None
-    return _written(given)
+    return _as(there, plain)
 
 
-def inline(given: object) -> str:
+def inline(there: object) -> str:
     """What `value` returned, on one line of YAML."""
-    if isinstance(given, str) and (given[:1].isalnum() or given[:1] == "/") and ": " not in given:
-        return given
-    return json.dumps(given)
+    if isinstance(there, str) and (there[:1].isalnum() or there[:1] == "/") and ": " not in there:
+        return there
+    return json.dumps(there)
 
 
-def _written(given: object) -> object:
-    if isinstance(given, BaseModel):
-        return plain(given)
-    if isinstance(given, dict):
-        return {str(key): _written(item) for key, item in given.items()}
-    if isinstance(given, list):
-        return [_written(item) for item in given]
-    if isinstance(given, Enum):
-        return given.value
-    if isinstance(given, Prefixes):
-        return [str(entry) for entry in given.entries]
-    if isinstance(given, bool | int):
-        return given
-    if isinstance(given, Share):
-        return str(given)
-    if isinstance(given, float):
+def _as(there: object, tree: Callable[[BaseModel], dict[str, object]]) -> object:
+    """A value as it is written; what has keys of its own by `tree`."""
+    if isinstance(there, BaseModel):
+        return tree(there)
+    if isinstance(there, dict):
+        return {str(key): _as(item, tree) for key, item in there.items()}
+    if isinstance(there, list):
+        return [_as(item, tree) for item in there]
+    return _scalar(there)
+
+
+def _scalar(there: object) -> object:
+    if isinstance(there, Enum):
+        return there.value
+    if isinstance(there, Prefixes):
+        return [str(entry) for entry in there.entries]
+    if isinstance(there, bool | int):
+        return there
+    if isinstance(there, Share):
+        return str(there)
+    if isinstance(there, float):
         # Every other number with a fraction is a time.
-        return format_duration(given)
-    if isinstance(given, range):
-        return f"{given[0]}-{given[-1]}"
-    return str(given)
+        return format_duration(there)
+    if isinstance(there, range):
+        return f"{there[0]}-{there[-1]}"
+    return str(there)

@@ -35,7 +35,7 @@ class Node(Protocol):
     def machine(self) -> Machine: ...
     @property
     def links(self) -> Links: ...
-    async def command(self, command: Command) -> str: ...
+    async def command(self, command: Command, *, force: bool = False) -> str: ...
 
 
 class HaAdmin:
@@ -60,6 +60,10 @@ class HaAdmin:
         answers = (self._read_write, self._read_only)
         await self._server.open(answers, self._registry)
 
+    async def take(self, loaded: Loaded) -> None:
+        """Let its roles and names count, for those who are connected too. Called at a reload."""
+        await self._server.take(loaded.roles, loaded.config.admin.hosts)
+
     async def close(self) -> None:
         """Stop answering."""
         await self._server.close()
@@ -78,9 +82,10 @@ class HaAdmin:
 
     def _obeying(self, command: Command, access: Access) -> Handler:
         async def obey(request: web.Request) -> web.Response:
-            who = await access.name_at(request)
-            _log.info("operator", change=str(command), by=who)
-            if refusal := await self._node.command(command):
+            who, force = await access.name_at(request), request.query.get("force") == "1"
+            what = f"{command} --force" if force else str(command)
+            _log.info("operator", change=what, by=who)
+            if refusal := await self._node.command(command, force=force):
                 return web.json_response({"error": refusal}, status=409)
             return web.json_response(telling.explain(self._node.machine.known, now()))
 

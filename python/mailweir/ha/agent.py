@@ -31,6 +31,7 @@ from mailweir.ha.kept import Kept
 from mailweir.ha.kernel import neighbours
 from mailweir.ha.kernel.addresses import AddressError, Addresses, AddressGone, CarrierChanged, Event
 from mailweir.ha.kernel.announce import Announcer
+from mailweir.ha.kernel.queues import anybody_listens
 from mailweir.ha.keys import read_keys
 from mailweir.ha.links import Links
 from mailweir.ha.machine.facts import (
@@ -38,6 +39,7 @@ from mailweir.ha.machine.facts import (
     Announce,
     Command,
     Drop,
+    Facts,
     Fence,
     Holder,
     Probe,
@@ -46,8 +48,11 @@ from mailweir.ha.machine.facts import (
     Take,
 )
 from mailweir.ha.machine.fsm import Machine
+from mailweir.ha.machine.grace import Grace
 from mailweir.ha.machine.wire import State
 from mailweir.ha.settings import fixed_differences, node_of, ports_of, settings_of
+from mailweir.ha.signals import ignore_others
+from mailweir.ha.watching import Watching
 from mailweir.instance import only_instance
 from mailweir.journal import Journal
 from mailweir.lanes import Lane
@@ -56,12 +61,6 @@ from mailweir.supervisor import Supervisor
 # What comes is read so often and no oftener, in seconds: whoever floods this node doesn't wake it
 # for each datagram. What is decided in between reads first anyway.
 _READ_EVERY, _READ_EVERY_IN_A_FLOOD = 0.01, 0.025
-# How often gateways are asked, and how long they have to answer.
-_GATEWAY_EVERY = 1.0
-_GATEWAY_WAIT = 0.5
-# The same of machines that have this node's own addresses.
-_DOUBLE_EVERY = 5.0
-_DOUBLE_WAIT = 0.1
 # Until the addresses are released, or taken from the peer that releases them.
 _PATIENCE = 3.0
 # For the configuration's files and names.
@@ -97,6 +96,7 @@ class Agent:
         self._balancer: Balancer
         self._machine: Machine
         self._flood: Flood
+        self._admin: HaAdmin
 
     async def run(self) -> None:
         """Until told to stop. Raises MailweirError where it can't start."""
@@ -126,13 +126,16 @@ class Agent:
         self._links.open()
         self._exits.callback(self._links.close)
         await self._open_kernel()
+        health = await self._balancer.ask()
         settings = settings_of(ha, node)
         self._machine = Machine(settings, epoch=secrets.randbits(63) | 1, now=now())
         self._flood = Flood(self._links, self._machine.known.heard_on)
         self._exits.callback(self._cancel)
-        admin = HaAdmin(self, self._loaded, self._journal, hostname=self._hostname)
-        self._exits.push_async_callback(admin.close)
-        await admin.open()
+        self._admin = HaAdmin(self, self._loaded, self._journal, hostname=self._hostname)
+        self._exits.push_async_callback(self._admin.close)
+        await self._admin.open()
+        # The first word to the peer says how this node is.
+        self._tell(Facts(health=health, absent_links=dict(self._links.absent)))
         self._begin()
         _log.info("started", node=node, peer=settings.peer, links=", ".join(self._links.names))
         self._supervisor.ready(f"node {node}")
@@ -160,16 +163,18 @@ class Agent:
             on_taken=lambda ticket: self._feed(lambda at: self._machine.taken(ticket, at)),
             on_dropped=lambda ticket: self._feed(lambda at: self._machine.dropped(ticket, at)),
             on_failed=lambda why: self._feed(lambda at: self._machine.failed(why, at)),
+            before_drop=lambda: self._balancer.addresses_move(),
             before_renewal=lambda: self._feed(self._machine.tick),
         )
         self._balancer = Balancer(
             self._loaded.config.admin.socket,
-            ha.run_grace,
-            lambda health: self._feed(lambda at: self._machine.learn(at, health=health)),
+            Grace(ha.run_grace, ha.handover),
+            lambda health: self._tell(Facts(health=health)),
+            self._clients_wait,
         )
 
     def _begin(self) -> None:
-        loop = asyncio.get_running_loop()
+        loop, ha = asyncio.get_running_loop(), self._ha
         self._listen()
         self._exits.callback(self._deafen)
         if self._kept.maintenance:
@@ -177,8 +182,16 @@ class Agent:
         self._learn_carrier()
         self._spawn(self._holding.work())
         self._spawn(self._balancer.watch())
-        self._spawn(self._watch_gateways())
-        self._spawn(self._watch_doubles())
+        node = ha.nodes[self._machine.known.settings.node]
+        watching = Watching(
+            self._tell,
+            gateways=lambda: self._ha.gateway,
+            own=[address.ip for address in node.links.values()],
+            mend_links=self._mend_links,
+        )
+        self._spawn(watching.gateways(), vital=False)
+        self._spawn(watching.doubles(), vital=False)
+        self._spawn(watching.links())
         self._spawn(self._supervisor.show_life(lambda: ()))
         loop.call_soon(self._feed, self._machine.tick)
 
@@ -186,19 +199,25 @@ class Agent:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._ending.set)
-        loop.add_signal_handler(signal.SIGHUP, lambda: self._spawn(self._reload()))
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._spawn(self._reload(), vital=False))
+        ignore_others(loop)
 
-    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+    def _spawn(self, work: Coroutine[object, object, None], *, vital: bool = True) -> None:
+        """Without what is `vital` the process is none: it ends, and gives the addresses away."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._is_done)
 
-    def _is_done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            # Without one of its parts the process is none: the lease takes the addresses away.
-            _log.error("the process can't go on", reason=repr(error))
-            self._ending.set()
+        def is_done(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            if task.cancelled() or (error := task.exception()) is None:
+                return
+            if vital:
+                _log.error("the process can't go on", reason=repr(error))
+                self._ending.set()
+            else:
+                _log.error("something failed that isn't needed to go on", reason=repr(error))
+
+        task.add_done_callback(is_done)
 
     def _cancel(self) -> None:
         for task in self._tasks:
@@ -220,6 +239,9 @@ class Agent:
             if refusal is not None:
                 self._links.refused.note(refusal)
             self._perform(actions)
+        for link, key_id in self._links.misheard.items():
+            self._perform(self._machine.misheard(link, key_id, now()))
+        self._links.misheard.clear()
         self._flood.look(now())
 
     def _on_datagrams(self) -> None:
@@ -254,29 +276,27 @@ class Agent:
                 self._feed(lambda at: self._machine.gone(str(address), at))
 
     def _learn_carrier(self) -> None:
-        lost = [dev for dev, up in self._addresses.carrier().items() if not up]
-        words = f"{' and '.join(lost)} has no carrier" if lost else ""
-        self._feed(lambda at: self._machine.learn(at, carrier_lost=words))
+        words = " and ".join(self._addresses.lost())
+        self._tell(Facts(carrier_lost=words))
+
+    def _tell(self, facts: Facts) -> None:
+        self._feed(lambda at: self._machine.learn(at, facts))
+
+    def _mend_links(self) -> dict[int, str]:
+        if self._links.needs_mending():
+            self._deafen()
+            self._links.mend()
+            self._listen()
+        return dict(self._links.absent)
+
+    def _clients_wait(self) -> bool:
+        virtual = {one.address.ip for one in self._ha.virtual}
+        return anybody_listens(virtual, ports_of(self._loaded.config))
 
     def _on_claim(self, address: object, mac: object) -> None:
         self._feed(lambda at: self._machine.claimed(str(address), str(mac), at))
 
-    async def _watch_gateways(self) -> None:
-        while True:
-            if self._ha.gateway:
-                answers = await neighbours.any_answers(self._ha.gateway, wait=_GATEWAY_WAIT)
-                self._feed(partial(self._machine.learn, gateway_answers=answers))
-            await asyncio.sleep(_GATEWAY_EVERY)
-
-    async def _watch_doubles(self) -> None:
-        links = self._ha.nodes[self._machine.known.settings.node].links
-        own = [address.ip for address in links.values()]
-        while True:
-            double = await neighbours.double_of(own, wait=_DOUBLE_WAIT)
-            self._feed(partial(self._machine.learn, double=double))
-            await asyncio.sleep(_DOUBLE_EVERY)
-
-    async def command(self, command: Command) -> str:
+    async def command(self, command: Command, *, force: bool = False) -> str:
         """What an operator wants; why not, or nothing. Called by the admin routes.
 
         Returns once it is done, or it can be told that it isn't.
@@ -285,7 +305,7 @@ class Agent:
         refusals: list[str] = []
 
         def feed(at: float) -> list[Action]:
-            refusal, actions = self._machine.command(command, at)
+            refusal, actions = self._machine.command(command, at, force=force)
             refusals.append(refusal)
             return actions
 
@@ -365,7 +385,7 @@ class Agent:
 
         def feed(at: float) -> list[Action]:
             found = answers is True
-            first = self._machine.learn(at, gateway_answers=found) if ha.gateway else []
+            first = self._machine.learn(at, Facts(gateway_answers=found)) if ha.gateway else []
             return [*first, *self._machine.probed(ticket, holder, told, at)]
 
         self._feed(feed)
@@ -391,7 +411,9 @@ class Agent:
         else:
             self._loaded, self._ha = loaded, ha
             self._links.take_keys(found)
+            await self._admin.take(loaded)
             self._balancer.grace.run_grace = ha.run_grace
+            self._balancer.grace.handover = ha.handover
             settings = settings_of(ha, self._machine.known.settings.node)
             self._feed(lambda at: self._machine.configure(settings, at))
             _log.info("reloaded")

@@ -18,9 +18,14 @@ from mailweir.ha.machine.facts import Health
 from mailweir.ha.machine.grace import Answer, Grace
 
 _EVERY = 0.2
+# What it comes to where there is no answer, or none that can be understood.
+_NO_ANSWER = (OSError, ValueError, KeyError, TypeError, TimeoutError, RecursionError)
 # Of one answer. A process that takes longer is busy or hung, and asked again.
 _LIMIT = 1.0
-_MOST = 1 << 20
+# Of one answer, in bytes: with 10 000 pools it names those that have no server.
+_MOST = 1 << 23
+# Seconds that the addresses wait for sessions to hear that they go.
+_MOVE_LIMIT = 0.5
 # Between tries to get into a queue that is full.
 _QUEUE_LOOK = 0.01
 
@@ -28,17 +33,28 @@ _QUEUE_LOOK = 0.01
 class Balancer:
     """The process beside ours."""
 
-    def __init__(self, socket: Path, run_grace: float, on_health: Callable[[Health], None]) -> None:
-        self.grace = Grace(run_grace)
+    def __init__(
+        self,
+        socket: Path,
+        grace: Grace,
+        on_health: Callable[[Health], None],
+        waits: Callable[[], bool],
+    ) -> None:
+        """`waits` says whether somebody listens where clients come, whatever process that is."""
+        self.grace = grace
         self._socket = socket
         self._on_health = on_health
+        self._waits = waits
         self._role = "backup"
+        self._news = asyncio.Event()
         self._told: tuple[int, str] | None = None  # which process, and what
         self._health: Health | None = None
+        self._parts: tuple[object, dict[str, bytes]] = ("", {})  # of which digest
 
     def has_role(self, role: str) -> None:
-        """What it is told next."""
+        """What it is told now: it ends in another way where it has the addresses."""
         self._role = role
+        self._news.set()
 
     async def watch(self) -> None:
         """Ask until cancelled; `on_health` is called where something is new."""
@@ -48,18 +64,22 @@ class Balancer:
             if health != self._health:
                 self._health = health
                 self._on_health(health)
-            await asyncio.sleep(max(0.05, _EVERY - (time.monotonic() - began)))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(0.05, _EVERY - (time.monotonic() - began))):
+                    await self._news.wait()
+            self._news.clear()
 
     async def ask(self) -> Health:
         """Once."""
         asked = time.monotonic()
         limit = min(_LIMIT, self.grace.left(asked))
         try:
-            answer = _answer(await self._request("GET", "/api/v1/health", limit))
+            answer = await self._answer(limit)
         except (FileNotFoundError, ConnectionRefusedError):
-            return self.grace.silent(time.monotonic(), gone=True, asked=asked)
-        except (OSError, ValueError, KeyError, TypeError, TimeoutError, asyncio.LimitOverrunError):
-            return self.grace.silent(time.monotonic(), gone=False, asked=asked)
+            kept = await asyncio.to_thread(self._waits)
+            return self.grace.silent(time.monotonic(), gone=True, kept=kept, asked=asked)
+        except _NO_ANSWER:
+            return self.grace.silent(time.monotonic(), gone=False, kept=False, asked=asked)
         if self._told != (answer.pid, self._role):
             await self.tell(answer.pid)
         return self.grace.answered(answer, time.monotonic())
@@ -69,14 +89,33 @@ class Balancer:
         role = self._role
         try:
             await self._request("POST", f"/api/v1/ha/{role}?by=native", _LIMIT)
-        except (OSError, ValueError, TimeoutError):
+        except _NO_ANSWER:
             return
         self._told = (pid, role)
+
+    async def addresses_move(self) -> None:
+        """Say so to one that drains, so that the sessions it has still end while their addresses
+        are here.
+        """
+        if self.grace.drains:
+            with suppress(*_NO_ANSWER):
+                await self._request("POST", "/api/v1/ha/move", _MOVE_LIMIT)
+
+    async def _answer(self, limit: float) -> Answer:
+        found = await self._request("GET", "/api/v1/health", limit)
+        if found["digest"] != self._parts[0]:
+            told = await self._request("GET", "/api/v1/digests", limit)
+            parts = told["parts"]
+            if not isinstance(parts, dict):
+                raise TypeError("parts")
+            named = {str(name): bytes.fromhex(str(one)) for name, one in parts.items()}
+            self._parts = (told["digest"], named)
+        return _answer(found, self._parts[1])
 
     async def _request(self, method: str, route: str, limit: float) -> dict[str, object]:
         async with asyncio.timeout(limit):
             sock = await _connected(self._socket)
-            reader, writer = await asyncio.open_unix_connection(sock=sock, limit=_MOST)
+            reader, writer = await asyncio.open_unix_connection(sock=sock)
             try:
                 head = f"{method} {route} HTTP/1.0\r\nHost: localhost\r\n\r\n"
                 writer.write(head.encode("ascii"))
@@ -85,7 +124,7 @@ class Balancer:
                     raise ValueError(status.decode("latin-1"))
                 while (await reader.readline()).strip():
                     pass
-                found = json.loads(await reader.read(_MOST))
+                found = json.loads(await _rest(reader))
                 if not isinstance(found, dict):
                     raise ValueError("no object")
                 return found
@@ -118,7 +157,17 @@ async def _connected_to(path: str) -> socket.socket:
         raise
 
 
-def _answer(found: dict[str, object]) -> Answer:
+async def _rest(reader: asyncio.StreamReader) -> bytes:
+    """Up to its end: a read returns what has come so far."""
+    found = bytearray()
+    while part := await reader.read(_MOST):
+        found += part
+        if len(found) > _MOST:
+            raise ValueError("too long")
+    return bytes(found)
+
+
+def _answer(found: dict[str, object], parts: dict[str, bytes]) -> Answer:
     pools = found["pools_down"]
     if not isinstance(pools, list):
         raise TypeError("pools_down")
@@ -131,8 +180,10 @@ def _answer(found: dict[str, object]) -> Answer:
         servers=_number(found["servers"]),
         up=_number(found["up"]),
         pools_down=tuple(map(str, pools)),
+        paused=str(found["paused"]),
         generation=_number(found["generation"]),
         digest=bytes.fromhex(str(found["digest"])),
+        parts=parts,
     )
 
 

@@ -10,6 +10,7 @@ import ctypes
 import socket
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 
 from mailweir.ha.links import Links
 from mailweir.ha.machine.wire import ECHO_AT, LIFE_AT, SIZE
@@ -55,8 +56,10 @@ class Flood:
         if self.is_on:
             self._filter()
         elif self._filters:
-            for number in self._filters:
-                self._links.socket_of(number).setsockopt(socket.SOL_SOCKET, _DETACH, 0)
+            for number in self._filters.keys() & self._links.numbers():
+                # A socket that was opened anew meanwhile has none.
+                with suppress(OSError):
+                    self._links.socket_of(number).setsockopt(socket.SOL_SOCKET, _DETACH, 0)
             self._filters.clear()
 
     def _filter(self) -> None:

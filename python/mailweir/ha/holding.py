@@ -5,7 +5,7 @@ process can't: so it is never renewed after it may have run out.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -34,15 +34,17 @@ class Holding:
         on_taken: Callable[[int], None],
         on_dropped: Callable[[int], None],
         on_failed: Callable[[str], None],
+        before_drop: Callable[[], Awaitable[None]],
         before_renewal: Callable[[], None],
     ) -> None:
-        """`before_renewal` may ask for a step that makes it none."""
+        """`before_drop` has little time. `before_renewal` may ask for a step that makes it none."""
         self._addresses = addresses
         self._announcer = announcer
         self._lease = lease
         self._on_taken = on_taken
         self._on_dropped = on_dropped
         self._on_failed = on_failed
+        self._before_drop = before_drop
         self._before_renewal = before_renewal
         self._steps: asyncio.Queue[Take | Drop] = asyncio.Queue()
         self._renewed_at: float | None = None  # while they are held
@@ -79,7 +81,9 @@ class Holding:
         self._on_taken(ticket)
 
     async def _drop(self, ticket: int) -> None:
+        # Nothing renews them while it is waited for.
         self._renewed_at = None
+        await self._before_drop()
         try:
             await self._addresses.remove()
         except AddressError as error:

@@ -31,6 +31,18 @@ WITNESS_LINK = 0
 _TOS = 0xC0
 # One byte more tells one that is too long.
 _LONGEST = SIZE + 1
+# An address, a device or a way isn't there (any more): it may come, or come back.
+_ABSENT = frozenset(
+    {
+        errno.EADDRNOTAVAIL,
+        errno.EINVAL,
+        errno.ENODEV,
+        errno.ENXIO,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.EHOSTUNREACH,
+    }
+)
 # Datagrams that are read before anything else is done. A peer sends some ten a second.
 MOST_AT_ONCE = 256
 
@@ -50,9 +62,14 @@ class Links:
         self._number = 1 + sorted(ha.nodes).index(node)
         self._node = node
         self._sockets: dict[int, socket.socket] = {}
+        # Those that can't be used now, and why; and those whose sockets can't send any more.
+        self.absent: dict[int, str] = {}
+        self._failing: set[int] = set()
         self.sent: Counter[int] = Counter()
         self.received: Counter[int] = Counter()
         self.refused = Unheard()
+        # Of links over which something came with a key that isn't ours; taken by who tells of it.
+        self.misheard: dict[int, int] = {}
         self.take_keys(keys)
 
     def take_keys(self, keys: Mapping[int, bytes]) -> None:
@@ -63,12 +80,30 @@ class Links:
         self._opener = Opener(cluster=self._cluster, receiver=self._number, keys=self._keys)
 
     def open(self) -> None:
-        """Bind and connect. Raises StartError with what to do."""
-        for number, (own, peer) in self._ends.items():
-            self._sockets[number] = self._bound(own, peer, self.names[number - 1])
+        """Bind and connect those that can be used by now. Raises StartError with what to do."""
+        for number in self._ends:
+            self._open(number)
         if self._witness is not None:
-            with suppress(OSError):  # no way there now; each hello tries again
-                self._sockets[WITNESS_LINK] = _connected(None, self._witness)
+            self._open_to_witness()
+
+    def needs_mending(self) -> bool:
+        """Whether `mend` could be of use."""
+        lacks_witness = self._witness is not None and WITNESS_LINK not in self._sockets
+        return bool(self.absent or self._failing or lacks_witness)
+
+    def mend(self) -> None:
+        """Open what couldn't be used so far, or can't be any more: addresses, devices and ways come
+        late after a power cut, and may go and come back. Nobody waits for the sockets meanwhile.
+        """
+        for number in self._failing:
+            self._sockets.pop(number).close()
+        self._failing.clear()
+        for number in self._ends.keys() - self._sockets.keys():
+            # Somebody else may have taken its port meanwhile.
+            with suppress(StartError):
+                self._open(number)
+        if self._witness is not None and WITNESS_LINK not in self._sockets:
+            self._open_to_witness()
 
     def close(self) -> None:
         """Close them all."""
@@ -103,6 +138,8 @@ class Links:
                     message = self._opener.open(datagram, link=number)
                 except Refused as refused:
                     self.refused.note(refused.why)
+                    if refused.key_id is not None and number != WITNESS_LINK:
+                        self.misheard[number] = refused.key_id
                     continue
                 if (message.sender == WITNESS) == (number == WITNESS_LINK):
                     yield message, number
@@ -123,13 +160,12 @@ class Links:
                 if error.errno == errno.ECONNREFUSED:
                     with suppress(OSError):
                         one.send(datagram)
+                elif error.errno in _ABSENT:
+                    self._failing.add(number)
                 continue
             self.sent[number] += 1
 
     def _to(self, to_witness: bool) -> list[tuple[int, socket.socket]]:
-        if to_witness and WITNESS_LINK not in self._sockets and self._witness is not None:
-            with suppress(OSError):
-                self._sockets[WITNESS_LINK] = _connected(None, self._witness)
         of = self._sockets.items()
         return [(n, one) for n, one in of if (n == WITNESS_LINK) == to_witness]
 
@@ -139,15 +175,34 @@ class Links:
         self._turn += 1
         return sorted(self._keys)[self._turn % len(self._keys)]
 
-    def _bound(self, own: Address, peer: Address, link: str) -> socket.socket:
+    def _open(self, number: int) -> None:
+        own, peer = self._ends[number]
         try:
-            return _connected(own, peer)
+            self._sockets[number] = _connected(own, peer)
+            self.absent.pop(number, None)
         except OSError as error:
-            self.close()
-            why = error.strerror
-            if error.errno == errno.EADDRNOTAVAIL:
-                why = f"this machine doesn't have {own.ip}; is it really {self._node} (`ha.node`)?"
-            raise StartError(f"ha.nodes.{self._node}.links.{link}: {own}: {why}") from None
+            why = _why_absent(error, own, peer)
+            self.absent[number] = why or str(error.strerror)
+            if not why:
+                self.close()
+                at = f"ha.nodes.{self._node}.links.{self.names[number - 1]}"
+                raise StartError(f"{at}: {own}: {error.strerror}") from None
+
+    def _open_to_witness(self) -> None:
+        if self._witness is not None:
+            with suppress(OSError):  # no way there now
+                self._sockets[WITNESS_LINK] = _connected(None, self._witness)
+
+
+def _why_absent(error: OSError, own: Address, peer: Address) -> str:
+    """Why a link can't be used for now; empty where that isn't to be waited for."""
+    if isinstance(error, socket.gaierror) or error.errno in (errno.ENODEV, errno.ENXIO):
+        return f"this machine doesn't have the device of {own.ip}"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"this machine doesn't have {own.ip}, or it isn't ready yet"
+    if error.errno in _ABSENT:
+        return f"there is no way from {own.ip} to {peer.ip}"
+    return ""
 
 
 def keyed(keys: Mapping[int, bytes], newest: int) -> int:

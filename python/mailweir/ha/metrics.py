@@ -8,6 +8,7 @@ from prometheus_client.registry import Collector
 
 from mailweir.ha.clock import now
 from mailweir.ha.links import WITNESS_LINK, Links
+from mailweir.ha.machine import judging
 from mailweir.ha.machine.known import Known
 from mailweir.ha.machine.wire import Refusal, State
 
@@ -51,6 +52,16 @@ def _of_nodes(known: Known) -> Iterable[Metric]:
     takeovers = CounterMetricFamily("mailweir_ha_takeovers", "Times that it became active.")
     takeovers.add_metric([], known.takeovers)
     yield takeovers
+    redundant = GaugeMetricFamily(
+        "mailweir_ha_redundant", "1 where the node that stands by could take over and serve."
+    )
+    redundant.add_metric([], judging.is_redundant(known, at))
+    yield redundant
+    lost = CounterMetricFamily(
+        "mailweir_ha_lost_sessions", "Sessions that were here when the addresses went."
+    )
+    lost.add_metric([], known.lost_sessions)
+    yield lost
 
 
 def _of_links(known: Known, links: Links) -> Iterable[Metric]:

@@ -1,7 +1,9 @@
 """The configuration as the state machine wants it, and what of it can't change. Used by `agent`."""
 
+from mailweir.config.agreed import agreed_pair, digest, parts
 from mailweir.config.ha import Ha
 from mailweir.config.model import Config
+from mailweir.config.written import plain
 from mailweir.errors import StartError
 from mailweir.ha.machine.facts import Settings
 from mailweir.ha.machine.wire import cluster_number
@@ -26,7 +28,7 @@ def settings_of(ha: Ha, node: str) -> Settings:
     """What counts for `node`."""
     names = sorted(ha.nodes)
     peer = next(name for name in names if name != node)
-    timers = ha.timers
+    timers, agreed = ha.timers, agreed_pair(ha)
     return Settings(
         node=node,
         peer=peer,
@@ -45,7 +47,8 @@ def settings_of(ha: Ha, node: str) -> Settings:
         strict=ha.witness is not None and ha.witness.strict,
         fence=bool(ha.fence),
         links=tuple(sorted(ha.nodes[node].links)),
-        pair_digest=ha.digest(),
+        pair_digest=digest(agreed),
+        parts=parts(agreed, plain(ha), "ha."),
     )
 
 

@@ -22,6 +22,8 @@ def status(known: Known, now: float) -> dict[str, Any]:
         "sentence": _sentence(known, now),
         "holds": known.holding,
         "takeovers": known.takeovers,
+        "redundant": judging.is_redundant(known, now),
+        "lost_sessions": known.lost_sessions,
         "term": known.term,
         "nodes": [_own(known, now), _peer(known, now)],
         "links": _links(known, now),
@@ -83,13 +85,17 @@ def _of_peer(known: Known, now: float) -> str:
     if known.state is State.ACTIVE:
         if told.state is State.ACTIVE:
             return f"{name} says that it is active as well; one of them lets go in a moment."
-        if against := judging.why_peer_can_not(known, now):
+        if against := judging.why_peer_can_not(known, now) or judging.would_be_cut_off(known, told):
             return f"Nobody could take over now: {against}."
         if against := judging.why_not_switch(known, now):
             return f"{name} could take over, but a switch is refused: {against}."
         return f"{name} could take over."
     if known.state is State.BACKUP and told.state is State.ACTIVE and not judging.obstacle(known):
-        return "It could take over."
+        if judging.sees_others(known, now) and (
+            known.sees_witness(now) or not known.settings.strict
+        ):
+            return "It could take over."
+        return f"It would not take over: {judging.sees_nobody(known)}."
     return f"{name} {judging.DOES[told.state]}."
 
 

@@ -8,19 +8,23 @@ import asyncio
 import secrets
 import signal
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 
 import structlog
 
 from mailweir.config.address import Address
+from mailweir.config.ha import Ha
 from mailweir.config.load import load
-from mailweir.errors import StartError
+from mailweir.errors import MailweirError, StartError
 from mailweir.ha.clock import now
 from mailweir.ha.keys import read_keys
 from mailweir.ha.links import MOST_AT_ONCE, WITNESS_LINK, keyed
 from mailweir.ha.machine.grants import Witness
 from mailweir.ha.machine.wire import WITNESS, Opener, Refused, cluster_number, seal
+from mailweir.ha.signals import ignore_others
 from mailweir.ha.unheard import Unheard
+from mailweir.late_addresses import may_come_later
 from mailweir.supervisor import Supervisor
 
 _LONGEST = 2048
@@ -39,16 +43,11 @@ class Answering:
 
     async def run(self) -> None:
         """Until told to stop. Raises MailweirError where it can't start."""
-        loaded = await asyncio.to_thread(load, self._file)
-        ha = loaded.config.ha
-        if ha is None or ha.witness is None:
-            raise StartError(f"{self._file}: there is no `ha.witness`, whose address this would be")
+        ha, witness = await asyncio.to_thread(self._load)
         self._names = sorted(ha.nodes)
-        self._keys = read_keys(ha.keys)
-        cluster = cluster_number(ha.cluster)
-        self._opener = Opener(cluster=cluster, receiver=WITNESS, keys=self._keys)
+        self._take_keys(read_keys(ha.keys), ha.cluster)
         self._witness = Witness(
-            cluster=cluster,
+            cluster=cluster_number(ha.cluster),
             newest_key=max(self._keys),
             epoch=secrets.randbits(63) | 1,
             lease=ha.timers.lease,
@@ -59,12 +58,56 @@ class Answering:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, ending.set)
-        with _bound(ha.witness.address) as self._socket:
+        reloads: set[asyncio.Task[None]] = set()
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._reload_beside(ha, reloads))
+        ignore_others(loop)
+        with _bound(witness) as self._socket:
             loop.add_reader(self._socket, self._read)
-            _log.info("started", witness=str(ha.witness.address), nodes=", ".join(self._names))
-            self._supervisor.ready(f"witness of {' and '.join(self._names)}")
+            _log.info("started", witness=str(witness), nodes=", ".join(self._names))
+            self._supervisor.ready(self._status())
+            living = loop.create_task(self._supervisor.show_life(lambda: ()))
             await ending.wait()
+            living.cancel()
             loop.remove_reader(self._socket)
+
+    def _load(self) -> tuple[Ha, Address]:
+        ha = load(self._file).config.ha
+        if ha is None or ha.witness is None:
+            raise StartError(f"{self._file}: there is no `ha.witness`, whose address this would be")
+        return ha, ha.witness.address
+
+    def _take_keys(self, keys: Mapping[int, bytes], cluster: str) -> None:
+        self._keys = dict(keys)
+        number = cluster_number(cluster)
+        self._opener = Opener(cluster=number, receiver=WITNESS, keys=self._keys)
+
+    def _status(self) -> str:
+        return f"witness of {' and '.join(self._names)}"
+
+    def _reload_beside(self, before: Ha, reloads: set[asyncio.Task[None]]) -> None:
+        task = asyncio.get_running_loop().create_task(self._reload(before))
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    async def _reload(self, before: Ha) -> None:
+        """Keys can change while it runs, and nothing else."""
+        self._supervisor.reloading()
+        try:
+            ha, _ = await asyncio.to_thread(self._load)
+            for key, had in _fixed(before).items():
+                if _fixed(ha)[key] != had:
+                    raise StartError(
+                        f"`ha.{key}` can't change while it runs: restart `mailweir ha witness`"
+                    )
+            keys = read_keys(ha.keys)
+        except MailweirError as error:
+            for line in str(error).splitlines():
+                _log.error("the reload is refused, the old configuration stays", reason=line)
+        else:
+            self._take_keys(keys, ha.cluster)
+            self._witness.newest_key = max(keys)
+            _log.info("reloaded", keys=", ".join(map(str, sorted(keys))))
+        self._supervisor.ready(self._status())
 
     def _read(self) -> None:
         for _ in range(MOST_AT_ONCE):
@@ -98,10 +141,22 @@ class Answering:
             _log.info("leave to be active", node=name)
 
 
+def _fixed(ha: Ha) -> dict[str, object]:
+    """What it has from its start to its end."""
+    return {
+        "cluster": ha.cluster,
+        "nodes": sorted(ha.nodes),
+        "witness": ha.witness,
+        "timers": ha.timers,
+    }
+
+
 def _bound(address: Address) -> socket.socket:
+    """Also where the address comes later."""
     family = socket.AF_INET6 if address.ip.version == 6 else socket.AF_INET
     made = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
+        may_come_later(made)
         made.bind((str(address.ip), address.port))
     except OSError as error:
         made.close()

@@ -3,7 +3,7 @@
 
 use std::num::NonZeroU32;
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// Moments are counted from here. Nothing that is timed happened before it.
@@ -31,6 +31,24 @@ impl AtomicMoment {
     pub(crate) fn read(&self) -> Option<Instant> {
         let nanos = self.0.load(Relaxed).checked_sub(1)?;
         Some(*EPOCH + Duration::from_nanos(nanos))
+    }
+}
+
+/// Since when the process drains, if it does.
+#[derive(Debug, Default)]
+pub(crate) struct ProcessDrain {
+    pub(crate) since: AtomicMoment,
+    /// Sessions don't wait for their turn in a spread.
+    hurries: AtomicBool,
+}
+
+impl ProcessDrain {
+    pub(crate) fn hurry(&self) {
+        self.hurries.store(true, Relaxed);
+    }
+
+    pub(crate) fn hurries(&self) -> bool {
+        self.hurries.load(Relaxed)
     }
 }
 

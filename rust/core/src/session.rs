@@ -15,7 +15,7 @@ use crate::farewell;
 use crate::holdings::Holdings;
 use crate::kernel_path::{self, Carried, Guest, Handed, KernelPath, Legs, Passage};
 use crate::limits::Terms;
-use crate::moment::AtomicMoment;
+use crate::moment::ProcessDrain;
 use crate::occupancy::Occupancy;
 use crate::record::{End, EndBy, EndReason, Ledger, Record};
 use crate::relay::pipes::Pipes;
@@ -38,7 +38,7 @@ pub(crate) struct Commons {
     /// Of the whole process.
     pub(crate) doors: Arc<Doors>,
     /// Since when the process drains, if it does.
-    pub(crate) drains: Arc<AtomicMoment>,
+    pub(crate) drains: Arc<ProcessDrain>,
     pub(crate) troubles: Arc<Troubles>,
     /// Once it is wanted and can be had.
     pub(crate) kernel: Arc<OnceLock<Arc<KernelPath>>>,
@@ -247,7 +247,8 @@ impl Session {
             id: record.id(),
             timeouts: &listener.timeouts,
             drain: &self.snapshot.drain,
-            drains: [&self.commons.drains, &listener.state.drains, &server.drains],
+            process: &self.commons.drains,
+            drains: [&listener.state.drains, &server.drains],
             aged: listener.max_age.map(|age| record.began() + age),
         };
         let Ok(client) = legs.client.into_stream() else {

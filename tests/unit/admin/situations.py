@@ -133,6 +133,9 @@ class FakeBalancer:
         applied = fold(config(), {A: Health.UP}, NOTHING_SAID, hostname="h", room=ROOM)
         return self.pair.health(applied, NOTHING_SAID, generation=1, ending=False)
 
+    async def addresses_move(self) -> int:
+        return 3
+
     async def reload(self) -> ReloadOutcome:
         self.reloads += 1
         return self.outcome

@@ -407,7 +407,7 @@ async def test_health_in_short(either: Client, balancer: FakeBalancer) -> None:
     assert found == {
         **{"started": 900.0, "listening": True, "ending": False, "workers_alive": True},
         **{"sessions": 0, "flows": 0, "servers": 2, "up": 1, "pools_down": []},
-        **{"generation": 1, "digest": "", "reasons": []},
+        **{"paused": "", "generation": 1, "digest": "", "reasons": []},
     }
 
 

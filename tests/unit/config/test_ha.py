@@ -8,12 +8,11 @@ import pytest
 from mailweir.config.address import Address
 from mailweir.config.ha import Ha
 from mailweir.config.load import parse
-from mailweir.config.whole import config_digest
 from mailweir.config.words import HaMode
 from mailweir.errors import ConfigError
 from unit.fakes import config
 
-_A_FARM = """\
+A_FARM = """\
 listeners: {mx: {bind: [192.0.2.10:25], pool: farm}}
 pools: {farm: {servers: {a: {address: 10.0.0.1:25, proxy: v2, source: [10.0.0.253]}}}}
 """
@@ -32,7 +31,7 @@ PAIR = {
 }
 
 
-def text(farm: str | None = _A_FARM, **keys: str | None) -> str:
+def text(farm: str | None = A_FARM, **keys: str | None) -> str:
     """A file with a pair, with other values for some of its keys; None takes one away."""
     lines = [f"  {key}: {value}\n" for key, value in {**PAIR, **keys}.items() if value is not None]
     return f"{farm}ha:\n{''.join(lines)}"
@@ -77,12 +76,12 @@ def test_a_pair_as_it_is_written() -> None:
 
 def test_no_pair_is_the_default() -> None:
     assert config().ha is None
-    assert config(f"{_A_FARM}ha: none\n").ha is None
-    assert told(f"{_A_FARM}ha:\n") == ["E ha: has no value"]
+    assert config(f"{A_FARM}ha: none\n").ha is None
+    assert told(f"{A_FARM}ha:\n") == ["E ha: has no value"]
 
 
 def test_keepalived_needs_nothing_said() -> None:
-    assert told(f"{_A_FARM}ha: {{mode: external}}\n") == []
+    assert told(f"{A_FARM}ha: {{mode: external}}\n") == []
 
 
 @pytest.mark.parametrize(("word", "times"), [("fast", (0.1, 0.5, 3.0)), ("vm", (1.0, 4.0, 5.0))])
@@ -298,68 +297,14 @@ def test_value(keys: dict[str, str | None], lines: list[str]) -> None:
 
 
 def test_problems_elsewhere_hide_none_of_a_pair() -> None:
-    found = told(text(_A_FARM.replace("pool: farm", "pool: frm"), node="c"))
+    found = told(text(A_FARM.replace("pool: farm", "pool: frm"), node="c"))
     assert [line.partition(": ")[0] for line in found] == [
         "E listeners.mx.pool",
         "E ha.node",
         "W pools.farm",
     ]
-    found = told(text(_A_FARM.replace("proxy: v2", "weight: many"), node="c"))
+    found = told(text(A_FARM.replace("proxy: v2", "weight: many"), node="c"))
     assert [line.partition(": ")[0] for line in found] == [
         "E pools.farm.servers.a.weight",
         "E ha.node",
     ]
-
-
-@pytest.mark.parametrize(
-    "keys",
-    [
-        {"node": "b"},
-        {"keys": "{1: /elsewhere, 2: /other}"},
-        {"socket": "/tmp/ha.sock", "http": "off"},
-        {"fence": "[/sbin/off]"},
-        {"nodes": "{b: {priority: 90, links: {cross: '198.51.100.2:5405', lan: '192.0.2.2:5405'}},"
-         " a: {links: {lan: '192.0.2.1:5405', cross: '198.51.100.1:5405'}}}"},
-    ],
-    ids=str,
-)  # fmt: skip
-def test_nodes_that_mean_the_same_pair(keys: dict[str, str | None]) -> None:
-    assert pair(**keys).digest() == pair().digest()
-    assert len(pair().digest()) == 8
-
-
-@pytest.mark.parametrize(
-    "keys",
-    [
-        {"cluster": "other"},
-        {"timers": "fast"},
-        {"virtual": "[{address: 192.0.2.11/24, dev: eth0}]"},
-        {"virtual": "[{address: 192.0.2.10/24, dev: eth1}]"},
-        {"source": "[]"},
-        {"gateway": "[]"},
-        {"witness": "{address: '203.0.113.9:5405', strict: true}"},
-        {"preempt": "true"},
-        {"fault_hold": "20s"},
-        {"nodes": PAIR["nodes"].replace("90", "91")},
-        {"nodes": PAIR["nodes"].replace(".2:5405", ".2:5406")},
-    ],
-    ids=str,
-)
-def test_nodes_that_do_not(keys: dict[str, str | None]) -> None:
-    assert pair(**keys).digest() != pair().digest()
-
-
-def test_processes_that_do_the_same_have_one_digest(tmp_path: Path) -> None:
-    listed = tmp_path / "denied"
-    listed.write_text("203.0.113.0/24\n")
-    base = f"{_A_FARM.replace('pool: farm}', f'pool: farm, deny: [{listed}]}}')}"
-    digest = config_digest(config(base))
-    assert len(digest) == 8
-    for own in ("workers: 3", "max_sessions: 7", "admin: {http: off}", "state_dir: /tmp/s",
-                "log: {sessions: off}", "max_flows: 9", "drain: {deadline: 30m}",
-                "ha: {mode: external}"):  # fmt: skip
-        assert config_digest(config(f"{base}{own}\n")) == digest, own
-    for other in (f"{base}drain: {{deadline: 3s}}\n", base.replace("v2", "v1"), _A_FARM):
-        assert config_digest(config(other)) != digest
-    listed.write_text("203.0.113.0/25\n")
-    assert config_digest(config(base)) != digest

@@ -8,6 +8,7 @@ from mailweir.ha.machine.facts import (
     Action,
     Command,
     Drop,
+    Facts,
     Health,
     Holder,
     Probe,
@@ -16,7 +17,7 @@ from mailweir.ha.machine.facts import (
     Take,
 )
 from mailweir.ha.machine.fsm import Machine
-from mailweir.ha.machine.wire import WITNESS, Flag, Kind, Message, Refusal, State
+from mailweir.ha.machine.wire import WITNESS, Flag, Kind, Message, Refusal, State, Trouble
 
 OK = Health(ok=True, why="")
 EPOCHS = {1: 0xAAAA, 2: 0xBBBB, WITNESS: 0xCCCC}
@@ -78,6 +79,10 @@ def message(sender: int = 2, receiver: int = 1, **changed: Any) -> Message:
         "config_digest": bytes(8),
         "generation": 0,
         "clock": 0,
+        "trouble": Trouble(0),
+        "parts": 0,
+        "part": bytes(3),
+        "part_digest": bytes(3),
     }
     return Message(**{**plain, **changed})
 
@@ -135,7 +140,7 @@ class Table:
         return refusal
 
     def learn(self, **facts: Any) -> None:
-        self.do(self.machine.learn(self.now, **facts))
+        self.do(self.machine.learn(self.now, Facts(**facts)))
 
     def answer(self, kind: type, *given: Any) -> None:
         """Tell how the newest step of this kind ended: a Probe, say, by holder and words."""

@@ -12,6 +12,7 @@ import pytest
 from mailweir.ha import balancer
 from mailweir.ha.balancer import Balancer
 from mailweir.ha.machine.facts import Health
+from mailweir.ha.machine.grace import Grace
 
 ANSWER = {
     "pid": 1,
@@ -24,17 +25,25 @@ ANSWER = {
     "servers": 4,
     "up": 3,
     "pools_down": ["farm"],
+    "paused": "by root",
     "generation": 7,
     "digest": "0011223344556677",
     "reasons": [],
 }
+DIGESTS = {"digest": ANSWER["digest"], "parts": {"drain.quiet": "010203"}}
 
 
 @asynccontextmanager
 async def answering(path: Path, body: str, asked: list[str]) -> AsyncIterator[None]:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         asked.append((await reader.readline()).decode().strip())
-        writer.write(f"HTTP/1.1 200 OK\r\nX: y\r\n\r\n{body}".encode())
+        told = json.dumps(DIGESTS) if asked[-1].startswith("GET /api/v1/digests") else body
+        writer.write(b"HTTP/1.1 200 OK\r\nX: y\r\n\r\n")
+        # In pieces, as a long one comes.
+        for at in range(0, len(told), 1 << 14):
+            writer.write(told[at : at + (1 << 14)].encode())
+            await writer.drain()
+            await asyncio.sleep(0)
         writer.close()
         await writer.wait_closed()
 
@@ -45,7 +54,7 @@ async def answering(path: Path, body: str, asked: list[str]) -> AsyncIterator[No
 
 async def test_what_it_answers_and_is_told(tmp_path: Path) -> None:
     asked: list[str] = []
-    watched = Balancer(tmp_path / "s", 5.0, lambda health: None)
+    watched = Balancer(tmp_path / "s", Grace(5.0, 10.0), lambda health: None, lambda: False)
     watched.has_role("active")
     async with answering(tmp_path / "s", json.dumps(ANSWER), asked):
         health = await watched.ask()
@@ -59,12 +68,38 @@ async def test_what_it_answers_and_is_told(tmp_path: Path) -> None:
         up=3,
         servers=4,
         sessions=3,
+        paused="by root",
         config_digest=bytes.fromhex("0011223344556677"),
         generation=7,
+        parts={"drain.quiet": b"\1\2\3"},
     )
     # Its role once, and again only where it is another one.
     get, post = "GET /api/v1/health HTTP/1.0", "POST /api/v1/ha/{}?by=native HTTP/1.0"
-    assert asked == [get, post.format("active"), get, get, post.format("backup")]
+    named = "GET /api/v1/digests HTTP/1.0"
+    assert asked == [get, named, post.format("active"), get, get, post.format("backup")]
+
+
+async def test_an_answer_of_many_pools(tmp_path: Path) -> None:
+    """It comes in pieces, and none of them is taken for the whole."""
+    body = json.dumps({**ANSWER, "pools_down": [f"pool-{number}" for number in range(50_000)]})
+    watched = Balancer(tmp_path / "s", Grace(5.0, 10.0), lambda health: None, lambda: False)
+    async with answering(tmp_path / "s", body, []):
+        health = await watched.ask()
+    assert (health.ok, health.penalty) == (True, 50)
+
+
+@pytest.mark.parametrize("ending", [False, True])
+async def test_who_drains_hears_that_the_addresses_move(tmp_path: Path, *, ending: bool) -> None:
+    asked: list[str] = []
+    known = asyncio.Event()
+    watched = Balancer(tmp_path / "s", Grace(5.0, 10.0), lambda health: known.set(), lambda: False)
+    async with answering(tmp_path / "s", json.dumps({**ANSWER, "ending": ending}), asked):
+        watching = asyncio.create_task(watched.watch())
+        await known.wait()
+        watching.cancel()
+        asked.clear()
+        await watched.addresses_move()
+    assert asked == ["POST /api/v1/ha/move HTTP/1.0"] * ending
 
 
 @pytest.mark.parametrize(
@@ -80,12 +115,16 @@ async def test_what_it_answers_and_is_told(tmp_path: Path) -> None:
 )
 async def test_what_is_no_answer(tmp_path: Path, body: str) -> None:
     async with answering(tmp_path / "s", body, []):
-        assert not (await Balancer(tmp_path / "s", 5.0, lambda health: None).ask()).ok
+        assert not (
+            await Balancer(
+                tmp_path / "s", Grace(5.0, 10.0), lambda health: None, lambda: False
+            ).ask()
+        ).ok
 
 
 async def test_gone_and_hung(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(balancer, "_LIMIT", 0.05)
-    watched = Balancer(tmp_path / "s", 5.0, lambda health: None)
+    watched = Balancer(tmp_path / "s", Grace(5.0, 10.0), lambda health: None, lambda: False)
     idle = json.dumps({**ANSWER, "sessions": 0})
     async with answering(tmp_path / "s", idle, []):
         assert (await watched.ask()).ok
@@ -101,7 +140,7 @@ async def test_gone_and_hung(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 async def test_only_what_is_new_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(balancer, "_EVERY", 0.0)
     told: list[Health] = []
-    watched = Balancer(tmp_path / "s", 5.0, told.append)
+    watched = Balancer(tmp_path / "s", Grace(5.0, 10.0), told.append, lambda: False)
     asked: list[str] = []
     async with answering(tmp_path / "s", json.dumps(ANSWER), asked):
         with suppress(TimeoutError):

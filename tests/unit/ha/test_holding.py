@@ -65,9 +65,13 @@ class Rig:
             on_taken=lambda ticket: self.told.append(("taken", ticket)),
             on_dropped=lambda ticket: self.told.append(("dropped", ticket)),
             on_failed=self.told.append,
+            before_drop=self.before_drop,
             before_renewal=lambda: self.before_renewal(),
         )
         self.before_renewal: Callable[[], None] = lambda: None
+
+    async def before_drop(self) -> None:
+        self.kernel.done.append("move")
 
     async def until(self, condition: Callable[[], bool]) -> None:
         work = asyncio.create_task(self.holding.work())
@@ -93,7 +97,7 @@ async def test_taken_and_dropped(rig: Rig) -> None:
     await rig.until(lambda: len(rig.told) == 2)
     assert rig.told == [("taken", 1), ("dropped", 2)]
     # The neighbours are told nothing any more from the moment on that it is wanted.
-    assert rig.kernel.done == ["quiet", "add", "remove"]
+    assert rig.kernel.done == ["quiet", "add", "move", "remove"]
 
 
 async def test_the_lease_is_renewed(rig: Rig) -> None:
@@ -120,7 +124,7 @@ async def test_a_step_comes_before_a_renewal(rig: Rig) -> None:
     rig.kernel.now = 1.0
     rig.holding.do(Drop(2))
     await rig.until(lambda: len(rig.told) == 2)
-    assert rig.kernel.done == ["add", "quiet", "remove"]
+    assert rig.kernel.done == ["add", "quiet", "move", "remove"]
 
 
 async def test_what_is_to_be_dropped_is_not_renewed(rig: Rig) -> None:
@@ -129,7 +133,7 @@ async def test_what_is_to_be_dropped_is_not_renewed(rig: Rig) -> None:
     rig.before_renewal = lambda: rig.holding.do(Drop(2))
     rig.kernel.now = 1.0
     await rig.until(lambda: len(rig.told) == 2)
-    assert rig.kernel.done == ["add", "quiet", "remove"]
+    assert rig.kernel.done == ["add", "quiet", "move", "remove"]
 
 
 @pytest.mark.parametrize("later", [False, True])

@@ -1,8 +1,10 @@
 """Links: who is listened to, over which link, under which key."""
 
+import errno
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import cast
 
 import pytest
 import structlog
@@ -10,6 +12,7 @@ import structlog
 from harness.waiting import until
 from mailweir.config.ha import Ha
 from mailweir.errors import StartError
+from mailweir.ha import links as ha_links
 from mailweir.ha.links import Links, keyed
 from mailweir.ha.machine.facts import Settings
 from mailweir.ha.machine.known import Known
@@ -140,8 +143,62 @@ def test_the_newest_that_both_have() -> None:
     ]
 
 
-def test_a_machine_without_the_address() -> None:
+def test_a_link_whose_address_comes_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others are used meanwhile, and this one once its address is there."""
     links = Links(pair(x="192.0.2.77"), "a", KEYS)
-    with pytest.raises(StartError, match=r"doesn't have 192\.0\.2\.77; is it really a "):
-        links.open()
-    assert links.sockets() == []
+    links.open()
+    try:
+        assert links.numbers() == [2]
+        assert links.absent == {1: "this machine doesn't have 192.0.2.77, or it isn't ready yet"}
+        links.mend()
+        assert (links.numbers(), links.needs_mending()) == ([2], True)
+        connected = ha_links._connected
+        monkeypatch.setattr(ha_links, "_connected", lambda own, peer: connected(None, peer))
+        links.mend()
+        assert (sorted(links.numbers()), links.absent) == ([1, 2], {})
+        assert not links.needs_mending()
+    finally:
+        links.close()
+
+
+class Stranded:
+    """A socket whose address is gone."""
+
+    def __init__(self, real: socket.socket) -> None:
+        self._real = real
+
+    def send(self, _: bytes) -> int:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    def close(self) -> None:
+        self._real.close()
+
+
+def test_a_link_whose_address_went_and_is_back(both: Both) -> None:
+    links = both.links["a"]
+    links._sockets[1] = cast(socket.socket, Stranded(links.socket_of(1)))
+    both.send("a")
+    assert links.needs_mending()
+    links.mend()
+    assert (links.absent, links.needs_mending()) == ({}, False)
+    both.send("a")
+    assert sorted(link for _, link in both.heard("b", 3)) == [1, 2, 2]
+
+
+def test_a_port_that_another_process_has_is_not_waited_for() -> None:
+    ha = pair()
+    first, second = Links(ha, "a", KEYS), Links(ha, "a", KEYS)
+    first.open()
+    try:
+        with pytest.raises(StartError, match=r"ha\.nodes\.a\.links\.x: .*: Address already in use"):
+            second.open()
+        assert second.sockets() == []
+    finally:
+        first.close()
+
+
+def test_a_key_that_is_not_ours_is_named(both: Both) -> None:
+    both.links["a"].take_keys({2: b"other" * 7})
+    both.send("a", newest=2)
+    assert both.heard("b", 2) == []
+    assert both.links["b"].misheard == {1: 2, 2: 2}

@@ -30,6 +30,8 @@ def test_what_there_is(registry: CollectorRegistry) -> None:
     assert found("mailweir_ha_peer_state", {"state": "active"}) == 0
     assert found("mailweir_ha_holds") == 0
     assert found("mailweir_ha_takeovers_total") == 0
+    assert found("mailweir_ha_redundant") == 0
+    assert found("mailweir_ha_lost_sessions_total") == 0
     assert found("mailweir_ha_sent_total", {"link": "x"}) == 0
     assert found("mailweir_ha_refused_total", {"reason": "forged"}) == 3
     # It isn't one: the copy over another link.

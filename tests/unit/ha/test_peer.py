@@ -193,7 +193,7 @@ def test_a_deaf_peer_lives_as_long_as_it_sends(ear: Ear) -> None:
     for seq in range(2, 3000):
         ear.go_on()
         assert ear.hear(ear.says(seq, echo=1)) is None
-    assert ear.peer.is_deaf(ear.now)
+    assert ear.peer.is_deaf()
     assert ear.peer.heard_at == ear.now
 
 
@@ -242,10 +242,21 @@ def test_a_suspended_peer_goes_on(ear: Ear) -> None:
     for _ in range(300):
         ear.go_on()
     assert ear.hear(ear.says(2, echo=last)) is None
-    assert ear.peer.is_deaf(ear.now)
+    # It has had no time to hear us; but nothing is to be left to it yet.
+    assert (ear.peer.is_deaf(), ear.peer.hears_us(ear.now)) == (False, False)
     ear.go_on()
     assert ear.hear(ear.says(3)) is None
-    assert not ear.peer.is_deaf(ear.now)
+    assert (ear.peer.is_deaf(), ear.peer.hears_us(ear.now)) == (False, True)
+
+
+def test_a_peer_that_dies_was_not_deaf_before(ear: Ear) -> None:
+    for seq in range(2, 20):
+        ear.go_on()
+        assert ear.hear(ear.says(seq)) is None
+    for _ in range(100):
+        ear.go_on()
+        assert not ear.peer.is_deaf()
+    assert not ear.peer.hears_us(ear.now)
 
 
 def test_what_has_waited_in_a_queue_is_no_sign_of_life(ear: Ear) -> None:

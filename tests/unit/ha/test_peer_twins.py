@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from mailweir.ha.machine.peer import Peer, Sent
-from mailweir.ha.machine.wire import Flag, Kind, Message, Refusal, State
+from mailweir.ha.machine.wire import Flag, Kind, Message, Refusal, State, Trouble
 
 _OWN, _FIRST, _SECOND = 7, 11, 12  # epochs
 _DEAD = 2.0
@@ -33,6 +33,10 @@ _HELLO = Message(
     config_digest=bytes(8),
     generation=0,
     clock=0,
+    trouble=Trouble(0),
+    parts=0,
+    part=bytes(3),
+    part_digest=bytes(3),
 )
 
 

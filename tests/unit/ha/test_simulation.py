@@ -22,7 +22,7 @@ from mailweir.ha.machine.wire import State
 _STEPS = count(60_000, 2_000_000)
 _OF_ONE = 15_000
 # A planted fault is found in a small part of that.
-_ENOUGH = 200_000
+_ENOUGH = 600_000
 
 
 @pytest.mark.timeout(count(120, 3600))
@@ -158,6 +158,10 @@ def _nobody_asks_whether_leave_is_over(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(judging, "leave_is_over", lambda *_: "")
 
 
+def _who_drains_takes_them(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Known, "serves", lambda self: self.health.ok)
+
+
 PLANTED: list[tuple[Plant, str, dict[str, Any]]] = [
     (_the_loser_stays, "2", {"strict": False}),
     (_one_link_is_listened_to, "10", {"strict": False}),
@@ -173,6 +177,7 @@ PLANTED: list[tuple[Plant, str, dict[str, Any]]] = [
     (_carrier_does_not_matter, "7", {}),
     (_a_word_binds_for_one_lease, "1", STRICT),
     (_nobody_asks_whether_leave_is_over, "1", STRICT),
+    (_who_drains_takes_them, "11", {}),
 ]
 
 

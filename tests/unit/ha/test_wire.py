@@ -19,6 +19,7 @@ from mailweir.ha.machine.wire import (
     Refusal,
     Refused,
     State,
+    Trouble,
     cluster_number,
     seal,
 )
@@ -52,6 +53,10 @@ HELLO = Message(
     config_digest=b"confconf",
     generation=9,
     clock=1_000_000,
+    trouble=Trouble.AWAY | Trouble.FORCED,
+    parts=3,
+    part=b"abc",
+    part_digest=b"xyz",
 )
 # Written down by hand from the layout in `wire`; the HMAC by openssl.
 SIGNED = bytes.fromhex(
@@ -61,9 +66,9 @@ SIGNED = bytes.fromhex(
     + "99aabbccddeeff00 0000000000000029 0000000000000007"
     + "000000c8 000007d0 00000bb8 00002710 0003 0004 00003039"
     + "7061697270616972 636f6e66636f6e66 0000000000000009"
-    + "00000000000f4240 0000000000000000"
+    + "00000000000f4240 09 03 616263 78797a"
 )
-MAC = bytes.fromhex("c66dc738bf98fbbf64f04e8092adbfc0")
+MAC = bytes.fromhex("c7688a634574874f862b162b258be437")
 
 
 def opener(**changed: object) -> Opener:
@@ -109,6 +114,10 @@ def messages(draw: st.DrawFn) -> Message:
         seq=draw(st.integers(1, 2**64 - 1)),
         pair_digest=draw(st.binary(min_size=8, max_size=8)),
         config_digest=draw(st.binary(min_size=8, max_size=8)),
+        trouble=Trouble(draw(st.integers(0, 15))),
+        parts=draw(st.integers(0, 255)),
+        part=draw(st.binary(min_size=3, max_size=3)),
+        part_digest=draw(st.binary(min_size=3, max_size=3)),
         **numbers,
     )
 

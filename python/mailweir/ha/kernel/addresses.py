@@ -6,7 +6,7 @@ hangs or was killed loses it by itself. Measured on Linux 6.18: the kernel takes
 lease + 1 s after the last renewal. Adding, renewing and removing take 1 ms each.
 
 A thread of its own asks the kernel and hears what it says (`netlink` waits). What it hears is
-handed to the event loop; `held` and `carrier` are what was heard last.
+handed to the event loop; `held` and `lost` are what was heard last.
 """
 
 import asyncio
@@ -36,10 +36,10 @@ class Addresses:
         self._lease = round(lease)
         self._on_event = on_event
         self._running: tuple[Kernel, Thread] | None = None
-        self._view = View(frozenset(), {each.dev: False for each in floating})
+        self._view = View(frozenset(), {each.dev: False for each in floating}, frozenset())
 
     async def open(self) -> None:
-        """Be ready, and hear changes from now on. StartError: no such device, no permission."""
+        """Be ready, and hear changes from now on. StartError: no permission."""
         loop = asyncio.get_running_loop()
 
         def changed(view: View, events: list[Event]) -> None:
@@ -87,9 +87,14 @@ class Addresses:
         """Those the kernel has."""
         return self._view.held
 
-    def carrier(self) -> dict[str, bool]:
-        """Of each device: does it have its link."""
-        return dict(self._view.carrier)
+    def lost(self) -> list[str]:
+        """Which devices are of no use, in words."""
+        view = self._view
+        return [
+            f"{dev} has no carrier" if dev in view.devices else f"this machine has no device {dev}"
+            for dev, up in view.carrier.items()
+            if not up
+        ]
 
     async def close(self) -> None:
         """Hear nothing more. Addresses stay, for the rest of their leases."""

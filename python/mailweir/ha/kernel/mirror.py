@@ -18,6 +18,7 @@ class View:
 
     held: frozenset[IP]
     carrier: dict[str, bool]
+    devices: frozenset[str]  # of these, those that are there
 
 
 class Mirror:
@@ -51,10 +52,9 @@ class Mirror:
         """How it is by now."""
         held = frozenset(each.address.ip for each in self._floating if self.there(each))
         carrier = {each.dev: False for each in self._floating}
-        for link in self._links.values():
-            if link.name in carrier:
-                carrier[link.name] = link.carrier
-        return View(held, carrier)
+        there = [link for link in self._links.values() if link.name in carrier]
+        carrier |= {link.name: link.carrier for link in there}
+        return View(held, carrier, frozenset(link.name for link in there))
 
     def index(self, dev: str) -> int | None:
         """The kernel's number of a device."""

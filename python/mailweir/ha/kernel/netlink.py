@@ -21,6 +21,7 @@ from pyroute2.netlink import (
     NLM_F_CREATE,
     NLM_F_DUMP,
     NLM_F_DUMP_INTR,
+    NLM_F_EXCL,
     NLM_F_REPLACE,
     NLM_F_REQUEST,
     rtnl,
@@ -37,6 +38,8 @@ OURS = 77
 _PERMANENT = 0x80
 _NODAD, _NO_PREFIX_ROUTE = 0x02, 0x200
 _REACHABLE = 0x02
+# linux/rtnetlink.h: of routes.
+_MAIN, _LINK, _UNICAST = 254, 253, 1
 _UP, _LOWER_UP = 0x1, 0x10000
 _GROUPS = rtnl.RTMGRP_LINK | rtnl.RTMGRP_IPV4_IFADDR | rtnl.RTMGRP_IPV6_IFADDR
 # Seconds. The kernel answers within the call, unless another process holds its lock.
@@ -100,23 +103,21 @@ class Netlink:
     def lease(
         self, index: int, address: IPv4Interface | IPv6Interface, seconds: int, *, route: bool
     ) -> None:
-        """Give a device an address for so long, or for so long again.
+        """Give a device an address for so long, or for so long again; OSError with the reason.
 
-        As one that isn't preferred any more: IPv6 chooses it as a source only where it has
-        nothing else. IPv4 doesn't know that; there the first address of a network is the source.
-        `route`: with a route to its network (IPv6; IPv4 sees to it itself). It ends with the
-        lease, even where the address is taken before.
+        As one that isn't preferred any more: IPv6 chooses it as a source only where it has nothing
+        else. An IPv4 one by itself, in no network: with the first address of a network Linux takes
+        the others away, and the routes that they have made
+        (net.ipv4.conf.*.promote_secondaries, which is 0 by default).
+        `route`: with a route to its network. It goes with the address (IPv4), or with the lease.
         """
-        message = _address(index, address.ip, address.network.prefixlen)
-        flags = 0
-        if address.version == 6:
+        if address.version == 4:
+            self._lease(index, address.ip, prefixlen_of(address), seconds, 0)
+            if route and address.network.num_addresses > 1:
+                self._route(index, address)
+        else:
             flags = _NODAD if route else _NODAD | _NO_PREFIX_ROUTE
-        message["attrs"] += [
-            ("IFA_FLAGS", flags),
-            ("IFA_PROTO", OURS),
-            ("IFA_CACHEINFO", {"ifa_preferred": 0, "ifa_valid": seconds, "cstamp": 0, "tstamp": 0}),
-        ]
-        self._ask(message, rtnl.RTM_NEWADDR, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE)
+            self._lease(index, address.ip, prefixlen_of(address), seconds, flags)
 
     def remove(self, index: int, ip: IP, prefixlen: int) -> None:
         """Take an address from a device."""
@@ -153,6 +154,35 @@ class Netlink:
     def close(self) -> None:
         """No more requests."""
         self._socket.close()
+
+    def _lease(self, index: int, ip: IP, prefixlen: int, seconds: int, flags: int) -> None:
+        message = _address(index, ip, prefixlen)
+        message["attrs"] += [
+            ("IFA_FLAGS", flags),
+            ("IFA_PROTO", OURS),
+            ("IFA_CACHEINFO", {"ifa_preferred": 0, "ifa_valid": seconds, "cstamp": 0, "tstamp": 0}),
+        ]
+        self._ask(message, rtnl.RTM_NEWADDR, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE)
+
+    def _route(self, index: int, address: IPv4Interface | IPv6Interface) -> None:
+        message = rtmsg()
+        message |= {
+            "family": socket.AF_INET,
+            "dst_len": address.network.prefixlen,
+            "table": _MAIN,
+            "proto": OURS,
+            "scope": _LINK,
+            "type": _UNICAST,
+        }
+        message["attrs"] = [
+            ("RTA_DST", str(address.network.network_address)),
+            ("RTA_OIF", index),
+            ("RTA_PREFSRC", str(address.ip)),
+        ]
+        try:
+            self._ask(message, rtnl.RTM_NEWROUTE, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL)
+        except FileExistsError:
+            return  # ours, or one of the machine's own
 
     def _dump(self, message: Any, kind: int) -> list[Any]:
         for _ in range(_DUMPS):
@@ -208,6 +238,11 @@ class Monitor:
     def close(self) -> None:
         """Hear nothing more."""
         self._socket.close()
+
+
+def prefixlen_of(leased: IPv4Interface | IPv6Interface) -> int:
+    """With which length an address is leased, whatever network it is written with."""
+    return leased.max_prefixlen if leased.version == 4 else leased.network.prefixlen
 
 
 def _opened(groups: int) -> Any:

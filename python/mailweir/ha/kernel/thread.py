@@ -20,7 +20,7 @@ from mailweir.errors import MailweirError, StartError
 from mailweir.ha.clock import now
 from mailweir.ha.kernel.frames import IP
 from mailweir.ha.kernel.mirror import Mirror, View
-from mailweir.ha.kernel.netlink import AddressSaid, Monitor, Netlink
+from mailweir.ha.kernel.netlink import AddressSaid, Monitor, Netlink, prefixlen_of
 
 # Seconds. What the kernel does it says at once; for IPv6 a worker of its own does so.
 _SAID_LIMIT = 1.0
@@ -36,7 +36,7 @@ class AddressError(MailweirError):
 
 @dataclass(frozen=True, slots=True)
 class CarrierChanged:
-    """A device got or lost its link; one that is set down or gone has none."""
+    """A device got or lost its link, came or went; one that is set down or gone has none."""
 
     dev: str
     up: bool
@@ -74,6 +74,7 @@ class Kernel:
         self._selector.register(self._wake, selectors.EVENT_READ)
         self._monitor: Monitor | None = None
         self._broken = ""
+        self._stale = False  # something was said that wasn't heard
 
     # For any thread.
 
@@ -110,7 +111,7 @@ class Kernel:
                 self._do(*self._work.popleft())
 
     def open(self) -> None:
-        """StartError: no such device, no permission."""
+        """StartError: no permission."""
         self._netlink = Netlink()
         self._monitor = Monitor()
         self._selector.register(self._monitor, selectors.EVENT_READ)
@@ -120,9 +121,6 @@ class Kernel:
                 "mailweir ha needs the capability CAP_NET_ADMIN"
             )
         self._look()
-        for each in self._floating:
-            if self._mirror.index(each.dev) is None:
-                raise StartError(f"{each.address}: this machine has no device {each.dev}")
         self._view = self._mirror.view()
         self._changed(self._view, [])
 
@@ -178,14 +176,14 @@ class Kernel:
             raise AddressError("; ".join(problems))
 
     def remove(self) -> None:
-        """Have none. The last one first: an IPv4 address may take younger ones with it."""
+        """Have none."""
         self._wanted = frozenset()
         problems = []
         for each in reversed(self._floating):
             index, there = self._mirror.index(each.dev), self._mirror.there(each)
             if index is None or (there and not _is_lent(there)):
                 continue
-            prefixlen = there.prefixlen if there else each.address.network.prefixlen
+            prefixlen = there.prefixlen if there else prefixlen_of(each.address)
             try:
                 self._take(index, each.address.ip, prefixlen)
             except AddressError as error:
@@ -212,8 +210,13 @@ class Kernel:
         try:
             said, lost = self._monitor.heard()
             self._mirror.apply(said)
-            if lost:
-                self._look()
+            self._stale = self._stale or lost
+            if self._stale:
+                # Where the kernel has no memory for the answer either, it is asked again: what is
+                # known of before is good enough for the rest of a lease.
+                with suppress(OSError):
+                    self._look()
+                    self._stale = False
         except Exception as error:
             # Leases aren't renewed any more: this node doesn't know what it has.
             self._broken = str(error) or repr(error)
@@ -222,8 +225,9 @@ class Kernel:
 
     def _look(self) -> None:
         """Take in all that there is."""
-        self._mirror.fill(self._netlink.links())
-        self._mirror.apply(self._netlink.addresses())
+        links, addresses = self._netlink.links(), self._netlink.addresses()
+        self._mirror.fill(links)
+        self._mirror.apply(addresses)
 
     def _say(self) -> None:
         view, before = self._mirror.view(), self._view
@@ -233,7 +237,9 @@ class Kernel:
         gone = (before.held - view.held) & self._wanted
         events: list[Event] = [AddressGone(ip) for ip in sorted(gone, key=str)]
         events += [
-            CarrierChanged(dev, up) for dev, up in view.carrier.items() if before.carrier[dev] != up
+            CarrierChanged(dev, up)
+            for dev, up in view.carrier.items()
+            if (before.carrier[dev], dev in before.devices) != (up, dev in view.devices)
         ]
         self._changed(view, events)
 
@@ -244,7 +250,7 @@ class Kernel:
     def _lend(self, each: Floating) -> None:
         index = self._mirror.index(each.dev)
         if index is None:
-            raise AddressError(f"{each.address.ip}: there is no device {each.dev} any more")
+            raise AddressError(f"{each.address.ip}: there is no device {each.dev}")
         route = not self._mirror.has_another(each.dev, each.address)
         try:
             self._netlink.lease(index, each.address, self._lease, route=route)

@@ -3,10 +3,13 @@
 Called by `fsm`; built and carried out by `agent`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum, StrEnum
+from functools import reduce
+from operator import or_
 
-from mailweir.ha.machine.wire import Message
+from mailweir.ha.machine.wire import Message, Trouble
 
 
 def bond(lease: float) -> float:
@@ -40,6 +43,8 @@ class Settings:
     fence: bool
     links: tuple[str, ...]  # their names; a datagram has the place of one, from 1 on
     pair_digest: bytes
+    # What `pair_digest` is made of: names of keys, with digests of their values.
+    parts: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def silence(self) -> float:
@@ -63,11 +68,36 @@ class Health:
     ok: bool = False  # it can serve: listeners, workers; or it is within its grace
     why: str = "the balancer wasn't asked yet"  # where it isn't ok, or is worse than it could be
     penalty: int = 0  # what is taken off the priority while pools have no server
+    away: bool = False  # it takes no new sessions: it drains, or is gone for a moment
+    paused: str = ""  # by whom all new sessions are refused, if they are
     up: int = 0
     servers: int = 0
     sessions: int = 0
     config_digest: bytes = bytes(8)
     generation: int = 0
+    # What `config_digest` is made of: names of keys, with digests of their values.
+    parts: Mapping[str, bytes] = field(default_factory=dict)
+
+    @property
+    def trouble(self) -> Trouble:
+        """What of it the peer is told."""
+        told = (
+            (Trouble.AWAY, self.away),
+            (Trouble.PAUSED, bool(self.paused)),
+            (Trouble.NO_SERVER, self.penalty > 0),
+        )
+        return reduce(or_, (trouble for trouble, is_so in told if is_so), Trouble(0))
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a node learns of itself; None is what isn't another one than before."""
+
+    health: Health | None = None
+    carrier_lost: str | None = None  # in words; empty where there is one
+    gateway_answers: bool | None = None
+    double: str | None = None  # another machine that has this node's own address, in words; or not
+    absent_links: Mapping[int, str] | None = None  # numbers of those that can't be used, and why
 
 
 class Holder(Enum):

@@ -25,18 +25,16 @@ from mailweir.ha.machine.facts import (
     Announce,
     Command,
     Drop,
+    Facts,
     Fence,
-    Health,
     Holder,
     Probe,
-    Say,
-    Send,
     Settings,
     Take,
 )
 from mailweir.ha.machine.known import Known, holds, lets_go, since_when, wants
-from mailweir.ha.machine.peer import Peer
-from mailweir.ha.machine.wire import WITNESS, Kind, Message, Refusal, State
+from mailweir.ha.machine.outbox import Outbox
+from mailweir.ha.machine.wire import WITNESS, Kind, Message, Refusal, State, Trouble
 
 # A RELEASE or a CLAIM goes out so often, since one may be lost.
 _TIMES = 3
@@ -52,16 +50,14 @@ class Machine:
     def __init__(self, settings: Settings, *, epoch: int, now: float) -> None:
         """`epoch` is random for each life of the process."""
         self.known = Known(settings, epoch=epoch, now=now)
-        self._out: list[Action] = []
+        self._asks = Outbox(self.known)
         self._moved_at = now
         self._next_hello = now
         self._released_at = _NEVER  # by the peer
         self._release_is_old = False
         self._fault_until = now
         self._readded_at = _NEVER
-        self._alarms = Alarms(self.known.alarms, self._say)
-        self._ticket = 0
-        self._awaited: Action | None = None  # whose outcome is to come
+        self._alarms = Alarms(self.known.alarms, self._asks.say)
         self._next_probe = now
         self._fenced = False
         self._after = (State.BACKUP, "")  # what RELEASING is followed by, and why
@@ -74,89 +70,86 @@ class Machine:
         self._consider(now)
         if now >= self._next_hello:
             self._hello(now)
-        return self._flush()
+        return self._asks.flush()
 
     def heard(self, message: Message, link: int, now: float) -> tuple[Refusal | None, list[Action]]:
         """An authentic datagram of the peer or the witness; why it isn't listened to, if so."""
         self._move(now)
         of_witness = message.sender == WITNESS
         node = self.known.witness if of_witness else self.known.peer
-        before = node.message
+        before, silent = node.message, not of_witness and self.known.is_silent(now)
         refusal = node.listen(message, link, now)
         if refusal is Refusal.UNPROVEN:
-            self._challenge(node, now)
+            self._asks.challenge(node, now)
         elif refusal is Refusal.RETIRED and not of_witness and node.outlives(message):
             name = self.known.settings.peer
             self._alarms.put_for_now(
                 "twice", f"two machines call themselves {name}; each needs its own name", now
             )
         elif refusal is None:
+            if silent:
+                self.known.waited_from = now  # the other links have their time as well
             if of_witness:
                 self._hear_witness(message)
             else:
                 self._hear_peer(message, before, now)
             self._consider(now)
-        return refusal, self._flush()
+            if self.known.state is State.BACKUP:
+                self.known.forced = False  # it was for this moment
+        return refusal, self._asks.flush()
 
-    def learn(
-        self,
-        now: float,
-        *,
-        health: Health | None = None,
-        carrier_lost: str | None = None,
-        gateway_answers: bool | None = None,
-        double: str | None = None,
-    ) -> list[Action]:
-        """Facts that are other ones now. `carrier_lost` and `double` are words, or empty."""
+    def misheard(self, link: int, key_id: int, now: float) -> list[Action]:
+        """Something came from the peer's address that isn't sealed with a key of ours.
+
+        Anybody may send it; where nothing else comes over the link, it is most likely the reason.
+        """
         self._move(now)
-        known = self.known
-        if health is not None:
-            known.health = health
-        if carrier_lost is not None:
-            back, known.carrier_lost = known.carrier_lost and not carrier_lost, carrier_lost
-            if back and known.holding:
-                self._out.append(Announce())
-        if double is not None:
-            known.double = double
-        if gateway_answers is not None:
-            known.gateway_answers = gateway_answers
-            if gateway_answers:
-                known.gateway_lost_at = None
-            elif known.gateway_lost_at is None:
-                known.gateway_lost_at = now
+        known, s = self.known, self.known.settings
+        heard_at = max(known.peer.link_heard_at.get(link, _NEVER), known.waited_from)
+        if now - heard_at >= s.dead:
+            why = f"what comes from {s.peer} over link {s.links[link - 1]} isn't sealed with"
+            files = f"is the file of key {key_id} (`ha.keys`) the same on both nodes?"
+            self._alarms.put_for_now("key", f"{why} this node's key {key_id}: {files}", now)
+        return self._asks.flush()
+
+    def learn(self, now: float, facts: Facts) -> list[Action]:
+        """Some facts are other ones now."""
+        self._move(now)
+        if self.known.learn(facts, now) and self.known.holding:
+            self._asks.put(Announce())
         self._consider(now)
-        return self._flush()
+        return self._asks.flush()
 
     def probed(self, ticket: int, holder: Holder, told: str, now: float) -> list[Action]:
         """A probe's answer, with who was found in words; `learn` was told of the gateway before."""
         self._move(now)
-        if self._is_over(Probe(ticket)):
+        if self._asks.is_over(Probe(ticket)):
             self._next_probe = now + self.known.settings.interval / 2
             self._judge_probe(holder, told, now)
             self._consider(now)
-        return self._flush()
+        return self._asks.flush()
 
     def fenced(self, ticket: int, problem: str, now: float) -> list[Action]:
         """How the fence command ended; `problem` is empty where it succeeded."""
         self._move(now)
-        if self._is_over(Fence(ticket)):
+        if self._asks.is_over(Fence(ticket)):
             self._alarms.put("fence", problem and f"the fence command failed: {problem}")
             self._fenced = not problem
             self._next_probe = now + (_FENCE_AGAIN if problem else 0)
             self._consider(now)
-        return self._flush()
+        return self._asks.flush()
 
     def taken(self, ticket: int, now: float) -> list[Action]:
         """The addresses are there."""
         self._move(now)
-        if self._is_over(Take(ticket)):
+        if self._asks.is_over(Take(ticket)):
             if self.known.state is State.CANDIDATE:
                 self.known.takeovers += 1
                 self._enter(State.ACTIVE, self.known.why, now)
                 self._hello(now)
-            self._out.append(Announce())
+            self._asks.put(Announce())
             self._consider(now)
-        return self._flush()
+        return self._asks.flush()
 
     def failed(self, problem: str, now: float) -> list[Action]:
         """The addresses can't be added, or their lease not be renewed."""
@@ -164,28 +157,28 @@ class Machine:
         if self.known.holding:
             self._fault_until = now + self.known.settings.fault_hold
             self._let_go(State.FAULT, problem, now)
-        return self._flush()
+        return self._asks.flush()
 
     def dropped(self, ticket: int, now: float) -> list[Action]:
         """The addresses are gone."""
         self._move(now)
-        if self._is_over(Drop(ticket)) and self.known.state is State.RELEASING:
+        if self._asks.is_over(Drop(ticket)) and self.known.state is State.RELEASING:
             self._have_released(now)
-        return self._flush()
+        return self._asks.flush()
 
     def gone(self, address: str, now: float) -> list[Action]:
         """An address that we hold was removed, by somebody or at the end of its lease."""
         self._move(now)
-        if self.known.state is State.ACTIVE and not isinstance(self._awaited, Take):
+        if self.known.state is State.ACTIVE and not isinstance(self._asks.awaited, Take):
             hold = self.known.settings.fault_hold
             if now - self._readded_at < hold:
                 self._fault_until = now + hold
                 self._let_go(State.FAULT, f"{address} was removed again and again", now)
             else:
                 self._readded_at = now
-                self._say("warning", "address removed", f"{address} was removed; added again")
-                self._await(Take(self._next_ticket()))
-        return self._flush()
+                self._asks.say("warning", "address removed", f"{address} was removed; added again")
+                self._asks.step(Take)
+        return self._asks.flush()
 
     def claimed(self, address: str, by: str, now: float) -> list[Action]:
         """Somebody else tells the neighbours that an address that we hold is his.
@@ -197,22 +190,26 @@ class Machine:
             self._alarms.put_for_now(
                 "claimed", f"{by} says that it has {address}; the neighbours are told", now
             )
-            self._out.append(Announce())
-        return self._flush()
+            self._asks.put(Announce())
+        return self._asks.flush()
 
-    def command(self, command: Command, now: float) -> tuple[str, list[Action]]:
-        """What an operator wants; why it isn't done, or nothing."""
+    def command(
+        self, command: Command, now: float, *, force: bool = False
+    ) -> tuple[str, list[Action]]:
+        """What an operator wants; why it isn't done, or nothing. `force` has a switch go to a node
+        that is worse, or doesn't serve.
+        """
         self._move(now)
-        refusal = self._obey(command, now)
+        refusal = self._obey(command, now, force=force)
         self._consider(now)
-        return refusal, self._flush()
+        return refusal, self._asks.flush()
 
     def configure(self, settings: Settings, now: float) -> list[Action]:
         """Go by other settings of the same node from here on."""
         self._move(now)
         self.known.configure(settings)
         self._consider(now)
-        return self._flush()
+        return self._asks.flush()
 
     def deadline(self) -> float:
         """When `tick` is due at the latest."""
@@ -234,8 +231,8 @@ class Machine:
             known.stalled_until = now + known.settings.dead
             known.waited_from = now
             if known.state is State.CANDIDATE and not known.holding:
-                self._awaited = None  # what is found out by now was so before
-            self._say("warning", "stood still", f"this node did nothing for {gap:.1f} s")
+                self._asks.awaited = None  # what is found out by now was so before
+            self._asks.say("warning", "stood still", f"this node did nothing for {gap:.1f} s")
         if known.holding and gap > known.settings.lease - RENEWED_EVERY:
             # The peer may be active by now: not a word of being active before they are gone.
             why = f"it stood still for {gap:.1f} s, and the lease may be over"
@@ -297,14 +294,14 @@ class Machine:
                 self._let_go(State.BACKUP, obstacle, now)
         elif obstacle:
             self._enter(State.BACKUP, obstacle, now)
-        elif self._awaited is not None or now < self._next_probe:
+        elif self._asks.awaited is not None or now < self._next_probe:
             return
         elif self._lacks_leave(now):
             return
         elif self._is_released(now) and not self._release_is_old:
             self._take(now)
         else:
-            self._await(Probe(self._next_ticket()))
+            self._asks.step(Probe)
 
     def _judge_probe(self, holder: Holder, told: str, now: float) -> None:
         known = self.known
@@ -316,7 +313,7 @@ class Machine:
         if holder is Holder.SERVING or (holder is Holder.SILENT and not lease_over):
             self._alarms.put("held", f"somebody has the addresses: {told}")
         elif silent and known.settings.fence and not self._fenced:
-            self._await(Fence(self._next_ticket()))
+            self._asks.step(Fence)
         elif not self._lacks_leave(now):
             self._take(now)
 
@@ -339,6 +336,9 @@ class Machine:
     def _hear_peer(self, message: Message, before: Message | None, now: float) -> None:
         known = self.known
         known.peer_term = max(known.peer_term, message.term)
+        known.parts.hear(message)
+        if message.kind is Kind.RELEASE and Trouble.FORCED in message.trouble:
+            known.forced = True
         if judging.is_leave(known, message, known.peer):
             until = known.peer.echoed_at + known.settings.lease
             known.voted_until = max(known.voted_until, until)
@@ -355,10 +355,12 @@ class Machine:
             self._next_hello = now
         match message.kind:
             case Kind.CLAIM if known.state is State.ACTIVE:
-                if refusal := judging.why_not_switch(known, now):
-                    self._say("warning", "the peer's claim is refused", refusal)
+                force = Trouble.FORCED in message.trouble
+                if refusal := judging.why_not_switch(known, now, force=force):
+                    self._asks.say("warning", "the peer's claim is refused", refusal)
                 else:
-                    self._let_go(State.BACKUP, f"{known.settings.peer} asked for it", now)
+                    why = f"{known.settings.peer} asked for it"
+                    self._let_go(State.BACKUP, why, now, force=force)
             case Kind.HELLO if message.state is known.state is State.ACTIVE:
                 self._settle_conflict(message, now)
 
@@ -370,36 +372,47 @@ class Machine:
             self._let_go(State.BACKUP, f"both were active, and {why}", now)
         else:
             self._hello(now)
-            self._out.append(Announce())
+            self._asks.put(Announce())
 
-    def _obey(self, command: Command, now: float) -> str:
+    def _obey(self, command: Command, now: float, *, force: bool) -> str:
         known = self.known
         if command is Command.READY:
-            why = "an operator ended the maintenance"
-            if known.state is State.MAINT:
-                self._enter(State.INIT, why, now)
-            elif known.state is State.RELEASING and self._after[0] is State.MAINT:
-                self._after = (State.INIT, why)
+            self._end_maintenance(now)
             return ""
-        active = known.state is State.ACTIVE
-        if command is Command.SWITCH and not active:
-            refusal = judging.why_not_claim(known, now)
-            if not refusal:
-                self._send(Kind.CLAIM, now, times=_TIMES)
-            return refusal
-        if active and command is not Command.STOP:
-            judge = judging.why_not_switch if command is Command.SWITCH else judging.why_not_rest
-            if why := judge(known, now):
-                return why
+        if command is Command.SWITCH and known.state is not State.ACTIVE:
+            return self._claim(now, force=force)
+        if known.state is State.ACTIVE and command is not Command.STOP:
+            switch = command is Command.SWITCH
+            why_not = (
+                judging.why_not_switch(known, now, force=force)
+                if switch
+                else judging.why_not_rest(known, now)
+            )
+            if why_not:
+                return why_not
         after = State.BACKUP if command is Command.SWITCH else State.MAINT
-        why = "the process ends" if command is Command.STOP else "an operator wants it so"
+        why = judging.ENDS if command is Command.STOP else "an operator wants it so"
         if known.holding:
-            self._let_go(after, why, now)
+            self._let_go(after, why, now, force=force)
         elif known.state is State.RELEASING:
             self._after = (after, why)
         else:
             self._enter(after, why, now)
         return ""
+
+    def _end_maintenance(self, now: float) -> None:
+        why = "an operator ended the maintenance"
+        if self.known.state is State.MAINT:
+            self._enter(State.INIT, why, now)
+        elif self.known.state is State.RELEASING and self._after[0] is State.MAINT:
+            self._after = (State.INIT, why)
+
+    def _claim(self, now: float, *, force: bool) -> str:
+        refusal = judging.why_not_claim(self.known, now, force=force)
+        if not refusal:
+            self.known.forces = force
+            self._asks.send(Kind.CLAIM, now, times=_TIMES)
+        return refusal
 
     # --- what is done ------------------------------------------------------------
 
@@ -407,29 +420,38 @@ class Machine:
         known = self.known
         known.term = max(known.term, known.peer_term) + 1
         known.holding = True
-        self._await(Take(self._next_ticket()))
+        self._asks.step(Take)
 
-    def _let_go(self, after: State, why: str, now: float) -> None:
-        self.known.holding = False
+    def _let_go(self, after: State, why: str, now: float, *, force: bool = False) -> None:
+        known = self.known
+        known.holding = known.forced = False
+        known.forces = force
+        if lost := known.health.sessions:
+            known.lost_sessions += lost
+            self._asks.say(
+                "warning",
+                "sessions are lost",
+                f"{lost} at this node, whose addresses move ({why})",
+            )
         self._released_at = _NEVER
         self._after = (after, why)
         self._enter(State.RELEASING, why, now)
-        self._await(Drop(self._next_ticket()))
+        self._asks.step(Drop)
 
     def _have_released(self, now: float) -> None:
         known = self.known
         known.yielded_until = now + known.settings.dead + known.vacancy
         self._enter(*self._after, now)
-        self._send(Kind.RELEASE, now, times=_TIMES)
+        self._asks.send(Kind.RELEASE, now, times=_TIMES)
         if known.settings.witness:
-            self._send(Kind.RELEASE, now, to_witness=True)
+            self._asks.send(Kind.RELEASE, now, to_witness=True)
 
     def _enter(self, state: State, why: str, now: float) -> None:
         """Whatever was awaited is of no interest any more."""
         known = self.known
-        self._say("info", f"{known.state} -> {state}", why)
+        self._asks.say("info", f"{known.state} -> {state}", why)
         known.state, known.since, known.why = state, now, why
-        self._awaited = None
+        self._asks.awaited = None
         self._next_hello = now
         if state is State.CANDIDATE:
             self._next_probe = now
@@ -443,6 +465,8 @@ class Machine:
         """What is to be known of the peer whatever the state is."""
         known = self.known
         known.vacant_since = since_when(known.vacant_since, known.is_vacant(now), now)
+        unready = bool(judging.why_not_redundant(known, now))
+        known.unready_since = since_when(known.unready_since, unready, now)
         outranked = judging.outranks(known, now)
         known.outranked_since = since_when(known.outranked_since, outranked, now)
         told = known.peer.message
@@ -457,44 +481,6 @@ class Machine:
 
     def _hello(self, now: float) -> None:
         self._next_hello = now + self.known.settings.interval
-        self._send(Kind.HELLO, now)
+        self._asks.send(Kind.HELLO, now)
         if self.known.settings.witness:
-            self._send(Kind.HELLO, now, to_witness=True)
-
-    def _challenge(self, node: Peer, now: float) -> None:
-        """Let a new life of another node prove itself; at most so often."""
-        echo = node.challenge(now, apart=self.known.settings.interval / 4)
-        if echo is not None:
-            to_witness = node is self.known.witness
-            message = self.known.message(Kind.HELLO, now, to_witness=to_witness, echo=echo)
-            self._out.append(Send(message, to_witness))
-
-    def _send(self, kind: Kind, now: float, *, times: int = 1, to_witness: bool = False) -> None:
-        for _ in range(times):
-            leave = not to_witness and judging.gives_leave(self.known, now)
-            message = self.known.message(kind, now, to_witness=to_witness, leave=leave)
-            self._out.append(Send(message, to_witness))
-
-    def _say(self, level: str, event: str, reason: str) -> None:
-        self._out.append(Say(level, event, reason))
-
-    # --- outcomes ----------------------------------------------------------------
-
-    def _next_ticket(self) -> int:
-        self._ticket += 1
-        return self._ticket
-
-    def _await(self, action: Action) -> None:
-        self._awaited = action
-        self._out.append(action)
-
-    def _is_over(self, action: Action) -> bool:
-        """Whether this is what is waited for; what comes late counts for nothing."""
-        if self._awaited != action:
-            return False
-        self._awaited = None
-        return True
-
-    def _flush(self) -> list[Action]:
-        out, self._out = self._out, []
-        return out
+            self._asks.send(Kind.HELLO, now, to_witness=True)

@@ -1,12 +1,15 @@
 """How well the balancer of this node is, by what `mailweir run` answers, and by its silence. Pure.
 
 A process that is gone may be back in a moment: sessions on the kernel path go on without it, and
-clients wait in its listening sockets. So it has `run_grace`; unless nothing could be lost.
+clients wait in its listening sockets, where somebody keeps them. So it has `run_grace`; unless
+nothing would be lost by a move. One that drains is to be replaced, most likely: it has `handover`
+to bring its sessions to an end, and to be back.
 
 Called by `balancer`.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from mailweir.config.units import format_duration
 from mailweir.ha.machine.facts import Health
@@ -29,78 +32,108 @@ class Answer:
     servers: int
     up: int
     pools_down: tuple[str, ...]
+    paused: str  # by whom, in words; empty where it isn't
     generation: int
     digest: bytes
+    parts: Mapping[str, bytes] = field(default_factory=dict)  # what the digest is made of
 
 
 class Grace:
     """What is made of the answers, one after the other."""
 
-    def __init__(self, run_grace: float) -> None:
-        """Seconds that the process may be away."""
+    def __init__(self, run_grace: float, handover: float) -> None:
+        """Seconds that the process may be away without a word, and after it began to drain."""
         self.run_grace = run_grace
+        self.handover = handover
         self._last: Answer | None = None
         self._health = Health(why="`mailweir run` doesn't run on this node")
-        self._silent_since: float | None = None
+        self._away_since: float | None = None  # not a word, or it drains
+        self._drained = False  # it said before that it does
 
     def answered(self, answer: Answer, now: float) -> Health:
         """It answered. The next process has the rest of the grace until it has a listener."""
-        last, begins = self._last, not (answer.listening or answer.ending)
-        another = last is not None and (self._silent_since is not None or answer.pid != last.pid)
-        if begins and another and self._health.ok:
-            return self.silent(now, gone=False)
-        self._last, self._silent_since = answer, None
+        if answer.ending:
+            return self._drains(answer, now)
+        last = self._last
+        another = last is not None and (self._away_since is not None or answer.pid != last.pid)
+        if not answer.listening and another and self._health.ok:
+            return self.silent(now, gone=False, kept=True)
+        self._last, self._away_since, self._drained = answer, None, False
+        down = f"no server of {', '.join(answer.pools_down)} is up" if answer.pools_down else ""
         why = _why_not(answer)
-        penalty = _NO_SERVER if answer.pools_down else 0
-        down = f"no server of {', '.join(answer.pools_down)} is up" if penalty else ""
-        self._health = Health(
-            ok=not why,
-            why=why or down,
-            penalty=penalty,
-            up=answer.up,
-            servers=answer.servers,
-            sessions=answer.sessions,
-            config_digest=answer.digest,
-            generation=answer.generation,
+        self._health = replace(
+            _figures(answer), ok=not why, why=why or down, penalty=_NO_SERVER if down else 0
         )
         return self._health
 
+    @property
+    def drains(self) -> bool:
+        """Whether the process, as far as is known, ends and has sessions still."""
+        return self._drained and self._last is not None and self._last.sessions > 0
+
     def left(self, now: float) -> float:
         """For how long an answer may still be waited for, at least a moment."""
-        if self._silent_since is None or not self._health.ok:
+        if self._away_since is None or not self._health.ok:
             return max(_MOMENT, self.run_grace)
-        return max(_MOMENT, self._silent_since + self.run_grace - now)
+        return max(_MOMENT, self._away_since + self._limit() - now)
 
-    def silent(self, now: float, *, gone: bool, asked: float | None = None) -> Health:
+    def silent(self, now: float, *, gone: bool, kept: bool, asked: float | None = None) -> Health:
         """It didn't answer what it was asked (at `asked`, if not now); `gone` where there is no
-        process to do so, as far as is known.
+        process to do so, as far as is known, `kept` where clients who come wait nevertheless.
         """
-        if self._silent_since is None:
-            self._silent_since = now if asked is None else asked
+        if self._away_since is None:
+            self._away_since = now if asked is None else asked
         last, health = self._last, self._health
         if last is None or not health.ok:
             return health
-        away = now - self._silent_since
-        if gone and last.sessions == 0:
+        away, limit = now - self._away_since, self._limit()
+        if gone and not kept and last.sessions == 0:
             why = "`mailweir run` is gone, and no session with it"
-        elif away < self.run_grace:
-            grace = format_duration(self.run_grace)
-            return replace(
-                health,
-                why=f"`mailweir run` doesn't answer; it has {grace} (run_grace) to come back",
+        elif away < limit:
+            which = "handover" if limit > self.run_grace else "run_grace"
+            why = (
+                f"`mailweir run` doesn't answer; it has {format_duration(limit)} ({which}) to come"
+                " back"
             )
+            return replace(health, why=why, away=True)
         else:
-            why = f"`mailweir run` hasn't answered for {away:.0f} s, longer than run_grace"
-        self._health = replace(health, ok=False, why=why)
+            longer = "handover" if limit > self.run_grace else "run_grace"
+            why = f"`mailweir run` hasn't answered for {away:.0f} s, longer than {longer}"
+        self._health = replace(health, ok=False, why=why, away=False)
         return self._health
+
+    def _drains(self, answer: Answer, now: float) -> Health:
+        if self._away_since is None:
+            self._away_since = now
+        self._last, self._drained = answer, True
+        limit = self._limit()
+        why = (
+            f"`mailweir run` drains and takes no new sessions; it has {format_duration(limit)}"
+            " (handover) to come back"
+        )
+        ok = answer.workers_alive and now - self._away_since < limit
+        if not ok:
+            why = "`mailweir run` drains and takes no new sessions"
+        self._health = replace(_figures(answer), ok=ok, why=why, away=True)
+        return self._health
+
+    def _limit(self) -> float:
+        return max(self.run_grace, self.handover) if self._drained else self.run_grace
+
+
+def _figures(answer: Answer) -> Health:
+    return Health(
+        up=answer.up,
+        servers=answer.servers,
+        sessions=answer.sessions,
+        paused=answer.paused,
+        config_digest=answer.digest,
+        generation=answer.generation,
+        parts=answer.parts,
+    )
 
 
 def _why_not(answer: Answer) -> str:
     if not answer.workers_alive:
         return "no worker of `mailweir run` moves"
-    if answer.ending and answer.sessions == 0:
-        return "`mailweir run` ends"
-    # While it ends with sessions they are worth more than new ones: a switch would cut them.
-    if not answer.listening and not answer.ending:
-        return "`mailweir run` has no listener yet"
-    return ""
+    return "" if answer.listening else "`mailweir run` has no listener yet"

@@ -11,7 +11,7 @@ Called by `witness`. Times are seconds of a clock that never steps.
 from mailweir.ha.machine.facts import bond
 from mailweir.ha.machine.known import holds, wants
 from mailweir.ha.machine.peer import Peer, Sent
-from mailweir.ha.machine.wire import WITNESS, Flag, Kind, Message, Refusal, State
+from mailweir.ha.machine.wire import WITNESS, Flag, Kind, Message, Refusal, State, Trouble
 
 # A challenge to a new life of a node goes out at most so often.
 _CHALLENGED_EVERY = 0.05
@@ -45,7 +45,7 @@ class Witness:
     ) -> None:
         """`epoch` is random for each life of the process."""
         self._cluster = cluster
-        self._newest_key = newest_key
+        self.newest_key = newest_key
         self._epoch = epoch
         self._sent = Sent()
         self.grants = Grants(lease=lease, now=now)
@@ -83,7 +83,7 @@ class Witness:
             cluster=self._cluster,
             sender=WITNESS,
             receiver=told.sender,
-            newest_key=self._newest_key,
+            newest_key=self.newest_key,
             epoch=self._epoch,
             seq=self._sent.next(now),
             echo_epoch=echo[0],
@@ -100,4 +100,8 @@ class Witness:
             config_digest=bytes(8),
             generation=0,
             clock=int(now * 1e6),
+            trouble=Trouble(0),
+            parts=0,
+            part=bytes(3),
+            part_digest=bytes(3),
         )

@@ -4,11 +4,11 @@ Every answer that is a no is said in words, for the log and `mailweir ha explain
 Called by `fsm`. An empty text means that nothing is against it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from mailweir.ha.machine.known import Known, wants
 from mailweir.ha.machine.peer import Peer
-from mailweir.ha.machine.wire import Flag, Message, State
+from mailweir.ha.machine.wire import Flag, Message, State, Trouble
 
 _ABLE = Flag.DATAPLANE_OK | Flag.CARRIER_OK
 # States of a peer that could become active in a moment.
@@ -25,6 +25,10 @@ DOES = {
 }
 # A gateway that doesn't answer for so long is lost: one check in a row may fail.
 _GATEWAY_LOST = 3.0
+# Why a node whose process is stopped has let go.
+ENDS = "the process ends"
+# Keys that differ, in one message.
+_MOST_NAMED = 3
 
 
 def obstacle(known: Known) -> str:
@@ -32,7 +36,9 @@ def obstacle(known: Known) -> str:
     if known.carrier_lost:
         return known.carrier_lost
     # Who is taken for another one can't find out by asking either what that one has.
-    return known.double or ("" if known.health.ok else known.health.why)
+    if found := known.double or known.has_no_link():
+        return found
+    return "" if known.serves() or known.forced else known.health.why
 
 
 def sees_others(known: Known, now: float) -> bool:
@@ -41,6 +47,14 @@ def sees_others(known: Known, now: float) -> bool:
     if not (s.gateways or s.witness):
         return True
     return known.sees_witness(now) or (s.gateways and known.sees_gateway())
+
+
+def sees_nobody(known: Known) -> str:
+    """What this node would need to take over from a peer that is silent."""
+    s = known.settings
+    if s.strict:
+        return "no witness answers"
+    return f"{' and '.join(['no gateway'] * s.gateways + ['no witness'] * s.witness)} answers"
 
 
 def cut_off(known: Known) -> str:
@@ -162,6 +176,8 @@ def reason_to_let_go(known: Known, now: float) -> tuple[str, State | None]:
         return why, State.BACKUP
     if told is None or why_peer_can_not(known, now):
         return "", None
+    if known.forced:
+        return "", None
     if not known.health.ok:
         return known.health.why, State.BACKUP
     lost_at = known.gateway_lost_at
@@ -190,12 +206,26 @@ def outranks(known: Known, now: float) -> bool:
     )
 
 
-def why_not_switch(known: Known, now: float) -> str:
+def why_not_switch(known: Known, now: float, *, force: bool = False) -> str:
     """Of the active node: why it doesn't give the addresses up where it is asked to.
 
-    Whatever would make the peer give them back at once is among it.
+    Whatever would make the peer give them back at once is among it, unless an operator forces it.
     """
-    return why_peer_can_not(known, now) or difference(known) or why_peer_sees_less(known)
+    if force:
+        return why_peer_would_never(known, now)
+    return why_peer_can_not(known, now) or difference(known) or why_peer_is_worse(known)
+
+
+def why_peer_is_worse(known: Known) -> str:
+    """Why clients would be worse off at the peer, whatever its state."""
+    s, told, name = known.settings, known.peer.message, known.settings.peer
+    if told is None:
+        return ""
+    if Trouble.PAUSED in told.trouble and not known.health.paused:
+        return f"the balancer of {name} is paused"
+    if Trouble.NO_SERVER in told.trouble and not known.health.penalty:
+        return f"{name} sees no server of a pool, and {s.node} does"
+    return why_peer_sees_less(known)
 
 
 def why_not_rest(known: Known, now: float) -> str:
@@ -203,7 +233,7 @@ def why_not_rest(known: Known, now: float) -> str:
     return why_peer_can_not(known, now) or difference(known)
 
 
-def why_not_claim(known: Known, now: float) -> str:
+def why_not_claim(known: Known, now: float, *, force: bool = False) -> str:
     """Of another node: why it can't ask the active one for the addresses."""
     told, name = known.peer.message, known.settings.peer
     if known.state is State.MAINT:
@@ -212,25 +242,47 @@ def why_not_claim(known: Known, now: float) -> str:
         return f"nothing is heard of {name}, so there is nobody to ask"
     if told.state is not State.ACTIVE:
         return f"{name} isn't active: it {DOES[told.state]}"
+    if force:
+        return known.carrier_lost or known.double
     blind = not known.sees_gateway() and Flag.GATEWAY_OK in told.flags
     no_gateway = f"no gateway answers here, and {name} reaches one" if blind else ""
-    return obstacle(known) or difference(known) or no_gateway
+    return obstacle(known) or difference(known) or no_gateway or _why_worse_here(known, told)
+
+
+def _why_worse_here(known: Known, told: Message) -> str:
+    health = known.health
+    if health.paused and Trouble.PAUSED not in told.trouble:
+        return f"`mailweir run` is paused {health.paused} on this node: `mailweir resume` first"
+    return health.why if health.penalty and Trouble.NO_SERVER not in told.trouble else ""
 
 
 def why_peer_can_not(known: Known, now: float) -> str:
     """Why the peer wouldn't take the addresses if they were released now."""
+    return why_peer_would_never(known, now) or why_peer_does_not_serve(known)
+
+
+def why_peer_would_never(known: Known, now: float) -> str:
+    """The same, also where an operator forces it."""
     told, name = known.peer.message, known.settings.peer
     if told is None or known.is_silent(now):
         return f"nothing is heard of {name}"
-    if known.peer.is_deaf(now):
+    if known.peer.is_deaf():
         return f"{name} doesn't hear this node"
+    if not known.peer.hears_us(now):
+        return f"nothing is heard of {name} for a moment"
     if told.state is not State.BACKUP:
         return f"{name} {DOES[told.state]}"
-    if Flag.CARRIER_OK not in told.flags:
-        return f"{name} has no carrier"
-    if Flag.DATAPLANE_OK not in told.flags:
-        return f"the balancer of {name} doesn't serve"
-    return ""
+    return f"{name} has no carrier" if Flag.CARRIER_OK not in told.flags else ""
+
+
+def why_peer_does_not_serve(known: Known) -> str:
+    """What is wrong with its balancer."""
+    told, name = known.peer.message, known.settings.peer
+    if told is None or Flag.DATAPLANE_OK in told.flags:
+        return ""
+    if Trouble.AWAY in told.trouble:
+        return f"the balancer of {name} drains, or begins anew"
+    return f"the balancer of {name} doesn't serve"
 
 
 def why_peer_sees_less(known: Known) -> str:
@@ -242,44 +294,134 @@ def why_peer_sees_less(known: Known) -> str:
 
 def difference(known: Known) -> str:
     """What differs between the nodes' configurations, in words."""
-    told, s = known.peer.message, known.settings
+    told, s, health = known.peer.message, known.settings, known.health
     if told is None:
         return ""
     if told.pair_digest != s.pair_digest:
         return (
-            f"`ha` in the file of {s.peer} isn't the same: make both files alike, then send HUP to"
-            " `mailweir ha run` on both"
+            f"{_named(known, s.parts, 'ha')} in the file of {s.peer} isn't the same: make both"
+            " files alike, then send HUP to `mailweir ha run` on both"
         )
-    theirs, mine = told.config_digest, known.health.config_digest
+    theirs, mine = told.config_digest, health.config_digest
     if any(theirs) and any(mine) and theirs != mine:
+        differs = _named(known, health.parts, "")
+        which = f": {differs} isn't the same" if differs else ""
         return (
-            f"the balancer of {s.peer} runs with another configuration: make both files alike,"
-            " then reload both"
+            f"the balancer of {s.peer} runs with another configuration{which}: make both files"
+            " alike, then reload both"
         )
     return ""
 
 
+def _named(known: Known, own: Mapping[str, bytes], otherwise: str) -> str:
+    """The keys that differ, as far as the peer has said its own by now."""
+    found = known.parts.differing(own)
+    if not found and known.parts.has_more(known.settings.parts, known.health.parts):
+        return f"a key that {known.settings.node} doesn't have"
+    names = [f"`{name}`" for name in found[:_MOST_NAMED]]
+    if len(found) > _MOST_NAMED:
+        names.append(f"{len(found) - _MOST_NAMED} more")
+    return " and ".join(names) or (otherwise and f"`{otherwise}`")
+
+
 def problems(known: Known, now: float) -> Iterator[tuple[str, str]]:
     """What an operator should know of, by a word for each; an empty text where it isn't so."""
-    s, told = known.settings, known.peer.message
-    silent = known.is_silent(now)
     yield "double", known.double
-    yield "silent", f"nothing is heard of {s.peer} on any link" if silent else ""
-    for number, link in enumerate(s.links, start=1):
-        lost = now - max(known.peer.link_heard_at.get(number, 0.0), known.waited_from) >= s.dead
-        one = not silent and told is not None and lost
-        yield f"link {link}", f"nothing is heard of {s.peer} on link {link}" if one else ""
-    deaf = not silent and told is not None and known.peer.is_deaf(now)
-    yield "deaf", f"{s.peer} is heard but doesn't hear this node" if deaf else ""
-    differs = "" if silent else difference(known)
-    yield "differs", differs
+    yield "balancer", _own_trouble(known)
+    silent = known.is_silent(now)
+    yield "silent", f"nothing is heard of {known.settings.peer} on any link" if silent else ""
+    for key, problem in _of_peer(known, now):
+        # Of a peer that is silent nothing is known to be over.
+        yield key, known.alarms.get(key, "") if silent else problem
+    for number, link in enumerate(known.settings.links, start=1):
+        yield f"link {link}", _of_link(known, number, now)
     lost_at = known.gateway_lost_at
     lost = lost_at is not None and now - lost_at >= _GATEWAY_LOST
     yield "gateway", "no gateway answers" if lost else ""
-    mute = s.witness and now - max(known.witness.heard_at, known.waited_from) >= 2 * s.dead
-    yield "witness", "nothing is heard of the witness" if mute else ""
+    dead = known.settings.dead
+    mute = now - max(known.witness.heard_at, known.waited_from) >= 2 * dead
+    yield "witness", "nothing is heard of the witness" if known.settings.witness and mute else ""
+
+
+def _own_trouble(known: Known) -> str:
+    """What keeps this node from serving, or would if the peer were gone."""
+    health, name = known.health, known.settings.node
+    if known.state is State.INIT or known.why == ENDS:
+        return ""
+    if known.state is State.MAINT:
+        return f"{name} couldn't take over: it is in maintenance"
+    if known.state is State.FAULT:
+        return f"{name} couldn't take over: {known.why}"
+    if not (health.why or health.paused):
+        return ""
+    why = health.why or f"`mailweir run` is paused {health.paused}: it refuses new sessions"
+    if known.holding:
+        return f"{why}; `mailweir ha switch` moves the addresses" if health.paused else why
+    return f"{name} couldn't take over: {why}"
+
+
+def _of_peer(known: Known, now: float) -> Iterator[tuple[str, str]]:
+    s, told = known.settings, known.peer.message
+    deaf = told is not None and known.peer.is_deaf()
+    yield "deaf", f"{s.peer} is heard but doesn't hear this node" if deaf else ""
+    yield "differs", difference(known)
     both = known.state is State.ACTIVE and told is not None and told.state is State.ACTIVE
-    yield "conflict", f"{s.peer} is active as well" if both and not silent else ""
+    yield "conflict", f"{s.peer} is active as well" if both else ""
+    since, why = known.unready_since, "" if both or deaf else why_not_redundant(known, now)
+    lasts = since is not None and now - since >= s.dead
+    words = f"{s.peer} couldn't take over: {why}" if why and lasts else ""
+    # Who is about to be silent isn't another matter.
+    quiet = not deaf and not known.peer.hears_us(now)
+    yield "standby", known.alarms.get("standby", "") if quiet else words
+
+
+def why_not_redundant(known: Known, now: float) -> str:
+    """Of the active node: why clients would have nobody, or less, without it."""
+    told = known.peer.message
+    if known.state is not State.ACTIVE or told is None:
+        return ""
+    if why := why_peer_can_not(known, now) or would_be_cut_off(known, told):
+        return why
+    if Trouble.PAUSED in told.trouble:
+        return f"the balancer of {known.settings.peer} is paused"
+    down = Trouble.NO_SERVER in told.trouble
+    return f"{known.settings.peer} sees no server of a pool" if down else ""
+
+
+def is_redundant(known: Known, now: float) -> bool:
+    """Whether one of the two is active and the other one could be, as well."""
+    told, health = known.peer.message, known.health
+    if told is None or known.is_silent(now):
+        return False
+    if known.state is State.ACTIVE:
+        return not why_not_redundant(known, now)
+    able = not (obstacle(known) or health.paused or health.penalty) and sees_others(known, now)
+    return told.state is State.ACTIVE and known.state is State.BACKUP and able
+
+
+def would_be_cut_off(known: Known, told: Message) -> str:
+    """Why the peer, once it heard nothing of this node, would take itself for the one cut off."""
+    s = known.settings
+    sees = Flag.WITNESS_OK in told.flags, s.gateways and Flag.GATEWAY_OK in told.flags
+    if s.strict and not sees[0]:
+        return f"{s.peer} doesn't hear the witness, and may not be active without its word"
+    if (s.gateways or s.witness) and not any(sees):
+        others = ["no gateway"] * s.gateways + ["no witness"] * s.witness
+        return f"{' and '.join(others)} answers {s.peer}"
+    return ""
+
+
+def _of_link(known: Known, number: int, now: float) -> str:
+    s, told = known.settings, known.peer.message
+    link = s.links[number - 1]
+    if why := known.absent_links.get(number, ""):
+        return f"link {link} can't be used: {why}"
+    lost = now - max(known.peer.link_heard_at.get(number, 0.0), known.waited_from) >= s.dead
+    words = f"nothing is heard of {s.peer} on link {link}"
+    if known.is_silent(now):
+        # What is worse is said already, and this isn't over.
+        return words if known.alarms.get(f"link {link}") == words else ""
+    return words if lost and told is not None else ""
 
 
 def _is_able(told: Message) -> bool:

@@ -3,11 +3,16 @@
 Written by `fsm` alone, read by `judging` and, for operators, by `telling`.
 """
 
-from mailweir.ha.machine.facts import Health, Settings, bond
+from collections.abc import Mapping
+
+from mailweir.ha.machine.facts import Facts, Health, Settings, bond
+from mailweir.ha.machine.parts import Parts
 from mailweir.ha.machine.peer import Peer, Sent
-from mailweir.ha.machine.wire import WITNESS, Flag, Kind, Message, State
+from mailweir.ha.machine.wire import WITNESS, Flag, Kind, Message, State, Trouble
 
 _NEVER = float("-inf")
+# What is taken off the priority of a node that refuses new sessions; as without a server.
+_PAUSED = 50
 
 
 def wants(told: Message) -> bool:
@@ -51,6 +56,7 @@ class Known:
         self.takeovers = 0
         self.health = Health()
         self.carrier_lost = "the addresses' devices weren't looked at yet"
+        self.absent_links: Mapping[int, str] = {}  # those that can't be used, and why
         self.double = ""  # another machine that has this node's own address, in words
         self.gateway_answers: bool | None = None
         self.gateway_lost_at: float | None = None
@@ -62,6 +68,11 @@ class Known:
         self.outranked_since: float | None = None  # by a peer that stands ready
         self.yielded_until = now  # the peer goes first until then
         self.conflict_since: float | None = None  # both are active
+        self.unready_since: float | None = None  # this node is active, and the peer can't take over
+        # An operator wants the addresses there however the balancer is: here, or at the peer.
+        self.forced = self.forces = False
+        self.lost_sessions = 0  # that were here when the addresses went
+        self.parts = Parts()
         # Strict mode. Leave counts if it answers what was sent since this node began to ask.
         self.asked_since = now
         self.granted_until = _NEVER  # by the witness
@@ -73,6 +84,27 @@ class Known:
         """Go by other settings from here on."""
         self.settings = settings
         self.peer.dead = self.witness.dead = settings.dead
+
+    def learn(self, facts: Facts, now: float) -> bool:
+        """Take in what is another one; whether the carrier came back by it."""
+        back = False
+        if facts.health is not None:
+            self.health = facts.health
+            if self.health.ok and not self.health.trouble:
+                self.forced = False
+        if facts.carrier_lost is not None:
+            back = bool(self.carrier_lost) and not facts.carrier_lost
+            self.carrier_lost = facts.carrier_lost
+        if facts.double is not None:
+            self.double = facts.double
+        if facts.absent_links is not None:
+            if self.has_no_link():
+                self.waited_from = now  # nothing could be heard until now
+            self.absent_links = facts.absent_links
+        if facts.gateway_answers is not None:
+            self.gateway_answers = facts.gateway_answers
+            self.gateway_lost_at = since_when(self.gateway_lost_at, not facts.gateway_answers, now)
+        return back
 
     def is_silent(self, now: float) -> bool:
         """Whether the peer counts as dead."""
@@ -131,13 +163,29 @@ class Known:
         return self.settings.witness and now - self.witness.heard_at < self.settings.dead
 
     def priority(self) -> int:
-        """As configured, less what is wrong."""
-        return max(1, self.settings.priority - self.health.penalty)
+        """As configured, less what is wrong. A pause doesn't drive the addresses away: it would
+        cut the sessions that it means to spare.
+        """
+        paused = _PAUSED if self.health.paused and not self.holding else 0
+        return max(1, self.settings.priority - self.health.penalty - paused)
+
+    def serves(self) -> bool:
+        """Whether the balancer can serve; one that is away for a moment only where it is to be
+        waited for.
+        """
+        return self.health.ok and (self.holding or not self.health.away)
+
+    def has_no_link(self) -> str:
+        """Why nothing can be heard of the peer, if none of the links can be used."""
+        if len(self.absent_links) < len(self.settings.links):
+            return ""
+        reasons = "; ".join(dict.fromkeys(self.absent_links.values()))
+        return f"none of its links can be used: {reasons}"
 
     def flags(self, now: float) -> Flag:
         """What hellos say of this node."""
         told = {
-            Flag.DATAPLANE_OK: self.health.ok,
+            Flag.DATAPLANE_OK: self.serves(),
             Flag.GATEWAY_OK: self.sees_gateway(),
             Flag.WITNESS_OK: self.sees_witness(now),
             Flag.CARRIER_OK: not (self.carrier_lost or self.double),
@@ -166,6 +214,8 @@ class Known:
         if leave:
             self.promise()
             flags |= Flag.GRANTED
+        forces = self.forces and kind is not Kind.HELLO
+        parts, part, part_digest = self.parts.next(s.parts, health.parts)
         echo_epoch, echo_seq = echo or (self.witness if to_witness else self.peer).echo()
         return Message(
             kind=kind,
@@ -193,4 +243,8 @@ class Known:
             config_digest=health.config_digest,
             generation=health.generation,
             clock=int(now * 1e6),
+            trouble=health.trouble | (Trouble.FORCED if forces else Trouble(0)),
+            parts=parts,
+            part=part,
+            part_digest=part_digest,
         )

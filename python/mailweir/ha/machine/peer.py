@@ -69,6 +69,7 @@ class Peer:
         self._began_at = now  # to believe the present life
         self.epoch = 0  # none yet
         self.echoed_at = float("-inf")
+        self._resumed_at = now  # to be heard, after silence
         self.heard_at = now
         self.lag = 0.0  # how old what was heard last is, at most
         self.link_heard_at: dict[int, float] = {}
@@ -98,6 +99,8 @@ class Peer:
         if message.seq <= self._seq:
             return Refusal.COPY
         self._seq = message.seq
+        if now - self.heard_at > self.dead:
+            self._resumed_at = now
         self.heard_at = now
         self.lag = lag
         self.message = message
@@ -125,9 +128,14 @@ class Peer:
         epoch = next(iter(self._newcomers))
         return epoch, self._newcomers.pop(epoch)
 
-    def is_deaf(self, now: float) -> bool:
-        """Whether it is heard, but hasn't heard us lately."""
-        return self.epoch != 0 and now - self.echoed_at > self.dead * _DEAF
+    def is_deaf(self) -> bool:
+        """Whether it was heard last, but hadn't heard us for a while by then."""
+        since = max(self.echoed_at, self._resumed_at)
+        return self.epoch != 0 and self.heard_at - since > self.dead * _DEAF
+
+    def hears_us(self, now: float) -> bool:
+        """Whether it has said a moment ago that it does."""
+        return now - self.echoed_at <= self.dead * _DEAF
 
     def outlives(self, message: Message) -> bool:
         """Whether the sender of a datagram of a retired life lives on beside the present one: it

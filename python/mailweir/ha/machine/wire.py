@@ -25,8 +25,9 @@ _BLOCK = 64  # of SHA-256; keys are shorter
 _SIGNED = SIZE - _MAC
 # Magic, version, kind, flags | key, link, state, priorities, newest key | cluster, from, to |
 # epoch | seq | echoed epoch, seq | term | interval, dead | lease left, hold | servers up, servers,
-# sessions | digests of the pair, of the configuration, its generation | clock, reserved.
-_LAYOUT = struct.Struct("!4sBBH HBBBBH IHH Q Q QQ Q II II HHI 8s8sQ QQ")
+# sessions | digests of the pair, of the configuration, its generation | clock | troubles, a part of
+# the configuration: of how many, which, its digest.
+_LAYOUT = struct.Struct("!4sBBH HBBBBH IHH Q Q QQ Q II II HHI 8s8sQ Q BB3s3s")
 _HEAD = struct.Struct("!4sBBHH6xIHH")  # what is looked at before the HMAC is
 
 # Where it says which life of the sender it is of, and which number it has in that; and the same of
@@ -73,6 +74,17 @@ class Flag(IntFlag):
     GRANTED = 128  # strict mode, of the witness or the peer: you may be active
 
 
+class Trouble(IntFlag):
+    """What is wrong with the balancer of a node, and how a claim or a release is meant. A version
+    that doesn't know them says 0.
+    """
+
+    AWAY = 1  # it takes no new sessions: it drains, or is gone for a moment
+    PAUSED = 2  # an operator has it refuse new sessions
+    NO_SERVER = 4  # a pool in use has none that is up
+    FORCED = 8  # an operator wants the addresses there however its balancer is
+
+
 class Refusal(Enum):
     """Why a datagram isn't listened to: words of a metric's label."""
 
@@ -116,14 +128,22 @@ class Message:
     config_digest: bytes
     generation: int
     clock: int  # microseconds of the sender's own clock; says how long it was on its way
+    trouble: Trouble
+    # With each datagram the next part of what the sender goes by, so that what differs has a name:
+    # of so many parts (0: a version that says none), a digest of its name, and one of its value.
+    parts: int
+    part: bytes
+    part_digest: bytes
 
 
 class Refused(Exception):  # noqa: N818 - not an error: anybody may send anything
     """A datagram that isn't listened to."""
 
-    def __init__(self, why: Refusal) -> None:
+    def __init__(self, why: Refusal, key_id: int | None = None) -> None:
+        """`key_id` is the key's that it says it is sealed with, where the key is what is wrong."""
         super().__init__(why.value)
         self.why = why
+        self.key_id = key_id
 
 
 def cluster_number(name: str) -> int:
@@ -138,7 +158,8 @@ def seal(message: Message, *, link: int, key_id: int, key: bytes) -> bytes:
         *(_MAGIC, _VERSION, m.kind, m.flags, key_id, link, m.state, m.priority, m.configured),
         *(m.newest_key, m.cluster, m.sender, m.receiver, m.epoch, m.seq, m.echo_epoch, m.echo_seq),
         *(m.term, m.interval, m.dead, m.lease, m.hold, m.up, m.servers, m.sessions),
-        *(m.pair_digest, m.config_digest, m.generation, m.clock, 0),
+        *(m.pair_digest, m.config_digest, m.generation, m.clock),
+        *(m.trouble, m.parts, m.part, m.part_digest),
     )
     return signed + Mac(key).of(signed)
 
@@ -164,10 +185,10 @@ class Opener:
             raise Refused(Refusal.FOREIGN)
         mac = self._macs.get(key_id)
         if mac is None:
-            raise Refused(Refusal.UNKNOWN_KEY)
+            raise Refused(Refusal.UNKNOWN_KEY, key_id)
         signed = datagram[:_SIGNED]
         if not hmac.compare_digest(mac.of(signed), datagram[_SIGNED:]):
-            raise Refused(Refusal.FORGED)
+            raise Refused(Refusal.FORGED, key_id)
         message, over = _message(signed)
         if over != link:
             raise Refused(Refusal.FOREIGN)
@@ -202,13 +223,11 @@ def _message(signed: bytes) -> tuple[Message, int]:
     except ValueError:
         raise Refused(Refusal.MALFORMED) from None
     known = Flag(flags & 0xFF)  # a flag of a later version is none of ours
-    cluster, sender, receiver, epoch, seq, *others = rest[:-1]
+    cluster, sender, receiver, epoch, seq, *others, trouble, parts, part, part_digest = rest
     if not epoch or not seq:
         raise Refused(Refusal.MALFORMED)  # they stand for none
-    return (
-        Message(
-            *(kind, state, known, priority, configured, cluster, sender, receiver, newest_key),
-            *(epoch, seq, *others),
-        ),
-        link,
+    message = Message(
+        *(kind, state, known, priority, configured, cluster, sender, receiver, newest_key),
+        *(epoch, seq, *others, Trouble(trouble & 0xF), parts, part, part_digest),
     )
+    return message, link

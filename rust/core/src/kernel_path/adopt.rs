@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use mailweir_flow::{Flow, Key, Place as TablePlace, State};
 
-use crate::moment::{AtomicMoment, nanos};
+use crate::moment::{ProcessDrain, nanos};
 use crate::occupancy::Occupancy;
 use crate::record::{End, EndReason, Ledger, Place, Record, Side};
 use crate::roster::InFlight;
@@ -30,7 +30,7 @@ pub(crate) struct Heir<'a> {
     /// Sessions of the whole process.
     pub(crate) occupancy: &'a Arc<Occupancy>,
     /// Since when the process drains.
-    pub(crate) drains: &'a Arc<AtomicMoment>,
+    pub(crate) drains: &'a Arc<ProcessDrain>,
     pub(crate) workers: usize,
 }
 

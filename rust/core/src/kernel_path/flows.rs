@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use fail::fail_point;
 use mailweir_flow::{Flow, Key, State};
 
-use crate::moment::AtomicMoment;
+use crate::moment::ProcessDrain;
 use crate::occupancy::Occupied;
 use crate::record::{End, EndReason, Place, Record, SessionId};
 use crate::roster::InFlight;
@@ -40,7 +40,7 @@ pub(crate) struct Carried {
     /// The listener's index in that.
     pub(crate) listener: usize,
     /// Since when the process drains.
-    pub(crate) drains: Arc<AtomicMoment>,
+    pub(crate) drains: Arc<ProcessDrain>,
 }
 
 /// All flows.

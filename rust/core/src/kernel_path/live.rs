@@ -9,7 +9,7 @@ use mailweir_flow::{Flow, Key, Said, State};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::limits::{Silence, Standing, Terms};
-use crate::moment::AtomicMoment;
+use crate::moment::ProcessDrain;
 use crate::record::{End, EndBy, EndReason, Side, Told};
 use crate::snapshot::Listener;
 
@@ -165,7 +165,7 @@ impl Live {
         }
         // Of a flow it is never certain that its silence is that between two commands.
         let limit = |process| self.terms(process).limit(&silence, Standing::Unclear);
-        let nobody = AtomicMoment::default();
+        let nobody = ProcessDrain::default();
         let (mut at, mut reason) = if path.is_handed_on() {
             limit(&nobody)
         } else {
@@ -179,15 +179,15 @@ impl Live {
     }
 
     /// What limits it, where its process drains since then.
-    fn terms<'a>(&'a self, process: &'a AtomicMoment) -> Terms<'a> {
+    fn terms<'a>(&'a self, process: &'a ProcessDrain) -> Terms<'a> {
         let Carried { record, .. } = &self.carried;
         let listener = self.listener();
         Terms {
             id: record.id(),
             timeouts: &listener.timeouts,
             drain: &self.carried.snapshot.drain,
+            process,
             drains: [
-                process,
                 &listener.state.drains,
                 &self.carried.in_flight.server().drains,
             ],

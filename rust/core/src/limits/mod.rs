@@ -5,7 +5,7 @@ mod leave;
 
 use std::time::Instant;
 
-use crate::moment::AtomicMoment;
+use crate::moment::{AtomicMoment, ProcessDrain};
 use crate::record::{EndReason, SessionId};
 use crate::spec::{DrainSpec, Timeouts};
 
@@ -19,8 +19,9 @@ pub(crate) struct Terms<'a> {
     pub(crate) id: SessionId,
     pub(crate) timeouts: &'a Timeouts,
     pub(crate) drain: &'a DrainSpec,
-    /// Since when the process drains, the listener and the server.
-    pub(crate) drains: [&'a AtomicMoment; 3],
+    pub(crate) process: &'a ProcessDrain,
+    /// Since when the listener drains, and the server.
+    pub(crate) drains: [&'a AtomicMoment; 2],
     /// When the session will have reached its age.
     pub(crate) aged: Option<Instant>,
 }
@@ -45,14 +46,20 @@ impl Terms<'_> {
 
     /// What it is to be cut for beside its silence, if there is anything.
     pub(crate) fn leave(&self) -> Option<Leave> {
-        let drains = self.drains.iter().filter_map(|one| one.read()).min();
+        let process = &self.process.since;
+        let drains = self.drains.into_iter().chain([process]);
+        let drains = drains.filter_map(AtomicMoment::read).min();
         if drains.is_none() && self.aged.is_none() {
             return None;
         }
         Some(Leave {
             drains,
             aged: self.aged,
-            share: leave::share(self.id.0),
+            share: if self.process.hurries() {
+                0.0
+            } else {
+                leave::share(self.id.0)
+            },
         })
     }
 }

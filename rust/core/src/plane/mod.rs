@@ -3,6 +3,7 @@
 //! A change goes one way: a specification is built to a snapshot, its new addresses are
 //! bound, and then one pointer is stored. Until that moment nothing has changed.
 
+mod parting;
 mod sockets;
 mod watchdog;
 
@@ -12,7 +13,6 @@ use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Instant;
 
 use arc_swap::ArcSwap;
 
@@ -22,7 +22,7 @@ use crate::holdings::Holdings;
 use crate::kernel_path::{Heir, KernelPath, NoKernelPath, Sweeper, adopt};
 use crate::listener::Parting;
 use crate::metrics::{PerWorker, WorkerCounters, WorkerId};
-use crate::moment::AtomicMoment;
+use crate::moment::ProcessDrain;
 use crate::occupancy::Occupancy;
 use crate::prefixes::Prefix;
 use crate::record::{
@@ -91,7 +91,7 @@ struct Shared {
     log: Arc<SessionLog>,
     troubles: Arc<Troubles>,
     /// Since when the process drains, if it does.
-    drains: Arc<AtomicMoment>,
+    drains: Arc<ProcessDrain>,
     /// Once it is wanted and can be had.
     kernel: Arc<OnceLock<Arc<KernelPath>>>,
     kernel_attempt: Mutex<Attempt>,
@@ -141,7 +141,7 @@ impl DataPlane {
         let occupancy = Arc::new(Occupancy::default());
         let holdings = Arc::new(Holdings::new());
         let doors = Arc::new(Doors::default());
-        let drains = Arc::new(AtomicMoment::default());
+        let drains = Arc::new(ProcessDrain::default());
         let kernel = Arc::new(OnceLock::new());
         let budget = Budget::read().share(number);
         let ledger = |id| {
@@ -265,19 +265,6 @@ impl DataPlane {
             of_pool.roster.set_state(member.seat, state);
             self.shared.wake(pool, server);
         }
-    }
-
-    /// Stops accepting, and takes sessions off as the specification's drain has it. Where it is
-    /// for good, waits until the accept queues are empty (some seconds at most).
-    pub fn drain(&self, parting: Parting) {
-        let mut control = lock(&self.shared.control);
-        self.shared.draining.store(true, Relaxed);
-        self.shared.leave(&mut control, parting, |_| true);
-        if let (Parting::ToSuccessor, Some(path)) = (parting, self.shared.kernel.get()) {
-            path.hand_on();
-        }
-        self.shared.drains.set_first(Instant::now());
-        self.shared.live.wake(SessionFilter::default());
     }
 
     /// Descriptors of all sockets that clients are accepted at, for whoever keeps them for the

@@ -341,6 +341,19 @@ async fn a_process_that_drains_takes_all_sessions_off() {
 }
 
 #[tokio::test]
+async fn a_process_in_a_hurry_waits_for_no_turn() {
+    let server = ScriptedServer::start(Script::Smtp).await.unwrap();
+    let mut spec = quick(spec(&[server.addr()]));
+    spec.drain.spread = Duration::from_secs(3600);
+    let rig = Rig::start_with(spec);
+    let client = greeted(rig.addr()).await;
+    rig.plane.drain(Parting::ForGood);
+    rig.plane.hurry();
+    is_told(client, "out of service").await;
+    assert_eq!(reasons(&rig.wait_for_ends().await), [(EndReason::Drain, 1)]);
+}
+
+#[tokio::test]
 async fn an_operator_can_end_a_session_at_any_step() {
     let (smtp, silent) = (
         ScriptedServer::start(Script::Smtp).await.unwrap(),

@@ -1,0 +1,31 @@
+//! How the plane's sessions are taken off when the process is to end. A part of the data plane, called
+//! by whoever ends it.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+use super::{DataPlane, lock};
+use crate::listener::Parting;
+use crate::record::SessionFilter;
+
+impl DataPlane {
+    /// Stops accepting, and takes sessions off as the specification's drain has it. Where it is
+    /// for good, waits until the accept queues are empty (some seconds at most).
+    pub fn drain(&self, parting: Parting) {
+        let mut control = lock(&self.shared.control);
+        self.shared.draining.store(true, Relaxed);
+        self.shared.leave(&mut control, parting, |_| true);
+        if let (Parting::ToSuccessor, Some(path)) = (parting, self.shared.kernel.get()) {
+            path.hand_on();
+        }
+        self.shared.drains.since.set_first(Instant::now());
+        self.shared.live.wake(SessionFilter::default());
+    }
+
+    /// Of a process that drains: sessions leave at the next place for it, whatever their turn in the
+    /// spread. The addresses they came to are about to be another machine's.
+    pub fn hurry(&self) {
+        self.shared.drains.hurry();
+        self.shared.live.wake(SessionFilter::default());
+    }
+}

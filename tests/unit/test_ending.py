@@ -1,0 +1,70 @@
+"""How the process ends while its node has the addresses of a pair, and without that."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from mailweir import ending
+from mailweir.ending import Terms, drain, lose
+from mailweir.lanes import Lane
+from mailweir.supervisor import Supervisor
+from unit.fakes import FakePlane, FakeSession
+
+
+class Told(Supervisor):
+    """A supervisor that keeps sockets; what became of them is noted."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+        self.kept: list[Sequence[object]] = []
+        self.store.keep = lambda sockets: self.kept.append(list(sockets))  # type: ignore[method-assign]
+
+    @property
+    def is_there(self) -> bool:
+        return True
+
+
+async def ended(plane: FakePlane, told: Told, terms: Terms, seconds: float = 0.0) -> None:
+    """Sessions end after so many seconds."""
+
+    def end() -> None:
+        plane.active = 0
+
+    asyncio.get_running_loop().call_later(seconds, end)
+    wake = asyncio.Event()
+    lane = Lane("plane")
+    await drain(plane, told, lane, terms=terms, wake=wake, why_now=lambda: "")
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ending, "_LOOK", 0.01)
+    monkeypatch.setattr(ending, "_LATER", 0.05)
+
+
+async def test_a_node_of_a_pair_leaves_its_clients_to_the_next_process() -> None:
+    plane, told = FakePlane(), Told()
+    plane.active = 1
+    await ended(plane, told, Terms(1800.0, 10.0), seconds=0.05)
+    assert (plane.left_to_successor, plane.hurries, told.kept) == (True, True, [])
+
+
+async def test_they_are_not_left_waiting_for_longer_than_a_handover() -> None:
+    plane, told = FakePlane(), Told()
+    plane.active = 1
+    await ended(plane, told, Terms(1800.0, 0.05), seconds=0.3)
+    assert (plane.left_to_successor, told.kept) == (True, [[]])
+
+
+async def test_without_the_addresses_a_long_drain_refuses_at_once() -> None:
+    plane, told = FakePlane(), Told()
+    plane.active = 1
+    await ended(plane, told, Terms(1800.0, None), seconds=0.05)
+    assert (plane.left_to_successor, plane.hurries, told.kept) == (False, False, [[]])
+
+
+async def test_what_is_left_is_lost_when_the_addresses_move() -> None:
+    plane, told = FakePlane(), Told()
+    plane.live = [FakeSession()]
+    assert (await lose(plane, told, Lane("plane")), told.kept) == (1, [[]])
