@@ -69,8 +69,10 @@ def test_a_paused_listener_says_so(tmp_path: Path, start: Start, smtpload: Smtpl
 
 
 def test_a_word_ends_by_itself(tmp_path: Path, start: Start, smtpload: Smtpload) -> None:
-    with smtpload.sink("a") as sink:
-        balancer = start(configuration(tmp_path, {"a": sink.addresses[0]}, check=_FAST))
+    with smtpload.sink("a") as a, smtpload.sink("b") as b:
+        servers = {"a": a.addresses[0], "b": b.addresses[0]}
+        balancer = start(configuration(tmp_path, servers, check=_FAST))
+        until(lambda: balancer.server_is("b", "up"), "a server that is left")
         _say(balancer, "drain", "farm/a", "--for", "300ms")
         assert balancer.server_is("a", "drain")
         until(lambda: balancer.server_is("a", "up"), "the drain to end")
