@@ -22,6 +22,7 @@ from mailweir.admin.metrics import Metrics
 from mailweir.config.load import load
 from mailweir.config.model import Config
 from mailweir.config.words import Protocol
+from mailweir.faults import Faults
 from mailweir.plane import EmbeddedPlane
 from mailweir.spec import DesiredRoom, DesiredState, ServerKey, ServerState
 from mailweir.state.desired import Health, fold
@@ -140,7 +141,7 @@ def _leading_to(desired: DesiredState, address: str) -> DesiredState:
 
 
 def test_metrics(benchmark: BenchmarkFixture, plane: EmbeddedPlane, size: Size) -> None:
-    metrics = Metrics(plane.stats, version="0", started=0.0)
+    metrics = Metrics(plane.stats, Faults(), version="0", started=0.0)
     body = benchmark(encode, metrics.registry)
     assert body.count(b"mailweir_server_weight{") == size.pools * size.servers
 

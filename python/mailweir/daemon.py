@@ -4,52 +4,57 @@ Started by `mailweir run`. Signals and check results only leave an intent; the m
 loop acts on it, one thing at a time, so that no two changes ever meet. The way of a
 change: `config.load`, `state.desired.fold`, `state.diff` (the log line),
 `state.reconcile`, the data plane.
+
+Nothing in the event loop waits: what may is called in a lane (`lanes`). What takes long before a
+change can be made (files, first checks) goes on beside the main loop, which goes round meanwhile.
 """
 
 import asyncio
+import gc
 import os
 import signal
 import socket
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from pathlib import Path
 from random import Random
 
 import structlog
 
-from mailweir import room
+from mailweir import logs, room
 from mailweir.admin import routes
 from mailweir.admin.guard import Hosts
 from mailweir.admin.metrics import Metrics
 from mailweir.admin.pair import NodeHealth, Pair
 from mailweir.admin.server import AdminServer
 from mailweir.admin.views import Difference, ReloadOutcome, Situation, unready
-from mailweir.config.load import Loaded, load
+from mailweir.changes import PATIENCE, Changes, Intents, Parts
 from mailweir.config.model import Config
 from mailweir.ending import drain, lose
-from mailweir.errors import ConfigError, MailweirError, Problem
+from mailweir.errors import Exit
+from mailweir.faults import Faults, Part, kept_going
 from mailweir.health import check
-from mailweir.health.first import first_checks
 from mailweir.health.monitor import Monitor, Result
 from mailweir.instance import only_instance
 from mailweir.journal import Journal
+from mailweir.lanes import Lane
 from mailweir.notices import notice
-from mailweir.operator import Operator
-from mailweir.plane import EmbeddedPlane, Plane, Session
-from mailweir.reload import ReloadRequests, answer, log_problems, restart_needed
-from mailweir.spec import DesiredState, ServerKey
-from mailweir.state.desired import Health, fold
-from mailweir.state.diff import changes, describe, settings
+from mailweir.operator import Operator, remembering
+from mailweir.plane import EmbeddedPlane, Plane
+from mailweir.reload import Read, Reader, log_problems
+from mailweir.spec import ServerKey
+from mailweir.state.desired import Health
+from mailweir.state.keeping import Keeping
 from mailweir.state.kept import Kept
-from mailweir.state.overrides import told
-from mailweir.state.reconcile import Reconciler
 from mailweir.supervisor import Supervisor
-from mailweir.this_machine import this_machine
 
-# Each change of a server's health costs some 20 us for every server. Those of thousands are taken
-# together, so that most of the time is left for checks: seconds to wait, for each server.
-_GATHERED = 0.0001
+# Seconds that a disk may take at the start.
+_DISK_LIMIT = 10.0
+# Seconds that the end may take in order once somebody said TERM twice.
+_LAST_RESORT = 5.0
 
 _log = structlog.get_logger("mailweir")
 
@@ -71,127 +76,184 @@ class Daemon:
         self._journal = journal
         self._supervisor = supervisor
         self._start_plane = start_plane
-        self._started = time.time()
+        self._started, self._began = time.time(), time.monotonic()
         self._hostname = socket.gethostname()
         self._exits = AsyncExitStack()
-        # Intents: set anywhere in the event loop, acted on in the main loop.
-        self._wake = asyncio.Event()
-        self._reloads = ReloadRequests()
-        self._states_changed = False
-        self._terminations = 0
-        # Who waits until what changed of servers or listeners counts.
-        self._waiting: list[asyncio.Future[str]] = []
+        self._faults = Faults()
+        self._reader = Reader(config_file)
+        # What waits in the data plane: binding, emptying queues, stopping.
+        self._lane = Lane("data plane")
+        self._intents = Intents()
         self._reasons: list[str] | None = None  # nothing said yet
+        self._last_resort: threading.Timer | None = None
         # Made in startup, in this order.
-        self._loaded: Loaded
-        self._plane: Plane
-        self._reconciler: Reconciler
+        self._keeping: Keeping
+        self._operator: Operator
+        self._room: room.Room
+        self.plane: Plane
         self._metrics: Metrics
         self.pair: Pair
         self._monitor: Monitor
         self._admin: AdminServer
-        self._operator: Operator
-        self._last_load: ReloadOutcome
-        self._room: room.Room
+        self._changes: Changes
 
     async def run(self) -> None:
         """Serve until told to stop. Raises MailweirError where it can't start."""
+        self._exits.callback(self._has_ended)  # last of all
         async with self._exits:
-            await self.startup()
-            await self.main_loop()
-            await self.shutdown()
+            asyncio.get_running_loop().set_exception_handler(self._on_loop_fault)
+            self._watch_signals()  # a HUP from here on is a reload, and doesn't end the process
+            if await self._unless_told_to_end(self._startup()):
+                await self._changes.run()
+                await self._shutdown()
+
+    def _has_ended(self) -> None:
+        if self._last_resort is not None:
+            self._last_resort.cancel()
+
+    async def _unless_told_to_end(self, work: Coroutine[object, object, None]) -> bool:
+        """Whether it was done before somebody said TERM. Raises what it raises."""
+        doing = asyncio.create_task(work)
+        told = asyncio.create_task(self._intents.told_to_end.wait())
+        await asyncio.wait({doing, told}, return_when=asyncio.FIRST_COMPLETED)
+        told.cancel()
+        if doing.done():
+            doing.result()
+            return True
+        doing.cancel()
+        with suppress(asyncio.CancelledError):
+            await doing
+        _log.info("stopping before it was started")
+        return False
 
     # --- startup -----------------------------------------------------------
 
-    async def startup(self) -> None:
-        """From the file to open listeners. Whatever was begun is undone by `run`."""
-        self._watch_signals()  # first: a HUP from here on is a reload, and doesn't end the process
-        self._loaded = loaded = await asyncio.to_thread(load, self._file, this_machine())
-        log_problems(loaded.warnings, level="warning")
-        config = loaded.config
-        self._last_load = ReloadOutcome(True, 0, "starting", self._started)
-        self._exits.enter_context(only_instance(config.state_dir))
-        self._operator = Operator(Kept(config.state_dir))
-        self._remember_overrides()
+    async def _startup(self) -> None:
+        """From the file to the admin socket. Whatever was begun is undone by `run`."""
+        first = await self._reader.read()
+        config = first.loaded.config
+        log_problems(first.loaded.warnings, level="warning")
+        await self._lock(config.state_dir)
+        self._keeping = Keeping(Kept(config.state_dir))
+        self._operator = await remembering(self._keeping, config)
         self._room = room.read()
-        workers = config.workers or len(os.sched_getaffinity(0))
+        self._workers = config.workers or len(os.sched_getaffinity(0))
 
-        kept = self._supervisor.store.take()
-        self._plane = await asyncio.to_thread(self._start_plane, workers, kept)
-        self._exits.push_async_callback(asyncio.to_thread, self._plane.stop)
-        self._reconciler = Reconciler(self._plane)
-        self._metrics = Metrics(self._plane.stats, version=self._version, started=self._started)
-        self.pair = Pair(self._plane.stats, self._metrics.registry, started=self._started)
-        await self.pair.take(config)
+        # In this order: a start that is given up is waited for, and undone.
+        self._exits.push_async_callback(self._lane.call, self._stop_plane)
+        await self._lane.call(self._begin_plane)
+        self._metrics = Metrics(
+            self.plane.stats, self._faults, version=self._version, started=self._started
+        )
+        self.pair = Pair(self.plane.stats, self._metrics.registry, started=self._started)
+        self.pair.take(first.agreed)
         self._monitor = Monitor(
             probe=check.run,
             on_result=self._on_check,
             random=Random(),  # noqa: S311 - spreads checks, keeps no secret
+            faults=self._faults,
         )
         self._exits.push_async_callback(self._monitor.close)
-        self._monitor.update(self._targets(loaded))
+        self._admin = AdminServer(
+            config.admin.socket,
+            config.admin.http,
+            first.loaded.roles,
+            Hosts(self._hostname, config.admin.hosts),
+            part="admin",
+            faults=self._faults,
+        )
+        self._exits.push_async_callback(self._admin.close)
+        self._changes = self._made_of_all(first)
+        self._monitor.update(check.targets(config, self._operator.overrides))
         # Before the listeners: a process that can't be asked shouldn't take sessions.
-        await self._open_admin()
-        await first_checks(self._monitor)
-        await self._open_listeners()
-        self._watch_plane()
+        answers = routes.answers(self, self._metrics.registry, self._journal)
+        await self._admin.open(answers, self._metrics.registry)
+
+    async def _lock(self, state_dir: Path) -> None:
+        """Be the only instance. Raises StartError, and StalledError where the disk hangs."""
+        lane, lock = Lane("lock"), only_instance(state_dir)
+        what = f"state_dir: taking {state_dir / 'lock'}"
+        await lane.call(lock.__enter__, limit=_DISK_LIMIT, what=what)
+        self._exits.push_async_callback(lane.call, partial(lock.__exit__, None, None, None))
+
+    def _made_of_all(self, first: Read) -> Changes:
+        parts = Parts(
+            file=self._file,
+            hostname=self._hostname,
+            room=self._room,
+            plane=self.plane,
+            lane=self._lane,
+            monitor=self._monitor,
+            operator=self._operator,
+            keeping=self._keeping,
+            pair=self.pair,
+            admin=self._admin,
+            metrics=self._metrics,
+            supervisor=self._supervisor,
+            faults=self._faults,
+        )
+        return Changes(
+            self._intents,
+            parts,
+            self._reader,
+            first,
+            on_open=self._on_open,
+            on_round=self._note_readiness,
+        )
+
+    def _begin_plane(self) -> None:
+        """In the lane."""
+        kept = self._supervisor.store.take()
+        self.plane = self._start_plane(self._workers, kept)
+
+    def _stop_plane(self) -> None:
+        """In the lane."""
+        if hasattr(self, "plane"):
+            self.plane.stop()
+
+    def _on_open(self) -> None:
+        """Sessions are taken."""
+        config, message = self._changes.loaded.config, self._changes.last_load.message
         _log.info(
             "started",
             version=self._version,
             pid=os.getpid(),
-            workers=workers,
+            workers=self._workers,
             max_sessions=config.max_sessions or self._room.auto.sessions,
             room=self._room.where(config.max_sessions).by,
             admin=str(config.admin.socket),
             http=str(config.admin.http or "off"),
-            config=self._last_load.message,
+            config=message,
         )
+        # What is there by now stays for long. To look through it for garbage takes half a second
+        # for 10 000 servers, in which nothing else is done.
+        gc.freeze()
+        self._watch_plane()
         self._note_readiness()
-        self._be_supervised()
+        self._supervisor.ready(message)
+        self._keep_going(Part.WATCHDOG, lambda: self._supervisor.show_life(self._lags))
 
-    async def _open_admin(self) -> None:
-        admin, registry = self._loaded.config.admin, self._metrics.registry
-        hosts = Hosts(self._hostname, admin.hosts)
-        self._admin = AdminServer(admin.socket, admin.http, self._loaded.roles, hosts, part="admin")
-        self._exits.push_async_callback(self._admin.close)
-        answers = routes.answers(self, registry, self._journal)
-        await self._admin.open(answers, registry)
+    def _lags(self) -> Sequence[float]:
+        return self.plane.stats().worker_lags
 
-    def _be_supervised(self) -> None:
-        self._supervisor.ready(self._last_load.message)
-        living = asyncio.create_task(
-            self._supervisor.show_life(lambda: self._plane.stats().worker_lags)
-        )
-        self._exits.callback(living.cancel)
+    def _watch_plane(self) -> None:
+        loop = asyncio.get_running_loop()
+        wake_fd = self.plane.wake_fd
+        loop.add_reader(wake_fd, self._on_troubles)
+        self._exits.callback(loop.remove_reader, wake_fd)
+        self._keep_going(Part.NOTICES, lambda: notice(self.plane.stats))
 
-    async def _open_listeners(self) -> None:
-        desired = self._fold(self._loaded)
-        await asyncio.to_thread(self._reconciler.reconcile, desired)
-        await asyncio.to_thread(self._keep_listening)
-        self._last_load = ReloadOutcome(
-            True,
-            1,
-            describe(None, desired),
-            time.time(),
-            warnings=tuple(map(str, self._loaded.warnings)),
-        )
-        self._metrics.loaded(self._last_load)
-
-    def _keep_listening(self) -> None:
-        """Should this process die, who comes until the next one runs waits for that."""
-        if not self._supervisor.is_there:
-            return
-        try:
-            self._supervisor.store.keep(self._plane.listening())
-        except MailweirError as error:
-            _log.warning("a restart would refuse clients", reason=str(error))
+    def _keep_going(self, part: Part, work: Callable[[], Awaitable[None]]) -> None:
+        """Until the process ends."""
+        task = asyncio.create_task(kept_going(part, work, self._faults))
+        self._exits.callback(task.cancel)
 
     # --- intents -----------------------------------------------------------
 
     def _watch_signals(self) -> None:
         loop = asyncio.get_running_loop()
         actions: dict[signal.Signals, Callable[[], None]] = {
-            signal.SIGHUP: self._on_hup,
+            signal.SIGHUP: self._intents.reload,
             signal.SIGTERM: self._on_term,
             signal.SIGINT: self._on_term,
             signal.SIGUSR1: self._on_usr1,
@@ -203,17 +265,25 @@ class Daemon:
             loop.add_signal_handler(number, action)
             self._exits.callback(loop.remove_signal_handler, number)
 
-    def _on_hup(self) -> None:
-        self._reloads.ask()
-        self._wake.set()
+    def _on_term(self) -> None:
+        self._intents.end()
+        if self._intents.terminations == 2:
+            # Whatever hangs by then, and holds up what is to be done in order.
+            self._last_resort = threading.Timer(_LAST_RESORT, os._exit, (Exit.FAILURE,))
+            self._last_resort.daemon = True
+            self._last_resort.start()
 
     def _on_usr1(self) -> None:
-        self._plane.reopen_logs()
+        if not hasattr(self, "plane"):
+            return  # there is no session log yet
+        self.plane.reopen_logs()
         _log.info("USR1: the session log is opened anew")
 
-    def _on_term(self) -> None:
-        self._terminations += 1
-        self._wake.set()
+    def _on_loop_fault(self, _: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+        """Something that the event loop called failed, or a task that nobody waits for."""
+        error = context.get("exception")
+        known = error if isinstance(error, BaseException) else RuntimeError(context["message"])
+        self._faults.note(Part.LOOP, known)
 
     def _on_check(self, result: Result) -> None:
         outcome = result.outcome
@@ -231,247 +301,74 @@ class Daemon:
         )
         if result.before is not Health.UNKNOWN:
             self._metrics.transition(result.key)
-        self._states_changed = True
-        loop = asyncio.get_running_loop()
-        loop.call_later(_GATHERED * len(self._monitor), self._wake.set)
+        self._changes.checked()
 
     def _on_troubles(self) -> None:
         """Servers failed live sessions: their checks needn't wait."""
-        for trouble in self._plane.take_troubles():
+        for trouble in self.plane.take_troubles():
             key = ServerKey(trouble.pool, trouble.server)
             _log.debug("failed a session", server=str(key), reason=trouble.cause)
             self._metrics.trouble(key)
             self._monitor.hurry(key)
 
+    # --- what the admin routes ask -----------------------------------------
+
     async def operate(
         self, change: Callable[[Operator, Config], None], *, what: str, by: str
     ) -> str:
-        """Let an operator change something; returns once it counts, with what is wrong: it won't
-        outlive the process, say. Empty where nothing is. Called by the admin routes.
-
-        Raises UnknownError where `change` does.
-        """
-        change(self._operator, self._loaded.config)
-        _log.info("operator", change=what, by=by)
-        if self._terminations:
-            return "the process is ending; nothing changes any more"
-        refused = await self._states_are_to_change()
-        return "; ".join(filter(None, (refused, self._operator.kept_problem)))
-
-    def _remember_overrides(self) -> None:
-        problem = self._operator.remember(self._loaded.config)
-        if problem:
-            _log.error("what operators said before isn't known", reason=problem)
-        overrides = self._operator.overrides
-        if overrides.denied:
-            _log.warning("operators' denies from before", prefixes=len(overrides.denied))
-        for what, word in overrides.model_copy(update={"denied": {}}).words():
-            _log.warning("operator's word from before", change=what, told=told(word, time.time()))
-
-    def _states_are_to_change(self) -> asyncio.Future[str]:
-        """What comes of it, once that is known."""
-        waiter: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiter)
-        self._states_changed = True
-        self._wake.set()
-        return waiter
-
-    def sessions(
-        self, *, listener: str | None, server: ServerKey | None, limit: int
-    ) -> list[Session]:
-        """Live sessions, the oldest first. Called by the admin routes."""
-        return self._plane.sessions(listener=listener, server=server, limit=limit)
-
-    def kill(self, session: str) -> bool:
-        """End a session; False where there is none. Called by the admin routes."""
-        return self._plane.kill(session)
-
-    def kill_from(self, prefix: str) -> int:
-        """End every session from there; how many. Called by the admin routes."""
-        return self._plane.kill_from(prefix)
+        """Let an operator change something."""
+        return await self._changes.operate(change, what=what, by=by)
 
     async def reload(self) -> ReloadOutcome:
-        """Ask the main loop for a reload and wait for its outcome. Called by the admin routes."""
-        if self._terminations:
-            return self._refused("the process is ending; nothing is reloaded any more")
-        self._on_hup()
-        return await self._reloads.outcome()
+        """Read the configuration again."""
+        return await self._changes.reload()
 
     async def difference(self) -> Difference:
-        """What a reload would change, without one. Called by the admin routes."""
-        try:
-            loaded = await self._load_anew()
-        except ConfigError as error:
-            return Difference((), tuple(map(str, error.problems)), tuple(map(str, error.warnings)))
-        before = self._reconciler.applied
-        settled = settings(self._loaded.config, loaded.config)
-        found = changes(before, self._fold(loaded), settled) if before else []
-        return Difference(tuple(found), (), tuple(map(str, loaded.warnings)))
+        """What a reload would change."""
+        return await self._changes.difference()
 
     def situation(self) -> Situation:
-        """The process at this moment. Called by the admin routes."""
+        """The process at this moment."""
+        config = self._changes.loaded.config
         return Situation(
             version=self._version,
             pid=os.getpid(),
             started=self._started,
             now=time.time(),
+            moment=(moment := time.monotonic()),
+            uptime=moment - self._began,
             config_file=str(self._file.absolute()),
-            config=self._loaded.config,
-            listening=self._reconciler.applied is not None,
-            last_load=self._last_load,
-            stats=self._plane.stats(),
+            config=config,
+            listening=self._changes.reconciler.applied is not None,
+            last_load=self._changes.last_load,
+            stats=self.plane.stats(),
             overrides=self._operator.overrides,
-            room=self._room.where(self._loaded.config.max_sessions).by,
-            not_kept=self._operator.kept_problem,
+            room=self._room.where(config.max_sessions).by,
+            not_kept=self._keeping.problem,
+            faults=self._faults.told(),
+            lines_dropped=logs.dropped(),
+            socket_problem=self._admin.problem,
             last_check=self._monitor.last,
-            next_server=self._plane.next_server,
-            admission=self._plane.admission,
+            next_server=self.plane.next_server,
+            admission=self.plane.admission,
             role=self.pair.told,
         )
 
     def health(self) -> NodeHealth:
-        """The same in short. Called by the admin routes."""
+        """The same in short."""
         return self.pair.health(
-            self._reconciler.applied,
+            self._changes.reconciler.applied,
             self._operator.overrides,
-            generation=self._last_load.generation,
-            ending=self._terminations > 0,
+            generation=self._changes.last_load.generation,
+            ending=self._intents.terminations > 0,
         )
 
     async def addresses_move(self) -> int:
         """The pair's addresses are about to be the other node's. Called by the admin routes."""
-        return await lose(self._plane, self._supervisor) if self._terminations else 0
+        ends = self._intents.terminations > 0
+        return await lose(self.plane, self._supervisor, self._lane) if ends else 0
 
     # --- main loop ---------------------------------------------------------
-
-    async def main_loop(self) -> None:
-        """Act on intents until one says to end."""
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._operator.next_end()):
-                    await self._wake.wait()
-            self._wake.clear()
-            if self._terminations:
-                return
-            for what in self._operator.forget_those_over():
-                _log.info("operator's word is over", change=what)
-                self._states_changed = True
-            if (waiting := self._reloads.take()) is not None:
-                await self._act_on_reload(waiting)
-            if self._states_changed:
-                await self._act_on_states()
-            self._note_readiness()
-
-    def _fold(self, loaded: Loaded) -> DesiredState:
-        health, words = self._monitor.health(), self._operator.overrides
-        where = self._room.where(loaded.config.max_sessions)
-        return fold(loaded.config, health, words, hostname=self._hostname, room=where)
-
-    def _watch_plane(self) -> None:
-        loop = asyncio.get_running_loop()
-        wake_fd = self._plane.wake_fd
-        loop.add_reader(wake_fd, self._on_troubles)
-        self._exits.callback(loop.remove_reader, wake_fd)
-        noticing = asyncio.create_task(notice(self._plane.stats))
-        self._exits.callback(noticing.cancel)
-
-    def _targets(self, loaded: Loaded) -> dict[ServerKey, check.Target]:
-        return check.targets(loaded.config, self._operator.overrides)
-
-    async def _act_on_states(self) -> None:
-        self._states_changed = False
-        waiting, self._waiting = self._waiting, []
-        self._monitor.update(self._targets(self._loaded))
-        desired = self._fold(self._loaded)
-        refused = ""
-        try:
-            await asyncio.to_thread(self._reconciler.reconcile, desired)
-        except MailweirError as error:
-            refused = str(error)
-            _log.error("the data plane goes on as it was", reason=refused)
-        answer(waiting, refused)
-
-    async def _act_on_reload(self, waiting: list[asyncio.Future[ReloadOutcome]]) -> None:
-        self._supervisor.reloading()
-        self._last_load = outcome = await self._try_reload()
-        self._supervisor.ready(outcome.message)
-        self._metrics.reloaded(outcome)
-        if outcome.ok:
-            _log.info("reloaded", generation=outcome.generation, change=outcome.message)
-        else:
-            _log.error("reload refused, the old configuration stays", reason=outcome.message)
-        answer(waiting, outcome)
-
-    async def _load_anew(self) -> Loaded:
-        """The file as it is now. Raises ConfigError, also where only a restart could take it."""
-        loaded = await asyncio.to_thread(load, self._file, this_machine())
-        if problems := restart_needed(self._loaded, loaded):
-            raise ConfigError(problems, loaded.warnings)
-        return loaded
-
-    async def _try_reload(self) -> ReloadOutcome:
-        try:
-            loaded = await self._load_anew()
-            is_another = loaded.config != self._loaded.config
-            change = await self._take(loaded)
-        except ConfigError as error:
-            log_problems(error.problems, level="error")
-            log_problems(error.warnings, level="warning")
-            return self._refused(
-                f"{self._file} has {len(error.problems)} problem(s)", error.problems, error.warnings
-            )
-        except MailweirError as error:
-            return self._refused(str(error))
-        except Exception as error:
-            # A bug of ours: a reload that fails must never end the sessions that run.
-            _log.exception("reload failed unexpectedly")
-            return self._refused(f"internal error: {error!r}")
-        log_problems(loaded.warnings, level="warning")
-        generation = self._last_load.generation + is_another
-        warnings = tuple(map(str, loaded.warnings))
-        return ReloadOutcome(True, generation, change, time.time(), warnings=warnings)
-
-    async def _take(self, loaded: Loaded) -> str:
-        """Make a configuration the running one; the change in one sentence.
-
-        Old and new servers are both checked until it is taken, so that new ones are
-        known before sessions go there and old ones are still known if it is refused.
-        """
-        old, new = self._targets(self._loaded), self._targets(loaded)
-        self._monitor.update(new | old)
-        try:
-            await first_checks(self._monitor)
-            desired = self._fold(loaded)
-            change = describe(
-                self._reconciler.applied, desired, settings(self._loaded.config, loaded.config)
-            )
-            await asyncio.to_thread(self._reconciler.reconcile, desired)
-        except Exception:
-            self._monitor.update(old)
-            raise
-        await asyncio.to_thread(self._keep_listening)
-        await self.pair.take(loaded.config)
-        self._loaded = loaded
-        self._admin.take(loaded.roles, loaded.config.admin.hosts)
-        self._monitor.update(new)
-        for what in self._operator.forget_absent(loaded.config):
-            _log.info("operator's word is forgotten: what it was about is gone", change=what)
-        return change
-
-    def _refused(
-        self,
-        message: str,
-        problems: tuple[Problem, ...] = (),
-        warnings: tuple[Problem, ...] = (),
-    ) -> ReloadOutcome:
-        return ReloadOutcome(
-            False,
-            self._last_load.generation,
-            message,
-            time.time(),
-            tuple(map(str, problems)),
-            tuple(map(str, warnings)),
-        )
 
     def _note_readiness(self) -> None:
         reasons = unready(self.situation())
@@ -485,16 +382,23 @@ class Daemon:
 
     # --- shutdown ----------------------------------------------------------
 
-    async def shutdown(self) -> None:
+    async def _shutdown(self) -> None:
         """Drain: no new sessions, the others go on until they end or the deadline is there."""
-        answer(self._reloads.take() or [], self._refused("the process is ending"))
-        answer(self._waiting, "the process is ending")
-        terms = self.pair.terms(self._loaded.config)
         await drain(
-            self._plane, self._supervisor, terms=terms, wake=self._wake, why_now=self._why_end_now
+            self.plane,
+            self._supervisor,
+            self._lane,
+            terms=self.pair.terms(self._changes.loaded.config),
+            wake=self._intents.wake,
+            why_now=lambda: "" if self._told_to_end_once() else "told twice",
         )
+        # The end frees it all; thousands of tasks that end would have it looked through many times.
+        gc.disable()
+        patience = PATIENCE if self._told_to_end_once() else 0
+        if problem := await self._keeping.settled(patience):
+            _log.error("operators' words won't outlive the process", reason=problem)
 
-    def _why_end_now(self) -> str:
-        if self._reloads.take() is not None:
+    def _told_to_end_once(self) -> bool:
+        if self._intents.reloads.take() is not None:
             _log.info("HUP ignored: the process is ending")
-        return "told twice" if self._terminations > 1 else ""
+        return self._intents.terminations < 2

@@ -8,10 +8,12 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
 from mailweir.config.units import format_duration
+from mailweir.lanes import Lane
 from mailweir.plane import Plane
 from mailweir.supervisor import Supervisor
 
@@ -42,19 +44,21 @@ class Terms:
 async def drain(
     plane: Plane,
     supervisor: Supervisor,
+    lane: Lane,
     *,
     terms: Terms,
     wake: asyncio.Event,
     why_now: Callable[[], str],
 ) -> None:
-    """No new sessions; the others go on to their end, for the deadline at most.
+    """No new sessions; the others go on to their end, for the deadline at most. What waits in the
+    data plane is called in `lane`.
 
     `why_now` is asked at each look, which `wake` hastens: why it is to be over, if it is.
     """
     supervisor.stopping("draining")
     replaced = terms.deadline <= _SHORT or terms.handover is not None
     handed_on = supervisor.is_there and replaced
-    await asyncio.to_thread(_stop_accepting, plane, supervisor, handed_on)
+    await lane.call(partial(_stop_accepting, plane, supervisor, handed_on))
     if terms.handover is not None:
         plane.hurry()
     began = time.monotonic()
@@ -73,7 +77,7 @@ async def drain(
             break
         if waits and terms.handover is not None and lasts >= terms.handover + _LATER:
             waits = False
-            await asyncio.to_thread(_wait_no_more, supervisor)
+            await lane.call(partial(_wait_no_more, supervisor))
         supervisor.extend(_EXTENSION)
         try:
             async with asyncio.timeout(_LOOK):
@@ -90,13 +94,13 @@ async def drain(
         _log.info("stopping, every session has ended")
 
 
-async def lose(plane: Plane, supervisor: Supervisor) -> int:
+async def lose(plane: Plane, supervisor: Supervisor, lane: Lane) -> int:
     """End all sessions of a process that drains, before the addresses that they came to are another
     machine's: else they would never hear of it. How many there were. Nobody waits here either.
     """
     lost = sum(plane.kill_from(everybody) for everybody in ("0.0.0.0/0", "::/0"))
     _log.warning("sessions are lost: the addresses move to the other node", sessions=lost)
-    await asyncio.to_thread(_wait_no_more, supervisor)
+    await lane.call(partial(_wait_no_more, supervisor))
     return lost
 
 

@@ -63,12 +63,24 @@ class ConfigError(MailweirError):
         self.warnings = tuple(warnings)
 
 
+class UnreadableError(MailweirError):
+    """A file of the configuration can't be read for now: a restart may find it well again."""
+
+
 class StartError(MailweirError):
     """The process can't start: a lock, a folder or a socket can't be had."""
 
 
 class PlaneError(MailweirError):
     """The data plane refused what it was asked for; nothing has changed."""
+
+
+class StalledError(MailweirError):
+    """Something that is waited for takes longer than it may: a disk, a name service."""
+
+
+class StoreError(MailweirError):
+    """The supervisor doesn't keep the listening sockets."""
 
 
 class UnknownError(MailweirError):

@@ -13,6 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from mailweir.errors import StartError
+from mailweir.plainfile import is_in_the_way, open_plain, reason
 
 
 def instance_of(state_dir: Path) -> str:
@@ -29,10 +30,11 @@ def only_instance(state_dir: Path) -> Iterator[None]:
     path = state_dir / "lock"
     with _explained(path):
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        descriptor = open_plain(path, os.O_RDWR | os.O_CREAT)
     try:
         with _explained(path):
             _lock(descriptor, state_dir)
+            # It is no link, and what is open is our own: nobody else's file loses what is in it.
             os.truncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
@@ -45,10 +47,13 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        remedy = "make room there" if full else f"make {path.parent} with this user as its owner"
+        remedy = f"make {path.parent} with this user as its owner"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            remedy = "make room there"
+        elif is_in_the_way(error):
+            remedy = "remove it"
         raise StartError(
-            f"state_dir: {path} can't be written: {error.strerror}; {remedy}, or choose another"
+            f"state_dir: {path} can't be written: {reason(error)}; {remedy}, or choose another"
             " `state_dir`"
         ) from None
 

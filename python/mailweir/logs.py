@@ -4,7 +4,8 @@ line.
 
 import atexit
 import logging
-import sys
+import os
+from collections.abc import Callable
 from contextlib import suppress
 from logging.handlers import QueueHandler
 from queue import Full, Queue
@@ -16,23 +17,24 @@ import structlog
 # Lines that wait for a reader who is slow; more are dropped.
 _MOST_WAITING = 1000
 # Seconds that the last lines may take when the process ends.
-_LAST_WORDS = 1.0
+_LAST_WORDS = 0.5
+_STDERR = 2
 
 _TIME = structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts")
+_LOGFMT = structlog.processors.LogfmtRenderer(key_order=["ts", "level", "event"])
 
 
 def configure(
     *,
     verbose: bool,
     also: structlog.typing.Processor | None = None,
-    stream: TextIO = sys.stderr,
-    never_waits: bool = False,
+    stream: TextIO | None = None,
 ) -> None:
-    """Send structlog's and the standard library's lines to `stream`.
+    """Send structlog's and the standard library's lines to `stream`, or to standard error.
 
     Colours and columns on a terminal, logfmt elsewhere. `verbose` shows debug lines. Our own
-    lines go through `also`, with their level and time. With `never_waits` a thread writes them, so
-    that whoever doesn't read `stream` stops nobody; what he can't take is dropped.
+    lines go through `also`, with their level and time. To standard error a thread writes them, so
+    that whoever doesn't read it stops nobody; what he can't take is dropped, and counted.
     """
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
@@ -50,13 +52,16 @@ def configure(
         cache_logger_on_first_use=True,
     )
     renderer: structlog.typing.Processor
-    if stream.isatty():
+    if stream.isatty() if stream else os.isatty(_STDERR):
         renderer = structlog.dev.ConsoleRenderer(timestamp_key="ts")
     else:
-        renderer = structlog.processors.LogfmtRenderer(key_order=["ts", "level", "event"])
-    handler: logging.Handler = logging.StreamHandler(stream)
-    if never_waits:
-        handler = _in_a_thread(handler)
+        renderer = _LOGFMT
+    handler: logging.Handler
+    if stream:
+        handler = logging.StreamHandler(stream)
+    else:
+        handler, finish = in_a_thread(_STDERR)
+        atexit.register(finish)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -70,13 +75,47 @@ def configure(
     logging.getLogger("asyncio").setLevel(logging.WARNING)
 
 
-def _in_a_thread(handler: logging.Handler) -> logging.Handler:
-    """Has a thread write, and wait for it for a moment when the process ends."""
+def dropped() -> int:
+    """Lines that nobody read in time, or that couldn't be written."""
+    found = (one for one in logging.getLogger().handlers if isinstance(one, Writing))
+    return sum(one.dropped + one.failed for one in found)
+
+
+class Writing(QueueHandler):
+    """Hands lines to a thread that writes them, where there is room for them."""
+
+    def __init__(self, waiting: "Queue[logging.LogRecord | None]") -> None:
+        super().__init__(waiting)
+        self.waiting = waiting
+        self.dropped = 0  # for want of room
+        self.failed = 0  # to be written
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        """Called with the handler's lock, and never waits."""
+        try:
+            self.waiting.put_nowait(record)
+        except Full:
+            self.dropped += 1
+
+
+def in_a_thread(descriptor: int) -> tuple[Writing, Callable[[], None]]:
+    """Has a thread write there. What is returned too ends that, and waits for it for a moment.
+
+    Not by `sys.stderr`: a thread that is stuck in there has its lock, which the interpreter wants
+    at its end, and it aborts where that can't be had.
+    """
     waiting: Queue[logging.LogRecord | None] = Queue(_MOST_WAITING)
+    handler = Writing(waiting)
 
     def write() -> None:
+        said = 0
         while (record := waiting.get()) is not None:
-            handler.handle(record)
+            line = f"{record.getMessage()}\n"
+            if missing := handler.dropped - said:
+                said += missing
+                line += f"{_missing(missing)}\n"
+            if not _written(descriptor, line.encode(errors="replace")):
+                handler.failed += 1
 
     def finish() -> None:
         with suppress(Full):
@@ -85,13 +124,20 @@ def _in_a_thread(handler: logging.Handler) -> logging.Handler:
 
     thread = Thread(target=write, name="log", daemon=True)
     thread.start()
-    atexit.register(finish)
-    return _Dropping(waiting)
+    return handler, finish
 
 
-class _Dropping(QueueHandler):
-    """Hands lines to another thread, where there is room for them."""
+def _missing(lines: int) -> str:
+    """As another line of the log would say it."""
+    event = "lines are missing about here: nobody read standard error"
+    fields = _TIME(None, "", {"level": "warning", "event": event, "lines": lines})
+    return str(_LOGFMT(None, "", fields))
 
-    def enqueue(self, record: logging.LogRecord) -> None:
-        with suppress(Full):
-            self.queue.put_nowait(record)
+
+def _written(descriptor: int, data: bytes) -> bool:
+    while data:
+        try:
+            data = data[os.write(descriptor, data) :]
+        except OSError:
+            return False
+    return True

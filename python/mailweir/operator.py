@@ -1,4 +1,4 @@
-"""Takes operators' words: checks names, keeps them, forgets what is over. Owned by the daemon."""
+"""Takes operators' words: checks names, has them kept, drops what is over. Owned by the daemon."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -6,17 +6,21 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Literal
 
+import structlog
+
 from mailweir.config.model import Config
 from mailweir.errors import TooManyError, UnknownError
 from mailweir.spec import ServerKey
-from mailweir.state.kept import Kept
-from mailweir.state.overrides import Overrides, StateWord, WeightWord, Word
+from mailweir.state.keeping import Keeping
+from mailweir.state.overrides import Overrides, StateWord, WeightWord, Word, told
 
 # Each of these words makes the others a little slower to keep and to show. A list that is longer
 # belongs in a file that `deny` names.
 MAX_DENIED = 10_000
 # Prefixes that an error names.
 _MOST_NEAR = 10
+
+_log = structlog.get_logger("mailweir")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,21 +32,24 @@ class Speaker:
 
 
 class Operator:
-    """What counts now. Each change is kept before it counts; where it can't be, it counts until
-    the process ends, and `kept_problem` says why.
+    """What counts now. Each change is given to `keep`, so that it outlives the process; that it
+    can't be kept doesn't keep it from counting.
     """
 
-    def __init__(self, kept: Kept, *, clock: Callable[[], float] = time.time) -> None:
-        self._kept = kept
+    def __init__(
+        self, keep: Callable[[Overrides], object], *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._keep = keep
         self._clock = clock
         self.overrides = Overrides()
-        self.kept_problem = ""
 
-    def remember(self, config: Config) -> str:
-        """Go on with what was kept; what is wrong with that, empty where nothing is."""
-        kept, problem = self._kept.read()
+    def remember(self, kept: Overrides, config: Config) -> None:
+        """Go on with what was kept."""
         self.overrides = kept.without_those_over(self._clock()).without_absent(config)
-        return problem
+
+    def go_back(self, overrides: Overrides) -> None:
+        """Have what was said before count again."""
+        self._take(overrides)
 
     def set_state(
         self, key: ServerKey, state: Literal["drain", "maint"], speaker: Speaker, config: Config
@@ -127,8 +134,25 @@ class Operator:
         self._take(self.overrides.model_copy(update=change))
 
     def _take(self, overrides: Overrides) -> None:
-        self.kept_problem = self._kept.write(overrides)
         self.overrides = overrides
+        self._keep(overrides)
+
+
+async def remembering(keeping: Keeping, config: Config) -> Operator:
+    """With what was said to the process before this one, which the log tells. Raises StalledError
+    where the disk doesn't answer.
+    """
+    kept, problem = await keeping.read()
+    if problem:
+        _log.error("what operators said before isn't known", reason=problem)
+    operator = Operator(keeping.keep)
+    operator.remember(kept, config)
+    overrides = operator.overrides
+    if overrides.denied:
+        _log.warning("operators' denies from before", prefixes=len(overrides.denied))
+    for what, word in overrides.model_copy(update={"denied": {}}).words():
+        _log.warning("operator's word from before", change=what, told=told(word, time.time()))
+    return operator
 
 
 def _without(words: Mapping[str, Word], key: str) -> dict[str, Word]:

@@ -1,14 +1,22 @@
-"""Reloads that were asked for, how each went, and what none of them can change."""
+"""Reloads that were asked for, how a file is read for them, and what none of them can change."""
 
 import asyncio
+import gc
 from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 import structlog
 
 from mailweir.admin.views import ReloadOutcome
-from mailweir.config.load import Loaded
-from mailweir.errors import Problem
+from mailweir.config.agreed import Agreed, agreed
+from mailweir.config.load import Loaded, load
+from mailweir.config.reading import Reading, look_at
+from mailweir.errors import ConfigError, Problem, StalledError
+from mailweir.lanes import Lane
+from mailweir.this_machine import this_machine
 
 # Of these the process has but one, from its start to its end.
 _FIXED: tuple[tuple[str, ...], ...] = (
@@ -17,6 +25,8 @@ _FIXED: tuple[tuple[str, ...], ...] = (
     ("admin", "http"),
     ("state_dir",),
 )
+# Seconds for all files and names of a configuration. 10 000 servers take 2 of them.
+_LIMIT = 10.0
 
 
 _Outcome = TypeVar("_Outcome")
@@ -52,11 +62,57 @@ class ReloadRequests:
         return waiting
 
 
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A configuration that was read, and what both nodes of a pair need the same of it."""
+
+    loaded: Loaded
+    agreed: Agreed
+
+
+class Reader:
+    """Reads the configuration file, one reading after the other, beside the event loop."""
+
+    def __init__(self, file: Path, *, limit: float = _LIMIT) -> None:
+        self._file = file
+        self._limit = limit
+        self._lane = Lane("configuration")
+
+    async def read(self) -> Read:
+        """The file as it is now. Raises ConfigError, or StalledError where a file, or the service
+        that knows users and groups, doesn't answer.
+        """
+        reading = Reading()
+        try:
+            return await self._lane.call(
+                partial(_read, self._file, reading), limit=self._limit, what=str(self._file)
+            )
+        except StalledError as error:
+            # The thread that is left behind had it look for no garbage.
+            gc.enable()
+            now = f": {reading.what} is still waited for" if reading.what else ""
+            raise StalledError(f"{error} to read{now}") from None
+
+
+def _read(file: Path, reading: Reading) -> Read:
+    loaded = load(file, this_machine(), reading)
+    if loaded.config.log.sessions.startswith("/"):
+        # The data plane opens it while a change is made, which is to wait for nothing.
+        look_at(loaded.config.log.sessions, reading)
+    return Read(loaded, agreed(loaded.config))
+
+
 def answer(waiting: list[asyncio.Future[_Outcome]], outcome: _Outcome) -> None:
     """Tell those who still wait."""
     for waiter in waiting:
         if not waiter.done():
             waiter.set_result(outcome)
+
+
+def refuse_what_is_fixed(old: Loaded, new: Loaded) -> None:
+    """Raises ConfigError where `new` differs in what a running process can't change."""
+    if problems := restart_needed(old, new):
+        raise ConfigError(problems, new.warnings)
 
 
 def restart_needed(old: Loaded, new: Loaded) -> list[Problem]:

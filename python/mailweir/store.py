@@ -11,11 +11,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import structlog
 
+from mailweir.errors import StoreError
+
 _FIRST = 3  # SD_LISTEN_FDS_START
 # The kernel's limit for a datagram (SCM_MAX_FD).
 _MOST = 253
 
-Tell = Callable[[Mapping[str, str], Sequence[socket.socket]], None]
+# Whether it was told.
+Tell = Callable[[Mapping[str, str], Sequence[socket.socket]], bool]
 
 _log = structlog.get_logger("mailweir")
 
@@ -46,18 +49,26 @@ class Store:
         return taken
 
     def keep(self, sockets: Iterable[socket.socket]) -> None:
-        """Keep these, and no others. They are closed here."""
+        """Keep these, and no others. They are closed here.
+
+        Raises StoreError where they can't be told; who can't be told once isn't tried again now,
+        since each try may wait.
+        """
         by_name: defaultdict[str, list[socket.socket]] = defaultdict(list)
         for one in sockets:
             by_name[_name(one)].append(one)
+        is_told = True
         for name, same in by_name.items():
             for begin in range(0, len(same), _MOST):
-                self._tell({"FDSTORE": "1", "FDNAME": name}, same[begin : begin + _MOST])
+                part = same[begin : begin + _MOST]
+                is_told = is_told and self._tell({"FDSTORE": "1", "FDNAME": name}, part)
             for one in same:
                 one.close()
         for name in self._names - by_name.keys():
             self._tell({"FDSTOREREMOVE": "1", "FDNAME": name}, ())
         self._names = set(by_name)
+        if not is_told:
+            raise StoreError("the supervisor takes no listening sockets, or not in time")
 
 
 def _is_usable(one: socket.socket) -> bool:

@@ -17,7 +17,7 @@ from mailweir.store import Store
 
 _MICROSECONDS = 1_000_000
 # Seconds for a supervisor to take sockets: one that is busy has no room for a farm's at once.
-_PATIENCE = 1.0
+_PATIENCE = 0.5
 # For it to say that it has heard everything.
 _BARRIER = 0.3
 
@@ -76,21 +76,23 @@ class Supervisor:
                 self._tell({"WATCHDOG": "1"})
             await asyncio.sleep(self.patience / 2)
 
-    def _tell(self, words: Mapping[str, str], sockets: Sequence[socket.socket] = ()) -> None:
+    def _tell(self, words: Mapping[str, str], sockets: Sequence[socket.socket] = ()) -> bool:
+        """Whether it was told, as far as we can know."""
         # A line's end would end the word.
         lines = (f"{key}={' '.join(value.split())}\n" for key, value in words.items())
-        self._send("".join(lines).encode(), [one.fileno() for one in sockets])
+        return self._send("".join(lines).encode(), [one.fileno() for one in sockets])
 
-    def _send(self, said: bytes, descriptors: Sequence[int]) -> None:
+    def _send(self, said: bytes, descriptors: Sequence[int]) -> bool:
         if not self._path:
-            return
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as told:
-            # Not in the event loop where there are sockets: they may wait for their turn.
-            told.settimeout(_PATIENCE if descriptors else 0)
-            try:
+            return False
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as told:
+                # Not in the event loop where there are sockets: they may wait for their turn.
+                told.settimeout(_PATIENCE if descriptors else 0)
                 # Before Python 3.12 send_fds doesn't look at the address it is given.
                 told.connect(self._path)
                 socket.send_fds(told, [said], descriptors)
-            except OSError:
-                # Nobody's fault that we could mend.
-                return
+        except OSError:
+            # Nobody's fault that we could mend; also where no descriptor is left.
+            return False
+        return True

@@ -9,11 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from harness.mailweir import Mailweir
 from harness.needs import missing
 from harness.proc import listening_ports
 from harness.waiting import LIMIT
+from mailweir.admin import client
 
 _RESET = struct.pack("ii", 1, 0)
 
@@ -54,6 +56,12 @@ def connect_as(user: User | None, path: Path) -> socket.socket:
         stream.close()
         raise
     return stream
+
+
+def command_as(user: User, path: Path, method: str, route: str) -> dict[str, Any]:
+    """What the command line gets, run by somebody else."""
+    with _being(user):
+        return client.ask(str(path), method, route)
 
 
 def http_port(balancer: Mailweir) -> int:

@@ -33,6 +33,7 @@ from mailweir.admin.guard import Hosts, at_socket
 from mailweir.admin.refusals import Refusals
 from mailweir.admin.routes import answers
 from mailweir.config.roles import Roles
+from mailweir.faults import Faults
 from mailweir.journal import Journal
 from scenarios.conftest import Start
 
@@ -85,7 +86,7 @@ def server() -> Iterator[str]:
 
 def test_no_changing_route_is_forgotten_here() -> None:
     access, registry = Access(Roles()), CollectorRegistry()
-    guard = at_socket(access, Refusals(registry), Hosts("h", []))
+    guard = at_socket(access, Refusals(registry), Faults(), Hosts("h", []))
     app = answers(cast(Balancer, None), registry, Journal())[0](access, guard)
     reading = {"GET", "HEAD"}
     changing = {_canonical(route) for route in app.router.routes() if route.method not in reading}

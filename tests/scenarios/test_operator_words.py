@@ -1,13 +1,14 @@
 """What operators say: it counts at once, outlives a kill, and ends when it was to end."""
 
-import os
 import re
 import signal
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 from harness.dialogue import Address, Client
 from harness.mailweir import Mailweir, configuration, mailweir
+from harness.needs import private_mounts
 from harness.smtpload import Smtpload
 from harness.waiting import until
 from scenarios.conftest import Start
@@ -78,9 +79,17 @@ def test_a_word_ends_by_itself(tmp_path: Path, start: Start, smtpload: Smtpload)
 def test_a_full_disk_is_said_and_the_word_counts(
     tmp_path: Path, start: Start, smtpload: Smtpload
 ) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    small = 'mount -t tmpfs -o size=64k none "$0" && exec "$@"'
     with smtpload.sink("a") as sink:
-        balancer = start(configuration(tmp_path, {"a": sink.addresses[0]}, check=_FAST))
-        os.symlink("/dev/full", tmp_path / "state" / "overrides.new")
+        config = configuration(tmp_path, {"a": sink.addresses[0]}, check=_FAST)
+        balancer = start(config, [*private_mounts(), "sh", "-c", small, state])
+        # Its own file system, which nobody sees but itself.
+        ballast = Path(f"/proc/{balancer.pid}/root{state}/ballast")
+        with suppress(OSError), ballast.open("wb", buffering=0) as file:
+            while file.write(bytes(4096)):
+                pass
         said = balancer.command("drain", "farm/a")
         assert said.returncode == 0
         assert "overrides.json can't be written: No space left on device" in said.stderr

@@ -7,6 +7,7 @@ import pytest
 
 from mailweir import ending
 from mailweir.ending import Terms, drain, lose
+from mailweir.lanes import Lane
 from mailweir.supervisor import Supervisor
 from unit.fakes import FakePlane, FakeSession
 
@@ -32,7 +33,7 @@ async def ended(plane: FakePlane, told: Told, terms: Terms, seconds: float = 0.0
 
     asyncio.get_running_loop().call_later(seconds, end)
     wake = asyncio.Event()
-    await drain(plane, told, terms=terms, wake=wake, why_now=lambda: "")
+    await drain(plane, told, Lane("test"), terms=terms, wake=wake, why_now=lambda: "")
 
 
 @pytest.fixture(autouse=True)
@@ -65,4 +66,4 @@ async def test_without_the_addresses_a_long_drain_refuses_at_once() -> None:
 async def test_what_is_left_is_lost_when_the_addresses_move() -> None:
     plane, told = FakePlane(), Told()
     plane.live = [FakeSession()]
-    assert (await lose(plane, told), told.kept) == (1, [[]])
+    assert (await lose(plane, told, Lane("test")), told.kept) == (1, [[]])

@@ -3,7 +3,7 @@
 import io
 import logging
 import os
-import threading
+import re
 import time
 from collections.abc import Iterator
 
@@ -44,21 +44,51 @@ def test_verbose() -> None:
     assert lines(verbose=True)[0] == "level=debug event=checked server=farm/a"
 
 
-def test_who_does_not_read_stops_nobody() -> None:
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    """What nobody reads but the test."""
     reader, writer = os.pipe()
-    with os.fdopen(reader, "rb") as read, os.fdopen(writer, "w") as stream:
-        logs.configure(verbose=False, stream=stream, never_waits=True)
-        for number in range(1500):  # more than the pipe takes and may wait
-            structlog.get_logger("test").info("much is said", number=number, words="x" * 100)
-        # What was written before the pipe was full is whole, and in order.
-        found = read.read(32 * 1024).decode().splitlines()[:-1]
-        assert [f"number={number} " in line for number, line in enumerate(found)].count(False) == 0
-        logging.getLogger().handlers[:] = []
-        os.set_blocking(reader, False)
-        _empty(read)
+    yield reader, writer
+    os.close(writer)
 
 
-def _empty(read: io.BufferedReader) -> None:
-    """The thread that writes comes to its end."""
-    while any(thread.name == "log" and read.read(1 << 20) for thread in threading.enumerate()):
-        time.sleep(0.05)
+def said(handler: logs.Writing, number: int) -> None:
+    record = logging.LogRecord("m", logging.INFO, "", 0, f"number={number} {'x' * 200}", None, None)
+    handler.handle(record)
+
+
+def test_who_does_not_read_stops_nobody(pipe: tuple[int, int]) -> None:
+    reader, writer = pipe
+    handler, finish = logs.in_a_thread(writer)
+    logging.getLogger().handlers[:] = [handler]
+    for number in range(3000):  # more than the pipe takes and may wait
+        said(handler, number)
+    assert 1000 < logs.dropped() < 2000
+    begun = time.monotonic()
+    finish()
+    assert time.monotonic() - begun < 1
+    # Who reads again gets what was written before the pipe was full, whole and in order, and is
+    # told how much is missing.
+    told = b""
+    missing = re.compile(rb"level=warning event=.*lines are missing.* lines=[0-9]+\n")
+    while not missing.search(told):
+        told += os.read(reader, 1 << 16)
+    numbers = [
+        int(number) for number in re.findall(r"^number=([0-9]+) x{200}$", told.decode(), re.M)
+    ]
+    assert numbers == sorted(set(numbers))
+    assert len(numbers) > 50
+    # Nobody reads at all: the rest fails, and the thread comes to its end.
+    os.close(reader)
+    while handler.failed == 0 or not handler.waiting.empty():
+        time.sleep(0.01)
+    finish()
+
+
+def test_nobody_reads_any_more(pipe: tuple[int, int]) -> None:
+    reader, writer = pipe
+    os.close(reader)
+    handler, finish = logs.in_a_thread(writer)
+    said(handler, 1)
+    finish()
+    assert (handler.dropped, handler.failed) == (0, 1)

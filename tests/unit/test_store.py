@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 import mailweir
+from mailweir.errors import StoreError
 from mailweir.store import Store
 
 _TAKES = """\
 import os, socket, sys
+from mailweir.errors import StoreError
 from mailweir.store import Store
 environment = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "3", "LISTEN_FDNAMES": "x"}
 os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.dup2(1, 5)
@@ -36,11 +38,13 @@ def listening() -> Iterator[list[socket.socket]]:
 class Heard:
     """What a store tells, with the number of sockets."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, listens: bool = True) -> None:
+        self.listens = listens
         self.words: list[tuple[dict[str, str], int]] = []
 
-    def __call__(self, words: Mapping[str, str], sockets: Sequence[socket.socket]) -> None:
+    def __call__(self, words: Mapping[str, str], sockets: Sequence[socket.socket]) -> bool:
         self.words.append((dict(words), len(sockets)))
+        return self.listens
 
 
 def test_what_is_kept_and_forgotten(listening: list[socket.socket]) -> None:
@@ -59,6 +63,14 @@ def test_what_is_kept_and_forgotten(listening: list[socket.socket]) -> None:
     store.keep([])
     store.keep([])
     assert heard.words[3:] == [({"FDSTOREREMOVE": "1", "FDNAME": last}, 0)]
+
+
+def test_who_takes_nothing_is_asked_once(listening: list[socket.socket]) -> None:
+    heard = Heard(listens=False)
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as other:
+        with pytest.raises(StoreError, match="takes no listening sockets"):
+            Store({}, heard).keep([one.dup() for one in (*listening, other)])
+    assert len(heard.words) == 1
 
 
 def test_more_than_a_datagram_takes(listening: list[socket.socket]) -> None:

@@ -5,16 +5,16 @@ decide takes no look at users' names. A role that is taken away is so for connec
 are open as well.
 """
 
+import os
 import socket
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
 from mailweir.admin.peer import Names, peer_at, uid_at
+from mailweir.admin.place import CLOSED
 from mailweir.config.roles import Ids, Role, Roles
 
-# Owner and group; others may not even ask.
-CLOSED = 0o660
 # Everybody; who that is decides.
 OPEN = 0o666
 
@@ -24,27 +24,30 @@ class Access:
 
     def __init__(self, roles: Roles) -> None:
         self._roles = roles
+        self.mode = OPEN if roles.given else CLOSED  # what the socket's permissions have to be
+        # Apart, so that a crowd without a role doesn't take the look-ups of who has one.
         self._names = Names()
+        self._names_of_strangers = Names()
 
-    @property
-    def mode(self) -> int:
-        """What the socket's permissions have to be."""
-        return OPEN if self._roles.given else CLOSED
-
-    def take(self, roles: Roles, path: Path) -> None:
-        """Let these count from here on, at the socket at `path`. Raises OSError where its
-        permissions can't be changed; nobody may do more then than he may by the roles.
+    async def take(
+        self, roles: Roles, change_mode: Callable[[int], Awaitable[os.stat_result]]
+    ) -> None:
+        """Let these count from here on. `change_mode` gives the socket its permissions and returns
+        what it has otherwise; what that raises is raised here, and nobody may do more then than he
+        may by the roles.
         """
         self._names.forget()
+        self._names_of_strangers.forget()
+        self.mode = OPEN if roles.given else CLOSED
         if roles.given:
             self._roles = roles
-            path.chmod(OPEN)
+            await change_mode(OPEN)
         elif self._roles.given:
             # Its permissions decide again who may open it; but others have it open already,
             # or are about to, so who asks has to be its owner or of its group.
-            found = path.stat()
-            self._roles = Roles(True, Ids(frozenset({found.st_uid}), frozenset({found.st_gid})))
-            path.chmod(CLOSED)
+            self._roles = _of(os.geteuid(), os.getegid())
+            found = await change_mode(CLOSED)
+            self._roles = _of(found.st_uid, found.st_gid)
 
     def role_at(self, sock: socket.socket) -> Role:
         """What the other end may do."""
@@ -55,4 +58,11 @@ class Access:
 
     async def name_at(self, request: web.Request) -> str:
         """Who asks."""
-        return await self._names.of(uid_at(request.get_extra_info("socket")))
+        sock = request.get_extra_info("socket")
+        is_stranger = self.role_at(sock) is Role.NONE
+        names = self._names_of_strangers if is_stranger else self._names
+        return await names.of(uid_at(sock))
+
+
+def _of(uid: int, gid: int) -> Roles:
+    return Roles(True, Ids(frozenset({uid}), frozenset({gid})))

@@ -7,8 +7,7 @@ from mailweir.admin.pair import NodeHealth, Pair
 from mailweir.admin.views import Difference, ReloadOutcome, Situation
 from mailweir.config.model import Config
 from mailweir.operator import Operator
-from mailweir.plane import Session
-from mailweir.spec import ServerKey
+from mailweir.plane import Plane
 
 # Changes what operators said, where the configuration has what it is about.
 Change = Callable[[Operator, Config], None]
@@ -19,6 +18,10 @@ class Balancer(Protocol):
 
     def situation(self) -> Situation:
         """The process at this moment."""
+
+    @property
+    def plane(self) -> Plane:
+        """Its data plane: live sessions are asked for and ended there."""
 
     @property
     def pair(self) -> Pair:
@@ -42,14 +45,3 @@ class Balancer(Protocol):
         """Let an operator change something; returns once it counts, with what is wrong: empty
         where nothing is. Raises what `change` raises.
         """
-
-    def sessions(
-        self, *, listener: str | None, server: ServerKey | None, limit: int
-    ) -> list[Session]:
-        """Live sessions, the oldest first; None is any."""
-
-    def kill(self, session: str) -> bool:
-        """End a session; False where there is none."""
-
-    def kill_from(self, prefix: str) -> int:
-        """End every session of clients in a prefix; how many."""

@@ -5,10 +5,13 @@ the standard library's client takes 40 of them.
 """
 
 import json
+import os
 import re
 import socket
+import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from mailweir.errors import MailweirError, NotRunningError
@@ -42,9 +45,7 @@ def _answer(
 ) -> Iterator[tuple[int, BinaryIO]]:
     """The status of an answer, and its body. HTTP/1.0: the body ends where the connection does."""
     head = f"{method} {route} HTTP/1.0\r\nHost: localhost\r\nAccept: {accept}\r\n\r\n"
-    with _explained(socket_path), socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(timeout)
-        connection.connect(socket_path)
+    with _explained(socket_path), _connected(socket_path, timeout) as connection:
         connection.sendall(head.encode("ascii"))
         with connection.makefile("rb") as answer:
             status = _STATUS.match(answer.readline())
@@ -53,6 +54,49 @@ def _answer(
             while answer.readline().strip():
                 pass  # headers; nothing here depends on them
             yield int(status[1]), answer
+
+
+def private_path(socket_path: str | Path) -> Path:
+    """Of the socket beside that one which root and the process's user alone may open."""
+    return Path(f"{socket_path}.root")
+
+
+def candidates(socket_path: str | Path) -> Iterator[str]:
+    """Where to connect, the best first: the private socket has a queue of its own."""
+    private = private_path(socket_path)
+    try:
+        # Only where it is the same process's: whoever may write to the folder could make one.
+        owner = private.stat().st_uid
+        if owner in (0, os.geteuid()) or owner == os.stat(socket_path).st_uid:
+            yield str(private)
+    except OSError:
+        pass
+    yield str(socket_path)
+
+
+def _connected(socket_path: str, timeout: float) -> socket.socket:
+    """Raises OSError; FileNotFoundError and ConnectionRefusedError where nobody is there."""
+    *private, public = candidates(socket_path)
+    for path in private:
+        with suppress(OSError):
+            return _connected_to(path, timeout)
+    return _connected_to(public, timeout)
+
+
+def _connected_to(path: str, timeout: float) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        # By the kernel's own time-out: who waits so for a place in the queue has his turn; with
+        # Python's it would be an error that the queue is full.
+        seconds, rest = divmod(timeout, 1)
+        limit = struct.pack("ll", int(seconds), int(rest * 1e6))
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        connection.connect(path)
+        connection.settimeout(timeout)
+    except OSError:
+        connection.close()
+        raise
+    return connection
 
 
 @contextmanager
@@ -67,6 +111,10 @@ def _explained(socket_path: str) -> Iterator[None]:
     except PermissionError:
         raise MailweirError(
             f"{socket_path}: permission denied; run this as root or as a member of its group"
+        ) from None
+    except BlockingIOError:
+        raise MailweirError(
+            f"{socket_path}: too many wait for an answer there; try again, or ask as root"
         ) from None
     except (OSError, ValueError) as error:
         raise MailweirError(f"{socket_path}: no usable answer: {error}") from None

@@ -17,6 +17,7 @@ from aiohttp.typedefs import Middleware
 from mailweir.admin.access import Access
 from mailweir.admin.refusals import Refusals, Why
 from mailweir.config.roles import Role
+from mailweir.faults import Faults, Part
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -54,7 +55,7 @@ class Hosts:
         return True
 
 
-def at_socket(access: Access, refusals: Refusals, hosts: Hosts) -> Middleware:
+def at_socket(access: Access, refusals: Refusals, faults: Faults, hosts: Hosts) -> Middleware:
     """For the UNIX socket."""
 
     @web.middleware
@@ -69,12 +70,14 @@ def at_socket(access: Access, refusals: Refusals, hosts: Hosts) -> Middleware:
             why, status, error = refused
             refusals.note(why, await access.name_at(request))
             return web.json_response({"error": error}, status=status)
-        return await handler(request)
+        return await _answered(request, handler, faults)
 
     return guard
 
 
-def on_tcp(refusals: Refusals, hosts: Hosts, *, name: str = "admin.http") -> Middleware:
+def on_tcp(
+    refusals: Refusals, faults: Faults, hosts: Hosts, *, name: str = "admin.http"
+) -> Middleware:
     """For TCP, where nobody is known and nothing can be changed."""
 
     @web.middleware
@@ -86,9 +89,21 @@ def on_tcp(refusals: Refusals, hosts: Hosts, *, name: str = "admin.http") -> Mid
             why, status, error = refused
             refusals.note(why, name)
             return web.Response(status=status, text=f"{error}\n")
-        return await handler(request)
+        return await _answered(request, handler, faults)
 
     return guard
+
+
+async def _answered(request: web.Request, handler: Handler, faults: Faults) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except (web.HTTPException, ConnectionError):
+        raise
+    except Exception as error:
+        faults.note(Part.ANSWER, error)
+        return web.json_response(
+            {"error": f"internal error: {error!r}; please report it"}, status=500
+        )
 
 
 def _what_to_do(role: Role, who: str) -> str:

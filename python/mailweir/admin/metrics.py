@@ -18,7 +18,9 @@ from prometheus_client import (
 
 from mailweir import plane
 from mailweir.admin.figures import PlaneCollector
+from mailweir.admin.process import ProcessFaults
 from mailweir.admin.views import ReloadOutcome
+from mailweir.faults import Faults
 from mailweir.spec import ServerKey
 
 # A loopback EHLO takes 2 ms, postscreen delays its greeting by 6 s.
@@ -28,13 +30,16 @@ _CHECK_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 
 class Metrics:
     """The registry and what is counted in Python."""
 
-    def __init__(self, stats: Callable[[], plane.Stats], *, version: str, started: float) -> None:
+    def __init__(
+        self, stats: Callable[[], plane.Stats], faults: Faults, *, version: str, started: float
+    ) -> None:
         """`stats` is called once per scrape; `started` is seconds since 1970."""
         # The `_created` series would double what every counter and histogram costs.
         disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no annotations
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         registry.register(PlaneCollector(stats))
+        registry.register(ProcessFaults(faults))
         build = Gauge("mailweir_build_info", "Always 1.", ["version"], registry=registry)
         build.labels(version).set(1)
         start_time = Gauge(

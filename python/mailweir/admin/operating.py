@@ -69,7 +69,7 @@ class _Operating:
         ended = 0
         # Only now: whom it ends would come back before it counts.
         if ends:
-            ended = self._balancer.kill_from(prefix)
+            ended = self._balancer.plane.kill_from(prefix)
             what = f"end sessions from {prefix}"
             _log.info("operator", change=what, by=speaker.name, sessions=ended)
         return web.json_response({**answer, "prefix": prefix, "ended": ended})
@@ -81,7 +81,7 @@ class _Operating:
 
     async def kill(self, request: web.Request) -> web.Response:
         wanted = request.match_info["session"]
-        if not self._balancer.kill(wanted):
+        if not self._balancer.plane.kill(wanted):
             return web.json_response({"error": f"no session {wanted} lives"}, status=404)
         _log.info("operator", change=f"kill {wanted}", by=await self._access.name_at(request))
         return web.json_response({"killed": wanted})

@@ -31,6 +31,10 @@ def render(situation: Situation) -> str:
     stats = situation.stats
     head = [f"{'; '.join(unready(situation)) or 'ready'}."]
     head += [f"{panic}." for panic in panics(situation)]
+    if situation.socket_problem:
+        head.append(f"Admin socket: {situation.socket_problem}.")
+    if times := sum(fault.times for fault in situation.faults):
+        head.append(f"{times} internal errors: see `mailweir status`.")
     if pair := role(situation):
         head.append(f"{text.role(pair)}.")
     waiting = [f", {pool.waiting} wait for {pool.name}" for pool in stats.pools if pool.waiting]

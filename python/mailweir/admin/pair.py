@@ -5,21 +5,19 @@ It asks several times a second, so what costs something for each server is count
 or read now and then.
 """
 
-import asyncio
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 from prometheus_client import CollectorRegistry, Gauge
 
 from mailweir.admin.readiness import takes, why_none, why_unready
 from mailweir.admin.views import RoleTold
-from mailweir.config.agreed import agreed_config, digest, parts
+from mailweir.config.agreed import Agreed
 from mailweir.config.model import Config
 from mailweir.config.words import HaKeeper, HaRole
-from mailweir.config.written import plain
 from mailweir.ending import Terms
 from mailweir.plane import Stats
 from mailweir.spec import DesiredState
@@ -69,7 +67,7 @@ class Pair:
         registry: CollectorRegistry,
         *,
         started: float,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.time,  # seconds since 1970
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self.told: RoleTold | None = None
@@ -77,8 +75,7 @@ class Pair:
         self._started = started
         self._clock = clock
         self._steady = steady
-        self._digest = b""
-        self._parts: dict[str, bytes] = {}
+        self._agreed = Agreed(b"", {})
         self._read: tuple[float, Stats] | None = None
         self._counted: tuple[DesiredState, Count] | None = None
         self._gauge = Gauge(
@@ -89,22 +86,23 @@ class Pair:
         )
         self._show()
 
-    async def take(self, config: Config) -> None:
-        """Remember which configuration runs."""
-        tree = await asyncio.to_thread(agreed_config, config)
-        self._digest, self._parts = digest(tree), parts(tree, plain(config))
+    def take(self, agreed: Agreed) -> None:
+        """Remember which configuration runs, as far as both nodes need the same."""
+        self._agreed = agreed
 
     def digests(self) -> dict[str, object]:
         """What the digest is made of: names of keys, with digests of their values."""
-        named = {name: one.hex() for name, one in self._parts.items()}
-        return {"digest": self._digest.hex(), "parts": named}
+        named = {name: one.hex() for name, one in self._agreed.parts.items()}
+        return {"digest": self._agreed.digest.hex(), "parts": named}
 
     def tell(self, role: HaRole, by: HaKeeper) -> bool:
         """Take a role; whether it is another one than before."""
         before = self.told
         changed = before is None or before.role is not role
-        since = before.at if before and not changed else self._clock()
-        self.told = RoleTold(role, by, since)
+        if before and not changed:
+            self.told = replace(before, by=by)
+        else:
+            self.told = RoleTold(role, by, self._clock(), self._steady())
         if changed:
             was = before.role if before else "unknown"
             _log.info("high availability", change=f"{was} -> {role}", by=by)
@@ -149,7 +147,7 @@ class Pair:
             pools_down=list(count.pools_down),
             generation=generation,
             paused=_paused(overrides),
-            digest=self._digest.hex(),
+            digest=self._agreed.digest.hex(),
             reasons=reasons,
         )
 

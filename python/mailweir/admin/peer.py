@@ -9,6 +9,9 @@ import socket
 import struct
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+
+from mailweir.lanes import Lane
 
 _CREDENTIALS = struct.Struct("iII")  # pid, uid, gid
 # linux: asm-generic/socket.h; the socket module hasn't got it. Sparc's and parisc's differ.
@@ -20,7 +23,9 @@ _GID = struct.Struct("I")
 # Of names that are remembered; each is a user of this machine who asked.
 _MOST_NAMES = 256
 # Seconds for the name service; then a number has to do.
-_PATIENCE = 2.0
+_PATIENCE = 0.3
+# Look-ups at a time.
+_WIDTH = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,27 +60,35 @@ def _credentials(sock: socket.socket) -> tuple[int, int]:
 class Names:
     """Users' names, for the log and for messages. Nothing is decided by them.
 
-    The name service may be slow: it is asked in a thread, once for each user however often
-    that one comes.
+    The name service may be slow: it is asked in a lane, once for each user however often
+    that one comes. While as many look-ups hang as may, the others have numbers.
     """
 
     def __init__(self) -> None:
+        self._lane = Lane("names", width=_WIDTH)
         self._lookups: dict[int, asyncio.Future[str]] = {}
+        self._late: set[asyncio.Future[str]] = set()  # are waited for once
 
     async def of(self, uid: int) -> str:
         """The user's name, or `uid 1000` where that has none."""
         lookup = self._lookups.get(uid)
         if lookup is None:
             if len(self._lookups) >= _MOST_NAMES:
-                self._lookups.pop(next(iter(self._lookups)))
-            lookup = asyncio.ensure_future(asyncio.to_thread(_name_of, uid))
+                self._late.discard(self._lookups.pop(next(iter(self._lookups))))
+            lookup = asyncio.ensure_future(self._lane.call(partial(_name_of, uid)))
             self._lookups[uid] = lookup
-        done, _ = await asyncio.wait({lookup}, timeout=_PATIENCE)
-        return lookup.result() if done else f"uid {uid}"
+        if lookup not in self._late:
+            await asyncio.wait({lookup}, timeout=_PATIENCE)
+        if lookup.done():
+            self._late.discard(lookup)
+            return lookup.result()
+        self._late.add(lookup)
+        return f"uid {uid}"
 
     def forget(self) -> None:
         """Ask anew from here on: users may have other names by now."""
         self._lookups.clear()
+        self._late.clear()
 
 
 def _name_of(uid: int) -> str:

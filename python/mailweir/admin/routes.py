@@ -4,19 +4,19 @@ Those that only look stand on the UNIX socket and on TCP. Those that change some
 those that show clients' addresses, stand on the UNIX socket alone. `guard` is before them.
 """
 
-import asyncio
 from dataclasses import asdict
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 from prometheus_client import CollectorRegistry
 
-from mailweir.admin import exposition, page
+from mailweir.admin import page
 from mailweir.admin.access import Access
 from mailweir.admin.balancer import Balancer
 from mailweir.admin.explaining import client_of, explain
 from mailweir.admin.following import add_following
 from mailweir.admin.operating import add_operating
+from mailweir.admin.scraping import Scraping
 from mailweir.admin.server import Answers
 from mailweir.admin.views import servers, session, status, unready
 from mailweir.config.whole import whole
@@ -37,9 +37,11 @@ def answers(balancer: Balancer, registry: CollectorRegistry, journal: Journal) -
         _add_reading_at_the_socket(app, balancer)
         return app
 
+    scraping = Scraping(registry)
+
     def read_only(guard: Middleware) -> web.Application:
         app = web.Application(middlewares=[guard])
-        _add_reading(app, balancer, registry)
+        _add_reading(app, balancer, scraping)
         return app
 
     return read_write, read_only
@@ -53,7 +55,7 @@ def _add_reading_at_the_socket(app: web.Application, balancer: Balancer) -> None
         limit = request.query.get("limit", "100")
         if not limit.isascii() or not limit.isdigit() or len(limit) > _LIMIT_DIGITS:
             return web.json_response({"error": f"limit: {limit!r} isn't a number"}, status=400)
-        found = balancer.sessions(
+        found = balancer.plane.sessions(
             listener=request.query.get("listener"),
             server=ServerKey(pool, name) if pool else None,
             limit=int(limit),
@@ -77,12 +79,8 @@ def _add_reading_at_the_socket(app: web.Application, balancer: Balancer) -> None
     async def show_config(_: web.Request) -> web.Response:
         return web.json_response({"config": whole(balancer.situation().config)})
 
-    loading = asyncio.Lock()
-
     async def show_difference(_: web.Request) -> web.Response:
-        # One at a time: a reader is not to hold up reloads, which are loaded by the same threads.
-        async with loading:
-            return web.json_response(asdict(await balancer.difference()))
+        return web.json_response(asdict(await balancer.difference()))
 
     app.router.add_get("/api/v1/digests", show_digests)
     app.router.add_get("/api/v1/config", show_config)
@@ -91,7 +89,7 @@ def _add_reading_at_the_socket(app: web.Application, balancer: Balancer) -> None
     app.router.add_get("/api/v1/explain", show_explanation)
 
 
-def _add_reading(app: web.Application, balancer: Balancer, registry: CollectorRegistry) -> None:
+def _add_reading(app: web.Application, balancer: Balancer, scraping: Scraping) -> None:
     async def index(_: web.Request) -> web.Response:
         text = page.render(balancer.situation())
         return web.Response(text=text, content_type="text/html", headers=page.HEADERS)
@@ -114,21 +112,10 @@ def _add_reading(app: web.Application, balancer: Balancer, registry: CollectorRe
     async def show_servers(_: web.Request) -> web.Response:
         return web.json_response({"servers": servers(balancer.situation())})
 
-    encoding = asyncio.Lock()
-
-    async def metrics(_: web.Request) -> web.Response:
-        # In a thread: for thousands of servers it takes longer than checks may be late. One at a
-        # time: those threads are what changes and reloads wait for too.
-        async with encoding:
-            body = await asyncio.to_thread(exposition.encode, registry)
-        response = web.Response(body=body, headers={"Content-Type": exposition.CONTENT_TYPE})
-        response.enable_compression()
-        return response
-
     app.router.add_get("/", index)
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
-    app.router.add_get("/metrics", metrics)
+    app.router.add_get("/metrics", scraping.answer)
     app.router.add_get("/api/v1/health", show_health)
     app.router.add_get("/api/v1/status", show_status)
     app.router.add_get("/api/v1/servers", show_servers)

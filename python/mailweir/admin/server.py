@@ -6,8 +6,8 @@ import asyncio
 import logging
 import os
 import socket
-import stat
 from collections.abc import Callable, Hashable, Iterable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -18,24 +18,32 @@ from aiohttp.http import HttpProcessingError
 from aiohttp.typedefs import Middleware
 from prometheus_client import CollectorRegistry
 
-from mailweir.admin.access import CLOSED, Access
+from mailweir.admin.access import Access
+from mailweir.admin.client import private_path
 from mailweir.admin.door import Door
 from mailweir.admin.guard import Hosts, at_socket, on_tcp
 from mailweir.admin.peer import uid_at
+from mailweir.admin.place import BACKLOG, PRIVATE, Found, Place
 from mailweir.admin.refusals import Refusals
 from mailweir.config.address import Address
 from mailweir.config.roles import Role, Roles
-from mailweir.errors import StartError
+from mailweir.errors import MailweirError, StalledError, StartError
+from mailweir.faults import Faults, Part, kept_going
+from mailweir.lanes import Lane
 from mailweir.late_addresses import may_come_later
 
 # In seconds. For answers under way when the process ends, or their asker's role does.
-_CLOSE_TIMEOUT = 1.0
+_CLOSE_TIMEOUT = 0.5
 # For a request's head to come, from the connect or the last answer on.
 _HEAD_TIMEOUT = 15.0
 # For what is left of a body that nobody reads.
 _BODY_TIMEOUT = 1.0
 # For a connection on TCP: longer than any scrape, and Prometheus connects anew.
 _TCP_LIFETIME = 60.0
+# Between looks at whether the sockets are still where they were made.
+_LOOK = 2.0
+# For a disk that a socket is to be made on.
+_DISK_LIMIT = 10.0
 
 _log = structlog.get_logger("mailweir")
 
@@ -47,20 +55,34 @@ Answers = tuple[
 
 
 class AdminServer:
-    """The two sites while they are open."""
+    """The sites while they are open: the socket, the private one beside it, and TCP."""
 
     def __init__(
-        self, path: Path, http: Address | None, roles: Roles, hosts: Hosts, *, part: str
+        self,
+        path: Path,
+        http: Address | None,
+        roles: Roles,
+        hosts: Hosts,
+        *,
+        part: str,
+        faults: Faults,
     ) -> None:
         """`part` is the key of the configuration that has `socket` and `http`."""
         self._path = path
         self._http = http
         self._part = part
+        self._faults = faults
         self._access = Access(roles)
         self._hosts = hosts
+        self._lane = Lane(f"{part}.socket")
+        # Why the socket can't be found by who looks for it; empty where it can.
+        self.problem = ""
         # Made in `open`.
         self._runners: list[web.AppRunner] = []
         self._listening: list[asyncio.Server] = []
+        self._places: dict[Path, Place] = {}  # changed in the lane alone
+        self._served: dict[Path, asyncio.Server] = {}
+        self._looking: asyncio.Task[None] | None = None
         self._refusals: Refusals
         self._door: Door
 
@@ -68,19 +90,23 @@ class AdminServer:
         """Bind and answer. Raises StartError with what to do."""
         read_write, read_only = answers
         self._refusals = refusals = Refusals(registry)
-        guard = at_socket(self._access, refusals, self._hosts)
-        sock = bind_unix(self._path, self._access.mode, part=self._part)
-        app = read_write(self._access, guard)
+        guard = at_socket(self._access, refusals, self._faults, self._hosts)
         # Root and we ourselves get in however many others there are.
         always: frozenset[Hashable] = frozenset({0, os.geteuid()})
         door = partial(Door, peer_of=_user, name=f"{self._part}.socket", always=always)
-        self._door = await self._serve(app, sock, door)
+        self._door = await self._door_of(read_write(self._access, guard), door)
+        for path in (self._path, private_path(self._path)):
+            await self._listen_at(path)
         if self._http is not None:
-            app = read_only(on_tcp(refusals, self._hosts, name=f"{self._part}.http"))
+            app = read_only(on_tcp(refusals, self._faults, self._hosts, name=f"{self._part}.http"))
             door = partial(
                 Door, peer_of=_address, name=f"{self._part}.http", lifetime=_TCP_LIFETIME
             )
-            await self._serve(app, self._bind_tcp(self._http), door)
+            made = await self._door_of(app, door)
+            self._listening.append(await _listening(made, self._bind_tcp(self._http)))
+        self._looking = asyncio.create_task(
+            kept_going(Part.SOCKET, self._look_after_sockets, self._faults)
+        )
 
     def _bind_tcp(self, http: Address) -> socket.socket:
         """Also where the address comes later: after a power cut everything begins at once."""
@@ -99,40 +125,91 @@ class AdminServer:
                 " (choose another address, or `http: off`)"
             ) from None
 
-    def take(self, roles: Roles, hosts: Iterable[str]) -> None:
+    async def _listen_at(self, path: Path) -> None:
+        """Raises StartError, and StalledError."""
+        what = f"making {path}"
+        place = await self._lane.call(partial(self._make, path), limit=_DISK_LIMIT, what=what)
+        self._served[path] = await _listening(self._door, place.socket)
+
+    def _make(self, path: Path) -> Place:
+        """In the lane. It is known even where whoever wanted it has given up meanwhile."""
+        mode = self._access.mode if path == self._path else PRIVATE
+        place = self._places[path] = Place(path, mode, self._part)
+        return place
+
+    async def _look_after_sockets(self) -> None:
+        """Whoever tidies up may take them away. Until it is cancelled."""
+        while True:
+            await asyncio.sleep(_LOOK)
+            problems = [await self._look_after(path) for path in list(self._served)]
+            problem = "; ".join(filter(None, problems))
+            if problem and problem != self.problem:
+                _log.error("the admin socket can't be found", reason=problem)
+            self.problem = problem
+
+    async def _look_after(self, path: Path) -> str:
+        """What is wrong with it, and can't be mended here."""
+        listening = self._served[path]
+        found = await self._lane.call(self._places[path].find)
+        if found is Found.OURS:
+            return ""
+        if found is Found.ANOTHER:
+            return f"{path} is something else now; remove it, and the socket is made again"
+        try:
+            await self._listen_at(path)
+        except MailweirError as error:
+            return str(error)
+        listening.close()
+        _log.warning("the admin socket was removed, and is made again", socket=str(path))
+        return ""
+
+    async def take(self, roles: Roles, hosts: Iterable[str]) -> None:
         """Let these roles and names count, for those who are connected too. Called at a reload."""
         self._hosts.take(hosts)
         try:
-            self._access.take(roles, self._path)
-        except OSError as error:
+            await self._access.take(roles, self._change_mode)
+        except (OSError, MailweirError) as error:
             _log.error(
-                "the admin socket's permissions can't be changed; restart mailweir",
+                "the admin socket's permissions can't be changed",
                 socket=str(self._path),
-                reason=error.strerror,
+                reason=str(error),
             )
         self._refusals.forget()
         # Not at once: who asked for the reload is to hear how it went.
         self._door.put_out(self._has_role, after=_CLOSE_TIMEOUT)
 
+    async def _change_mode(self, mode: int) -> os.stat_result:
+        place = self._places[self._path]
+        what = f"changing the permissions of {self._path}"
+        return await self._lane.call(
+            partial(place.change_mode, mode), limit=_CLOSE_TIMEOUT, what=what
+        )
+
     def _has_role(self, transport: asyncio.Transport) -> bool:
         return self._access.role_at(transport.get_extra_info("socket")) is not Role.NONE
 
     async def close(self) -> None:
-        """Stop answering and take the socket away."""
-        for listening in self._listening:
+        """Stop answering and take the sockets away, as far as they are ours."""
+        if self._looking is not None:
+            self._looking.cancel()
+        for listening in (*self._listening, *self._served.values()):
             listening.close()
         self._listening.clear()
-        for runner in self._runners:
-            await runner.cleanup()
-        if self._runners:
-            self._path.unlink(missing_ok=True)
+        await asyncio.gather(*(runner.cleanup() for runner in self._runners))
         self._runners.clear()
+        with suppress(StalledError):
+            await self._lane.call(self._give_back, limit=_CLOSE_TIMEOUT)
 
-    async def _serve(
-        self,
-        app: web.Application,
-        sock: socket.socket,
-        door: Callable[[web.Server, Refusals], Door],
+    def _give_back(self) -> None:
+        """In the lane, behind what was begun there."""
+        for path, place in self._places.items():
+            place.give_back()
+            if path not in self._served:
+                place.socket.close()
+        self._places.clear()
+
+    async def _door_of(
+        self, app: web.Application, door: Callable[[web.Server, Refusals], Door]
     ) -> Door:
         runner = web.AppRunner(
             app,
@@ -148,9 +225,13 @@ class AdminServer:
         )
         self._runners.append(runner)
         await runner.setup()
-        made = door(cast(web.Server, runner.server), self._refusals)
-        self._listening.append(await asyncio.get_running_loop().create_server(made, sock=sock))
-        return made
+        return door(cast(web.Server, runner.server), self._refusals)
+
+
+async def _listening(door: Door, sock: socket.socket) -> asyncio.Server:
+    """Takes the socket over."""
+    loop = asyncio.get_running_loop()
+    return await loop.create_server(door, sock=sock, backlog=BACKLOG)
 
 
 def _user(transport: asyncio.Transport) -> Hashable:
@@ -170,49 +251,3 @@ def _is_news(record: logging.LogRecord) -> bool:
 # aiohttp's own logger tells each malformed request with a traceback.
 _QUIET = logging.getLogger("mailweir.admin")
 _QUIET.addFilter(_is_news)
-
-
-def bind_unix(path: Path, mode: int = CLOSED, *, part: str = "admin") -> socket.socket:
-    """A listening UNIX socket at `path`. Raises StartError.
-
-    What is left of a process that died is replaced; one that answers is not.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-    except OSError as error:
-        raise StartError(
-            f"{part}.socket: {path.parent} can't be made: {error.strerror}; make it with this"
-            f" user as its owner, or choose another `{part}.socket`"
-        ) from None
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    # Set for the bind itself: a chmod afterwards would leave a moment open to all.
-    before = os.umask(0o777 & ~mode)
-    try:
-        _remove_stale(path, part)
-        sock.bind(str(path))
-        sock.listen()
-    except OSError as error:
-        sock.close()
-        raise StartError(f"{part}.socket: {path} can't be bound: {error.strerror}") from None
-    except StartError:
-        sock.close()
-        raise
-    finally:
-        os.umask(before)
-    return sock
-
-
-def _remove_stale(path: Path, part: str) -> None:
-    try:
-        mode = path.stat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise StartError(f"{part}.socket: {path} is there and isn't a socket; remove it")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink()
-            return
-    raise StartError(f"{part}.socket: another process answers at {path}; is mailweir running?")

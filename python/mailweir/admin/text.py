@@ -99,6 +99,7 @@ def status(answer: Mapping[str, Any]) -> str:
     lines += _operator(answer["operator"]["words"])
     if answer["operator"]["not_kept"]:
         lines.append(f"NOT KEPT FOR A RESTART: {answer['operator']['not_kept']}")
+    lines += _troubles(answer)
     if answer["stuck_workers"]:
         lines.append(f"STUCK WORKERS: {' '.join(map(str, answer['stuck_workers']))}")
     if answer["log"]["dropped"]:
@@ -108,6 +109,20 @@ def status(answer: Mapping[str, Any]) -> str:
         lines += _at_the_door(li)
     lines += [_sticky(pool) for pool in answer["pools"] if pool["sticky"]]
     return "\n".join([*lines, "", _listeners(answer["listeners"]), _pools(answer["pools"])])
+
+
+def _troubles(answer: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the process itself."""
+    lines = []
+    if answer["admin"]["problem"]:
+        lines.append(f"ADMIN SOCKET: {answer['admin']['problem']}")
+    if answer["stderr"]["dropped"]:
+        lines.append(f"STANDARD ERROR: nobody read {answer['stderr']['dropped']} lines of the log")
+    lines += [
+        f"INTERNAL ERROR ({fault['part']}, {fault['times']} times): {fault['last']}"
+        for fault in answer["faults"]
+    ]
+    return lines
 
 
 def _room(room: Mapping[str, Any]) -> list[str]:

@@ -1,12 +1,13 @@
 """What the process says of itself, as plain values for JSON, page and readiness. Pure."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
 from mailweir.admin.readiness import why_none, why_unready
 from mailweir.config.model import Config
 from mailweir.config.words import HaKeeper, HaRole
+from mailweir.faults import Fault
 from mailweir.notices import REFUSALS
 from mailweir.plane import (
     ListenerStats,
@@ -70,6 +71,7 @@ class RoleTold:
     role: HaRole
     by: HaKeeper
     at: float  # seconds since 1970
+    moment: float  # the same on time.monotonic's clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,8 @@ class Situation:
     pid: int
     started: float  # seconds since 1970
     now: float
+    moment: float  # the same on time.monotonic's clock, which nobody sets
+    uptime: float
     config_file: str
     config: Config
     listening: bool
@@ -87,6 +91,9 @@ class Situation:
     stats: Stats
     overrides: Overrides
     room: str  # by what sessions outside the kernel are bounded
+    faults: Sequence[Fault]  # bugs of ours
+    lines_dropped: int  # of the process's log, which nobody read
+    socket_problem: str  # why the admin socket can't be found; empty where it can
     not_kept: str  # why words of operators won't outlive the process; empty where they will
     last_check: Callable[[ServerKey], LastCheck | None]
     next_server: Callable[[str, str], str | None]  # pool, client
@@ -137,7 +144,7 @@ def status(situation: Situation) -> dict[str, object]:
         "version": situation.version,
         "pid": situation.pid,
         "started": situation.started,
-        "uptime_seconds": round(situation.now - situation.started, 3),
+        "uptime_seconds": round(situation.uptime, 3),
         "workers": stats.workers,
         "ready": not reasons,
         "reasons": reasons,
@@ -160,6 +167,8 @@ def status(situation: Situation) -> dict[str, object]:
             "dropped": stats.log.dropped,
             "last_error": stats.log.last_error,
         },
+        "stderr": {"dropped": situation.lines_dropped},
+        "faults": [asdict(fault) for fault in situation.faults],
         "kernel_path": _kernel_path(stats),
         "operator": {
             "words": [_word(what, word, situation) for what, word in situation.overrides.words()],
@@ -167,6 +176,7 @@ def status(situation: Situation) -> dict[str, object]:
         },
         "ha": role(situation),
         "generation": situation.last_load.generation,
+        "admin": {"problem": situation.socket_problem},
         "config": {"file": situation.config_file, "last_load": asdict(situation.last_load)},
         "listeners": [_listener(listener, situation) for listener in stats.listeners],
         "pools": _pools(stats, situation.config),
@@ -178,7 +188,7 @@ def role(situation: Situation) -> dict[str, object] | None:
     found = situation.role
     if found is None:
         return None
-    age = round(situation.now - found.at, 3)
+    age = round(situation.moment - found.moment, 3)
     return {"role": found.role, "by": found.by, "at": found.at, "age_seconds": age}
 
 
@@ -364,5 +374,5 @@ def _check(key: ServerKey, situation: Situation) -> dict[str, object] | None:
         "step": last.step,
         "detail": last.detail,
         "seconds": round(last.seconds, 4),
-        "age_seconds": round(max(0.0, situation.now - last.at), 1),
+        "age_seconds": round(situation.moment - last.at, 1),
     }

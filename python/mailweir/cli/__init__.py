@@ -13,6 +13,7 @@ import click
 from mailweir.cli import config, ha, operating, packaging, process, reading
 from mailweir.cli.shared import Wanted
 from mailweir.errors import ConfigError, MailweirError
+from mailweir.inherited import ensure_standard_streams
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -53,6 +54,7 @@ for _command in (
 
 def main() -> None:
     """The `mailweir` command."""
+    ensure_standard_streams()
     # A terminal that doesn't know a letter gets its number, not a traceback.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):

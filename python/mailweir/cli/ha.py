@@ -37,7 +37,7 @@ def ha_run(config_file: Path) -> None:
     import asyncio
     import os
 
-    from mailweir import logs
+    from mailweir import inherited, logs
     from mailweir.ha import realtime
     from mailweir.journal import Journal
     from mailweir.supervisor import Supervisor
@@ -50,9 +50,11 @@ def ha_run(config_file: Path) -> None:
         raise MailweirError(
             "a pair needs pyroute2, which isn't installed: pip install 'mailweir[vip]'"
         ) from None
+    inherited.hear_signals()
+    inherited.need_descriptors()
     journal = Journal()
     problems = realtime.prepare(realtime.NET_ADMIN, realtime.NET_RAW)
-    logs.configure(verbose=False, also=journal.take, never_waits=True)
+    logs.configure(verbose=False, also=journal.take)
     _say(problems)
 
     async def serve() -> None:
@@ -68,13 +70,15 @@ def ha_witness(config_file: Path) -> None:
     import asyncio
     import os
 
-    from mailweir import logs
+    from mailweir import inherited, logs
     from mailweir.ha import realtime
     from mailweir.ha.witness import Answering
     from mailweir.supervisor import Supervisor
 
+    inherited.hear_signals()
+    inherited.need_descriptors()
     problems = realtime.prepare()
-    logs.configure(verbose=False, never_waits=True)
+    logs.configure(verbose=False)
     _say(problems)
     asyncio.run(Answering(config_file, supervisor=Supervisor(os.environ)).run())
 

@@ -26,9 +26,13 @@ def run(config_file: Path, verbose: bool) -> None:
     """
     import signal
 
+    from mailweir import inherited
+
     # A reload that comes before anything was loaded: there is nothing to do. By default it
     # would end the process. The daemon takes over as soon as it can.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    inherited.hear_signals()
+    inherited.need_descriptors()
 
     from importlib.metadata import version
 

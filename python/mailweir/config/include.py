@@ -14,23 +14,25 @@ from mailweir.config import document, text
 from mailweir.config.document import Node
 from mailweir.config.finding import did_you_mean
 from mailweir.config.model import MAX_INCLUDES, Config, is_pattern
+from mailweir.config.reading import Reading
 from mailweir.errors import ConfigError, Problem
 
 # What is many; the rest of a process is one.
 _PARTS = ("listeners", "pools")
 
 
-def merged(main: Node, size: int) -> tuple[Node, list[Problem]]:
+def merged(main: Node, size: int, reading: Reading) -> tuple[Node, list[Problem]]:
     """The tree of the main file, which has `size` bytes, with what it includes, and the problems.
 
     `main` itself doesn't change: an alias may have its parts elsewhere as well.
     """
+    reading.what = "a folder that `include` names"
     found, problems = _found(main)
     left = text.MAX_BYTES - size
     root = main
     for file in found:
         try:
-            content, length = text.read(Path(file), left)
+            content, length = text.read(Path(file), left, reading, any_kind=False)
         except ConfigError as error:
             problems += error.problems
             continue

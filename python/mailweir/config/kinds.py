@@ -28,8 +28,9 @@ from mailweir.config.units import Share, format_duration, parse_duration, parse_
 # In a field's schema: how None is written.
 NONE = "none"
 HOUR = 3600.0
-# Linux: sockaddr_un.sun_path, with the ending zero.
-_MAX_SOCKET_PATH = 107
+# Linux: sockaddr_un.sun_path, without the ending zero, and without the `.root` of the second socket
+# (`admin.place`).
+_MAX_SOCKET_PATH = 107 - len(".root")
 # RFC 1123, 2.1 and RFC 1035, 2.3.4: no underscores, which mail servers refuse too.
 _LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)

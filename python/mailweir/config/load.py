@@ -26,6 +26,7 @@ from mailweir.config.messages import explain, is_about_key
 from mailweir.config.model import Admin, Config
 from mailweir.config.pool import Pool
 from mailweir.config.prefixes import Files
+from mailweir.config.reading import Reading
 from mailweir.config.roles import Roles, roles_of
 from mailweir.config.rules import Parts, findings
 from mailweir.errors import ConfigError, Problem
@@ -52,25 +53,34 @@ class Loaded:
         return _place(self.root, path, message)
 
 
-def load(path: Path, machine: Machine | None = None) -> Loaded:
-    """Read and check a file, for a machine where that is known.
+def load(path: Path, machine: Machine | None = None, reading: Reading | None = None) -> Loaded:
+    """Read and check a file, for a machine where that is known. `reading` shows to other threads
+    what is read at the moment.
 
-    Raises ConfigError with all its problems.
+    Raises ConfigError with all its problems, and UnreadableError where a file can't be read now.
     """
-    content, size = text.read(path, text.MAX_BYTES)
+    reading = reading or Reading()
+    content, size = text.read(path, text.MAX_BYTES, reading, any_kind=True)
     with _without_collector():
-        return parse(content, str(path), size, machine)
+        return parse(content, str(path), size, machine, reading)
 
 
-def parse(content: str, file: str, size: int = 0, machine: Machine | None = None) -> Loaded:
+def parse(
+    content: str,
+    file: str,
+    size: int = 0,
+    machine: Machine | None = None,
+    reading: Reading | None = None,
+) -> Loaded:
     """Check a configuration that is in memory; `file` is what messages call it.
 
     `size` is how many bytes it takes of those that there may be with what it includes.
     """
+    reading = reading or Reading()
     root, problems = document.read(content, file)
     if root is None:
         raise ConfigError(problems or [Problem(file, 1, 1, "", _EMPTY)])
-    root, of_included = include.merged(root, size)
+    root, of_included = include.merged(root, size, reading)
     problems += of_included
     if not isinstance(root.value, dict):
         raise ConfigError([*problems, Problem(file, root.line, root.column, "", _NO_MAPPING)])
@@ -78,7 +88,7 @@ def parse(content: str, file: str, size: int = 0, machine: Machine | None = None
     data = {name: document.plain(value) for name, (_, value) in root.value.items()}
     config: Config | None = None
     details: list[ErrorDetails] = []
-    files = Files()
+    files = Files(reading)
     try:
         config = Config.model_validate(data, context=files)
         parts = _whole(config)
@@ -91,8 +101,9 @@ def parse(content: str, file: str, size: int = 0, machine: Machine | None = None
         problems.append(_problem(node, at, explain(detail, Config)))
     problems += files.problems
 
-    of_files = file_findings(config, _files_of(root)) if config else ()
-    roles, unknown = roles_of(config.admin) if config else (Roles(), [])
+    reading.what = "what `state_dir` and `log.sessions` name"
+    of_files = [*file_findings(config, _files_of(root))] if config else []
+    roles, unknown = roles_of(config.admin, reading) if config else (Roles(), [])
     warnings: list[Problem] = []
     for finding in chain(findings(parts, machine), of_files, unknown):
         problem = _place(root, finding.path, finding.message)

@@ -4,7 +4,6 @@
 it to the model's validation, so that every file is read once, and hears of its bad lines from it.
 """
 
-import os
 from codecs import BOM_UTF8
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -16,6 +15,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from mailweir.config.kinds import TEXT
 from mailweir.config.prefix import EXAMPLE, NoPrefixError, parse_prefix
+from mailweir.config.reading import Reading, read_file
 from mailweir.errors import Problem
 
 # Of a list with the files that it names.
@@ -32,8 +32,9 @@ _MAX_REFUSED = 100
 class Files:
     """The files that one load reads, and what is wrong with their lines."""
 
-    def __init__(self) -> None:
+    def __init__(self, reading: Reading) -> None:
         self.problems: list[Problem] = []
+        self._reading = reading
         # Entries that are neither prefixes nor files.
         self.refused = 0
         self._read: dict[str, tuple[str, ...]] = {}
@@ -46,12 +47,10 @@ class Files:
         return self._read[path]
 
     def _bytes(self, path: str) -> bytes:
-        # A named pipe or a device could keep us waiting.
-        if not os.path.isfile(path):
-            raise ValueError(f"there is no file {path}")
         try:
-            with open(path, "rb") as stream:
-                data = stream.read(self._left + 1)
+            data = read_file(path, self._left + 1, self._reading)
+        except (FileNotFoundError, ValueError):
+            raise ValueError(f"there is no file {path}") from None
         except OSError as error:
             raise ValueError(f"{path} can't be read: {error.strerror}") from None
         if len(data) > self._left:

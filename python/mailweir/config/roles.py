@@ -13,6 +13,7 @@ from enum import IntEnum
 
 from mailweir.config.finding import Finding
 from mailweir.config.model import GROUP, Admin
+from mailweir.config.reading import Reading
 
 
 class Role(IntEnum):
@@ -55,18 +56,19 @@ def is_ours(uid: int) -> bool:
     return uid in (0, os.geteuid())
 
 
-def roles_of(admin: Admin) -> tuple[Roles, list[Finding]]:
+def roles_of(admin: Admin, reading: Reading) -> tuple[Roles, list[Finding]]:
     """The roles, and which names this machine doesn't know. May wait for a directory."""
     found: list[Finding] = []
-    operators = _ids("operators", admin.operators, found)
-    readers = _ids("readers", admin.readers, found)
+    operators = _ids("operators", admin.operators, found, reading)
+    readers = _ids("readers", admin.readers, found, reading)
     # Names that nobody has are names: who may is then root alone, not whoever comes.
     return Roles(bool(admin.operators or admin.readers), operators, readers), found
 
 
-def _ids(key: str, names: list[str], unknown: list[Finding]) -> Ids:
+def _ids(key: str, names: list[str], unknown: list[Finding], reading: Reading) -> Ids:
     users, groups = set(), set()
     for index, name in enumerate(names):
+        reading.what = f"the name service, for `{name}` of `admin.{key}`,"
         try:
             if name.startswith(GROUP):
                 groups.add(grp.getgrnam(name.removeprefix(GROUP)).gr_gid)
@@ -77,4 +79,5 @@ def _ids(key: str, names: list[str], unknown: list[Finding]) -> Ids:
             message = f"this machine knows no {kind} `{name.removeprefix(GROUP)}`, so nobody has"
             message += " this role by it; reload once there is one"
             unknown.append(Finding(("admin", key, index), message, warning=True))
+    reading.what = ""
     return Ids(frozenset(users), frozenset(groups))

@@ -2,18 +2,20 @@
 
 from pathlib import Path
 
+from mailweir.config.reading import Reading, read_file
 from mailweir.errors import ConfigError, Problem
 
 # Of all files together. 10 000 servers take a tenth of it.
 MAX_BYTES = 4 * 1024 * 1024
 
 
-def read(path: Path, limit: int) -> tuple[str, int]:
-    """The text, and how many bytes it has, which are at most `limit`. Raises ConfigError."""
+def read(path: Path, limit: int, reading: Reading, *, any_kind: bool) -> tuple[str, int]:
+    """The text, and how many bytes it has, which are at most `limit`. Raises ConfigError, and what
+    else `read_file` raises but OSError.
+    """
     file = str(path)
     try:
-        with path.open("rb") as stream:
-            data = stream.read(limit + 1)
+        data = read_file(path, limit + 1, reading, any_kind=any_kind)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ConfigError([Problem(file, 0, 0, "", f"can't be read: {reason}")]) from None

@@ -16,6 +16,7 @@ from mailweir.admin.following import add_following
 from mailweir.admin.guard import Handler, Hosts
 from mailweir.admin.server import AdminServer
 from mailweir.config.load import Loaded
+from mailweir.faults import Faults
 from mailweir.ha import telling
 from mailweir.ha.clock import now
 from mailweir.ha.links import Links
@@ -47,7 +48,9 @@ class HaAdmin:
         self._node = node
         self._journal = journal
         hosts = Hosts(hostname, loaded.config.admin.hosts)
-        self._server = AdminServer(ha.socket, ha.http, loaded.roles, hosts, part="ha")
+        self._server = AdminServer(
+            ha.socket, ha.http, loaded.roles, hosts, part="ha", faults=Faults()
+        )
         self._registry = CollectorRegistry()
 
     async def open(self) -> None:
@@ -57,9 +60,9 @@ class HaAdmin:
         answers = (self._read_write, self._read_only)
         await self._server.open(answers, self._registry)
 
-    def take(self, loaded: Loaded) -> None:
+    async def take(self, loaded: Loaded) -> None:
         """Let its roles and names count, for those who are connected too. Called at a reload."""
-        self._server.take(loaded.roles, loaded.config.admin.hosts)
+        await self._server.take(loaded.roles, loaded.config.admin.hosts)
 
     async def close(self) -> None:
         """Stop answering."""

@@ -12,6 +12,7 @@ import signal
 import socket
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -54,6 +55,7 @@ from mailweir.ha.signals import ignore_others
 from mailweir.ha.watching import Watching
 from mailweir.instance import only_instance
 from mailweir.journal import Journal
+from mailweir.lanes import Lane
 from mailweir.supervisor import Supervisor
 
 # What comes is read so often and no oftener, in seconds: whoever floods this node doesn't wake it
@@ -61,6 +63,8 @@ from mailweir.supervisor import Supervisor
 _READ_EVERY, _READ_EVERY_IN_A_FLOOD = 0.01, 0.025
 # Until the addresses are released, or taken from the peer that releases them.
 _PATIENCE = 3.0
+# For the configuration's files and names.
+_LOAD_LIMIT = 10.0
 _ROLES = {State.ACTIVE: "active", State.FAULT: "fault"}
 
 _log = structlog.get_logger("mailweir")
@@ -71,6 +75,7 @@ class Agent:
 
     def __init__(self, file: Path, *, journal: Journal, supervisor: Supervisor) -> None:
         self._file = file
+        self._lane = Lane("configuration")
         self._journal = journal
         self._supervisor = supervisor
         self._hostname = socket.gethostname()
@@ -100,11 +105,16 @@ class Agent:
             await self._ending.wait()
             await self._release()
 
+    async def _load(self) -> Loaded:
+        """The file as it is now. Raises ConfigError, and StalledError where that takes too long."""
+        what = f"reading {self._file}"
+        return await self._lane.call(partial(load, self._file), limit=_LOAD_LIMIT, what=what)
+
     # --- startup -----------------------------------------------------------
 
     async def _startup(self) -> None:
         self._watch_signals()
-        self._loaded = await asyncio.to_thread(load, self._file)
+        self._loaded = await self._load()
         self._ha = ha = _native(self._loaded, self._file)
         node = node_of(ha, self._hostname)
         found = read_keys(ha.keys)
@@ -390,7 +400,7 @@ class Agent:
         """What can change while the addresses stay where they are; the rest is refused."""
         self._supervisor.reloading()
         try:
-            loaded = await asyncio.to_thread(load, self._file)
+            loaded = await self._load()
             ha = _native(loaded, self._file)
             if problems := fixed_differences(self._ha, ha):
                 raise StartError("; ".join(problems))
@@ -401,11 +411,11 @@ class Agent:
         else:
             self._loaded, self._ha = loaded, ha
             self._links.take_keys(found)
-            self._admin.take(loaded)
             self._balancer.grace.run_grace = ha.run_grace
             self._balancer.grace.handover = ha.handover
             settings = settings_of(ha, self._machine.known.settings.node)
             self._feed(lambda at: self._machine.configure(settings, at))
+            await self._admin.take(loaded)
             _log.info("reloaded")
         self._supervisor.ready(f"node {self._machine.known.settings.node}")
 

@@ -7,11 +7,13 @@ nothing. Used by `agent`.
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from mailweir.admin.client import candidates
 from mailweir.ha.machine.facts import Health
 from mailweir.ha.machine.grace import Answer, Grace
 
@@ -24,6 +26,8 @@ _LIMIT = 1.0
 _MOST = 1 << 23
 # Seconds that the addresses wait for sessions to hear that they go.
 _MOVE_LIMIT = 0.5
+# Between tries to get into a queue that is full.
+_QUEUE_LOOK = 0.01
 
 
 class Balancer:
@@ -110,7 +114,8 @@ class Balancer:
 
     async def _request(self, method: str, route: str, limit: float) -> dict[str, object]:
         async with asyncio.timeout(limit):
-            reader, writer = await asyncio.open_unix_connection(str(self._socket))
+            sock = await _connected(self._socket)
+            reader, writer = await asyncio.open_unix_connection(sock=sock)
             try:
                 head = f"{method} {route} HTTP/1.0\r\nHost: localhost\r\n\r\n"
                 writer.write(head.encode("ascii"))
@@ -135,6 +140,31 @@ async def _rest(reader: asyncio.StreamReader) -> bytes:
         if len(found) > _MOST:
             raise ValueError("too long")
     return bytes(found)
+
+
+async def _connected(path: Path) -> socket.socket:
+    """Raises OSError. Where the queue is full, it waits for a place."""
+    *private, public = candidates(path)
+    for one in private:
+        with suppress(OSError):
+            return await _connected_to(one)
+    return await _connected_to(public)
+
+
+async def _connected_to(path: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        while True:
+            try:
+                sock.connect(path)
+            except BlockingIOError:
+                # An event loop would take it for connected.
+                await asyncio.sleep(_QUEUE_LOOK)
+            else:
+                return sock
+    except BaseException:
+        sock.close()
+        raise
 
 
 def _answer(found: dict[str, object], parts: dict[str, bytes]) -> Answer:

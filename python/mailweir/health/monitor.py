@@ -7,9 +7,11 @@ back with every result. What is known of a server survives reloads by its identi
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
 
+from mailweir.faults import Faults, Part
 from mailweir.health.check import Outcome, Target
 from mailweir.health.fsm import Track, interval, renewed, step
 from mailweir.spec import ServerKey
@@ -22,7 +24,8 @@ MAX_CHECKS = 256
 JITTER = 0.2
 
 Probe = Callable[[Target], Awaitable[Outcome]]
-Pause = Callable[[float], Awaitable[None]]
+# Until the event is set, or so many seconds are over.
+Pause = Callable[[asyncio.Event, float], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +58,15 @@ class Monitor:
         probe: Probe,
         on_result: Callable[[Result], None],
         random: Random,
-        pause: Pause = asyncio.sleep,
+        faults: Faults,
+        pause: Pause | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._probe = probe
         self._on_result = on_result
         self._random = random
-        self._pause = pause
+        self._faults = faults
+        self._pause = pause or _until
         self._clock = clock
         self._slots = asyncio.Semaphore(MAX_CHECKS)
         self._watched: dict[ServerKey, _Watched] = {}
@@ -135,10 +140,14 @@ class Monitor:
     async def _watch(self, key: ServerKey, watched: _Watched) -> None:
         first = True
         while True:
-            async with self._slots:
-                watched.began = self._clock()
-                outcome = await self._probe(watched.target)
-            self._record(key, watched, outcome)
+            try:
+                async with self._slots:
+                    watched.began = self._clock()
+                    outcome = await self._probe(watched.target)
+                self._record(key, watched, outcome)
+            except Exception as error:
+                # A bug of ours costs one check, not those that would come after it.
+                self._faults.note(Part.CHECK, error)
             delay = interval(watched.track, watched.target.check)
             # The first checks come all at once; the second ones spread over the interval.
             low, high = (0.0, 1.0) if first else (1 - JITTER, 1 + JITTER)
@@ -148,13 +157,7 @@ class Monitor:
     async def _wait(self, watched: _Watched, delay: float) -> None:
         """Until the next check is due, or is hurried."""
         watched.hurried.clear()
-        pause = asyncio.ensure_future(self._pause(delay))
-        hurried = asyncio.ensure_future(watched.hurried.wait())
-        try:
-            await asyncio.wait((pause, hurried), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            pause.cancel()
-            hurried.cancel()
+        await self._pause(watched.hurried, delay)
 
     def _record(self, key: ServerKey, watched: _Watched, outcome: Outcome) -> None:
         before = watched.track.health
@@ -169,6 +172,13 @@ class Monitor:
     def _note_known(self) -> None:
         _set(self._all_known, not self._unknown)
         _set(self._pools_known, not self._unknown_pools)
+
+
+async def _until(hurried: asyncio.Event, seconds: float) -> None:
+    """Without a task of its own: thousands of servers wait so, and all end at once."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await hurried.wait()
 
 
 def _set(event: asyncio.Event, value: bool) -> None:

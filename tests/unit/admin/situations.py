@@ -1,7 +1,6 @@
 """A Situation to ask the admin side about."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import cast
 
 from prometheus_client import CollectorRegistry
@@ -10,10 +9,9 @@ from mailweir.admin.balancer import Change
 from mailweir.admin.pair import NodeHealth, Pair
 from mailweir.admin.views import Difference, LastCheck, ReloadOutcome, RoleTold, Situation
 from mailweir.operator import Operator
-from mailweir.plane import Session, Stats
+from mailweir.plane import Stats
 from mailweir.spec import ServerKey
 from mailweir.state.desired import Health, fold
-from mailweir.state.kept import Kept
 from mailweir.state.overrides import Overrides
 from unit.fakes import (
     MINIMAL,
@@ -39,7 +37,7 @@ class FakeCheck:
     step: str
     detail: str
     seconds: float = 0.0123
-    at: float = 990.0
+    at: float = 40.0
 
 
 def situation(
@@ -64,6 +62,8 @@ def situation(
         pid=42,
         started=900.0,
         now=1000.0,
+        moment=50.0,
+        uptime=100.0,
         config_file="/etc/mailweir/mailweir.yaml",
         config=config(text),
         listening=bool(plane.applied),
@@ -72,6 +72,9 @@ def situation(
         overrides=overrides,
         room="20000 descriptors",
         not_kept="",
+        faults=(),
+        lines_dropped=0,
+        socket_problem="",
         last_check=checks.get,
         next_server=plane.next_server,
         admission=plane.admission,
@@ -108,11 +111,15 @@ class FakeBalancer:
         self.reloads = 0
         self.told: list[str] = []
         self.problem = ""
-        self.operator = Operator(Kept(Path("/nowhere")))
+        self.operator = Operator(lambda _: None)
         self.plane = FakePlane()
         self.plane.live = [FakeSession()]
         self._pair = Pair(
-            lambda: self.now.stats, CollectorRegistry(), started=900.0, clock=lambda: 990.0
+            lambda: self.now.stats,
+            CollectorRegistry(),
+            started=900.0,
+            clock=lambda: 990.0,
+            steady=lambda: 40.0,
         )
 
     @property
@@ -140,14 +147,3 @@ class FakeBalancer:
         change(self.operator, self.now.config)
         self.told.append(what)
         return self.problem
-
-    def sessions(
-        self, *, listener: str | None, server: ServerKey | None, limit: int
-    ) -> list[Session]:
-        return self.plane.sessions(listener=listener, server=server, limit=limit)
-
-    def kill(self, session: str) -> bool:
-        return self.plane.kill(session)
-
-    def kill_from(self, prefix: str) -> int:
-        return self.plane.kill_from(prefix)

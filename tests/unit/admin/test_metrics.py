@@ -10,6 +10,7 @@ from mailweir.admin.exposition import encode
 from mailweir.admin.figures import PlaneCollector
 from mailweir.admin.metrics import Metrics
 from mailweir.admin.views import ReloadOutcome
+from mailweir.faults import Faults
 from mailweir.plane import Stats
 from mailweir.spec import ServerKey
 from unit.admin.situations import busy, situation
@@ -34,7 +35,7 @@ def source() -> Counting:
 
 @pytest.fixture
 def metrics(source: Counting) -> Metrics:
-    made = Metrics(source.stats, version="1.2.3", started=900.0)
+    made = Metrics(source.stats, Faults(), version="1.2.3", started=900.0)
     made.loaded(ReloadOutcome(True, 1, "", 901.0))
     made.checked(A, failed_step="", seconds=0.02)
     made.checked(A, failed_step="greeting", seconds=15.0)
@@ -96,7 +97,7 @@ def test_values(metrics: Metrics) -> None:
 
 
 def test_limits_queues_and_panic() -> None:
-    found = samples(Metrics(lambda: busy().stats, version="1.2.3", started=900.0))
+    found = samples(Metrics(lambda: busy().stats, Faults(), version="1.2.3", started=900.0))
     expected = {
         "mailweir_listener_connections_ended_total{listener=mx,reason=denied}": 9,
         "mailweir_listener_would_refuse_total{limit=access,listener=mx}": 0,

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from mailweir.admin import pair
 from mailweir.admin.pair import Count, Pair, counted
 from mailweir.admin.views import RoleTold
-from mailweir.config.agreed import agreed_config, digest
+from mailweir.config.agreed import agreed
 from mailweir.config.words import HaKeeper, HaRole
 from mailweir.plane import Stats
 from mailweir.spec import DesiredState, ServerKey, ServerState
@@ -68,7 +68,7 @@ def test_a_role_is_shown_and_said_once(node: Node) -> None:
         ("high availability", "unknown -> backup", "keepalived"),
         ("high availability", "backup -> active", "keepalived"),
     ]
-    assert node.pair.told == RoleTold(HaRole.ACTIVE, _NATIVE, 1060.0)
+    assert node.pair.told == RoleTold(HaRole.ACTIVE, _NATIVE, 1060.0, 1060.0)
     assert node.roles() == {"active": 1, "backup": 0, "fault": 0, "stopped": 0}
 
 
@@ -108,14 +108,14 @@ def test_servers_that_take_no_new_sessions_are_not_up() -> None:
 
 
 async def test_health_in_short(node: Node) -> None:
-    await node.pair.take(config())
+    node.pair.take(agreed(config()))
     node.stats = replace(node.stats, kernel_path=FakeKernelPathStats(), stuck_workers=[1])
     found = node.pair.health(applied(_TWO_POOLS, "a/x"), NOTHING_SAID, generation=7, ending=False)
     assert (found.started, found.listening, found.ending, found.generation) == (900, True, False, 7)
     assert (found.sessions, found.flows, found.workers_alive) == (7, 7, True)
     assert (found.servers, found.up, found.pools_down) == (4, 1, ["b"])
     assert found.reasons == ["pool b: no server is up"]
-    assert found.digest == digest(agreed_config(config())).hex()
+    assert found.digest == agreed(config()).digest.hex()
     assert len(found.digest) == 16
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import threading
 from collections.abc import AsyncIterator
 
 import pytest
@@ -11,12 +12,14 @@ from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
+from mailweir.admin import exposition
 from mailweir.admin.access import Access
 from mailweir.admin.guard import Hosts, at_socket, on_tcp
 from mailweir.admin.refusals import Refusals
 from mailweir.admin.routes import answers
-from mailweir.admin.views import Difference, ReloadOutcome
+from mailweir.admin.views import ReloadOutcome
 from mailweir.config.roles import Role, Roles
+from mailweir.faults import Faults
 from mailweir.journal import Journal
 from mailweir.spec import ServerState
 from unit.admin.situations import A, FakeBalancer, busy, situation
@@ -38,7 +41,7 @@ def journal() -> Journal:
 @pytest.fixture
 async def writable(balancer: FakeBalancer, journal: Journal) -> AsyncIterator[Client]:
     registry, access = CollectorRegistry(), Access(Roles())
-    guard = at_socket(access, Refusals(registry), Hosts("lb1", ["lb1.example.com"]))
+    guard = at_socket(access, Refusals(registry), Faults(), Hosts("lb1", ["lb1.example.com"]))
     read_write, _ = answers(balancer, registry, journal)
     async with TestClient(TestServer(read_write(access, guard))) as client:
         yield client
@@ -48,7 +51,7 @@ async def writable(balancer: FakeBalancer, journal: Journal) -> AsyncIterator[Cl
 async def readable(balancer: FakeBalancer) -> AsyncIterator[Client]:
     registry = CollectorRegistry()
     _, read_only = answers(balancer, registry, Journal())
-    guard = on_tcp(Refusals(registry), Hosts("lb1", ["lb1.example.com"]))
+    guard = on_tcp(Refusals(registry), Faults(), Hosts("lb1", ["lb1.example.com"]))
     async with TestClient(TestServer(read_only(guard))) as client:
         yield client
 
@@ -119,23 +122,6 @@ async def test_who_kills_and_reloads_is_in_the_log(writable: Client) -> None:
         await writable.post("/api/v1/reload")
     said = [(one["change"], bool(one["by"])) for one in logs if one["event"] == "operator"]
     assert said == [("kill 00000000000000ab", True), ("reload", True)]
-
-
-async def test_differences_are_looked_for_one_at_a_time(
-    writable: Client, balancer: FakeBalancer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    under_way: list[int] = []
-
-    async def looking() -> Difference:
-        under_way.append(1)
-        await asyncio.sleep(0)
-        found = Difference((str(len(under_way)),), (), ())
-        under_way.pop()
-        return found
-
-    monkeypatch.setattr(balancer, "difference", looking)
-    answers = await asyncio.gather(*(writable.get("/api/v1/config/diff") for _ in range(8)))
-    assert [(await answer.json())["changes"] for answer in answers] == [["1"]] * 8
 
 
 async def test_reload_is_post_only(writable: Client, balancer: FakeBalancer) -> None:
@@ -423,3 +409,38 @@ async def test_health_in_short(either: Client, balancer: FakeBalancer) -> None:
         **{"sessions": 0, "flows": 0, "servers": 2, "up": 1, "pools_down": []},
         **{"paused": "", "generation": 1, "digest": "", "reasons": []},
     }
+
+
+async def test_scrapes_that_are_given_up_take_no_more_than_a_thread(
+    readable: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, gate = list[int](), threading.Event()
+
+    def encode(_: CollectorRegistry) -> bytes:
+        begun.append(1)
+        gate.wait()
+        return b"m 1\n"
+
+    monkeypatch.setattr(exposition, "encode", encode)
+    try:
+        for _ in range(40):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(readable.get("/metrics"), 0.02)
+        # What changes and reloads would wait for, were it by the same threads.
+        assert await asyncio.wait_for(asyncio.to_thread(lambda: 1), 5) == 1
+        last = asyncio.create_task(readable.get("/metrics"))
+        await asyncio.sleep(0.05)
+        assert len(begun) == 1
+    finally:
+        gate.set()
+    assert await (await last).text() == "m 1\n"
+    assert len(begun) == 2
+
+
+async def test_a_bug_in_an_answer_is_told_and_counted(
+    readable: Client, balancer: FakeBalancer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(balancer, "situation", lambda: 1 / 0)
+    answer = await readable.get("/api/v1/status")
+    assert answer.status == 500
+    assert "ZeroDivisionError" in (await answer.json())["error"]

@@ -14,10 +14,12 @@ from prometheus_client import CollectorRegistry
 from mailweir.admin import routes
 from mailweir.admin.client import ask
 from mailweir.admin.guard import Hosts
-from mailweir.admin.server import AdminServer, bind_unix
+from mailweir.admin.place import bind_unix
+from mailweir.admin.server import AdminServer
 from mailweir.config.address import parse_bind
 from mailweir.config.roles import Roles
 from mailweir.errors import MailweirError, NotRunningError, StartError
+from mailweir.faults import Faults
 from mailweir.journal import Journal
 from unit.admin.situations import FakeBalancer
 
@@ -56,6 +58,12 @@ def test_a_file_is_not_removed(tmp_path: Path) -> None:
     assert path.read_text() == "precious"
 
 
+def admin_server(path: Path, http: str) -> AdminServer:
+    """That of `mailweir run`."""
+    hosts = Hosts("lb1", [])
+    return AdminServer(path, parse_bind(http), Roles(), hosts, part="admin", faults=Faults())
+
+
 async def opened(server: AdminServer) -> None:
     """It answers as that of `mailweir run` does."""
     registry = CollectorRegistry()
@@ -71,7 +79,7 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 
 async def test_both_sites_answer_and_go(tmp_path: Path) -> None:
     path = tmp_path / "admin.sock"
-    server = AdminServer(path, parse_bind("127.0.0.1:0"), Roles(), Hosts("lb1", []), part="admin")
+    server = admin_server(path, "127.0.0.1:0")
     await opened(server)
     answer = await asyncio.to_thread(ask, str(path), "GET", "/api/v1/status")
     assert answer["pid"] == 42
@@ -86,8 +94,7 @@ async def test_both_sites_answer_and_go(tmp_path: Path) -> None:
 async def test_http_that_is_taken(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         http = f"127.0.0.1:{taken.getsockname()[1]}"
-        at = tmp_path / "admin.sock"
-        server = AdminServer(at, parse_bind(http), Roles(), Hosts("lb1", []), part="admin")
+        server = admin_server(tmp_path / "admin.sock", http)
         with pytest.raises(
             StartError, match=rf"admin.http: {http} can't be bound: Address already"
         ):

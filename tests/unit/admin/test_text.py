@@ -38,7 +38,7 @@ def test_status_that_is_not_ready() -> None:
 
 
 def test_status_of_one_of_a_pair() -> None:
-    told = RoleTold(HaRole.ACTIVE, HaKeeper.KEEPALIVED, 700.0)
+    told = RoleTold(HaRole.ACTIVE, HaKeeper.KEEPALIVED, 700.0, -250.0)
     shown = text.status(json.loads(json.dumps(status(situation(role=told)))))
     assert "\nhigh availability: active since 5m 0s (keepalived)\n" in shown
 

@@ -54,7 +54,7 @@ BAD: list[tuple[str, list[str]]] = [
     (HEAD + LISTENER + "admin: {http: 192.0.2.1:25}\n",
      ["f.yaml:3:15: admin.http: 192.0.2.1:25 is bound by listener `mx` already"]),
     (HEAD + LISTENER + f"admin: {{socket: /{'x' * 120}}}\n",
-     ["f.yaml:3:17: admin.socket: is 121 bytes long; a socket's path can have 107"]),
+     ["f.yaml:3:17: admin.socket: is 121 bytes long; a socket's path can have 102"]),
     (HEAD + LISTENER + "admin: {operators: alice}\n",
      ['f.yaml:3:20: admin.operators: must be a list, as in ["one", "another"], not \'alice\'']),
     (HEAD + LISTENER + "admin: {operators: ['@']}\n",

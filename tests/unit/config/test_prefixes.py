@@ -105,13 +105,17 @@ def test_what_is_no_file_of_prefixes_is_not_read_to_its_end(tmp_path: Path) -> N
 def test_files_that_can_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = "f.yaml:5:12: listeners.mx.deny.0: "
     assert problems("deny: [/no/such]") == [f"{place}there is no file /no/such"]
-    assert problems(f"deny: [{tmp_path}]") == [f"{place}there is no file {tmp_path}"]
+    assert problems(f"deny: [{tmp_path}]") == [
+        f"{place}{tmp_path} can't be read: it is no regular file"
+    ]
     assert problems('deny: ["/a\\0b"]') == [
         "f.yaml:5:12: a character that can't be seen (U+0000) can't be in this file",
         rf"{place}there is no file /a\x00b",
     ]
     os.mkfifo(tmp_path / "fifo")
-    assert problems(f"deny: [{tmp_path}/fifo]") == [f"{place}there is no file {tmp_path}/fifo"]
+    assert problems(f"deny: [{tmp_path}/fifo]") == [
+        f"{place}{tmp_path}/fifo can't be read: it is no regular file"
+    ]
     assert problems("deny: [drop.txt]") == [
         f"{place}must be a prefix such as 10.0.0.0/8 or 2001:db8::/32, not 'drop.txt'"
     ]

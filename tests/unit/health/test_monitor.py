@@ -9,6 +9,7 @@ from random import Random
 from mailweir.config.address import parse_server
 from mailweir.config.pool import Check
 from mailweir.config.words import CheckKind, Proxy
+from mailweir.faults import Faults, Part
 from mailweir.health.check import Outcome, Target
 from mailweir.health.monitor import JITTER, MAX_CHECKS, Monitor, Result
 from mailweir.spec import ServerKey
@@ -45,9 +46,14 @@ class World:
         step, detail = ("", "") if ok else ("connect", "refused")
         return Outcome(ok, step, detail, 0.01, 1.0, self.conclusive)
 
-    async def pause(self, seconds: float) -> None:
+    async def pause(self, hurried: asyncio.Event, seconds: float) -> None:
         self.pauses.append(seconds)
-        await self.next.wait()
+        ends = [asyncio.ensure_future(one.wait()) for one in (hurried, self.next)]
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in ends:
+                one.cancel()
 
     async def tick(self) -> None:
         """Let every pause end once."""
@@ -68,6 +74,7 @@ async def monitoring(world: World) -> AsyncIterator[Monitor]:
         probe=world.probe,
         on_result=world.results.append,
         random=Random(1),  # noqa: S311 - the same spread in every run
+        faults=Faults(),
         pause=world.pause,
         clock=lambda: world.now,
     )
@@ -131,6 +138,28 @@ async def test_a_check_that_could_not_be_made_changes_nothing() -> None:
         for _ in range(3):
             await world.tick()
         assert monitor.health() == {A: Health.DOWN}
+
+
+async def test_a_bug_costs_one_check_and_not_the_others() -> None:
+    faults, checked = Faults(), list[int]()
+
+    async def probe(target: Target) -> Outcome:
+        checked.append(target.address.port)
+        raise RuntimeError("bug")
+
+    monitor = Monitor(
+        probe=probe,
+        on_result=lambda _: None,
+        random=Random(1),  # noqa: S311 - the same spread in every run
+        faults=faults,
+        pause=lambda *_: asyncio.sleep(0),
+    )
+    monitor.update({A: target(1)})
+    async with asyncio.timeout(10):
+        while len(checked) < 3:  # noqa: ASYNC110 - the probe has no event of its own
+            await asyncio.sleep(0)
+    await monitor.close()
+    assert faults.times(Part.CHECK) >= 2
 
 
 async def test_nothing_to_check_is_nothing_to_wait_for() -> None:

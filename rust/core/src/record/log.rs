@@ -35,6 +35,10 @@ const TURN: Duration = Duration::from_millis(250);
 const LAST_TURN: Duration = Duration::from_secs(1);
 /// How long to wait for the thread to end.
 const STOP: Duration = Duration::from_secs(2);
+/// A single write that takes longer than this is one that nobody reads: its end isn't waited for.
+const STUCK: Duration = Duration::from_millis(400);
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// How the session log does.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -77,6 +81,8 @@ struct Shared {
     /// Whether the thread was woken since it looked last.
     hurried: AtomicBool,
     orders: Mutex<Orders>,
+    /// Since when the thread is in a write; None where it isn't.
+    writing: Mutex<Option<Instant>>,
     lines: Counter,
     dropped: Counter,
     errors: Counter,
@@ -107,6 +113,7 @@ impl SessionLog {
             on: AtomicBool::new(false),
             hurried: AtomicBool::new(false),
             orders: Mutex::default(),
+            writing: Mutex::default(),
             lines: Counter::default(),
             dropped: Counter::default(),
             errors: Counter::default(),
@@ -190,7 +197,7 @@ impl SessionLog {
 
     /// Writes what was pushed and ends the thread. Whoever pushes must have stopped before.
     ///
-    /// Takes 2 s at most: a thread that is stuck in a write by then is left alone.
+    /// Takes 2 s at most, and less where the thread is stuck in a write: it is left alone then.
     pub(crate) fn stop(&self) {
         self.stop_within(STOP);
     }
@@ -203,9 +210,12 @@ impl SessionLog {
             orders.stop = true;
             self.shared.on.store(false, Relaxed);
         });
-        if ended.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
-            self.shared.discard();
-            return;
+        let until = Instant::now() + limit;
+        while ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+            if Instant::now() >= until || self.shared.is_stuck() {
+                self.shared.discard();
+                return;
+            }
         }
         // A panic of the thread was printed already, and it has ended, which is asked for here.
         let _ = thread.join();
@@ -229,6 +239,10 @@ impl Shared {
         while self.queue.pop().is_some() {
             self.dropped.add(1);
         }
+    }
+
+    fn is_stuck(&self) -> bool {
+        lock(&self.writing).is_some_and(|since| since.elapsed() > STUCK)
     }
 
     fn failed(&self, error: &io::Error) {
@@ -331,7 +345,9 @@ impl Writer {
         if self.lines == 0 {
             return true;
         }
+        *lock(&self.shared.writing) = Some(Instant::now());
         let written = self.sink.write(&self.text, self.lines);
+        *lock(&self.shared.writing) = None;
         self.shared.lines.add(written.lines);
         let lost = self.lines.saturating_sub(written.lines);
         self.shared.dropped.add(lost);

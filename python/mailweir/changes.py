@@ -1,0 +1,397 @@
+"""The main loop: intents become changes, one at a time, so that no two of them ever meet.
+
+Owned by the daemon. What takes long before a configuration can run (its files, the first checks of
+its servers) goes on beside the loop, which acts on health and operators' words meanwhile; what
+waits in the data plane is called in a lane.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from mailweir.admin.metrics import Metrics
+from mailweir.admin.pair import Pair
+from mailweir.admin.server import AdminServer
+from mailweir.admin.views import Difference, ReloadOutcome
+from mailweir.config.load import Loaded
+from mailweir.config.model import Config
+from mailweir.errors import ConfigError, MailweirError, Problem
+from mailweir.faults import Faults, Part
+from mailweir.health import check
+from mailweir.health.first import first_checks
+from mailweir.health.monitor import Monitor
+from mailweir.lanes import Lane
+from mailweir.operator import Operator
+from mailweir.plane import Plane
+from mailweir.reload import (
+    Read,
+    Reader,
+    ReloadRequests,
+    answer,
+    log_problems,
+    refuse_what_is_fixed,
+)
+from mailweir.room import Room
+from mailweir.spec import DesiredState, ServerKey
+from mailweir.state import diff
+from mailweir.state.desired import fold
+from mailweir.state.keeping import Keeping
+from mailweir.state.reconcile import Reconciler
+from mailweir.supervisor import Supervisor
+
+# Each change of a server's health costs some 20 us for every server. Those of thousands are taken
+# together, so that most of the time is left for checks: seconds to wait, for each server.
+_GATHERED = 0.0001
+# An operator's word ends by the clock, which may be set: that is looked at so often, in seconds.
+_LOOK = 30.0
+# How long an operator waits for the disk that his word is kept on, in seconds.
+PATIENCE = 0.3
+
+_log = structlog.get_logger("mailweir")
+
+
+class Intents:
+    """What is to be done; set anywhere in the event loop at any time, acted on in `Changes`."""
+
+    def __init__(self) -> None:
+        self.wake = asyncio.Event()
+        self.reloads = ReloadRequests()
+        self.states_changed = False
+        self.terminations = 0
+        self.told_to_end = asyncio.Event()
+
+    def reload(self) -> None:
+        """Read the configuration again."""
+        self.reloads.ask()
+        self.wake.set()
+
+    def end(self) -> None:
+        """End, and the second time at once."""
+        self.terminations += 1
+        self.told_to_end.set()
+        self.wake.set()
+
+    def change_states(self) -> None:
+        """Tell the data plane what servers and listeners may be used for by now."""
+        self.states_changed = True
+        self.wake.set()
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What changes are made of, and what they are made to."""
+
+    file: Path
+    hostname: str
+    room: Room
+    plane: Plane
+    lane: Lane  # for what waits in the data plane
+    monitor: Monitor
+    operator: Operator
+    keeping: Keeping
+    pair: Pair
+    admin: AdminServer
+    metrics: Metrics
+    supervisor: Supervisor
+    faults: Faults
+
+
+class Changes:
+    """All that changes what runs."""
+
+    def __init__(
+        self,
+        intents: Intents,
+        parts: Parts,
+        reader: Reader,
+        first: Read,
+        *,
+        on_open: Callable[[], None],
+        on_round: Callable[[], None],
+    ) -> None:
+        """`first` is to run first. `on_open` is called when the listeners are open, `on_round`
+        after each round of the loop from then on.
+        """
+        self._intents = intents
+        self._parts = parts
+        self._reader = reader
+        # For who only asks: he may ask again and again.
+        self._reader_for_others = Reader(parts.file)
+        self._read = first
+        self._on_open = on_open
+        self._on_round = on_round
+        self.reconciler = Reconciler(parts.plane)
+        self.last_load = ReloadOutcome(True, 0, "starting", time.time())
+        # Who waits until what changed of servers or listeners counts.
+        self._waiting: list[asyncio.Future[str]] = []
+        self._sound_overrides = parts.operator.overrides  # when a change last succeeded
+        # A configuration on its way to run, and who waits for it; with the first one nobody.
+        self._coming: asyncio.Task[Read] | None = None
+        self._loaded_to_come: Loaded | None = None
+        self._waiting_for_reload: list[asyncio.Future[ReloadOutcome]] = []
+
+    @property
+    def loaded(self) -> Loaded:
+        """The configuration that runs."""
+        return self._read.loaded
+
+    # --- intents -----------------------------------------------------------
+
+    def checked(self) -> None:
+        """A check found something new of a server."""
+        self._intents.states_changed = True
+        wait = _GATHERED * len(self._parts.monitor)
+        asyncio.get_running_loop().call_later(wait, self._intents.wake.set)
+
+    async def operate(
+        self, change: Callable[[Operator, Config], None], *, what: str, by: str
+    ) -> str:
+        """Let an operator change something; returns once it counts, with what is wrong: it won't
+        outlive the process, say. Empty where nothing is. Called by the admin routes.
+
+        Raises UnknownError where `change` does.
+        """
+        change(self._parts.operator, self.loaded.config)
+        _log.info("operator", change=what, by=by)
+        if self._intents.terminations:
+            return "the process is ending; nothing changes any more"
+        refused = await self._states_are_to_change()
+        return "; ".join(filter(None, (refused, await self._parts.keeping.settled(PATIENCE))))
+
+    def _states_are_to_change(self) -> asyncio.Future[str]:
+        """What comes of it, once that is known."""
+        waiter: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        self._intents.change_states()
+        return waiter
+
+    async def reload(self) -> ReloadOutcome:
+        """Ask the main loop for a reload and wait for its outcome. Called by the admin routes."""
+        if self._intents.terminations:
+            return self._refused("the process is ending; nothing is reloaded any more")
+        self._intents.reload()
+        return await self._intents.reloads.outcome()
+
+    async def difference(self) -> Difference:
+        """What a reload would change, without one. Called by the admin routes."""
+        try:
+            loaded = (await self._reader_for_others.read()).loaded
+            refuse_what_is_fixed(self.loaded, loaded)
+        except ConfigError as error:
+            return Difference((), tuple(map(str, error.problems)), tuple(map(str, error.warnings)))
+        except MailweirError as error:
+            return Difference((), (str(error),), ())
+        before = self.reconciler.applied
+        settled = diff.settings(self.loaded.config, loaded.config)
+        found = diff.changes(before, self._fold(loaded), settled) if before else []
+        return Difference(tuple(found), (), tuple(map(str, loaded.warnings)))
+
+    # --- the loop ----------------------------------------------------------
+
+    async def run(self) -> None:
+        """Act on intents until one says to end. Raises MailweirError where the first configuration
+        can't be made to run.
+        """
+        self._prepare(self._first_checked())
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._next_look()):
+                    await self._intents.wake.wait()
+            self._intents.wake.clear()
+            if self._intents.terminations:
+                break
+            try:
+                await self._act()
+            except Exception as error:
+                # Before the listeners are open it is who starts the process that has to know.
+                if self.reconciler.applied is None:
+                    raise
+                self._parts.faults.note(Part.CHANGE, error)
+        self._give_up()
+
+    async def _act(self) -> None:
+        for what in self._parts.operator.forget_those_over():
+            _log.info("operator's word is over", change=what)
+            self._intents.states_changed = True
+        if self._intents.states_changed:
+            await self._act_on_states()
+        if self._coming is not None and self._coming.done():
+            coming, self._coming = self._coming, None
+            if self.reconciler.applied is None:
+                await self._open(coming.result())
+            else:
+                await self._act_on_coming(coming)
+        if self._coming is None and (waiting := self._intents.reloads.take()) is not None:
+            self._waiting_for_reload = waiting
+            self._parts.supervisor.reloading()
+            self._prepare(self._reloaded())
+        if self.reconciler.applied is not None:
+            self._on_round()
+
+    def _give_up(self) -> None:
+        """What is under way; whoever waits is told."""
+        if self._coming is not None:
+            self._coming.cancel()
+        why = "the process is ending"
+        reloads = [*self._waiting_for_reload, *(self._intents.reloads.take() or [])]
+        answer(reloads, self._refused(why))
+        answer(self._waiting, why)
+
+    def _next_look(self) -> float | None:
+        end = self._parts.operator.next_end()
+        return None if end is None else min(end, _LOOK)
+
+    def _prepare(self, work: Coroutine[object, object, Read]) -> None:
+        """Have a configuration come beside the loop, which is woken when it is there."""
+        self._coming = asyncio.create_task(work)
+        self._coming.add_done_callback(lambda _: self._intents.wake.set())
+
+    async def _first_checked(self) -> Read:
+        await first_checks(self._parts.monitor)
+        return self._read
+
+    async def _reloaded(self) -> Read:
+        """The file as it is now, when its servers have been checked once.
+
+        Raises ConfigError, also where only a restart could take it, and StalledError.
+        """
+        read = await self._reader.read()
+        refuse_what_is_fixed(self.loaded, read.loaded)
+        self._loaded_to_come = read.loaded
+        self._parts.monitor.update(self._targets())
+        await first_checks(self._parts.monitor)
+        return read
+
+    def _fold(self, loaded: Loaded) -> DesiredState:
+        health, words = self._parts.monitor.health(), self._parts.operator.overrides
+        where = self._parts.room.where(loaded.config.max_sessions)
+        return fold(loaded.config, health, words, hostname=self._parts.hostname, room=where)
+
+    def _targets(self) -> dict[ServerKey, check.Target]:
+        """What is to be checked: all servers of the configuration that runs, and those of one that
+        comes, so that new servers are known before sessions go there.
+        """
+        words = self._parts.operator.overrides
+        found = check.targets(self._loaded_to_come.config, words) if self._loaded_to_come else {}
+        return found | check.targets(self.loaded.config, words)
+
+    async def _act_on_states(self) -> None:
+        self._intents.states_changed = False
+        waiting, self._waiting = self._waiting, []
+        refused = ""
+        try:
+            self._parts.monitor.update(self._targets())
+            # Before that the listeners aren't open, and are opened with all that was said.
+            if self.reconciler.applied is not None:
+                desired = self._fold(self.loaded)
+                await self._parts.lane.call(partial(self.reconciler.reconcile, desired))
+            self._sound_overrides = self._parts.operator.overrides
+        except MailweirError as error:
+            refused = str(error)
+            _log.error("the data plane goes on as it was", reason=refused)
+        except Exception as error:
+            # A bug of ours: what was said must not come in the way of all later changes.
+            self._parts.faults.note(Part.CHANGE, error)
+            refused = f"internal error: {error!r}; nothing has changed"
+            self._parts.operator.go_back(self._sound_overrides)
+        answer(waiting, refused)
+
+    async def _open(self, first: Read) -> None:
+        """The listeners. Raises PlaneError."""
+        desired = self._fold(first.loaded)
+        await self._parts.lane.call(partial(self.reconciler.reconcile, desired))
+        await self._keep_listening()
+        message, warnings = diff.describe(None, desired), tuple(map(str, first.loaded.warnings))
+        self.last_load = ReloadOutcome(True, 1, message, time.time(), warnings=warnings)
+        self._parts.metrics.loaded(self.last_load)
+        self._on_open()
+
+    async def _act_on_coming(self, coming: asyncio.Task[Read]) -> None:
+        """Make a configuration that has come the running one, or say why not."""
+        waiting, self._waiting_for_reload = self._waiting_for_reload, []
+        try:
+            self.last_load = outcome = await self._try_reload(coming)
+        finally:
+            self._loaded_to_come = None
+        self._parts.monitor.update(self._targets())
+        self._parts.supervisor.ready(outcome.message)
+        self._parts.metrics.reloaded(outcome)
+        if outcome.ok:
+            _log.info("reloaded", generation=outcome.generation, change=outcome.message)
+        else:
+            _log.error("reload refused, the old configuration stays", reason=outcome.message)
+        answer(waiting, outcome)
+
+    async def _try_reload(self, coming: asyncio.Task[Read]) -> ReloadOutcome:
+        try:
+            read = coming.result()
+            is_another = read.loaded.config != self.loaded.config
+            change = await self._take(read)
+        except ConfigError as error:
+            log_problems(error.problems, level="error")
+            log_problems(error.warnings, level="warning")
+            return self._refused(
+                f"{self._parts.file} has {len(error.problems)} problem(s)",
+                error.problems,
+                error.warnings,
+            )
+        except MailweirError as error:
+            return self._refused(str(error))
+        except Exception as error:
+            # A bug of ours: a reload that fails must never end the sessions that run.
+            self._parts.faults.note(Part.CHANGE, error)
+            return self._refused(f"internal error: {error!r}")
+        log_problems(read.loaded.warnings, level="warning")
+        generation = self.last_load.generation + is_another
+        warnings = tuple(map(str, read.loaded.warnings))
+        return ReloadOutcome(True, generation, change, time.time(), warnings=warnings)
+
+    async def _take(self, read: Read) -> str:
+        """Make a configuration the running one; the change in one sentence."""
+        new, old = read.loaded, self.loaded
+        desired = self._fold(new)
+        settled = diff.settings(old.config, new.config)
+        change = diff.describe(self.reconciler.applied, desired, settled)
+        await self._parts.lane.call(partial(self.reconciler.reconcile, desired))
+        # From here on it runs, whatever else fails.
+        self._read = read
+        try:
+            self._parts.pair.take(read.agreed)
+            await self._parts.admin.take(new.roles, new.config.admin.hosts)
+            await self._keep_listening()
+            for what in self._parts.operator.forget_absent(new.config):
+                _log.info("operator's word is forgotten: what it was about is gone", change=what)
+        except Exception as error:
+            self._parts.faults.note(Part.CHANGE, error)
+        return change
+
+    async def _keep_listening(self) -> None:
+        """Should this process die, who comes until the next one runs waits for that."""
+        supervisor, plane = self._parts.supervisor, self._parts.plane
+        if not supervisor.is_there:
+            return
+        try:
+            await self._parts.lane.call(lambda: supervisor.store.keep(plane.listening()))
+        except MailweirError as error:
+            _log.warning("a restart would refuse clients", reason=str(error))
+
+    def _refused(
+        self,
+        message: str,
+        problems: tuple[Problem, ...] = (),
+        warnings: tuple[Problem, ...] = (),
+    ) -> ReloadOutcome:
+        return ReloadOutcome(
+            False,
+            self.last_load.generation,
+            message,
+            time.time(),
+            tuple(map(str, problems)),
+            tuple(map(str, warnings)),
+        )

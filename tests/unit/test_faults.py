@@ -1,0 +1,41 @@
+"""Bugs of ours: said once, counted, and what failed begins anew."""
+
+from structlog.testing import capture_logs
+
+from mailweir.faults import Fault, Faults, Part, kept_going
+
+
+def test_the_same_is_said_once_and_counted() -> None:
+    faults = Faults()
+    with capture_logs() as logs:
+        for number in range(3):
+            try:
+                raise ValueError(str(number))
+            except ValueError as error:
+                faults.note(Part.CHECK, error)
+        faults.note(Part.CHECK, KeyError("k"))
+    assert [(one["event"], one["part"]) for one in logs] == [
+        ("internal error, please report it", "check")
+    ] * 2
+    (told,) = faults.told()
+    assert (told.times, told.last) == (4, "KeyError('k')")
+    assert (faults.times(Part.CHECK), faults.times(Part.LOOP)) == (4, 0)
+    assert isinstance(told, Fault)
+
+
+async def test_what_fails_begins_anew_later_each_time() -> None:
+    faults, begun, pauses = Faults(), list[int](), list[float]()
+
+    async def work() -> None:
+        begun.append(1)
+        if len(begun) < 9:
+            raise RuntimeError("bug")
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+
+    with capture_logs() as logs:
+        await kept_going(Part.NOTICES, work, faults, pause)
+    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
+    assert faults.times(Part.NOTICES) == 8
+    assert len(logs) == 1
