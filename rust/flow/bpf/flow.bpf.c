@@ -118,8 +118,10 @@ inline_ int note(struct gate *gate, struct flow *flow, __u32 from, struct segmen
 			said = FITS;
 		}
 	} else if ((tcp->flags & (SYN | ACK)) == ACK && !after(side->acked, end) &&
-		   // One byte more asks for a window that is shut, or is an end.
-		   !after(end, side->edge + 1) && is_heard(side, other, ack)) {
+		   // One byte more asks for a window that is shut, or is an end. Some go on across
+		   // the edge, and some take that (Linux before 6.17).
+		   (!after(end, side->edge + 1) || after(side->edge, seq)) &&
+		   is_heard(side, other, ack)) {
 		said = FITS;
 		if (segment->payload && after(last, side->next)) {
 			if (words.room && seq == side->next)

@@ -23,7 +23,8 @@ use super::note::Note;
 use super::passage::{Passage, Port};
 use super::refusal::Refusal;
 
-/// How far a peer may say something at first; what it is told later moves it on.
+/// How far a peer may say something at first, at least; what it is told later moves it on. As much
+/// is announced where windows aren't scaled: in a SYN, say.
 const FIRST_WINDOW: u32 = 65_535;
 /// What is read of the greeting at a time.
 const PIECE: usize = 2048;
@@ -221,7 +222,9 @@ impl Legs {
         if passage.gate().server_is_cut() {
             return Err(Refusal::Fragments);
         }
-        let server_takes = u32::from(server_takes(passage)).min(server.way_takes());
+        let server_takes = u32::from(server_takes(passage))
+            .min(server.way_takes())
+            .min(server.peer_window());
         let client_takes = u32::from(passage.client_takes).min(client.way_takes());
         if server_takes < client.announced() || client_takes < server.announced() {
             return Err(Refusal::SegmentSize);
@@ -235,8 +238,9 @@ impl Legs {
         {
             return Err(Refusal::WindowScale);
         }
-        // What came before the program was told to count.
-        if client.received() > 0 {
+        // What came before the program was told to count. What came without its beginning was
+        // acknowledged too (SACK), and its server would never hear of it.
+        if client.received() > 0 || client.out_of_order() > 0 {
             return Err(Refusal::EarlyTalker);
         }
         if server.unacknowledged() > 0 {
@@ -375,7 +379,7 @@ fn side(other: Key, heard: u32, own: &Info, others: &Info) -> Said {
         right: ours.saturating_sub(peers),
         scale: peers,
         window: FIRST_WINDOW.div_ceil(1 << peers) as u16,
-        edge: heard.wrapping_add(FIRST_WINDOW),
+        edge: heard.wrapping_add(FIRST_WINDOW.max(own.told_window())),
         ..Said::begin(other.reversed(), heard)
     }
 }

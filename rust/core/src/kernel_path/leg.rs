@@ -28,7 +28,7 @@ const ECN: u8 = 8;
 const MICROSECONDS: u8 = 64;
 /// TCP_INFO's state of a connection that neither side has closed.
 const ESTABLISHED: u8 = 1;
-const INFO_SIZE: usize = 148;
+const INFO_SIZE: usize = 232;
 /// Of IPv4 and TCP, without options.
 const HEADERS: u32 = 40;
 /// In each segment, with what makes it a multiple of 4.
@@ -107,12 +107,27 @@ impl Info {
         self.word(60).saturating_sub(HEADERS)
     }
 
+    /// How far the peer may have been told to speak at once.
+    pub(super) fn told_window(&self) -> u32 {
+        self.word(64) | ((1 << self.our_scale()) - 1)
+    }
+
+    /// What the peer takes at once, as it said last.
+    pub(super) fn peer_window(&self) -> u32 {
+        self.word(228)
+    }
+
     /// Bytes that weren't sent yet, the window being shut.
     pub(super) fn unsent(&self) -> u32 {
         self.word(144)
     }
 
-    /// Bytes that came, read or not.
+    /// Segments that came while what stands before them was missing.
+    pub(super) fn out_of_order(&self) -> u32 {
+        self.word(224)
+    }
+
+    /// Bytes that came in their order, read or not.
     pub(super) fn received(&self) -> u64 {
         let bytes = self.0[128..].first_chunk();
         bytes.map_or(0, |bytes| u64::from_ne_bytes(*bytes))
@@ -198,6 +213,8 @@ pub(super) struct Syn {
     pub(super) key: Key,
     pub(super) seq: u32,
     pub(super) mss: Option<u16>,
+    /// Bytes that it takes at once; never scaled here.
+    pub(super) window: u16,
     pub(super) tsval: Option<u32>,
     /// None where its windows are never scaled.
     pub(super) scale: Option<u8>,
@@ -224,6 +241,13 @@ impl Syn {
         }
     }
 
+    /// The largest segment that the client takes, options included. One that its window has no
+    /// room for is none: a server that was told of a larger window than that holds back what
+    /// doesn't fit, until it asks for more (Linux: 200 ms for each).
+    pub(super) fn takes(&self) -> u16 {
+        takes(self.mss).min(self.window)
+    }
+
     /// Whether a server can be told what it says.
     ///
     /// # Errors
@@ -231,7 +255,7 @@ impl Syn {
     pub(super) fn check(&self) -> Result<(), Refusal> {
         if !self.whole {
             Err(Refusal::Fragments)
-        } else if takes(self.mss) < LEAST_SEGMENT {
+        } else if self.takes() < LEAST_SEGMENT {
             Err(Refusal::SegmentSize)
         } else {
             Ok(())
@@ -242,14 +266,15 @@ impl Syn {
     fn parse(headers: &[u8]) -> Option<Self> {
         let (ip, tcp) = headers.split_at_checked(usize::from(headers.first()? & 15) * 4)?;
         let address = |at: usize| Some(Ipv4Addr::from(*ip.get(at..)?.first_chunk::<4>()?));
-        let port = |at: usize| Some(u16::from_be_bytes(*tcp.get(at..)?.first_chunk()?));
+        let short = |at: usize| Some(u16::from_be_bytes(*tcp.get(at..)?.first_chunk()?));
         let mut found = Self {
             key: Key {
-                from: SocketAddrV4::new(address(12)?, port(0)?),
-                to: SocketAddrV4::new(address(16)?, port(2)?),
+                from: SocketAddrV4::new(address(12)?, short(0)?),
+                to: SocketAddrV4::new(address(16)?, short(2)?),
             },
             seq: u32::from_be_bytes(*tcp.get(4..)?.first_chunk()?),
             mss: None,
+            window: short(14)?,
             tsval: None,
             scale: None,
             whole: ip.get(6)? & 0x40 != 0,
@@ -320,6 +345,7 @@ mod tests {
         let mut tcp = vec![0; 20];
         tcp[..4].copy_from_slice(&[0x30, 0x39, 0, 25]);
         tcp[4..8].copy_from_slice(&7_u32.to_be_bytes());
+        tcp[14..16].copy_from_slice(&64_240_u16.to_be_bytes());
         tcp.extend(options);
         tcp[12] = ((tcp.len() / 4) << 4) as u8;
         let mut ip = vec![0; 20];
@@ -340,6 +366,7 @@ mod tests {
             },
             seq: 7,
             mss: Some(1460),
+            window: 64_240,
             tsval: Some(0x1234_5678),
             scale: Some(7),
             whole: true,
@@ -374,6 +401,21 @@ mod tests {
         assert_eq!(of(&[2, 4, 0, 1], 0x40), small);
         assert_eq!(of(&[2, 4, 0, 87], 0x40), small);
         assert_eq!(of(&[2, 4, 5, 0xb4], 0), Some(Err(Refusal::Fragments)));
+    }
+
+    #[test]
+    fn no_segment_is_larger_than_the_window() {
+        let of = |window: u16| {
+            let mut syn = syn(&[2, 4, 5, 0xb4]);
+            syn[34..36].copy_from_slice(&window.to_be_bytes());
+            Syn::parse(&syn).map(|syn| (syn.takes(), syn.check()))
+        };
+        assert_eq!(of(1460), Some((1460, Ok(()))));
+        assert_eq!(of(500), Some((500, Ok(()))));
+        for window in [0, 87] {
+            let expected = (window, Err(Refusal::SegmentSize));
+            assert_eq!(of(window), Some(expected));
+        }
     }
 
     #[test]

@@ -133,7 +133,7 @@ impl Passage {
                 },
             ],
             placed: 0,
-            client_takes: leg::takes(guest.syn.mss),
+            client_takes: guest.syn.takes(),
             came_by: guest.interface,
             changes: path.ways.changes(),
             port: Some(port),

@@ -262,6 +262,34 @@ fn a_shut_window_is_asked_for() {
     assert_eq!(rig.flow().sides[0].next, C[0] + 1);
 }
 
+/// Not everybody who speaks keeps to the window, and not everybody who hears cuts off what is
+/// beyond it (Linux before 6.17).
+#[test]
+fn what_begins_in_the_window_is_said_to_its_end() {
+    let mut flow = flow();
+    flow.sides[0].edge = C[0] + 100;
+    let Some(mut rig) = Rig::with(&gate(State::Live), &flow) else {
+        return;
+    };
+    let says = |at, flags| Segment {
+        seq: C[0] + at,
+        flags,
+        payload: vec![b'x'; 1000],
+        ..from_client()
+    };
+    rig.rewritten(&says(100, ACK));
+    assert_eq!(rig.flow().sides[0].next, C[0]);
+    rig.rewritten(&says(0, ACK));
+    rig.rewritten(&Segment {
+        ack: S[1] + 1000,
+        ..from_server()
+    });
+    let side = rig.flow().sides[0];
+    assert_eq!((side.bytes, side.outstanding()), (1000, 0));
+    rig.rewritten(&says(1000, FIN | ACK));
+    assert_eq!(rig.flow().sides[0].ends, END_FIN | END_FIRST);
+}
+
 #[test]
 fn what_a_third_party_guesses_moves_nothing() {
     let Some(mut rig) = Rig::new(State::Live) else {

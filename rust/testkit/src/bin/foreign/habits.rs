@@ -1,0 +1,198 @@
+//! What becomes of segments between the stack and the wire.
+
+use std::collections::HashMap;
+
+use smoltcp::wire::TcpSeqNumber;
+
+use super::args::Habits;
+use super::segment::{Segment, each_option};
+
+const MSS: u8 = 2;
+const SCALE: u8 = 3;
+const TIMESTAMPS: u8 = 8;
+/// With what makes it a multiple of 4.
+const TIMESTAMPS_LEN: u16 = 12;
+
+/// Changes what goes out, and takes back in what comes what concerns that.
+pub(crate) struct Wire {
+    habits: Habits,
+    /// By what the numbers of each connection are moved, by its ports.
+    moved: HashMap<(u16, u16), u32>,
+    /// One that the next one overtakes.
+    held: Option<Vec<u8>>,
+    segments: u32,
+    payloads: u32,
+    random: u32,
+}
+
+impl Wire {
+    pub(crate) fn new(habits: &Habits) -> Self {
+        Self {
+            habits: habits.clone(),
+            moved: HashMap::new(),
+            held: None,
+            segments: 0,
+            payloads: 0,
+            random: 1,
+        }
+    }
+
+    /// What is sent instead of this frame, in its order.
+    pub(crate) fn out(&mut self, frame: Vec<u8>) -> Vec<Vec<u8>> {
+        let Some(segment) = Segment::read(&frame) else {
+            return vec![frame];
+        };
+        let mut out = vec![];
+        for segment in self.pieces(segment) {
+            self.send(segment, &mut out);
+        }
+        out
+    }
+
+    /// What waits to be overtaken, and wasn't.
+    pub(crate) fn rest(&mut self) -> Option<Vec<u8>> {
+        self.held.take()
+    }
+
+    /// What the stack gets instead of this frame.
+    pub(crate) fn come(&self, frame: Vec<u8>) -> Vec<u8> {
+        let Some(mut segment) = Segment::read(&frame) else {
+            return frame;
+        };
+        let (from, to) = segment.ports();
+        if segment.tcp().syn() {
+            make_room(&mut segment);
+        }
+        if let Some(by) = self.moved.get(&(to, from)) {
+            segment.move_ack(0_u32.wrapping_sub(*by));
+        }
+        segment.into_frame()
+    }
+
+    fn pieces(&mut self, mut segment: Segment) -> Vec<Segment> {
+        let all = segment.payload().len();
+        let Some(most) = self.habits.chop.filter(|_| all > 1) else {
+            return vec![segment];
+        };
+        let mut pieces = vec![];
+        let mut at = 0;
+        while at < all {
+            let size = 1 + self.random() as usize % most;
+            let end = all.min(at + size);
+            pieces.push(segment.part(at, end));
+            at = end;
+        }
+        pieces
+    }
+
+    fn send(&mut self, mut segment: Segment, out: &mut Vec<Vec<u8>>) {
+        self.change(&mut segment);
+        let has_payload = !segment.payload().is_empty();
+        self.segments += 1;
+        self.payloads += u32::from(has_payload);
+        let is_due = |each: Option<u32>, count: u32| each.is_some_and(|each| count % each == 0);
+        let is_first = self.habits.lose_first && self.payloads == 1;
+        if has_payload && (is_first || is_due(self.habits.lose, self.payloads)) {
+            return;
+        }
+        let mut frame = segment.into_frame();
+        if !has_payload {
+            // There is room for it.
+            frame.extend(vec![0xa5; self.habits.padding]);
+        }
+        if is_due(self.habits.twice, self.segments) {
+            out.push(frame.clone());
+        }
+        if self.held.is_none() && is_due(self.habits.swap, self.segments) {
+            self.held = Some(frame);
+            return;
+        }
+        out.push(frame);
+        out.extend(self.held.take());
+    }
+
+    fn change(&mut self, segment: &mut Segment) {
+        let is_syn = segment.tcp().syn();
+        let ports = segment.ports();
+        if is_syn {
+            self.greet(segment, ports);
+        }
+        if let Some(by) = self.moved.get(&ports) {
+            segment.move_seq(*by);
+        }
+        if self.habits.odd_options && !is_syn {
+            let options = odd(segment.options());
+            segment.set_options(&options);
+        }
+        if self.habits.no_push {
+            segment.tcp().set_psh(false);
+        }
+        let mut ip = segment.ip();
+        ip.set_hop_limit(self.habits.ttl);
+        ip.set_dont_frag(is_syn || !self.habits.no_df);
+        if self.habits.congested && !is_syn {
+            ip.set_ecn(3);
+            segment.tcp().set_ece(true);
+            segment.tcp().set_cwr(true);
+        }
+    }
+
+    /// What is said in a SYN alone.
+    fn greet(&mut self, segment: &mut Segment, ports: (u16, u16)) {
+        if let Some(first) = self.habits.begin_at {
+            let TcpSeqNumber(own) = segment.tcp().seq_number();
+            let by = first.wrapping_sub(own.cast_unsigned());
+            self.moved.insert(ports, by);
+        }
+        let mut options = vec![];
+        each_option(&mut segment.options(), |kind, value| {
+            if kind == SCALE && self.habits.no_scale {
+                return;
+            }
+            options.extend([kind, value.len() as u8 + 2]);
+            match self.habits.mss {
+                Some(mss) if kind == MSS => options.extend(mss.to_be_bytes()),
+                _ => options.extend_from_slice(value),
+            }
+        });
+        segment.set_options(&options);
+    }
+
+    /// Xorshift; the same in each run.
+    fn random(&mut self) -> u32 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 17;
+        self.random ^= self.random << 5;
+        self.random
+    }
+}
+
+/// For the time stamps, which the stack doesn't take off what it may say (RFC 6691).
+fn make_room(segment: &mut Segment) {
+    each_option(segment.tcp().options_mut(), |kind, value| {
+        if let (MSS, [high, low]) = (kind, value) {
+            let mss = u16::from_be_bytes([*high, *low]).saturating_sub(TIMESTAMPS_LEN);
+            [*high, *low] = mss.to_be_bytes();
+        }
+    });
+}
+
+/// The same options, time stamps last and at an odd place.
+fn odd(mut options: Vec<u8>) -> Vec<u8> {
+    let mut first = vec![];
+    let mut times = vec![];
+    each_option(&mut options, |kind, value| {
+        let to = if kind == TIMESTAMPS {
+            &mut times
+        } else {
+            &mut first
+        };
+        to.extend([kind, value.len() as u8 + 2]);
+        to.extend_from_slice(value);
+    });
+    if !times.is_empty() {
+        first.push(1);
+    }
+    first.extend(times);
+    first
+}

@@ -1,0 +1,151 @@
+//! The stack: smoltcp at an interface, with habits between.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::{Duration as Wait, Instant as Moment};
+
+use smoltcp::iface::{Config, Interface, SocketSet};
+use smoltcp::phy::{self, Device, DeviceCapabilities, Medium, RawSocket, RxToken, TxToken};
+use smoltcp::socket::tcp::{Socket, SocketBuffer};
+use smoltcp::time::{Duration, Instant};
+use smoltcp::wire::{EthernetAddress, IpCidr};
+
+use super::args::{Habits, Place};
+use super::habits::Wire;
+
+const SEND_BUFFER: usize = 1 << 20;
+/// Its interface is looked at so often.
+const LOOK: Wait = Wait::from_millis(5);
+
+pub(crate) struct Stack {
+    line: Line,
+    interface: Interface,
+    pub(crate) sockets: SocketSet<'static>,
+    habits: Habits,
+}
+
+impl Stack {
+    /// # Errors
+    /// What the kernel says of the interface.
+    pub(crate) fn new(place: &Place) -> io::Result<Self> {
+        let raw = RawSocket::new(&place.interface, Medium::Ethernet)?;
+        let mut line = Line {
+            raw,
+            wire: Wire::new(&place.habits),
+        };
+        let [.., last] = place.address.octets();
+        let own = EthernetAddress([0x02, 0, 0, 0, 0x25, last]);
+        let mut config = Config::new(own.into());
+        config.random_seed = u64::from(last) + u64::from(std::process::id());
+        let mut interface = Interface::new(config, &mut line, Instant::now());
+        interface.update_ip_addrs(|addresses| {
+            // There is room for one.
+            let _ = addresses.push(IpCidr::new(place.address.into(), 24));
+        });
+        if let Some(router) = place.router {
+            // As is for this.
+            let _ = interface.routes_mut().add_default_ipv4_route(router);
+        }
+        CLOCK_BEGINS.store(place.habits.clock, Relaxed);
+        Ok(Self {
+            line,
+            interface,
+            sockets: SocketSet::new(vec![]),
+            habits: place.habits.clone(),
+        })
+    }
+
+    pub(crate) fn socket(&self) -> Socket<'static> {
+        let buffer = |size| SocketBuffer::new(vec![0; size]);
+        let mut socket = Socket::new(buffer(self.habits.buffer), buffer(SEND_BUFFER));
+        if !self.habits.no_timestamps {
+            socket.set_tsval_generator(Some(clock));
+        }
+        socket.set_keep_alive(self.habits.keep_alive.map(Duration::from_millis));
+        socket
+    }
+
+    pub(crate) fn context(&mut self) -> (&mut Interface, &mut SocketSet<'static>) {
+        (&mut self.interface, &mut self.sockets)
+    }
+
+    /// Reads and writes what there is, and waits for a moment.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(crate) fn turn(&mut self) -> io::Result<()> {
+        self.interface
+            .poll(Instant::now(), &mut self.line, &mut self.sockets);
+        let wait = self.interface.poll_delay(Instant::now(), &self.sockets);
+        let wait = wait.map_or(LOOK, |wait| LOOK.min(wait.into()));
+        phy::wait(self.line.raw.as_raw_fd(), Some(wait.into()))?;
+        if let Some(frame) = self.line.wire.rest() {
+            self.line.write(&frame);
+        }
+        Ok(())
+    }
+}
+
+static CLOCK_BEGINS: AtomicU32 = AtomicU32::new(0);
+static START: LazyLock<Moment> = LazyLock::new(Moment::now);
+
+fn clock() -> u32 {
+    let passed = START.elapsed().as_millis() as u32;
+    CLOCK_BEGINS.load(Relaxed).wrapping_add(passed)
+}
+
+/// The interface, behind the habits.
+struct Line {
+    raw: RawSocket,
+    wire: Wire,
+}
+
+impl Line {
+    fn write(&mut self, frame: &[u8]) {
+        if let Some(token) = self.raw.transmit(Instant::now()) {
+            token.consume(frame.len(), |room| room.copy_from_slice(frame));
+        }
+    }
+}
+
+impl Device for Line {
+    type RxToken<'a> = Come;
+    type TxToken<'a> = Out<'a>;
+
+    fn receive(&mut self, now: Instant) -> Option<(Come, Out<'_>)> {
+        let (frame, _) = self.raw.receive(now)?;
+        let frame = self.wire.come(frame.consume(<[u8]>::to_vec));
+        Some((Come(frame), Out(self)))
+    }
+
+    fn transmit(&mut self, _: Instant) -> Option<Out<'_>> {
+        Some(Out(self))
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        self.raw.capabilities()
+    }
+}
+
+struct Come(Vec<u8>);
+
+impl RxToken for Come {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, read: F) -> R {
+        read(&self.0)
+    }
+}
+
+struct Out<'a>(&'a mut Line);
+
+impl TxToken for Out<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, write: F) -> R {
+        let mut frame = vec![0; length];
+        let result = write(&mut frame);
+        for frame in self.0.wire.out(frame) {
+            self.0.write(&frame);
+        }
+        result
+    }
+}
