@@ -7,6 +7,7 @@ Called by the daemon, once its main loop is over.
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -79,11 +80,9 @@ async def drain(
             waits = False
             await lane.call(partial(_wait_no_more, supervisor))
         supervisor.extend(_EXTENSION)
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(_LOOK):
                 await wake.wait()
-        except TimeoutError:
-            pass
         wake.clear()
         left, staying = _left(plane)
     if left:
