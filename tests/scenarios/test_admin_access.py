@@ -68,6 +68,8 @@ _CHANGES = {
     "/api/v1/deny/{prefix}": ["/api/v1/deny/192.0.2.1", "/api/v1/deny/127.0.0.1?end=1"],
     "/api/v1/undeny/{prefix}": ["/api/v1/undeny/192.0.2.1"],
     "/api/v1/ha/{role}": ["/api/v1/ha/active?by=native", "/api/v1/ha/stopped"],
+    # Of a process that doesn't end it changes nothing, whoever says so.
+    "/api/v1/ha/move": ["/api/v1/ha/move"],
     "/api/v1/sessions/{session}/kill": ["/api/v1/sessions/{session}/kill"],
 }
 
