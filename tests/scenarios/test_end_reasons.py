@@ -61,7 +61,7 @@ class _Rig:
 
     def does(self, *command: str) -> None:
         done = self.balancer.command(*command)
-        assert (done.returncode, done.stderr) == (0, "")
+        assert done.returncode == 0, done.stderr
 
 
 def test_each_has_its_reason(tmp_path: Path, start: Start, counted: Callable[[str], None]) -> None:
