@@ -90,7 +90,8 @@ impl Wire {
         let has_payload = !segment.payload().is_empty();
         self.segments += 1;
         self.payloads += u32::from(has_payload);
-        let is_due = |each: Option<u32>, count: u32| each.is_some_and(|each| count % each == 0);
+        let is_due =
+            |each: Option<u32>, count: u32| each.is_some_and(|each| count.is_multiple_of(each));
         let is_first = self.habits.lose_first && self.payloads == 1;
         if has_payload && (is_first || is_due(self.habits.lose, self.payloads)) {
             return;
