@@ -347,6 +347,9 @@ class Changes:
             # A bug of ours: a reload that fails must never end the sessions that run.
             self._parts.faults.note(Part.CHANGE, error)
             return self._refused(f"internal error: {error!r}")
+        finally:
+            # The task has the error, which leads to this frame: nobody would free what was read.
+            del coming
         log_problems(read.loaded.warnings, level="warning")
         generation = self.last_load.generation + is_another
         warnings = tuple(map(str, read.loaded.warnings))

@@ -55,7 +55,12 @@ class Lane:
         if not done:
             self._leave_behind(job)
             raise StalledError(f"{what} takes longer than {limit:g} s")
-        return job.outcome.result()
+        try:
+            return job.outcome.result()
+        finally:
+            # An error leads to this frame, and would be led back to: it and all that was read when
+            # it came up would wait for the collector.
+            del job, done
 
     def _put(self, job: "_Job[_T]") -> bool:
         with self._lock:
@@ -87,6 +92,7 @@ class Lane:
                     return
                 job.is_under_way = False
                 self._busy -= 1
+            del job  # and what came of it, until the next one
 
     def _leave_behind(self, job: "_Job[_T]") -> None:
         with self._lock:
@@ -115,6 +121,7 @@ class _Job(Generic[_T]):
             found = self._work()
         except BaseException as error:  # it is for whoever waits, whatever it is
             self._tell(self._fail, error)
+            del self  # for the same reason as in `call`
         else:
             self._tell(self._succeed, found)
 

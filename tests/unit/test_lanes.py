@@ -1,6 +1,7 @@
 """Calls in threads of their own: in order, each kind apart, and what hangs is left behind."""
 
 import asyncio
+import gc
 import threading
 import time
 from collections.abc import Iterator
@@ -109,3 +110,28 @@ async def test_lanes_do_not_know_each_other(gate: threading.Event) -> None:
     assert time.monotonic() - began < 1
     gate.set()
     await asyncio.gather(*asked)
+
+
+async def test_what_fails_is_freed_at_once() -> None:
+    """Whatever the error's traceback leads to: a configuration that was read, say."""
+    lane, freed = Lane("disk"), []
+
+    class Large:
+        def __del__(self) -> None:
+            freed.append(True)
+
+    def work() -> None:
+        large = Large()
+        raise ValueError(f"{large}")
+
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            with pytest.raises(ValueError, match="Large"):
+                await lane.call(work)
+        async with asyncio.timeout(10):
+            while len(freed) < 3:  # noqa: ASYNC110 - it is a thread that lets go of the last one
+                await asyncio.sleep(0.01)
+    finally:
+        gc.enable()
