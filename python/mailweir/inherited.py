@@ -2,7 +2,9 @@
 before anything else.
 """
 
+import ctypes
 import os
+import resource
 import signal
 import sys
 from typing import TextIO
@@ -15,6 +17,8 @@ _HEARD = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.S
 # Event loop, worker threads, admin and mail sockets take some 30 with two workers. With less than
 # this what fails first is anybody's guess.
 _LEAST_DESCRIPTORS = 64
+# malloc.h.
+_M_ARENA_MAX = -8
 
 
 def ensure_standard_streams() -> None:
@@ -52,3 +56,14 @@ def need_descriptors() -> None:
             f" {_LEAST_DESCRIPTORS} at least, and two for each session: raise LimitNOFILE of its"
             " unit, or `ulimit -n` of who starts it"
         )
+
+
+def spare_address_space() -> None:
+    """Where that is limited (RLIMIT_AS), have malloc share what it reserves among threads: 64 MiB
+    for each (mallopt(3)) leave nothing for sessions, and a process that can't allocate is gone.
+    """
+    if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
+        # glibc's; others reserve nothing so.
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if mallopt is not None:
+            mallopt(_M_ARENA_MAX, 1)

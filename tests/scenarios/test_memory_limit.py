@@ -23,7 +23,7 @@ _LIMIT = 160 << 20
 _SESSIONS = count(500, 2000)
 _MORE = 50
 _SMALL = (150 << 20, 320 << 20)
-_ADDRESS_SPACE = 400 << 20
+_ADDRESS_SPACE = 300 << 20
 _RATE = count(800, 1500)  # connects a second
 _SECONDS = count(3.0, 15.0)
 

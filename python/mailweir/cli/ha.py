@@ -52,6 +52,7 @@ def ha_run(config_file: Path) -> None:
         ) from None
     inherited.hear_signals()
     inherited.need_descriptors()
+    inherited.spare_address_space()
     journal = Journal()
     problems = realtime.prepare(realtime.NET_ADMIN, realtime.NET_RAW)
     logs.configure(verbose=False, also=journal.take)
@@ -77,6 +78,7 @@ def ha_witness(config_file: Path) -> None:
 
     inherited.hear_signals()
     inherited.need_descriptors()
+    inherited.spare_address_space()
     problems = realtime.prepare()
     logs.configure(verbose=False)
     _say(problems)

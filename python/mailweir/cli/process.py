@@ -33,6 +33,7 @@ def run(config_file: Path, verbose: bool) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     inherited.hear_signals()
     inherited.need_descriptors()
+    inherited.spare_address_space()
 
     from importlib.metadata import version
 
