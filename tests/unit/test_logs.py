@@ -77,7 +77,7 @@ def test_who_does_not_read_stops_nobody(pipe: tuple[int, int]) -> None:
         int(number) for number in re.findall(r"^number=([0-9]+) x{200}$", told.decode(), re.M)
     ]
     assert numbers == sorted(set(numbers))
-    assert len(numbers) > 50
+    assert numbers[0] == 0
     # Nobody reads at all: the rest fails, and the thread comes to its end.
     os.close(reader)
     while handler.failed == 0 or not handler.waiting.empty():
