@@ -1,7 +1,6 @@
 """Arguments and exit codes, in processes of their own where imports count."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -29,16 +28,6 @@ RELOADED = {
 ROW = {"pool": "farm", "name": "a", "active": 1, "weight": 50}
 # At an address that every machine has.
 _HERE = MINIMAL.replace("192.0.2.1:25", "127.0.0.1:25")
-# Runs a command in a process of its own, and says how it ended and what it imported.
-WHAT_IS_HEAVY = """
-import sys
-from mailweir.cli import main
-try:
-    main()
-except SystemExit as end:
-    heavy = {"pydantic", "aiohttp", "uvloop", "structlog", "yaml", "asyncio", "prometheus_client"}
-    print(end.code, sorted(heavy & set(sys.modules)))
-"""
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -171,12 +160,6 @@ def test_a_refused_reload(
     assert run(capsys, "reload")[0] == 1
     code, out, _ = run(capsys, "reload", "--json")
     assert (code, json.loads(out)["ok"]) == (1, False)
-
-
-def test_status_imports_nothing_heavy(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", WHAT_IS_HEAVY, "status", "--socket", f"{tmp_path}/none.sock"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout == "3 []\n"
 
 
 def test_module_runs() -> None:
@@ -439,29 +422,6 @@ def test_what_keepalived_says(
     code, _, err = run(capsys, "ha", "notify", role.upper())
     assert code == 2
     assert "'active', 'backup', 'fault', 'stopped'" in err
-
-
-def test_notify_imports_nothing_heavy(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", WHAT_IS_HEAVY, "ha", "notify", "active"]
-    command += ["--socket", f"{tmp_path}/none.sock"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout == "3 []\n"
-
-
-def test_completion_imports_nothing_heavy(tmp_path: Path) -> None:
-    asked = {
-        "_MAILWEIR_COMPLETE": "bash_complete",
-        "COMP_WORDS": f"mailweir drain --socket {tmp_path}/none.sock f",
-        "COMP_CWORD": "4",
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", WHAT_IS_HEAVY],
-        env={**os.environ, **asked},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert (done.stdout, done.stderr) == ("\n0 []\n", "")
 
 
 @pytest.mark.parametrize(
