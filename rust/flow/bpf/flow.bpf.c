@@ -109,6 +109,8 @@ inline_ int note(struct gate *gate, struct flow *flow, __u32 from, struct segmen
 	__u32 seq = swap(tcp->seq), ack = swap(tcp->ack) + side->ack_add;
 	__u32 last = seq + segment->payload, end = last + !!(tcp->flags & FIN);
 	__u32 edge = ack + ((__u32)swap16(tcp->window) << (side->scale & 15)), ends = 0;
+	// Our stack has acknowledged the greeting; the client may have to hear it yet.
+	__u32 least = from == SERVER && gate->greeting ? flow->greeting_said : side->acked;
 	int said = 0;
 
 	lock(&flow->lock);
@@ -117,7 +119,7 @@ inline_ int note(struct gate *gate, struct flow *flow, __u32 from, struct segmen
 			ends = END_RST;
 			said = FITS;
 		}
-	} else if ((tcp->flags & (SYN | ACK)) == ACK && !after(side->acked, end) &&
+	} else if ((tcp->flags & (SYN | ACK)) == ACK && !after(least, end) &&
 		   // One byte more asks for a window that is shut, or is an end. Some go on across
 		   // the edge, and some take that (Linux before 6.17).
 		   (!after(end, side->edge + 1) || after(side->edge, seq)) &&
@@ -162,15 +164,34 @@ inline_ int note(struct gate *gate, struct flow *flow, __u32 from, struct segmen
 // A server that goes on for longer than that before it is done greeting takes the relay.
 #define NEAR 65536
 
-// Before the hand-over: where this peer is, and what time it is for it. Whoever sends in its name
-// has to guess where it is, and what we have said to it. What comes late takes nothing back.
-inline_ void hear(struct __sk_buff *skb, struct gate *gate, __u32 from, struct segment *segment,
-		  struct tcp *tcp)
+// What time it is for this peer, and what its SYN says. No segment turns a clock back, on whatever
+// CPU it comes.
+inline_ void hear_options(struct __sk_buff *skb, struct gate *gate, struct flow *flow, __u32 from,
+			  struct segment *segment, struct tcp *tcp)
 {
-	__u32 seq = swap(tcp->seq), tsval, next, last;
-	__u32 length = segment->options;
+	__u32 length = segment->options, tsval;
 	struct options options = {};
 	struct found found = {};
+
+	if (!length || length > MOST_OPTIONS ||
+	    load_bytes(skb, segment->tcp + FIXED, &options, length))
+		return;
+	find_options(&options, length, &found);
+	if (from == SERVER && (tcp->flags & SYN))
+		gate->takes = (gate->takes & CUT) | read_at(&options, found.mss) >> 16;
+	tsval = read_at(&options, found.timestamps);
+	lock(&flow->lock);
+	if (tsval && (!gate->tsval[from] || after(tsval, gate->tsval[from])))
+		gate->tsval[from] = tsval;
+	unlock(&flow->lock);
+}
+
+// Before the hand-over: where this peer is, and what time it is for it. Whoever sends in its name
+// has to guess where it is, and what we have said to it. What comes late takes nothing back.
+inline_ void hear(struct __sk_buff *skb, struct gate *gate, struct flow *flow, __u32 from,
+		  struct segment *segment, struct tcp *tcp)
+{
+	__u32 seq = swap(tcp->seq), next, last;
 
 	if (from == CLIENT && seq != gate->next[CLIENT])
 		return;
@@ -188,16 +209,7 @@ inline_ void hear(struct __sk_buff *skb, struct gate *gate, __u32 from, struct s
 		if (!segment->whole)
 			gate->takes |= CUT;
 	}
-
-	if (!length || length > MOST_OPTIONS ||
-	    load_bytes(skb, segment->tcp + FIXED, &options, length))
-		return;
-	find_options(&options, length, &found);
-	if (from == SERVER && (tcp->flags & SYN))
-		gate->takes = (gate->takes & CUT) | read_at(&options, found.mss) >> 16;
-	tsval = read_at(&options, found.timestamps);
-	if (tsval && (!gate->tsval[from] || after(tsval, gate->tsval[from])))
-		gate->tsval[from] = tsval;
+	hear_options(skb, gate, flow, from, segment, tcp);
 }
 
 // What almost every segment has: nothing, nothing, time stamps (RFC 7323, appendix A).
@@ -344,7 +356,7 @@ int ingress(struct __sk_buff *skb)
 	asm volatile("" : : "r"(before));
 	state = *(volatile __u32 *)&gate->state;
 	if (state == SETUP)
-		hear(skb, gate, from, &segment, &tcp);
+		hear(skb, gate, flow, from, &segment, &tcp);
 	if (state == SETUP || state == PASSED)
 		return count(TO_STACK, TC_ACT_UNSPEC);
 	if (state == HOLD)
@@ -362,17 +374,23 @@ int ingress(struct __sk_buff *skb)
 	said = note(gate, flow, from, &segment, &tcp, now, words_of(skb, from, &segment));
 	if (said & LAST)
 		gate->state = CLOSING;
+	// It says again what it thinks isn't heard, perhaps before the client has our greeting.
+	if (gate->greeting && from == SERVER && (said & FITS))
+		hear_options(skb, gate, flow, SERVER, &segment, &tcp);
 	if (gate->greeting && from == CLIENT && (said & FITS) &&
 	    is_about_greeting(gate, flow, &segment, &tcp))
 		return count(TO_STACK, TC_ACT_UNSPEC);
 	return rewrite(skb, gate->out[!from], &flow->sides[from], &segment, &tcp);
 }
 
-// Our socket's clock stops at the hand-over: what is rewritten later goes by the server's, and
-// would look older than a greeting that was sent again late (PAWS, RFC 7323, 5). Our own stack
-// begins its options as it usually does. To the client alone: on the server's leg our socket has
-// another clock, and a late acknowledgement by the client's would make all that follows look old.
-inline_ int stop_clock(struct __sk_buff *skb, struct flow *flow, struct segment *segment)
+// From the hand-over on our socket says the time of the server's newest segment, as the client is
+// told it. By its own clock a greeting that is sent again would make all that is rewritten look
+// old; by a clock that stands still it would look old itself, behind a segment that the server has
+// sent again meanwhile (PAWS, RFC 7323, 5). Our own stack begins its options as it usually does.
+// To the client alone: on the server's leg our socket has another clock, and a late
+// acknowledgement by the client's would make all that follows look old.
+inline_ int tell_time(struct __sk_buff *skb, struct gate *gate, struct flow *flow,
+		      struct segment *segment)
 {
 	__u32 at = segment->tcp + FIXED;
 	struct usual usual;
@@ -381,7 +399,7 @@ inline_ int stop_clock(struct __sk_buff *skb, struct flow *flow, struct segment 
 	if (segment->options < sizeof(usual) || load_bytes(skb, at, &usual, sizeof(usual)) ||
 	    usual.begin != USUAL)
 		return TC_ACT_UNSPEC;
-	now = swap(flow->our_tsval);
+	now = swap(gate->tsval[SERVER] + flow->sides[SERVER].tsval_add);
 	l4_csum_replace(skb, segment->tcp + __builtin_offsetof(struct tcp, checksum), usual.tsval,
 			now, 4);
 	store_bytes(skb, at + __builtin_offsetof(struct usual, tsval), &now, 4, 0);
@@ -439,7 +457,7 @@ int guard(struct __sk_buff *skb)
 		return count(GUARDED, TC_ACT_SHOT);
 	to = place->side & 1;
 	follow(gate, to, skb->ifindex, &segment, &tcp);
-	return lives && to == CLIENT ? stop_clock(skb, flow, &segment) : TC_ACT_UNSPEC;
+	return lives && to == CLIENT ? tell_time(skb, gate, flow, &segment) : TC_ACT_UNSPEC;
 }
 
 char licence[] SEC("license") = "Dual MIT/GPL";

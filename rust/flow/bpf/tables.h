@@ -60,7 +60,8 @@ struct place {
 struct gate {
 	__u32 state;
 	__u32 greeting;   // 1 while the client hasn't acknowledged all of it
-	__u32 tsval[2];   // that each side said last, until it is live
+	__u32 tsval[2];   // that each side said last, until it is live; the server's until the client
+			  // has acknowledged all of the greeting
 	__u32 counted[2]; // bytes of payload that came in any state, and one for each FIN or RST
 	__u32 out[2];     // the interface that our own segments to each side went out by first; user
 			  // space's to change where routes change
@@ -104,8 +105,8 @@ struct side {
 #define END_FIRST 8 // nobody had ended before
 
 struct flow {
-	__u32 greeting_begin, greeting_end; // in our numbers towards the client
-	__u32 our_tsval; // what our own socket says the time is, from the hand-over on
+	__u32 greeting_begin, greeting_end; // what was said of it last, in our numbers towards the client
+	__u32 greeting_said; // where all of it begins, in the server's numbers
 	struct bpf_spin_lock lock; // of what follows
 	struct side sides[2];
 	__u8 note[64]; // user space's own

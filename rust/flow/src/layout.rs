@@ -6,7 +6,7 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// Of what the tables hold: another one for each change of it.
-pub const SCHEMA: u32 = 4;
+pub const SCHEMA: u32 = 5;
 /// Bytes of a [`Key`].
 pub const KEY_SIZE: usize = 12;
 /// Bytes of a [`Place`].
@@ -121,7 +121,8 @@ pub struct Gate {
     pub state: State,
     /// Whether our own socket still waits for the client to acknowledge the greeting.
     pub greeting: bool,
-    /// The time stamp that each side said last, before the flow was live; 0 for none.
+    /// The time stamp that each side said last, before the flow was live; the server's until the
+    /// greeting is acknowledged. 0 for none.
     pub tsval: [u32; 2],
     /// Bytes of payload that came from each side in any state, and one for each FIN or RST; what
     /// comes again counts again.
@@ -179,8 +180,8 @@ pub enum Word {
 pub struct Flow {
     /// Before and behind what was said last of the greeting, in our numbers towards the client.
     pub greeting: [u32; 2],
-    /// The time stamp of what our own socket still says.
-    pub our_tsval: u32,
+    /// Before all of the greeting, in the server's numbers.
+    pub greeting_said: u32,
     /// The client's and the server's.
     pub sides: [Said; 2],
     /// What user space wants to know of it later.
@@ -331,7 +332,7 @@ impl Flow {
         };
         writer.u32(self.greeting[0]);
         writer.u32(self.greeting[1]);
-        writer.u32(self.our_tsval);
+        writer.u32(self.greeting_said);
         // The program's lock, which the kernel keeps as it is.
         writer.u32(0);
         for side in &self.sides {
@@ -345,10 +346,10 @@ impl Flow {
     #[must_use]
     pub fn from_bytes(bytes: &[u8; FLOW_SIZE]) -> Self {
         let mut reader = Reader { bytes, at: 0 };
-        let [begin, end, our_tsval, _] = std::array::from_fn(|_| reader.u32());
+        let [begin, end, greeting_said, _] = std::array::from_fn(|_| reader.u32());
         Self {
             greeting: [begin, end],
-            our_tsval,
+            greeting_said,
             sides: [Said::read(&mut reader), Said::read(&mut reader)],
             note: reader.take(),
         }

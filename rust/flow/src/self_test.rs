@@ -127,7 +127,7 @@ fn flow() -> Flow {
     };
     Flow {
         greeting: [0, 0],
-        our_tsval: 0,
+        greeting_said: 0,
         sides: [
             side(SERVER.reversed(), 10_000, 1_000, 100),
             side(

@@ -184,6 +184,7 @@ impl Legs {
         let translation = Translation {
             numbers,
             infos,
+            said: self.said.len() as u32,
             rest,
         };
         let flow = translation.flow(passage, &Note::of(outline, self.said.len()))?;
@@ -320,7 +321,8 @@ impl Legs {
 struct Translation {
     numbers: [Numbers; 2],
     infos: [Info; 2],
-    /// Bytes of the greeting that the client hasn't heard.
+    /// Bytes of the greeting, and of it that the client wasn't told.
+    said: u32,
     rest: u32,
 }
 
@@ -342,7 +344,7 @@ impl Translation {
         let [from_client, from_server] = passage.keys;
         Ok(Flow {
             greeting: [client.sent, greeting_end],
-            our_tsval: client.clock,
+            greeting_said: server.heard.wrapping_sub(self.said),
             note: note.to_bytes(),
             sides: [
                 Said {

@@ -48,7 +48,7 @@ pub(crate) fn flow() -> Flow {
     let [client, server] = keys();
     Flow {
         greeting: [0, 0],
-        our_tsval: 4_000_000_000,
+        greeting_said: S[0],
         note: [42; 64],
         sides: [side(server.reversed(), C, S), side(client.reversed(), S, C)],
     }
