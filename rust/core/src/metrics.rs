@@ -10,9 +10,19 @@ use crossbeam_utils::CachePadded;
 
 use crate::moment::AtomicMoment;
 
-/// The number of a worker, from 0.
+/// The number of a worker, from 0. In few bytes: each session has some.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct WorkerId(pub(crate) usize);
+pub(crate) struct WorkerId(u32);
+
+impl WorkerId {
+    pub(crate) fn new(index: usize) -> Self {
+        Self(index as u32)
+    }
+
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
 
 /// One `T` for each worker.
 #[derive(Debug)]
@@ -27,7 +37,7 @@ impl<T: Default> PerWorker<T> {
 impl<T> PerWorker<T> {
     /// What `worker` writes.
     pub(crate) fn of(&self, worker: WorkerId) -> &T {
-        &self.0[worker.0]
+        &self.0[worker.index()]
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> + Clone {
@@ -183,7 +193,7 @@ mod tests {
         let ms = Duration::from_millis;
         for (worker, time) in [(0, ms(1)), (1, ms(1)), (1, ms(2)), (0, ms(7_200_000))] {
             histograms
-                .of(WorkerId(worker))
+                .of(WorkerId::new(worker))
                 .observe(&SESSION_BOUNDS, time);
         }
         let stats = HistogramStats::read(&SESSION_BOUNDS, &histograms.iter());

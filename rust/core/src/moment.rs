@@ -4,7 +4,7 @@
 use std::num::NonZeroU32;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Moments are counted from here. Nothing that is timed happened before it.
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -60,6 +60,23 @@ pub(crate) fn nanos(moment: Instant) -> u64 {
 fn number(moment: Instant) -> u64 {
     let since = moment.saturating_duration_since(*EPOCH).as_nanos();
     u64::try_from(since).map_or(u64::MAX, |nanos| nanos.saturating_add(1))
+}
+
+/// A moment by the wall clock, in eight bytes: microseconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WallMoment(u64);
+
+impl From<SystemTime> for WallMoment {
+    fn from(time: SystemTime) -> Self {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+    }
+}
+
+impl From<WallMoment> for SystemTime {
+    fn from(WallMoment(micros): WallMoment) -> Self {
+        UNIX_EPOCH + Duration::from_micros(micros)
+    }
 }
 
 /// A time in microseconds, in four bytes, also where there may be none. One of more than 71 minutes

@@ -166,12 +166,11 @@ impl Session {
                     }
                     let carried = Carried {
                         record,
-                        place: Some(place),
+                        place,
                         held: Some(held),
                         in_flight,
                         snapshot: Arc::clone(&self.snapshot),
                         listener: self.listener,
-                        drains: Arc::clone(&self.commons.drains),
                     };
                     handed.go_on(carried);
                     return;

@@ -59,7 +59,7 @@ impl Worker {
         let handle = runtime.handle().clone();
         let (commands, received) = mpsc::unbounded_channel();
         let thread = thread::Builder::new()
-            .name(format!("mailweir-w{}", commons.ledger.worker.0))
+            .name(format!("mailweir-w{}", commons.ledger.worker.index()))
             .spawn(move || {
                 sys::block_signals();
                 runtime.block_on(obey(received, current, Arc::new(commons)));

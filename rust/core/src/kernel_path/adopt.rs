@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use mailweir_flow::{Flow, Key, Place as TablePlace, State};
 
-use crate::moment::{ProcessDrain, nanos};
+use crate::moment::nanos;
 use crate::occupancy::Occupancy;
 use crate::record::{End, EndReason, Ledger, Place, Record, Side};
 use crate::roster::InFlight;
@@ -29,8 +29,6 @@ pub(crate) struct Heir<'a> {
     pub(crate) snapshot: &'a Arc<Snapshot>,
     /// Sessions of the whole process.
     pub(crate) occupancy: &'a Arc<Occupancy>,
-    /// Since when the process drains.
-    pub(crate) drains: &'a Arc<ProcessDrain>,
     pub(crate) workers: usize,
 }
 
@@ -123,13 +121,13 @@ impl Heir<'_> {
             in_flight: self.in_flight(&note),
             snapshot: Arc::clone(self.snapshot),
             listener,
-            drains: Arc::clone(self.drains),
         }
     }
 
     /// Counted in whatever the limits say.
-    fn place(&self, listener: &Listener, client: IpAddr) -> Option<Place> {
-        let mut place = Place::take(self.occupancy, None)?;
+    fn place(&self, listener: &Listener, client: IpAddr) -> Place {
+        // Without a limit there always is one.
+        let mut place = Place::take(self.occupancy, None).unwrap_or_default();
         place.enter(&listener.state, None);
         if let Some(terms) = listener.source_terms(client) {
             let key = terms.source.key(client);
@@ -138,7 +136,7 @@ impl Heir<'_> {
         if !self.snapshot.counts_flows {
             place.leave_process();
         }
-        Some(place)
+        place
     }
 
     fn in_flight(&self, note: &Note) -> InFlight {

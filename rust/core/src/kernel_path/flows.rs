@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use fail::fail_point;
 use mailweir_flow::{Flow, Key, State};
 
-use crate::moment::ProcessDrain;
 use crate::occupancy::Occupied;
 use crate::record::{End, EndReason, Place, Record, SessionId};
 use crate::roster::InFlight;
@@ -31,16 +30,13 @@ const SETTLE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Carried {
     pub(crate) record: Record,
-    /// None where none was left: the session began in an earlier process.
-    pub(crate) place: Option<Place>,
+    pub(crate) place: Place,
     /// As long as it has the client's socket.
     pub(crate) held: Option<Occupied>,
     pub(crate) in_flight: InFlight,
     pub(crate) snapshot: Arc<Snapshot>,
     /// The listener's index in that.
     pub(crate) listener: usize,
-    /// Since when the process drains.
-    pub(crate) drains: Arc<ProcessDrain>,
 }
 
 /// All flows.

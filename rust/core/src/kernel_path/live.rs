@@ -29,7 +29,8 @@ pub(super) struct Live {
     pub(super) passage: Passage,
     pub(super) carried: Carried,
     /// The client's socket, which says the greeting again until that is acknowledged.
-    greets: Option<Greets>,
+    /// Boxed: most have none any more.
+    greets: Option<Box<Greets>>,
 }
 
 #[derive(Debug)]
@@ -44,9 +45,11 @@ impl Live {
         Self {
             passage,
             carried,
-            greets: client.map(|client| Greets {
-                client,
-                until: Instant::now() + GREETING_LIMIT,
+            greets: client.map(|client| {
+                Box::new(Greets {
+                    client,
+                    until: Instant::now() + GREETING_LIMIT,
+                })
             }),
         }
     }
@@ -169,7 +172,7 @@ impl Live {
         let (mut at, mut reason) = if path.is_handed_on() {
             limit(&nobody)
         } else {
-            limit(&self.carried.drains)
+            limit(&path.drains)
         };
         if reason == EndReason::DrainDeadline && path.outlives_us() {
             // That of the process ends the process, which the flow needn't notice.

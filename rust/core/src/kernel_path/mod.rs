@@ -41,6 +41,7 @@ use std::time::Instant;
 use mailweir_flow::{Counter, Key, MOST_FLOWS, Program, SCHEMA, State, Tables, Unavailable};
 
 use crate::metrics::{Counter as Count, PerWorker, Tally, WorkerCounters, WorkerId};
+use crate::moment::ProcessDrain;
 use crate::ports::Ports;
 use crate::record::SessionId;
 use crate::spec::KernelSpec;
@@ -102,6 +103,8 @@ pub(crate) struct KernelPath {
     /// None where there is none, as far as we may ask.
     conntrack: Option<Conntrack>,
     flows: Flows,
+    /// Since when the process drains.
+    drains: Arc<ProcessDrain>,
     refusals: PerWorker<Tally<{ Refusal::ALL.len() }>>,
     handed_over: PerWorker<Count>,
     adopted: Count,
@@ -116,7 +119,11 @@ impl KernelPath {
     ///
     /// # Errors
     /// Why there is none.
-    pub(crate) fn start(workers: usize, spec: &KernelSpec) -> Result<Self, NoKernelPath> {
+    pub(crate) fn start(
+        workers: usize,
+        spec: &KernelSpec,
+        drains: Arc<ProcessDrain>,
+    ) -> Result<Self, NoKernelPath> {
         mailweir_flow::self_test()?;
         let mut program = Program::load_pinned(&pins(&spec.instance))?;
         let mut tables = Vec::with_capacity(workers + 1);
@@ -152,6 +159,7 @@ impl KernelPath {
             resets,
             conntrack: Conntrack::open().ok(),
             flows: Flows::default(),
+            drains,
             refusals: PerWorker::new(workers),
             handed_over: PerWorker::new(workers),
             adopted: Count::default(),
@@ -252,8 +260,14 @@ impl KernelPath {
         lock(&self.earlier).retain_mut(|earlier| !earlier.is_over(&self.ports, now));
     }
 
+    /// Our end of what this server says is nobody's any more.
+    fn give_port(&self, server: Key) {
+        self.ports
+            .give(*server.to.ip(), server.from, server.to.port());
+    }
+
     fn tables(&self, worker: WorkerId) -> MutexGuard<'_, Tables> {
-        lock(&self.tables[worker.0])
+        lock(&self.tables[worker.index()])
     }
 
     fn of_sweeper(&self) -> &Mutex<Tables> {

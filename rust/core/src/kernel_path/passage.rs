@@ -63,38 +63,26 @@ pub(crate) struct Passage {
     pub(super) client_takes: u16,
     /// The interface that the client came in by.
     pub(super) came_by: u32,
-    /// How often routes may have changed before.
-    changes: u64,
-    /// None once somebody else goes on with it.
-    port: Option<Port>,
+    /// How often routes may have changed before; the lower half of that tells.
+    changes: u32,
+    /// The port that the server knows is its own.
+    has_port: bool,
     /// It goes on when this process is gone.
     stays: bool,
 }
 
-/// A source port of our own. Dropped, it is free: not before the socket that has it is closed.
+/// A source port of our own that a session has which takes the relay. Dropped, it is free: not
+/// before the socket that has it is closed.
 #[derive(Debug)]
 pub(crate) struct Port {
     path: Shared,
-    source: Ipv4Addr,
-    server: SocketAddrV4,
-    number: u16,
-}
-
-impl Port {
-    fn take(path: &Shared, source: Ipv4Addr, server: SocketAddrV4) -> Option<Self> {
-        let number = path.ports.take(source, server)?;
-        Some(Self {
-            path: Shared::clone(path),
-            source,
-            server,
-            number,
-        })
-    }
+    /// What the server says to it.
+    key: Key,
 }
 
 impl Drop for Port {
     fn drop(&mut self) {
-        self.path.ports.give(self.source, self.server, self.number);
+        self.path.give_port(self.key);
     }
 }
 
@@ -114,7 +102,7 @@ impl Passage {
         };
         let source = source(path, member, server)?;
         let number = lock(&path.numbers).pop().ok_or(Refusal::TableFull)?;
-        let (socket, port) = match bind(path, source, server) {
+        let (socket, source) = match bind(path, source, server) {
             Ok(bound) => bound,
             Err(why) => {
                 lock(&path.numbers).push(number);
@@ -129,14 +117,14 @@ impl Passage {
                 guest.syn.key,
                 Key {
                     from: server,
-                    to: SocketAddrV4::new(source, port.number),
+                    to: source,
                 },
             ],
             placed: 0,
             client_takes: guest.syn.takes(),
             came_by: guest.interface,
-            changes: path.ways.changes(),
-            port: Some(port),
+            changes: path.ways.changes() as u32,
+            has_port: true,
             stays: false,
         };
         passage.place(guest)?;
@@ -155,12 +143,6 @@ impl Passage {
         let [_, server] = keys;
         let source = server.to;
         path.ports.claim(*source.ip(), server.from, source.port());
-        let port = Port {
-            path: Shared::clone(path),
-            source: *source.ip(),
-            server: server.from,
-            number: source.port(),
-        };
         Self {
             path: Shared::clone(path),
             worker,
@@ -171,7 +153,7 @@ impl Passage {
             came_by: 0,
             // Nobody looked while no process was there.
             changes: 0,
-            port: Some(port),
+            has_port: true,
             stays: false,
         }
     }
@@ -204,7 +186,12 @@ impl Passage {
     #[must_use = "dropped, the port would be given to the next session"]
     pub(crate) fn refused(mut self, why: Refusal) -> Option<Port> {
         self.path.refused(self.worker, why);
-        self.port.take()
+        let [_, key] = self.keys;
+        let had = std::mem::take(&mut self.has_port);
+        had.then(|| Port {
+            path: Shared::clone(&self.path),
+            key,
+        })
     }
 
     /// The flow goes on when this process is gone: what leads to it stays.
@@ -240,7 +227,7 @@ impl Passage {
 
     /// Is a flow from now on: has its ways looked up where they may have changed meanwhile.
     pub(super) fn goes_on(&self) {
-        if self.changes != self.path.ways.changes() {
+        if self.changes != self.path.ways.changes() as u32 {
             self.path.ways.change();
         }
     }
@@ -268,6 +255,10 @@ impl Drop for Passage {
         }
         drop(tables);
         lock(&self.path.numbers).push(self.number);
+        if self.has_port {
+            let [_, server] = self.keys;
+            self.path.give_port(server);
+        }
     }
 }
 
@@ -282,8 +273,12 @@ fn source(path: &KernelPath, member: &Member, server: SocketAddrV4) -> Result<Ip
     }
 }
 
-/// A socket with one of our own ports, which nobody else has.
-fn bind(path: &Shared, source: Ipv4Addr, server: SocketAddrV4) -> Result<(Socket, Port), Refusal> {
+/// A socket with one of our own ports, which nobody else has, and its address.
+fn bind(
+    path: &KernelPath,
+    source: Ipv4Addr,
+    server: SocketAddrV4,
+) -> Result<(Socket, SocketAddrV4), Refusal> {
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new(Domain::IPV4, kind, Some(Protocol::TCP));
     let socket = socket.map_err(|_| Refusal::System)?;
@@ -292,12 +287,14 @@ fn bind(path: &Shared, source: Ipv4Addr, server: SocketAddrV4) -> Result<(Socket
         .set_reuse_address(true)
         .map_err(|_| Refusal::System)?;
     for _ in 0..TRIES {
-        let port = Port::take(path, source, server).ok_or(Refusal::NoPort)?;
-        let address = SocketAddrV4::new(source, port.number);
-        match socket.bind(&address.into()) {
-            Ok(()) => return Ok((socket, port)),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
-            Err(_) => return Err(Refusal::System),
+        let number = path.ports.take(source, server).ok_or(Refusal::NoPort)?;
+        let address = SocketAddrV4::new(source, number);
+        let Err(error) = socket.bind(&address.into()) else {
+            return Ok((socket, address));
+        };
+        path.ports.give(source, server, number);
+        if error.kind() != io::ErrorKind::AddrInUse {
+            return Err(Refusal::System);
         }
     }
     Err(Refusal::NoPort)

@@ -149,7 +149,7 @@ impl DataPlane {
                 (Arc::clone(&counters), Arc::clone(&live), Arc::clone(&log));
             Arc::new(Ledger::new(id, counters, live, log))
         };
-        let ledgers: Vec<Arc<Ledger>> = (0..number).map(WorkerId).map(ledger).collect();
+        let ledgers: Vec<Arc<Ledger>> = (0..number).map(WorkerId::new).map(ledger).collect();
         let mut workers = Vec::with_capacity(number);
         for ledger in &ledgers {
             let pipes = Pipes::new(ledger.worker, Arc::clone(&counters), budget);
@@ -406,7 +406,6 @@ impl Shared {
                 ledger: &self.ledger,
                 snapshot,
                 occupancy: &self.occupancy,
-                drains: &self.drains,
                 workers: self.counters.iter().count(),
             };
             adopt(path, &heir);
@@ -425,7 +424,8 @@ impl Shared {
             return Ok(());
         }
         let workers = self.counters.iter().count();
-        let started = KernelPath::start(workers, &spec.kernel).and_then(|path| {
+        let started = KernelPath::start(workers, &spec.kernel, Arc::clone(&self.drains));
+        let started = started.and_then(|path| {
             let path = Arc::new(path);
             let sweeper = Sweeper::start(&path)?;
             Ok((path, sweeper))

@@ -1,6 +1,8 @@
 //! The sessions that live: for a list of them, and so that one can be ended or woken.
 
-use std::collections::HashMap;
+use std::borrow::Borrow;
+use std::collections::HashSet;
+use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -220,7 +222,31 @@ pub(super) struct Begin<'a> {
 
 /// All live sessions, each in the table of its worker.
 #[derive(Debug)]
-pub(crate) struct LiveSessions(PerWorker<Mutex<HashMap<SessionId, Arc<Live>>>>);
+pub(crate) struct LiveSessions(PerWorker<Mutex<HashSet<Numbered>>>);
+
+/// Known by its number, which it has itself.
+#[derive(Debug)]
+struct Numbered(Arc<Live>);
+
+impl Borrow<SessionId> for Numbered {
+    fn borrow(&self) -> &SessionId {
+        &self.0.id
+    }
+}
+
+impl Hash for Numbered {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.id.hash(state);
+    }
+}
+
+impl PartialEq for Numbered {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id == other.0.id
+    }
+}
+
+impl Eq for Numbered {}
 
 impl LiveSessions {
     pub(crate) fn new(workers: usize) -> Self {
@@ -242,7 +268,7 @@ impl LiveSessions {
             killed: AtomicBool::new(false),
             waker: Mutex::new(begin.waker),
         });
-        lock(self.0.of(worker)).insert(begin.id, Arc::clone(&live));
+        lock(self.0.of(worker)).insert(Numbered(Arc::clone(&live)));
         live
     }
 
@@ -265,7 +291,7 @@ impl LiveSessions {
         let found = self
             .0
             .iter()
-            .find_map(|table| lock(table).get(&id).cloned());
+            .find_map(|table| lock(table).get(&id).map(|found| Arc::clone(&found.0)));
         if let Some(live) = &found {
             live.kill();
         }
@@ -290,7 +316,8 @@ impl LiveSessions {
         let mut found = vec![];
         for table in self.0.iter() {
             let table = lock(table);
-            found.extend(table.values().filter(|live| filter.takes(live)).cloned());
+            let all = table.iter().map(|Numbered(live)| live);
+            found.extend(all.filter(|live| filter.takes(live)).cloned());
         }
         found
     }

@@ -20,7 +20,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::metrics::{PerWorker, SESSION_BOUNDS, WorkerCounters, WorkerId};
-use crate::moment::Micros;
+use crate::moment::{Micros, WallMoment};
 
 use account::Account;
 pub(crate) use account::Attempt;
@@ -70,7 +70,7 @@ pub(crate) struct Record {
     ledger: Arc<Ledger>,
     listener: Arc<ListenerState>,
     live: Arc<Live>,
-    accepted: SystemTime,
+    accepted: WallMoment,
     tried: Vec<Attempt>,
     wait: Option<Micros>,
     queued: Option<Micros>,
@@ -129,7 +129,7 @@ impl Record {
             ledger: Arc::clone(ledger),
             listener: Arc::clone(listener),
             live,
-            accepted: SystemTime::now(),
+            accepted: SystemTime::now().into(),
             tried: vec![],
             wait: None,
             queued: None,
@@ -165,7 +165,7 @@ impl Record {
             ledger: Arc::clone(ledger),
             listener: Arc::clone(listener),
             live,
-            accepted: outline.accepted,
+            accepted: outline.accepted.into(),
             tried: outline.tried,
             wait: Some(outline.wait.into()),
             queued: None,
@@ -179,7 +179,7 @@ impl Record {
     pub(crate) fn outline(&self) -> Option<Outline> {
         Some(Outline {
             id: self.live.id,
-            accepted: self.accepted,
+            accepted: self.accepted.into(),
             listener: Arc::clone(&self.live.listener),
             pool: Arc::clone(&self.live.pool),
             server: Arc::clone(self.live.server.get()?),
@@ -289,7 +289,7 @@ impl Record {
         let (received, sent) = self.live.bytes();
         Account {
             id: self.live.id,
-            accepted: self.accepted,
+            accepted: self.accepted.into(),
             listener: Arc::clone(&self.live.listener),
             client: self.live.client,
             pool: Arc::clone(&self.live.pool),

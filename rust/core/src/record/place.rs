@@ -8,7 +8,7 @@ use crate::sources::SourcePlace;
 use super::ListenerState;
 
 /// A session's place in the process, at its listener and at its source, until it is dropped.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Place {
     /// None once it takes nothing of the process.
     process: Option<Occupied>,

@@ -11,7 +11,7 @@ struct Book {
 impl Book {
     fn new() -> Self {
         let ledger = Ledger::new(
-            WorkerId(0),
+            WorkerId::new(0),
             Arc::new(PerWorker::new(1)),
             Arc::new(LiveSessions::new(1)),
             Arc::new(SessionLog::start().unwrap()),
@@ -40,7 +40,7 @@ impl Book {
     fn ended(&self) -> Vec<EndReason> {
         assert_eq!(self.ledger.counters.sum(|one| &one.begun), 1);
         assert_eq!(self.ledger.counters.sum(|one| &one.ended), 1);
-        let counters = self.listener.counters.of(WorkerId(0));
+        let counters = self.listener.counters.of(WorkerId::new(0));
         let counted = |reason: &EndReason| counters.ended(*reason) == 1;
         EndReason::ALL.into_iter().filter(counted).collect()
     }

@@ -264,7 +264,7 @@ mod tests {
 
     fn pipes() -> Arc<Pipes> {
         Arc::new(Pipes::new(
-            WorkerId(0),
+            WorkerId::new(0),
             Arc::new(PerWorker::new(1)),
             Budget {
                 large: 3,
