@@ -1,5 +1,6 @@
 """Sessions while the process is killed again and again: each flow is in the log, once."""
 
+import json
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -43,51 +44,69 @@ def test_each_flow_is_recorded_once(tmp_path: Path, counted: Callable[[str], Non
                     rig.balancer.process.kill()
         finally:
             over.set()
-        outcomes = sum((sender.result(LIMIT) for sender in senders), Counter[str]())
+        sent = [sender.result(LIMIT) for sender in senders]
+        outcomes = sum((outcomes for outcomes, _ in sent), Counter[str]())
+        served = sorted(address for _, addresses in sent for address in addresses)
         with kernel_rig(networks, tmp_path, config) as rig:
             until(lambda: rig.balancer.status()["sessions"] == 0, "all to end")
-            served = outcomes["served"]
-            until(
-                lambda: len(_quits(rig.balancer.session_log())) >= served,
-                f"all in the log: {outcomes}",
-            )
-            whole = rig.balancer.session_log()
+        # It ends when all is in the log.
+        whole, torn = _lines(tmp_path / "sessions.log")
     log = _quits(whole)
     ids = Counter(line["id"] for line in log)
     counted(
         f"{_KILLS} kills: {outcomes}; in the log {len(ids)}, {len(log) - len(ids)} of them twice;"
         f" others {Counter(line['end_reason'] for line in whole if line not in log)};"
-        f" relayed {dict(relayed)}"
+        f" relayed {dict(relayed)}; {torn} lines torn by a kill"
     )
-    assert len(ids) == served
+    missed = Counter(served) - Counter(line["client"] for line in log)
+    assert not missed, str([line for line in whole if line["client"] in missed])
+    assert len(ids) == len(served)
     assert not relayed
-    assert {line["path"] for line in log} == {"kernel"}
+    # A client that comes back from the same port before its first session is in the log.
+    came_back = {client for client, number in Counter(served).items() if number > 1}
+    assert {line["client"] for line in log if line["path"] != "kernel"} <= came_back
 
 
 def _has_handed_over(rig: Rig, sessions: int) -> bool:
     return rig.balancer.metric("mailweir_kernel_path_hand_overs_total") >= sessions
 
 
+def _lines(path: Path) -> tuple[list[Tree], int]:
+    """The session log, and how many lines were cut off: the kernel leaves a write that a kill
+    comes upon, at the end of a page; the next process begins a line of its own behind that."""
+    whole, torn = [], 0
+    for line in path.read_text().splitlines():
+        try:
+            whole.append(json.loads(line))
+        except json.JSONDecodeError:
+            torn += 1
+    return whole, torn
+
+
 def _quits(log: list[Tree]) -> list[Tree]:
     return [line for line in log if line["end_reason"] == "client_quit"]
 
 
-def _send(over: threading.Event) -> Counter[str]:
-    """Sessions one after the other, and what became of them."""
+def _send(over: threading.Event) -> tuple[Counter[str], list[str]]:
+    """Sessions one after the other: what became of them, and the clients that were served."""
     outcomes: Counter[str] = Counter()
+    served = []
     while not over.is_set():
-        outcome = _session()
-        outcomes[outcome] += 1
-        if outcome == "refused":
+        try:
+            client = Client((LISTENER, PORT))
+        except OSError:
+            outcomes["refused"] += 1
             over.wait(_AGAIN)
-    return outcomes
+            continue
+        host, port = client.socket.getsockname()
+        outcome = _session(client)
+        outcomes[outcome] += 1
+        if outcome == "served":
+            served.append(f"{host}:{port}")
+    return outcomes, served
 
 
-def _session() -> str:
-    try:
-        client = Client((LISTENER, PORT))
-    except OSError:
-        return "refused"
+def _session(client: Client) -> str:
     with client:
         try:
             if not client.line().startswith("220"):

@@ -1,5 +1,6 @@
 """A process that dies at each step of a hand-over: sessions go on, or end so that SMTP retries.
-One that stands still in the middle of it takes nothing from them.
+One that stands still in the middle of it takes nothing from them. One that dies before a record is
+in the log leaves that to the next.
 """
 
 import json
@@ -7,6 +8,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from harness.kernel_rig import PORT, polite, serving_there
 from harness.namespaces import LISTENER, SERVER, Row, bpf_files, row
 from harness.process import Running, run, running
 from harness.scale import count
-from harness.waiting import until
+from harness.waiting import LIMIT, until
 
 _STEPS = {
     # Before anybody was greeted: both peers see an end.
@@ -33,6 +35,10 @@ _STEPS = {
 }
 _TIMES = count(5, 50)
 _LATE = count(10, 100)
+_LOG = "sessions.log"
+_BOX = "box@server.test"
+# What a client says for that.
+_RECEIVED = 117
 _ROOT = Path(__file__).resolve().parents[2]
 
 Counted = Callable[[str], None]
@@ -91,6 +97,56 @@ def test_a_late_acknowledgement_of_ours_hangs_none(
     assert outcomes == {"went on": _LATE}
 
 
+def test_a_record_that_two_processes_left(tmp_path: Path, victim: Path) -> None:
+    """Both die as they write it, and in between the client asks for a new session."""
+    bpf_files()
+    with row() as networks, serving_there(networks, polite):
+        with _running(networks, victim, tmp_path, "first", "log_writes") as first:
+            ended = networks.inside("c", _session).result(LIMIT)
+            assert first.wait() == -9
+        again = networks.inside("c", lambda: Client((LISTENER, PORT), source=ended))
+        assert isinstance(again.exception(LIMIT), ConnectionRefusedError)
+        with _running(networks, victim, tmp_path, "second", "log_writes") as second:
+            assert second.wait() == -9
+        with _running(networks, victim, tmp_path, "heir", "never"):
+            until(lambda: len(_logged(tmp_path)) == 1, "it to be in the log")
+    assert _logged(tmp_path) == [(ended, _RECEIVED)]
+
+
+def test_a_client_that_comes_back_before_its_record_is_written(
+    tmp_path: Path, victim: Path
+) -> None:
+    """Its new session takes the relay, so that the old one is still known when the process dies."""
+    bpf_files()
+    with row() as networks, serving_there(networks, polite):
+        with _running(networks, victim, tmp_path, "unwritten", "unwritten") as unwritten:
+            ended = networks.inside("c", _session).result(LIMIT)
+            until(lambda: _counts(unwritten)[:2] == [0, 0], "its end to be seen")
+            # Its MAIL says more than the first one's.
+            more = networks.inside("c", partial(_session, ended, "another.box@server.test"))
+            assert more.result(LIMIT) == ended
+            unwritten.kill()
+        with _running(networks, victim, tmp_path, "heir", "never"):
+            until(lambda: len(_logged(tmp_path)) == 1, "it to be in the log")
+    assert _logged(tmp_path) == [(ended, _RECEIVED)]
+
+
+def _session(source: int = 0, box: str = _BOX) -> int:
+    """A mail, and the port that it came from."""
+    with Client((LISTENER, PORT), source=source) as client:
+        port = client.socket.getsockname()[1]
+        client.expect("220")
+        client.expect("250", "EHLO client.test")
+        client.mail(box)
+    return int(port)
+
+
+def _logged(directory: Path) -> list[tuple[int, int]]:
+    """Of each session in the log its client's port, and how much that said."""
+    lines = map(json.loads, (directory / _LOG).read_text().splitlines())
+    return [(int(line["client"].rpartition(":")[2]), line["received_bytes"]) for line in lines]
+
+
 @contextmanager
 def _running(
     networks: Row, victim: Path, directory: Path, name: str, step: str
@@ -101,6 +157,7 @@ def _running(
         step,
         f"{LISTENER}:{PORT}",
         f"{SERVER}:{PORT}",
+        directory / _LOG,
     ]
     with running(argv, directory, name) as process:
         process.until(lambda: "ready" in process.out, "it to be ready")

@@ -1,14 +1,16 @@
-//! A balancer on the kernel path that dies at a named step of a hand-over, for tests.
+//! A balancer on the kernel path that dies at a named step of a session, for tests.
 //!
-//!     cargo run -p mailweir-core --example victim --features failpoints -- STEP LISTEN SERVER
+//!     cargo run -p mailweir-core --example victim --features failpoints -- STEP LISTEN SERVER LOG
 //!
 //! It says `ready`, then twenty times a second how many sessions, flows and places there are, and
-//! how many sessions it found. At STEP it kills itself as `kill -9` does; `never` is none, and
-//! `late` stands still in the middle of each hand-over for longer than an acknowledgement waits.
+//! how many sessions it found. At STEP it kills itself as `kill -9` does; `never` is none, `late`
+//! stands still in the middle of each hand-over for longer than an acknowledgement waits, and
+//! `unwritten` doesn't write its log.
 
 use std::error::Error;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -21,8 +23,8 @@ use rustix::process::{Signal, getpid, kill_process};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [step, listen, server] = arguments.as_slice() else {
-        return Err("usage: victim STEP LISTEN SERVER".into());
+    let [step, listen, server, log] = arguments.as_slice() else {
+        return Err("usage: victim STEP LISTEN SERVER LOG".into());
     };
     let die = || {
         let _ = kill_process(getpid(), Signal::KILL);
@@ -30,10 +32,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     match step.as_str() {
         "never" => {}
         "late" => fail::cfg("hand_over_live", "sleep(100)")?,
+        "unwritten" => fail::cfg("log_writes", "pause")?,
         step => fail::cfg_callback(step, die)?,
     }
     let plane = DataPlane::start(2, &[])?;
-    plane.apply(&spec(listen.parse()?, server.parse()?))?;
+    plane.apply(&spec(listen.parse()?, server.parse()?, log.into()))?;
     let mut out = std::io::stdout();
     writeln!(out, "ready")?;
     loop {
@@ -41,7 +44,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         if let Some(path) = stats.kernel_path {
             let (active, adopted) = (stats.active, path.adopted);
             writeln!(out, "{active} {} {} {adopted}", path.flows, path.taken)?;
-            if let Some((why, _)) = path.refusals.iter().find(|(_, count)| *count > 0) {
+            let refused = path.refusals.iter().find(|(_, count)| *count > 0);
+            if let Some((why, _)) = refused.filter(|_| step != "unwritten") {
                 return Err(format!("a session takes the relay: {}", why.label()).into());
             }
         }
@@ -49,7 +53,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-fn spec(listen: SocketAddr, server: SocketAddr) -> PlaneSpec {
+fn spec(listen: SocketAddr, server: SocketAddr, log: PathBuf) -> PlaneSpec {
     let second = Duration::from_secs(1);
     let timeouts = Timeouts {
         connect: 3 * second,
@@ -68,7 +72,7 @@ fn spec(listen: SocketAddr, server: SocketAddr) -> PlaneSpec {
         },
         drain: DrainSpec::default(),
         log: LogSpec {
-            sessions: LogTarget::Off,
+            sessions: LogTarget::File(log),
             format: LogFormat::Json,
         },
         kernel: KernelSpec {

@@ -59,15 +59,17 @@ pub(crate) fn adopt(path: &Shared, heir: &Heir<'_>) {
         match (passage.gate().state(), flow) {
             (Some(State::Live), Ok(flow)) if passage.gate().greeting_is_due() => {
                 passage.abandon();
-                heir.close(&passage, &flow, End::ours(EndReason::Stopped));
+                heir.close(passage, &flow, End::ours(EndReason::Stopped));
             }
             // Its peers were told by the sockets that the process had.
             (Some(State::Hold), Ok(flow)) if passage.gate().owes_record() => {
-                heir.close(&passage, &flow, End::ours(EndReason::Stopped));
+                passage.gate().set(State::Passed);
+                heir.close(passage, &flow, End::ours(EndReason::Stopped));
             }
             // It had ended, and its client came back from the same port.
             (Some(State::Passed), Ok(flow)) if passage.gate().owes_record() => {
-                heir.close(&passage, &flow, passage.end(Some(&flow)));
+                let end = passage.end(Some(&flow));
+                heir.close(passage, &flow, end);
             }
             (Some(State::Closing), Ok(_)) if passage.gate().is_recorded() => passage.linger(),
             // Also what has ended while nobody was there: its record is still to be closed.
@@ -86,9 +88,11 @@ impl Heir<'_> {
         passage.keep(carried, None);
     }
 
-    /// Closes the record of one that is over.
-    fn close(&self, passage: &Passage, flow: &Flow, end: End) {
-        self.carried(passage, flow).record.close(end);
+    /// Closes the record of one that is over. Its place is kept until that is in the log: this
+    /// process may be gone before.
+    fn close(&self, passage: Passage, flow: &Flow, end: End) {
+        let carried = self.carried(&passage, flow);
+        passage.close(carried, flow, end);
     }
 
     fn carried(&self, passage: &Passage, flow: &Flow) -> Carried {

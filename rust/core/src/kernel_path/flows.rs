@@ -121,7 +121,8 @@ impl Flows {
             .sum()
     }
 
-    /// Gives up a place that only lingers, or is about to: its client has come back.
+    /// Gives up a place that only lingers, or is about to: its client has come back. Not before its
+    /// record is in the log: it is known by that place alone where this process dies.
     pub(super) fn forget_lingering(&self, path: &KernelPath, number: u32) {
         if !lock(&self.0).lingering.forget(number) {
             self.look(path);
@@ -263,6 +264,17 @@ impl Passage {
         }
         live.passage.goes_on();
         table.live.put(number, live);
+    }
+
+    /// Closes the record of a session that has ended, and lingers.
+    pub(super) fn close(self, carried: Carried, flow: &Flow, end: End) {
+        let path = Shared::clone(self.path());
+        let now = Instant::now();
+        carried.record.live().has_no_task();
+        // Before its record may be noted as written.
+        let mut table = lock(&path.flows.0);
+        let passage = Live::new(self, carried, None).close(Some(flow), end, now);
+        table.lingering.add(now, passage);
     }
 
     /// Is kept until no late segment can come any more.

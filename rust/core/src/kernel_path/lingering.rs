@@ -53,8 +53,14 @@ impl Lingering {
         }
     }
 
-    /// Gives one up before its time; whether it was there.
+    /// Gives one up before its time, if its record is in the log; whether it was there.
     pub(super) fn forget(&mut self, number: u32) -> bool {
-        self.places.remove(&number).is_some()
+        let Some((_, passage)) = self.places.get(&number) else {
+            return false;
+        };
+        if !passage.gate().owes_record() {
+            self.places.remove(&number);
+        }
+        true
     }
 }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use std::{io, mem};
 
 use crossbeam_queue::ArrayQueue;
+use fail::fail_point;
 
 use crate::metrics::Counter;
 use crate::spec::LogSpec;
@@ -345,6 +346,7 @@ impl Writer {
         if self.lines == 0 {
             return true;
         }
+        fail_point!("log_writes");
         *lock(&self.shared.writing) = Some(Instant::now());
         let written = self.sink.write(&self.text, self.lines);
         *lock(&self.shared.writing) = None;
