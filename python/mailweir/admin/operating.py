@@ -22,6 +22,8 @@ _OF_NODE = "/api/v1/{word:pause|resume}"
 
 _OF_PAIR = f"/api/v1/ha/{{role:{'|'.join(HaRole)}}}"
 
+_ALARMS_DIGITS = 4
+
 _log = structlog.get_logger("mailweir")
 
 
@@ -93,7 +95,7 @@ class _Operating:
 
     async def pair(self, request: web.Request) -> web.Response:
         role, by = HaRole(request.match_info["role"]), _keeper(request)
-        changed = self._balancer.pair.tell(role, by)
+        changed = self._balancer.pair.tell(role, by, alarms=_alarms(request))
         return web.json_response({"role": role, "by": by, "changed": changed})
 
     def _lacks(self, pool: str) -> str:
@@ -158,6 +160,13 @@ def _keeper(request: web.Request) -> HaKeeper:
     if text not in [*HaKeeper]:
         raise _bad(f"by: must be one of {', '.join(HaKeeper)}; not {text!r}")
     return HaKeeper(text)
+
+
+def _alarms(request: web.Request) -> int:
+    text = request.query.get("alarms", "0")
+    if not text.isascii() or not text.isdigit() or len(text) > _ALARMS_DIGITS:
+        raise _bad(f"alarms: {text!r} isn't a number")
+    return int(text)
 
 
 def _prefix(request: web.Request) -> str:

@@ -5,10 +5,12 @@ It asks several times a second, so what costs something for each server is count
 or read now and then.
 """
 
+import json
 import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from hashlib import sha256
 
 import structlog
 from prometheus_client import CollectorRegistry, Gauge
@@ -46,6 +48,7 @@ class NodeHealth:
     generation: int
     paused: str  # by whom new sessions are refused, at the node or at listeners; or empty
     digest: str  # of the configuration that runs, as far as both nodes of a pair need the same
+    words: str  # a digest of what operators have said
     reasons: list[str]  # why new sessions shouldn't be sent here
 
 
@@ -78,6 +81,7 @@ class Pair:
         self._agreement = Agreement(b"", {})
         self._read: tuple[float, Stats] | None = None
         self._counted: tuple[DesiredState, Count] | None = None
+        self._digested: tuple[Overrides, str] = (Overrides(), "")
         self._gauge = Gauge(
             "mailweir_ha_role",
             "1 for the role that this node was told to have in a pair; 0 for all before that.",
@@ -95,14 +99,22 @@ class Pair:
         named = {name: one.hex() for name, one in self._agreement.parts.items()}
         return {"digest": self._agreement.digest.hex(), "parts": named}
 
-    def tell(self, role: HaRole, by: HaKeeper) -> bool:
-        """Take a role; whether it is another one than before."""
+    def words(self) -> dict[str, object]:
+        """What operators had said when it was asked for health last, with the digest that was told
+        then; `until` in seconds since 1970.
+        """
+        overrides, digest = self._digested
+        said = [{"what": what, "until": word.until} for what, word in overrides.words()]
+        return {"digest": digest, "words": said}
+
+    def tell(self, role: HaRole, by: HaKeeper, *, alarms: int = 0) -> bool:
+        """Take a role; whether it is another one than before. `alarms` are those of the pair."""
         before = self.told
         changed = before is None or before.role is not role
         if before and not changed:
-            self.told = replace(before, by=by)
+            self.told = replace(before, by=by, alarms=alarms)
         else:
-            self.told = RoleTold(role, by, self._clock(), self._steady())
+            self.told = RoleTold(role, by, self._clock(), self._steady(), alarms)
         if changed:
             was = before.role if before else "unknown"
             _log.info("high availability", change=f"{was} -> {role}", by=by)
@@ -148,6 +160,7 @@ class Pair:
             generation=generation,
             paused=_paused(overrides),
             digest=self._agreement.digest.hex(),
+            words=self._digest(overrides),
             reasons=reasons,
         )
 
@@ -157,6 +170,12 @@ class Pair:
         if self._counted is None or self._counted[0] is not applied:
             self._counted = (applied, counted(applied))
         return self._counted[1]
+
+    def _digest(self, overrides: Overrides) -> str:
+        if self._digested[0] is not overrides:
+            said = sorted((what, word.until or 0.0) for what, word in overrides.words())
+            self._digested = (overrides, sha256(json.dumps(said).encode()).hexdigest()[:16])
+        return self._digested[1]
 
     def _show(self) -> None:
         for role in HaRole:

@@ -76,6 +76,9 @@ def _add_reading_at_the_socket(app: web.Application, balancer: Balancer) -> None
     async def show_digests(_: web.Request) -> web.Response:
         return web.json_response(balancer.pair.digests())
 
+    async def show_words(_: web.Request) -> web.Response:
+        return web.json_response(balancer.pair.words())
+
     async def show_config(_: web.Request) -> web.Response:
         return web.json_response({"config": whole(balancer.situation().config)})
 
@@ -83,6 +86,7 @@ def _add_reading_at_the_socket(app: web.Application, balancer: Balancer) -> None
         return web.json_response(asdict(await balancer.difference()))
 
     app.router.add_get("/api/v1/digests", show_digests)
+    app.router.add_get("/api/v1/words", show_words)
     app.router.add_get("/api/v1/config", show_config)
     app.router.add_get("/api/v1/config/diff", show_difference)
     app.router.add_get("/api/v1/sessions", show_sessions)

@@ -139,7 +139,9 @@ def _room(room: Mapping[str, Any]) -> list[str]:
 
 def role(ha: Mapping[str, Any]) -> str:
     """What this node is in a pair."""
-    return f"high availability: {ha['role']} since {span(ha['age_seconds'])} ({ha['by']})"
+    said = f"high availability: {ha['role']} since {span(ha['age_seconds'])} ({ha['by']})"
+    alarms = f"{ha['alarms']} alarm{'s' if ha['alarms'] > 1 else ''}"
+    return f"{said}, {alarms}: see `mailweir ha status`" if ha["alarms"] else said
 
 
 def _listeners(listeners: Sequence[Mapping[str, Any]]) -> str:

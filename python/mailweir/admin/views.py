@@ -72,6 +72,7 @@ class RoleTold:
     by: HaKeeper
     at: float  # seconds since 1970
     moment: float  # the same on time.monotonic's clock
+    alarms: int  # of `mailweir ha run`
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +190,8 @@ def role(situation: Situation) -> dict[str, object] | None:
     if found is None:
         return None
     age = round(situation.moment - found.moment, 3)
-    return {"role": found.role, "by": found.by, "at": found.at, "age_seconds": age}
+    told = {"role": found.role, "by": found.by, "at": found.at, "age_seconds": age}
+    return {**told, "alarms": found.alarms}
 
 
 def _kernel_path(stats: Stats) -> dict[str, object] | None:

@@ -356,7 +356,7 @@ class Agent:
                 case Say(level, event, reason):
                     getattr(_log, level)(event, reason=reason)
                     role = _ROLES.get(self._machine.known.state, "backup")
-                    self._balancer.has_role(role)
+                    self._balancer.has_role(role, alarms=len(self._machine.known.alarms))
                     self._changed.set()
                 case Take() | Drop():
                     self._holding.do(action)
@@ -425,7 +425,7 @@ class Agent:
         self._feed(lambda at: self._machine.command(Command.STOP, at)[1])
         if not await self._becomes(State.MAINT):
             _log.warning("the addresses stay until their lease is over")
-        self._balancer.has_role("stopped")
+        self._balancer.has_role("stopped", alarms=0)
         await self._balancer.ask()
 
 

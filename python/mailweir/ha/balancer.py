@@ -14,8 +14,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from mailweir.admin.client import candidates
+from mailweir.ha.clock import now as present
 from mailweir.ha.machine.facts import Health
 from mailweir.ha.machine.grace import Answer, Grace
+from mailweir.ha.machine.words import Said
 
 _EVERY = 0.2
 # What it comes to where there is no answer, or none that can be understood.
@@ -45,15 +47,18 @@ class Balancer:
         self._socket = socket
         self._on_health = on_health
         self._waits = waits
-        self._role = "backup"
+        self._role, self._alarms = "backup", 0
         self._news = asyncio.Event()
-        self._told: tuple[int, str] | None = None  # which process, and what
+        self._told: tuple[int, str, int] | None = None  # which process, and what
         self._health: Health | None = None
         self._parts: tuple[object, dict[str, bytes]] = ("", {})  # of which digest
+        self._words: tuple[object, tuple[Said, ...] | None] = (None, None)  # the same
 
-    def has_role(self, role: str) -> None:
-        """What it is told now: it ends in another way where it has the addresses."""
-        self._role = role
+    def has_role(self, role: str, *, alarms: int) -> None:
+        """What it is told now: it ends in another way where it has the addresses, and shows how
+        many alarms there are.
+        """
+        self._role, self._alarms = role, alarms
         self._news.set()
 
     async def watch(self) -> None:
@@ -80,18 +85,19 @@ class Balancer:
             return self.grace.silent(time.monotonic(), gone=True, kept=kept, asked=asked)
         except _NO_ANSWER:
             return self.grace.silent(time.monotonic(), gone=False, kept=False, asked=asked)
-        if self._told != (answer.pid, self._role):
+        if self._told != (answer.pid, self._role, self._alarms):
             await self.tell(answer.pid)
         return self.grace.answered(answer, time.monotonic())
 
     async def tell(self, pid: int) -> None:
         """Say which role this node has; that it can't be said does no harm."""
-        role = self._role
+        role, alarms = self._role, self._alarms
         try:
-            await self._request("POST", f"/api/v1/ha/{role}?by=native", _LIMIT)
+            route = f"/api/v1/ha/{role}?by=native&alarms={alarms}"
+            await self._request("POST", route, _LIMIT)
         except _NO_ANSWER:
             return
-        self._told = (pid, role)
+        self._told = (pid, role, alarms)
 
     async def addresses_move(self) -> None:
         """Say so to one that drains, so that the sessions it has still end while their addresses
@@ -110,7 +116,11 @@ class Balancer:
                 raise TypeError("parts")
             named = {str(name): bytes.fromhex(str(one)) for name, one in parts.items()}
             self._parts = (told["digest"], named)
-        return _answer(found, self._parts[1])
+        # A process of an earlier version tells none.
+        if found.get("words") != self._words[0]:
+            told = await self._request("GET", "/api/v1/words", limit)
+            self._words = (told["digest"], _words(told["words"], present() - time.time()))
+        return _answer(found, self._parts[1], self._words[1])
 
     async def _request(self, method: str, route: str, limit: float) -> dict[str, object]:
         async with asyncio.timeout(limit):
@@ -167,7 +177,22 @@ async def _rest(reader: asyncio.StreamReader) -> bytes:
     return bytes(found)
 
 
-def _answer(found: dict[str, object], parts: dict[str, bytes]) -> Answer:
+def _words(told: object, ahead: float) -> tuple[Said, ...]:
+    """`ahead` is how far our clock is ahead of the one that they are told by."""
+    if not isinstance(told, list):
+        raise TypeError("words")
+    found = []
+    for one in told:
+        until = one["until"]
+        # A word that only a later version knows.
+        with suppress(ValueError):
+            found.append(Said(str(one["what"]), None if until is None else float(until) + ahead))
+    return tuple(found)
+
+
+def _answer(
+    found: dict[str, object], parts: dict[str, bytes], words: tuple[Said, ...] | None
+) -> Answer:
     pools = found["pools_down"]
     if not isinstance(pools, list):
         raise TypeError("pools_down")
@@ -184,6 +209,7 @@ def _answer(found: dict[str, object], parts: dict[str, bytes]) -> Answer:
         generation=_number(found["generation"]),
         digest=bytes.fromhex(str(found["digest"])),
         parts=parts,
+        words=words,
     )
 
 

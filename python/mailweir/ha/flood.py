@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from mailweir.ha.links import Links
-from mailweir.ha.machine.wire import ECHO_AT, LIFE_AT, SIZE
+from mailweir.ha.machine.wire import ECHO_AT, LIFE_AT, LONGEST, SIZE
 
 # Of what can't be news so much is passed on, one in: for counts, and to hear of new lives.
 SAMPLE = 16
@@ -24,7 +24,7 @@ _LOOKED_EVERY = 0.1
 _ATTACH, _DETACH = 26, 27
 _UDP = 8  # bytes of its header, where what the filter sees begins
 _LOAD, _LOAD_LENGTH, _AND, _RETURN = 0x20, 0x80, 0x54, 0x06
-_IF_EQUAL, _IF_ABOVE = 0x15, 0x25
+_IF_EQUAL, _IF_ABOVE, _IF_AT_LEAST = 0x15, 0x25, 0x35
 _RANDOM = 0xFFFFF000 + 56
 _ACCEPT, _DROP = 0xFFFF, 0
 _STEP = struct.Struct("=HBBI")
@@ -78,7 +78,8 @@ def program(heard: Heard) -> bytes:
     new_life = _above(ECHO_AT, own, echoed)
     steps = [
         (_LOAD_LENGTH, 0, 0, 0),
-        (_IF_EQUAL, 0, len(same_life) + len(new_life), _UDP + SIZE),
+        (_IF_AT_LEAST, 0, 1 + len(same_life) + len(new_life), _UDP + SIZE),
+        (_IF_ABOVE, len(same_life) + len(new_life), 0, _UDP + LONGEST),
         *same_life,
         *new_life,
         (_LOAD, 0, 0, _RANDOM),

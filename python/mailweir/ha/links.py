@@ -14,7 +14,7 @@ from mailweir.config.address import Address
 from mailweir.config.ha import Ha
 from mailweir.errors import StartError
 from mailweir.ha.machine.wire import (
-    SIZE,
+    LONGEST,
     WITNESS,
     Message,
     Opener,
@@ -30,7 +30,7 @@ WITNESS_LINK = 0
 # RFC 2474: class selector 6, network control.
 _TOS = 0xC0
 # One byte more tells one that is too long.
-_LONGEST = SIZE + 1
+_ROOM = LONGEST + 1
 # An address, a device or a way isn't there (any more): it may come, or come back.
 _ABSENT = frozenset(
     {
@@ -128,7 +128,7 @@ class Links:
         for number, one in self._sockets.items():
             for _ in range(MOST_AT_ONCE):
                 try:
-                    datagram = one.recv(_LONGEST)
+                    datagram = one.recv(_ROOM)
                 except BlockingIOError:
                     break
                 except OSError:

@@ -29,6 +29,15 @@ class PairCollector(Collector):
         known, links = self._known, self._links
         yield from _of_nodes(known)
         yield from _of_links(known, links)
+        words = GaugeMetricFamily(
+            "mailweir_ha_words_only",
+            "Operators' words that count at one node alone: this one, or the peer.",
+            labels=["at"],
+        )
+        at = now()
+        words.add_metric(["this"], len(known.words.unshared(at)))
+        words.add_metric(["peer"], len(known.words.missing(at)))
+        yield words
         alarms = GaugeMetricFamily("mailweir_ha_alarms", "What is wrong with the pair, in number.")
         alarms.add_metric([], len(known.alarms))
         yield alarms

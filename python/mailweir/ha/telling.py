@@ -30,6 +30,7 @@ def status(known: Known, now: float) -> dict[str, Any]:
         "witness": _witness(known, now),
         "gateway_answers": known.gateway_answers if known.settings.gateways else None,
         "alarms": list(known.alarms.values()),
+        "words": _words(known, now),
     }
 
 
@@ -150,6 +151,17 @@ def _peer(known: Known, now: float) -> dict[str, Any]:
         }
     absent = dict.fromkeys(_own(known, now), None)
     return {**absent, "state": "silent", "flags": [], **there, "name": known.settings.peer}
+
+
+def _words(known: Known, now: float) -> list[dict[str, Any]]:
+    """What operators have said at one node alone, with what repeats it at the other."""
+    s, words = known.settings, known.words
+    sides = ((s.peer, words.missing(now)), (s.node, words.unshared(now)))
+    return [
+        {"only": name, "what": one.what, "command": one.command(now)}
+        for name, said in sides
+        for one in said
+    ]
 
 
 def _flags(flags: Flag) -> list[str]:

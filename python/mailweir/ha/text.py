@@ -5,6 +5,9 @@ from typing import Any
 
 from mailweir.admin.text import table
 
+# Operators' words that `status` shows: there may be hundreds.
+_MOST_WORDS = 20
+
 
 def status(answer: Mapping[str, Any]) -> str:
     """`mailweir ha status`."""
@@ -15,7 +18,13 @@ def status(answer: Mapping[str, Any]) -> str:
     links = [(link["name"], _ago(link["heard_seconds"])) for link in answer["links"]]
     if answer["witness"] is not None:
         links.append(("witness", _ago(answer["witness"]["heard_seconds"])))
-    return "\n".join([*lines, "", table(head, rows), table(("LINK", "HEARD"), links)])
+    words = [(word["only"], word["command"]) for word in answer["words"]]
+    parts = [table(head, rows), table(("LINK", "HEARD"), links)]
+    if words:
+        parts.append(table(("ONLY", "TO REPEAT IT AT THE OTHER NODE"), words[:_MOST_WORDS]))
+    if len(words) > _MOST_WORDS:
+        parts.append(f"{len(words) - _MOST_WORDS} more, which --json shows\n")
+    return "\n".join([*lines, "", *parts])
 
 
 def explanation(answer: Mapping[str, Any]) -> str:

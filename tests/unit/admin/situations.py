@@ -131,7 +131,8 @@ class FakeBalancer:
 
     def health(self) -> NodeHealth:
         applied = fold(config(), {A: Health.UP}, NOTHING_SAID, hostname="h", room=ROOM)
-        return self.pair.health(applied, NOTHING_SAID, generation=1, ending=False)
+        said = self.operator.overrides
+        return self.pair.health(applied, said, generation=1, ending=False)
 
     async def addresses_move(self) -> int:
         return 3

@@ -63,12 +63,12 @@ def test_a_role_is_shown_and_said_once(node: Node) -> None:
         node.now += 60
         assert not node.pair.tell(HaRole.BACKUP, _KEEPALIVED)
         assert node.pair.tell(HaRole.ACTIVE, _KEEPALIVED)
-        assert not node.pair.tell(HaRole.ACTIVE, _NATIVE)
+        assert not node.pair.tell(HaRole.ACTIVE, _NATIVE, alarms=2)
     assert [(one["event"], one["change"], one["by"]) for one in logs] == [
         ("high availability", "unknown -> backup", "keepalived"),
         ("high availability", "backup -> active", "keepalived"),
     ]
-    assert node.pair.told == RoleTold(HaRole.ACTIVE, _NATIVE, 1060.0, 1060.0)
+    assert node.pair.told == RoleTold(HaRole.ACTIVE, _NATIVE, 1060.0, 1060.0, 2)
     assert node.roles() == {"active": 1, "backup": 0, "fault": 0, "stopped": 0}
 
 

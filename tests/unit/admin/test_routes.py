@@ -373,9 +373,14 @@ async def test_a_role_in_a_pair_is_told_and_shown(
     answer = await writable.post("/api/v1/ha/active")
     assert await answer.json() == {"role": "active", "by": "keepalived", "changed": False}
     shown = (await (await readable.get("/api/v1/status")).json())["ha"]
-    assert shown == {"role": "active", "by": "keepalived", "at": 990.0, "age_seconds": 10.0}
+    since = {"at": 990.0, "age_seconds": 10.0}
+    assert shown == {"role": "active", "by": "keepalived", **since, "alarms": 0}
     page = await (await readable.get("/")).text()
     assert "high availability: active since 10s (keepalived)." in page
+    assert (await writable.post("/api/v1/ha/active?by=native&alarms=3")).status == 200
+    page = await (await readable.get("/")).text()
+    assert "active since 10s (native), 3 alarms: see `mailweir ha status`." in page
+    assert (await writable.post("/api/v1/ha/active?alarms=many")).status == 400
     answer = await writable.post("/api/v1/ha/active?by=me")
     assert answer.status == 400
     assert "must be one of native, keepalived" in (await answer.json())["error"]
@@ -408,7 +413,24 @@ async def test_health_in_short(either: Client, balancer: FakeBalancer) -> None:
         **{"started": 900.0, "listening": True, "ending": False, "workers_alive": True},
         **{"sessions": 0, "flows": 0, "servers": 2, "up": 1, "pools_down": []},
         **{"paused": "", "generation": 1, "digest": "", "reasons": []},
+        "words": found["words"],
     }
+
+
+async def test_the_other_node_is_told_what_operators_say(
+    writable: Client, balancer: FakeBalancer
+) -> None:
+    before = (await (await writable.get("/api/v1/health")).json())["words"]
+    assert await (await writable.get("/api/v1/words")).json() == {"digest": before, "words": []}
+    await writable.post("/api/v1/servers/farm/a/drain")
+    await writable.post("/api/v1/deny/192.0.2.0%2F24?for=1h")
+    after = (await (await writable.get("/api/v1/health")).json())["words"]
+    found = await (await writable.get("/api/v1/words")).json()
+    assert found["digest"] == after != before
+    assert [(one["what"], one["until"] is None) for one in found["words"]] == [
+        ("drain farm/a", True),
+        ("deny 192.0.2.0/24", False),
+    ]
 
 
 async def test_scrapes_that_are_given_up_take_no_more_than_a_thread(

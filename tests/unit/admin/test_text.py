@@ -38,9 +38,15 @@ def test_status_that_is_not_ready() -> None:
 
 
 def test_status_of_one_of_a_pair() -> None:
-    told = RoleTold(HaRole.ACTIVE, HaKeeper.KEEPALIVED, 700.0, -250.0)
-    shown = text.status(json.loads(json.dumps(status(situation(role=told)))))
-    assert "\nhigh availability: active since 5m 0s (keepalived)\n" in shown
+    since = "\nhigh availability: active since 5m 0s"
+    for keeper, alarms, words in (
+        (HaKeeper.KEEPALIVED, 0, "(keepalived)"),
+        (HaKeeper.NATIVE, 1, "(native), 1 alarm: see `mailweir ha status`"),
+        (HaKeeper.NATIVE, 2, "(native), 2 alarms: see `mailweir ha status`"),
+    ):
+        told = RoleTold(HaRole.ACTIVE, keeper, 700.0, -250.0, alarms)
+        shown = text.status(json.loads(json.dumps(status(situation(role=told)))))
+        assert f"{since} {words}\n" in shown
 
 
 def test_status_of_a_busy_one() -> None:

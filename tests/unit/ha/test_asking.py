@@ -11,8 +11,10 @@ import pytest
 
 from mailweir.ha import balancer
 from mailweir.ha.balancer import Balancer
+from mailweir.ha.clock import now
 from mailweir.ha.machine.facts import Health
 from mailweir.ha.machine.grace import Grace
+from mailweir.ha.machine.words import Said
 
 ANSWER = {
     "pid": 1,
@@ -28,7 +30,16 @@ ANSWER = {
     "paused": "by root",
     "generation": 7,
     "digest": "0011223344556677",
+    "words": "8899",
     "reasons": [],
+}
+WORDS = {
+    "digest": ANSWER["words"],
+    "words": [
+        {"what": "drain farm/x", "until": None},
+        {"what": "deny 192.0.2.0/24", "until": 1e9},
+        {"what": "juggle farm/x", "until": None},  # a later version's
+    ],
 }
 DIGESTS = {"digest": ANSWER["digest"], "parts": {"drain.quiet": "010203"}}
 
@@ -37,7 +48,9 @@ DIGESTS = {"digest": ANSWER["digest"], "parts": {"drain.quiet": "010203"}}
 async def answering(path: Path, body: str, asked: list[str]) -> AsyncIterator[None]:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         asked.append((await reader.readline()).decode().strip())
-        told = json.dumps(DIGESTS) if asked[-1].startswith("GET /api/v1/digests") else body
+        others = {"digests": DIGESTS, "words": WORDS}
+        other = others.get(asked[-1].split()[1].removeprefix("/api/v1/"))
+        told = json.dumps(other) if other else body
         writer.write(b"HTTP/1.1 200 OK\r\nX: y\r\n\r\n")
         # In pieces, as a long one comes.
         for at in range(0, len(told), 1 << 14):
@@ -55,11 +68,13 @@ async def answering(path: Path, body: str, asked: list[str]) -> AsyncIterator[No
 async def test_what_it_answers_and_is_told(tmp_path: Path) -> None:
     asked: list[str] = []
     watched = Balancer(tmp_path / "s", Grace(5.0, 10.0), lambda health: None, lambda: False)
-    watched.has_role("active")
+    watched.has_role("active", alarms=0)
     async with answering(tmp_path / "s", json.dumps(ANSWER), asked):
         health = await watched.ask()
         await watched.ask()
-        watched.has_role("backup")
+        watched.has_role("backup", alarms=0)
+        await watched.ask()
+        watched.has_role("backup", alarms=2)
         await watched.ask()
     assert health == Health(
         ok=True,
@@ -72,11 +87,29 @@ async def test_what_it_answers_and_is_told(tmp_path: Path) -> None:
         config_digest=bytes.fromhex("0011223344556677"),
         generation=7,
         parts={"drain.quiet": b"\1\2\3"},
+        words=health.words,
     )
+    drain, deny = health.words or ()
+    assert (drain, deny.what) == (Said("drain farm/x"), "deny 192.0.2.0/24")
+    # 2001 is over, by the clock of the pair too.
+    assert deny.until is not None
+    assert deny.until < now()
     # Its role once, and again only where it is another one.
-    get, post = "GET /api/v1/health HTTP/1.0", "POST /api/v1/ha/{}?by=native HTTP/1.0"
-    named = "GET /api/v1/digests HTTP/1.0"
-    assert asked == [get, named, post.format("active"), get, get, post.format("backup")]
+    get, post = "GET /api/v1/health HTTP/1.0", "POST /api/v1/ha/{}?by=native&alarms={} HTTP/1.0"
+    named, said = "GET /api/v1/digests HTTP/1.0", "GET /api/v1/words HTTP/1.0"
+    active, backup, ill = (
+        post.format(*one) for one in (("active", 0), ("backup", 0), ("backup", 2))
+    )
+    assert asked == [get, named, said, active, get, get, backup, get, ill]
+
+
+async def test_a_process_that_tells_no_words(tmp_path: Path) -> None:
+    """Of an earlier version: that isn't to say that there are none."""
+    earlier = {key: found for key, found in ANSWER.items() if key != "words"}
+    watched = Balancer(tmp_path / "s", Grace(5.0, 10.0), lambda health: None, lambda: False)
+    async with answering(tmp_path / "s", json.dumps(earlier), []):
+        health = await watched.ask()
+    assert (health.ok, health.words) == (True, None)
 
 
 async def test_an_answer_of_many_pools(tmp_path: Path) -> None:

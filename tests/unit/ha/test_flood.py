@@ -8,7 +8,7 @@ import pytest
 
 from mailweir.ha.flood import SAMPLE, Flood, Heard
 from mailweir.ha.links import Links
-from mailweir.ha.machine.wire import Refusal, seal
+from mailweir.ha.machine.wire import MOST_WORDS, Refusal, seal
 from unit.ha.pairs import message
 from unit.ha.test_links import KEYS, pair
 
@@ -57,8 +57,13 @@ def said(epoch: int, seq: int, echo: tuple[int, int] = (OWN, 200)) -> bytes:
 @pytest.mark.usefixtures("flood")
 @pytest.mark.parametrize(
     "news",
-    [said(LIFE, 101), said(LIFE, 2**32 - 1), said(EARLIER, 1, (OWN, 201))],
-    ids=["next", "far ahead", "a new life that has heard us"],
+    [
+        said(LIFE, 101),
+        said(LIFE, 2**32 - 1),
+        said(EARLIER, 1, (OWN, 201)),
+        said(LIFE, 101) + bytes(MOST_WORDS),
+    ],
+    ids=["next", "far ahead", "a new life that has heard us", "operators' words"],
 )
 def test_news_comes_through(links: Links, news: bytes) -> None:
     assert passed(links, news) == _SENT
@@ -73,7 +78,7 @@ def test_news_comes_through(links: Links, news: bytes) -> None:
         said(EARLIER, 101),
         said(EARLIER, 101, (EARLIER, 201)),
         said(LIFE, 101)[:-1],
-        said(LIFE, 101) + b"x",
+        said(LIFE, 101) + bytes(MOST_WORDS + 1),
     ],
     ids=["heard", "old", "an earlier life", "of ours too", "cut", "too long"],
 )

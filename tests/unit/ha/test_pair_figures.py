@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from mailweir.ha.links import Links
 from mailweir.ha.machine.fsm import Machine
 from mailweir.ha.machine.wire import Refusal
+from mailweir.ha.machine.words import Said, Words
 from mailweir.ha.metrics import PairCollector
 from mailweir.ha.settings import settings_of
 from unit.ha.test_links import KEYS, pair
@@ -16,6 +17,11 @@ from unit.ha.test_links import KEYS, pair
 @pytest.fixture
 def registry() -> CollectorRegistry:
     machine = Machine(settings_of(pair(), "a"), epoch=5, now=0.0)
+    peer = Words()
+    peer.learn([Said("drain farm/x"), Said("pause")])
+    machine.known.words.learn([Said("pause"), Said("deny 192.0.2.1"), Said("deny 192.0.2.2")])
+    for page in peer.due(0.0):
+        machine.known.words.hear(page, 0.0)
     links = Links(pair(), "a", KEYS)
     links.refused.counts[Refusal.FORGED] = 3
     made = CollectorRegistry()
@@ -32,6 +38,8 @@ def test_what_there_is(registry: CollectorRegistry) -> None:
     assert found("mailweir_ha_takeovers_total") == 0
     assert found("mailweir_ha_redundant") == 0
     assert found("mailweir_ha_lost_sessions_total") == 0
+    assert found("mailweir_ha_words_only", {"at": "this"}) == 2
+    assert found("mailweir_ha_words_only", {"at": "peer"}) == 1
     assert found("mailweir_ha_sent_total", {"link": "x"}) == 0
     assert found("mailweir_ha_refused_total", {"reason": "forged"}) == 3
     # It isn't one: the copy over another link.

@@ -7,8 +7,10 @@ import pytest
 from mailweir.ha.machine.facts import Health
 from mailweir.ha.machine.known import Known
 from mailweir.ha.machine.wire import Flag, Kind, Message, State
+from mailweir.ha.machine.words import Said, Words
 from mailweir.ha.telling import explain, status
 from mailweir.ha.text import explanation
+from mailweir.ha.text import status as lines
 from unit.ha.pairs import SETTINGS
 
 _SETTINGS = replace(SETTINGS, gateways=True, witness=True, links=("lan",))
@@ -116,6 +118,34 @@ def test_cut_off() -> None:
         "a has stood by for 1m 30s and can't take over: another machine has this node's own"
         " address: 192.0.2.1 is at MAC on eth0. b is about to take over."
     )
+
+
+def test_words_of_one_node_alone() -> None:
+    """Each with what repeats it; not all of hundreds."""
+    known = _known(State.BACKUP, "b is active")
+    _hears(known, State.ACTIVE)
+    peer = Words()
+    peer.learn([Said(f"drain farm/{number}") for number in range(20)])
+    known.words.learn([Said("weight farm/0 50%", until=220.0)])
+    for page in peer.due(100.0):
+        known.words.hear(page, 100.0)
+    told = status(known, 100.0)
+    assert told["words"][0] == {
+        "only": "b",
+        "what": "drain farm/0",
+        "command": "mailweir drain farm/0",
+    }
+    assert told["words"][-1] == {
+        "only": "a",
+        "what": "weight farm/0 50%",
+        "command": "mailweir weight farm/0 50% --for 2m",
+    }
+    parts = lines(told).split("\n\n")
+    assert parts[-2].splitlines()[:2] == [
+        "ONLY  TO REPEAT IT AT THE OTHER NODE",
+        "b     mailweir drain farm/0",
+    ]
+    assert parts[-1] == "1 more, which --json shows\n"
 
 
 def test_status_begins_with_the_same_sentence() -> None:

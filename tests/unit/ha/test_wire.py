@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailweir.ha.machine.wire import (
+    LONGEST,
+    MOST_WORDS,
     SIZE,
     WITNESS,
     Flag,
@@ -103,8 +105,9 @@ NUMBERS = {
 def messages(draw: st.DrawFn) -> Message:
     numbers = {key: draw(st.integers(0, 2**bits - 1)) for key, bits in NUMBERS.items()}
     sender, receiver = draw(st.sampled_from([(1, 2), (2, 1), (WITNESS, 1), (2, WITNESS)]))
+    kind = draw(st.sampled_from(Kind))
     return Message(
-        kind=draw(st.sampled_from(Kind)),
+        kind=kind,
         state=draw(st.sampled_from(State)),
         flags=Flag(draw(st.integers(0, 255))),
         cluster=draw(st.integers(0, 2**32 - 1)),
@@ -118,6 +121,7 @@ def messages(draw: st.DrawFn) -> Message:
         parts=draw(st.integers(0, 255)),
         part=draw(st.binary(min_size=3, max_size=3)),
         part_digest=draw(st.binary(min_size=3, max_size=3)),
+        words=draw(st.binary(max_size=MOST_WORDS)) if kind is Kind.WORDS else b"",
         **numbers,
     )
 
@@ -156,6 +160,28 @@ def test_a_part_is_refused(length: int) -> None:
 
 def test_more_is_refused() -> None:
     assert why(sealed() + b"\0") is Refusal.MALFORMED
+
+
+def test_words_stand_under_the_hmac() -> None:
+    told = dataclasses.replace(HELLO, kind=Kind.WORDS, words=b"deny 192.0.2.0/24")
+    datagram = sealed(told)
+    assert (len(datagram), opener().open(datagram, link=1)) == (SIZE + 17, told)
+    for bit in range(len(datagram) * 8):
+        flipped = bytearray(datagram)
+        flipped[bit // 8] ^= 1 << bit % 8
+        assert why(bytes(flipped)) is not Refusal.COPY
+    assert why(datagram[:-1]) is Refusal.FORGED
+    assert why(datagram[: SIZE - 16] + datagram[-16:]) is Refusal.FORGED
+
+
+def test_only_words_may_be_long_and_not_for_ever() -> None:
+    """Also of somebody who has the key."""
+    assert why(sealed(dataclasses.replace(HELLO, words=b"x"))) is Refusal.MALFORMED
+    most = dataclasses.replace(HELLO, kind=Kind.WORDS, words=bytes(MOST_WORDS))
+    assert len(sealed(most)) == LONGEST
+    assert opener().open(sealed(most), link=1) == most
+    over = dataclasses.replace(most, words=bytes(MOST_WORDS + 1))
+    assert why(sealed(over)) is Refusal.MALFORMED
 
 
 @pytest.mark.parametrize(
@@ -199,7 +225,7 @@ def test_none_is_no_life_and_no_number(field: str) -> None:
     assert why(sealed(dataclasses.replace(HELLO, **_none(field)))) is Refusal.MALFORMED
 
 
-@pytest.mark.parametrize(("place", "value"), [(5, 4), (11, 9), (4, 2)])
+@pytest.mark.parametrize(("place", "value"), [(5, 5), (11, 9), (4, 2)])
 def test_kinds_states_and_versions_that_there_are_not(place: int, value: int) -> None:
     """Also of somebody who has the key."""
     signed = bytearray(SIGNED)

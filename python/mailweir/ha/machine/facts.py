@@ -10,6 +10,7 @@ from functools import reduce
 from operator import or_
 
 from mailweir.ha.machine.wire import Message, Trouble
+from mailweir.ha.machine.words import Said
 
 
 def bond(lease: float) -> float:
@@ -77,6 +78,7 @@ class Health:
     generation: int = 0
     # What `config_digest` is made of: names of keys, with digests of their values.
     parts: Mapping[str, bytes] = field(default_factory=dict)
+    words: tuple[Said, ...] | None = None  # of operators; None where it hasn't told them
 
     @property
     def trouble(self) -> Trouble:

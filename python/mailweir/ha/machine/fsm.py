@@ -146,6 +146,7 @@ class Machine:
             if self.known.state is State.CANDIDATE:
                 self.known.takeovers += 1
                 self._enter(State.ACTIVE, self.known.why, now)
+                self._asks.say_lost_words(now)
                 self._hello(now)
             self._asks.put(Announce())
             self._consider(now)
@@ -337,6 +338,8 @@ class Machine:
         known = self.known
         known.peer_term = max(known.peer_term, message.term)
         known.parts.hear(message)
+        if message.kind is Kind.WORDS:
+            known.words.hear(message.words, now)
         if message.kind is Kind.RELEASE and Trouble.FORCED in message.trouble:
             known.forced = True
         if judging.is_leave(known, message, known.peer):
@@ -473,6 +476,7 @@ class Machine:
         both = told is not None and told.state is known.state is State.ACTIVE
         conflict = both and not known.is_silent(now)
         known.conflict_since = since_when(known.conflict_since, conflict, now)
+        known.words.watch(known.peer.heard_at, now)
         for key, problem in judging.problems(known, now):
             self._alarms.put(key, problem)
         self._alarms.pass_by(now)
@@ -482,5 +486,6 @@ class Machine:
     def _hello(self, now: float) -> None:
         self._next_hello = now + self.known.settings.interval
         self._asks.send(Kind.HELLO, now)
+        self._asks.send_words(now)
         if self.known.settings.witness:
             self._asks.send(Kind.HELLO, now, to_witness=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from mailweir.config.units import format_duration
 from mailweir.ha.machine.facts import Health
+from mailweir.ha.machine.words import Said
 
 # More than any difference of priorities that is meant as one.
 _NO_SERVER = 50
@@ -36,6 +37,7 @@ class Answer:
     generation: int
     digest: bytes
     parts: Mapping[str, bytes] = field(default_factory=dict)  # what the digest is made of
+    words: tuple[Said, ...] | None = None  # of operators; None where it hasn't told them
 
 
 class Grace:
@@ -130,6 +132,7 @@ def _figures(answer: Answer) -> Health:
         config_digest=answer.digest,
         generation=answer.generation,
         parts=answer.parts,
+        words=answer.words,
     )
 
 

@@ -333,6 +333,8 @@ def problems(known: Known, now: float) -> Iterator[tuple[str, str]]:
     for key, problem in _of_peer(known, now):
         # Of a peer that is silent nothing is known to be over.
         yield key, known.alarms.get(key, "") if silent else problem
+    # By the peer's last words also while it is silent: who repeats them here ends it.
+    yield "words", known.words.difference(known.settings.node, known.settings.peer, now)
     for number, link in enumerate(known.settings.links, start=1):
         yield f"link {link}", _of_link(known, number, now)
     lost_at = known.gateway_lost_at

@@ -9,6 +9,7 @@ from mailweir.ha.machine.facts import Facts, Health, Settings, bond
 from mailweir.ha.machine.parts import Parts
 from mailweir.ha.machine.peer import Peer, Sent
 from mailweir.ha.machine.wire import WITNESS, Flag, Kind, Message, State, Trouble
+from mailweir.ha.machine.words import Words
 
 _NEVER = float("-inf")
 # What is taken off the priority of a node that refuses new sessions; as without a server.
@@ -37,6 +38,15 @@ def lets_go(message: Message, before: Message | None) -> bool:
 def since_when(before: float | None, is_so: bool, now: float) -> float | None:
     """Since when something is so that was so since `before`."""
     return (now if before is None else before) if is_so else None
+
+
+def _figures(health: Health) -> dict[str, int]:
+    """As large as a datagram can say."""
+    return {
+        "up": min(health.up, 0xFFFF),
+        "servers": min(health.servers, 0xFFFF),
+        "sessions": min(health.sessions, 0xFFFF_FFFF),
+    }
 
 
 class Known:
@@ -73,6 +83,7 @@ class Known:
         self.forced = self.forces = False
         self.lost_sessions = 0  # that were here when the addresses went
         self.parts = Parts()
+        self.words = Words()
         # Strict mode. Leave counts if it answers what was sent since this node began to ask.
         self.asked_since = now
         self.granted_until = _NEVER  # by the witness
@@ -90,6 +101,7 @@ class Known:
         back = False
         if facts.health is not None:
             self.health = facts.health
+            self.words.learn(facts.health.words)
             if self.health.ok and not self.health.trouble:
                 self.forced = False
         if facts.carrier_lost is not None:
@@ -207,6 +219,7 @@ class Known:
         to_witness: bool = False,
         echo: tuple[int, int] | None = None,
         leave: bool = False,
+        words: bytes = b"",
     ) -> Message:
         """What is said next; `echo` instead of what was heard last."""
         s, health = self.settings, self.health
@@ -236,9 +249,7 @@ class Known:
             dead=round(s.dead * 1000),
             lease=round(s.lease * 1000),
             hold=round(s.fault_hold * 1000),
-            up=min(health.up, 0xFFFF),
-            servers=min(health.servers, 0xFFFF),
-            sessions=min(health.sessions, 0xFFFF_FFFF),
+            **_figures(health),
             pair_digest=s.pair_digest,
             config_digest=health.config_digest,
             generation=health.generation,
@@ -247,4 +258,5 @@ class Known:
             parts=parts,
             part=part,
             part_digest=part_digest,
+            words=words,
         )

@@ -47,6 +47,17 @@ class Outbox:
             message = self._known.message(kind, now, to_witness=to_witness, leave=leave)
             self.put(Send(message, to_witness))
 
+    def send_words(self, now: float) -> None:
+        """To the peer, of what operators have said here, as much as is due."""
+        for page in self._known.words.due(now):
+            self.put(Send(self._known.message(Kind.WORDS, now, words=page)))
+
+    def say_lost_words(self, now: float) -> None:
+        """At a takeover: what operators have said at the peer alone."""
+        s = self._known.settings
+        if lost := self._known.words.lost(s.node, s.peer, now):
+            self.say("warning", "operators' words are missing", lost)
+
     def challenge(self, node: Peer, now: float) -> None:
         """Let a new life of another node prove itself; at most so often."""
         echo = node.challenge(now, apart=self._known.settings.interval / 4)

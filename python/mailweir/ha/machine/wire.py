@@ -1,8 +1,9 @@
 """The datagrams that the nodes of a pair and their witness exchange, to bytes and back. Pure.
 
-144 bytes, network order, no options. The last 16 are HMAC-SHA256 over the others, cut (RFC 2104,
-section 5). Who sends, to whom, over which link and of which cluster stands inside, so that a
-datagram can be of use nowhere else. Nothing here is secret, so nothing is encrypted.
+144 bytes, network order, no options; where operators' words are told, these stand before the HMAC,
+and are the only part of no fixed length. The last 16 bytes are HMAC-SHA256 over the others, cut
+(RFC 2104, section 5). Who sends, to whom, over which link and of which cluster stands inside, so
+that a datagram can be of use nowhere else. Nothing here is secret, so nothing is encrypted.
 
 Called by `agent` and `witness`.
 """
@@ -10,11 +11,14 @@ Called by `agent` and `witness`.
 import hmac
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, IntEnum, IntFlag
 from hashlib import sha256
 
 SIZE = 144
+# Bytes of operators' words in a datagram, which isn't to be cut in pieces on any link.
+MOST_WORDS = 1024
+LONGEST = SIZE + MOST_WORDS
 WITNESS = 0xFFFF  # the third node's number; those of the pair are 1 and 2
 _NODES = (1, 2, WITNESS)
 MAX_PRIORITY = 255
@@ -43,6 +47,7 @@ class Kind(IntEnum):
     HELLO = 1
     RELEASE = 2  # I had the addresses and have them no more
     CLAIM = 3  # give them to me
+    WORDS = 4  # a hello, with a page of what operators have said here
 
 
 class State(IntEnum):
@@ -134,6 +139,7 @@ class Message:
     parts: int
     part: bytes
     part_digest: bytes
+    words: bytes = b""  # as `words` has them; none but in WORDS
 
 
 class Refused(Exception):  # noqa: N818 - not an error: anybody may send anything
@@ -161,6 +167,7 @@ def seal(message: Message, *, link: int, key_id: int, key: bytes) -> bytes:
         *(m.pair_digest, m.config_digest, m.generation, m.clock),
         *(m.trouble, m.parts, m.part, m.part_digest),
     )
+    signed += m.words
     return signed + Mac(key).of(signed)
 
 
@@ -174,10 +181,12 @@ class Opener:
 
     def open(self, datagram: bytes, *, link: int) -> Message:
         """What came over `link`. Raises Refused; the cheap reasons come first."""
-        if len(datagram) != SIZE:
+        if not SIZE <= len(datagram) <= LONGEST:
             raise Refused(Refusal.MALFORMED)
-        magic, version, _, _, key_id, cluster, sender, receiver = _HEAD.unpack_from(datagram)
+        magic, version, kind, _, key_id, cluster, sender, receiver = _HEAD.unpack_from(datagram)
         if magic != _MAGIC or version != _VERSION:
+            raise Refused(Refusal.MALFORMED)
+        if len(datagram) != SIZE and kind != Kind.WORDS:
             raise Refused(Refusal.MALFORMED)
         if cluster != self._cluster or receiver != self._receiver:
             raise Refused(Refusal.FOREIGN)
@@ -186,8 +195,8 @@ class Opener:
         mac = self._macs.get(key_id)
         if mac is None:
             raise Refused(Refusal.UNKNOWN_KEY, key_id)
-        signed = datagram[:_SIGNED]
-        if not hmac.compare_digest(mac.of(signed), datagram[_SIGNED:]):
+        signed = datagram[:-_MAC]
+        if not hmac.compare_digest(mac.of(signed), datagram[-_MAC:]):
             raise Refused(Refusal.FORGED, key_id)
         message, over = _message(signed)
         if over != link:
@@ -215,8 +224,8 @@ class Mac:
 
 def _message(signed: bytes) -> tuple[Message, int]:
     """With the link that it is for."""
-    (_, _, kind, flags, _, link, state, priority, configured, newest_key, *rest) = _LAYOUT.unpack(
-        signed
+    (_, _, kind, flags, _, link, state, priority, configured, newest_key, *rest) = (
+        _LAYOUT.unpack_from(signed)
     )
     try:
         kind, state = Kind(kind), State(state)
@@ -230,4 +239,5 @@ def _message(signed: bytes) -> tuple[Message, int]:
         *(kind, state, known, priority, configured, cluster, sender, receiver, newest_key),
         *(epoch, seq, *others, Trouble(trouble & 0xF), parts, part, part_digest),
     )
-    return message, link
+    words = signed[_SIGNED:]
+    return (replace(message, words=words) if words else message), link
