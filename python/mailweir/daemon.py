@@ -18,7 +18,6 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, suppress
-from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -38,7 +37,7 @@ from mailweir.errors import Exit
 from mailweir.faults import Faults, Part, kept_going
 from mailweir.health import check
 from mailweir.health.monitor import Monitor, Result
-from mailweir.instance import only_instance
+from mailweir.instance import sole_instance
 from mailweir.journal import Journal
 from mailweir.lanes import Lane
 from mailweir.notices import notice
@@ -51,8 +50,6 @@ from mailweir.state.keeping import Keeping
 from mailweir.state.kept import Kept
 from mailweir.supervisor import Supervisor
 
-# Seconds that a disk may take at the start.
-_DISK_LIMIT = 10.0
 # Seconds that the end may take in order once somebody said TERM twice.
 _LAST_RESORT = 5.0
 
@@ -133,7 +130,7 @@ class Daemon:
         first = await self._reader.read()
         config = first.loaded.config
         log_problems(first.loaded.warnings, level="warning")
-        await self._lock(config.state_dir)
+        await self._exits.enter_async_context(sole_instance(config.state_dir))
         self._keeping = Keeping(Kept(config.state_dir))
         self._operator = await remembering(self._keeping, config)
         self._room = room.read()
@@ -168,13 +165,6 @@ class Daemon:
         # Before the listeners: a process that can't be asked shouldn't take sessions.
         answers = routes.answers(self, self._metrics.registry, self._journal)
         await self._admin.open(answers, self._metrics.registry)
-
-    async def _lock(self, state_dir: Path) -> None:
-        """Be the only instance. Raises StartError, and StalledError where the disk hangs."""
-        lane, lock = Lane("lock"), only_instance(state_dir)
-        what = f"state_dir: taking {state_dir / 'lock'}"
-        await lane.call(lock.__enter__, limit=_DISK_LIMIT, what=what)
-        self._exits.push_async_callback(lane.call, partial(lock.__exit__, None, None, None))
 
     def _made_of_all(self, first: Read) -> Changes:
         parts = Parts(

@@ -166,7 +166,10 @@ def ha_notify(role: str, socket_path: str, as_json: bool) -> None:
 def _tell(socket_path: str, command: str, as_json: bool) -> None:
     from mailweir.ha import text
 
-    show(_ask(socket_path, "POST", command), as_json, text.explanation)
+    answer = _ask(socket_path, "POST", command)
+    if answer["problem"]:
+        click.echo(f"warning: {answer['problem']}", err=True)
+    show(answer, as_json, text.explanation)
 
 
 def _ask(socket_path: str, method: str, what: str) -> dict[str, Any]:

@@ -35,6 +35,8 @@ class Node(Protocol):
     def machine(self) -> Machine: ...
     @property
     def links(self) -> Links: ...
+    @property
+    def not_kept(self) -> str: ...
     async def command(self, command: Command, *, force: bool = False) -> str: ...
 
 
@@ -87,7 +89,8 @@ class HaAdmin:
             _log.info("operator", change=what, by=who)
             if refusal := await self._node.command(command, force=force):
                 return web.json_response({"error": refusal}, status=409)
-            return web.json_response(telling.explain(self._node.machine.known, now()))
+            told = telling.explain(self._node.machine.known, now())
+            return web.json_response({**told, "problem": self._node.not_kept})
 
         return obey
 

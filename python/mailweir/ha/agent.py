@@ -53,7 +53,7 @@ from mailweir.ha.machine.wire import State
 from mailweir.ha.settings import fixed_differences, node_of, ports_of, settings_of
 from mailweir.ha.signals import ignore_others
 from mailweir.ha.watching import Watching
-from mailweir.instance import only_instance
+from mailweir.instance import sole_instance
 from mailweir.journal import Journal
 from mailweir.lanes import Lane
 from mailweir.supervisor import Supervisor
@@ -105,22 +105,24 @@ class Agent:
             await self._ending.wait()
             await self._release()
 
-    async def _load(self) -> Loaded:
-        """The file as it is now. Raises ConfigError, and StalledError where that takes too long."""
-        what = f"reading {self._file}"
-        return await self._lane.call(partial(load, self._file), limit=_LOAD_LIMIT, what=what)
+    async def _load(self) -> tuple[Loaded, Ha, dict[int, bytes]]:
+        """The file as it is now, and the keys that it names. Raises ConfigError and StartError, and
+        StalledError where that takes too long.
+        """
+        what = f"reading {self._file} and its keys"
+        return await self._lane.call(partial(_read_all, self._file), limit=_LOAD_LIMIT, what=what)
 
     # --- startup -----------------------------------------------------------
 
     async def _startup(self) -> None:
         self._watch_signals()
-        self._loaded = await self._load()
-        self._ha = ha = _native(self._loaded, self._file)
+        self._loaded, self._ha, found = await self._load()
+        ha = self._ha
         node = node_of(ha, self._hostname)
-        found = read_keys(ha.keys)
         place = self._loaded.config.state_dir / "ha"
-        self._exits.enter_context(only_instance(place))
+        await self._exits.enter_async_context(sole_instance(place))
         self._kept = Kept(place)
+        in_maintenance = await self._kept.read()
 
         self._links = Links(ha, node, found)
         self._links.open()
@@ -136,7 +138,7 @@ class Agent:
         await self._admin.open()
         # The first word to the peer says how this node is.
         self._tell(Facts(health=health, absent_links=dict(self._links.absent)))
-        self._begin()
+        self._begin(in_maintenance=in_maintenance)
         _log.info("started", node=node, peer=settings.peer, links=", ".join(self._links.names))
         self._supervisor.ready(f"node {node}")
 
@@ -173,11 +175,11 @@ class Agent:
             self._clients_wait,
         )
 
-    def _begin(self) -> None:
+    def _begin(self, *, in_maintenance: bool) -> None:
         loop, ha = asyncio.get_running_loop(), self._ha
         self._listen()
         self._exits.callback(self._deafen)
-        if self._kept.maintenance:
+        if in_maintenance:
             self._feed(lambda at: self._machine.command(Command.MAINT, at)[1])
         self._learn_carrier()
         self._spawn(self._holding.work())
@@ -313,7 +315,7 @@ class Agent:
         if refusals[0]:
             return refusals[0]
         if command in (Command.MAINT, Command.READY):
-            self._kept.maintenance = command is Command.MAINT
+            await self._kept.keep(command is Command.MAINT)
         wanted = {
             Command.SWITCH: State.BACKUP if before is State.ACTIVE else State.ACTIVE,
             Command.MAINT: State.MAINT,
@@ -342,6 +344,11 @@ class Agent:
     def links(self) -> Links:
         """To be looked at."""
         return self._links
+
+    @property
+    def not_kept(self) -> str:
+        """Why maintenance won't outlive the process; empty where it will."""
+        return self._kept.problem
 
     # --- what the machine asks for -------------------------------------------
 
@@ -400,11 +407,9 @@ class Agent:
         """What can change while the addresses stay where they are; the rest is refused."""
         self._supervisor.reloading()
         try:
-            loaded = await self._load()
-            ha = _native(loaded, self._file)
+            loaded, ha, found = await self._load()
             if problems := fixed_differences(self._ha, ha):
                 raise StartError("; ".join(problems))
-            found = read_keys(ha.keys)
         except MailweirError as error:
             for line in str(error).splitlines():
                 _log.error("the reload is refused, the old configuration stays", reason=line)
@@ -427,6 +432,12 @@ class Agent:
             _log.warning("the addresses stay until their lease is over")
         self._balancer.has_role("stopped", alarms=0)
         await self._balancer.ask()
+
+
+def _read_all(file: Path) -> tuple[Loaded, Ha, dict[int, bytes]]:
+    loaded = load(file)
+    ha = _native(loaded, file)
+    return loaded, ha, read_keys(ha.keys)
 
 
 def _native(loaded: Loaded, file: Path) -> Ha:

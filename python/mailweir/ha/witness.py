@@ -9,6 +9,7 @@ import secrets
 import signal
 import socket
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -24,10 +25,13 @@ from mailweir.ha.machine.grants import Witness
 from mailweir.ha.machine.wire import WITNESS, Opener, Refused, cluster_number, seal
 from mailweir.ha.signals import ignore_others
 from mailweir.ha.unheard import Unheard
+from mailweir.lanes import Lane
 from mailweir.late_addresses import may_come_later
 from mailweir.supervisor import Supervisor
 
-_LONGEST = 2048
+_ROOM = 2048
+# For the configuration's files and keys.
+_LOAD_LIMIT = 10.0
 
 _log = structlog.get_logger("mailweir")
 
@@ -37,15 +41,16 @@ class Answering:
 
     def __init__(self, file: Path, *, supervisor: Supervisor) -> None:
         self._file = file
+        self._lane = Lane("configuration")
         self._supervisor = supervisor
         self._refused = Unheard()
         self._holder: int | None = None
 
     async def run(self) -> None:
         """Until told to stop. Raises MailweirError where it can't start."""
-        ha, witness = await asyncio.to_thread(self._load)
+        ha, witness, keys = await self._load()
         self._names = sorted(ha.nodes)
-        self._take_keys(read_keys(ha.keys), ha.cluster)
+        self._take_keys(keys, ha.cluster)
         self._witness = Witness(
             cluster=cluster_number(ha.cluster),
             newest_key=max(self._keys),
@@ -70,11 +75,10 @@ class Answering:
             living.cancel()
             loop.remove_reader(self._socket)
 
-    def _load(self) -> tuple[Ha, Address]:
-        ha = load(self._file).config.ha
-        if ha is None or ha.witness is None:
-            raise StartError(f"{self._file}: there is no `ha.witness`, whose address this would be")
-        return ha, ha.witness.address
+    async def _load(self) -> tuple[Ha, Address, dict[int, bytes]]:
+        """Raises ConfigError and StartError, and StalledError where that takes too long."""
+        what = f"reading {self._file} and its keys"
+        return await self._lane.call(partial(_read_all, self._file), limit=_LOAD_LIMIT, what=what)
 
     def _take_keys(self, keys: Mapping[int, bytes], cluster: str) -> None:
         self._keys = dict(keys)
@@ -93,13 +97,12 @@ class Answering:
         """Keys can change while it runs, and nothing else."""
         self._supervisor.reloading()
         try:
-            ha, _ = await asyncio.to_thread(self._load)
+            ha, _, keys = await self._load()
             for key, had in _fixed(before).items():
                 if _fixed(ha)[key] != had:
                     raise StartError(
                         f"`ha.{key}` can't change while it runs: restart `mailweir ha witness`"
                     )
-            keys = read_keys(ha.keys)
         except MailweirError as error:
             for line in str(error).splitlines():
                 _log.error("the reload is refused, the old configuration stays", reason=line)
@@ -112,7 +115,7 @@ class Answering:
     def _read(self) -> None:
         for _ in range(MOST_AT_ONCE):
             try:
-                datagram, sender = self._socket.recvfrom(_LONGEST)
+                datagram, sender = self._socket.recvfrom(_ROOM)
             except BlockingIOError:
                 return
             except OSError:
@@ -139,6 +142,13 @@ class Answering:
             self._holder = holder
             name = self._names[holder - 1] if holder else "nobody"
             _log.info("leave to be active", node=name)
+
+
+def _read_all(file: Path) -> tuple[Ha, Address, dict[int, bytes]]:
+    ha = load(file).config.ha
+    if ha is None or ha.witness is None:
+        raise StartError(f"{file}: there is no `ha.witness`, whose address this would be")
+    return ha, ha.witness.address, read_keys(ha.keys)
 
 
 def _fixed(ha: Ha) -> dict[str, object]:
