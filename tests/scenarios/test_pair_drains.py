@@ -163,12 +163,18 @@ def test_one_that_does_not_end_hands_over(rig: Rig, tmp_path: Path, counted: Cou
 
 
 def test_a_stop_moves_it_at_once(rig: Rig, tmp_path: Path, counted: Counted) -> None:
-    """Nobody keeps its sockets: whoever comes would be refused."""
+    """Nobody keeps its sockets: whoever comes would be refused. Its last session ends with it."""
     machine = rig.machines[rig.active()]
     peer = rig.machines[other(machine.name)]
     with _clients(rig, tmp_path) as outage:
-        began = time.monotonic()
+        client = _in_data(rig)
+        until(lambda: machine.status()["nodes"][0]["sessions"] == 1, "the session to be known")
         machine.balancer.process.send(signal.SIGTERM)
+        _until_it_drains(machine)
+        client.expect("250", "\r\n.")
+        client.expect("421", "NOOP")
+        client.close()
+        began = time.monotonic()
         until(lambda: rig.holders.only == peer.name, "the peer to have it")
         moved = next(one.at for one in rig.holders.over(began).changes[1:]) - began
         outage.until_steady(time.monotonic())

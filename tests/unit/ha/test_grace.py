@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from mailweir.ha.machine.grace import Answer, Grace
 
 GOOD = Answer(
@@ -78,13 +80,16 @@ def test_one_that_drains_for_longer_does_not_serve() -> None:
     assert health.why == "`mailweir run` drains and takes no new sessions"
 
 
-def test_one_that_was_stopped_is_not_waited_for() -> None:
-    """Nobody keeps its sockets: who comes is refused."""
+@pytest.mark.parametrize("sessions", [0, 3])
+def test_one_that_was_stopped_is_not_waited_for(sessions: int) -> None:
+    """Nobody keeps its sockets: who comes is refused. Its last sessions end with it: there may be
+    none to tell that of."""
     grace = Grace(5.0, 10.0)
     grace.answered(GOOD, 99.0)
-    grace.answered(replace(GOOD, ending=True, sessions=0), 100.0)
+    grace.answered(replace(GOOD, ending=True, sessions=sessions), 100.0)
     health = grace.silent(100.2, gone=True, kept=False)
-    assert (health.ok, health.why) == (False, "`mailweir run` is gone, and no session with it")
+    assert (health.ok, health.away, health.sessions) == (False, False, 0)
+    assert health.why == "`mailweir run` has ended, and nobody keeps its listening sockets"
 
 
 def test_one_that_was_killed_is_waited_for_where_its_clients_wait() -> None:

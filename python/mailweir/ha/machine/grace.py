@@ -89,7 +89,11 @@ class Grace:
         if last is None or not health.ok:
             return health
         away, limit = now - self._away_since, self._limit()
-        if gone and not kept and last.sessions == 0:
+        if gone and not kept and self._drained:
+            # It was stopped. The sessions that it told of last have ended since, as it wanted.
+            health = replace(health, sessions=0)
+            why = "`mailweir run` has ended, and nobody keeps its listening sockets"
+        elif gone and not kept and last.sessions == 0:
             why = "`mailweir run` is gone, and no session with it"
         elif away < limit:
             which = "handover" if limit > self.run_grace else "run_grace"
