@@ -72,6 +72,21 @@ class Pair(NamedNetworks):
         """Undo `unplug`, and a `cut` before it."""
         self.run("sw", "ip", "link", "set", f"{node}-{link}", "up")
 
+    def take_out(self, node: Node, link: Link) -> None:
+        """The node's device is gone, with its addresses and routes."""
+        self.run(node, "ip", "link", "delete", DEVICES[link])
+
+    def put_in(self, node: Node, link: Link) -> None:
+        """Undo that; addresses of IPv6 are checked meanwhile, as always."""
+        self._connect(node, link, (ADDRESSES[node][link], ADDRESSES6[node][link]))
+        self.run("sw", "ip", "link", "set", f"{node}-{link}", "group", _GROUPS[node])
+        if link == "lan":
+            self._route(node, (GATEWAY, GATEWAY6))
+        until(lambda: self._settled(node), f"the addresses of {node}")
+        floating = (f"{VIRTUAL}/", f"{VIRTUAL6}/")
+        found = self.addresses(node, link)
+        self._own[node, link] = frozenset(one for one in found if not one.startswith(floating))
+
     def lose(
         self,
         sender: str,

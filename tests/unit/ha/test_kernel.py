@@ -4,12 +4,13 @@ import errno
 import os
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import TypeVar
 
 import pytest
 
+from harness.waiting import until
 from mailweir.config.ha import Floating
 from mailweir.errors import StartError
 from mailweir.ha.clock import now
@@ -17,7 +18,7 @@ from mailweir.ha.kernel import thread as module
 from mailweir.ha.kernel.frames import IP
 from mailweir.ha.kernel.mirror import View
 from mailweir.ha.kernel.netlink import AddressSaid, LinkSaid, Said
-from mailweir.ha.kernel.thread import AddressError, AddressGone, Event, Kernel
+from mailweir.ha.kernel.thread import AddressError, AddressGone, CarrierChanged, Event, Kernel
 
 ETH0 = LinkSaid(2, "eth0", carrier=True, gone=False)
 FIRST = Floating.model_validate({"address": "192.0.2.10/24", "dev": "eth0"})
@@ -37,6 +38,7 @@ class Machine:
     breaks: bool = False
     refuses: dict[IP, int] = field(default_factory=dict)
     may: bool = True
+    refusals: int = 0  # of questions what there is, before answers
 
     def may_change(self) -> bool:
         return self.may
@@ -62,6 +64,9 @@ class Machine:
         self.unsaid.append(gone)
 
     def links(self) -> list[Said]:
+        if self.refusals:
+            self.refusals -= 1
+            raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
         return self.links_
 
     def addresses(self) -> list[Said]:
@@ -143,6 +148,22 @@ def test_what_was_missed_is_looked_up(running: Running) -> None:
         running.renew()
     assert running.views[-1].held == {SECOND.address.ip}
     assert running.events == [AddressGone(FIRST.address.ip)]
+
+
+def test_what_was_missed_is_looked_up_again_where_that_fails_too(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that stands by asks the kernel for nothing: nothing else would make it look."""
+    monkeypatch.setattr(module, "_LOOK_AGAIN", 0.01)
+    running.do(running.kernel.open)
+    running.machine.refusals = 3
+    running.machine.loses = True
+    running.machine.links_ = [replace(ETH0, carrier=False)]
+    running.do(lambda: None)
+    running.machine.loses = False
+    until(lambda: running.views[-1].carrier == {"eth0": False}, "the carrier's loss to be known")
+    assert running.machine.refusals == 0
+    assert running.events == [CarrierChanged("eth0", up=False)]
 
 
 def test_who_can_not_hear_gives_no_new_lease_but_gives_up(running: Running) -> None:

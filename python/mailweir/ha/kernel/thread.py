@@ -24,6 +24,8 @@ from mailweir.ha.kernel.netlink import AddressSaid, Monitor, Netlink, prefixlen_
 
 # Seconds. What the kernel does it says at once; for IPv6 a worker of its own does so.
 _SAID_LIMIT = 1.0
+# Between looks at what was missed, where the kernel doesn't say it at once.
+_LOOK_AGAIN = 0.5
 # Of an address that isn't there (any more), and of a device.
 _ABSENT = {errno.EADDRNOTAVAIL, errno.ENODEV, errno.ENXIO}
 
@@ -103,7 +105,7 @@ class Kernel:
     def run(self) -> None:
         """Until the end."""
         while not self._ended or self._work:
-            for key, _ in self._selector.select():
+            for key, _ in self._selector.select(_LOOK_AGAIN if self._stale else None):
                 if key.fd == self._wake:
                     os.eventfd_read(self._wake)
             self._hear()
