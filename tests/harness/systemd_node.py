@@ -10,10 +10,11 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from harness import remote
 from harness.named_networks import NamedNetworks
 from harness.needs import missing, needs, program
 from harness.process import Running, run, running
@@ -24,8 +25,9 @@ _REPOSITORY = _HERE.parents[1]
 UNITS = _REPOSITORY / "config"
 # Where the root has them (`systemd_root.sh`); the machine's own places may be in somebody's home,
 # which the units don't see.
+PYTHON = f"/opt/python/bin/python{sys.version_info[0]}.{sys.version_info[1]}"
 _COMMAND = f"""\
-#!/opt/python/bin/python{sys.version_info[0]}.{sys.version_info[1]} -I
+#!{PYTHON} -I
 import sys
 sys.path[:0] = ["/opt/mailweir/python", "/opt/mailweir/{{packages}}"]
 from mailweir.cli import main
@@ -67,8 +69,25 @@ class SystemdNode:
 
     def run(self, *command: str, limit: float = 60.0) -> subprocess.CompletedProcess[str]:
         """What a program does there."""
-        enter = [program("nsenter"), "--target", str(self.pid), "--all", "env", "-i"]
-        return run([*enter, "PATH=/usr/sbin:/usr/bin", "HOME=/run", *command], limit=limit)
+        return run([*self.before(), *command], limit=limit)
+
+    def before(self) -> list[str]:
+        """The beginning of a command that is run there, in the folder where `config/` is."""
+        enter = [program("nsenter"), "--target", str(self.pid), "--all", "--wdns=/opt/mailweir"]
+        return [*enter, "env", "-i", "PATH=/usr/sbin:/usr/bin", "HOME=/run"]
+
+    def switch_off(self) -> None:
+        """Its power is gone; its network isn't told."""
+        self._booted.kill()
+
+    @contextmanager
+    def remotely(self) -> Iterator[None]:
+        """Commands come from another machine too (`with_ssh`)."""
+        command = [*self.before(), PYTHON, "/opt/mailweir/tests/harness/remote.py", "serve"]
+        with running(command, self.folder, "remote") as server:
+            server.until(lambda: "ready" in server.out, "it to listen")
+            yield
+            server.kill()
 
     def systemctl(self, *words: str) -> str:
         """What it says, where that goes well."""
@@ -86,27 +105,40 @@ class SystemdNode:
         return file.read_text() if file.exists() else ""
 
 
-def prepared(name: str, folder: Path, units: tuple[str, ...]) -> Path:
-    """The folders of a machine, with units that begin with it."""
+def prepared(name: str, folder: Path, units: Sequence[str] = ()) -> Path:
+    """The folders of a machine, with the units that begin with it; without any, nothing of mailweir
+    is installed there but its command.
+    """
     own = folder / name
     system = own / "etc" / "systemd" / "system"
     for made in (own / "etc" / "mailweir", own / "log", own / "bin", system):
         made.mkdir(parents=True)
     packages = Path(sys.prefix).relative_to(_REPOSITORY) / "lib"
     packages /= f"python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
-    command = own / "bin" / "mailweir"
-    command.write_text(_COMMAND.format(packages=packages))
-    command.chmod(0o755)
+    _command(own / "bin" / "mailweir", _COMMAND.format(packages=packages))
     wanted = system / "multi-user.target.wants"
     wanted.mkdir()
     for unit in UNITS.glob("*.service"):
-        shutil.copy(unit, system)
+        if units:
+            shutil.copy(unit, system)
         beside = system / f"{unit.name}.d"
         beside.mkdir()
         (beside / "log.conf").write_text(_LOG.format(name=unit.stem))
     for stem in units:
         (wanted / f"{stem}.service").symlink_to(f"../{stem}.service")
     return own
+
+
+def with_ssh(own: Path) -> None:
+    """Give the machine of these folders an `ssh` and an `scp` to one that `remotely` serves."""
+    for name in ("ssh", "scp"):
+        text = Path(remote.__file__).read_text()
+        _command(own / "bin" / name, f"#!{PYTHON}\n{text}")
+
+
+def _command(file: Path, text: str) -> None:
+    file.write_text(text)
+    file.chmod(0o755)
 
 
 @contextmanager
