@@ -51,10 +51,12 @@ for own in "$folder"/etc/*; do
 done
 
 ln -s ../run var/run
-mkdir -p dev/shm dev/pts var/lib var/log var/tmp var/cache tmp
+mkdir -p dev/shm dev/pts dev/mqueue var/lib var/log var/tmp var/cache tmp
 for node in null zero full random urandom tty; do
   cp -a /dev/$node dev/
 done
+mount -t devpts -o newinstance,ptmxmode=666 terminals dev/pts
+ln -s pts/ptmx dev/ptmx
 ln -s /proc/self/fd dev/fd
 ln -s null dev/console
 chmod 1777 tmp var/tmp dev/shm

@@ -1,6 +1,7 @@
 """`docs/pair.md` is true: its commands are typed as they stand there, on two machines that have
 nothing of mailweir but the command, and a systemd."""
 
+import json
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ import pytest
 
 from harness.holders import Holders, holders
 from harness.kernel_rig import polite
-from harness.pair_networks import NODES, SERVER, VIRTUAL, Node, Pair, pair_networks
+from harness.pair_networks import NODES, SERVER, VIRTUAL, WITNESS, Node, Pair, pair_networks
 from harness.scripted import Stream, serving_in
 from harness.systemd_node import SystemdNode, prepared, systemd_node, with_ssh
 from harness.waiting import until
@@ -28,6 +29,12 @@ _ENDS = (  # what isn't the same in each run
     (r"because (?:b was silent on all links|neither node was active)", "because WHY"),
     (r" +", " "),
 )
+
+_IN_IPV6 = {
+    "lan: 192.0.2.1:5405": 'lan: "[2001:db8::1]:5405"',
+    "{address: 192.0.2.10/24, dev: eth0}": '{address: "2001:db8::10/64", dev: eth0}',
+    '"192.0.2.10:25"': '"[2001:db8::10]:25"',
+}
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.needs("iproute2", "nftables", "systemd")]
 
@@ -48,8 +55,11 @@ def neutral(text: str) -> str:
 class Typist:
     """Somebody on `a` who has the page before him."""
 
-    def __init__(self, nodes: dict[Node, SystemdNode], held: Holders, networks: Pair) -> None:
+    def __init__(
+        self, nodes: dict[Node, SystemdNode], third: SystemdNode, held: Holders, networks: Pair
+    ) -> None:
         self.nodes = nodes
+        self.third = third
         self.networks = networks
         self.held = held
         self.typed: list[str] = []
@@ -74,7 +84,7 @@ class Typist:
 def typist(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Typist]:
     folder = tmp_path_factory.mktemp("page")
     with (
-        pair_networks("page") as networks,
+        pair_networks("page", witness=True) as networks,
         holders(networks, VIRTUAL) as held,
         ExitStack() as exits,
     ):
@@ -85,7 +95,8 @@ def typist(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Typist]:
             with_ssh(own)
             nodes[node] = exits.enter_context(systemd_node(networks, node, own))
         exits.enter_context(nodes["b"].remotely())
-        yield Typist(nodes, held, networks)
+        third = exits.enter_context(systemd_node(networks, "w", prepared("w", folder)))
+        yield Typist(nodes, third, held, networks)
 
 
 def _build_farm(networks: Pair, exits: ExitStack) -> None:
@@ -127,8 +138,9 @@ def test_the_page(typist: Typist, counted: Callable[[str], None]) -> None:
         typist.sees(there)
     _names_of_the_text(typist)
     _day_by_day(typist)
+    _with_a_witness(typist)
     _words_differ(typist, words)
-    counted("; ".join(typist.typed))
+    counted(f"{len(typist.typed)} commands ended as the page says")
 
 
 def _names_of_the_text(typist: Typist) -> None:
@@ -140,6 +152,14 @@ def _names_of_the_text(typist: Typist) -> None:
     for command in ("mailweir status", "mailweir healthcheck"):
         assert f"`{command}`" in _PAGE
         typist.types(command)
+    # The same with IPv6, as it is written there.
+    file, six = "/etc/mailweir/mailweir.yaml", "/etc/mailweir/six.yaml"
+    other = _IN_IPV6["lan: 192.0.2.1:5405"].replace("::1", "::2")
+    typist.types(f"sed 's#lan: 192.0.2.2:5405#{other}#' {file} >{six}")
+    for four, written in _IN_IPV6.items():
+        assert written in _PAGE
+        typist.types(f"sed -i 's#{four}#{written}#' {six}")
+    typist.types(f"mailweir check -c {six}")
 
 
 def _day_by_day(typist: Typist) -> None:
@@ -161,6 +181,37 @@ def _day_by_day(typist: Typist) -> None:
     for node in NODES:
         until(partial(_has_reloaded, typist.nodes[node]), "both reloads")
         assert "ALARM" not in typist.types("mailweir ha status", at=node)
+
+
+def _with_a_witness(typist: Typist) -> None:
+    """A third machine with the same file and keys. Nobody may be active without it or the peer."""
+    assert "witness: {address: ..., strict: true}" in _PAGE
+    file, key = "/etc/mailweir/mailweir.yaml", "/etc/mailweir/second.key"
+    written = f"witness: {{address: {WITNESS}:5406, strict: true}}"
+    for node in NODES:
+        typist.types(f"sed -i 's#^  gateway#  {written}\\n  gateway#' {file}", at=node)
+    third, first = typist.third, typist.nodes["a"]
+    for name in (file, key):
+        at = Path(name).relative_to("/")
+        (third.folder / at).write_bytes((first.folder / at).read_bytes())
+        (third.folder / at).chmod(0o400)
+    third.run("cp", "config/mailweir-witness.service", "/etc/systemd/system/")
+    third.systemctl("enable", "--now", "mailweir-witness")
+    # It can't change while it runs: the node that stands by first, as the refusal says.
+    active = typist.held.only
+    for node in sorted(NODES, key=lambda node: node == active):
+        typist.types("systemctl restart mailweir-ha", at=node)
+        until(partial(_is_well, typist, node), "it to hear the others", limit=40)
+    third.systemctl("reload", "mailweir-witness")
+    assert third.shows("mailweir-witness", "ActiveState") == "active"
+    typist.types("mailweir ha switch")
+    typist.sees("a")
+
+
+def _is_well(typist: Typist, node: Node) -> bool:
+    told = json.loads(typist.types("mailweir ha status --json", at=node))
+    heard = told["witness"] is not None and told["witness"]["heard_seconds"] is not None
+    return heard and told["state"] in ("active", "backup")
 
 
 def _has_reloaded(node: SystemdNode) -> bool:
