@@ -50,11 +50,12 @@ def _lose_servers(_rig: Rig, standby: Machine) -> Callable[[], object]:
 
 
 def _drain(rig: Rig, standby: Machine) -> Callable[[], None]:
+    config = json.loads(standby.file.read_text())
+    # A session has the deadline of its beginning.
+    standby.balancer.change(config | {"drain": {"deadline": "30m"}})
     address = (ADDRESSES[standby.name]["lan"], PORT)
     client = rig.networks.inside("cl", lambda: Client(address)).result(LIMIT)
     client.begin_mail()
-    config = json.loads(standby.file.read_text())
-    standby.balancer.change(config | {"drain": {"deadline": "30m"}})
     standby.balancer.process.send(signal.SIGTERM)
 
     def mend() -> None:
