@@ -37,7 +37,7 @@ from mailweir.errors import Exit
 from mailweir.faults import Faults, Part, kept_going
 from mailweir.health import check
 from mailweir.health.monitor import Monitor, Result
-from mailweir.instance import sole_instance
+from mailweir.instance import only_instance
 from mailweir.journal import Journal
 from mailweir.lanes import Lane
 from mailweir.notices import notice
@@ -50,6 +50,8 @@ from mailweir.state.keeping import Keeping
 from mailweir.state.kept import Kept
 from mailweir.supervisor import Supervisor
 
+# Seconds that a disk may take at the start.
+_DISK_LIMIT = 10.0
 # Seconds that the end may take in order once somebody said TERM twice.
 _LAST_RESORT = 5.0
 
@@ -130,7 +132,7 @@ class Daemon:
         first = await self._reader.read()
         config = first.loaded.config
         log_problems(first.loaded.warnings, level="warning")
-        await self._exits.enter_async_context(sole_instance(config.state_dir))
+        await self._lock(config.state_dir)
         self._keeping = Keeping(Kept(config.state_dir))
         self._operator = await remembering(self._keeping, config)
         self._room = room.read()
@@ -165,6 +167,12 @@ class Daemon:
         # Before the listeners: a process that can't be asked shouldn't take sessions.
         answers = routes.answers(self, self._metrics.registry, self._journal)
         await self._admin.open(answers, self._metrics.registry)
+
+    async def _lock(self, state_dir: Path) -> None:
+        """Be the only instance. Raises StartError, and StalledError where the disk hangs."""
+        what = f"state_dir: taking {state_dir / 'lock'}"
+        lock = Lane("lock").entered(only_instance(state_dir), limit=_DISK_LIMIT, what=what)
+        await self._exits.enter_async_context(lock)
 
     def _made_of_all(self, first: Read) -> Changes:
         parts = Parts(

@@ -7,35 +7,18 @@ sessions and its own idea of the limits.
 import errno
 import fcntl
 import os
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
 from mailweir.errors import StartError
-from mailweir.lanes import Lane
 from mailweir.plainfile import is_in_the_way, open_plain, reason
-
-# Seconds that the disk may take.
-_LIMIT = 10.0
 
 
 def instance_of(state_dir: Path) -> str:
     """A word that no two processes of a machine share: none shares its folder."""
     return sha256(bytes(state_dir)).hexdigest()[:12]
-
-
-@asynccontextmanager
-async def sole_instance(state_dir: Path) -> AsyncIterator[None]:
-    """As `only_instance`, for an event loop. Raises StalledError too, where the disk hangs."""
-    lane, lock = Lane("lock"), only_instance(state_dir)
-    what = f"state_dir: taking {state_dir / 'lock'}"
-    await lane.call(lock.__enter__, limit=_LIMIT, what=what)
-    try:
-        yield
-    finally:
-        await lane.call(partial(lock.__exit__, None, None, None))
 
 
 @contextmanager

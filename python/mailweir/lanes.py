@@ -7,8 +7,9 @@ may wait; `asyncio.to_thread` has one set of threads for all, and joins them at 
 
 import asyncio
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
@@ -61,6 +62,17 @@ class Lane:
             # An error leads to this frame, and would be led back to: it and all that was read when
             # it came up would wait for the collector.
             del job, done
+
+    @asynccontextmanager
+    async def entered(
+        self, manager: AbstractContextManager[_T], *, limit: float, what: str
+    ) -> AsyncIterator[_T]:
+        """As `with manager`, whose ends may wait. Raises as `call` does."""
+        entered = await self.call(manager.__enter__, limit=limit, what=what)
+        try:
+            yield entered
+        finally:
+            await self.call(partial(manager.__exit__, None, None, None))
 
     def _put(self, job: "_Job[_T]") -> bool:
         with self._lock:

@@ -5,6 +5,7 @@ import gc
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import pytest
@@ -31,6 +32,31 @@ async def test_calls_have_their_turn() -> None:
     lane, found = Lane("disk"), list[int]()
     await asyncio.gather(*(lane.call(partial(found.append, number)) for number in range(20)))
     assert found == list(range(20))
+
+
+async def test_both_ends_of_a_manager_are_calls() -> None:
+    ends = list[str]()
+
+    @contextmanager
+    def held() -> Iterator[int]:
+        ends.append(threading.current_thread().name)
+        yield 7
+        ends.append(threading.current_thread().name)
+
+    async with Lane("disk").entered(held(), limit=5, what="taking it") as found:
+        assert (found, ends) == (7, ["disk"])
+    assert ends == ["disk", "disk"]
+
+
+async def test_a_manager_that_hangs_is_left_behind(gate: threading.Event) -> None:
+    @contextmanager
+    def hangs() -> Iterator[None]:
+        gate.wait()
+        yield
+
+    with pytest.raises(StalledError, match=r"^taking it takes longer than 0\.05 s$"):
+        async with Lane("disk").entered(hangs(), limit=0.05, what="taking it"):
+            raise AssertionError("it isn't taken")
 
 
 async def test_what_a_call_raises_is_raised() -> None:

@@ -53,7 +53,7 @@ from mailweir.ha.machine.wire import State
 from mailweir.ha.settings import fixed_differences, node_of, ports_of, settings_of
 from mailweir.ha.signals import ignore_others
 from mailweir.ha.watching import Watching
-from mailweir.instance import sole_instance
+from mailweir.instance import only_instance
 from mailweir.journal import Journal
 from mailweir.lanes import Lane
 from mailweir.supervisor import Supervisor
@@ -65,6 +65,8 @@ _READ_EVERY, _READ_EVERY_IN_A_FLOOD = 0.01, 0.025
 _PATIENCE = 3.0
 # For the configuration's files and names.
 _LOAD_LIMIT = 10.0
+# For the disk of `state_dir`, at the start.
+_DISK_LIMIT = 10.0
 _ROLES = {State.ACTIVE: "active", State.FAULT: "fault"}
 
 _log = structlog.get_logger("mailweir")
@@ -120,7 +122,9 @@ class Agent:
         ha = self._ha
         node = node_of(ha, self._hostname)
         place = self._loaded.config.state_dir / "ha"
-        await self._exits.enter_async_context(sole_instance(place))
+        what = f"state_dir: taking {place / 'lock'}"
+        lock = Lane("lock").entered(only_instance(place), limit=_DISK_LIMIT, what=what)
+        await self._exits.enter_async_context(lock)
         self._kept = Kept(place)
         in_maintenance = await self._kept.read()
 
