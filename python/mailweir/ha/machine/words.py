@@ -29,6 +29,7 @@ _PATIENCE = 10.0
 _MOST_NAMED, _MOST_COMMANDS = 3, 10
 # Which list it is of, how many pages that has, which one this is; how many words there are in all.
 _HEAD = struct.Struct("!8sBBI")
+_DIGEST = 8  # bytes
 # As `state.overrides` writes them: names, prefixes and weights have no other characters.
 _WHAT = re.compile(r"(drain|maint|weight|pause|deny)( [A-Za-z0-9._/:%-]{1,140}){0,2}", re.ASCII)
 # Every line has the same length whenever it is told: pages of one list fit together.
@@ -63,6 +64,7 @@ class Words:
 
     def __init__(self) -> None:
         self._own: Sequence[Said] | None = None  # its balancer has never answered
+        self._own_digest = b""
         self._told: Sequence[Said] | None = None  # the peer hasn't told them
         self._untold = 0  # words that it has beside these
         self._told_at = float("-inf")
@@ -79,6 +81,7 @@ class Words:
         if own is None or own == self._own:
             return
         self._own = own
+        self._own_digest = sha256("\n".join(one.what for one in own).encode()).digest()[:_DIGEST]
         self._next_at = float("-inf")
         self._turn = 0
         self._compare()
@@ -87,7 +90,7 @@ class Words:
         """The pages to be told now: all where something is new, else one in its turn."""
         if self._own is None or now < self._next_at:
             return []
-        every = _pages(self._own, now)
+        every = _pages(self._own, self._own_digest, now)
         is_new = self._next_at == float("-inf")
         self._next_at = now + _EVERY
         if is_new:
@@ -118,7 +121,10 @@ class Words:
             self._told = None
             self._compare()
         differ = bool(self.missing(now) or self.unshared(now))
-        self._differ_since = (self._differ_since or now) if differ else None
+        if not differ:
+            self._differ_since = None
+        elif self._differ_since is None:
+            self._differ_since = now
 
     def missing(self, now: float) -> list[Said]:
         """What counts at the peer, or did when it was heard last, and doesn't here."""
@@ -160,17 +166,14 @@ class Words:
         self._unshared = [] if self._untold else [one for one in own if one.what not in theirs]
 
 
-def _pages(own: Sequence[Said], now: float) -> list[bytes]:
-    lines = [_line(one, now) for one in own]
+def _pages(own: Sequence[Said], of: bytes, now: float) -> list[bytes]:
     bodies: list[bytes] = [b""]
-    for line in lines:
+    for line in (_line(one, now) for one in own):
         if _HEAD.size + len(bodies[-1]) + len(line) > MOST_WORDS:
             if len(bodies) == _MOST_PAGES:
                 break
             bodies.append(b"")
         bodies[-1] += line
-    named = b"\n".join(one.what.encode() for one in own)
-    of = sha256(named).digest()[:8]
     count = len(bodies)
     return [_HEAD.pack(of, count, n, len(own)) + body for n, body in enumerate(bodies)]
 
