@@ -1,11 +1,13 @@
-"""What every probe begins with, and how it reports. Called by the probes and by `check`."""
+"""What every check begins with, and how probes report. Called by the probes and by `check`."""
 
 import asyncio
 import errno
 import os
 import socket
+from collections.abc import Awaitable
 
 from mailweir.config.address import Address
+from mailweir.config.units import format_duration
 from mailweir.config.words import Proxy
 from mailweir.health.probes import proxy
 
@@ -40,8 +42,9 @@ class Progress:
         self.passed = False
 
 
-async def connect(address: Address, kind: Proxy) -> socket.socket:
-    """A connected, non-blocking socket, its PROXY header sent. Raises ProbeError.
+async def connect(address: Address, kind: Proxy, limit: float) -> socket.socket:
+    """A connected, non-blocking socket, its PROXY header sent. Raises ProbeError, also where the
+    server hasn't accepted within `limit` seconds.
 
     Raises LocalError where it can't be tried. Dialled by hand, so that a refused connect and
     a missing greeting are told apart.
@@ -54,7 +57,7 @@ async def connect(address: Address, kind: Proxy) -> socket.socket:
     sock.setblocking(False)
     try:
         loop = asyncio.get_running_loop()
-        await loop.sock_connect(sock, (str(address.ip), address.port))
+        await _accepted(loop.sock_connect(sock, (str(address.ip), address.port)), limit)
         first = proxy.header(kind, sock.getsockname()[:2], sock.getpeername()[:2])
         if first:
             await loop.sock_sendall(sock, first)
@@ -63,10 +66,20 @@ async def connect(address: Address, kind: Proxy) -> socket.socket:
         if error.errno in _OURS:
             raise LocalError(_cause(error)) from None
         raise ProbeError("connect", _cause(error)) from None
-    except asyncio.CancelledError:
+    except (asyncio.CancelledError, ProbeError):
         sock.close()
         raise
     return sock
+
+
+async def _accepted(connecting: Awaitable[None], limit: float) -> None:
+    try:
+        async with asyncio.timeout(limit):
+            await connecting
+    except TimeoutError as error:
+        if error.errno is None:  # not the kernel's own time-out
+            raise ProbeError("connect", f"no answer within {format_duration(limit)}") from None
+        raise
 
 
 def _cause(error: OSError) -> str:
