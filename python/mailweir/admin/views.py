@@ -169,7 +169,7 @@ def status(situation: Situation) -> dict[str, object]:
         },
         "stderr": {"dropped": situation.lines_dropped},
         "faults": [asdict(fault) for fault in situation.faults],
-        "kernel_path": _kernel_path(stats),
+        "kernel_path": kernel_path(stats),
         "operator": {
             "words": [_word(what, word, situation) for what, word in situation.overrides.words()],
             "not_kept": situation.not_kept,
@@ -192,8 +192,8 @@ def role(situation: Situation) -> dict[str, object] | None:
     return {"role": found.role, "by": found.by, "at": found.at, "age_seconds": age}
 
 
-def _kernel_path(stats: Stats) -> dict[str, object] | None:
-    """None where it isn't wanted."""
+def kernel_path(stats: Stats) -> dict[str, object] | None:
+    """How the kernel path is; None where it isn't wanted."""
     path = stats.kernel_path
     if path is None:
         return {"why_not": stats.no_kernel_path} if stats.no_kernel_path else None
