@@ -166,6 +166,15 @@ async def test_a_server_that_fails_sessions_is_looked_at(
         await until(lambda: not running.plane.troubles)
 
 
+async def test_a_panic_of_the_data_plane_is_told(tmp_path: Path, servers: dict[str, str]) -> None:
+    async with serving(tmp_path, servers) as running:
+        running.plane.panic("a.rs:1:2, thread mailweir-0: bug")
+        await until(lambda: running.daemon.situation().faults)
+        (fault,) = running.daemon.situation().faults
+        assert (fault.part, fault.times) == ("data_plane", 1)
+        assert "a.rs:1:2, thread mailweir-0: bug" in fault.last
+
+
 async def test_logs_are_opened_anew(tmp_path: Path, servers: dict[str, str]) -> None:
     async with serving(tmp_path, servers) as running:
         signal.raise_signal(signal.SIGUSR1)

@@ -364,7 +364,21 @@ impl DataPlane {
         self.shared.troubles.take()
     }
 
-    /// Readable while there are troubles to take; valid as long as this is.
+    /// Has panics of this process's threads told by [`take_panics`](Self::take_panics) from now on,
+    /// instead of on standard error, where whoever doesn't read that stops the thread.
+    pub fn keep_panics(&self) {
+        let troubles = Arc::clone(&self.shared.troubles);
+        std::panic::set_hook(Box::new(move |panic| troubles.panicked(panic)));
+    }
+
+    /// Panics since the last call: where, and what was said; and how many more there were. To be taken
+    /// after the troubles.
+    #[must_use]
+    pub fn take_panics(&self) -> (Vec<String>, u64) {
+        self.shared.troubles.take_panics()
+    }
+
+    /// Readable while there are troubles or panics to take; valid as long as this is.
     #[must_use]
     pub fn wake_fd(&self) -> RawFd {
         self.shared.troubles.wake_fd()
