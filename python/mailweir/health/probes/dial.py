@@ -4,7 +4,6 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import Awaitable
 
 from mailweir.config.address import Address
 from mailweir.config.units import format_duration
@@ -56,11 +55,10 @@ async def connect(address: Address, kind: Proxy, limit: float) -> socket.socket:
         raise LocalError(_cause(error)) from None
     sock.setblocking(False)
     try:
-        loop = asyncio.get_running_loop()
-        await _accepted(loop.sock_connect(sock, (str(address.ip), address.port)), limit)
+        await _accepted(sock, address, limit)
         first = proxy.header(kind, sock.getsockname()[:2], sock.getpeername()[:2])
         if first:
-            await loop.sock_sendall(sock, first)
+            await asyncio.get_running_loop().sock_sendall(sock, first)
     except OSError as error:
         sock.close()
         if error.errno in _OURS:
@@ -72,14 +70,27 @@ async def connect(address: Address, kind: Proxy, limit: float) -> socket.socket:
     return sock
 
 
-async def _accepted(connecting: Awaitable[None], limit: float) -> None:
+async def _accepted(sock: socket.socket, address: Address, limit: float) -> None:
+    """Until the server accepts. A loop that is late, since it has much to do, mustn't be taken for
+    a server that is: the kernel knows.
+    """
+    loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(limit):
-            await connecting
+            await loop.sock_connect(sock, (str(address.ip), address.port))
     except TimeoutError as error:
-        if error.errno is None:  # not the kernel's own time-out
+        if error.errno is not None:  # the kernel's own time-out
+            raise
+        if not _is_connected(sock):
             raise ProbeError("connect", f"no answer within {format_duration(limit)}") from None
-        raise
+
+
+def _is_connected(sock: socket.socket) -> bool:
+    try:
+        sock.getpeername()
+    except OSError:
+        return False
+    return True
 
 
 def _cause(error: OSError) -> str:
