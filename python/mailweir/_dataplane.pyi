@@ -496,9 +496,14 @@ class DataPlane:
     def reopen_logs(self) -> None:
         """Open the session log's file anew, soon: it was moved away."""
     wake_fd: Final[int]
-    """Readable while there are troubles to take; for `loop.add_reader`."""
+    """Readable while there are troubles or panics to take; for `loop.add_reader`."""
     def take_troubles(self) -> list[ServerTrouble]:
         """At most one of a server since the last call. Clears `wake_fd`."""
+    def take_panics(self) -> tuple[list[str], int]:
+        """Panics of any thread since the last call (place, thread and message), and how many more
+        there were. To be taken after the troubles. None is written to standard error, where whoever
+        doesn't read that would stop a worker.
+        """
     def stop(self) -> None:
         """End every session and join the workers. A second call does nothing."""
 

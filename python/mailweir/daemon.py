@@ -302,12 +302,16 @@ class Daemon:
         self._changes.checked()
 
     def _on_troubles(self) -> None:
-        """Servers failed live sessions: their checks needn't wait."""
+        """Servers failed live sessions: their checks needn't wait. Or a thread of the data plane
+        panicked.
+        """
         for trouble in self.plane.take_troubles():
             key = ServerKey(trouble.pool, trouble.server)
             _log.debug("failed a session", server=str(key), reason=trouble.cause)
             self._metrics.trouble(key)
             self._monitor.hurry(key)
+        for panic in self.plane.take_panics():
+            self._faults.note(Part.DATA_PLANE, panic)
 
     # --- what the admin routes ask -----------------------------------------
 

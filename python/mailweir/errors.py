@@ -75,6 +75,10 @@ class PlaneError(MailweirError):
     """The data plane refused what it was asked for; nothing has changed."""
 
 
+class PlanePanic(Exception):  # noqa: N818 - Rust's word
+    """A thread of the data plane panicked, by a bug of ours: where, and what it said."""
+
+
 class StalledError(MailweirError):
     """Something that is waited for takes longer than it may: a disk, a name service."""
 

@@ -26,6 +26,7 @@ class Part(StrEnum):
     ANSWER = "answer"
     CHANGE = "change"
     CHECK = "check"
+    DATA_PLANE = "data_plane"
     LOOP = "loop"
     NOTICES = "notices"
     SOCKET = "socket"
@@ -92,10 +93,10 @@ async def kept_going(
 
 
 def _place(error: BaseException) -> str:
-    """Where it was raised."""
+    """Where it was raised; what it says itself where that isn't in Python."""
     at = error.__traceback__
     if at is None:
-        return ""
+        return str(error)
     while at.tb_next is not None:
         at = at.tb_next
     return f"{at.tb_frame.f_code.co_filename}:{at.tb_lineno}"

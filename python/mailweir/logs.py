@@ -5,11 +5,12 @@ line.
 import atexit
 import logging
 import os
+import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from logging.handlers import QueueHandler
 from queue import Full, Queue
-from threading import Thread
 from typing import TextIO
 
 import structlog
@@ -62,6 +63,7 @@ def configure(
     else:
         handler, finish = in_a_thread(_STDERR)
         atexit.register(finish)
+        _take_over_standard_error()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -73,6 +75,24 @@ def configure(
     root.setLevel(logging.DEBUG if verbose else logging.INFO)
     # asyncio says at debug which selector it uses, and the like.
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+
+
+def _take_over_standard_error() -> None:
+    """What Python would write there by itself, in whichever thread that is, goes the same way: of
+    exceptions that nobody can catch, and of those that end a thread.
+    """
+    log = structlog.get_logger("mailweir")
+
+    def unraisable(what: "sys.UnraisableHookArgs") -> None:
+        event = what.err_msg or "an exception that nobody could catch"
+        log.error(event, at=repr(what.object), exc_info=what.exc_value)
+
+    def ended(what: threading.ExceptHookArgs) -> None:
+        name = what.thread.name if what.thread else ""
+        log.error("an exception ended a thread", thread=name, exc_info=what.exc_value)
+
+    sys.unraisablehook = unraisable
+    threading.excepthook = ended
 
 
 def dropped() -> int:
@@ -122,7 +142,7 @@ def in_a_thread(descriptor: int) -> tuple[Writing, Callable[[], None]]:
             waiting.put_nowait(None)
             thread.join(_LAST_WORDS)
 
-    thread = Thread(target=write, name="log", daemon=True)
+    thread = threading.Thread(target=write, name="log", daemon=True)
     thread.start()
     return handler, finish
 

@@ -24,7 +24,7 @@ from mailweir._dataplane import (
     Stats,
     StickyStats,
 )
-from mailweir.errors import PlaneError
+from mailweir.errors import PlaneError, PlanePanic
 from mailweir.spec import (
     DesiredListener,
     DesiredPerSource,
@@ -107,10 +107,13 @@ class Plane(Protocol):
 
     @property
     def wake_fd(self) -> int:
-        """Readable while there are troubles to take."""
+        """Readable while there are troubles or panics to take."""
 
     def take_troubles(self) -> list[ServerTrouble]:
         """Servers that failed sessions since the last call, each once."""
+
+    def take_panics(self) -> list[PlanePanic]:
+        """Threads that panicked since the last call. To be taken after the troubles."""
 
     def stop(self) -> None:
         """End every session and the worker threads. Waits for them."""
@@ -180,6 +183,11 @@ class EmbeddedPlane:
 
     def take_troubles(self) -> list[ServerTrouble]:
         return self._plane.take_troubles()
+
+    def take_panics(self) -> list[PlanePanic]:
+        panics, more = self._plane.take_panics()
+        said = [*panics, f"{more} more panics"] if more else panics
+        return [PlanePanic(words) for words in said]
 
     def stop(self) -> None:
         self._plane.stop()

@@ -30,7 +30,7 @@ LAYERS = (
     "client",
     "spec sources",
     "scales",
-    "sys moment occupancy doors tls hashing prefixes bounded",
+    "sys moment occupancy doors tls hashing prefixes bounded panics",
 )
 HEIGHT = {module: -depth for depth, layer in enumerate(LAYERS) for module in layer.split()}
 UNSAFE = "core/src/sys.rs"

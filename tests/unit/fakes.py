@@ -9,7 +9,7 @@ from typing import cast
 
 from mailweir.config.load import Loaded, parse
 from mailweir.config.model import Config
-from mailweir.errors import PlaneError
+from mailweir.errors import PlaneError, PlanePanic
 from mailweir.plane import ServerTrouble, Session, Stats
 from mailweir.spec import DesiredRoom, DesiredState, ServerKey, ServerState
 from mailweir.state.overrides import Overrides
@@ -231,6 +231,7 @@ class FakePlane:
         self.asked: tuple[object, ...] = ()
         self.reopened = 0
         self.troubles: list[FakeTrouble] = []
+        self.panics: list[PlanePanic] = []
         self._wake = os.pipe()
 
     def apply(self, state: DesiredState) -> int:
@@ -286,6 +287,15 @@ class FakePlane:
         os.read(self.wake_fd, 8)
         taken, self.troubles = self.troubles, []
         return cast(list[ServerTrouble], taken)
+
+    def take_panics(self) -> list[PlanePanic]:
+        taken, self.panics = self.panics, []
+        return taken
+
+    def panic(self, words: str) -> None:
+        """A thread panics."""
+        self.panics.append(PlanePanic(words))
+        os.write(self._wake[1], b"x")
 
     def trouble(self, pool: str, server: str) -> None:
         """A server fails a session."""

@@ -2,6 +2,7 @@
 
 from structlog.testing import capture_logs
 
+from mailweir.errors import PlanePanic
 from mailweir.faults import Fault, Faults, Part, kept_going
 
 
@@ -21,6 +22,15 @@ def test_the_same_is_said_once_and_counted() -> None:
     assert (told.times, told.last) == (4, "KeyError('k')")
     assert (faults.times(Part.CHECK), faults.times(Part.LOOP)) == (4, 0)
     assert isinstance(told, Fault)
+
+
+def test_what_was_raised_elsewhere_is_told_apart_by_its_words() -> None:
+    faults = Faults()
+    with capture_logs() as logs:
+        for place in ("a.rs:1", "a.rs:1", "b.rs:2"):
+            faults.note(Part.DATA_PLANE, PlanePanic(place))
+    assert [str(one["exc_info"]) for one in logs] == ["a.rs:1", "b.rs:2"]
+    assert faults.times(Part.DATA_PLANE) == 3
 
 
 async def test_what_fails_begins_anew_later_each_time() -> None:

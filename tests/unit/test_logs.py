@@ -4,6 +4,8 @@ import io
 import logging
 import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
@@ -92,3 +94,45 @@ def test_nobody_reads_any_more(pipe: tuple[int, int]) -> None:
     said(handler, 1)
     finish()
     assert (handler.dropped, handler.failed) == (0, 1)
+
+
+_IGNORED_BY_PYTHON = """
+import os, sys, threading
+from mailweir import logs
+
+class Bug:
+    def __del__(self):
+        raise ValueError("at its end")
+
+def fail():
+    raise ValueError("in a thread")
+
+logs.configure(verbose=False)
+for _ in range(20_000 if sys.argv[1:] else 1):
+    Bug()
+thread = threading.Thread(target=fail, name="t")
+thread.start()
+thread.join()
+print("went on", flush=True)
+os._exit(0) if sys.argv[1:] else None
+"""
+
+
+def test_what_python_would_write_itself_is_a_line() -> None:
+    """Exceptions that nobody can catch, and those that end a thread."""
+    done = subprocess.run(
+        [sys.executable, "-c", _IGNORED_BY_PYTHON], capture_output=True, text=True
+    )
+    first, second = (line.split(" ", 1)[1] for line in done.stderr.splitlines())
+    assert first.startswith('level=error event="an exception that nobody could catch" at=')
+    assert "ValueError: at its end" in first
+    assert second.startswith('level=error event="an exception ended a thread"')
+    assert "ValueError: in a thread" in second
+
+
+def test_what_python_would_write_itself_stops_nobody(pipe: tuple[int, int]) -> None:
+    """Where nobody reads it; more of that than a pipe takes."""
+    argv = [sys.executable, "-c", _IGNORED_BY_PYTHON, "many"]
+    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=pipe[1], timeout=20)
+    assert done.stdout == b"went on\n"
+    os.close(pipe[0])

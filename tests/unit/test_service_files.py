@@ -24,7 +24,15 @@ def test_a_power_cut_leaves_none_of_them_dead(path: Path) -> None:
     assert found["Service"]["Restart"] in ("always", "on-failure")
     assert found["Service"]["RestartPreventExitStatus"] == "78"
     # systemd.service(5) has that for the main process alone: a check before it would fail for ever.
-    assert "ExecStartPre" not in found["Service"]
+    assert found["Service"].get("ExecStartPre", "-").startswith("-")
+
+
+@pytest.mark.parametrize("path", _UNITS, ids=lambda path: path.name)
+def test_each_has_a_user_of_its_own_with_all_that_it_may_have(path: Path) -> None:
+    """The same: folders are shared. What the user isn't given at the start it can't have."""
+    service = unit(path)["Service"]
+    assert service["User"] == service["Group"] == "mailweir"
+    assert service["AmbientCapabilities"] == service["CapabilityBoundingSet"]
 
 
 def test_each_process_has_one() -> None:

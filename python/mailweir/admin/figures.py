@@ -40,6 +40,7 @@ def _metrics(stats: Sequence[plane.Stats]) -> Iterator[Metric]:
     yield from _queues(pools)
     yield from _sticky(pools)
     yield from _relay([one.relay for one in stats])
+    yield from _kernel_path_lacks(stats)
     yield from _kernel_path(paths)
     yield from _kernel_path_ways(paths)
     yield from _log([one.log for one in stats])
@@ -297,6 +298,23 @@ def _relay(relays: Sequence[plane.RelayStats]) -> Iterator[Metric]:
         failures.add([], relay.pipe_fallbacks)
         budget.add([], relay.pipe_budget)
     yield from (copied, spliced, pipes, failures, budget)
+
+
+def _kernel_path_lacks(stats: Sequence[plane.Stats]) -> Iterator[Metric]:
+    """Without a sample where the configuration doesn't want it."""
+    up = exposition.Gauge(
+        "mailweir_kernel_path_up", "1 where it is there, 0 where it is wanted and isn't."
+    )
+    outlives = exposition.Gauge(
+        "mailweir_kernel_path_outlives_process", "1 where its sessions go on without the process."
+    )
+    for one in stats:
+        if one.kernel_path:
+            up.add([], 1)
+            outlives.add([], 0 if one.kernel_path.ends_with_process else 1)
+        elif one.no_kernel_path:
+            up.add([], 0)
+    yield from (up, outlives)
 
 
 def _kernel_path(paths: Sequence[plane.KernelPathStats]) -> Iterator[Metric]:

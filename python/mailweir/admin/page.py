@@ -1,12 +1,13 @@
 """The page: one plain table of servers that refreshes itself. No script, no file of its own."""
 
 from base64 import b64encode
+from dataclasses import asdict
 from hashlib import sha256
 from html import escape
 
 from mailweir.admin import text
 from mailweir.admin.text import state
-from mailweir.admin.views import Situation, panics, role, servers, unready
+from mailweir.admin.views import Situation, kernel_path, panics, role, servers, unready
 
 _STYLE = (
     "body{font:14px/1.5 system-ui,sans-serif;margin:2em}table{border-collapse:collapse}"
@@ -31,6 +32,9 @@ def render(situation: Situation) -> str:
     stats = situation.stats
     head = [f"{'; '.join(unready(situation)) or 'ready'}."]
     head += [f"{panic}." for panic in panics(situation)]
+    unusual = text.refused_load(asdict(situation.last_load))
+    unusual += text.kernel_path_lacks(kernel_path(stats))
+    head += [f"{one[0].upper()}{one[1:]}." for one in unusual]
     if situation.socket_problem:
         head.append(f"Admin socket: {situation.socket_problem}.")
     if times := sum(fault.times for fault in situation.faults):

@@ -23,22 +23,36 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def _kernel_path(path: Mapping[str, Any] | None) -> list[str]:
-    if path is None:
+    if path is None or path["why_not"]:
         return []
-    if path["why_not"]:
-        return [f"no kernel path, sessions take the relay: {path['why_not']}"]
     relayed = ", ".join(f"{count} {why}" for why, count in path["refusals"].items())
     lines = [
         f"kernel path: {path['flows']} flows, {path['places_taken']} of {path['max_flows']} places"
         f" taken, {path['handed_over']} handed over, {path['adopted']} adopted; relayed instead:"
         f" {relayed or 'none'}"
     ]
-    lines += [f"it isn't at {name}: {why}" for name, why in sorted(path["not_at"].items())]
     if path["earlier"]:
         lines.append(f"{path['earlier']} flows of another version go on by themselves")
-    if path["ends_with_process"]:
-        lines.append(f"its flows end with the process: {path['ends_with_process']}")
     return lines
+
+
+def kernel_path_lacks(path: Mapping[str, Any] | None) -> list[str]:
+    """What is wanted of the kernel path, by the configuration that runs, and isn't there now."""
+    if path is None:
+        return []
+    if path["why_not"]:
+        return [f"no kernel path, sessions take the relay: {path['why_not']}"]
+    lines = [
+        f"the kernel path isn't at {name}: {why}" for name, why in sorted(path["not_at"].items())
+    ]
+    if path["ends_with_process"]:
+        lines.append(f"sessions in the kernel end with the process: {path['ends_with_process']}")
+    return lines
+
+
+def refused_load(load: Mapping[str, Any]) -> list[str]:
+    """That the file isn't what runs, since the last load was refused."""
+    return [] if load["ok"] else [f"last load: REFUSED: {load['message']}"]
 
 
 def _operator(words: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -82,7 +96,6 @@ def status(answer: Mapping[str, Any]) -> str:
     """`mailweir status`."""
     load = answer["config"]["last_load"]
     ready = "ready" if answer["ready"] else "NOT READY: " + "; ".join(answer["reasons"])
-    outcome = load["message"] if load["ok"] else f"REFUSED: {load['message']}"
     lines = [
         f"mailweir {answer['version']}, pid {answer['pid']}, up {span(answer['uptime_seconds'])},"
         f" {answer['workers']} workers",
@@ -90,12 +103,13 @@ def status(answer: Mapping[str, Any]) -> str:
         *answer["panics"],
         f"{answer['sessions']} sessions, {answer['max_sessions']} at most",
         *_room(answer["room"]),
-        f"configuration {answer['config']['file']}, generation {answer['generation']};"
-        f" last load: {outcome}",
+        f"configuration {answer['config']['file']}, generation {answer['generation']}; "
+        + "".join(refused_load(load) or [f"last load: {load['message']}"]),
     ]
     if answer["ha"]:
         lines.append(role(answer["ha"]))
     lines += _kernel_path(answer["kernel_path"])
+    lines += kernel_path_lacks(answer["kernel_path"])
     lines += _operator(answer["operator"]["words"])
     if answer["operator"]["not_kept"]:
         lines.append(f"NOT KEPT FOR A RESTART: {answer['operator']['not_kept']}")

@@ -1,12 +1,13 @@
 """What the process says of itself, as plain values for JSON, page and readiness. Pure."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Protocol
 
 from mailweir.admin.readiness import why_none, why_unready
 from mailweir.config.model import Config
-from mailweir.config.words import HaKeeper, HaRole
+from mailweir.config.words import CheckKind, HaKeeper, HaRole
 from mailweir.faults import Fault
 from mailweir.notices import REFUSALS
 from mailweir.plane import (
@@ -75,7 +76,7 @@ class RoleTold:
     alarms: int  # of `mailweir ha run`
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Situation:
     """The process at one moment, as the daemon hands it out."""
 
@@ -102,15 +103,30 @@ class Situation:
     admission: Callable[[str, str], str | None]
     role: RoleTold | None  # in a pair; None where nobody has told
 
+    @cached_property
+    def members(self) -> dict[str, list[ServerStats]]:
+        """Servers by pool, in the file's order; empty pools, and those that are gone, as well.
+
+        Made once: each listener, of hundreds, asks for it.
+        """
+        members: dict[str, list[ServerStats]] = {name: [] for name in self.config.pools}
+        for server in self.stats.servers:
+            members.setdefault(server.pool, []).append(server)
+        return members
+
+    @cached_property
+    def check_kinds(self) -> dict[str, CheckKind]:
+        """What servers are asked, by pool. Made once: each server asks for it."""
+        return {name: self.config.check_kind(name) for name in self.config.pools}
+
 
 def unready(situation: Situation, listener: str | None = None) -> list[str]:
     """Why new sessions shouldn't be sent here, or to one listener; empty where they may."""
     listeners = situation.config.listeners
     wanted = listeners if listener is None else {listener: listeners[listener]}
-    by_pool = _by_pool(situation.stats.servers, situation.config)
     used = dict.fromkeys(one.pool for one in wanted.values())
     reasons = why_unready(
-        [why_none(pool, by_pool.get(pool, [])) for pool in used],
+        [why_none(pool, situation.members.get(pool, [])) for pool in used],
         draining=situation.stats.draining,
         listening=situation.listening,
         overrides=situation.overrides,
@@ -125,7 +141,7 @@ def unready(situation: Situation, listener: str | None = None) -> list[str]:
 def panics(situation: Situation) -> list[str]:
     """Pools whose servers are tried although they are down. That alone makes nobody unready."""
     found = []
-    for name, of_pool in _by_pool(situation.stats.servers, situation.config).items():
+    for name, of_pool in situation.members.items():
         if not any(server.state == ServerState.PANIC for server in of_pool):
             continue
         meant = [one for one in of_pool if one.state in _BY_CHECKS and one.weight > 0]
@@ -170,7 +186,7 @@ def status(situation: Situation) -> dict[str, object]:
         },
         "stderr": {"dropped": situation.lines_dropped},
         "faults": [asdict(fault) for fault in situation.faults],
-        "kernel_path": _kernel_path(stats),
+        "kernel_path": kernel_path(stats),
         "operator": {
             "words": [_word(what, word, situation) for what, word in situation.overrides.words()],
             "not_kept": situation.not_kept,
@@ -180,7 +196,7 @@ def status(situation: Situation) -> dict[str, object]:
         "admin": {"problem": situation.socket_problem},
         "config": {"file": situation.config_file, "last_load": asdict(situation.last_load)},
         "listeners": [_listener(listener, situation) for listener in stats.listeners],
-        "pools": _pools(stats, situation.config),
+        "pools": _pools(situation),
     }
 
 
@@ -194,8 +210,8 @@ def role(situation: Situation) -> dict[str, object] | None:
     return {**told, "alarms": found.alarms}
 
 
-def _kernel_path(stats: Stats) -> dict[str, object] | None:
-    """None where it isn't wanted."""
+def kernel_path(stats: Stats) -> dict[str, object] | None:
+    """How the kernel path is; None where it isn't wanted."""
     path = stats.kernel_path
     if path is None:
         return {"why_not": stats.no_kernel_path} if stats.no_kernel_path else None
@@ -294,16 +310,9 @@ def told_of_pause(listener: str, situation: Situation) -> str | None:
     return told(pause, situation.now) if pause else None
 
 
-def _by_pool(stats: Iterable[ServerStats], config: Config) -> dict[str, list[ServerStats]]:
-    """In the file's order; those that are empty, and those that are gone, as well."""
-    members: dict[str, list[ServerStats]] = {name: [] for name in config.pools}
-    for server in stats:
-        members.setdefault(server.pool, []).append(server)
-    return members
-
-
-def _pools(stats: Stats, config: Config) -> list[dict[str, object]]:
-    queues = {pool.name: pool for pool in stats.pools}
+def _pools(situation: Situation) -> list[dict[str, object]]:
+    config = situation.config
+    queues = {pool.name: pool for pool in situation.stats.pools}
     return [
         {
             "name": name,
@@ -315,7 +324,7 @@ def _pools(stats: Stats, config: Config) -> list[dict[str, object]]:
             "waiting": queues[name].waiting if name in queues else 0,
             "sticky": _sticky(queues[name].sticky) if name in queues else None,
         }
-        for name, of_pool in _by_pool(stats.servers, config).items()
+        for name, of_pool in situation.members.items()
     ]
 
 
@@ -371,7 +380,7 @@ def _check(key: ServerKey, situation: Situation) -> dict[str, object] | None:
     if last is None:
         return None
     return {
-        "kind": situation.config.check_kind(key.pool) if key.pool in situation.config.pools else "",
+        "kind": situation.check_kinds.get(key.pool, ""),
         "ok": last.ok,
         "step": last.step,
         "detail": last.detail,

@@ -141,7 +141,8 @@ class Check(Part):
     timeout: Interval = Field(
         15.0,
         description="For a whole check. Greetings are delayed on purpose by postscreen (6s) and"
-        " by DNS lookups.",
+        " by DNS lookups. Accepting isn't: that may take as long as sessions wait for it"
+        " (`timeouts.connect`).",
     )
 
     @property

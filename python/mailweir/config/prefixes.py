@@ -119,7 +119,12 @@ def _entry(value: object, info: ValidationInfo) -> Entry:
 def _stands_for(value: object, files: Files) -> tuple[str, ...]:
     if not isinstance(value, str):
         raise ValueError(f"must be a prefix or the absolute path of a file, not {value!r:.60}")
-    return files.prefixes(value) if value.startswith("/") else (parse_prefix(value),)
+    if value.startswith("/"):
+        return files.prefixes(value)
+    try:
+        return (parse_prefix(value),)
+    except NoPrefixError as error:
+        raise ValueError(f"{error}; a file is named by its absolute path") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,16 +11,19 @@ from mailweir.config.units import format_duration
 from mailweir.config.words import CheckKind, Protocol, Proxy
 from mailweir.foreign import shown
 from mailweir.health.probes import ehlo, tcp
-from mailweir.health.probes.dial import LocalError, ProbeError, Progress
+from mailweir.health.probes.dial import LocalError, ProbeError, Progress, connect
 from mailweir.spec import ServerKey, ServerState
 from mailweir.state.overrides import Overrides
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What to check, and how."""
+    """What to check, and how. A server that doesn't accept within `connect` seconds has failed:
+    that is the most that a session waits for it.
+    """
 
     address: Address
+    connect: float
     kind: CheckKind
     smtp: bool
     proxy: Proxy
@@ -48,11 +51,13 @@ def targets(config: Config, overrides: Overrides) -> dict[ServerKey, Target]:
     for pool_name, pool in config.pools.items():
         kind = config.check_kind(pool_name)
         smtp = config.protocols(pool_name) == {Protocol.SMTP}
+        patience = (one.timeouts.connect for _, one in config.users(pool_name))
+        limit = max(patience, default=pool.check.timeout)
         for name, server in pool.servers.items():
             key = ServerKey(pool_name, name)
             if overrides.server_state(key) is ServerState.MAINT:
                 continue
-            found[key] = Target(server.address, kind, smtp, server.proxy, pool.check)
+            found[key] = Target(server.address, limit, kind, smtp, server.proxy, pool.check)
     return found
 
 
@@ -64,11 +69,11 @@ async def run(target: Target) -> Outcome:
     conclusive = True
     try:
         async with asyncio.timeout(target.check.timeout):
+            sock = await connect(target.address, target.proxy, target.connect)
             if target.kind is CheckKind.EHLO:
-                helo = target.check.helo
-                await ehlo.probe(target.address, progress, kind=target.proxy, helo=helo)
+                await ehlo.probe(sock, progress, helo=target.check.helo)
             else:
-                await tcp.probe(target.address, progress, kind=target.proxy, smtp=target.smtp)
+                await tcp.probe(sock, progress, smtp=target.smtp)
     except ProbeError as error:
         step, detail = error.step, error.detail
     except LocalError as error:

@@ -1,12 +1,15 @@
 //! Servers that failed a session, for whoever checks them: a failure that a client would have
-//! met says more than the last check. At most one report of a server waits to be taken.
+//! met says more than the last check. At most one report of a server waits to be taken. Beside them
+//! panics, which go the same way.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::panic::PanicHookInfo;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{EventfdFlags, eventfd};
 
+use crate::panics::Panics;
 use crate::server::Server;
 
 /// A server failed a session.
@@ -26,6 +29,7 @@ pub struct Trouble {
 #[derive(Debug)]
 pub(crate) struct Troubles {
     waiting: Mutex<Vec<(Arc<Server>, Trouble)>>,
+    panics: Panics,
     /// Readable while something waits.
     wake: OwnedFd,
 }
@@ -34,6 +38,7 @@ impl Troubles {
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Self {
             waiting: Mutex::default(),
+            panics: Panics::default(),
             wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
         })
     }
@@ -44,8 +49,24 @@ impl Troubles {
             return;
         }
         self.waiting().push((Arc::clone(server), trouble()));
+        self.wake();
+    }
+
+    /// Has a panic of this thread wait. Never waits itself.
+    pub(crate) fn panicked(&self, panic: &PanicHookInfo<'_>) {
+        self.panics.keep(panic);
+        self.wake();
+    }
+
+    fn wake(&self) {
         // Full only where it is readable anyway.
         let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+    }
+
+    /// The panics that wait, and how many more there were. To be taken after the reports, since those
+    /// clear the descriptor.
+    pub(crate) fn take_panics(&self) -> (Vec<String>, u64) {
+        self.panics.take()
     }
 
     /// All that wait; from now on their servers are reported again.

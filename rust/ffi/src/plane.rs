@@ -27,9 +27,11 @@ impl DataPlane {
                 "a data plane needs at least one worker",
             ));
         }
-        py.detach(|| core::DataPlane::start(workers, &kept))
-            .map(Self)
-            .map_err(|error| PlaneError::new_err(format!("workers can't start: {error}")))
+        let plane = py
+            .detach(|| core::DataPlane::start(workers, &kept))
+            .map_err(|error| PlaneError::new_err(format!("workers can't start: {error}")))?;
+        plane.keep_panics();
+        Ok(Self(plane))
     }
 
     /// Makes `spec` the running one, at once and whole; the new generation number.
@@ -127,7 +129,7 @@ impl DataPlane {
         self.0.reopen_logs();
     }
 
-    /// Readable while there are troubles to take.
+    /// Readable while there are troubles or panics to take.
     #[getter]
     fn wake_fd(&self) -> RawFd {
         self.0.wake_fd()
@@ -136,6 +138,11 @@ impl DataPlane {
     /// At most one of a server since the last call.
     fn take_troubles(&self) -> Vec<ServerTrouble> {
         self.0.take_troubles().into_iter().map(Into::into).collect()
+    }
+
+    /// Those of any thread since the last call, and how many more there were.
+    fn take_panics(&self) -> (Vec<String>, u64) {
+        self.0.take_panics()
     }
 
     /// Ends every session and joins the workers. A second call does nothing.

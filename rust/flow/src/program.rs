@@ -307,7 +307,11 @@ fn names(folder: &Path) -> Vec<String> {
 fn own_folder(pins: &Path) -> io::Result<()> {
     match fs::DirBuilder::new().mode(0o700).create(pins) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        made => made?,
+        Err(error) => {
+            let words = format!("{} can't be made: {error}", pins.display());
+            return Err(io::Error::new(error.kind(), words));
+        }
+        Ok(()) => {}
     }
     let found = fs::symlink_metadata(pins)?;
     let ours = rustix::process::geteuid().as_raw();

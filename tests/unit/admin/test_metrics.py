@@ -139,6 +139,24 @@ def test_a_good_reload_says_so(metrics: Metrics) -> None:
     assert found["mailweir_config_last_reload_timestamp_seconds{}"] == 960
 
 
+@pytest.mark.parametrize(
+    ("path", "why_not", "up", "outlives"),
+    [
+        (None, None, None, None),
+        (None, "no BPF", 0, None),
+        (FakeKernelPathStats(), None, 1, 1),
+        (FakeKernelPathStats(ends_with_process="no room"), None, 1, 0),
+    ],
+)
+def test_the_kernel_path_where_it_is_wanted(
+    path: FakeKernelPathStats | None, why_not: str | None, up: int | None, outlives: int | None
+) -> None:
+    stats = replace(busy().stats, kernel_path=path, no_kernel_path=why_not)  # type: ignore[type-var]
+    found = samples(Metrics(lambda: stats, Faults(), version="1.2.3", started=900.0))
+    assert found.get("mailweir_kernel_path_up{}") == up
+    assert found.get("mailweir_kernel_path_outlives_process{}") == outlives
+
+
 def test_one_reading_per_scrape_and_none_before(source: Counting, metrics: Metrics) -> None:
     assert source.readings == 0
     encode(metrics.registry)

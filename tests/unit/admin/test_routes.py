@@ -5,6 +5,7 @@ import json
 import os
 import threading
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 from aiohttp import ClientResponse, web
@@ -23,7 +24,7 @@ from mailweir.faults import Faults
 from mailweir.journal import Journal
 from mailweir.spec import ServerState
 from unit.admin.situations import A, FakeBalancer, busy, situation
-from unit.fakes import FakeSession
+from unit.fakes import FakeKernelPathStats, FakeSession
 
 Client = TestClient[web.Request, web.Application]
 
@@ -103,6 +104,22 @@ async def test_the_page_says_what_is_unusual(readable: Client, balancer: FakeBal
     assert "3 sessions, 6 wait for farm, generation 1." in text
     assert '<td class="up">up (slow start 35%)</td>' in text
     assert '<td class="panic">panic</td>' in text
+
+
+async def test_the_page_says_what_is_wanted_and_is_not_there(
+    readable: Client, balancer: FakeBalancer
+) -> None:
+    now = situation()
+    refused = replace(now.last_load, ok=False, message="f.yaml has 1 problem(s)")
+    stats = replace(now.stats, no_kernel_path="no BPF")  # type: ignore[type-var]
+    balancer.now = replace(now, stats=stats, last_load=refused)
+    text = await (await readable.get("/")).text()
+    assert "Last load: REFUSED: f.yaml has 1 problem(s). No kernel path, sessions take" in text
+    path = FakeKernelPathStats(not_at={"eth7": "no memory"}, ends_with_process="no room")
+    stats = replace(now.stats, kernel_path=path)  # type: ignore[type-var]
+    balancer.now = replace(now, stats=stats)
+    text = await (await readable.get("/")).text()
+    assert "The kernel path isn&#x27;t at eth7: no memory. Sessions in the kernel end" in text
 
 
 async def test_reload_on_the_socket(writable: Client, balancer: FakeBalancer) -> None:

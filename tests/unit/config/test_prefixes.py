@@ -117,7 +117,8 @@ def test_files_that_can_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         f"{place}{tmp_path}/fifo can't be read: it is no regular file"
     ]
     assert problems("deny: [drop.txt]") == [
-        f"{place}must be a prefix such as 10.0.0.0/8 or 2001:db8::/32, not 'drop.txt'"
+        f"{place}must be a prefix such as 10.0.0.0/8 or 2001:db8::/32, not 'drop.txt';"
+        " a file is named by its absolute path"
     ]
     (tmp_path / "large").write_text("192.0.2.0/24\n" * 10)
     monkeypatch.setattr(prefixes, "MAX_BYTES", 100)

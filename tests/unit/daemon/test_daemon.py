@@ -45,7 +45,7 @@ async def test_a_server_that_takes_too_long_is_not_waited_for(
     async def never(*_: object, **__: object) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr("mailweir.health.probes.ehlo.connect", never)
+    monkeypatch.setattr("mailweir.health.check.connect", never)
     async with serving(tmp_path, with_silent) as running:
         assert set(running.plane.applied[0].server_states().values()) == {ServerState.DOWN}
         assert running.logged("not ready")[0]["reason"] == "pool farm: no server is up"
@@ -164,6 +164,15 @@ async def test_a_server_that_fails_sessions_is_looked_at(
     async with serving(tmp_path, servers) as running:
         running.plane.trouble("farm", "a")
         await until(lambda: not running.plane.troubles)
+
+
+async def test_a_panic_of_the_data_plane_is_told(tmp_path: Path, servers: dict[str, str]) -> None:
+    async with serving(tmp_path, servers) as running:
+        running.plane.panic("a.rs:1:2, thread mailweir-0: bug")
+        await until(lambda: running.daemon.situation().faults)
+        (fault,) = running.daemon.situation().faults
+        assert (fault.part, fault.times) == ("data_plane", 1)
+        assert "a.rs:1:2, thread mailweir-0: bug" in fault.last
 
 
 async def test_logs_are_opened_anew(tmp_path: Path, servers: dict[str, str]) -> None:

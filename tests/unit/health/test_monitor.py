@@ -20,7 +20,8 @@ A, B = ServerKey("farm", "a"), ServerKey("farm", "b")
 
 def target(port: int, check: Check | None = None) -> Target:
     address = parse_server(f"10.0.0.1:{port}")
-    return Target(address, CheckKind.EHLO, smtp=True, proxy=Proxy.OFF, check=check or Check())
+    check = check or Check()
+    return Target(address, 3.0, CheckKind.EHLO, smtp=True, proxy=Proxy.OFF, check=check)
 
 
 @dataclass

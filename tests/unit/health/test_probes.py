@@ -4,6 +4,7 @@ import asyncio
 import errno
 import re
 import socket
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -29,10 +30,10 @@ def target(
     kind: CheckKind = CheckKind.EHLO,
     timeout: float = 5.0,
     proxy: Proxy = Proxy.OFF,
+    connect: float = 5.0,
 ) -> Target:
-    return Target(
-        address, kind, smtp=True, proxy=proxy, check=Check.model_construct(timeout=timeout)
-    )
+    check = Check.model_construct(timeout=timeout)
+    return Target(address, connect, kind, smtp=True, proxy=proxy, check=check)
 
 
 async def ehlo(server: Scripted, deadline: float = 5.0) -> Outcome:
@@ -173,7 +174,10 @@ async def test_nobody_listens(kind: CheckKind) -> None:
     assert outcome.detail == "Connection refused"
 
 
-async def test_connect_has_the_same_deadline() -> None:
+@pytest.mark.parametrize("kind", list(CheckKind))
+@pytest.mark.parametrize(("whole", "connect"), [(0.1, 5.0), (5.0, 0.1), (0.1, 0.1)])
+async def test_a_server_that_does_not_accept(kind: CheckKind, whole: float, connect: float) -> None:
+    """By the limit of sessions, so that it is known soon, and by that of the whole check."""
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
@@ -182,10 +186,23 @@ async def test_connect_has_the_same_deadline() -> None:
         for one in waiting:
             one.setblocking(False)
             one.connect_ex(address)
-        outcome = await run(target(parse_server(f"127.0.0.1:{address[1]}"), timeout=0.1))
+        there = parse_server(f"127.0.0.1:{address[1]}")
+        outcome = await run(target(there, kind, whole, connect=connect))
         for one in waiting:
             one.close()
     assert (outcome.step, outcome.detail) == ("connect", "no answer within 100ms")
+
+
+async def test_a_loop_that_is_late_is_no_server_that_is() -> None:
+    """It comes round only when the time is over; what the kernel has by then counts."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        there = parse_server(f"127.0.0.1:{server.getsockname()[1]}")
+        checking = asyncio.create_task(run(target(there, CheckKind.TCP, connect=0.01)))
+        await asyncio.sleep(0)
+        time.sleep(0.1)  # noqa: ASYNC251 - what it is about
+        assert (await checking).ok
 
 
 async def test_want_of_descriptors_says_nothing_of_the_server(
@@ -216,7 +233,7 @@ async def test_tcp_does_not_mind_bad_manners(script: Script) -> None:
 
 async def test_tcp_says_nothing_where_tls_comes_first() -> None:
     async with playing(scripted.silence) as server:
-        silent = Target(server.address, CheckKind.TCP, smtp=False, proxy=Proxy.OFF, check=Check())
+        silent = replace(target(server.address, CheckKind.TCP), smtp=False)
         assert (await run(silent)).ok
         await server.over.wait()
     assert server.heard == []
@@ -238,6 +255,19 @@ def test_targets_follow_the_configuration() -> None:
     assert list(found) == [ServerKey("farm", "a"), ServerKey("farm", "b")]
     assert found[ServerKey("farm", "a")].kind is CheckKind.EHLO
     assert found[ServerKey("farm", "a")].smtp
+
+
+def test_a_server_may_take_as_long_to_accept_as_for_the_most_patient_session() -> None:
+    two = config(
+        "listeners:\n"
+        "  mx: {bind: ['192.0.2.1:25'], pool: farm, timeouts: {connect: 2s}}\n"
+        "  far: {bind: ['192.0.2.1:26'], pool: farm, timeouts: {connect: 4s}}\n"
+        "  other: {bind: ['192.0.2.1:27'], pool: other, timeouts: {connect: 9s}}\n"
+        "pools: {farm: {servers: {a: 10.0.0.1:25}}, other: {servers: {b: 10.0.0.2:25}},"
+        " idle: {servers: {c: 10.0.0.3:25}}}\n"
+    )
+    found = targets(two, NOTHING_SAID)
+    assert {key.server: one.connect for key, one in found.items()} == {"a": 4, "b": 9, "c": 15}
 
 
 @pytest.mark.parametrize("kind", [Proxy.V1, Proxy.V2])

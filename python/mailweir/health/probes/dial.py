@@ -1,4 +1,4 @@
-"""What every probe begins with, and how it reports. Called by the probes and by `check`."""
+"""What every check begins with, and how probes report. Called by the probes and by `check`."""
 
 import asyncio
 import errno
@@ -6,6 +6,7 @@ import os
 import socket
 
 from mailweir.config.address import Address
+from mailweir.config.units import format_duration
 from mailweir.config.words import Proxy
 from mailweir.health.probes import proxy
 
@@ -40,8 +41,9 @@ class Progress:
         self.passed = False
 
 
-async def connect(address: Address, kind: Proxy) -> socket.socket:
-    """A connected, non-blocking socket, its PROXY header sent. Raises ProbeError.
+async def connect(address: Address, kind: Proxy, limit: float) -> socket.socket:
+    """A connected, non-blocking socket, its PROXY header sent. Raises ProbeError, also where the
+    server hasn't accepted within `limit` seconds.
 
     Raises LocalError where it can't be tried. Dialled by hand, so that a refused connect and
     a missing greeting are told apart.
@@ -53,20 +55,42 @@ async def connect(address: Address, kind: Proxy) -> socket.socket:
         raise LocalError(_cause(error)) from None
     sock.setblocking(False)
     try:
-        loop = asyncio.get_running_loop()
-        await loop.sock_connect(sock, (str(address.ip), address.port))
+        await _accepted(sock, address, limit)
         first = proxy.header(kind, sock.getsockname()[:2], sock.getpeername()[:2])
         if first:
-            await loop.sock_sendall(sock, first)
+            await asyncio.get_running_loop().sock_sendall(sock, first)
     except OSError as error:
         sock.close()
         if error.errno in _OURS:
             raise LocalError(_cause(error)) from None
         raise ProbeError("connect", _cause(error)) from None
-    except asyncio.CancelledError:
+    except (asyncio.CancelledError, ProbeError):
         sock.close()
         raise
     return sock
+
+
+async def _accepted(sock: socket.socket, address: Address, limit: float) -> None:
+    """Until the server accepts. A loop that is late, since it has much to do, mustn't be taken for
+    a server that is: the kernel knows.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(limit):
+            await loop.sock_connect(sock, (str(address.ip), address.port))
+    except TimeoutError as error:
+        if error.errno is not None:  # the kernel's own time-out
+            raise
+        if not _is_connected(sock):
+            raise ProbeError("connect", f"no answer within {format_duration(limit)}") from None
+
+
+def _is_connected(sock: socket.socket) -> bool:
+    try:
+        sock.getpeername()
+    except OSError:
+        return False
+    return True
 
 
 def _cause(error: OSError) -> str:

@@ -9,15 +9,14 @@ Ending with QUIT leaves no "lost connection" in the server's log.
 import asyncio
 import socket
 
-from mailweir.config.address import Address
-from mailweir.config.words import Proxy
-from mailweir.health.probes.dial import ProbeError, Progress, connect
+from mailweir.health.probes.dial import ProbeError, Progress
 from mailweir.health.probes.reply import Greeting, NoReplyError, Replies
 
 
-async def probe(address: Address, progress: Progress, *, kind: Proxy, helo: str | None) -> None:
-    """Raises ProbeError at connect, greeting or ehlo. A failed QUIT fails nothing."""
-    sock = await connect(address, kind)
+async def probe(sock: socket.socket, progress: Progress, *, helo: str | None) -> None:
+    """`sock` is connected, and this closes it. Raises ProbeError at greeting or ehlo. A failed
+    QUIT fails nothing.
+    """
     progress.step = "greeting"
     name = helo or _literal(sock)
     reader, writer = await asyncio.open_connection(sock=sock)

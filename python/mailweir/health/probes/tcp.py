@@ -6,18 +6,16 @@ verdict doesn't depend on that.
 """
 
 import asyncio
+import socket
 
-from mailweir.config.address import Address
-from mailweir.config.words import Proxy
-from mailweir.health.probes.dial import Progress, connect
+from mailweir.health.probes.dial import Progress
 
 _COURTESY = 1.0  # seconds for each, the greeting and the answer to QUIT
 _MOST = 4096  # bytes; a greeting isn't longer, and what is isn't waited for
 
 
-async def probe(address: Address, progress: Progress, *, kind: Proxy, smtp: bool) -> None:
-    """Raises ProbeError where the server doesn't accept."""
-    sock = await connect(address, kind)
+async def probe(sock: socket.socket, progress: Progress, *, smtp: bool) -> None:
+    """`sock` is connected, which is all that is asked; this closes it."""
     progress.passed = True
     if not smtp:
         sock.close()

@@ -62,8 +62,10 @@ use reset::Resets;
 pub(crate) use sweeper::Sweeper;
 use ways::Ways;
 
-/// Where systems mount the BPF file system.
+/// Where systems mount the BPF file system: for root alone, mostly. So where there is a folder of
+/// ours there, which a user of mailweir's own can have, pins are in that.
 const BPF_FILES: &str = "/sys/fs/bpf";
+const OUR_FOLDER: &str = "mailweir";
 
 /// Why there is no kernel path.
 #[derive(Debug, thiserror::Error)]
@@ -143,8 +145,7 @@ impl KernelPath {
         let free = free.collect();
         let interfaces = Interfaces::new(program).map_err(system("interfaces aren't told of"))?;
         let ports = Ports::new(spec.source_ports.clone());
-        let files = Path::new(BPF_FILES);
-        let earlier = Earlier::found(files, &spec.instance, &ports, Instant::now());
+        let earlier = Earlier::found(&bpf_files(), &spec.instance, &ports, Instant::now());
         let path = Self {
             gates,
             tables: tables.into(),
@@ -293,10 +294,20 @@ impl KernelPath {
     }
 }
 
+fn bpf_files() -> PathBuf {
+    let files = Path::new(BPF_FILES);
+    let ours = files.join(OUR_FOLDER);
+    if ours.is_dir() {
+        ours
+    } else {
+        files.to_owned()
+    }
+}
+
 /// Where what outlives a process is kept: a folder for each version of the tables, and for each
 /// instance on the machine.
 pub(crate) fn pins(instance: &str) -> PathBuf {
-    Path::new(BPF_FILES).join(format!("mailweir-{SCHEMA}-{instance}"))
+    bpf_files().join(format!("mailweir-{SCHEMA}-{instance}"))
 }
 
 /// What an instance has in the kernel, whether its process runs or not.
@@ -316,7 +327,7 @@ pub struct Left {
 /// What the kernel says.
 pub fn left(instance: &str) -> Result<Option<Left>, NoKernelPath> {
     let tables = Tables::pinned(&pins(instance)).map_err(Unavailable::from)?;
-    let folders = earlier::others(Path::new(BPF_FILES), instance);
+    let folders = earlier::others(&bpf_files(), instance);
     if tables.is_none() && folders.is_empty() {
         return Ok(None);
     }
@@ -348,7 +359,7 @@ fn count(tables: &Tables) -> Result<(usize, usize), NoKernelPath> {
 /// # Errors
 /// What the system says.
 pub fn flush(instance: &str) -> Result<(), NoKernelPath> {
-    let all = earlier::others(Path::new(BPF_FILES), instance);
+    let all = earlier::others(&bpf_files(), instance);
     for pins in all.iter().chain([&pins(instance)]) {
         mailweir_flow::flush(pins).map_err(|cause| NoKernelPath::System {
             what: "its pins can't be removed",

@@ -3,6 +3,7 @@
 //! A change goes one way: a specification is built to a snapshot, its new addresses are
 //! bound, and then one pointer is stored. Until that moment nothing has changed.
 
+mod attempt;
 mod parting;
 mod sockets;
 mod watchdog;
@@ -19,7 +20,7 @@ use arc_swap::ArcSwap;
 use crate::admission::{self, Applicant};
 use crate::doors::Doors;
 use crate::holdings::Holdings;
-use crate::kernel_path::{Heir, KernelPath, NoKernelPath, Sweeper, adopt};
+use crate::kernel_path::{Heir, KernelPath, NoKernelPath, adopt};
 use crate::listener::Parting;
 use crate::metrics::{PerWorker, WorkerCounters, WorkerId};
 use crate::moment::ProcessDrain;
@@ -33,10 +34,7 @@ use crate::relay::pipes::{Budget, Pipes};
 use crate::select;
 use crate::session::Commons;
 use crate::snapshot::{BindKey, Snapshot};
-use crate::spec::{
-    Forwarding, ListenerSpec, LogFormat, LogSpec, LogTarget, PlaneSpec, Protocol, ServerState,
-    SpecError,
-};
+use crate::spec::{LogFormat, LogSpec, LogTarget, PlaneSpec, ServerState, SpecError};
 use crate::stats::{
     ListenerStats, PoolStats, RelayStats, RoomStats, ServerStats, Stats, WorkerStats,
 };
@@ -44,6 +42,7 @@ use crate::sys;
 use crate::troubles::{Trouble, Troubles};
 use crate::worker::Worker;
 
+use attempt::{Attempt, Wish};
 use sockets::Control;
 use watchdog::Watchdog;
 
@@ -107,15 +106,6 @@ struct Shared {
     bound: Mutex<HashMap<BindKey, SocketAddr>>,
     draining: AtomicBool,
     control: Mutex<Control>,
-}
-
-/// What became of the first wish for the kernel path.
-#[derive(Debug, Default)]
-enum Attempt {
-    #[default]
-    NotWanted,
-    Failed(String),
-    Runs(Sweeper),
 }
 
 impl DataPlane {
@@ -214,11 +204,15 @@ impl DataPlane {
         } else {
             Some(SessionLog::open(&spec.log).map_err(ApplyError::Log)?)
         };
-        shared.start_kernel_path(spec)?;
+        let wish = Wish::of(spec);
+        let workers = shared.counters.iter().count();
+        let start = || KernelPath::start(workers, &spec.kernel, Arc::clone(&shared.drains));
+        lock(&shared.kernel_attempt).act_on(wish, start, &shared.kernel)?;
         let kernel = shared.kernel.get().is_some();
         let opened = control.open(&snapshot, &lock(&shared.bound), kernel)?;
         let drained = snapshot.take_states(spec);
         shared.holdings.apply(spec.room);
+        lock(&shared.kernel_attempt).now_wanted(wish);
         let snapshot = Arc::new(snapshot);
         let previous = shared.current.swap(Arc::clone(&snapshot));
         if let Some(log) = log {
@@ -307,10 +301,7 @@ impl DataPlane {
             servers: servers.collect(),
             relay: RelayStats::read(&shared.counters, shared.pipe_budget),
             kernel_path: shared.kernel.get().map(|path| path.stats(&shared.counters)),
-            no_kernel_path: match &*lock(&shared.kernel_attempt) {
-                Attempt::Failed(why) => Some(why.clone()),
-                Attempt::NotWanted | Attempt::Runs(_) => None,
-            },
+            no_kernel_path: lock(&shared.kernel_attempt).why_failed(),
             log: shared.log.stats(),
         }
     }
@@ -373,7 +364,21 @@ impl DataPlane {
         self.shared.troubles.take()
     }
 
-    /// Readable while there are troubles to take; valid as long as this is.
+    /// Has panics of this process's threads told by [`take_panics`](Self::take_panics) from now on,
+    /// instead of on standard error, where whoever doesn't read that stops the thread.
+    pub fn keep_panics(&self) {
+        let troubles = Arc::clone(&self.shared.troubles);
+        std::panic::set_hook(Box::new(move |panic| troubles.panicked(panic)));
+    }
+
+    /// Panics since the last call: where, and what was said; and how many more there were. To be taken
+    /// after the troubles.
+    #[must_use]
+    pub fn take_panics(&self) -> (Vec<String>, u64) {
+        self.shared.troubles.take_panics()
+    }
+
+    /// Readable while there are troubles or panics to take; valid as long as this is.
     #[must_use]
     pub fn wake_fd(&self) -> RawFd {
         self.shared.troubles.wake_fd()
@@ -390,9 +395,7 @@ impl DataPlane {
         for worker in control.workers.drain(..) {
             worker.stop();
         }
-        if let Attempt::Runs(sweeper) = std::mem::take(&mut *lock(&self.shared.kernel_attempt)) {
-            sweeper.stop();
-        }
+        lock(&self.shared.kernel_attempt).stop();
         lock(&self.shared.bound).clear();
         self.shared.log.stop();
     }
@@ -409,39 +412,6 @@ impl Shared {
                 workers: self.counters.iter().count(),
             };
             adopt(path, &heir);
-        }
-    }
-
-    /// Starts the kernel path where it is wanted for the first time, or couldn't be had before.
-    fn start_kernel_path(&self, spec: &PlaneSpec) -> Result<(), NoKernelPath> {
-        let listeners = &spec.listeners;
-        let insisted = listeners
-            .iter()
-            .any(|one| one.forwarding == Forwarding::Kernel);
-        let wanted = insisted || listeners.iter().any(could_leave);
-        let mut attempt = lock(&self.kernel_attempt);
-        if matches!(*attempt, Attempt::Runs(_)) || !wanted {
-            return Ok(());
-        }
-        let workers = self.counters.iter().count();
-        let started = KernelPath::start(workers, &spec.kernel, Arc::clone(&self.drains));
-        let started = started.and_then(|path| {
-            let path = Arc::new(path);
-            let sweeper = Sweeper::start(&path)?;
-            Ok((path, sweeper))
-        });
-        match started {
-            Ok((path, sweeper)) => {
-                *attempt = Attempt::Runs(sweeper);
-                // Nobody else sets it.
-                let _ = self.kernel.set(path);
-                Ok(())
-            }
-            Err(why) if insisted => Err(why),
-            Err(why) => {
-                *attempt = Attempt::Failed(why.to_string());
-                Ok(())
-            }
         }
     }
 
@@ -464,14 +434,6 @@ impl Shared {
             server: Some((pool, server)),
         });
     }
-}
-
-/// Whether sessions of a listener could take the kernel path, as far as it says itself.
-fn could_leave(listener: &ListenerSpec) -> bool {
-    let suits = |address: &SocketAddr| address.is_ipv4() && !address.ip().is_loopback();
-    listener.forwarding == Forwarding::Auto
-        && listener.protocol == Protocol::Smtp
-        && listener.bind.iter().any(suits)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,6 +1,7 @@
 //! A worker that stands still, and a session that panics: the others don't notice. Each in a
 //! process of its own, since failpoints are the process's.
 
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use mailweir_core::EndReason;
@@ -19,6 +20,11 @@ fn clients_of_a_stuck_worker_are_served_by_the_others() {
 #[test]
 fn a_panic_ends_its_session_alone() {
     in_a_process("failpoints::panic_in_a_session");
+}
+
+#[test]
+fn a_panic_that_nobody_reads_of_stops_no_worker() {
+    in_a_process("failpoints::panics_that_nobody_reads_of");
 }
 
 #[tokio::test]
@@ -88,4 +94,47 @@ async fn panic_in_a_session() {
     let stats = rig.wait_for_ends().await;
     assert_eq!(ended(&stats, EndReason::Panicked), 1);
     assert_eq!(ended(&stats, EndReason::ClientQuit), 2);
+}
+
+/// Standard error is a pipe that is full. Each session panics: more than can be kept.
+#[tokio::test]
+#[ignore = "run by a test above"]
+async fn panics_that_nobody_reads_of() {
+    alone();
+    let server = ScriptedServer::start(Script::Smtp).await.unwrap();
+    let rig = Rig::start(&[server.addr()]);
+    let mut before = SmtpClient::connect(rig.addr()).await.unwrap();
+    assert_eq!(before.greeting().await.unwrap().code, 220);
+    rig.plane.keep_panics();
+    let (_reader, writer) = full_pipe();
+    rustix::stdio::dup2_stderr(&writer).unwrap();
+    fail::cfg("session", "150*panic").unwrap();
+    for _ in 0..150 {
+        let mut client = SmtpClient::connect(rig.addr()).await.unwrap();
+        client.greeting().await.unwrap_err();
+    }
+    assert_eq!(before.send_message(1000).await.unwrap().code, 250);
+    before.quit().await.unwrap();
+    let stats = rig.wait_for_ends().await;
+    assert_eq!(ended(&stats, EndReason::Panicked), 150);
+    assert!(stats.workers.iter().all(|one| !one.stuck));
+    let (panics, more) = rig.plane.take_panics();
+    println!("{} panics, and {more} more: {}", panics.len(), panics[0]);
+    assert_eq!(panics.len() as u64 + more, 150);
+    assert_eq!(panics.len(), 100);
+    for panic in &panics {
+        assert!(panic.contains(".rs:"), "{panic}");
+        assert!(panic.contains("thread mailweir-"), "{panic}");
+        assert!(panic.contains("failpoint session panic"), "{panic}");
+    }
+    assert_eq!(rig.plane.take_panics(), (vec![], 0));
+}
+
+/// Not one byte more fits in.
+fn full_pipe() -> (OwnedFd, OwnedFd) {
+    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&writer, true).unwrap();
+    while rustix::io::write(&writer, &[b'x'; 4096]).is_ok() {}
+    rustix::io::ioctl_fionbio(&writer, false).unwrap();
+    (reader, writer)
 }

@@ -1,0 +1,101 @@
+//! Whether there is a kernel path: how much the configuration wants it, and what became of that.
+
+use std::sync::{Arc, OnceLock};
+
+use crate::kernel_path::{KernelPath, NoKernelPath, Sweeper};
+use crate::spec::{Forwarding, ListenerSpec, PlaneSpec, Protocol};
+
+/// How much a configuration wants the kernel path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wish {
+    None,
+    /// Without it sessions take the relay.
+    WherePossible,
+    /// Without it the configuration doesn't run.
+    Insisted,
+}
+
+impl Wish {
+    pub(super) fn of(spec: &PlaneSpec) -> Self {
+        let insists = |one: &ListenerSpec| one.forwarding == Forwarding::Kernel;
+        if spec.listeners.iter().any(insists) {
+            Self::Insisted
+        } else if spec.listeners.iter().any(could_leave) {
+            Self::WherePossible
+        } else {
+            Self::None
+        }
+    }
+}
+
+/// What became of the wish for the kernel path.
+#[derive(Debug, Default)]
+pub(super) enum Attempt {
+    #[default]
+    NotWanted,
+    Failed(String),
+    Runs(Sweeper),
+}
+
+impl Attempt {
+    /// Starts the kernel path where it is wanted for the first time, or couldn't be had before.
+    /// `path` has it from then on.
+    ///
+    /// # Errors
+    /// Why there is none, where that is insisted on. Then nothing has changed.
+    pub(super) fn act_on(
+        &mut self,
+        wish: Wish,
+        start: impl FnOnce() -> Result<KernelPath, NoKernelPath>,
+        path: &OnceLock<Arc<KernelPath>>,
+    ) -> Result<(), NoKernelPath> {
+        if matches!(self, Self::Runs(_)) || wish == Wish::None {
+            return Ok(());
+        }
+        let started = start().and_then(|path| {
+            let path = Arc::new(path);
+            let sweeper = Sweeper::start(&path)?;
+            Ok((path, sweeper))
+        });
+        match started {
+            Ok((started, sweeper)) => {
+                *self = Self::Runs(sweeper);
+                // Nobody else sets it.
+                let _ = path.set(started);
+            }
+            Err(why) if wish == Wish::Insisted => return Err(why),
+            Err(why) => *self = Self::Failed(why.to_string()),
+        }
+        Ok(())
+    }
+
+    /// This is what the running configuration wants: where that is nothing, a failure is none.
+    pub(super) fn now_wanted(&mut self, wish: Wish) {
+        if wish == Wish::None && matches!(self, Self::Failed(_)) {
+            *self = Self::NotWanted;
+        }
+    }
+
+    /// Why there is none although it is wanted.
+    pub(super) fn why_failed(&self) -> Option<String> {
+        match self {
+            Self::Failed(why) => Some(why.clone()),
+            Self::NotWanted | Self::Runs(_) => None,
+        }
+    }
+
+    /// Stops what runs; waits for that.
+    pub(super) fn stop(&mut self) {
+        if let Self::Runs(sweeper) = std::mem::take(self) {
+            sweeper.stop();
+        }
+    }
+}
+
+/// Whether sessions of a listener could take the kernel path, as far as it says itself.
+fn could_leave(listener: &ListenerSpec) -> bool {
+    let suits = |address: &std::net::SocketAddr| address.is_ipv4() && !address.ip().is_loopback();
+    listener.forwarding == Forwarding::Auto
+        && listener.protocol == Protocol::Smtp
+        && listener.bind.iter().any(suits)
+}
