@@ -118,6 +118,8 @@ def prepared(name: str, folder: Path, units: Sequence[str] = ()) -> Path:
     _command(own / "bin" / "mailweir", _COMMAND.format(packages=packages))
     wanted = system / "multi-user.target.wants"
     wanted.mkdir()
+    if units:
+        shutil.copytree(UNITS / "sysusers.d", own / "etc" / "sysusers.d")
     for unit in UNITS.glob("*.service"):
         if units:
             shutil.copy(unit, system)

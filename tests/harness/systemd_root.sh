@@ -50,6 +50,12 @@ for own in "$folder"/etc/*; do
   mount --bind "$own" "etc/${own##*/}"
 done
 
+# The units' user, where they are installed.
+if [ -d etc/sysusers.d ]; then
+  chroot . systemd-sysusers
+  chroot . chown -R mailweir etc/mailweir
+fi
+
 ln -s ../run var/run
 mkdir -p dev/shm dev/pts dev/mqueue var/lib var/log var/tmp var/cache tmp
 for node in null zero full random urandom tty; do

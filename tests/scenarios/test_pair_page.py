@@ -172,6 +172,8 @@ def _day_by_day(typist: Typist) -> None:
     # A new key, and the old one taken away.
     typist.types("umask 377; head -c32 /dev/urandom >/etc/mailweir/second.key")
     typist.types("scp -p /etc/mailweir/second.key b:/etc/mailweir/")
+    for node in NODES:
+        typist.types("chown mailweir /etc/mailweir/second.key", at=node)
     file, one = "/etc/mailweir/mailweir.yaml", "keys: {1: /etc/mailweir/ha.key"
     two = f"{one}, 2: /etc/mailweir/second.key"
     for before, after in ((one, two), (two, "keys: {2: /etc/mailweir/second.key")):
@@ -191,10 +193,13 @@ def _with_a_witness(typist: Typist) -> None:
     for node in NODES:
         typist.types(f"sed -i 's#^  gateway#  {written}\\n  gateway#' {file}", at=node)
     third, first = typist.third, typist.nodes["a"]
+    user = "mkdir /etc/sysusers.d; cp config/sysusers.d/mailweir.conf /etc/sysusers.d/"
+    assert third.run("sh", "-euc", f"{user}; systemd-sysusers").returncode == 0
     for name in (file, key):
         at = Path(name).relative_to("/")
         (third.folder / at).write_bytes((first.folder / at).read_bytes())
         (third.folder / at).chmod(0o400)
+        assert third.run("chown", "mailweir", name).returncode == 0
     third.run("cp", "config/mailweir-witness.service", "/etc/systemd/system/")
     third.systemctl("enable", "--now", "mailweir-witness")
     # It can't change while it runs: the node that stands by first, as the refusal says.
