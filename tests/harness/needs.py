@@ -1,4 +1,5 @@
-"""What a scenario needs of the machine: installed where we may, else the test is skipped.
+"""What a scenario needs of the machine: installed where we may, else the test is skipped. Tests
+that run beside each other install one after the other.
 
 With CI set nothing may be missing: there the same is a failure, so that a scenario can't
 silently stop being run.
@@ -8,6 +9,7 @@ import functools
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +17,10 @@ from typing import NoReturn
 
 import pytest
 
+from harness.turns import alone
+
 _INSTALL_LIMIT = 600.0  # seconds
+_APT = Path(tempfile.gettempdir()) / "mailweir-tests-apt"
 _POLICY = Path("/usr/sbin/policy-rc.d")
 _MOUNTS = Path("/proc/self/mountinfo")
 
@@ -52,9 +57,10 @@ def program(name: str) -> str:
 
 def unpacked(package: str, directory: Path) -> Path:
     """Where the files of a Debian package are, below a folder; nothing is installed."""
-    problem = _apt_get("download", package, folder=directory)
-    if problem:  # the package lists may be absent or old
-        problem = _apt_get("update") or _apt_get("download", package, folder=directory)
+    with alone(_APT):
+        problem = _apt_get("download", package, folder=directory)
+        if problem:  # the package lists may be absent or old
+            problem = _apt_get("update") or _apt_get("download", package, folder=directory)
     if problem:
         missing(f"needs the Debian package {package}, which can't be had: {problem}")
     [archive] = directory.glob(f"{package}_*.deb")
@@ -97,7 +103,7 @@ def _is_installed(package: str) -> bool:
 def _install(packages: tuple[str, ...]) -> str:
     """Why it went wrong, or nothing. Tried once for all tests."""
     install = ["install", "--yes", "--no-install-recommends", *packages]
-    with _services_stay_off():
+    with alone(_APT), _services_stay_off():
         problem = _apt_get(*install)
         if problem:  # the package lists may be absent or old
             problem = _apt_get("update") or _apt_get(*install)
