@@ -9,38 +9,23 @@ from typing import Final, final
 __all__ = [
     "BindError",
     "DataPlane",
-    "Drain",
-    "HashKey",
     "Histogram",
-    "Kernel",
     "KernelPathError",
     "KernelPathStats",
-    "ListenerSpec",
     "ListenerStats",
-    "Log",
     "LogError",
     "LogStats",
-    "PerSource",
     "PlaneError",
-    "PlaneSpec",
-    "PoolSpec",
     "PoolStats",
-    "Queue",
-    "Rate",
     "RelayStats",
-    "Room",
     "RoomStats",
-    "ServerSpec",
-    "ServerState",
     "ServerStats",
     "ServerTrouble",
     "Session",
     "SourcesStats",
     "SpecError",
     "Stats",
-    "Sticky",
     "StickyStats",
-    "Timeouts",
     "check",
     "kernel_path_flush",
     "kernel_path_is_built",
@@ -51,7 +36,7 @@ class PlaneError(Exception):
     """Base of what the data plane refuses."""
 
 class SpecError(PlaneError):
-    """The specification contradicts itself; the message names the part."""
+    """The specification can't be read or contradicts itself; the message names the part."""
 
 class BindError(PlaneError):
     """A listening address can't be had; the message names listener, address and cause."""
@@ -61,177 +46,6 @@ class KernelPathError(PlaneError):
 
 class LogError(PlaneError):
     """The session log can't be opened; the message names it and the cause."""
-
-@final
-class Timeouts:
-    def __new__(
-        cls,
-        *,
-        connect: float,
-        greeting: float,
-        accept_total: float,
-        idle_client: float,
-        idle_server: float,
-        half_closed: float,
-    ) -> Timeouts: ...
-
-@final
-class Drain:
-    """How sessions are taken off servers; seconds."""
-
-    def __new__(cls, *, quiet: float, quiet_opaque: float, spread: float, deadline: float) -> Drain:
-        """A session is cut once its server spoke last and both were silent for `quiet`, or for
-        `quiet_opaque` where that isn't seen to be the end of a command (TLS, BDAT, DATA).
-
-        Sessions become ready for that evenly over `spread`. What is left at `deadline` is cut.
-        """
-
-@final
-class Log:
-    def __new__(cls, *, sessions: str, format: str) -> Log:
-        """`sessions`: `off`, `stderr`, `syslog` or an absolute path; `format`: `json`, `logfmt`."""
-
-@final
-class Kernel:
-    def __new__(
-        cls, *, instance: str, source_ports: tuple[int, int], max_flows: int, counted: bool
-    ) -> Kernel:
-        """Read when the kernel path is first wanted. `instance` sets its flows apart from those of
-        other processes; `source_ports`: the first and the last; `counted`: whether its sessions
-        count against `max_sessions`.
-        """
-
-@final
-class Rate:
-    def __new__(cls, *, count: int, seconds: float, burst: int) -> Rate:
-        """`burst` at once, then one each `seconds` / `count`."""
-
-@final
-class PerSource:
-    def __new__(
-        cls,
-        *,
-        sessions: int | None,
-        rate: Rate | None,
-        prefix4: int,
-        prefix6: int,
-        exempt: list[str],
-    ) -> PerSource:
-        """What a source may have; `prefix4` and `prefix6` are how many leading bits make one.
-        Those within the prefixes of `exempt` have no limit, nor where it is None.
-        """
-
-@final
-class ListenerSpec:
-    def __new__(
-        cls,
-        *,
-        name: str,
-        bind: list[str],
-        protocol: str,
-        pool: str,
-        timeouts: Timeouts,
-        max_sessions: int | None,
-        max_age: float | None,
-        forwarding: str,
-        paused: bool,
-        allow: list[str],
-        deny: list[str],
-        admits_others: bool,
-        deny_code: int,
-        refuse: str,
-        per_source: PerSource | None,
-        dry_run: list[str],
-    ) -> ListenerSpec:
-        """`protocol` is one of `smtp`, `smtps`, `tcp`; None is no limit; `forwarding` is one of
-        `auto`, `kernel`, `relay`; a `paused` one refuses every new session.
-
-        `allow` and `deny` are prefixes as `10.0.0.0/8`, of which the longest that holds a client
-        decides; `admits_others` says whether those in none are let in, `deny_code` (554 or 421)
-        what those that aren't are told. `refuse` is `reply`, `reset` or `drop`; `dry_run` has what
-        is only counted: `access`, `source_sessions`, `source_rate`, `sessions`.
-        """
-
-@final
-class ServerSpec:
-    def __new__(
-        cls,
-        *,
-        name: str,
-        address: str,
-        weight: int,
-        state: str,
-        max_sessions: int | None,
-        proxy: str,
-        source: list[str],
-        backup: bool,
-    ) -> ServerSpec:
-        """`weight` 0..=1000 (0: no new sessions); `state` one of `up down drain maint panic`.
-
-        `proxy` is `off`, `v1` or `v2`. `source` are addresses without ports that it is dialled
-        from in turn; empty: the one that the route gives. None is no limit. A `backup` is used
-        while no other one can be.
-        """
-
-@final
-class HashKey:
-    def __new__(cls, *, prefix4: int, prefix6: int, seed: str) -> HashKey:
-        """What `source_hash` and `maglev` hash: so many leading bits of a source."""
-
-@final
-class Sticky:
-    def __new__(cls, *, prefix4: int, prefix6: int, ttl: float) -> Sticky: ...
-
-@final
-class Queue:
-    def __new__(cls, *, length: int, wait: float) -> Queue: ...
-
-@final
-class PoolSpec:
-    def __new__(
-        cls,
-        *,
-        name: str,
-        balance: str,
-        servers: list[ServerSpec],
-        hash_key: HashKey,
-        sticky: Sticky | None,
-        slow_start: float,
-        queue: Queue | None,
-    ) -> PoolSpec:
-        """`balance` is one of `least_conn`, `round_robin`, `random_two`, `source_hash`, `maglev`,
-        `least_load`. A `slow_start` of 0 is none.
-        """
-
-@final
-class Room:
-    def __new__(cls, *, sessions: int, spare: int) -> Room:
-        """What descriptors and memory are enough for: sessions that aren't flows, and connections
-        beside theirs (`spare` that linger, and as many to servers whose time-out is over).
-        """
-
-@final
-class PlaneSpec:
-    def __new__(
-        cls,
-        *,
-        hostname: str,
-        max_sessions: int,
-        room: Room,
-        drain: Drain,
-        log: Log,
-        kernel: Kernel,
-        listeners: list[ListenerSpec],
-        pools: list[PoolSpec],
-        denied: list[str],
-    ) -> PlaneSpec:
-        """All that the data plane is to do. `hostname` opens the refusal lines (421); `denied` are
-        prefixes that no listener lets in.
-        """
-
-@final
-class ServerState:
-    def __new__(cls, *, pool: str, server: str, state: str) -> ServerState: ...
 
 @final
 class Histogram:
@@ -461,16 +275,20 @@ class DataPlane:
 
         `kept` are descriptors of listening sockets to go on with; they stay the caller's.
         """
-    def apply(self, *, spec: PlaneSpec) -> int:
-        """Make `spec` the running one, at once and whole; the new generation number.
+    def apply(self, *, spec: bytes) -> int:
+        """Make `spec` the running one, at once and whole; the new generation number. It is a
+        `mailweir.spec.DesiredState` as JSON.
 
         Raises SpecError, BindError or LogError, and then nothing has changed.
         """
-    def set_server_states(self, *, states: list[ServerState]) -> None:
-        """Servers that aren't in the running snapshot are passed over."""
+    def set_server_states(self, *, states: bytes) -> None:
+        """A JSON list of `[pool, server, state]`. Servers that aren't in the running snapshot are
+        passed over. Raises SpecError, and then nothing has changed.
+        """
     def drain(self, *, to_successor: bool) -> None:
-        """Stop accepting; sessions are cut as `Drain` has it. Who is in the accept queues is served
-        and nobody listens afterwards, but with `to_successor`: then they are left to it.
+        """Stop accepting; sessions are cut as the specification's `drain` has it. Who is in the
+        accept queues is served and nobody listens afterwards, but with `to_successor`: then they
+        are left to it.
         """
     def hurry(self) -> None:
         """Of a process that drains: sessions leave at the next place for it, without a spread."""
@@ -502,7 +320,7 @@ class DataPlane:
     def stop(self) -> None:
         """End every session and join the workers. A second call does nothing."""
 
-def check(*, spec: PlaneSpec) -> None:
+def check(*, spec: bytes) -> None:
     """Raises SpecError as `apply` would; binds nothing."""
 
 def kernel_path_is_built() -> bool:

@@ -219,7 +219,7 @@ class Daemon:
             version=self._version,
             pid=os.getpid(),
             workers=self._workers,
-            max_sessions=config.max_sessions or self._room.auto.sessions,
+            max_sessions=config.max_sessions or self._room.auto.room.sessions,
             room=self._room.where(config.max_sessions).by,
             admin=str(config.admin.socket),
             http=str(config.admin.http or "off"),

@@ -9,17 +9,8 @@ import pytest
 
 from ffi import plane_specs as given
 from mailweir import _dataplane
-from mailweir._dataplane import (
-    BindError,
-    DataPlane,
-    PlaneError,
-    PlaneSpec,
-    Queue,
-    Rate,
-    Room,
-    SpecError,
-    Sticky,
-)
+from mailweir._dataplane import BindError, DataPlane, PlaneError, SpecError
+from mailweir.spec import DesiredQueue, DesiredRate, DesiredRoom, DesiredSource, DesiredSticky
 
 
 @pytest.fixture
@@ -74,7 +65,7 @@ def test_servers_come_back_in_order_as_given(plane: DataPlane) -> None:
 
 
 def test_what_a_pool_and_a_listener_keep_comes_back(plane: DataPlane) -> None:
-    limits = given.per_source(sessions=5, rate=Rate(count=100, seconds=60.0, burst=10))
+    limits = given.per_source(sessions=5, rate=DesiredRate(count=100, period=60.0, burst=10))
     listeners = [
         given.listener(per_source=limits, dry_run=["access", "source_rate"]),
         given.listener(name="open"),
@@ -83,8 +74,8 @@ def test_what_a_pool_and_a_listener_keep_comes_back(plane: DataPlane) -> None:
         given.pool(
             given.server(state="panic"),
             given.server(name="b", backup=True),
-            sticky=Sticky(prefix4=24, prefix6=64, ttl=60.0),
-            queue=Queue(length=7, wait=1.0),
+            sticky=DesiredSticky(DesiredSource(24, 64), ttl=60.0),
+            queue=DesiredQueue(length=7, wait=1.0),
         ),
         given.pool(name="other"),
     ]
@@ -116,7 +107,7 @@ def test_every_way_to_balance_finds_the_only_server(plane: DataPlane, balance: s
     plane.apply(spec=given.spec(pools=[given.pool(balance=balance)]))
     for client in ("192.0.2.9", "2001:db8::9"):
         assert plane.next_server(pool="farm", client=client) == "a"
-    plane.set_server_states(states=[given.state("down")])
+    plane.set_server_states(states=given.states("down"))
     assert plane.next_server(pool="farm", client="192.0.2.9") is None
 
 
@@ -124,7 +115,7 @@ def test_a_backup_is_next_while_no_other_can_be(plane: DataPlane) -> None:
     servers = [given.server(), given.server(name="b", backup=True)]
     plane.apply(spec=given.spec(pools=[given.pool(*servers)]))
     for state, expected in (("up", "a"), ("down", "b"), ("panic", "a")):
-        plane.set_server_states(states=[given.state(state)])
+        plane.set_server_states(states=given.states(state))
         assert plane.next_server(pool="farm", client="192.0.2.9") == expected
 
 
@@ -185,7 +176,7 @@ def test_without_a_server_the_client_gets_a_421(plane: DataPlane) -> None:
 
 def test_server_states_change_alone(plane: DataPlane) -> None:
     plane.apply(spec=given.spec(pools=[given.pool(given.server(state="down"))]))
-    plane.set_server_states(states=[given.state("up"), given.state("up", server="nobody")])
+    plane.set_server_states(states=given.states("up", "a", "nobody"))
     assert [server.state for server in plane.stats().servers] == ["up"]
     assert plane.stats().generation == 1
 
@@ -222,7 +213,7 @@ def test_stop_ends_sessions_and_a_second_one_does_nothing(plane: DataPlane) -> N
     plane.stop()
 
 
-CONTRADICTIONS: dict[str, Callable[[], PlaneSpec]] = {
+CONTRADICTIONS: dict[str, Callable[[], bytes]] = {
     "two listeners of a name": lambda: given.spec(listeners=[given.listener(), given.listener()]),
     "two pools of a name": lambda: given.spec(pools=[given.pool(), given.pool()]),
     "two servers of a name": lambda: given.spec(pools=[given.pool(given.server(), given.server())]),
@@ -240,8 +231,8 @@ CONTRADICTIONS: dict[str, Callable[[], PlaneSpec]] = {
     "a denied prefix": lambda: given.spec(denied=["nobody"]),
     "a way to refuse": lambda: given.spec(listeners=[given.listener(refuse="politely")]),
     "a dry run": lambda: given.spec(listeners=[given.listener(dry_run=["all"])]),
-    "no room for sessions": lambda: given.spec(room=Room(sessions=0, spare=100)),
-    "no spare room": lambda: given.spec(room=Room(sessions=1000, spare=0)),
+    "no room for sessions": lambda: given.spec(room=DesiredRoom(sessions=0, spare=100)),
+    "no spare room": lambda: given.spec(room=DesiredRoom(sessions=1000, spare=0)),
     "a negative time": lambda: given.spec(
         listeners=[given.listener(limits=given.timeouts(idle_client=-1.0))]
     ),
@@ -249,8 +240,7 @@ CONTRADICTIONS: dict[str, Callable[[], PlaneSpec]] = {
 
 
 @pytest.mark.parametrize("wrong", CONTRADICTIONS.values(), ids=CONTRADICTIONS)
-def test_a_contradiction_is_a_spec_error(plane: DataPlane, wrong: Callable[[], PlaneSpec]) -> None:
-    """Raised where the part is made or where the whole is looked at, but always raised."""
+def test_a_contradiction_is_a_spec_error(plane: DataPlane, wrong: Callable[[], bytes]) -> None:
     plane.apply(spec=given.spec())
     before = given.address(plane)
     with pytest.raises(SpecError):
@@ -268,7 +258,7 @@ def test_check_of_what_is_fine() -> None:
 def test_an_unknown_state_is_a_spec_error(plane: DataPlane) -> None:
     plane.apply(spec=given.spec())
     with pytest.raises(SpecError):
-        plane.set_server_states(states=[given.state("tired")])
+        plane.set_server_states(states=given.states("tired"))
     assert [server.state for server in plane.stats().servers] == ["up"]
 
 

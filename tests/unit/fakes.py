@@ -15,7 +15,7 @@ from mailweir.spec import DesiredRoom, DesiredState, ServerKey, ServerState
 from mailweir.state.overrides import Overrides
 
 NOTHING_SAID = Overrides()
-ROOM = DesiredRoom(sessions=9000, spare=1000, by="20000 descriptors")
+ROOM = DesiredRoom(sessions=9000, spare=1000)
 
 MINIMAL = """\
 listeners:

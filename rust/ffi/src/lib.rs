@@ -6,7 +6,6 @@
 mod errors;
 mod plane;
 mod sessions;
-mod spec;
 mod stats;
 
 use pyo3::prelude::*;
@@ -22,11 +21,6 @@ mod _dataplane {
     };
     #[pymodule_export]
     use super::sessions::{ServerTrouble, Session};
-    #[pymodule_export]
-    use super::spec::{
-        Drain, HashKey, Kernel, ListenerSpec, Log, PerSource, PlaneSpec, PoolSpec, Queue, Rate,
-        Room, ServerSpec, ServerState, Sticky, Timeouts,
-    };
     #[pymodule_export]
     use super::stats::{
         Histogram, KernelPathStats, ListenerStats, LogStats, PoolStats, RelayStats, RoomStats,

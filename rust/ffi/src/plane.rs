@@ -1,13 +1,14 @@
 //! The running data plane.
 
+use std::net::IpAddr;
 use std::os::fd::{IntoRawFd, RawFd};
 
 use mailweir_core as core;
+use mailweir_core::spec::{PlaneSpec, Prefix, ServerState, decode};
 use pyo3::prelude::*;
 
-use crate::errors::{KernelPathError, PlaneError, SpecError, apply_error};
+use crate::errors::{KernelPathError, PlaneError, SpecError, apply_error, spec_error};
 use crate::sessions::{ServerTrouble, Session};
-use crate::spec::{PlaneSpec, ServerState, ip, prefix};
 use crate::stats::Stats;
 
 /// Worker threads and what they run. They never take Python's lock.
@@ -32,23 +33,31 @@ impl DataPlane {
             .map_err(|error| PlaneError::new_err(format!("workers can't start: {error}")))
     }
 
-    /// Makes `spec` the running one, at once and whole; the new generation number.
+    /// Makes `spec`, a `PlaneSpec` as JSON, the running one, at once and whole; the new generation
+    /// number.
     #[pyo3(signature = (*, spec))]
-    fn apply(&self, py: Python<'_>, spec: &PlaneSpec) -> PyResult<u64> {
-        py.detach(|| self.0.apply(&spec.0))
+    fn apply(&self, py: Python<'_>, spec: &[u8]) -> PyResult<u64> {
+        py.detach(|| self.0.apply(&decode(spec)?))
             .map_err(|error| apply_error(&error))
     }
 
-    /// Changes what servers may be used for; those that aren't there are passed over.
+    /// Changes what servers may be used for; those that aren't there are passed over. JSON, a
+    /// `[pool, server, state]` of each.
     #[pyo3(signature = (*, states))]
-    fn set_server_states(&self, states: Vec<ServerState>) {
-        for one in states {
-            self.0.set_server_state(&one.pool, &one.server, one.state);
-        }
+    fn set_server_states(&self, py: Python<'_>, states: &[u8]) -> PyResult<()> {
+        py.detach(|| {
+            let states: Vec<(String, String, ServerState)> = decode(states)?;
+            for (pool, server, state) in states {
+                self.0.set_server_state(&pool, &server, state);
+            }
+            Ok(())
+        })
+        .map_err(|error| spec_error(&error))
     }
 
-    /// Stops accepting; sessions are cut as `Drain` has it. Who is in the accept queues is served
-    /// and nobody listens afterwards, but with `to_successor`: then they are left to it.
+    /// Stops accepting; sessions are cut as the specification's `drain` has it. Who is in the
+    /// accept queues is served and nobody listens afterwards, but with `to_successor`: then they
+    /// are left to it.
     #[pyo3(signature = (*, to_successor))]
     fn drain(&self, py: Python<'_>, to_successor: bool) {
         let parting = if to_successor {
@@ -112,7 +121,8 @@ impl DataPlane {
     /// Ends every session of clients in a prefix; how many there were.
     #[pyo3(signature = (*, prefix))]
     fn kill_from(&self, py: Python<'_>, prefix: &str) -> PyResult<usize> {
-        let prefix = self::prefix(prefix)?;
+        let prefix =
+            Prefix::parse(prefix).map_err(|why| SpecError::new_err(format!("{prefix:?} {why}")))?;
         Ok(py.detach(|| self.0.kill_from(prefix)))
     }
 
@@ -144,11 +154,18 @@ impl DataPlane {
     }
 }
 
+fn ip(text: &str) -> PyResult<IpAddr> {
+    text.parse()
+        .map_err(|_| SpecError::new_err(format!("{text:?} isn't an address")))
+}
+
 /// Raises SpecError as `apply` would; binds nothing.
 #[pyfunction]
 #[pyo3(signature = (*, spec))]
-pub(crate) fn check(spec: &PlaneSpec) -> PyResult<()> {
-    core::check(&spec.0).map_err(|error| SpecError::new_err(error.to_string()))
+pub(crate) fn check(spec: &[u8]) -> PyResult<()> {
+    decode::<PlaneSpec>(spec)
+        .and_then(|spec| core::check(&spec))
+        .map_err(|error| spec_error(&error))
 }
 
 /// How many sessions an instance has in the kernel, how many places beside them, and how many
