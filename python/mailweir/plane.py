@@ -1,55 +1,23 @@
 """The data plane as the control plane sees it. The only importer of `_dataplane`.
 
-Hands values over as JSON, and makes the extension's errors ours. `Plane` is what everybody
-else depends on; tests put a fake in its place.
+Hands values over and takes them as JSON, and makes the extension's errors ours. `Plane` is what
+everybody else depends on; tests put a fake in its place.
 """
 
 import socket
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from msgspec.json import encode
+from msgspec.json import Decoder, encode
 
 from mailweir import _dataplane
-from mailweir._dataplane import (
-    Histogram,
-    KernelPathStats,
-    ListenerStats,
-    LogStats,
-    PoolStats,
-    RelayStats,
-    RoomStats,
-    ServerStats,
-    ServerTrouble,
-    Session,
-    SourcesStats,
-    Stats,
-    StickyStats,
-)
 from mailweir.errors import PlaneError
 from mailweir.spec import DesiredState, ServerKey, ServerState
+from mailweir.stats import ServerTrouble, Session, Stats
 
-__all__ = [
-    "EmbeddedPlane",
-    "Histogram",
-    "KernelPathStats",
-    "ListenerStats",
-    "LogStats",
-    "Plane",
-    "PoolStats",
-    "RelayStats",
-    "RoomStats",
-    "ServerStats",
-    "ServerTrouble",
-    "Session",
-    "SourcesStats",
-    "Stats",
-    "StickyStats",
-    "check",
-    "kernel_path_flush",
-    "kernel_path_is_built",
-    "kernel_path_left",
-]
+_stats = Decoder(Stats)
+_sessions = Decoder(list[Session])
+_troubles = Decoder(list[ServerTrouble])
 
 
 class Plane(Protocol):
@@ -143,12 +111,13 @@ class EmbeddedPlane:
             raise PlaneError(str(error)) from None
 
     def stats(self) -> Stats:
-        return self._plane.stats()
+        return _stats.decode(self._plane.stats())
 
     def sessions(
         self, *, listener: str | None, server: ServerKey | None, limit: int
     ) -> list[Session]:
-        return self._plane.sessions(listener=listener, server=server, limit=limit)
+        found = self._plane.sessions(listener=listener, server=server, limit=limit)
+        return _sessions.decode(found)
 
     def next_server(self, pool: str, client: str) -> str | None:
         return self._plane.next_server(pool=pool, client=client)
@@ -170,7 +139,7 @@ class EmbeddedPlane:
         return self._plane.wake_fd
 
     def take_troubles(self) -> list[ServerTrouble]:
-        return self._plane.take_troubles()
+        return _troubles.decode(self._plane.take_troubles())
 
     def stop(self) -> None:
         self._plane.stop()

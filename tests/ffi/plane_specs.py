@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import BinaryIO, cast
 
-from msgspec.json import encode
+from msgspec.json import decode, encode
 
 from mailweir._dataplane import DataPlane
 from mailweir.config.words import Balance, DryRun, Forwarding, LogFormat, Protocol, Proxy, Refuse
@@ -32,6 +32,7 @@ from mailweir.spec import (
     DesiredTimeouts,
     ServerState,
 )
+from mailweir.stats import Stats
 
 LIMIT = 10.0  # seconds for a step that waits
 
@@ -174,9 +175,13 @@ def running(workers: int = 2) -> Iterator[DataPlane]:
         plane.stop()
 
 
+def stats(plane: DataPlane) -> Stats:
+    return decode(plane.stats(), type=Stats)
+
+
 def address(plane: DataPlane) -> tuple[str, int]:
     """Where the first listener is to be reached."""
-    host, _, port = plane.stats().listeners[0].addresses[0].rpartition(":")
+    host, _, port = stats(plane).listeners[0].addresses[0].rpartition(":")
     return host, int(port)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, find, given, settings
+from hypothesis import strategies as st
 from msgspec import Struct
 from msgspec.json import decode, encode
 
@@ -19,6 +20,7 @@ from ffi.any_values import values
 from harness.rust_example import rust_example
 from mailweir import _dataplane
 from mailweir.spec import DesiredState
+from mailweir.stats import ServerTrouble, Session, Stats
 
 Echo = Callable[[bytes], str]
 
@@ -52,11 +54,23 @@ def _talking() -> Iterator[Echo]:
 @given(values(DesiredState))
 def test_a_specification_comes_back_as_it_went(echo: Echo, state: DesiredState) -> None:
     line = encode(state)
-    answer = echo(line)
+    answer = echo(b"spec " + line)
     assert answer.startswith("{"), answer
     # The same fields on each side: one that Python lacks would be lost in the next step.
     assert json.loads(answer) == json.loads(line)
     assert decode(answer, type=DesiredState) == state
+
+
+Told = tuple[Stats, list[Session], list[ServerTrouble]]
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**64 - 1))
+def test_what_is_told_is_read_as_it_is(echo: Echo, number: int) -> None:
+    answer = echo(f"told {number}".encode())
+    assert answer.startswith("["), answer
+    # Of a field that one side lacks, reading fails, or it isn't written again.
+    assert json.loads(encode(decode(answer, type=Told))) == json.loads(answer)
 
 
 Place = tuple[str | int, ...]

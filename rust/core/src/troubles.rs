@@ -6,11 +6,12 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{EventfdFlags, eventfd};
+use serde::Serialize;
 
 use crate::server::Server;
 
 /// A server failed a session.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Trouble {
     /// Its pool's name.
     pub pool: Arc<str>,

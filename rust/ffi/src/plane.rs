@@ -6,10 +6,10 @@ use std::os::fd::{IntoRawFd, RawFd};
 use mailweir_core as core;
 use mailweir_core::spec::{PlaneSpec, Prefix, ServerState, decode};
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use serde::Serialize;
 
 use crate::errors::{KernelPathError, PlaneError, SpecError, apply_error, spec_error};
-use crate::sessions::{ServerTrouble, Session};
-use crate::stats::Stats;
 
 /// Worker threads and what they run. They never take Python's lock.
 #[pyclass(frozen, module = "mailweir._dataplane")]
@@ -80,27 +80,27 @@ impl DataPlane {
         Ok(found.into_iter().map(IntoRawFd::into_raw_fd).collect())
     }
 
-    /// Counters and gauges of this moment.
-    fn stats(&self, py: Python<'_>) -> Stats {
-        py.detach(|| self.0.stats()).into()
+    /// Counters and gauges of this moment: a `Stats` as JSON.
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        told(py, || self.0.stats())
     }
 
-    /// Live sessions, the oldest first; `server` is pool and name. None is any.
+    /// Live sessions, the oldest first, a list of `SessionStats` as JSON; `server` is pool and
+    /// name. None is any.
     #[pyo3(signature = (*, listener, server, limit))]
     #[expect(clippy::needless_pass_by_value, reason = "pyo3 gives owned text")]
-    fn sessions(
+    fn sessions<'py>(
         &self,
-        py: Python<'_>,
+        py: Python<'py>,
         listener: Option<String>,
         server: Option<(String, String)>,
         limit: usize,
-    ) -> Vec<Session> {
+    ) -> PyResult<Bound<'py, PyBytes>> {
         let filter = core::SessionFilter {
             listener: listener.as_deref(),
             server: server.as_ref().map(|(pool, server)| (&**pool, &**server)),
         };
-        let found = py.detach(|| self.0.sessions(filter, limit));
-        found.into_iter().map(Into::into).collect()
+        told(py, || self.0.sessions(filter, limit))
     }
 
     /// The server that the next session of a client in a pool would get now; None where there is
@@ -143,15 +143,25 @@ impl DataPlane {
         self.0.wake_fd()
     }
 
-    /// At most one of a server since the last call.
-    fn take_troubles(&self) -> Vec<ServerTrouble> {
-        self.0.take_troubles().into_iter().map(Into::into).collect()
+    /// At most one of a server since the last call: a list of `Trouble` as JSON.
+    fn take_troubles<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        told(py, || self.0.take_troubles())
     }
 
     /// Ends every session and joins the workers. A second call does nothing.
     fn stop(&self, py: Python<'_>) {
         py.detach(|| self.0.stop());
     }
+}
+
+/// What `ask` answers, as JSON; asked and written with Python's lock released.
+fn told<'py, T: Serialize>(
+    py: Python<'py>,
+    ask: impl FnOnce() -> T + Send,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let json = py.detach(|| serde_json::to_vec(&ask()));
+    let json = json.map_err(|error| PlaneError::new_err(error.to_string()))?;
+    Ok(PyBytes::new(py, &json))
 }
 
 fn ip(text: &str) -> PyResult<IpAddr> {

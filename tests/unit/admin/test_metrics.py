@@ -1,9 +1,9 @@
 """The exposition: names, values, and what a scrape costs in readings."""
 
 import subprocess
-from dataclasses import replace
 
 import pytest
+from msgspec import structs
 from prometheus_client.parser import text_string_to_metric_families
 
 from mailweir.admin.exposition import encode
@@ -11,10 +11,10 @@ from mailweir.admin.figures import PlaneCollector
 from mailweir.admin.metrics import Metrics
 from mailweir.admin.views import ReloadOutcome
 from mailweir.faults import Faults
-from mailweir.plane import Stats
 from mailweir.spec import ServerKey
+from mailweir.stats import Stats
+from unit import figures
 from unit.admin.situations import busy, situation
-from unit.fakes import FakeKernelPathStats
 
 A = ServerKey("farm", "a")
 
@@ -146,7 +146,7 @@ def test_one_reading_per_scrape_and_none_before(source: Counting, metrics: Metri
 
 
 def test_what_is_registered_is_what_is_scraped() -> None:
-    stats = replace(busy().stats, kernel_path=FakeKernelPathStats())  # type: ignore[type-var]
+    stats = structs.replace(busy().stats, kernel_path=figures.KERNEL_PATH)
     collector = PlaneCollector(lambda: stats)
     described = {metric.name: metric.documentation for metric in collector.describe()}
     assert described == {metric.name: metric.documentation for metric in collector.collect()}

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
+from msgspec import structs
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
@@ -22,8 +23,8 @@ from mailweir.config.roles import Role, Roles
 from mailweir.faults import Faults
 from mailweir.journal import Journal
 from mailweir.spec import ServerState
+from unit import figures
 from unit.admin.situations import A, FakeBalancer, busy, situation
-from unit.fakes import FakeSession
 
 Client = TestClient[web.Request, web.Application]
 
@@ -250,7 +251,10 @@ async def test_listeners_and_the_node_are_paused(
 async def test_prefixes_are_denied(
     writable: Client, readable: Client, balancer: FakeBalancer
 ) -> None:
-    balancer.plane.live = [FakeSession(), FakeSession(client="198.51.100.9:1025")]
+    balancer.plane.live = [
+        figures.SESSION,
+        structs.replace(figures.SESSION, client="198.51.100.9:1025"),
+    ]
     answer = await writable.post("/api/v1/deny/192.0.2.0%2F24?for=2h")
     told = await answer.json()
     assert (told["what"], told["prefix"], told["ended"]) == (

@@ -449,23 +449,12 @@ pub enum ServerState {
 }
 
 impl ServerState {
-    pub(crate) const ALL: [Self; 5] = [Self::Up, Self::Down, Self::Panic, Self::Drain, Self::Maint];
+    /// Every state there is.
+    pub const ALL: [Self; 5] = [Self::Up, Self::Down, Self::Panic, Self::Drain, Self::Maint];
 
     /// Whether sessions are taken off it, each where that can't make a message come twice.
     pub(crate) fn drains(self) -> bool {
         matches!(self, Self::Drain | Self::Maint)
-    }
-
-    /// As metrics and commands write it.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Up => "up",
-            Self::Down => "down",
-            Self::Panic => "panic",
-            Self::Drain => "drain",
-            Self::Maint => "maint",
-        }
     }
 }
 

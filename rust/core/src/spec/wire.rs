@@ -1,7 +1,9 @@
 //! How a specification, and what is told of it, are written as JSON: one spelling each for what
 //! serde has none of.
 
+use std::fmt::Display;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -13,6 +15,11 @@ use super::{DenyCode, DryRun, LogTarget, SpecError};
 /// # Errors
 /// If a field is missing, unknown or of another kind, with its place as `listeners[0].bind[1]`.
 pub fn decode<T: DeserializeOwned>(json: &[u8]) -> Result<T, SpecError> {
+    // Places cost as much again as reading does, so they are looked for where it failed.
+    serde_json::from_slice(json).or_else(|_| with_places(json))
+}
+
+fn with_places<T: DeserializeOwned>(json: &[u8]) -> Result<T, SpecError> {
     let mut from = serde_json::Deserializer::from_slice(json);
     let read = serde_path_to_error::deserialize(&mut from).map_err(|error| {
         let path = match error.path().to_string().as_str() {
@@ -26,7 +33,7 @@ pub fn decode<T: DeserializeOwned>(json: &[u8]) -> Result<T, SpecError> {
         SpecError { path, problem }
     })?;
     from.end().map_err(|error| SpecError {
-        path: "the end".into(),
+        path: "the whole".into(),
         problem: error.to_string(),
     })?;
     Ok(read)
@@ -43,9 +50,7 @@ where
 
 /// Durations: seconds, as a number.
 pub(crate) mod seconds {
-    use std::time::Duration;
-
-    use super::{Deserialize, Deserializer, Error, Serializer};
+    use super::{Deserialize, Deserializer, Duration, Error, Serializer};
 
     pub(crate) fn serialize<S: Serializer>(value: &Duration, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_f64(value.as_secs_f64())
@@ -58,11 +63,27 @@ pub(crate) mod seconds {
     }
 }
 
+/// Several of them.
+pub(crate) fn all_seconds<S: Serializer>(values: &[Duration], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(values.iter().map(Duration::as_secs_f64))
+}
+
+/// Counts of a closed list: each by its word.
+pub(crate) fn counts<K: Serialize, S: Serializer>(
+    counts: &[(K, u64)],
+    to: S,
+) -> Result<S::Ok, S::Error> {
+    to.collect_map(counts.iter().map(|(what, count)| (what, count)))
+}
+
+/// What is shown as text.
+pub(crate) fn text<T: Display, S: Serializer>(value: &T, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(value)
+}
+
 /// The same, or nothing.
 pub(super) mod some_seconds {
-    use std::time::Duration;
-
-    use super::{Deserialize, Deserializer, Serialize, Serializer, seconds};
+    use super::{Deserialize, Deserializer, Duration, Serialize, Serializer, seconds};
 
     #[derive(Serialize, Deserialize)]
     struct Seconds(#[serde(with = "seconds")] Duration);
