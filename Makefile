@@ -13,6 +13,9 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Most tests wait most of the time.
+TESTS_AT_ONCE := $(shell expr $$(nproc) + 1)
+PYTEST = $(BIN)/pytest --numprocesses $(TESTS_AT_ONCE) --dist worksteal
 # What the extension is made of. The folders count too: a file that is gone is a change.
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(wildcard rust/*/Cargo.toml) rust/flow/build.rs \
 	$(shell find rust/core/src rust/ffi/src rust/flow/src rust/flow/bpf)
@@ -28,10 +31,15 @@ demo: setup  ## run a balancer with servers and load on this machine, and show i
 .PHONY: test
 test: setup  ## run all tests, Rust's and Python's (ARGS goes to pytest)
 	cargo test --locked --quiet
-	$(BIN)/pytest $(ARGS)
+	$(PYTEST) $(ARGS)
+
+.PHONY: test-quick
+test-quick: setup  ## run those tests of Python alone that need no root: at each change
+	$(PYTEST) tests/unit tests/ffi tests/arch $(ARGS)
 
 .PHONY: test-long
 test-long: export MAILWEIR_LONG := 1
+test-long: TESTS_AT_ONCE := 0
 test-long: test  ## the same with full counts (MAILWEIR_LONG=1)
 
 .PHONY: soak-pair

@@ -7,11 +7,12 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from benches.control.farms import SIZES, Size, farm, servers
+from msgspec.structs import replace
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from harness.mailweir import Mailweir, mailweir, write
@@ -29,7 +30,7 @@ from mailweir.state.desired import Health, fold
 from mailweir.state.diff import describe
 from mailweir.state.overrides import Overrides
 
-_ROOM = DesiredRoom(sessions=10_000, spare=1000, by="descriptors")
+_ROOM = DesiredRoom(sessions=10_000, spare=1000)
 _SESSIONS = 200
 _STATUS = [sys.executable, "-m", "mailweir", "status", "--socket"]
 

@@ -271,7 +271,7 @@ class Changes:
     def _fold(self, loaded: Loaded) -> DesiredState:
         health, words = self._parts.monitor.health(), self._parts.operator.overrides
         where = self._parts.room.where(loaded.config.max_sessions)
-        return fold(loaded.config, health, words, hostname=self._parts.hostname, room=where)
+        return fold(loaded.config, health, words, hostname=self._parts.hostname, room=where.room)
 
     def _targets(self) -> dict[ServerKey, check.Target]:
         """What is to be checked: all servers of the configuration that runs, and those of one that

@@ -217,7 +217,7 @@ class Daemon:
             version=self._version,
             pid=os.getpid(),
             workers=self._workers,
-            max_sessions=config.max_sessions or self._room.auto.sessions,
+            max_sessions=config.max_sessions or self._room.auto.room.sessions,
             room=self._room.where(config.max_sessions).by,
             admin=str(config.admin.socket),
             http=str(config.admin.http or "off"),
@@ -232,7 +232,7 @@ class Daemon:
         self._keep_going(Part.WATCHDOG, lambda: self._supervisor.show_life(self._lags))
 
     def _lags(self) -> Sequence[float]:
-        return self.plane.stats().worker_lags
+        return [worker.lag for worker in self.plane.stats().workers]
 
     def _watch_plane(self) -> None:
         loop = asyncio.get_running_loop()
@@ -307,7 +307,9 @@ class Daemon:
         """
         for trouble in self.plane.take_troubles():
             key = ServerKey(trouble.pool, trouble.server)
-            _log.debug("failed a session", server=str(key), reason=trouble.cause)
+            _log.debug(
+                "failed a session", server=str(key), reason=f"{trouble.step} {trouble.cause}"
+            )
             self._metrics.trouble(key)
             self._monitor.hurry(key)
         for panic in self.plane.take_panics():

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import structlog
 
-from mailweir.plane import KernelPathStats, ListenerStats, RoomStats, SourcesStats, Stats
+from mailweir.stats import KernelPathStats, ListenerStats, RoomStats, SourcesStats, Stats
 
 # Seconds between two readings of the counters: a flood of refusals is a line each time.
 _EVERY = 10.0
@@ -76,9 +76,9 @@ def notices(old: Stats, new: Stats) -> Iterator[Notice]:
             "sessions are missing from the session log",
             {"sessions": dropped, "reason": new.log.last_error or "it can't keep up"},
         )
-    for worker in sorted(set(new.stuck_workers) - set(old.stuck_workers)):
+    for worker in sorted(set(new.stuck_workers()) - set(old.stuck_workers())):
         yield "a worker is stuck, its listeners are out of use", {"worker": worker}
-    for worker in sorted(set(old.stuck_workers) - set(new.stuck_workers)):
+    for worker in sorted(set(old.stuck_workers()) - set(new.stuck_workers())):
         yield "a worker moves again", {"worker": worker}
 
 

@@ -1,61 +1,23 @@
 """The data plane as the control plane sees it. The only importer of `_dataplane`.
 
-Converts a DesiredState to the extension's specification and its errors to ours.
-`Plane` is what everybody else depends on; tests put a fake in its place.
+Hands values over and takes them as JSON, and makes the extension's errors ours. `Plane` is what
+everybody else depends on; tests put a fake in its place.
 """
 
 import socket
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from mailweir import _dataplane
-from mailweir._dataplane import (
-    Histogram,
-    KernelPathStats,
-    ListenerStats,
-    LogStats,
-    PoolStats,
-    RelayStats,
-    RoomStats,
-    ServerStats,
-    ServerTrouble,
-    Session,
-    SourcesStats,
-    Stats,
-    StickyStats,
-)
-from mailweir.errors import PlaneError, PlanePanic
-from mailweir.spec import (
-    DesiredListener,
-    DesiredPerSource,
-    DesiredPool,
-    DesiredServer,
-    DesiredState,
-    ServerKey,
-    ServerState,
-)
+from msgspec.json import Decoder, encode
 
-__all__ = [
-    "EmbeddedPlane",
-    "Histogram",
-    "KernelPathStats",
-    "ListenerStats",
-    "LogStats",
-    "Plane",
-    "PoolStats",
-    "RelayStats",
-    "RoomStats",
-    "ServerStats",
-    "ServerTrouble",
-    "Session",
-    "SourcesStats",
-    "Stats",
-    "StickyStats",
-    "check",
-    "kernel_path_flush",
-    "kernel_path_is_built",
-    "kernel_path_left",
-]
+from mailweir import _dataplane
+from mailweir.errors import PlaneError, PlanePanic
+from mailweir.spec import DesiredState, ServerKey, ServerState
+from mailweir.stats import ServerTrouble, Session, Stats
+
+_stats = Decoder(Stats)
+_sessions = Decoder(list[Session])
+_troubles = Decoder(list[ServerTrouble])
 
 
 class Plane(Protocol):
@@ -131,16 +93,13 @@ class EmbeddedPlane:
 
     def apply(self, state: DesiredState) -> int:
         try:
-            return self._plane.apply(spec=_spec(state))
+            return self._plane.apply(spec=encode(state))
         except _dataplane.PlaneError as error:
             raise PlaneError(str(error)) from None
 
     def set_server_states(self, states: Mapping[ServerKey, ServerState]) -> None:
-        changes = [
-            _dataplane.ServerState(pool=key.pool, server=key.server, state=state)
-            for key, state in states.items()
-        ]
-        self._plane.set_server_states(states=changes)
+        changes = [(key.pool, key.server, state) for key, state in states.items()]
+        self._plane.set_server_states(states=encode(changes))
 
     def drain(self, *, to_successor: bool) -> None:
         self._plane.drain(to_successor=to_successor)
@@ -155,12 +114,13 @@ class EmbeddedPlane:
             raise PlaneError(str(error)) from None
 
     def stats(self) -> Stats:
-        return self._plane.stats()
+        return _stats.decode(self._plane.stats())
 
     def sessions(
         self, *, listener: str | None, server: ServerKey | None, limit: int
     ) -> list[Session]:
-        return self._plane.sessions(listener=listener, server=server, limit=limit)
+        found = self._plane.sessions(listener=listener, server=server, limit=limit)
+        return _sessions.decode(found)
 
     def next_server(self, pool: str, client: str) -> str | None:
         return self._plane.next_server(pool=pool, client=client)
@@ -182,7 +142,7 @@ class EmbeddedPlane:
         return self._plane.wake_fd
 
     def take_troubles(self) -> list[ServerTrouble]:
-        return self._plane.take_troubles()
+        return _troubles.decode(self._plane.take_troubles())
 
     def take_panics(self) -> list[PlanePanic]:
         panics, more = self._plane.take_panics()
@@ -196,7 +156,7 @@ class EmbeddedPlane:
 def check(state: DesiredState) -> None:
     """Raises PlaneError where `apply` would refuse the specification. Binds nothing."""
     try:
-        _dataplane.check(spec=_spec(state))
+        _dataplane.check(spec=encode(state))
     except _dataplane.PlaneError as error:
         raise PlaneError(str(error)) from None
 
@@ -222,97 +182,3 @@ def kernel_path_flush(instance: str) -> None:
         _dataplane.kernel_path_flush(instance=instance)
     except _dataplane.PlaneError as error:
         raise PlaneError(str(error)) from None
-
-
-def _spec(state: DesiredState) -> _dataplane.PlaneSpec:
-    return _dataplane.PlaneSpec(
-        hostname=state.hostname,
-        max_sessions=state.max_sessions,
-        room=_dataplane.Room(sessions=state.room.sessions, spare=state.room.spare),
-        drain=_dataplane.Drain(
-            quiet=state.drain.quiet,
-            quiet_opaque=state.drain.quiet_opaque,
-            spread=state.drain.spread,
-            deadline=state.drain.deadline,
-        ),
-        log=_dataplane.Log(sessions=state.log.sessions, format=state.log.format),
-        kernel=_dataplane.Kernel(
-            instance=state.kernel.instance,
-            source_ports=state.kernel.source_ports,
-            max_flows=state.kernel.max_flows,
-            counted=state.kernel.counted,
-        ),
-        listeners=[_listener(listener) for listener in state.listeners],
-        pools=[_pool(pool) for pool in state.pools],
-        denied=list(state.denied),
-    )
-
-
-def _listener(listener: DesiredListener) -> _dataplane.ListenerSpec:
-    timeouts = listener.timeouts
-    return _dataplane.ListenerSpec(
-        name=listener.name,
-        bind=list(listener.bind),
-        protocol=listener.protocol,
-        pool=listener.pool,
-        timeouts=_dataplane.Timeouts(
-            connect=timeouts.connect,
-            greeting=timeouts.greeting,
-            accept_total=timeouts.accept_total,
-            idle_client=timeouts.idle_client,
-            idle_server=timeouts.idle_server,
-            half_closed=timeouts.half_closed,
-        ),
-        max_sessions=listener.max_sessions,
-        max_age=listener.max_age,
-        forwarding=listener.forwarding,
-        paused=listener.paused,
-        allow=list(listener.access.allow),
-        deny=list(listener.access.deny),
-        admits_others=listener.access.admits_others,
-        deny_code=listener.access.deny_code,
-        refuse=listener.refuse,
-        per_source=_per_source(listener.per_source) if listener.per_source else None,
-        dry_run=list(listener.dry_run),
-    )
-
-
-def _per_source(limits: DesiredPerSource) -> _dataplane.PerSource:
-    rate = limits.rate
-    return _dataplane.PerSource(
-        sessions=limits.sessions,
-        rate=_dataplane.Rate(count=rate.count, seconds=rate.seconds, burst=rate.burst)
-        if rate
-        else None,
-        prefix4=limits.prefix4,
-        prefix6=limits.prefix6,
-        exempt=list(limits.exempt),
-    )
-
-
-def _pool(pool: DesiredPool) -> _dataplane.PoolSpec:
-    key, sticky, queue = pool.hash_key, pool.sticky, pool.queue
-    return _dataplane.PoolSpec(
-        name=pool.name,
-        balance=pool.balance,
-        servers=[_server(server) for server in pool.servers],
-        hash_key=_dataplane.HashKey(prefix4=key.prefix4, prefix6=key.prefix6, seed=key.seed),
-        sticky=_dataplane.Sticky(prefix4=sticky.prefix4, prefix6=sticky.prefix6, ttl=sticky.ttl)
-        if sticky
-        else None,
-        slow_start=pool.slow_start,
-        queue=_dataplane.Queue(length=queue.length, wait=queue.wait) if queue else None,
-    )
-
-
-def _server(server: DesiredServer) -> _dataplane.ServerSpec:
-    return _dataplane.ServerSpec(
-        name=server.name,
-        address=server.address,
-        weight=server.weight,
-        state=server.state,
-        max_sessions=server.max_sessions,
-        proxy=server.proxy,
-        source=list(server.source),
-        backup=server.backup,
-    )

@@ -20,15 +20,22 @@ _LEAST = 16
 _SESSIONS_PER_SPARE = 8
 
 
+class Bounded(NamedTuple):
+    """So much room, and what it is bounded by: descriptors or memory."""
+
+    room: DesiredRoom
+    by: str
+
+
 class Room(NamedTuple):
     """By descriptors alone, where an operator says how many sessions there may be, and by memory
     as well, where nobody does.
     """
 
-    told: DesiredRoom
-    auto: DesiredRoom
+    told: Bounded
+    auto: Bounded
 
-    def where(self, max_sessions: int | None) -> DesiredRoom:
+    def where(self, max_sessions: int | None) -> Bounded:
         """The one that counts under this setting."""
         return self.auto if max_sessions is None else self.told
 
@@ -42,10 +49,11 @@ def read() -> Room:
 def divide(limit: int, left: memory.Left) -> Room:
     """The room that so many descriptors and so much memory are. Pure."""
     spare = descriptors.spare(limit)
-    told = DesiredRoom(descriptors.sessions(limit), spare, f"{limit} descriptors")
+    most = DesiredRoom(descriptors.sessions(limit), spare)
+    told = Bounded(most, f"{limit} descriptors")
     usable = max(left.size - _RESERVED, 0) * (_FREE - 1) // _FREE
     sessions = max(_LEAST, usable // _PER_SESSION)
-    if sessions >= told.sessions:
+    if sessions >= most.sessions:
         return Room(told, told)
     spare = min(spare, max(_LEAST, sessions // _SESSIONS_PER_SPARE))
-    return Room(told, DesiredRoom(sessions, spare, f"memory: {left.by}"))
+    return Room(told, Bounded(DesiredRoom(sessions, spare), f"memory: {left.by}"))

@@ -1,13 +1,15 @@
 """What the data plane is to do, as plain frozen values: a DesiredState.
 
-The twin of rust/core/src/spec.rs. `state.desired` makes one, `state.diff` compares
-two, `plane` hands one over. It sits below all three, so that deciding (pure) and
-applying (the extension) share these words without importing each other.
+The twin of rust/core/src/spec: the same fields by the same names, since it goes there as JSON
+and is read as it is. `state.desired` makes one, `state.diff` compares two, `plane` hands one over.
+It sits below all three, so that deciding (pure) and applying (the extension) share these words
+without importing each other.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from mailweir.config.words import Balance, DryRun, Forwarding, LogFormat, Protocol, Proxy, Refuse
 
@@ -32,8 +34,7 @@ class ServerState(StrEnum):
     PANIC = "panic"  # down, and used all the same
 
 
-@dataclass(frozen=True, slots=True)
-class DesiredTimeouts:
+class DesiredTimeouts(Struct, frozen=True):
     """Seconds; the meaning is the configuration's."""
 
     connect: float
@@ -44,8 +45,7 @@ class DesiredTimeouts:
     half_closed: float
 
 
-@dataclass(frozen=True, slots=True)
-class DesiredAccess:
+class DesiredAccess(Struct, frozen=True):
     """Prefixes, as `10.0.0.0/8`, of who may come in and who may not, whether the others may, and
     the code that those hear who may not.
     """
@@ -56,28 +56,31 @@ class DesiredAccess:
     deny_code: int
 
 
-@dataclass(frozen=True, slots=True)
-class DesiredRate:
-    """`burst` at once, then one each `seconds` / `count`."""
+class DesiredRate(Struct, frozen=True):
+    """`burst` at once, then one each `period` / `count`."""
 
     count: int
-    seconds: float
+    period: float  # seconds
     burst: int
 
 
-@dataclass(frozen=True, slots=True)
-class DesiredPerSource:
-    """How much a source may have; a source is so many leading bits of an address."""
+class DesiredSource(Struct, frozen=True):
+    """Who a client is: so many leading bits of its address, by its family."""
 
-    sessions: int | None
-    rate: DesiredRate | None
     prefix4: int
     prefix6: int
+
+
+class DesiredPerSource(Struct, frozen=True):
+    """How much a source may have."""
+
+    source: DesiredSource
+    sessions: int | None
+    rate: DesiredRate | None
     exempt: tuple[str, ...]  # prefixes
 
 
-@dataclass(frozen=True, slots=True)
-class DesiredListener:
+class DesiredListener(Struct, frozen=True):
     """A listener; `bind` as `192.0.2.1:25` or `[2001:db8::1]:25`."""
 
     name: str
@@ -95,8 +98,7 @@ class DesiredListener:
     dry_run: tuple[DryRun, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class DesiredServer:
+class DesiredServer(Struct, frozen=True):
     """A server of a pool."""
 
     name: str
@@ -109,34 +111,28 @@ class DesiredServer:
     backup: bool
 
 
-@dataclass(frozen=True, slots=True)
-class DesiredHashKey:
-    """What is hashed to choose a server: so many leading bits of a source's address, and a seed."""
+class DesiredHashKey(Struct, frozen=True):
+    """What is hashed to choose a server."""
 
-    prefix4: int
-    prefix6: int
+    source: DesiredSource
     seed: str
 
 
-@dataclass(frozen=True, slots=True)
-class DesiredSticky:
-    """Which sources are one, and how many seconds after its last session one is remembered."""
+class DesiredSticky(Struct, frozen=True):
+    """A source goes to the server of its last session, for so many seconds after it."""
 
-    prefix4: int
-    prefix6: int
+    source: DesiredSource
     ttl: float
 
 
-@dataclass(frozen=True, slots=True)
-class DesiredQueue:
+class DesiredQueue(Struct, frozen=True):
     """How many sessions may wait for a server, and for how many seconds."""
 
     length: int
     wait: float
 
 
-@dataclass(frozen=True, slots=True)
-class DesiredPool:
+class DesiredPool(Struct, frozen=True):
     """A pool and its servers, in the file's order."""
 
     name: str
@@ -159,8 +155,7 @@ class DesiredPool:
         return any(one.state is ServerState.PANIC for one in self.servers)
 
 
-@dataclass(frozen=True, slots=True)
-class DesiredDrain:
+class DesiredDrain(Struct, frozen=True):
     """Seconds; the meaning is the configuration's. `quiet_opaque` is for what can't be read."""
 
     quiet: float
@@ -169,16 +164,14 @@ class DesiredDrain:
     deadline: float
 
 
-@dataclass(frozen=True, slots=True)
-class DesiredLog:
+class DesiredLog(Struct, frozen=True):
     """Where the session log goes: `off`, `stderr`, `syslog` or a path."""
 
     sessions: str
     format: LogFormat
 
 
-@dataclass(frozen=True, slots=True)
-class DesiredKernel:
+class DesiredKernel(Struct, frozen=True):
     """What the kernel path may use: its own source ports, and how many flows there may be.
 
     `instance` sets its flows apart from those of other processes on this machine.
@@ -190,9 +183,8 @@ class DesiredKernel:
     counted: bool  # against max_sessions
 
 
-@dataclass(frozen=True, slots=True)
-class DesiredRoom:
-    """What descriptors and memory are enough for, and `by` which of them it is bounded.
+class DesiredRoom(Struct, frozen=True):
+    """What descriptors and memory are enough for.
 
     `sessions` are those that aren't flows. `spare` are connections beside theirs: so many that
     are over and linger, and so many to servers that are waited for beyond their time-out.
@@ -200,11 +192,9 @@ class DesiredRoom:
 
     sessions: int
     spare: int
-    by: str
 
 
-@dataclass(frozen=True, slots=True)
-class DesiredState:
+class DesiredState(Struct, frozen=True):
     """All that the data plane is to do. `hostname` opens its refusal lines; `denied` are prefixes
     that no listener lets in.
     """

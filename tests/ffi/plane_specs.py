@@ -1,29 +1,38 @@
-"""Specifications to begin with, a data plane that is stopped in the end, a small farm."""
+"""Specifications to begin with, a data plane that is stopped in the end, a small farm.
+
+Words come as text, so that tests can try those that aren't known.
+"""
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
-from mailweir._dataplane import (
-    DataPlane,
-    Drain,
-    HashKey,
-    Kernel,
-    ListenerSpec,
-    Log,
-    PerSource,
-    PlaneSpec,
-    PoolSpec,
-    Queue,
-    Rate,
-    Room,
-    ServerSpec,
+from msgspec.json import decode, encode
+
+from mailweir._dataplane import DataPlane
+from mailweir.config.words import Balance, DryRun, Forwarding, LogFormat, Protocol, Proxy, Refuse
+from mailweir.spec import (
+    DesiredAccess,
+    DesiredDrain,
+    DesiredHashKey,
+    DesiredKernel,
+    DesiredListener,
+    DesiredLog,
+    DesiredPerSource,
+    DesiredPool,
+    DesiredQueue,
+    DesiredRate,
+    DesiredRoom,
+    DesiredServer,
+    DesiredSource,
+    DesiredState,
+    DesiredSticky,
+    DesiredTimeouts,
     ServerState,
-    Sticky,
-    Timeouts,
 )
+from mailweir.stats import Stats
 
 LIMIT = 10.0  # seconds for a step that waits
 
@@ -36,8 +45,8 @@ def timeouts(
     idle_server: float = 660.0,
     greeting: float = 15.0,
     half_closed: float = 60.0,
-) -> Timeouts:
-    return Timeouts(
+) -> DesiredTimeouts:
+    return DesiredTimeouts(
         connect=connect,
         accept_total=accept_total,
         idle_client=idle_client,
@@ -53,40 +62,37 @@ def listener(
     bind: str = "127.0.0.1:0",
     protocol: str = "smtp",
     pool: str = "farm",
-    limits: Timeouts | None = None,
+    limits: DesiredTimeouts | None = None,
     max_sessions: int | None = None,
     max_age: float | None = None,
     forwarding: str = "relay",
-    allow: list[str] | None = None,
-    deny: list[str] | None = None,
+    allow: Sequence[str] = (),
+    deny: Sequence[str] = (),
     admits_others: bool = True,
     deny_code: int = 554,
     refuse: str = "reply",
-    per_source: PerSource | None = None,
-    dry_run: list[str] | None = None,
-) -> ListenerSpec:
-    return ListenerSpec(
+    per_source: DesiredPerSource | None = None,
+    dry_run: Sequence[str] = (),
+) -> DesiredListener:
+    return DesiredListener(
         name=name,
-        bind=[bind],
-        protocol=protocol,
+        bind=(bind,),
+        protocol=cast(Protocol, protocol),
         pool=pool,
         timeouts=limits or timeouts(),
         max_sessions=max_sessions,
         max_age=max_age,
-        forwarding=forwarding,
+        forwarding=cast(Forwarding, forwarding),
         paused=False,
-        allow=allow or [],
-        deny=deny or [],
-        admits_others=admits_others,
-        deny_code=deny_code,
-        refuse=refuse,
+        access=DesiredAccess(tuple(allow), tuple(deny), admits_others, deny_code),
+        refuse=cast(Refuse, refuse),
         per_source=per_source,
-        dry_run=dry_run or [],
+        dry_run=cast(tuple[DryRun, ...], tuple(dry_run)),
     )
 
 
-def per_source(*, sessions: int | None = None, rate: Rate | None = None) -> PerSource:
-    return PerSource(sessions=sessions, rate=rate, prefix4=32, prefix6=64, exempt=[])
+def per_source(*, sessions: int | None = None, rate: DesiredRate | None = None) -> DesiredPerSource:
+    return DesiredPerSource(DesiredSource(32, 64), sessions, rate, exempt=())
 
 
 def server(
@@ -97,35 +103,34 @@ def server(
     state: str = "up",
     max_sessions: int | None = None,
     proxy: str = "off",
-    source: list[str] | None = None,
+    source: Sequence[str] = (),
     backup: bool = False,
-) -> ServerSpec:
-    return ServerSpec(
+) -> DesiredServer:
+    return DesiredServer(
         name=name,
         address=address,
         weight=weight,
-        state=state,
+        state=cast(ServerState, state),
         max_sessions=max_sessions,
-        proxy=proxy,
-        source=source or [],
+        proxy=cast(Proxy, proxy),
+        source=tuple(source),
         backup=backup,
     )
 
 
 def pool(
-    *servers: ServerSpec,
+    *servers: DesiredServer,
     name: str = "farm",
     balance: str = "least_conn",
-    hash_key: HashKey | None = None,
-    sticky: Sticky | None = None,
+    sticky: DesiredSticky | None = None,
     slow_start: float = 0.0,
-    queue: Queue | None = None,
-) -> PoolSpec:
-    return PoolSpec(
+    queue: DesiredQueue | None = None,
+) -> DesiredPool:
+    return DesiredPool(
         name=name,
-        balance=balance,
-        servers=list(servers) or [server()],
-        hash_key=hash_key or HashKey(prefix4=32, prefix6=64, seed=""),
+        balance=cast(Balance, balance),
+        servers=servers or (server(),),
+        hash_key=DesiredHashKey(DesiredSource(32, 64), ""),
         sticky=sticky,
         slow_start=slow_start,
         queue=queue,
@@ -135,27 +140,29 @@ def pool(
 def spec(
     *,
     hostname: str = "mx.example",
-    listeners: list[ListenerSpec] | None = None,
-    pools: list[PoolSpec] | None = None,
-    log: Log | None = None,
-    denied: list[str] | None = None,
-    room: Room | None = None,
-) -> PlaneSpec:
-    return PlaneSpec(
+    listeners: Sequence[DesiredListener] | None = None,
+    pools: Sequence[DesiredPool] | None = None,
+    denied: Sequence[str] = (),
+    room: DesiredRoom | None = None,
+) -> bytes:
+    """As the extension takes it."""
+    state = DesiredState(
         hostname=hostname,
         max_sessions=1000,
-        room=room or Room(sessions=1000, spare=100),
-        drain=Drain(quiet=5.0, quiet_opaque=30.0, spread=0.0, deadline=60.0),
-        log=log or Log(sessions="off", format="json"),
-        kernel=Kernel(instance="test", source_ports=(10000, 32767), max_flows=1000, counted=False),
-        listeners=[listener()] if listeners is None else listeners,
-        pools=[pool()] if pools is None else pools,
-        denied=denied or [],
+        room=room or DesiredRoom(sessions=1000, spare=100),
+        drain=DesiredDrain(quiet=5.0, quiet_opaque=30.0, spread=0.0, deadline=60.0),
+        log=DesiredLog("off", LogFormat.JSON),
+        kernel=DesiredKernel("test", source_ports=(10000, 32767), max_flows=1000, counted=False),
+        listeners=(listener(),) if listeners is None else tuple(listeners),
+        pools=(pool(),) if pools is None else tuple(pools),
+        denied=tuple(denied),
     )
+    return encode(state)
 
 
-def state(value: str, *, pool: str = "farm", server: str = "a") -> ServerState:
-    return ServerState(pool=pool, server=server, state=value)
+def states(value: str, *servers: str) -> bytes:
+    """One state for servers of the pool, as the extension takes it."""
+    return encode([("farm", server, value) for server in servers or ("a",)])
 
 
 @contextmanager
@@ -168,9 +175,13 @@ def running(workers: int = 2) -> Iterator[DataPlane]:
         plane.stop()
 
 
+def stats(plane: DataPlane) -> Stats:
+    return decode(plane.stats(), type=Stats)
+
+
 def address(plane: DataPlane) -> tuple[str, int]:
     """Where the first listener is to be reached."""
-    host, _, port = plane.stats().listeners[0].addresses[0].rpartition(":")
+    host, _, port = stats(plane).listeners[0].addresses[0].rpartition(":")
     return host, int(port)
 
 

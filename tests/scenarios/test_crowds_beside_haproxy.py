@@ -40,6 +40,8 @@ _REJECT = (f"tcp-request connection reject if {{ src {_BAD} }}",)
 Counted = Callable[[str], None]
 Attack = Callable[[Path, Address], AbstractContextManager[None]]
 
+pytestmark = pytest.mark.alone("measures what a flood, or what hangs, costs others")
+
 
 @dataclass
 class Seen:

@@ -387,7 +387,7 @@ def test_an_interface_that_it_cannot_be_attached_to(tmp_path: Path) -> None:
         with kernel_rig(networks, tmp_path, config) as rig:
             refused = partial(rig.balancer.metric, "mailweir_kernel_path_interfaces_refused")
             assert refused() == 1
-            assert "it isn't at clients: " in rig.balancer.command("status").stdout
+            assert "the kernel path isn't at clients: " in rig.balancer.command("status").stdout
             assert _serve(rig) == {"copy": _SESSIONS}
             assert rig.relayed("interface") == _SESSIONS
             (folder / "ingress:clients").rmdir()
@@ -419,7 +419,7 @@ def test_a_folder_that_is_not_ours_is_refused(tmp_path: Path) -> None:
         try:
             with kernel_rig(networks, tmp_path, config) as rig:
                 said = rig.balancer.command("status").stdout
-                assert "its flows end with the process" in said
+                assert "sessions in the kernel end with the process" in said
                 assert f"{folder} isn't ours alone: it belongs to user 65534" in said
                 assert list(folder.iterdir()) == []
                 assert _serve(rig) == {"kernel": _SESSIONS}

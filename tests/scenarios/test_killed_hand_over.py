@@ -16,7 +16,8 @@ import pytest
 from harness.dialogue import Client
 from harness.kernel_rig import PORT, polite, serving_there
 from harness.namespaces import LISTENER, SERVER, Row, bpf_files, row
-from harness.process import Running, run, running
+from harness.process import Running, running
+from harness.rust_example import rust_example
 from harness.scale import count
 from harness.waiting import LIMIT, until
 
@@ -39,7 +40,6 @@ _LOG = "sessions.log"
 _BOX = "box@server.test"
 # What a client says for that.
 _RECEIVED = 117
-_ROOT = Path(__file__).resolve().parents[2]
 
 Counted = Callable[[str], None]
 
@@ -49,13 +49,7 @@ pytestmark = pytest.mark.needs("iproute2", "nftables", "clang")
 @pytest.fixture(scope="module")
 def victim() -> Iterator[Path]:
     """A balancer that dies where it is told to; what it leaves in the kernel is removed at last."""
-    build = ["cargo", "build", "--quiet", "--message-format=json", "--package", "mailweir-core"]
-    what = ["--example", "victim", "--features", "failpoints"]
-    done = run([*build, *what, "--manifest-path", _ROOT / "Cargo.toml"], limit=600)
-    assert done.returncode == 0, done.stderr
-    messages = map(json.loads, done.stdout.splitlines())
-    found = [Path(one["executable"]) for one in messages if one.get("executable")]
-    yield found[-1]
+    yield rust_example("victim", "failpoints")
     for left in Path("/sys/fs/bpf").glob("mailweir-*-victim"):
         shutil.rmtree(left)
 

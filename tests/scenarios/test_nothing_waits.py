@@ -26,6 +26,8 @@ _STRANGERS = ("daemon", "bin", "sys", "sync", "games", "man")
 _SCRAPES = 1000
 Counted = Callable[[str], None]
 
+pytestmark = pytest.mark.alone("measures what a flood, or what hangs, costs others")
+
 
 @pytest.fixture
 def server() -> Iterator[str]:

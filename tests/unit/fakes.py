@@ -3,19 +3,18 @@
 import os
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
-from typing import cast
 
 from mailweir.config.load import Loaded, parse
 from mailweir.config.model import Config
 from mailweir.errors import PlaneError, PlanePanic
-from mailweir.plane import ServerTrouble, Session, Stats
 from mailweir.spec import DesiredRoom, DesiredState, ServerKey, ServerState
 from mailweir.state.overrides import Overrides
+from mailweir.stats import KernelPathStats, ServerTrouble, Session, Stats
+from unit import figures
 
 NOTHING_SAID = Overrides()
-ROOM = DesiredRoom(sessions=9000, spare=1000, by="20000 descriptors")
+ROOM = DesiredRoom(sessions=9000, spare=1000)
 
 MINIMAL = """\
 listeners:
@@ -45,171 +44,6 @@ def config(text: str = MINIMAL) -> Config:
     return loaded(text).config
 
 
-@dataclass(frozen=True)
-class FakeHistogram:
-    bounds: tuple[float, ...] = (0.1, 1.0)
-    counts: tuple[int, ...] = (1, 2, 3)
-    sum: float = 4.5
-
-
-@dataclass(frozen=True)
-class FakeSourcesStats:
-    entries: int = 5
-    places: int = 65536
-    evicted: int = 0
-    untracked: int = 0
-
-
-@dataclass(frozen=True)
-class FakeListenerStats:
-    name: str
-    addresses: list[str]
-    accepted: int = 7
-    active: int = 1
-    received_bytes: int = 100
-    sent_bytes: int = 200
-    accept_pauses: int = 0
-    paused: bool = False
-    ended: dict[str, int] = field(default_factory=lambda: {"client_closed": 6, "refused": 0})
-    session_seconds: FakeHistogram = FakeHistogram()
-    would_refuse: dict[str, int] = field(
-        default_factory=lambda: dict.fromkeys(
-            ("access", "source_sessions", "source_rate", "sessions"), 0
-        )
-    )
-    sources: FakeSourcesStats | None = None
-
-
-@dataclass(frozen=True)
-class FakeServerStats:
-    pool: str
-    name: str
-    address: str
-    weight: int
-    state: str
-    active: int = 2
-    sessions: int = 3
-    connect_failures: dict[str, int] = field(
-        default_factory=lambda: {"refused": 1, "timeout": 0, "unreachable": 0, "other": 0}
-    )
-    greeting_failures: dict[str, int] = field(default_factory=lambda: {"4xx": 2, "timeout": 1})
-    received_bytes: int = 10
-    sent_bytes: int = 20
-    connect_seconds: FakeHistogram = FakeHistogram()
-    greeting_seconds: FakeHistogram = FakeHistogram()
-    ramp: float = 1.0
-    backup: bool = False
-
-
-@dataclass(frozen=True)
-class FakeStickyStats:
-    entries: int = 4
-    found: int = 30
-    made: int = 6
-    broken: int = 2
-    evicted: int = 0
-
-
-@dataclass(frozen=True)
-class FakePoolStats:
-    name: str
-    waiting: int = 0
-    queued: int = 0
-    queue_ends: dict[str, int] = field(
-        default_factory=lambda: {"served": 0, "timeout": 0, "client_gone": 0, "full": 0}
-    )
-    queue_seconds: FakeHistogram = FakeHistogram()
-    sticky: FakeStickyStats | None = None
-
-
-@dataclass(frozen=True)
-class FakeRelayStats:
-    copied_bytes: int = 1
-    spliced_bytes: int = 2
-    pipes: int = 3
-    pipe_budget: int = 288
-    pipe_fallbacks: int = 0
-
-
-@dataclass(frozen=True)
-class FakeKernelPathStats:
-    flows: int = 7
-    taken: int = 9
-    max_flows: int = 100
-    handed_over: int = 20
-    adopted: int = 3
-    taken_off: int = 0
-    earlier: int = 0
-    unpinned: int = 0
-    moved: int = 0
-    not_at: dict[str, str] = field(default_factory=dict)
-    ends_with_process: str | None = None
-    bytes: int = 4000
-    refusals: dict[str, int] = field(default_factory=lambda: {"ecn": 2, "ipv6": 0})
-    segments: dict[str, int] = field(default_factory=lambda: {"rewritten": 50})
-
-
-@dataclass(frozen=True)
-class FakeLogStats:
-    lines: int = 5
-    dropped: int = 0
-    errors: int = 0
-    last_error: str = ""
-
-
-@dataclass(frozen=True)
-class FakeRoomStats:
-    sessions: int = 9000
-    held: int = 4
-    spare: int = 1000
-    lingering: int = 3
-    overdue: int = 2
-    hurried: int = 1
-
-
-@dataclass(frozen=True)
-class FakeStats:
-    generation: int
-    draining: bool
-    active: int
-    listeners: list[FakeListenerStats]
-    servers: list[FakeServerStats]
-    pools: list[FakePoolStats] = field(default_factory=list)
-    workers: int = 2
-    relay: FakeRelayStats = FakeRelayStats()
-    kernel_path: FakeKernelPathStats | None = None
-    no_kernel_path: str | None = None
-    log: FakeLogStats = FakeLogStats()
-    max_sessions: int = 9000
-    room: FakeRoomStats = FakeRoomStats()
-    stuck_workers: list[int] = field(default_factory=list)
-    worker_lags: list[float] = field(default_factory=lambda: [0.25, 0.5])
-
-
-@dataclass(frozen=True)
-class FakeSession:
-    id: str = "00000000000000ab"
-    listener: str = "mx"
-    client: str = "192.0.2.9:1025"
-    pool: str = "farm"
-    server: str = "a"
-    age_seconds: float = 61.5
-    silent_seconds: float = 1.5
-    spoke_last: str = "server"
-    received_bytes: int = 10
-    sent_bytes: int = 20
-    tls: bool = False
-    path: str = "kernel"
-    source: str = "198.51.100.2:10001"
-
-
-@dataclass(frozen=True)
-class FakeTrouble:
-    pool: str
-    server: str
-    cause: str = "greeting 4xx"
-
-
 class FakePlane:
     """A plane that remembers what it was told. `refuse` makes the next apply fail."""
 
@@ -222,15 +56,15 @@ class FakePlane:
         # End reasons by clients.
         self.refused: dict[str, str] = {}
         self.active = 0
-        self.kernel_path: FakeKernelPathStats | None = None
+        self.kernel_path: KernelPathStats | None = None
         self.draining = False
         self.left_to_successor = False
         self.stopped = False
         self.hurries = False
-        self.live: list[FakeSession] = []
+        self.live: list[Session] = []
         self.asked: tuple[object, ...] = ()
         self.reopened = 0
-        self.troubles: list[FakeTrouble] = []
+        self.troubles: list[ServerTrouble] = []
         self.panics: list[PlanePanic] = []
         self._wake = os.pipe()
 
@@ -259,7 +93,7 @@ class FakePlane:
         self, *, listener: str | None, server: ServerKey | None, limit: int
     ) -> list[Session]:
         self.asked = (listener, server, limit)
-        return cast(list[Session], self.live[:limit])
+        return self.live[:limit]
 
     def next_server(self, pool: str, client: str) -> str | None:
         up = (key.server for key, state in self.states.items() if state is ServerState.UP)
@@ -286,7 +120,7 @@ class FakePlane:
     def take_troubles(self) -> list[ServerTrouble]:
         os.read(self.wake_fd, 8)
         taken, self.troubles = self.troubles, []
-        return cast(list[ServerTrouble], taken)
+        return taken
 
     def take_panics(self) -> list[PlanePanic]:
         taken, self.panics = self.panics, []
@@ -299,7 +133,7 @@ class FakePlane:
 
     def trouble(self, pool: str, server: str) -> None:
         """A server fails a session."""
-        self.troubles.append(FakeTrouble(pool, server))
+        self.troubles.append(ServerTrouble(pool, server, "greeting", "4xx"))
         os.write(self._wake[1], b"x")
 
     def stop(self) -> None:
@@ -311,15 +145,15 @@ class FakePlane:
     def stats(self) -> Stats:
         now = self.applied[-1] if self.applied else None
         listeners = [
-            FakeListenerStats(
+            figures.listener_stats(
                 listener.name,
-                list(listener.bind),
-                sources=FakeSourcesStats() if listener.per_source else None,
+                *listener.bind,
+                sources=figures.SOURCES if listener.per_source else None,
             )
             for listener in (now.listeners if now else ())
         ]
         servers = [
-            FakeServerStats(
+            figures.server_stats(
                 pool.name,
                 server.name,
                 server.address,
@@ -331,17 +165,15 @@ class FakePlane:
             for server in pool.servers
         ]
         pools = [
-            FakePoolStats(pool.name, sticky=FakeStickyStats() if pool.sticky else None)
+            figures.pool_stats(pool.name, sticky=figures.STICKY if pool.sticky else None)
             for pool in (now.pools if now else ())
         ]
-        stats = FakeStats(
+        return figures.stats(
             len(self.applied),
             self.draining,
             self.active,
             listeners,
             servers,
-            pools,
+            pools=tuple(pools),
             kernel_path=self.kernel_path,
         )
-        # The extension's classes can't be made in Python; these have the same attributes.
-        return cast(Stats, stats)

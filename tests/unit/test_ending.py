@@ -9,7 +9,8 @@ from mailweir import ending
 from mailweir.ending import Terms, drain, lose
 from mailweir.lanes import Lane
 from mailweir.supervisor import Supervisor
-from unit.fakes import FakePlane, FakeSession
+from unit import figures
+from unit.fakes import FakePlane
 
 
 class Told(Supervisor):
@@ -66,5 +67,5 @@ async def test_without_the_addresses_a_long_drain_refuses_at_once() -> None:
 
 async def test_what_is_left_is_lost_when_the_addresses_move() -> None:
     plane, told = FakePlane(), Told()
-    plane.live = [FakeSession()]
+    plane.live = [figures.SESSION]
     assert (await lose(plane, told, Lane("plane")), told.kept) == (1, [[]])

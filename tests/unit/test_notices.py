@@ -1,24 +1,16 @@
 """What the log says of refusals and fallbacks: once for all that came meanwhile."""
 
-from dataclasses import replace
-from typing import cast
+from msgspec import structs
 
 from mailweir.notices import notices
-from mailweir.plane import Stats
-from unit.fakes import (
-    FakeKernelPathStats,
-    FakeListenerStats,
-    FakeLogStats,
-    FakeRelayStats,
-    FakeSourcesStats,
-    FakeStats,
-)
+from mailweir.stats import Stats
+from unit import figures
 
-CALM = FakeStats(1, False, 0, [FakeListenerStats("mx", [], ended={"full": 2})], [])
+CALM = figures.stats(1, False, 0, [figures.listener_stats("mx", ended={"full": 2})], [])
 
 
-def said(old: FakeStats, new: FakeStats) -> list[str]:
-    return [event for event, _ in notices(cast(Stats, old), cast(Stats, new))]
+def said(old: Stats, new: Stats) -> list[str]:
+    return [event for event, _ in notices(old, new)]
 
 
 def test_nothing_happened() -> None:
@@ -27,13 +19,15 @@ def test_nothing_happened() -> None:
 
 def test_everything_happened() -> None:
     listeners = [
-        FakeListenerStats("mx", [], ended={"full": 5, "client_quit": 9}, accept_pauses=1),
-        FakeListenerStats("new", [], ended={"no_server": 1}),
+        figures.listener_stats("mx", ended={"full": 5, "client_quit": 9}, accept_pauses=1),
+        figures.listener_stats("new", ended={"no_server": 1}),
     ]
-    log = FakeLogStats(dropped=3, errors=1, last_error="disk full")
-    relay = FakeRelayStats(pipe_budget=8, pipe_fallbacks=2)
-    new = replace(CALM, listeners=listeners, relay=relay, log=log, stuck_workers=[1])
-    found = list(notices(cast(Stats, CALM), cast(Stats, new)))
+    log = structs.replace(figures.LOG, dropped=3, errors=1, last_error="disk full")
+    relay = structs.replace(figures.RELAY, pipe_budget=8, pipe_fallbacks=2)
+    new = structs.replace(
+        CALM, listeners=tuple(listeners), relay=relay, log=log, workers=figures.stuck(1)
+    )
+    found = list(notices(CALM, new))
     assert found[0] == (
         "sessions were refused",
         {"listener": "mx", "reason": "full", "sessions": 3},
@@ -50,12 +44,12 @@ def test_everything_happened() -> None:
 
 
 def test_limits_by_source() -> None:
-    old = FakeListenerStats("mx", [], would_refuse={"access": 1}, sources=FakeSourcesStats())
-    sources = FakeSourcesStats(places=8, evicted=2, untracked=3)
-    new = replace(old, would_refuse={"access": 5, "sessions": 0}, sources=sources)
+    old = figures.listener_stats("mx", would_refuse={"access": 1}, sources=figures.SOURCES)
+    sources = structs.replace(figures.SOURCES, places=8, evicted=2, untracked=3)
+    new = structs.replace(old, would_refuse={"access": 5, "sessions": 0}, sources=sources)
     ended = new.ended | {"denied": 4, "source_rate": 3, "queue_timeout": 2}
-    before, after = replace(CALM, listeners=[old]), replace(CALM, listeners=[new])
-    assert list(notices(cast(Stats, before), cast(Stats, after))) == [
+    before, after = structs.replace(CALM, listeners=(old,)), structs.replace(CALM, listeners=(new,))
+    assert list(notices(before, after)) == [
         (
             "sessions would have been refused, were it not for dry_run",
             {"listener": "mx", "limit": "access", "sessions": 4},
@@ -70,30 +64,30 @@ def test_limits_by_source() -> None:
         ),
     ]
     assert said(after, after) == []
-    refusing = replace(after, listeners=[replace(new, ended=ended)])
-    found = notices(cast(Stats, after), cast(Stats, refusing))
+    refusing = structs.replace(after, listeners=(structs.replace(new, ended=ended),))
+    found = notices(after, refusing)
     assert [fields["reason"] for _, fields in found] == ["denied", "source_rate", "queue_timeout"]
 
 
 def test_somebody_takes_the_program_off() -> None:
-    kernel = FakeKernelPathStats()
-    old = replace(CALM, kernel_path=kernel)
-    new = replace(CALM, kernel_path=replace(kernel, taken_off=2))
+    kernel = figures.KERNEL_PATH
+    old = structs.replace(CALM, kernel_path=kernel)
+    new = structs.replace(CALM, kernel_path=structs.replace(kernel, taken_off=2))
     assert said(old, new) == ["somebody took the kernel path's program off an interface"]
     assert said(new, new) == []
 
 
 def test_what_is_done_to_the_kernel_path_is_told_once() -> None:
-    kernel = FakeKernelPathStats()
-    old = replace(CALM, kernel_path=kernel)
-    changed = replace(
+    kernel = figures.KERNEL_PATH
+    old = structs.replace(CALM, kernel_path=kernel)
+    changed = structs.replace(
         kernel,
         unpinned=1,
         ends_with_process="it can't be pinned: no room",
         not_at={"eth7": "no memory"},
         refusals={"nat": 3},
     )
-    new = replace(CALM, kernel_path=changed)
+    new = structs.replace(CALM, kernel_path=changed)
     expected = [
         "somebody removed the kernel path's pins",
         "flows end with the process",
@@ -102,22 +96,26 @@ def test_what_is_done_to_the_kernel_path_is_told_once() -> None:
     ]
     assert said(old, new) == expected
     assert said(CALM, new) == expected, "the kernel path is wanted since a reload"
-    later = replace(CALM, kernel_path=replace(changed, refusals={"nat": 9}))
+    later = structs.replace(CALM, kernel_path=structs.replace(changed, refusals={"nat": 9}))
     assert said(new, later) == []
 
 
 def test_what_another_version_left() -> None:
-    kernel = FakeKernelPathStats()
-    there = replace(CALM, kernel_path=replace(kernel, earlier=4))
-    gone = replace(CALM, kernel_path=kernel)
+    kernel = figures.KERNEL_PATH
+    there = structs.replace(CALM, kernel_path=structs.replace(kernel, earlier=4))
+    gone = structs.replace(CALM, kernel_path=kernel)
     assert said(CALM, there) == ["sessions of another version go on by themselves"]
     assert said(there, there) == []
     assert said(there, gone) == ["sessions of another version have ended"]
 
 
 def test_splice_is_refused_once() -> None:
-    budgeted = replace(CALM, relay=FakeRelayStats(pipe_budget=8))
-    refused = replace(CALM, relay=FakeRelayStats(pipe_budget=0, pipe_fallbacks=9))
+    budgeted = structs.replace(CALM, relay=structs.replace(figures.RELAY, pipe_budget=8))
+    refused = structs.replace(
+        CALM, relay=structs.replace(figures.RELAY, pipe_budget=0, pipe_fallbacks=9)
+    )
     assert said(budgeted, refused) == ["bytes are copied: the system refuses splice(2)"]
-    later = replace(CALM, relay=FakeRelayStats(pipe_budget=0, pipe_fallbacks=99))
+    later = structs.replace(
+        CALM, relay=structs.replace(figures.RELAY, pipe_budget=0, pipe_fallbacks=99)
+    )
     assert said(refused, later) == []

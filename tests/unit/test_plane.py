@@ -1,10 +1,10 @@
-"""The conversion to the extension's specification, and its errors made ours."""
+"""What is handed to the extension, and its errors made ours."""
 
-from collections.abc import Callable
-from dataclasses import replace
-from types import SimpleNamespace
+import json
+from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from mailweir import plane
 from mailweir.config.words import Balance, Protocol
@@ -49,38 +49,42 @@ def desired(text: str = MINIMAL, overrides: Overrides = NOTHING_SAID) -> Desired
 class Extension:
     """In the place of the extension: keeps the specification it is to check."""
 
-    spec: SimpleNamespace
+    spec: Any
 
-    def __getattr__(self, name: str) -> Callable[..., SimpleNamespace]:
-        return SimpleNamespace
-
-    def check(self, *, spec: SimpleNamespace) -> None:
-        self.spec = spec
+    def check(self, *, spec: bytes) -> None:
+        self.spec = json.loads(spec)
 
 
 def test_everything_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     extension = Extension()
     monkeypatch.setattr(plane, "_dataplane", extension)
     plane.check(desired(FULL, Overrides(denied={"192.0.2.0/24": Word(by="root", at=0.0)})))
-    assert extension.spec.denied == ["192.0.2.0/24"]
-    mx, other = extension.spec.listeners
-    assert (mx.allow, mx.deny) == (["10.0.0.0/8", "2001:db8::/32"], ["10.1.0.0/16"])
-    assert (mx.refuse, mx.dry_run) == ("reset", ["source_rate"])
-    rate = SimpleNamespace(count=100, seconds=60.0, burst=30)
-    assert mx.per_source == SimpleNamespace(
-        sessions=20, rate=rate, prefix4=24, prefix6=56, exempt=["::1/128"]
-    )
-    assert (other.allow, other.deny, other.refuse) == ([], [], "reply")
-    assert (other.per_source, other.dry_run) == (None, [])
-    farm, pool = extension.spec.pools
-    assert farm.hash_key == SimpleNamespace(prefix4=16, prefix6=48, seed="ours")
-    assert farm.sticky == SimpleNamespace(prefix4=24, prefix6=64, ttl=3600.0)
-    assert (farm.slow_start, farm.queue) == (90.0, SimpleNamespace(length=5, wait=1.5))
-    assert [(one.name, one.state, one.backup) for one in farm.servers] == [
+    assert extension.spec["denied"] == ["192.0.2.0/24"]
+    mx, other = extension.spec["listeners"]
+    assert mx["access"] == {
+        "allow": ["10.0.0.0/8", "2001:db8::/32"],
+        "deny": ["10.1.0.0/16"],
+        "admits_others": False,
+        "deny_code": 554,
+    }
+    assert (mx["refuse"], mx["dry_run"]) == ("reset", ["source_rate"])
+    assert mx["per_source"] == {
+        "source": {"prefix4": 24, "prefix6": 56},
+        "sessions": 20,
+        "rate": {"count": 100, "period": 60.0, "burst": 30},
+        "exempt": ["::1/128"],
+    }
+    assert (other["access"]["allow"], other["access"]["deny"], other["refuse"]) == ([], [], "reply")
+    assert (other["per_source"], other["dry_run"]) == (None, [])
+    farm, pool = extension.spec["pools"]
+    assert farm["hash_key"] == {"source": {"prefix4": 16, "prefix6": 48}, "seed": "ours"}
+    assert farm["sticky"] == {"source": {"prefix4": 24, "prefix6": 64}, "ttl": 3600.0}
+    assert (farm["slow_start"], farm["queue"]) == (90.0, {"length": 5, "wait": 1.5})
+    assert [(one["name"], one["state"], one["backup"]) for one in farm["servers"]] == [
         ("a", "panic", False),
         ("b", "down", True),
     ]
-    assert (pool.sticky, pool.queue, pool.slow_start) == (None, None, 60.0)
+    assert (pool["sticky"], pool["queue"], pool["slow_start"]) == (None, None, 60.0)
 
 
 def test_the_extension_takes_what_the_configuration_can_say() -> None:

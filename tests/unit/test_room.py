@@ -8,6 +8,7 @@ import pytest
 from mailweir import memory
 from mailweir.memory import Left
 from mailweir.room import divide
+from mailweir.spec import DesiredRoom
 
 _MIB = 1 << 20
 _ALL = Left(64 << 30, "65536 MiB of the machine")
@@ -16,22 +17,22 @@ _ALL = Left(64 << 30, "65536 MiB of the machine")
 def test_descriptors_where_memory_is_plenty() -> None:
     told, auto = divide(20_000, _ALL)
     assert told == auto
-    assert (told.sessions, told.spare, told.by) == (8000, 1250, "20000 descriptors")
+    assert told == (DesiredRoom(sessions=8000, spare=1250), "20000 descriptors")
 
 
 def test_memory_where_that_is_less() -> None:
     told, auto = divide(20_000, Left(132 * _MIB, "150 MiB of its cgroup"))
-    assert told.sessions == 8000
+    assert told.room.sessions == 8000
     assert auto.by == "memory: 150 MiB of its cgroup"
     # What is left over is 12 MiB and what every process needs.
-    assert auto.sessions * (96 << 10) + 32 * _MIB <= 120 * _MIB
-    assert auto.sessions > 900
-    assert auto.spare == auto.sessions // 8
+    assert auto.room.sessions * (96 << 10) + 32 * _MIB <= 120 * _MIB
+    assert auto.room.sessions > 900
+    assert auto.room.spare == auto.room.sessions // 8
 
 
 def test_some_where_nothing_is_left() -> None:
     _, auto = divide(20_000, Left(0, "64 MiB of its cgroup"))
-    assert (auto.sessions, auto.spare) == (16, 16)
+    assert (auto.room.sessions, auto.room.spare) == (16, 16)
 
 
 def test_a_setting_decides_which_counts() -> None:

@@ -10,9 +10,9 @@ from mailweir.config.listener import Listener
 from mailweir.config.pool import Pool
 from mailweir.config.words import Balance, DryRun, Forwarding, Others, Protocol
 from mailweir.errors import UnknownError
-from mailweir.plane import ListenerStats
 from mailweir.spec import ServerState
 from mailweir.state.overrides import told
+from mailweir.stats import ListenerStats
 
 Client = IPv4Address | IPv6Address
 # A server as `servers` tells of it.

@@ -7,15 +7,25 @@ from itertools import accumulate
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from mailweir import plane
 from mailweir.admin import exposition
 from mailweir.spec import ServerState
+from mailweir.stats import (
+    BoundsStats,
+    Histogram,
+    KernelPathStats,
+    ListenerStats,
+    LogStats,
+    PoolStats,
+    RelayStats,
+    ServerStats,
+    Stats,
+)
 
 
 class PlaneCollector(Collector):
     """One reading of the data plane per scrape."""
 
-    def __init__(self, stats: Callable[[], plane.Stats]) -> None:
+    def __init__(self, stats: Callable[[], Stats]) -> None:
         self._stats = stats
 
     def describe(self) -> Iterable[Metric]:
@@ -26,18 +36,19 @@ class PlaneCollector(Collector):
         return _metrics((self._stats(),))
 
 
-def _metrics(stats: Sequence[plane.Stats]) -> Iterator[Metric]:
+def _metrics(stats: Sequence[Stats]) -> Iterator[Metric]:
     """All that there is to say of readings; of none, the names."""
     listeners = [listener for one in stats for listener in one.listeners]
     servers = [server for one in stats for server in one.servers]
     pools = [pool for one in stats for pool in one.pools]
     paths = [one.kernel_path for one in stats if one.kernel_path]
+    bounds = stats[0].bounds if stats else BoundsStats((), (), (), ())
     yield from _process(stats)
-    yield from _listeners(listeners)
+    yield from _listeners(listeners, bounds)
     yield from _limits(listeners)
-    yield from _servers(servers)
+    yield from _servers(servers, bounds)
     yield from _server_states(servers)
-    yield from _queues(pools)
+    yield from _queues(pools, bounds)
     yield from _sticky(pools)
     yield from _relay([one.relay for one in stats])
     yield from _kernel_path_lacks(stats)
@@ -46,7 +57,7 @@ def _metrics(stats: Sequence[plane.Stats]) -> Iterator[Metric]:
     yield from _log([one.log for one in stats])
 
 
-def _process(stats: Sequence[plane.Stats]) -> Iterator[Metric]:
+def _process(stats: Sequence[Stats]) -> Iterator[Metric]:
     active = exposition.Gauge("mailweir_sessions_active", "Sessions now.")
     draining = exposition.Gauge("mailweir_draining", "1 while the process drains.")
     workers = exposition.Gauge("mailweir_workers", "Data-plane threads.")
@@ -74,21 +85,21 @@ def _process(stats: Sequence[plane.Stats]) -> Iterator[Metric]:
     for one in stats:
         active.add([], one.active)
         draining.add([], one.draining)
-        workers.add([], one.workers)
+        workers.add([], len(one.workers))
         most.add([], one.max_sessions)
         room.add([], one.room.sessions)
         spare.add(["lingering"], one.room.lingering)
         spare.add(["overdue"], one.room.overdue)
         most_spare.add([], one.room.spare)
         hurried.add([], one.room.hurried)
-        stuck.add([], len(one.stuck_workers))
-        for number, seconds in enumerate(one.worker_lags):
-            lag.add([str(number)], seconds)
+        stuck.add([], len(one.stuck_workers()))
+        for number, worker in enumerate(one.workers):
+            lag.add([str(number)], worker.lag)
     yield from (active, draining, workers, most, stuck, lag)
     yield from (room, spare, most_spare, hurried)
 
 
-def _listeners(listeners: Sequence[plane.ListenerStats]) -> Iterator[Metric]:
+def _listeners(listeners: Sequence[ListenerStats], bounds: BoundsStats) -> Iterator[Metric]:
     by = ["listener"]
     prefix = "mailweir_listener"
     accepted = exposition.Counter(f"{prefix}_connections", "Connections accepted.", labels=by)
@@ -121,11 +132,11 @@ def _listeners(listeners: Sequence[plane.ListenerStats]) -> Iterator[Metric]:
         sent.add(labels, listener.sent_bytes)
         pauses.add(labels, listener.accept_pauses)
         paused.add(labels, listener.paused)
-        _add_histogram(seconds, labels, listener.session_seconds)
+        _add_histogram(seconds, labels, listener.session_time, bounds.session)
     yield from (accepted, active, ended, received, sent, pauses, paused, seconds)
 
 
-def _limits(listeners: Sequence[plane.ListenerStats]) -> Iterator[Metric]:
+def _limits(listeners: Sequence[ListenerStats]) -> Iterator[Metric]:
     by = ["listener"]
     prefix = "mailweir_listener"
     would_refuse = exposition.Counter(
@@ -159,7 +170,7 @@ def _limits(listeners: Sequence[plane.ListenerStats]) -> Iterator[Metric]:
     yield from (would_refuse, entries, places, evicted, untracked)
 
 
-def _servers(servers: Sequence[plane.ServerStats]) -> Iterator[Metric]:
+def _servers(servers: Sequence[ServerStats], bounds: BoundsStats) -> Iterator[Metric]:
     by = ["pool", "server"]
     prefix = "mailweir_server"
     sessions = exposition.Counter(f"{prefix}_sessions", "Sessions that it took.", labels=by)
@@ -196,13 +207,13 @@ def _servers(servers: Sequence[plane.ServerStats]) -> Iterator[Metric]:
             greeting_failures.add([*labels, reason], count)
         received.add(labels, server.received_bytes)
         sent.add(labels, server.sent_bytes)
-        _add_histogram(seconds, labels, server.connect_seconds)
-        _add_histogram(greeting_seconds, labels, server.greeting_seconds)
+        _add_histogram(seconds, labels, server.connect_time, bounds.connect)
+        _add_histogram(greeting_seconds, labels, server.greeting_time, bounds.greeting)
     yield from (sessions, active, weight, ramp, failures, greeting_failures)
     yield from (received, sent, seconds, greeting_seconds)
 
 
-def _server_states(servers: Sequence[plane.ServerStats]) -> Iterator[Metric]:
+def _server_states(servers: Sequence[ServerStats]) -> Iterator[Metric]:
     state = exposition.Gauge(
         "mailweir_server_state",
         "1 for the state that a server is in, 0 for the others.",
@@ -228,7 +239,7 @@ def _server_states(servers: Sequence[plane.ServerStats]) -> Iterator[Metric]:
     yield from (state, in_pool, panic)
 
 
-def _queues(pools: Sequence[plane.PoolStats]) -> Iterator[Metric]:
+def _queues(pools: Sequence[PoolStats], bounds: BoundsStats) -> Iterator[Metric]:
     by = ["pool"]
     prefix = "mailweir_pool"
     waiting = exposition.Gauge(
@@ -247,11 +258,11 @@ def _queues(pools: Sequence[plane.PoolStats]) -> Iterator[Metric]:
         queued.add(labels, pool.queued)
         for end, count in pool.queue_ends.items():
             ends.add([*labels, end], count)
-        _add_histogram(seconds, labels, pool.queue_seconds)
+        _add_histogram(seconds, labels, pool.queue_time, bounds.queue)
     yield from (waiting, queued, ends, seconds)
 
 
-def _sticky(pools: Sequence[plane.PoolStats]) -> Iterator[Metric]:
+def _sticky(pools: Sequence[PoolStats]) -> Iterator[Metric]:
     by = ["pool"]
     prefix = "mailweir_pool_sticky"
     entries = exposition.Gauge(
@@ -280,7 +291,7 @@ def _sticky(pools: Sequence[plane.PoolStats]) -> Iterator[Metric]:
     yield from (entries, found, made, broken, evicted)
 
 
-def _relay(relays: Sequence[plane.RelayStats]) -> Iterator[Metric]:
+def _relay(relays: Sequence[RelayStats]) -> Iterator[Metric]:
     copied = exposition.Counter("mailweir_relay_copied_bytes", "Bytes relayed by copying.")
     spliced = exposition.Counter("mailweir_relay_spliced_bytes", "Bytes relayed by splice(2).")
     pipes = exposition.Gauge("mailweir_relay_pipes", "Pipes that exist, lent and idle.")
@@ -300,7 +311,7 @@ def _relay(relays: Sequence[plane.RelayStats]) -> Iterator[Metric]:
     yield from (copied, spliced, pipes, failures, budget)
 
 
-def _kernel_path_lacks(stats: Sequence[plane.Stats]) -> Iterator[Metric]:
+def _kernel_path_lacks(stats: Sequence[Stats]) -> Iterator[Metric]:
     """Without a sample where the configuration doesn't want it."""
     up = exposition.Gauge(
         "mailweir_kernel_path_up", "1 where it is there, 0 where it is wanted and isn't."
@@ -317,7 +328,7 @@ def _kernel_path_lacks(stats: Sequence[plane.Stats]) -> Iterator[Metric]:
     yield from (up, outlives)
 
 
-def _kernel_path(paths: Sequence[plane.KernelPathStats]) -> Iterator[Metric]:
+def _kernel_path(paths: Sequence[KernelPathStats]) -> Iterator[Metric]:
     prefix = "mailweir_kernel_path"
     flows = exposition.Gauge(f"{prefix}_flows", "Sessions in the kernel now.")
     taken = exposition.Gauge(
@@ -349,7 +360,7 @@ def _kernel_path(paths: Sequence[plane.KernelPathStats]) -> Iterator[Metric]:
     yield from (flows, taken, most, handed, adopted, carried, refusals, segments)
 
 
-def _kernel_path_ways(paths: Sequence[plane.KernelPathStats]) -> Iterator[Metric]:
+def _kernel_path_ways(paths: Sequence[KernelPathStats]) -> Iterator[Metric]:
     """Where its program is, and by which interfaces flows go."""
     prefix = "mailweir_kernel_path"
     taken_off = exposition.Counter(
@@ -377,7 +388,7 @@ def _kernel_path_ways(paths: Sequence[plane.KernelPathStats]) -> Iterator[Metric
     yield from (earlier, taken_off, unpinned, moved, not_at)
 
 
-def _log(logs: Sequence[plane.LogStats]) -> Iterator[Metric]:
+def _log(logs: Sequence[LogStats]) -> Iterator[Metric]:
     lines = exposition.Counter("mailweir_session_log_lines", "Sessions written to the log.")
     dropped = exposition.Counter("mailweir_session_log_dropped", "Sessions missing from it.")
     errors = exposition.Counter("mailweir_session_log_errors", "Times it couldn't be written.")
@@ -389,7 +400,10 @@ def _log(logs: Sequence[plane.LogStats]) -> Iterator[Metric]:
 
 
 def _add_histogram(
-    family: exposition.Histogram, labels: Sequence[str], histogram: plane.Histogram
+    family: exposition.Histogram,
+    labels: Sequence[str],
+    histogram: Histogram,
+    bounds: Sequence[float],
 ) -> None:
-    bounds = [*map(repr, histogram.bounds), "+Inf"]
-    family.add(labels, zip(bounds, accumulate(histogram.counts), strict=True), histogram.sum)
+    told = [*map(repr, bounds), "+Inf"]
+    family.add(labels, zip(told, accumulate(histogram.counts), strict=True), histogram.sum)

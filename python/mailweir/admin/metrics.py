@@ -16,12 +16,12 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
-from mailweir import plane
 from mailweir.admin.figures import PlaneCollector
 from mailweir.admin.process import ProcessFaults
 from mailweir.admin.views import ReloadOutcome
 from mailweir.faults import Faults
 from mailweir.spec import ServerKey
+from mailweir.stats import Stats
 
 # A loopback EHLO takes 2 ms, postscreen delays its greeting by 6 s.
 _CHECK_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0)
@@ -31,7 +31,7 @@ class Metrics:
     """The registry and what is counted in Python."""
 
     def __init__(
-        self, stats: Callable[[], plane.Stats], faults: Faults, *, version: str, started: float
+        self, stats: Callable[[], Stats], faults: Faults, *, version: str, started: float
     ) -> None:
         """`stats` is called once per scrape; `started` is seconds since 1970."""
         # The `_created` series would double what every counter and histogram costs.

@@ -21,9 +21,9 @@ from mailweir.config.agreed import Agreement
 from mailweir.config.model import Config
 from mailweir.config.words import HaKeeper, HaRole
 from mailweir.ending import Terms
-from mailweir.plane import Stats
 from mailweir.spec import DesiredState
 from mailweir.state.overrides import Overrides
+from mailweir.stats import Stats
 
 # Seconds that a reading of the data plane is good for. With 10 000 servers one takes 40 ms.
 _FRESH = 1.0
@@ -151,7 +151,7 @@ class Pair:
             started=self._started,
             listening=applied is not None,
             ending=ending,
-            workers_alive=len(stats.stuck_workers) < stats.workers,
+            workers_alive=len(stats.stuck_workers()) < len(stats.workers),
             sessions=stats.active,
             flows=stats.kernel_path.flows if stats.kernel_path else 0,
             servers=count.servers,

@@ -10,16 +10,9 @@ from mailweir.config.model import Config
 from mailweir.config.words import CheckKind, HaKeeper, HaRole
 from mailweir.faults import Fault
 from mailweir.notices import REFUSALS
-from mailweir.plane import (
-    ListenerStats,
-    ServerStats,
-    Session,
-    SourcesStats,
-    Stats,
-    StickyStats,
-)
 from mailweir.spec import ServerKey, ServerState
 from mailweir.state.overrides import Overrides, Word, told
+from mailweir.stats import ListenerStats, ServerStats, Session, SourcesStats, Stats, StickyStats
 
 # States of servers that no operator took out of use.
 _BY_CHECKS = (ServerState.UP, ServerState.DOWN, ServerState.PANIC)
@@ -162,7 +155,7 @@ def status(situation: Situation) -> dict[str, object]:
         "pid": situation.pid,
         "started": situation.started,
         "uptime_seconds": round(situation.uptime, 3),
-        "workers": stats.workers,
+        "workers": len(stats.workers),
         "ready": not reasons,
         "reasons": reasons,
         "panics": panics(situation),
@@ -178,7 +171,7 @@ def status(situation: Situation) -> dict[str, object]:
             "overdue": stats.room.overdue,
             "hurried": stats.room.hurried,
         },
-        "stuck_workers": stats.stuck_workers,
+        "stuck_workers": stats.stuck_workers(),
         "log": {
             "lines": stats.log.lines,
             "dropped": stats.log.dropped,
@@ -244,21 +237,22 @@ def session(session: Session) -> dict[str, object]:
         "listener": session.listener,
         "client": session.client,
         "pool": session.pool,
-        "server": session.server or None,
-        "age_seconds": round(session.age_seconds, 3),
-        "silent_seconds": round(session.silent_seconds, 3),
-        "spoke_last": session.spoke_last,
+        "server": session.server,
+        "age_seconds": round(session.age, 3),
+        "silent_seconds": round(session.silent, 3),
+        # Nobody has yet: the client waits for the server.
+        "spoke_last": session.spoke_last or "client",
         "received_bytes": session.received_bytes,
         "sent_bytes": session.sent_bytes,
         "tls": session.tls,
         "path": session.path,
-        "tcpdump": _tcpdump(session) if session.source else None,
+        "tcpdump": _tcpdump(session.client, session.source) if session.source else None,
     }
 
 
-def _tcpdump(session: Session) -> str:
+def _tcpdump(*ends: str) -> str:
     """What shows both connections of a session that no socket shows any more (pcap-filter(7))."""
-    legs = (address.rpartition(":") for address in (session.client, session.source))
+    legs = (address.rpartition(":") for address in ends)
     return " or ".join(f"(host {host} and tcp port {port})" for host, _, port in legs)
 
 

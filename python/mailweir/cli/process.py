@@ -98,7 +98,7 @@ def _check(file: Path) -> tuple[str, Sequence[Problem]]:
 
     loaded = load(file, this_machine())
     found = room.read().where(loaded.config.max_sessions)
-    desired = fold(loaded.config, {}, Overrides(), hostname=socket.gethostname(), room=found)
+    desired = fold(loaded.config, {}, Overrides(), hostname=socket.gethostname(), room=found.room)
     try:
         plane.check(desired)
     except PlaneError as error:

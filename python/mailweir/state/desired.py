@@ -4,8 +4,9 @@ Called by the daemon.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from enum import StrEnum
+
+from msgspec.structs import replace
 
 from mailweir.config.listener import Listener, PerSource
 from mailweir.config.model import Config
@@ -25,6 +26,7 @@ from mailweir.spec import (
     DesiredRate,
     DesiredRoom,
     DesiredServer,
+    DesiredSource,
     DesiredState,
     DesiredSticky,
     DesiredTimeouts,
@@ -129,10 +131,9 @@ def _per_source(limits: PerSource) -> DesiredPerSource | None:
     if limits.sessions is None and rate is None:
         return None
     return DesiredPerSource(
+        source=DesiredSource(limits.prefix4, limits.prefix6),
         sessions=limits.sessions,
         rate=DesiredRate(rate.count, rate.seconds, limits.burst or rate.count) if rate else None,
-        prefix4=limits.prefix4,
-        prefix6=limits.prefix6,
         exempt=limits.exempt.every,
     )
 
@@ -155,8 +156,10 @@ def _pool(
             _server(ServerKey(name, server_name), server, health, overrides)
             for server_name, server in pool.servers.items()
         ),
-        hash_key=DesiredHashKey(key.prefix4, key.prefix6, key.seed),
-        sticky=DesiredSticky(sticky.prefix4, sticky.prefix6, sticky.ttl) if sticky else None,
+        hash_key=DesiredHashKey(DesiredSource(key.prefix4, key.prefix6), key.seed),
+        sticky=DesiredSticky(DesiredSource(sticky.prefix4, sticky.prefix6), sticky.ttl)
+        if sticky
+        else None,
         slow_start=pool.slow_start,
         queue=DesiredQueue(queue.length, queue.wait) if queue else None,
     )

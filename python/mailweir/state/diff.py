@@ -1,23 +1,23 @@
 """What changed between two desired states, as one sentence: the log line. Pure."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields, replace
 from operator import attrgetter
 from typing import TypeVar
+
+from msgspec.structs import fields, replace
 
 from mailweir.config.model import Config
 from mailweir.config.units import format_duration, format_rate
 from mailweir.config.words import Others
 from mailweir.spec import (
-    DesiredHashKey,
     DesiredListener,
     DesiredPerSource,
     DesiredPool,
     DesiredQueue,
     DesiredRate,
     DesiredServer,
+    DesiredSource,
     DesiredState,
-    DesiredSticky,
     ServerKey,
     ServerState,
 )
@@ -27,7 +27,6 @@ _SPELLED = 3
 # A sentence with more parts than this helps nobody; the rest is counted.
 MAX_PARTS = 12
 
-_Source = DesiredHashKey | DesiredPerSource | DesiredSticky
 _Named = TypeVar("_Named", DesiredListener, DesiredPool, DesiredServer)
 
 
@@ -250,17 +249,17 @@ def _per_source(old: DesiredPerSource | None, new: DesiredPerSource | None) -> I
         yield f"sessions per source {_limit(before.sessions)} -> {_limit(after.sessions)}"
     if before.rate != after.rate:
         yield f"rate per source {_rate(before.rate)} -> {_rate(after.rate)}"
-    yield from _bits("per_source", before, after)
+    yield from _bits("per_source", before.source, after.source)
     yield from _prefixes("exempt", before.exempt, after.exempt)
 
 
 def _rate(rate: DesiredRate | None) -> str:
     if rate is None:
         return "none"
-    return f"{format_rate(rate.count, rate.seconds)} ({rate.burst} at once)"
+    return f"{format_rate(rate.count, rate.period)} ({rate.burst} at once)"
 
 
-def _bits(name: str, old: _Source, new: _Source) -> Iterator[str]:
+def _bits(name: str, old: DesiredSource, new: DesiredSource) -> Iterator[str]:
     """Which sources are one."""
     if old.prefix4 != new.prefix4:
         yield f"{name} prefix4 {old.prefix4} -> {new.prefix4}"
@@ -275,11 +274,11 @@ def _limit(number: int | None) -> str:
 def _pool(old: DesiredPool, new: DesiredPool) -> Iterator[str]:
     if old.balance != new.balance:
         yield f"balance {old.balance} -> {new.balance}"
-    yield from _bits("hash_key", old.hash_key, new.hash_key)
+    yield from _bits("hash_key", old.hash_key.source, new.hash_key.source)
     if old.hash_key.seed != new.hash_key.seed:
         yield f"hash_key seed {old.hash_key.seed!r} -> {new.hash_key.seed!r}"
     if old.sticky and new.sticky:
-        yield from _bits("sticky", old.sticky, new.sticky)
+        yield from _bits("sticky", old.sticky.source, new.sticky.source)
     was, now = (format_duration(one.ttl) if one else "none" for one in (old.sticky, new.sticky))
     if was != now:
         yield f"sticky ttl {was} -> {now}"

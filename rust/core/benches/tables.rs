@@ -125,7 +125,7 @@ fn picks(criterion: &mut Criterion) {
             let mut next = clients.iter().cycle();
             let mut pick = || next.next().and_then(|client| farm.pick(*client, now));
             let _held: Vec<_> = (0..servers * 10 + servers / 100).map(|_| pick()).collect();
-            let name = format!("pick/{}/{servers}", balance.label());
+            let name = format!("pick/{balance:?}/{servers}");
             criterion.bench_function(&name, |bencher| bencher.iter(&mut pick));
         }
         let table = Table::new(servers);

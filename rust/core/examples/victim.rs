@@ -46,7 +46,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             writeln!(out, "{active} {} {} {adopted}", path.flows, path.taken)?;
             let refused = path.refusals.iter().find(|(_, count)| *count > 0);
             if let Some((why, _)) = refused.filter(|_| step != "unwritten") {
-                return Err(format!("a session takes the relay: {}", why.label()).into());
+                return Err(format!("a session takes the relay: {why:?}").into());
             }
         }
         thread::sleep(Duration::from_millis(50));

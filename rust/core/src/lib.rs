@@ -82,7 +82,7 @@ pub use kernel_path::{KernelPathStats, Left, NoKernelPath, Refusal, flush, left}
 pub use listener::Parting;
 pub use mailweir_flow::Counter as SegmentCounter;
 pub use mailweir_flow::is_built as kernel_path_is_built;
-pub use metrics::HistogramStats;
+pub use metrics::{BoundsStats, HistogramStats};
 pub use plane::{ApplyError, DataPlane};
 pub use record::{
     EndBy, EndReason, LogStats, Path, SessionFilter, SessionId, SessionStats, Side, WouldRefuse,

@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
+use serde::Serialize;
 
 use crate::moment::AtomicMoment;
+use crate::spec::wire;
 
 /// The number of a worker, from 0. In few bytes: each session has some.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,25 +138,49 @@ impl Histogram {
     }
 }
 
+/// The upper bounds of histograms, each without its last (infinite) one. They are told once: a farm
+/// has tens of thousands of histograms.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BoundsStats {
+    /// Of how long sessions lasted.
+    #[serde(serialize_with = "wire::all_seconds")]
+    pub session: Vec<Duration>,
+    /// Of how long servers took to accept.
+    #[serde(serialize_with = "wire::all_seconds")]
+    pub connect: Vec<Duration>,
+    /// Of how long servers took to greet after that.
+    #[serde(serialize_with = "wire::all_seconds")]
+    pub greeting: Vec<Duration>,
+    /// Of how long sessions waited for a server.
+    #[serde(serialize_with = "wire::all_seconds")]
+    pub queue: Vec<Duration>,
+}
+
+impl BoundsStats {
+    pub(crate) fn read() -> Self {
+        Self {
+            session: SESSION_BOUNDS.to_vec(),
+            connect: CONNECT_BOUNDS.to_vec(),
+            greeting: GREETING_BOUNDS.to_vec(),
+            queue: QUEUE_BOUNDS.to_vec(),
+        }
+    }
+}
+
 /// A histogram of all workers, as it was read.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct HistogramStats {
-    /// Upper bounds, without the last (infinite) one.
-    pub bounds: Vec<Duration>,
-    /// Observations per bucket, not summed up; one longer than `bounds`.
+    /// Observations per bucket, not summed up; one more than there are bounds.
     pub counts: Vec<u64>,
     /// Of everything observed.
+    #[serde(with = "wire::seconds")]
     pub sum: Duration,
 }
 
 impl HistogramStats {
-    pub(crate) fn read<'a>(
-        bounds: &Bounds,
-        histograms: &(impl Iterator<Item = &'a Histogram> + Clone),
-    ) -> Self {
+    pub(crate) fn read<'a>(histograms: &(impl Iterator<Item = &'a Histogram> + Clone)) -> Self {
         let count = |bucket| histograms.clone().map(|h| h.counts.value(bucket)).sum();
         Self {
-            bounds: bounds.to_vec(),
             counts: (0..BUCKETS).map(count).collect(),
             sum: Duration::from_nanos(histograms.clone().map(|h| h.nanos.value()).sum()),
         }
@@ -196,8 +222,8 @@ mod tests {
                 .of(WorkerId::new(worker))
                 .observe(&SESSION_BOUNDS, time);
         }
-        let stats = HistogramStats::read(&SESSION_BOUNDS, &histograms.iter());
-        assert_eq!(stats.bounds.len() + 1, stats.counts.len());
+        let stats = HistogramStats::read(&histograms.iter());
+        assert_eq!(BoundsStats::read().session.len() + 1, stats.counts.len());
         // A bound belongs to its bucket, as Prometheus' `le` has it.
         assert_eq!(stats.counts[..2], [2, 1]);
         assert_eq!(stats.counts.last(), Some(&1));

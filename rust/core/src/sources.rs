@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Serialize;
+
 use crate::bounded::{Bounded, Value};
 
 /// Enough for the sources of a busy day. All of them take 12 MB.
@@ -60,7 +62,7 @@ pub(crate) enum SourceRefusal {
 }
 
 /// How full the table of sources is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct SourcesStats {
     /// Sources that something is remembered of.
     pub entries: u64,

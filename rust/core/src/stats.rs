@@ -4,22 +4,21 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use serde::{Serialize, Serializer};
+
 use crate::holdings::Holdings;
 use crate::kernel_path::KernelPathStats;
-use crate::metrics::{
-    CONNECT_BOUNDS, GREETING_BOUNDS, HistogramStats, PerWorker, QUEUE_BOUNDS, SESSION_BOUNDS,
-    WorkerCounters,
-};
+use crate::metrics::{BoundsStats, HistogramStats, PerWorker, WorkerCounters};
 use crate::moment::nanos;
-use crate::record::{EndReason, LogStats, WouldRefuse};
+use crate::record::{EndReason, LogStats, Path, Side, WouldRefuse};
 use crate::roster::{QueueEnd, StickyStats};
 use crate::server::{ConnectFailure, GreetingFailure};
 use crate::snapshot::{BindKey, Listener, Member, Pool};
 use crate::sources::SourcesStats;
-use crate::spec::ServerState;
+use crate::spec::{ServerState, wire};
 
 /// A data plane at one moment.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Stats {
     /// The number of the snapshot that runs; 0 before the first.
     pub generation: u64,
@@ -33,6 +32,8 @@ pub struct Stats {
     pub max_sessions: u64,
     /// What there is of what takes descriptors and memory.
     pub room: RoomStats,
+    /// Of all histograms below.
+    pub bounds: BoundsStats,
     /// In the specification's order.
     pub listeners: Vec<ListenerStats>,
     /// In the specification's order.
@@ -50,7 +51,7 @@ pub struct Stats {
 }
 
 /// What takes descriptors and memory at one moment, and how much there may be.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize)]
 pub struct RoomStats {
     /// Sessions that there is room for, those on the kernel path not counted.
     pub sessions: u64,
@@ -67,16 +68,17 @@ pub struct RoomStats {
 }
 
 /// A worker thread at one moment.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize)]
 pub struct WorkerStats {
     /// Since it last showed that it moves.
+    #[serde(with = "wire::seconds")]
     pub lag: Duration,
     /// Whether its listeners are out of use because it doesn't.
     pub stuck: bool,
 }
 
 /// A listener at one moment.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct ListenerStats {
     /// Its name.
     pub name: String,
@@ -95,17 +97,19 @@ pub struct ListenerStats {
     /// Whether new sessions are refused, since an operator said so.
     pub paused: bool,
     /// Sessions that would have been refused, by what is only tried out; all of it is there.
+    #[serde(serialize_with = "wire::counts")]
     pub would_refuse: Vec<(WouldRefuse, u64)>,
     /// What it remembers of sources, where these are limited.
     pub sources: Option<SourcesStats>,
     /// Sessions ended, by reason; every reason is there.
+    #[serde(serialize_with = "wire::counts")]
     pub ended: Vec<(EndReason, u64)>,
     /// How long sessions lasted.
     pub session_time: HistogramStats,
 }
 
 /// A pool at one moment.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct PoolStats {
     /// Its name.
     pub name: String,
@@ -114,6 +118,7 @@ pub struct PoolStats {
     /// Sessions that waited, ever.
     pub queued: u64,
     /// How their waiting ended; every way is there.
+    #[serde(serialize_with = "wire::counts")]
     pub queue_ends: Vec<(QueueEnd, u64)>,
     /// How long they waited.
     pub queue_time: HistogramStats,
@@ -122,7 +127,7 @@ pub struct PoolStats {
 }
 
 /// A server at one moment.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct ServerStats {
     /// Its pool's name.
     pub pool: String,
@@ -143,8 +148,10 @@ pub struct ServerStats {
     /// Sessions that it took: it was connected to and, where it greets, greeted.
     pub sessions: u64,
     /// Failed connects, by cause; every cause is there.
+    #[serde(serialize_with = "wire::counts")]
     pub connect_failures: Vec<(ConnectFailure, u64)>,
     /// Greetings that were no use, by cause; every cause is there.
+    #[serde(serialize_with = "wire::counts")]
     pub greeting_failures: Vec<(GreetingFailure, u64)>,
     /// From the server.
     pub received_bytes: u64,
@@ -157,7 +164,7 @@ pub struct ServerStats {
 }
 
 /// The user-space path at one moment.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct RelayStats {
     /// Bytes that went through a buffer.
     pub copied_bytes: u64,
@@ -170,6 +177,19 @@ pub struct RelayStats {
     /// Times that no usable pipe was to be had and bytes were copied instead.
     pub pipe_fallbacks: u64,
 }
+
+/// What logs have a word for is told by that one.
+macro_rules! told_by_label {
+    ($($kind:ty),*) => {$(
+        impl Serialize for $kind {
+            fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.serialize_str(self.label())
+            }
+        }
+    )*};
+}
+
+told_by_label!(EndReason, ConnectFailure, GreetingFailure, Path, Side);
 
 impl RoomStats {
     pub(crate) fn read(holdings: &Holdings) -> Self {
@@ -230,7 +250,7 @@ impl ListenerStats {
                 .limits_sources()
                 .then(|| listener.state.sources().stats(nanos(Instant::now()))),
             ended: ended.into(),
-            session_time: HistogramStats::read(&SESSION_BOUNDS, &times),
+            session_time: HistogramStats::read(&times),
         }
     }
 }
@@ -243,7 +263,7 @@ impl PoolStats {
             waiting: pool.roster.lock().waiting() as u64,
             queued: counters.queued.value(),
             queue_ends: QueueEnd::ALL.map(|end| (end, counters.ends(end))).into(),
-            queue_time: HistogramStats::read(&QUEUE_BOUNDS, &[&counters.time].into_iter()),
+            queue_time: HistogramStats::read(&[&counters.time].into_iter()),
             sticky: pool
                 .sticky
                 .map(|_| pool.roster.sticky().stats(nanos(Instant::now()))),
@@ -281,8 +301,8 @@ impl ServerStats {
             greeting_failures: greeting_failures.into(),
             received_bytes: counters.sum(|one| &one.received_bytes),
             sent_bytes: counters.sum(|one| &one.sent_bytes),
-            connect_time: HistogramStats::read(&CONNECT_BOUNDS, &connect_times),
-            greeting_time: HistogramStats::read(&GREETING_BOUNDS, &greeting_times),
+            connect_time: HistogramStats::read(&connect_times),
+            greeting_time: HistogramStats::read(&greeting_times),
         }
     }
 }

@@ -8,12 +8,13 @@ use std::panic::PanicHookInfo;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{EventfdFlags, eventfd};
+use serde::Serialize;
 
 use crate::panics::Panics;
 use crate::server::Server;
 
 /// A server failed a session.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Trouble {
     /// Its pool's name.
     pub pool: Arc<str>,

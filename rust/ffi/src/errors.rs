@@ -1,6 +1,6 @@
 //! The core's errors as Python's.
 
-use mailweir_core::ApplyError;
+use mailweir_core as core;
 use pyo3::create_exception;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
@@ -15,7 +15,7 @@ create_exception!(
     mailweir._dataplane,
     SpecError,
     PlaneError,
-    "The specification contradicts itself; the message names the part."
+    "The specification can't be read or contradicts itself; the message names the part."
 );
 create_exception!(
     mailweir._dataplane,
@@ -39,18 +39,18 @@ create_exception!(
 );
 
 /// One of the exceptions above, with the error's own words.
-pub(crate) fn apply_error(error: &ApplyError) -> PyErr {
+pub(crate) fn apply_error(error: &core::ApplyError) -> PyErr {
     let message = error.to_string();
     match error {
-        ApplyError::Spec(_) => SpecError::new_err(message),
-        ApplyError::Bind { .. } => BindError::new_err(message),
-        ApplyError::Log(_) => LogError::new_err(message),
-        ApplyError::KernelPath(_) => KernelPathError::new_err(message),
-        ApplyError::Draining => PlaneError::new_err(message),
+        core::ApplyError::Spec(_) => SpecError::new_err(message),
+        core::ApplyError::Bind { .. } => BindError::new_err(message),
+        core::ApplyError::Log(_) => LogError::new_err(message),
+        core::ApplyError::KernelPath(_) => KernelPathError::new_err(message),
+        core::ApplyError::Draining => PlaneError::new_err(message),
     }
 }
 
-/// For a word that isn't one of a closed list, as `kind "word"`.
-pub(crate) fn unknown(kind: &str, word: &str) -> PyErr {
-    SpecError::new_err(format!("unknown {kind} {word:?}"))
+/// For what isn't applied, only looked at.
+pub(crate) fn spec_error(error: &core::SpecError) -> PyErr {
+    SpecError::new_err(error.to_string())
 }

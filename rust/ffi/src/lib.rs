@@ -1,13 +1,10 @@
-//! `mailweir._dataplane`: the data plane as a Python extension. Types in, types out.
+//! `mailweir._dataplane`: the data plane as a Python extension. JSON in, JSON out.
 //!
 //! Nothing is decided here and nothing calls back into Python. Whatever waits does so with
 //! Python's lock released. The contract is python/mailweir/_dataplane.pyi.
 
 mod errors;
 mod plane;
-mod sessions;
-mod spec;
-mod stats;
 
 use pyo3::prelude::*;
 
@@ -19,17 +16,5 @@ mod _dataplane {
     #[pymodule_export]
     use super::plane::{
         DataPlane, check, kernel_path_flush, kernel_path_is_built, kernel_path_left,
-    };
-    #[pymodule_export]
-    use super::sessions::{ServerTrouble, Session};
-    #[pymodule_export]
-    use super::spec::{
-        Drain, HashKey, Kernel, ListenerSpec, Log, PerSource, PlaneSpec, PoolSpec, Queue, Rate,
-        Room, ServerSpec, ServerState, Sticky, Timeouts,
-    };
-    #[pymodule_export]
-    use super::stats::{
-        Histogram, KernelPathStats, ListenerStats, LogStats, PoolStats, RelayStats, RoomStats,
-        ServerStats, SourcesStats, Stats, StickyStats,
     };
 }

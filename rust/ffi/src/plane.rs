@@ -1,14 +1,15 @@
 //! The running data plane.
 
+use std::net::IpAddr;
 use std::os::fd::{IntoRawFd, RawFd};
 
 use mailweir_core as core;
+use mailweir_core::spec::{PlaneSpec, Prefix, ServerState, decode};
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use serde::Serialize;
 
-use crate::errors::{KernelPathError, PlaneError, SpecError, apply_error};
-use crate::sessions::{ServerTrouble, Session};
-use crate::spec::{PlaneSpec, ServerState, ip, prefix};
-use crate::stats::Stats;
+use crate::errors::{KernelPathError, PlaneError, SpecError, apply_error, spec_error};
 
 /// Worker threads and what they run. They never take Python's lock.
 #[pyclass(frozen, module = "mailweir._dataplane")]
@@ -34,23 +35,31 @@ impl DataPlane {
         Ok(Self(plane))
     }
 
-    /// Makes `spec` the running one, at once and whole; the new generation number.
+    /// Makes `spec`, a `PlaneSpec` as JSON, the running one, at once and whole; the new generation
+    /// number.
     #[pyo3(signature = (*, spec))]
-    fn apply(&self, py: Python<'_>, spec: &PlaneSpec) -> PyResult<u64> {
-        py.detach(|| self.0.apply(&spec.0))
+    fn apply(&self, py: Python<'_>, spec: &[u8]) -> PyResult<u64> {
+        py.detach(|| self.0.apply(&decode(spec)?))
             .map_err(|error| apply_error(&error))
     }
 
-    /// Changes what servers may be used for; those that aren't there are passed over.
+    /// Changes what servers may be used for; those that aren't there are passed over. JSON, a
+    /// `[pool, server, state]` of each.
     #[pyo3(signature = (*, states))]
-    fn set_server_states(&self, states: Vec<ServerState>) {
-        for one in states {
-            self.0.set_server_state(&one.pool, &one.server, one.state);
-        }
+    fn set_server_states(&self, py: Python<'_>, states: &[u8]) -> PyResult<()> {
+        py.detach(|| {
+            let states: Vec<(String, String, ServerState)> = decode(states)?;
+            for (pool, server, state) in states {
+                self.0.set_server_state(&pool, &server, state);
+            }
+            Ok(())
+        })
+        .map_err(|error| spec_error(&error))
     }
 
-    /// Stops accepting; sessions are cut as `Drain` has it. Who is in the accept queues is served
-    /// and nobody listens afterwards, but with `to_successor`: then they are left to it.
+    /// Stops accepting; sessions are cut as the specification's `drain` has it. Who is in the
+    /// accept queues is served and nobody listens afterwards, but with `to_successor`: then they
+    /// are left to it.
     #[pyo3(signature = (*, to_successor))]
     fn drain(&self, py: Python<'_>, to_successor: bool) {
         let parting = if to_successor {
@@ -73,27 +82,27 @@ impl DataPlane {
         Ok(found.into_iter().map(IntoRawFd::into_raw_fd).collect())
     }
 
-    /// Counters and gauges of this moment.
-    fn stats(&self, py: Python<'_>) -> Stats {
-        py.detach(|| self.0.stats()).into()
+    /// Counters and gauges of this moment: a `Stats` as JSON.
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        told(py, || self.0.stats())
     }
 
-    /// Live sessions, the oldest first; `server` is pool and name. None is any.
+    /// Live sessions, the oldest first, a list of `SessionStats` as JSON; `server` is pool and
+    /// name. None is any.
     #[pyo3(signature = (*, listener, server, limit))]
     #[expect(clippy::needless_pass_by_value, reason = "pyo3 gives owned text")]
-    fn sessions(
+    fn sessions<'py>(
         &self,
-        py: Python<'_>,
+        py: Python<'py>,
         listener: Option<String>,
         server: Option<(String, String)>,
         limit: usize,
-    ) -> Vec<Session> {
+    ) -> PyResult<Bound<'py, PyBytes>> {
         let filter = core::SessionFilter {
             listener: listener.as_deref(),
             server: server.as_ref().map(|(pool, server)| (&**pool, &**server)),
         };
-        let found = py.detach(|| self.0.sessions(filter, limit));
-        found.into_iter().map(Into::into).collect()
+        told(py, || self.0.sessions(filter, limit))
     }
 
     /// The server that the next session of a client in a pool would get now; None where there is
@@ -114,7 +123,8 @@ impl DataPlane {
     /// Ends every session of clients in a prefix; how many there were.
     #[pyo3(signature = (*, prefix))]
     fn kill_from(&self, py: Python<'_>, prefix: &str) -> PyResult<usize> {
-        let prefix = self::prefix(prefix)?;
+        let prefix =
+            Prefix::parse(prefix).map_err(|why| SpecError::new_err(format!("{prefix:?} {why}")))?;
         Ok(py.detach(|| self.0.kill_from(prefix)))
     }
 
@@ -135,9 +145,9 @@ impl DataPlane {
         self.0.wake_fd()
     }
 
-    /// At most one of a server since the last call.
-    fn take_troubles(&self) -> Vec<ServerTrouble> {
-        self.0.take_troubles().into_iter().map(Into::into).collect()
+    /// At most one of a server since the last call: a list of `Trouble` as JSON.
+    fn take_troubles<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        told(py, || self.0.take_troubles())
     }
 
     /// Those of any thread since the last call, and how many more there were.
@@ -151,11 +161,28 @@ impl DataPlane {
     }
 }
 
+/// What `ask` answers, as JSON; asked and written with Python's lock released.
+fn told<'py, T: Serialize>(
+    py: Python<'py>,
+    ask: impl FnOnce() -> T + Send,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let json = py.detach(|| serde_json::to_vec(&ask()));
+    let json = json.map_err(|error| PlaneError::new_err(error.to_string()))?;
+    Ok(PyBytes::new(py, &json))
+}
+
+fn ip(text: &str) -> PyResult<IpAddr> {
+    text.parse()
+        .map_err(|_| SpecError::new_err(format!("{text:?} isn't an address")))
+}
+
 /// Raises SpecError as `apply` would; binds nothing.
 #[pyfunction]
 #[pyo3(signature = (*, spec))]
-pub(crate) fn check(spec: &PlaneSpec) -> PyResult<()> {
-    core::check(&spec.0).map_err(|error| SpecError::new_err(error.to_string()))
+pub(crate) fn check(spec: &[u8]) -> PyResult<()> {
+    decode::<PlaneSpec>(spec)
+        .and_then(|spec| core::check(&spec))
+        .map_err(|error| spec_error(&error))
 }
 
 /// How many sessions an instance has in the kernel, how many places beside them, and how many

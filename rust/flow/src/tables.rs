@@ -6,6 +6,7 @@ use std::path::Path;
 
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
+use serde::Serialize;
 
 use crate::layout::{
     FLOW_SIZE, Flow, GATE_SIZE, GATE_WORDS, Gate, KEY_SIZE, Key, PLACE_SIZE, Place,
@@ -19,7 +20,8 @@ pub const MOST_FLOWS: u32 = 65536;
 pub(crate) const TABLES: [&str; 4] = ["places", "gates", "flows", "counters"];
 
 /// What the program counts, in its order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Counter {
     /// Segments that were rewritten and sent on.
     Rewritten,
@@ -51,21 +53,6 @@ impl Counter {
         Self::TooBig,
         Self::DroppedTooBig,
     ];
-
-    /// As metrics write it.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Rewritten => "rewritten",
-            Self::ToStack => "to_stack",
-            Self::Held => "held",
-            Self::DroppedFragment => "dropped_fragment",
-            Self::DroppedHeader => "dropped_header",
-            Self::Guarded => "guarded",
-            Self::TooBig => "too_big",
-            Self::DroppedTooBig => "dropped_too_big",
-        }
-    }
 }
 
 /// The tables. One value is for one thread; [`Tables::again`] gives another.

@@ -1,32 +1,19 @@
 """A Situation to ask the admin side about."""
 
 from dataclasses import dataclass, replace
-from typing import cast
 
+from msgspec import structs
 from prometheus_client import CollectorRegistry
 
 from mailweir.admin.balancer import Change
 from mailweir.admin.pair import NodeHealth, Pair
 from mailweir.admin.views import Difference, LastCheck, ReloadOutcome, RoleTold, Situation
 from mailweir.operator import Operator
-from mailweir.plane import Stats
 from mailweir.spec import ServerKey
 from mailweir.state.desired import Health, fold
 from mailweir.state.overrides import Overrides
-from unit.fakes import (
-    MINIMAL,
-    NOTHING_SAID,
-    ROOM,
-    FakeListenerStats,
-    FakePlane,
-    FakePoolStats,
-    FakeServerStats,
-    FakeSession,
-    FakeSourcesStats,
-    FakeStats,
-    FakeStickyStats,
-    config,
-)
+from unit import figures
+from unit.fakes import MINIMAL, NOTHING_SAID, ROOM, FakePlane, config
 
 A, B = ServerKey("farm", "a"), ServerKey("farm", "b")
 
@@ -84,22 +71,22 @@ def situation(
 
 def busy() -> Situation:
     """The same with clients that are refused or wait, a server that starts slowly, a backup."""
-    listener = FakeListenerStats(
+    listener = figures.listener_stats(
         "mx",
-        ["192.0.2.1:25"],
+        "192.0.2.1:25",
         ended={"denied": 9, "queue_timeout": 2, "client_quit": 80},
         would_refuse={"access": 0, "source_rate": 4},
-        sources=FakeSourcesStats(places=8, evicted=3, untracked=1),
+        sources=structs.replace(figures.SOURCES, places=8, evicted=3, untracked=1),
     )
     ends = {"served": 10, "timeout": 2, "client_gone": 1, "full": 0}
-    pool = FakePoolStats("farm", 6, 19, ends, sticky=FakeStickyStats())
+    pool = figures.pool_stats("farm", waiting=6, queued=19, queue_ends=ends, sticky=figures.STICKY)
     servers = [
-        FakeServerStats("farm", "a", "10.0.0.1:25", 100, "up", ramp=0.358),
-        FakeServerStats("farm", "b", "10.0.0.2:25", 100, "up", ramp=0.999, backup=True),
-        FakeServerStats("farm", "c", "10.0.0.3:25", 100, "panic", ramp=0.5),
+        figures.server_stats("farm", "a", "10.0.0.1:25", 100, "up", ramp=0.358),
+        figures.server_stats("farm", "b", "10.0.0.2:25", 100, "up", ramp=0.999, backup=True),
+        figures.server_stats("farm", "c", "10.0.0.3:25", 100, "panic", ramp=0.5),
     ]
-    stats = FakeStats(1, False, 3, [listener], servers, pools=[pool])
-    return replace(situation(), stats=cast(Stats, stats))
+    stats = figures.stats(1, False, 3, [listener], servers, pools=(pool,))
+    return replace(situation(), stats=stats)
 
 
 class FakeBalancer:
@@ -113,7 +100,7 @@ class FakeBalancer:
         self.problem = ""
         self.operator = Operator(lambda _: None)
         self.plane = FakePlane()
-        self.plane.live = [FakeSession()]
+        self.plane.live = [figures.SESSION]
         self._pair = Pair(
             lambda: self.now.stats,
             CollectorRegistry(),

@@ -5,6 +5,7 @@ from ipaddress import ip_address
 from typing import Any, cast
 
 import pytest
+from msgspec import structs
 
 from mailweir.admin.explaining import client_of, explain
 from mailweir.admin.text import explanation
@@ -13,8 +14,10 @@ from mailweir.config.words import Balance
 from mailweir.errors import UnknownError
 from mailweir.state.desired import fold
 from mailweir.state.overrides import Overrides, StateWord, Word
+from mailweir.stats import ServerStats
+from unit import figures
 from unit.admin.situations import situation
-from unit.fakes import MINIMAL, ROOM, FakePlane, FakePoolStats, FakeServerStats, config
+from unit.fakes import MINIMAL, ROOM, FakePlane, config
 
 _CLIENT = ip_address("192.0.2.9")
 
@@ -37,15 +40,15 @@ def refusing(reason: str, text: str) -> Situation:
     return replace(situation(text=text), admission=lambda *_: reason)
 
 
-def with_servers(now: Situation, *found: FakeServerStats, following: str | None) -> Situation:
+def with_servers(now: Situation, *found: ServerStats, following: str | None) -> Situation:
     """The same with these servers, of which one is the next."""
-    stats = replace(now.stats, servers=list(found))  # type: ignore[type-var]
+    stats = structs.replace(now.stats, servers=found)
     return replace(now, stats=stats, next_server=lambda *_: following)
 
 
-def server(name: str, state: str = "up", **more: Any) -> FakeServerStats:
+def server(name: str, state: str = "up", **more: Any) -> ServerStats:
     """A server of the pool."""
-    return FakeServerStats("farm", name, "10.0.0.1:25", more.pop("weight", 100), state, **more)
+    return figures.server_stats("farm", name, "10.0.0.1:25", more.pop("weight", 100), state, **more)
 
 
 def said(now: Situation, client: str = "192.0.2.9", listener: str | None = None) -> dict[str, Any]:
@@ -63,7 +66,7 @@ def test_the_next_one_and_why_not_the_other() -> None:
 
 def test_in_words() -> None:
     now = situation()
-    stats = replace(now.stats, kernel_path=object())  # type: ignore[type-var]
+    stats = structs.replace(now.stats, kernel_path=figures.KERNEL_PATH)
     text = explanation(explain(replace(now, stats=stats), _CLIENT, None))
     assert text.splitlines() == [
         "192.0.2.9 at listener mx (192.0.2.1:25) would get farm/a, through the kernel if it can",
@@ -83,7 +86,7 @@ def test_why_it_is_refused() -> None:
     now = refusing("full", at_listener("limits: {sessions: 1}"))
     assert "the listener has as many sessions as it may: 1" in said(now)["refused"]
     assert "REFUSED: the listener" in explanation(explain(now, _CLIENT, None))
-    stats = replace(now.stats, active=9000)  # type: ignore[type-var]
+    stats = structs.replace(now.stats, active=9000)
     assert "the process has as many" in said(replace(now, stats=stats))["refused"]
 
 
@@ -211,7 +214,7 @@ def test_panic() -> None:
 def waiting(text: str, *, number: int, active: int = 2) -> Situation:
     """Every server that is up is full where `active` is 2."""
     now = with_servers(situation(text=text), server("a", active=active), following=None)
-    stats = replace(now.stats, pools=[FakePoolStats("farm", number)])  # type: ignore[type-var]
+    stats = structs.replace(now.stats, pools=(figures.pool_stats("farm", waiting=number),))
     return replace(now, stats=stats)
 
 
@@ -248,7 +251,7 @@ def test_why_it_would_be_relayed(text: str, client: str, why: str) -> None:
 
 def test_where_there_is_no_kernel_path() -> None:
     now = situation()
-    stats = replace(now.stats, kernel_path=None, no_kernel_path="no BPF")  # type: ignore[type-var]
+    stats = structs.replace(now.stats, kernel_path=None, no_kernel_path="no BPF")
     assert said(replace(now, stats=stats))["relayed"] == "no BPF"
 
 

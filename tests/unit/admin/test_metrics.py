@@ -1,9 +1,9 @@
 """The exposition: names, values, and what a scrape costs in readings."""
 
 import subprocess
-from dataclasses import replace
 
 import pytest
+from msgspec import structs
 from prometheus_client.parser import text_string_to_metric_families
 
 from mailweir.admin.exposition import encode
@@ -11,10 +11,10 @@ from mailweir.admin.figures import PlaneCollector
 from mailweir.admin.metrics import Metrics
 from mailweir.admin.views import ReloadOutcome
 from mailweir.faults import Faults
-from mailweir.plane import Stats
 from mailweir.spec import ServerKey
+from mailweir.stats import KernelPathStats, Stats
+from unit import figures
 from unit.admin.situations import busy, situation
-from unit.fakes import FakeKernelPathStats
 
 A = ServerKey("farm", "a")
 
@@ -144,14 +144,14 @@ def test_a_good_reload_says_so(metrics: Metrics) -> None:
     [
         (None, None, None, None),
         (None, "no BPF", 0, None),
-        (FakeKernelPathStats(), None, 1, 1),
-        (FakeKernelPathStats(ends_with_process="no room"), None, 1, 0),
+        (figures.KERNEL_PATH, None, 1, 1),
+        (structs.replace(figures.KERNEL_PATH, ends_with_process="no room"), None, 1, 0),
     ],
 )
 def test_the_kernel_path_where_it_is_wanted(
-    path: FakeKernelPathStats | None, why_not: str | None, up: int | None, outlives: int | None
+    path: KernelPathStats | None, why_not: str | None, up: int | None, outlives: int | None
 ) -> None:
-    stats = replace(busy().stats, kernel_path=path, no_kernel_path=why_not)  # type: ignore[type-var]
+    stats = structs.replace(busy().stats, kernel_path=path, no_kernel_path=why_not)
     found = samples(Metrics(lambda: stats, Faults(), version="1.2.3", started=900.0))
     assert found.get("mailweir_kernel_path_up{}") == up
     assert found.get("mailweir_kernel_path_outlives_process{}") == outlives
@@ -164,7 +164,7 @@ def test_one_reading_per_scrape_and_none_before(source: Counting, metrics: Metri
 
 
 def test_what_is_registered_is_what_is_scraped() -> None:
-    stats = replace(busy().stats, kernel_path=FakeKernelPathStats())  # type: ignore[type-var]
+    stats = structs.replace(busy().stats, kernel_path=figures.KERNEL_PATH)
     collector = PlaneCollector(lambda: stats)
     described = {metric.name: metric.documentation for metric in collector.describe()}
     assert described == {metric.name: metric.documentation for metric in collector.collect()}

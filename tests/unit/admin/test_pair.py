@@ -1,9 +1,7 @@
 """The role that a node is told, and its health in short: what it says, and what asking costs."""
 
-from dataclasses import replace
-from typing import cast
-
 import pytest
+from msgspec import structs
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
@@ -12,10 +10,11 @@ from mailweir.admin.pair import Count, Pair, counted
 from mailweir.admin.views import RoleTold
 from mailweir.config.agreed import agreement
 from mailweir.config.words import HaKeeper, HaRole
-from mailweir.plane import Stats
 from mailweir.spec import DesiredState, ServerKey, ServerState
 from mailweir.state.desired import Health, fold
-from unit.fakes import NOTHING_SAID, ROOM, FakeKernelPathStats, FakeStats, config
+from mailweir.stats import Stats
+from unit import figures
+from unit.fakes import NOTHING_SAID, ROOM, config
 
 _KEEPALIVED, _NATIVE = HaKeeper.KEEPALIVED, HaKeeper.NATIVE
 
@@ -26,7 +25,7 @@ class Node:
     def __init__(self) -> None:
         self.now = 1000.0
         self.readings = 0
-        self.stats = FakeStats(3, False, 7, [], [])
+        self.stats = figures.stats(3, False, 7, [], [])
         self.registry = CollectorRegistry()
         self.pair = Pair(
             self._read,
@@ -38,7 +37,7 @@ class Node:
 
     def _read(self) -> Stats:
         self.readings += 1
-        return cast(Stats, self.stats)
+        return self.stats
 
     def roles(self) -> dict[str, float | None]:
         name = "mailweir_ha_role"
@@ -109,7 +108,9 @@ def test_servers_that_take_no_new_sessions_are_not_up() -> None:
 
 async def test_health_in_short(node: Node) -> None:
     node.pair.take(agreement(config()))
-    node.stats = replace(node.stats, kernel_path=FakeKernelPathStats(), stuck_workers=[1])
+    node.stats = structs.replace(
+        node.stats, kernel_path=figures.KERNEL_PATH, workers=figures.stuck(1)
+    )
     found = node.pair.health(applied(_TWO_POOLS, "a/x"), NOTHING_SAID, generation=7, ending=False)
     assert (found.started, found.listening, found.ending, found.generation) == (900, True, False, 7)
     assert (found.sessions, found.flows, found.workers_alive) == (7, 7, True)
@@ -120,7 +121,7 @@ async def test_health_in_short(node: Node) -> None:
 
 
 def test_health_of_one_that_ends_or_begins(node: Node) -> None:
-    node.stats = replace(node.stats, stuck_workers=[0, 1])
+    node.stats = structs.replace(node.stats, workers=figures.stuck(0, 1))
     found = node.pair.health(applied(_TWO_POOLS), NOTHING_SAID, generation=1, ending=True)
     assert (found.workers_alive, found.ending, found.flows) == (False, True, 0)
     assert found.reasons == ["draining: no new sessions are taken"]

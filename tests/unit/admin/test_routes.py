@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
+from msgspec import structs
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
@@ -23,8 +24,8 @@ from mailweir.config.roles import Role, Roles
 from mailweir.faults import Faults
 from mailweir.journal import Journal
 from mailweir.spec import ServerState
+from unit import figures
 from unit.admin.situations import A, FakeBalancer, busy, situation
-from unit.fakes import FakeKernelPathStats, FakeSession
 
 Client = TestClient[web.Request, web.Application]
 
@@ -111,12 +112,14 @@ async def test_the_page_says_what_is_wanted_and_is_not_there(
 ) -> None:
     now = situation()
     refused = replace(now.last_load, ok=False, message="f.yaml has 1 problem(s)")
-    stats = replace(now.stats, no_kernel_path="no BPF")  # type: ignore[type-var]
+    stats = structs.replace(now.stats, no_kernel_path="no BPF")
     balancer.now = replace(now, stats=stats, last_load=refused)
     text = await (await readable.get("/")).text()
     assert "Last load: REFUSED: f.yaml has 1 problem(s). No kernel path, sessions take" in text
-    path = FakeKernelPathStats(not_at={"eth7": "no memory"}, ends_with_process="no room")
-    stats = replace(now.stats, kernel_path=path)  # type: ignore[type-var]
+    path = structs.replace(
+        figures.KERNEL_PATH, not_at={"eth7": "no memory"}, ends_with_process="no room"
+    )
+    stats = structs.replace(now.stats, kernel_path=path)
     balancer.now = replace(now, stats=stats)
     text = await (await readable.get("/")).text()
     assert "The kernel path isn&#x27;t at eth7: no memory. Sessions in the kernel end" in text
@@ -267,7 +270,10 @@ async def test_listeners_and_the_node_are_paused(
 async def test_prefixes_are_denied(
     writable: Client, readable: Client, balancer: FakeBalancer
 ) -> None:
-    balancer.plane.live = [FakeSession(), FakeSession(client="198.51.100.9:1025")]
+    balancer.plane.live = [
+        figures.SESSION,
+        structs.replace(figures.SESSION, client="198.51.100.9:1025"),
+    ]
     answer = await writable.post("/api/v1/deny/192.0.2.0%2F24?for=2h")
     told = await answer.json()
     assert (told["what"], told["prefix"], told["ended"]) == (

@@ -2,23 +2,14 @@
 
 import json
 from dataclasses import replace
-from typing import cast
 
 from mailweir.admin.views import Situation, panics, servers, status, unready
-from mailweir.plane import Stats
 from mailweir.spec import ServerKey
 from mailweir.state.desired import Health, fold
 from mailweir.state.overrides import Overrides, Word
+from unit import figures
 from unit.admin.situations import busy, situation
-from unit.fakes import (
-    MINIMAL,
-    NOTHING_SAID,
-    ROOM,
-    FakePlane,
-    FakeServerStats,
-    FakeStats,
-    config,
-)
+from unit.fakes import MINIMAL, NOTHING_SAID, ROOM, FakePlane, config
 
 UNUSED = MINIMAL + "  spare:\n    servers: {x: 10.0.0.9:25}\n"
 
@@ -113,14 +104,14 @@ def test_what_limits_a_queue_and_sticky_sources_do() -> None:
 def panicking(states: dict[str, str], *, backup: str = "", empty: str = "") -> Situation:
     """Servers of one pool by their states; `backup` is one, `empty` has no weight."""
     servers = [
-        FakeServerStats(
+        figures.server_stats(
             "farm", name, "10.0.0.1:25", 0 if name == empty else 100, state, backup=name == backup
         )
         for name, state in states.items()
     ]
     now = situation()
-    stats = FakeStats(1, False, 0, [], servers)
-    return replace(now, stats=cast(Stats, stats))
+    stats = figures.stats(1, False, 0, [], servers)
+    return replace(now, stats=stats)
 
 
 def test_panic_is_said_and_makes_nobody_unready() -> None:

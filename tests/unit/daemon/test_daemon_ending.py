@@ -7,13 +7,15 @@ import threading
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from mailweir import changes
 from mailweir.daemon import Daemon
 from mailweir.journal import Journal
 from mailweir.supervisor import Supervisor
+from unit import figures
 from unit.daemon.running import serving, until, write
-from unit.fakes import FakeKernelPathStats, FakePlane
+from unit.fakes import FakePlane
 
 
 async def test_a_term_while_first_checks_are_waited_for(
@@ -108,7 +110,7 @@ async def test_sessions_in_the_kernel_are_none_that_end(
 ) -> None:
     async with serving(tmp_path, servers, "drain: {deadline: 100ms}") as running:
         running.plane.active = 9
-        running.plane.kernel_path = FakeKernelPathStats(flows=7)
+        running.plane.kernel_path = structs.replace(figures.KERNEL_PATH, flows=7)
         signal.raise_signal(signal.SIGTERM)
         await running.task
         (told,) = running.logged("stopping with open sessions")
@@ -118,7 +120,7 @@ async def test_sessions_in_the_kernel_are_none_that_end(
 async def test_what_is_left_in_the_kernel_goes_on(tmp_path: Path, servers: dict[str, str]) -> None:
     async with serving(tmp_path, servers, "drain: {deadline: 100ms}") as running:
         running.plane.active = 7
-        running.plane.kernel_path = FakeKernelPathStats(flows=7)
+        running.plane.kernel_path = structs.replace(figures.KERNEL_PATH, flows=7)
         signal.raise_signal(signal.SIGTERM)
         await running.task
         event = "stopping; sessions in the kernel go on for the next process"

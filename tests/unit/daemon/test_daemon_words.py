@@ -9,8 +9,8 @@ from mailweir.config.model import Config
 from mailweir.operator import Operator, Speaker
 from mailweir.spec import ServerState
 from mailweir.state.overrides import Overrides
+from unit import figures
 from unit.daemon.running import A, serving, until
-from unit.fakes import FakeSession
 
 
 async def test_an_operators_word_outlives_reload_and_restart(
@@ -43,7 +43,7 @@ async def test_a_deny_outlives_reload_and_restart(tmp_path: Path, servers: dict[
         assert running.plane.applied[-1].denied == ("192.0.2.0/24",)
         assert (await running.daemon.reload()).ok
         assert running.plane.applied[-1].denied == ("192.0.2.0/24",)
-        running.plane.live = [FakeSession()]
+        running.plane.live = [figures.SESSION]
         assert running.plane.kill_from("192.0.2.0/24") == 1
     async with serving(tmp_path, servers) as running:
         assert running.plane.applied[-1].denied == ("192.0.2.0/24",)

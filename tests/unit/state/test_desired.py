@@ -13,6 +13,7 @@ from mailweir.spec import (
     DesiredPerSource,
     DesiredQueue,
     DesiredRate,
+    DesiredSource,
     DesiredState,
     DesiredSticky,
     ServerKey,
@@ -63,12 +64,13 @@ def test_who_is_let_in_arrives() -> None:
     allow, deny = ("10.0.0.0/8", "192.0.2.1/32"), ("10.1.0.0/16",)
     assert listener.access == DesiredAccess(allow, deny, False, 421)
     assert (listener.refuse, listener.dry_run) == (Refuse.DROP, (DryRun.ACCESS, DryRun.SESSIONS))
-    rate = DesiredRate(count=100, seconds=60.0, burst=100)
-    assert listener.per_source == DesiredPerSource(20, rate, 24, 48, ("::1/128",))
+    source = DesiredSource(24, 48)
+    rate = DesiredRate(count=100, period=60.0, burst=100)
+    assert listener.per_source == DesiredPerSource(source, 20, rate, ("::1/128",))
     for burst, found in (("burst: 7, ", 7), ("burst: auto, ", 100)):
         (listener,) = folded(text.replace("sessions: 20, ", burst)).listeners
         assert listener.per_source == DesiredPerSource(
-            None, DesiredRate(100, 60.0, found), 24, 48, ("::1/128",)
+            source, None, DesiredRate(100, 60.0, found), ("::1/128",)
         )
     (listener,) = folded(text.replace("[sessions, access, access]", "true")).listeners
     assert listener.dry_run == tuple(DryRun)
@@ -76,7 +78,7 @@ def test_who_is_let_in_arrives() -> None:
 
 def test_how_a_server_is_chosen_arrives() -> None:
     (pool,) = folded().pools
-    assert (pool.hash_key, pool.sticky) == (DesiredHashKey(32, 64, ""), None)
+    assert (pool.hash_key, pool.sticky) == (DesiredHashKey(DesiredSource(32, 64), ""), None)
     assert (pool.slow_start, pool.queue) == (60.0, None)
     keys = """farm:
     balance: maglev
@@ -89,8 +91,8 @@ def test_how_a_server_is_chosen_arrives() -> None:
         "b: 10.0.0.2:25", "b: {address: 10.0.0.2:25, backup: true}"
     )
     (pool,) = folded(text).pools
-    assert pool.hash_key == DesiredHashKey(24, 56, "ours")
-    assert pool.sticky == DesiredSticky(prefix4=16, prefix6=64, ttl=3600.0)
+    assert pool.hash_key == DesiredHashKey(DesiredSource(24, 56), "ours")
+    assert pool.sticky == DesiredSticky(DesiredSource(prefix4=16, prefix6=64), ttl=3600.0)
     assert (pool.slow_start, pool.queue) == (0.0, DesiredQueue(length=5, wait=20.0))
     assert [server.backup for server in pool.servers] == [False, True]
 

@@ -39,12 +39,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use mailweir_flow::{Counter, Key, MOST_FLOWS, Program, SCHEMA, State, Tables, Unavailable};
+use serde::Serialize;
 
 use crate::metrics::{Counter as Count, PerWorker, Tally, WorkerCounters, WorkerId};
 use crate::moment::ProcessDrain;
 use crate::ports::Ports;
 use crate::record::SessionId;
 use crate::spec::KernelSpec;
+use crate::spec::wire;
 
 use conntrack::Conntrack;
 use earlier::Earlier;
@@ -370,7 +372,7 @@ pub fn flush(instance: &str) -> Result<(), NoKernelPath> {
 }
 
 /// The kernel path at one moment.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct KernelPathStats {
     /// Sessions on it now.
     pub flows: u64,
@@ -397,8 +399,10 @@ pub struct KernelPathStats {
     /// Why flows end with the process, if they do.
     pub ends_with_process: Option<String>,
     /// Sessions that took the relay instead, by reason; every reason is there.
+    #[serde(serialize_with = "wire::counts")]
     pub refusals: Vec<(Refusal, u64)>,
     /// Segments by what became of them.
+    #[serde(serialize_with = "wire::counts")]
     pub segments: Vec<(Counter, u64)>,
 }
 

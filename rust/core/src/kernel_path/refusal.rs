@@ -1,7 +1,10 @@
 //! Why a session takes the relay. A closed list: metrics and alerts depend on it.
 
+use serde::Serialize;
+
 /// What keeps a session off the kernel path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Refusal {
     /// A leg of it speaks IPv6.
     Ipv6,
@@ -62,28 +65,4 @@ impl Refusal {
         Self::Closed,
         Self::System,
     ];
-
-    /// As metrics write it.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Ipv6 => "ipv6",
-            Self::Interface => "interface",
-            Self::Nat => "nat",
-            Self::TableFull => "table_full",
-            Self::NoPort => "no_port",
-            Self::NoSyn => "no_syn",
-            Self::EarlyTalker => "early_talker",
-            Self::Greeting => "greeting",
-            Self::Options => "options",
-            Self::Fragments => "fragments",
-            Self::Ecn => "ecn",
-            Self::Clock => "clock",
-            Self::SegmentSize => "segment_size",
-            Self::WindowScale => "window_scale",
-            Self::Busy => "busy",
-            Self::Closed => "closed",
-            Self::System => "system",
-        }
-    }
 }

@@ -22,7 +22,7 @@ use crate::doors::Doors;
 use crate::holdings::Holdings;
 use crate::kernel_path::{Heir, KernelPath, NoKernelPath, adopt};
 use crate::listener::Parting;
-use crate::metrics::{PerWorker, WorkerCounters, WorkerId};
+use crate::metrics::{BoundsStats, PerWorker, WorkerCounters, WorkerId};
 use crate::moment::ProcessDrain;
 use crate::occupancy::Occupancy;
 use crate::prefixes::Prefix;
@@ -286,6 +286,7 @@ impl DataPlane {
             of_pool.map(|member| ServerStats::read(pool, member))
         });
         Stats {
+            bounds: BoundsStats::read(),
             generation: current.generation,
             workers: WorkerStats::read(&shared.counters),
             draining: shared.draining.load(Relaxed),

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, OnceLock};
 
+use serde::Serialize;
+
 use crate::metrics::{Counter, Histogram, PerWorker, Tally};
 use crate::moment::AtomicMoment;
 use crate::occupancy::Occupancy;
@@ -24,7 +26,8 @@ pub(crate) struct ListenerCounters {
 }
 
 /// What would have refused a session, were it more than tried out. A closed list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum WouldRefuse {
     /// The listener's prefixes.
     Access,
@@ -44,17 +47,6 @@ impl WouldRefuse {
         Self::SourceRate,
         Self::Sessions,
     ];
-
-    /// As metrics and the configuration write it.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Access => "access",
-            Self::SourceSessions => "source_sessions",
-            Self::SourceRate => "source_rate",
-            Self::Sessions => "sessions",
-        }
-    }
 }
 
 impl ListenerCounters {

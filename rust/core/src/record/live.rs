@@ -9,11 +9,14 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
+
 use crate::metrics::{PerWorker, WorkerId};
 use crate::moment::AtomicMoment;
 use crate::prefixes::Prefix;
 
 use super::account::{Path, SessionId, Side};
+use crate::spec::wire;
 
 /// Written by the session itself, read by anybody.
 #[derive(Debug)]
@@ -137,9 +140,10 @@ impl Live {
 }
 
 /// A live session at one moment.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct SessionStats {
     /// Its number.
+    #[serde(serialize_with = "wire::text")]
     pub id: SessionId,
     /// Its listener's name.
     pub listener: String,
@@ -150,8 +154,10 @@ pub struct SessionStats {
     /// The server that took it, if one has.
     pub server: Option<String>,
     /// Since it was accepted.
+    #[serde(with = "wire::seconds")]
     pub age: Duration,
     /// Since payload last went either way.
+    #[serde(with = "wire::seconds")]
     pub silent: Duration,
     /// Who sent that.
     pub spoke_last: Option<Side>,

@@ -15,6 +15,7 @@ use std::{io, mem};
 
 use crossbeam_queue::ArrayQueue;
 use fail::fail_point;
+use serde::Serialize;
 
 use crate::metrics::Counter;
 use crate::spec::LogSpec;
@@ -42,7 +43,7 @@ const STUCK: Duration = Duration::from_millis(400);
 const LOOK: Duration = Duration::from_millis(20);
 
 /// How the session log does.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct LogStats {
     /// Sessions written.
     pub lines: u64,

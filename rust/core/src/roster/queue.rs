@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -20,7 +21,8 @@ use super::{InFlight, Roster, Seats};
 const LOOK: Duration = Duration::from_secs(1);
 
 /// How waiting for a server ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum QueueEnd {
     /// With a place at a server.
     Served,
@@ -35,17 +37,6 @@ pub enum QueueEnd {
 impl QueueEnd {
     /// Every way there is.
     pub const ALL: [Self; 4] = [Self::Served, Self::Timeout, Self::ClientGone, Self::Full];
-
-    /// As metrics write it.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Served => "served",
-            Self::Timeout => "timeout",
-            Self::ClientGone => "client_gone",
-            Self::Full => "full",
-        }
-    }
 }
 
 /// What is counted of a queue.

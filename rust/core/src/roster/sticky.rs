@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
+
 use crate::bounded::{Bounded, Value};
 use crate::metrics::Counter;
 use crate::server::ServerId;
@@ -44,7 +46,7 @@ impl Value for Bond {
 }
 
 /// What a pool remembers of sources.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct StickyStats {
     /// Sources that stay with a server.
     pub entries: u64,

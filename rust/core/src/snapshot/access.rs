@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::prefixes::Prefixes;
 use crate::sources::{Rate, SourceLimits};
-use crate::spec::{PerSourceSpec, Prefix, SourceSpec};
+use crate::spec::{AccessSpec, PerSourceSpec, SourceSpec};
 
 /// By which prefixes clients are let in.
 #[derive(Debug)]
@@ -16,12 +16,12 @@ pub(crate) struct Access {
 }
 
 impl Access {
-    pub(super) fn new(allow: &[Prefix], deny: &[Prefix], others: bool) -> Self {
-        let allowed = allow.iter().map(|prefix| (*prefix, true));
-        let denied = deny.iter().map(|prefix| (*prefix, false));
+    pub(super) fn new(spec: &AccessSpec) -> Self {
+        let allowed = spec.allow.iter().map(|prefix| (*prefix, true));
+        let denied = spec.deny.iter().map(|prefix| (*prefix, false));
         Self {
             prefixes: Prefixes::new(allowed.chain(denied)),
-            others,
+            others: spec.admits_others,
         }
     }
 

@@ -167,8 +167,13 @@ fn check_listener(
 }
 
 fn check_access(path: &str, listener: &ListenerSpec) -> Result<(), SpecError> {
-    let denied: HashSet<&Prefix> = listener.deny.iter().collect();
-    match listener.allow.iter().find(|one| denied.contains(one)) {
+    let denied: HashSet<&Prefix> = listener.access.deny.iter().collect();
+    match listener
+        .access
+        .allow
+        .iter()
+        .find(|one| denied.contains(one))
+    {
         Some(both) => Err(wrong(path, format!("{both} is both allowed and denied"))),
         None => Ok(()),
     }

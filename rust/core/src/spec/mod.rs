@@ -1,24 +1,30 @@
 //! What a caller may ask of the data plane, as plain values.
 //!
-//! The twin of python/mailweir/spec.py. Nothing here is checked yet; a
-//! [`Snapshot`](crate::snapshot::Snapshot) is, and only that can run.
+//! The twin of python/mailweir/spec.py, which comes as JSON: every field under its name, and no
+//! other ([`decode`]). Nothing here is checked yet; a [`Snapshot`](crate::snapshot::Snapshot) is,
+//! and only that can run.
 
 mod check;
-mod labels;
+mod plain;
+pub(crate) mod wire;
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 pub use check::{SpecError, check};
+pub use wire::decode;
 
 pub use crate::prefixes::{Prefix, PrefixError};
 
 use crate::prefixes::source_key;
 
 /// All that the data plane is to do.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PlaneSpec {
     /// Opens the refusal lines: `421 4.3.2 <hostname> ...`.
     pub hostname: String,
@@ -41,7 +47,8 @@ pub struct PlaneSpec {
 }
 
 /// What the descriptors and the memory of the process are enough for, whatever it is told to have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RoomSpec {
     /// Sessions at a time; not those on the kernel path, which take neither.
     pub sessions: u64,
@@ -51,26 +58,33 @@ pub struct RoomSpec {
 }
 
 /// How sessions are taken off a server, or off the process, without a message coming twice.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct DrainSpec {
     /// How long both sides must be silent, after a server's answer to a command, for a cut.
+    #[serde(with = "wire::seconds")]
     pub quiet: Duration,
     /// The same where that isn't known to be the end of a command: TLS, BDAT, DATA.
+    #[serde(with = "wire::seconds")]
     pub quiet_opaque: Duration,
     /// Sessions become ready for a cut evenly over this time.
+    #[serde(with = "wire::seconds")]
     pub spread: Duration,
     /// What is left then is cut whoever spoke last.
+    #[serde(with = "wire::seconds")]
     pub deadline: Duration,
 }
 
 /// What the kernel path may use. Read once, when it is first wanted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct KernelSpec {
     /// Sets its flows apart from those of other processes on this machine; a word for a file's
     /// name.
     pub instance: String,
     /// Its own source ports, which the system gives to nobody: apart from the range in
     /// /proc/sys/net/ipv4/ip_local_port_range.
+    #[serde(with = "wire::ports")]
     pub source_ports: RangeInclusive<u16>,
     /// The most flows at a time, those that linger included.
     pub max_flows: u32,
@@ -79,7 +93,8 @@ pub struct KernelSpec {
 }
 
 /// Which path a listener's sessions take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Forwarding {
     /// The kernel path where it can be had, else the relay.
     Auto,
@@ -90,7 +105,8 @@ pub enum Forwarding {
 }
 
 /// The session log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct LogSpec {
     /// Where it goes.
     pub sessions: LogTarget,
@@ -99,7 +115,8 @@ pub struct LogSpec {
 }
 
 /// Where the session log goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum LogTarget {
     /// Nowhere.
     Off,
@@ -112,7 +129,8 @@ pub enum LogTarget {
 }
 
 /// How a line of the session log looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum LogFormat {
     /// One JSON object.
     Json,
@@ -121,7 +139,8 @@ pub enum LogFormat {
 }
 
 /// Addresses that clients connect to.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ListenerSpec {
     /// The listener's identity, which outlives changes.
     pub name: String,
@@ -134,31 +153,43 @@ pub struct ListenerSpec {
     /// How long its sessions may wait, and for what.
     pub timeouts: Timeouts,
     /// More are refused.
+    #[serde(deserialize_with = "wire::present")]
     pub max_sessions: Option<u64>,
     /// Older sessions are cut once that can't make a message come twice.
+    #[serde(with = "wire::some_seconds")]
     pub max_age: Option<Duration>,
     /// Which path they take.
     pub forwarding: Forwarding,
     /// Every new session is refused; those that are there go on.
     pub paused: bool,
-    /// The longest prefix that holds a client decides.
-    pub allow: Vec<Prefix>,
-    /// None of them is allowed as well.
-    pub deny: Vec<Prefix>,
-    /// Whether clients in none of them are let in.
-    pub admits_others: bool,
-    /// What denied clients are told, where they are told anything.
-    pub deny_code: DenyCode,
+    /// Who is let in.
+    pub access: AccessSpec,
     /// How those that are denied or above a limit of their source are turned away.
     pub refuse: Refuse,
     /// What one source may.
+    #[serde(deserialize_with = "wire::present")]
     pub per_source: Option<PerSourceSpec>,
     /// What is counted and doesn't refuse.
     pub dry_run: DryRun,
 }
 
+/// Who is let in at a listener. The longest prefix that holds a client decides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccessSpec {
+    /// Those that are let in.
+    pub allow: Vec<Prefix>,
+    /// Those that aren't. None of them is allowed as well.
+    pub deny: Vec<Prefix>,
+    /// Whether clients in none of them are let in.
+    pub admits_others: bool,
+    /// What denied clients are told, where they are told anything.
+    pub deny_code: DenyCode,
+}
+
 /// What a denied client is told instead of a greeting (RFC 5321, 3.1 and 4.2.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u16", into = "u16")]
 pub enum DenyCode {
     /// 554: never.
     Never,
@@ -166,8 +197,19 @@ pub enum DenyCode {
     NotNow,
 }
 
+impl DenyCode {
+    /// As a client hears it.
+    pub(crate) fn code(self) -> u16 {
+        match self {
+            Self::Never => 554,
+            Self::NotNow => 421,
+        }
+    }
+}
+
 /// How a client is turned away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Refuse {
     /// It is told, and closed.
     Reply,
@@ -178,31 +220,37 @@ pub enum Refuse {
 }
 
 /// What one source may.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PerSourceSpec {
     /// Who a client is.
     pub source: SourceSpec,
     /// At a time.
+    #[serde(deserialize_with = "wire::present")]
     pub sessions: Option<u32>,
     /// How fast it may open them.
+    #[serde(deserialize_with = "wire::present")]
     pub rate: Option<RateSpec>,
     /// Those that may what they want.
     pub exempt: Vec<Prefix>,
 }
 
 /// A token bucket: `burst` at once, and then `count` in each `period`. None is zero.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RateSpec {
     /// In each period.
     pub count: u32,
     /// How long that is.
+    #[serde(with = "wire::seconds")]
     pub period: Duration,
     /// At once.
     pub burst: u32,
 }
 
 /// What is only counted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<wire::Tried>", into = "Vec<wire::Tried>")]
 pub struct DryRun {
     /// `allow` and `deny`.
     pub access: bool,
@@ -215,24 +263,32 @@ pub struct DryRun {
 }
 
 /// How long a session may wait, and for what. None is zero.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Timeouts {
     /// For one server to accept.
+    #[serde(with = "wire::seconds")]
     pub connect: Duration,
     /// For one server to greet, once it has accepted.
+    #[serde(with = "wire::seconds")]
     pub greeting: Duration,
     /// For all attempts to reach a server together.
+    #[serde(with = "wire::seconds")]
     pub accept_total: Duration,
     /// After the server spoke last.
+    #[serde(with = "wire::seconds")]
     pub idle_client: Duration,
     /// After the client spoke last (RFC 5321, 4.5.3.2.6: 10 min for the final dot).
+    #[serde(with = "wire::seconds")]
     pub idle_server: Duration,
     /// After one side closed its direction and an answer can't or needn't come any more.
+    #[serde(with = "wire::seconds")]
     pub half_closed: Duration,
 }
 
 /// Servers that share sessions.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PoolSpec {
     /// The pool's identity, which outlives changes.
     pub name: String,
@@ -243,81 +299,24 @@ pub struct PoolSpec {
     /// What is hashed where picking goes by hashes.
     pub hash_key: HashKeySpec,
     /// Whether a source stays with a server.
+    #[serde(deserialize_with = "wire::present")]
     pub sticky: Option<StickySpec>,
     /// Over this time a server's share rises from nothing to its weight.
+    #[serde(with = "wire::seconds")]
     pub slow_start: Duration,
     /// Whether sessions wait while every server is full; else they are refused.
+    #[serde(deserialize_with = "wire::present")]
     pub queue: Option<QueueSpec>,
 }
 
 /// Which part of a client's address says who it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SourceSpec {
     /// Leading bits of an IPv4 address, at most 32.
     pub prefix4: u8,
     /// The same of an IPv6 address, at most 128.
     pub prefix6: u8,
-}
-
-impl ListenerSpec {
-    /// A listener of plain SMTP without limits.
-    #[must_use]
-    pub fn new(name: &str, bind: Vec<SocketAddr>, pool: &str, timeouts: Timeouts) -> Self {
-        Self {
-            name: name.into(),
-            bind,
-            protocol: Protocol::Smtp,
-            pool: pool.into(),
-            timeouts,
-            max_sessions: None,
-            max_age: None,
-            forwarding: Forwarding::Auto,
-            paused: false,
-            allow: vec![],
-            deny: vec![],
-            admits_others: true,
-            deny_code: DenyCode::Never,
-            refuse: Refuse::Reply,
-            per_source: None,
-            dry_run: DryRun::default(),
-        }
-    }
-}
-
-impl ServerSpec {
-    /// A server that is up and has no limits.
-    #[must_use]
-    pub fn new(name: &str, address: SocketAddr) -> Self {
-        Self {
-            name: name.into(),
-            address,
-            weight: 100,
-            state: ServerState::Up,
-            max_sessions: None,
-            proxy: ProxyVersion::Off,
-            source: vec![],
-            backup: false,
-        }
-    }
-}
-
-impl PoolSpec {
-    /// A pool that does nothing beside picking.
-    #[must_use]
-    pub fn new(name: &str, balance: Balance, servers: Vec<ServerSpec>) -> Self {
-        Self {
-            name: name.into(),
-            balance,
-            servers,
-            hash_key: HashKeySpec {
-                source: SourceSpec::ADDRESS,
-                seed: String::new(),
-            },
-            sticky: None,
-            slow_start: Duration::ZERO,
-            queue: None,
-        }
-    }
 }
 
 impl SourceSpec {
@@ -334,7 +333,8 @@ impl SourceSpec {
 }
 
 /// What is hashed: the same on every balancer gives the same choice.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct HashKeySpec {
     /// Who a client is.
     pub source: SourceSpec,
@@ -343,25 +343,30 @@ pub struct HashKeySpec {
 }
 
 /// A source's next session goes to the server that had its last one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct StickySpec {
     /// Who a client is.
     pub source: SourceSpec,
     /// For so long after its last session began.
+    #[serde(with = "wire::seconds")]
     pub ttl: Duration,
 }
 
 /// The waiting room of a pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct QueueSpec {
     /// The most that wait at a time.
     pub length: usize,
     /// The longest that one waits.
+    #[serde(with = "wire::seconds")]
     pub wait: Duration,
 }
 
 /// A mail server.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ServerSpec {
     /// With the pool's name the server's identity, which outlives changes.
     pub name: String,
@@ -372,6 +377,7 @@ pub struct ServerSpec {
     /// What it may be used for.
     pub state: ServerState,
     /// More go to other servers.
+    #[serde(deserialize_with = "wire::present")]
     pub max_sessions: Option<u64>,
     /// Whether it is told who the client is.
     pub proxy: ProxyVersion,
@@ -385,7 +391,8 @@ pub struct ServerSpec {
 pub const MAX_WEIGHT: u32 = 1000;
 
 /// Who speaks first behind a listener.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Protocol {
     /// The server, with a greeting.
     Smtp,
@@ -396,7 +403,8 @@ pub enum Protocol {
 }
 
 /// How a pool picks a server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Balance {
     /// The fewest sessions for its weight.
     LeastConn,
@@ -412,8 +420,21 @@ pub enum Balance {
     LeastLoad,
 }
 
+impl Balance {
+    /// Every way there is.
+    pub const ALL: [Self; 6] = [
+        Self::LeastConn,
+        Self::RoundRobin,
+        Self::RandomTwo,
+        Self::SourceHash,
+        Self::Maglev,
+        Self::LeastLoad,
+    ];
+}
+
 /// What a server may be used for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ServerState {
     /// Everything.
     Up,
@@ -427,8 +448,19 @@ pub enum ServerState {
     Maint,
 }
 
+impl ServerState {
+    /// Every state there is.
+    pub const ALL: [Self; 5] = [Self::Up, Self::Down, Self::Panic, Self::Drain, Self::Maint];
+
+    /// Whether sessions are taken off it, each where that can't make a message come twice.
+    pub(crate) fn drains(self) -> bool {
+        matches!(self, Self::Drain | Self::Maint)
+    }
+}
+
 /// Which PROXY header a server gets before anything else.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ProxyVersion {
     /// None.
     Off,

@@ -57,8 +57,8 @@ async fn code(source: [u8; 4], to: SocketAddr) -> String {
 async fn the_longest_prefix_decides() {
     let server = ScriptedServer::start(Script::Smtp).await.unwrap();
     let mut spec = spec(&[server.addr()]);
-    spec.listeners[0].deny = vec![prefix("127.1.0.0/16"), prefix("127.1.2.3")];
-    spec.listeners[0].allow = vec![prefix("127.0.0.0/8"), prefix("127.1.2.0/24")];
+    spec.listeners[0].access.deny = vec![prefix("127.1.0.0/16"), prefix("127.1.2.3")];
+    spec.listeners[0].access.allow = vec![prefix("127.0.0.0/8"), prefix("127.1.2.0/24")];
     let mut rig = Rig::start_with(spec);
     let at = rig.addr();
     for (source, expected) in [
@@ -82,11 +82,11 @@ async fn the_longest_prefix_decides() {
     assert_eq!(code([127, 0, 0, 1], at).await, "554");
     // Who is in no list is let in or isn't, as it is said.
     rig.spec.denied = vec![];
-    rig.spec.listeners[0].allow = vec![prefix("127.1.2.0/24")];
+    rig.spec.listeners[0].access.allow = vec![prefix("127.1.2.0/24")];
     rig.plane.apply(&rig.spec).unwrap();
     assert_eq!(code([127, 0, 0, 1], at).await, "220");
-    rig.spec.listeners[0].admits_others = false;
-    rig.spec.listeners[0].deny_code = DenyCode::NotNow;
+    rig.spec.listeners[0].access.admits_others = false;
+    rig.spec.listeners[0].access.deny_code = DenyCode::NotNow;
     rig.plane.apply(&rig.spec).unwrap();
     let (said, _) = greeted([127, 0, 0, 1], at).await;
     assert_eq!(
@@ -203,7 +203,7 @@ async fn a_dry_run_counts_what_would_be_refused() {
 async fn who_is_unwelcome_may_be_reset_or_forgotten() {
     let server = ScriptedServer::start(Script::Smtp).await.unwrap();
     let mut spec = spec(&[server.addr()]);
-    spec.listeners[0].deny = vec![prefix("127.0.0.2")];
+    spec.listeners[0].access.deny = vec![prefix("127.0.0.2")];
     spec.listeners[0].refuse = Refuse::Reset;
     let mut rig = Rig::start_with(spec);
     // It may be as quick as the connect.

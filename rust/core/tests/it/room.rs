@@ -20,7 +20,7 @@ async fn few_of_those_that_are_refused_are_waited_for() {
     let server = ScriptedServer::start(Script::Smtp).await.unwrap();
     let mut spec = spec(&[server.addr()]);
     spec.room.spare = 3;
-    spec.listeners[0].deny = vec![Prefix::parse("127.0.0.0/8").unwrap()];
+    spec.listeners[0].access.deny = vec![Prefix::parse("127.0.0.0/8").unwrap()];
     let rig = Rig::start_with(spec);
     let mut clients = vec![];
     for _ in 0..20 {

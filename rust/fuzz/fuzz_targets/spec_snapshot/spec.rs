@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use mailweir_core::spec::{
-    Balance, DenyCode, DrainSpec, DryRun, Forwarding, HashKeySpec, KernelSpec, ListenerSpec, LogFormat,
+    AccessSpec, Balance, DenyCode, DrainSpec, DryRun, Forwarding, HashKeySpec, KernelSpec, ListenerSpec, LogFormat,
     LogSpec, LogTarget, MAX_WEIGHT, PerSourceSpec, PlaneSpec, PoolSpec, Prefix, Protocol,
     ProxyVersion, QueueSpec, RateSpec, Refuse, RoomSpec, ServerSpec, ServerState, SourceSpec,
     StickySpec, Timeouts,
@@ -181,11 +181,13 @@ fn listener(
             &[],
         ),
         paused: choices.pick(&[false, true], &[]),
-        allow: prefixes(choices, &["10.0.0.0/8", "2001:db8::/32"]),
-        // What is allowed as well makes it wrong.
-        deny: prefixes(choices, &["10.1.0.0/16", "::/0"]),
-        admits_others: choices.pick(&[false, true], &[]),
-        deny_code: choices.pick(&[DenyCode::Never, DenyCode::NotNow], &[]),
+        access: AccessSpec {
+            allow: prefixes(choices, &["10.0.0.0/8", "2001:db8::/32"]),
+            // What is allowed as well makes it wrong.
+            deny: prefixes(choices, &["10.1.0.0/16", "::/0"]),
+            admits_others: choices.pick(&[false, true], &[]),
+            deny_code: choices.pick(&[DenyCode::Never, DenyCode::NotNow], &[]),
+        },
         refuse: choices.pick(&[Refuse::Reply, Refuse::Reset, Refuse::Drop], &[]),
         per_source: choices.pick(&[false, true], &[]).then(|| per_source(choices)),
         dry_run: DryRun {
