@@ -28,6 +28,8 @@ _ELECTION = 40.0  # seconds
 _TAKEOVER = 15.0
 _RUNS = 6  # of scripts: three of each listener's, and two change a priority
 
+pytestmark = pytest.mark.alone("measures in milliseconds who has an address")
+
 
 @dataclass
 class _Rig:

@@ -100,7 +100,8 @@ def test_a_record_that_two_processes_left(tmp_path: Path, victim: Path) -> None:
             assert first.wait() == -9
         again = networks.inside("c", lambda: Client((LISTENER, PORT), source=ended))
         assert isinstance(again.exception(LIMIT), ConnectionRefusedError)
-        with _running(networks, victim, tmp_path, "second", "log_writes") as second:
+        # Perhaps before it is ready.
+        with running(_argv(networks, victim, tmp_path, "log_writes"), tmp_path, "second") as second:
             assert second.wait() == -9
         with _running(networks, victim, tmp_path, "heir", "never"):
             until(lambda: len(_logged(tmp_path)) == 1, "it to be in the log")
@@ -145,17 +146,14 @@ def _logged(directory: Path) -> list[tuple[int, int]]:
 def _running(
     networks: Row, victim: Path, directory: Path, name: str, step: str
 ) -> Iterator[Running]:
-    argv: list[str | Path] = [
-        *networks.before("l"),
-        victim,
-        step,
-        f"{LISTENER}:{PORT}",
-        f"{SERVER}:{PORT}",
-        directory / _LOG,
-    ]
-    with running(argv, directory, name) as process:
+    with running(_argv(networks, victim, directory, step), directory, name) as process:
         process.until(lambda: "ready" in process.out, "it to be ready")
         yield process
+
+
+def _argv(networks: Row, victim: Path, directory: Path, step: str) -> list[str | Path]:
+    ends = [f"{LISTENER}:{PORT}", f"{SERVER}:{PORT}"]
+    return [*networks.before("l"), victim, step, *ends, directory / _LOG]
 
 
 def _counts(heir: Running) -> list[int]:
