@@ -58,7 +58,7 @@ use gates::Gates;
 pub(crate) use hand_over::{Handed, Legs, hand_over};
 use interfaces::Interfaces;
 pub(crate) use passage::{Guest, Passage, Port};
-pub(crate) use prepare::prepare_listener;
+pub(crate) use prepare::{prepare_acknowledgements, prepare_listener};
 pub use refusal::Refusal;
 use reset::Resets;
 pub(crate) use sweeper::Sweeper;

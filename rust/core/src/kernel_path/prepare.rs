@@ -19,10 +19,7 @@ const TCP_SAVE_SYN: i32 = 27;
 const MOST: u8 = 14;
 
 /// Has a listening socket, or one that is about to be, keep what the hand-over needs of a client,
-/// and announce this window scale or a smaller one. Without one, whatever the kernel likes; and
-/// a client's first command is acknowledged with its reply, not by a segment of its own, as the
-/// kernel does from the second one on. (What is handed over may have no such acknowledgement in
-/// waiting.)
+/// and announce this window scale or a smaller one. Without one, whatever the kernel likes.
 ///
 /// # Errors
 /// What the kernel says.
@@ -32,13 +29,6 @@ pub(crate) fn prepare_listener(
     scale: Option<u8>,
 ) -> io::Result<()> {
     let socket = socket.as_fd();
-    let at_once = scale.is_some() && address.is_ipv4();
-    sys::set_option(
-        socket,
-        libc::IPPROTO_TCP,
-        libc::TCP_QUICKACK,
-        at_once.into(),
-    )?;
     if address.is_ipv4() {
         if scale.is_some() {
             sys::set_option(socket, libc::IPPROTO_TCP, TCP_SAVE_SYN, 1)?;
@@ -46,7 +36,23 @@ pub(crate) fn prepare_listener(
         }
         announce(socket, scale.unwrap_or(MOST))?;
     }
-    Ok(())
+    prepare_acknowledgements(socket, address, scale)
+}
+
+/// Has the first command of a client of the relay acknowledged with its reply, not by a segment of
+/// its own, as the kernel does from the second one on. (What is handed over may have no such
+/// acknowledgement in waiting.) For a socket that listens: listen(2) forgets it.
+///
+/// # Errors
+/// What the kernel says.
+pub(crate) fn prepare_acknowledgements(
+    socket: impl AsFd,
+    address: SocketAddr,
+    scale: Option<u8>,
+) -> io::Result<()> {
+    let at_once = scale.is_some() && address.is_ipv4();
+    let (level, option) = (libc::IPPROTO_TCP, libc::TCP_QUICKACK);
+    sys::set_option(socket.as_fd(), level, option, at_once.into())
 }
 
 /// Has a socket announce this window scale at its handshake, or a smaller one where its buffers

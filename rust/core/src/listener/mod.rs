@@ -104,7 +104,9 @@ pub(crate) fn bind_another(address: SocketAddr, scale: Option<u8>) -> io::Result
 fn listen(socket: &Socket, address: SocketAddr, scale: Option<u8>) -> io::Result<()> {
     // Where it is refused, its clients take the relay, which is counted.
     let _ = kernel_path::prepare_listener(socket, address, scale);
-    socket.listen(BACKLOG)
+    socket.listen(BACKLOG)?;
+    let _ = kernel_path::prepare_acknowledgements(socket, address, scale);
+    Ok(())
 }
 
 /// Takes a listening socket, by a second descriptor, out of its group: who is in its queue is
@@ -358,17 +360,28 @@ mod tests {
 
     #[test]
     fn a_client_of_the_relay_has_its_first_command_acknowledged_with_the_reply() {
-        let address = "127.0.0.1:0".parse().unwrap();
-        let socket = bind(address, 1, false, vec![], None).unwrap().remove(0);
-        let address = socket.local_addr().unwrap();
-        for (scale, at_once) in [(None, 0), (Some(5), 1), (None, 0)] {
-            kernel_path::prepare_listener(&socket, address, scale).unwrap();
-            let _client = TcpStream::connect(address).unwrap();
+        let at_once = |socket: &StdListener| -> i32 {
             socket.set_nonblocking(false).unwrap();
+            let _client = TcpStream::connect(socket.local_addr().unwrap()).unwrap();
             let (accepted, _) = socket.accept().unwrap();
             let mut said = [0; 4];
             sys::option(&accepted, libc::IPPROTO_TCP, libc::TCP_QUICKACK, &mut said).unwrap();
-            assert_eq!(i32::from_ne_bytes(said), at_once);
+            i32::from_ne_bytes(said)
+        };
+        for (scale, other) in [(None, Some(5)), (Some(5), None)] {
+            let any = "127.0.0.1:0".parse().unwrap();
+            let mut socket = bind(any, 1, false, vec![], scale).unwrap().remove(0);
+            let address = socket.local_addr().unwrap();
+            assert_eq!(at_once(&socket), i32::from(scale.is_some()));
+            for scale in [other, scale] {
+                kernel_path::prepare_listener(&socket, address, scale).unwrap();
+                assert_eq!(at_once(&socket), i32::from(scale.is_some()));
+            }
+            // Of an earlier process: it listens already.
+            socket = bind(address, 1, true, vec![socket], other)
+                .unwrap()
+                .remove(0);
+            assert_eq!(at_once(&socket), i32::from(other.is_some()));
         }
     }
 }

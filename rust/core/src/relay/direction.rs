@@ -157,7 +157,10 @@ impl Direction {
                 Err(_) => return Poll::Ready(Err(Broken::From)),
             }
         }
-        let hear = |bytes: &[u8]| ear.hear(Piece::Seen(bytes));
+        let hear = |bytes: &[u8]| {
+            ear.hear(Piece::Seen(bytes));
+            ear.may_end()
+        };
         let (size, rest) = ready!(copy::poll_copy(cx, from, to, hear))?;
         self.held = rest.map_or(Held::Nothing, Held::Copied);
         Poll::Ready(Ok(size))

@@ -48,6 +48,11 @@ impl Ear<'_, '_> {
         self.hearing.hear(self.from, piece);
     }
 
+    /// Whether what was heard last may be the last of all.
+    pub(super) fn may_end(&self) -> bool {
+        self.hearing.dialogue.may_end(self.from)
+    }
+
     /// How much of the next piece may stay unseen; none for any amount.
     pub(super) fn may_miss(&self) -> Option<usize> {
         self.hearing.dialogue.may_miss(self.from)

@@ -80,6 +80,37 @@ async fn the_last_word_of_a_server_that_hangs_up_arrives() {
     }
 }
 
+/// However much of it there is, and however slowly the client takes it.
+#[tokio::test]
+async fn a_long_goodbye_arrives_whole() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let rig = Rig::start_with(spec(&[listener.local_addr().unwrap()]));
+    for lines in [1, 200_000] {
+        let client = TcpStream::connect(rig.addr());
+        let (client, server) = tokio::join!(client, listener.accept());
+        let (mut client, mut server) = (client.unwrap(), server.unwrap().0);
+        server.write_all(b"220 hi\r\n").await.unwrap();
+        let mut greeting = [0; 8];
+        client.read_exact(&mut greeting).await.unwrap();
+        client.write_all(b"QUIT\r\n").await.unwrap();
+        let mut asked = [0; 6];
+        server.read_exact(&mut asked).await.unwrap();
+        let goodbye = "221-bye\r\n".repeat(lines) + "221 bye\r\n";
+        let said = goodbye.clone();
+        let saying = tokio::spawn(async move {
+            server.write_all(said.as_bytes()).await.unwrap();
+            server.shutdown().await.unwrap();
+        });
+        let mut seen = String::new();
+        client.read_to_string(&mut seen).await.unwrap();
+        assert!(seen == goodbye, "{} of {} bytes", seen.len(), goodbye.len());
+        saying.await.unwrap();
+        drop(client);
+    }
+    let stats = rig.wait_for_ends().await;
+    assert_eq!(reasons(&stats), [(EndReason::ClientQuit, 2)]);
+}
+
 async fn silent_session(change: impl FnOnce(&mut mailweir_core::spec::Timeouts)) -> Rig {
     let server = ScriptedServer::start(Script::Silent).await.unwrap();
     let mut spec = raw(&[server.addr()]);

@@ -181,6 +181,12 @@ impl Dialogue {
         reads && self.replies.last() == Some(CLOSING)
     }
 
+    /// Whether `from` may have nothing to say any more.
+    pub(crate) fn may_end(&self, from: Side) -> bool {
+        let has_answered = from == Side::Server && (self.has_quit() || self.server_is_closing());
+        has_answered || self.said_goodbye_in_tls()
+    }
+
     /// Whether somebody said goodbye inside TLS and nobody said anything behind that but the same.
     pub(crate) fn said_goodbye_in_tls(&self) -> bool {
         match &self.state {

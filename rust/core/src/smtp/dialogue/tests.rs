@@ -305,6 +305,30 @@ fn tls_is_known_and_nothing_in_it_is_read() {
 }
 
 #[test]
+fn the_last_word_is_known() {
+    for (pieces, from, expected) in [
+        (vec!["CNOOP\r\n", "S250 ok\r\n"], Side::Server, false),
+        (vec!["CQUIT\r\n", "S221 bye\r\n"], Side::Server, true),
+        (vec!["CQUIT\r\n"], Side::Client, false),
+        (vec!["CNOOP\r\n", "S421 later\r\n"], Side::Server, true),
+        (vec!["CNOOP\r\n", "S421 later\r\n"], Side::Client, false),
+    ] {
+        assert_eq!(
+            behind_greeting(&pieces).may_end(from),
+            expected,
+            "{pieces:?}"
+        );
+    }
+    let mut dialogue = heard(&START);
+    assert!(!dialogue.may_end(Side::Client) && !dialogue.may_end(Side::Server));
+    dialogue.hear(
+        Side::Server,
+        &[b"\x17\x03\x03\x00\x13".as_slice(), &[7; 19]].concat(),
+    );
+    assert!(dialogue.may_end(Side::Client) && dialogue.may_end(Side::Server));
+}
+
+#[test]
 fn a_goodbye_inside_tls_is_one_until_more_is_said() {
     let alert = [b"\x17\x03\x03\x00\x13".as_slice(), &[7; 19]].concat();
     let mut dialogue = heard(&START);
