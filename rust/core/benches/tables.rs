@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use mailweir_core::bench::{Access, Farm, Limited, Table, follow};
+use mailweir_core::bench::{Farm, Limited, MaglevTable, PrefixTable, follow};
 
 use mailweir_core::spec::{Balance, Prefix, PrefixError};
 
@@ -60,7 +60,7 @@ fn access(criterion: &mut Criterion) {
         let mut numbers = Numbers(2);
         let clients: Vec<IpAddr> = (0..1 << 20).map(|_| draw(&mut numbers)).collect();
         for number in [1_000, 100_000] {
-            let table = Access::new(&prefixes(number, draw, lengths.clone()));
+            let table = PrefixTable::new(&prefixes(number, draw, lengths.clone()));
             let mut next = clients.iter().cycle();
             criterion.bench_function(&format!("access/find/{family}/{number}"), |bencher| {
                 bencher.iter(|| next.next().and_then(|client| table.find(*client)));
@@ -68,7 +68,7 @@ fn access(criterion: &mut Criterion) {
         }
         let many = prefixes(100_000, draw, lengths);
         criterion.bench_function(&format!("access/build/{family}/100000"), |bencher| {
-            bencher.iter_batched(|| (), |()| Access::new(&many), BatchSize::PerIteration);
+            bencher.iter_batched(|| (), |()| PrefixTable::new(&many), BatchSize::PerIteration);
         });
     }
 }
@@ -128,13 +128,17 @@ fn picks(criterion: &mut Criterion) {
             let name = format!("pick/{balance:?}/{servers}");
             criterion.bench_function(&name, |bencher| bencher.iter(&mut pick));
         }
-        let table = Table::new(servers);
+        let table = MaglevTable::new(servers);
         let mut next = clients.iter().cycle();
         criterion.bench_function(&format!("maglev/find/{servers}"), |bencher| {
             bencher.iter(|| next.next().and_then(|client| table.find(*client)));
         });
         criterion.bench_function(&format!("maglev/build/{servers}"), |bencher| {
-            bencher.iter_batched(|| (), |()| Table::new(servers), BatchSize::PerIteration);
+            bencher.iter_batched(
+                || (),
+                |()| MaglevTable::new(servers),
+                BatchSize::PerIteration,
+            );
         });
     }
 }

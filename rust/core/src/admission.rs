@@ -13,7 +13,7 @@ use crate::holdings::Holdings;
 use crate::metrics::WorkerId;
 use crate::moment::nanos;
 use crate::occupancy::{Occupancy, Occupied};
-use crate::record::{EndReason, Place, WouldRefuse};
+use crate::record::{EndReason, SessionPlace, WouldRefuse};
 use crate::snapshot::{Listener, Snapshot, SourceTerms};
 use crate::sources::{SourceLimits, SourcePlace, SourceRefusal};
 
@@ -31,7 +31,7 @@ pub(crate) struct Applicant<'a> {
 /// What a session has of the process, its listener and its source until it ends.
 #[derive(Debug)]
 pub(crate) struct Admitted {
-    pub(crate) place: Place,
+    pub(crate) place: SessionPlace,
     /// As long as it has connections of its own.
     pub(crate) held: Occupied,
 }
@@ -49,7 +49,7 @@ pub(crate) fn admit(applicant: &Applicant<'_>, worker: WorkerId) -> Result<Admit
     let tracked = applicant.is_within(now, count)?;
     let held = applicant.holdings.session().ok_or(EndReason::Full)?;
     let most = Some(applicant.snapshot.max_sessions);
-    let mut place = Place::take(applicant.process, most).ok_or(EndReason::Full)?;
+    let mut place = SessionPlace::take(applicant.process, most).ok_or(EndReason::Full)?;
     if !place.enter(&listener.state, listener.max_sessions) {
         if !listener.dry_run.sessions {
             return Err(EndReason::Full);

@@ -21,9 +21,9 @@ use crate::spec::{
 
 /// A table of prefixes that lets clients in or not.
 #[derive(Debug)]
-pub struct Access(Prefixes<bool>);
+pub struct PrefixTable(Prefixes<bool>);
 
-impl Access {
+impl PrefixTable {
     /// Of these.
     #[must_use]
     pub fn new(prefixes: &[(Prefix, bool)]) -> Self {
@@ -84,7 +84,7 @@ pub struct Farm(Snapshot);
 
 /// A session at a server, until it is dropped.
 #[derive(Debug)]
-pub struct Held {
+pub struct HeldSeat {
     _in_flight: crate::roster::InFlight,
 }
 
@@ -128,14 +128,14 @@ impl Farm {
 
     /// A session of `client`.
     #[must_use]
-    pub fn pick(&self, client: IpAddr, now: Instant) -> Option<Held> {
+    pub fn pick(&self, client: IpAddr, now: Instant) -> Option<HeldSeat> {
         let asking = Asking {
             client,
             tried: &[],
             now,
         };
         let picked = select::pick(&self.0.pools[0], &asking).ok()?;
-        Some(Held {
+        Some(HeldSeat {
             _in_flight: picked.in_flight,
         })
     }
@@ -143,9 +143,9 @@ impl Farm {
 
 /// The rows of a table of servers.
 #[derive(Debug)]
-pub struct Table(Maglev, Hashing);
+pub struct MaglevTable(Maglev, Hashing);
 
-impl Table {
+impl MaglevTable {
     /// Of so many servers.
     #[must_use]
     pub fn new(servers: u32) -> Self {

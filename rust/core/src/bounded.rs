@@ -173,13 +173,13 @@ mod tests {
 
     /// Something until a moment; of worth by that, too.
     #[derive(Debug, Default, Clone, Copy, PartialEq)]
-    struct Note {
+    struct Memo {
         until: u64,
         text: u32,
         pinned: bool,
     }
 
-    impl Value for Note {
+    impl Value for Memo {
         fn is_idle(&self, now: u64) -> bool {
             !self.pinned && self.until <= now
         }
@@ -193,13 +193,13 @@ mod tests {
         }
     }
 
-    fn one_set() -> Bounded<Note> {
+    fn one_set() -> Bounded<Memo> {
         let table = Bounded::new(8);
         assert_eq!(table.places(), 8);
         table
     }
 
-    fn put(table: &Bounded<Note>, key: u128, until: u64, pinned: bool) -> Option<u32> {
+    fn put(table: &Bounded<Memo>, key: u128, until: u64, pinned: bool) -> Option<u32> {
         table.with(key, 0, |note| {
             (note.until, note.pinned) = (until, pinned);
             note.text
@@ -209,9 +209,9 @@ mod tests {
     #[test]
     fn places_are_rounded_up() {
         for (wanted, places) in [(0, 8), (1, 8), (9, 16), (2048, 2048), (2049, 4096)] {
-            assert_eq!(Bounded::<Note>::new(wanted).places(), places);
+            assert_eq!(Bounded::<Memo>::new(wanted).places(), places);
         }
-        assert_eq!(Bounded::<Note>::new(262_144).places(), 262_144);
+        assert_eq!(Bounded::<Memo>::new(262_144).places(), 262_144);
     }
 
     #[test]
@@ -247,9 +247,9 @@ mod tests {
         assert_eq!(table.entries(1000), 8);
         // What was forgotten doesn't come back with its key.
         table.find(3, |note| {
-            *note = Note {
+            *note = Memo {
                 text: 9,
-                ..Note::default()
+                ..Memo::default()
             }
         });
         assert_eq!(put(&table, 2, 300, false), Some(0));
@@ -274,8 +274,8 @@ mod tests {
 
     #[test]
     fn memory_is_taken_once_it_is_needed_and_never_more_than_that() {
-        let table: Bounded<Note> = Bounded::new(1 << 12);
-        let sets = |table: &Bounded<Note>| -> usize {
+        let table: Bounded<Memo> = Bounded::new(1 << 12);
+        let sets = |table: &Bounded<Memo>| -> usize {
             let of_shards = table
                 .shards
                 .iter()
@@ -299,12 +299,12 @@ mod tests {
 
     #[test]
     fn threads_lose_nothing() {
-        let table: Bounded<Note> = Bounded::new(1 << 12);
+        let table: Bounded<Memo> = Bounded::new(1 << 12);
         thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for round in 0..10_000 {
-                        let add = |note: &mut Note| {
+                        let add = |note: &mut Memo| {
                             note.pinned = true;
                             note.text += 1;
                         };
@@ -325,11 +325,11 @@ mod tests {
             steps in vec((0u128..20, 0u64..50, any::<bool>(), any::<u32>()), 1..200),
         ) {
             let table = one_set();
-            let mut all: HashMap<u128, Note> = HashMap::new();
+            let mut all: HashMap<u128, Memo> = HashMap::new();
             let mut there: HashSet<u128> = HashSet::new();
             for (now, (key, time, pinned, text)) in steps.into_iter().enumerate() {
                 let now = now as u64;
-                let note = Note { until: now + time, text, pinned };
+                let note = Memo { until: now + time, text, pinned };
                 let known = there.contains(&key);
                 let pins = |keys: &HashSet<u128>| keys.iter().filter(|key| all[*key].pinned).count();
                 let full = !known && pins(&there) == WAYS;
@@ -337,7 +337,7 @@ mod tests {
                 let before = table.with(key, now, |value| std::mem::replace(value, note));
                 prop_assert_eq!(before.is_none(), full);
                 if let Some(before) = before {
-                    let expected = if known { all[&key] } else { Note::default() };
+                    let expected = if known { all[&key] } else { Memo::default() };
                     prop_assert_eq!(before, expected);
                     let left: HashSet<u128> = there
                         .iter()

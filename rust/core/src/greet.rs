@@ -19,7 +19,7 @@ const USUAL: usize = 256;
 
 /// What is waited for of a server, and what came of it. Waiting can be left and gone on with.
 #[derive(Debug)]
-pub(crate) struct Hearing {
+pub(crate) struct FirstWords {
     protocol: Protocol,
     /// How much of the client's hello it was told.
     told: usize,
@@ -27,7 +27,7 @@ pub(crate) struct Hearing {
     pub(crate) said: Vec<u8>,
 }
 
-impl Hearing {
+impl FirstWords {
     pub(crate) fn new(protocol: Protocol) -> Self {
         let said = match protocol {
             Protocol::Smtp | Protocol::Smtps => Vec::with_capacity(USUAL),

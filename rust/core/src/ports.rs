@@ -8,14 +8,14 @@ use std::ops::RangeInclusive;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// From where to where.
-type Pair = (Ipv4Addr, SocketAddrV4);
+type FromTo = (Ipv4Addr, SocketAddrV4);
 
 /// The ports of each source address towards each server. The one that was given back first is
 /// given first: its last segments had the most time to arrive.
 #[derive(Debug)]
 pub(crate) struct Ports {
     range: RangeInclusive<u16>,
-    free: Mutex<HashMap<Pair, VecDeque<u16>>>,
+    free: Mutex<HashMap<FromTo, VecDeque<u16>>>,
 }
 
 impl Ports {
@@ -41,7 +41,7 @@ impl Ports {
         self.of((source, server), |free| free.push_back(port));
     }
 
-    fn of<T>(&self, pair: Pair, use_them: impl FnOnce(&mut VecDeque<u16>) -> T) -> T {
+    fn of<T>(&self, pair: FromTo, use_them: impl FnOnce(&mut VecDeque<u16>) -> T) -> T {
         let mut free = self.lock();
         use_them(free.entry(pair).or_insert_with(|| self.all()))
     }
@@ -57,7 +57,7 @@ impl Ports {
         ports
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Pair, VecDeque<u16>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<FromTo, VecDeque<u16>>> {
         // What a panic leaves is a port that is given to nobody.
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }

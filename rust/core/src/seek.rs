@@ -16,7 +16,7 @@ use tokio::time::{timeout, timeout_at};
 use crate::client::Client;
 use crate::connect;
 use crate::doors::Doors;
-use crate::greet::Hearing;
+use crate::greet::FirstWords;
 use crate::hello;
 use crate::holdings::Holdings;
 use crate::kernel_path::{Guest, KernelPath, Passage, Port, Refusal};
@@ -24,7 +24,7 @@ use crate::metrics::CONNECT_BOUNDS;
 use crate::moment::nanos;
 use crate::proxy_header;
 use crate::record::{End, EndBy, EndReason, Record, SessionId};
-use crate::roster::{InFlight, Outcome};
+use crate::roster::{GreetingOutcome, InFlight};
 use crate::select::{self, Asking, Picked};
 use crate::server::{ConnectFailure, GreetingFailure};
 use crate::snapshot::{Listener, Member};
@@ -173,7 +173,7 @@ async fn hear_and_seek(seeking: &Seeking<'_>, record: &mut Record) -> Result<Fou
             &mut search,
         );
         if failure != GreetingFailure::Timeout {
-            candidates.hear_refusal(failure, &attempt.member.server, &attempt.hearing.said);
+            candidates.hear_refusal(failure, &attempt.member.server, &attempt.first_words.said);
         } else if let Some(place) = seeking.holdings.overdue() {
             attempt.take_the_relay();
             candidates.keep(attempt, place);
@@ -268,13 +268,15 @@ impl Seeking<'_> {
                     port: None,
                     connected: began + connect_time,
                     connect_time,
-                    hearing: Hearing::new(self.listener.protocol),
+                    first_words: FirstWords::new(self.listener.protocol),
                 })
             }
             Err(cause) => {
                 // What failed on our side says nothing of the server.
                 if !matches!(cause, ConnectFailure::Local) {
-                    picked.in_flight.took(began.elapsed(), Outcome::Failed);
+                    picked
+                        .in_flight
+                        .took(began.elapsed(), GreetingOutcome::Failed);
                 }
                 self.note(Failure::Connect(cause), member, record, search);
                 Err(Missed::Failed)

@@ -129,17 +129,17 @@ pub(crate) fn watch_client(socket: Arc<TcpStream>) -> io::Result<AsyncFd<Arc<Tcp
 
 /// Words that others write as well, another process or the kernel: a table mapped into memory.
 #[derive(Debug)]
-pub(crate) struct Words {
+pub(crate) struct MappedWords {
     first: NonNull<AtomicU32>,
     number: usize,
 }
 
 // SAFETY: it is a place in memory that any thread may reach; what is there is atomic.
-unsafe impl Send for Words {}
+unsafe impl Send for MappedWords {}
 // SAFETY: as above.
-unsafe impl Sync for Words {}
+unsafe impl Sync for MappedWords {}
 
-impl Words {
+impl MappedWords {
     /// The first `number` words of what `table` is, which has at least as many.
     ///
     /// # Errors
@@ -164,7 +164,7 @@ impl Words {
     }
 }
 
-impl Deref for Words {
+impl Deref for MappedWords {
     type Target = [AtomicU32];
 
     fn deref(&self) -> &[AtomicU32] {
@@ -173,7 +173,7 @@ impl Deref for Words {
     }
 }
 
-impl Drop for Words {
+impl Drop for MappedWords {
     fn drop(&mut self) {
         // SAFETY: mapped by `map` with this length, and nobody has a slice of it any more.
         unsafe {

@@ -30,7 +30,7 @@ pub(crate) const TICK: Duration = Duration::from_millis(500);
 const _: () = assert!(TICK.as_millis() < seek::WATCHED_AFTER.as_millis());
 
 /// What a worker can be told.
-enum Command {
+enum Order {
     /// Accept at these sockets, which listen already.
     Listen(Vec<(BindKey, AsyncFd<StdListener>)>),
     /// Stop accepting there; then say so.
@@ -44,7 +44,7 @@ enum Command {
 /// A worker thread, as its owner sees it. Dropping it doesn't stop it: see [`Worker::stop`].
 #[derive(Debug)]
 pub(crate) struct Worker {
-    commands: mpsc::UnboundedSender<Command>,
+    orders: mpsc::UnboundedSender<Order>,
     runtime: Handle,
     thread: JoinHandle<()>,
 }
@@ -57,7 +57,7 @@ impl Worker {
     pub(crate) fn start(current: Arc<ArcSwap<Snapshot>>, commons: Commons) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
-        let (commands, received) = mpsc::unbounded_channel();
+        let (orders, received) = mpsc::unbounded_channel();
         let thread = thread::Builder::new()
             .name(format!("mailweir-w{}", commons.ledger.worker.index()))
             .spawn(move || {
@@ -65,7 +65,7 @@ impl Worker {
                 runtime.block_on(obey(received, current, Arc::new(commons)));
             })?;
         Ok(Self {
-            commands,
+            orders,
             runtime: handle,
             thread,
         })
@@ -82,30 +82,30 @@ impl Worker {
 
     /// Accepts at these sockets, which were adopted, from now on.
     pub(crate) fn listen(&self, sockets: Vec<(BindKey, AsyncFd<StdListener>)>) {
-        self.tell(Command::Listen(sockets));
+        self.tell(Order::Listen(sockets));
     }
 
     /// Leaves these addresses; `done` hears of it once it has.
     pub(crate) fn leave(&self, keys: Vec<BindKey>, parting: Parting, done: std_mpsc::Sender<()>) {
-        self.tell(Command::Leave(keys, parting, done));
+        self.tell(Order::Leave(keys, parting, done));
     }
 
     /// Serves clients that another worker was too stuck to accept.
     pub(crate) fn serve(&self, key: BindKey, clients: Vec<Client>) {
-        self.tell(Command::Serve(key, clients));
+        self.tell(Order::Serve(key, clients));
     }
 
     /// Ends every session, then the thread; waits for it.
     pub(crate) fn stop(self) {
-        self.tell(Command::Stop);
+        self.tell(Order::Stop);
         // Sessions' panics stay in their tasks. One of the worker's own was printed already,
         // and its thread has ended, which is what is asked for here.
         let _ = self.thread.join();
     }
 
-    fn tell(&self, command: Command) {
+    fn tell(&self, order: Order) {
         // Nobody listens only where the thread died by a panic: then nothing can be told.
-        let _ = self.commands.send(command);
+        let _ = self.orders.send(order);
     }
 }
 
@@ -116,30 +116,30 @@ struct Accepting {
 }
 
 async fn obey(
-    mut commands: mpsc::UnboundedReceiver<Command>,
+    mut orders: mpsc::UnboundedReceiver<Order>,
     current: Arc<ArcSwap<Snapshot>>,
     commons: Arc<Commons>,
 ) {
     tokio::spawn(tick(Arc::clone(&commons)));
     let mut accepting: HashMap<BindKey, Accepting> = HashMap::new();
-    while let Some(command) = commands.recv().await {
-        match command {
-            Command::Listen(sockets) => {
+    while let Some(order) = orders.recv().await {
+        match order {
+            Order::Listen(sockets) => {
                 for (key, socket) in sockets {
                     accepting.insert(key, begin(socket, key, &current, &commons));
                 }
             }
-            Command::Leave(keys, parting, done) => {
+            Order::Leave(keys, parting, done) => {
                 let leaving = keys.iter().filter_map(|key| accepting.remove(key));
                 tokio::spawn(leave(leaving.collect(), parting, done));
             }
-            Command::Serve(key, clients) => {
+            Order::Serve(key, clients) => {
                 let door = Door::new(current.load_full(), key, Arc::clone(&commons));
                 for client in clients {
                     door.let_in(client);
                 }
             }
-            Command::Stop => return,
+            Order::Stop => return,
         }
     }
 }

@@ -5,21 +5,21 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use mailweir_flow::{Flow, Key, Place as TablePlace, State};
+use mailweir_flow::{Flow, Key, Place, State};
 
 use crate::moment::nanos;
 use crate::occupancy::Occupancy;
-use crate::record::{End, EndReason, Ledger, Place, Record, Side};
+use crate::record::{End, EndReason, Ledger, Record, SessionPlace, Side};
 use crate::roster::InFlight;
 use crate::server::Server;
 use crate::snapshot::{Listener, Snapshot};
 use crate::spec::ServerState;
 
-use super::course::Words;
+use super::course::LastWords;
 use super::flows::Carried;
 use super::note::{Note, hash};
 use super::passage::Passage;
-use super::{Shared, lock};
+use super::{SharedPath, lock};
 
 /// The process that goes on with them.
 #[derive(Debug)]
@@ -33,10 +33,10 @@ pub(crate) struct Heir<'a> {
 }
 
 /// Both keys of each flow that was found in the tables, by its number.
-pub(super) type Found = HashMap<u32, [Option<Key>; 2]>;
+pub(super) type FoundFlows = HashMap<u32, [Option<Key>; 2]>;
 
-pub(super) fn found(places: Vec<(Key, TablePlace)>) -> Found {
-    let mut found = Found::new();
+pub(super) fn found(places: Vec<(Key, Place)>) -> FoundFlows {
+    let mut found = FoundFlows::new();
     for (key, place) in places {
         found.entry(place.flow).or_default()[(place.side & 1) as usize] = Some(key);
     }
@@ -47,7 +47,7 @@ pub(super) fn found(places: Vec<(Key, TablePlace)>) -> Found {
 ///
 /// What was in the middle of its hand-over has no socket any more: its peers were told so by the
 /// one that it had or, where the program had taken over already, are now.
-pub(crate) fn adopt(path: &Shared, heir: &Heir<'_>) {
+pub(crate) fn adopt(path: &SharedPath, heir: &Heir<'_>) {
     let found = std::mem::take(&mut *lock(&path.inherited));
     for (number, keys) in found {
         let [Some(client), Some(server)] = keys else {
@@ -116,7 +116,9 @@ impl Heir<'_> {
         record
             .live()
             .carried(Side::Server, sent + u64::from(note.greeted));
-        record.live().note(Words::of(flow).course(), Instant::now());
+        record
+            .live()
+            .note(LastWords::of(flow).course(), Instant::now());
         let place = self.place(&listeners[listener], client.ip());
         Carried {
             record,
@@ -129,9 +131,9 @@ impl Heir<'_> {
     }
 
     /// Counted in whatever the limits say.
-    fn place(&self, listener: &Listener, client: IpAddr) -> Place {
+    fn place(&self, listener: &Listener, client: IpAddr) -> SessionPlace {
         // Without a limit there always is one.
-        let mut place = Place::take(self.occupancy, None).unwrap_or_default();
+        let mut place = SessionPlace::take(self.occupancy, None).unwrap_or_default();
         place.enter(&listener.state, None);
         if let Some(terms) = listener.source_terms(client) {
             let key = terms.source.key(client);

@@ -13,7 +13,7 @@ const QUIT: &[u8] = b"QUIT";
 
 /// What is known of a flow.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Words<'a> {
+pub(super) struct LastWords<'a> {
     client: &'a [u8; 8],
     reply: Option<u16>,
     tls: bool,
@@ -23,7 +23,7 @@ pub(super) struct Words<'a> {
     spoke_last: Side,
 }
 
-impl<'a> Words<'a> {
+impl<'a> LastWords<'a> {
     pub(super) fn of(flow: &'a Flow) -> Self {
         let [client, server] = &flow.sides;
         // What nobody has acknowledged yet may be on its way.
@@ -99,11 +99,11 @@ impl<'a> Words<'a> {
 
 /// How a flow ended that ended by itself.
 pub(super) fn end(flow: &Flow) -> End {
-    let words = Words::of(flow);
+    let words = LastWords::of(flow);
     words.end().unwrap_or_else(|| end_by_segments(flow, words))
 }
 
-fn end_by_segments(flow: &Flow, words: Words<'_>) -> End {
+fn end_by_segments(flow: &Flow, words: LastWords<'_>) -> End {
     let [client, server] = &flow.sides;
     let has = |ends: u32, bits: u32| ends & bits == bits;
     let closed_first = |ends: u32| has(ends, END_FIRST | END_FIN);

@@ -12,16 +12,16 @@ use fail::fail_point;
 use mailweir_flow::{Flow, Key, State};
 
 use crate::occupancy::Occupied;
-use crate::record::{End, EndReason, Place, Record, SessionId};
+use crate::record::{End, EndReason, Record, SessionId, SessionPlace};
 use crate::roster::InFlight;
 use crate::snapshot::Snapshot;
 
 use super::course;
 use super::leg;
 use super::lingering::Lingering;
-use super::live::Live;
+use super::live_flow::LiveFlow;
 use super::passage::Passage;
-use super::{KernelPath, Shared, lock};
+use super::{KernelPath, SharedPath, lock};
 
 /// For clients to acknowledge their greetings once the process ends.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -30,7 +30,7 @@ const SETTLE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Carried {
     pub(crate) record: Record,
-    pub(crate) place: Place,
+    pub(crate) place: SessionPlace,
     /// As long as it has the client's socket.
     pub(crate) held: Option<Occupied>,
     pub(crate) in_flight: InFlight,
@@ -54,12 +54,12 @@ struct Table {
 /// Those that live, by their numbers.
 #[derive(Debug, Default)]
 struct Places {
-    places: Vec<Option<Box<Live>>>,
+    places: Vec<Option<Box<LiveFlow>>>,
     taken: usize,
 }
 
 impl Places {
-    fn put(&mut self, number: u32, live: Live) {
+    fn put(&mut self, number: u32, live: LiveFlow) {
         let at = number as usize;
         if self.places.len() <= at {
             self.places.resize_with(at + 1, || None);
@@ -68,12 +68,12 @@ impl Places {
         self.places[at] = Some(Box::new(live));
     }
 
-    fn any(&self, is: impl Fn(&Live) -> bool) -> bool {
+    fn any(&self, is: impl Fn(&LiveFlow) -> bool) -> bool {
         self.places.iter().flatten().any(|live| is(live))
     }
 
     /// Takes those out that are no more to be here.
-    fn extract_if(&mut self, mut is_over: impl FnMut(&mut Live) -> bool) -> Vec<Live> {
+    fn extract_if(&mut self, mut is_over: impl FnMut(&mut LiveFlow) -> bool) -> Vec<LiveFlow> {
         let over = self.places.iter_mut().filter_map(|place| {
             let is_over = place.as_deref_mut().is_some_and(&mut is_over);
             is_over.then(|| place.take()).flatten().map(|live| *live)
@@ -254,10 +254,10 @@ impl Passage {
     /// Has a session looked after from now on. The client's socket, if it still has one, is kept
     /// until the client has acknowledged its greeting.
     pub(super) fn keep(self, carried: Carried, client: Option<TcpStream>) {
-        let path = Shared::clone(self.path());
+        let path = SharedPath::clone(self.path());
         let number = self.number;
         carried.record.live().has_no_task();
-        let live = Live::new(self, carried, client);
+        let live = LiveFlow::new(self, carried, client);
         let mut table = lock(&path.flows.0);
         if !live.greets() {
             table.fresh.extend(live.begun());
@@ -268,18 +268,18 @@ impl Passage {
 
     /// Closes the record of a session that has ended, and lingers.
     pub(super) fn close(self, carried: Carried, flow: &Flow, end: End) {
-        let path = Shared::clone(self.path());
+        let path = SharedPath::clone(self.path());
         let now = Instant::now();
         carried.record.live().has_no_task();
         // Before its record may be noted as written.
         let mut table = lock(&path.flows.0);
-        let passage = Live::new(self, carried, None).close(Some(flow), end, now);
+        let passage = LiveFlow::new(self, carried, None).close(Some(flow), end, now);
         table.lingering.add(now, passage);
     }
 
     /// Is kept until no late segment can come any more.
     pub(super) fn linger(self) {
-        let path = Shared::clone(self.path());
+        let path = SharedPath::clone(self.path());
         let mut table = lock(&path.flows.0);
         table.lingering.add(Instant::now(), self);
     }

@@ -8,7 +8,7 @@ use mailweir_flow::layout::{CUT, GATE_WORDS};
 use mailweir_flow::{MOST_FLOWS, State, Tables, Word};
 
 use crate::record::EndReason;
-use crate::sys::Words;
+use crate::sys::MappedWords;
 
 /// What [`Word::Recorded`] says: there is nothing to record yet; the record is in the log; it is owed,
 /// or owed by a flow that was ended from here, and why.
@@ -19,27 +19,27 @@ const ENDED: u32 = 3;
 
 /// All gates.
 #[derive(Debug)]
-pub(super) struct Gates(Words);
+pub(super) struct Gates(MappedWords);
 
 impl Gates {
     /// # Errors
     /// What the kernel says.
     pub(super) fn map(tables: &Tables) -> io::Result<Self> {
         let words = MOST_FLOWS as usize * GATE_WORDS;
-        Ok(Self(Words::map(tables.gates_handle(), words)?))
+        Ok(Self(MappedWords::map(tables.gates_handle(), words)?))
     }
 
-    pub(super) fn of(&self, number: u32) -> Gate<'_> {
+    pub(super) fn of(&self, number: u32) -> MappedGate<'_> {
         let at = number as usize * GATE_WORDS;
-        Gate(&self.0[at..at + GATE_WORDS])
+        MappedGate(&self.0[at..at + GATE_WORDS])
     }
 }
 
 /// One flow's. Each word is the program's to write or ours, but for the state.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Gate<'a>(&'a [AtomicU32]);
+pub(super) struct MappedGate<'a>(&'a [AtomicU32]);
 
-impl<'a> Gate<'a> {
+impl<'a> MappedGate<'a> {
     /// As it begins, before a segment can find it.
     pub(super) fn clear(self) {
         for word in self.0 {
@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn why_a_flow_was_ended_is_known_until_that_is_in_the_log() {
         let words: [AtomicU32; GATE_WORDS] = std::array::from_fn(|_| AtomicU32::new(7));
-        let gate = Gate(&words);
+        let gate = MappedGate(&words);
         gate.clear();
         assert!(!gate.owes_record() && !gate.is_recorded());
         gate.owe_record(true);

@@ -16,8 +16,8 @@ use crate::scales::LEAST;
 use crate::server::Server;
 
 use super::flows::Carried;
-use super::gates::Gate;
-use super::greeting::{Heard, LONGEST, Progress};
+use super::gates::MappedGate;
+use super::greeting_progress::{Heard, LONGEST, Progress};
 use super::leg::{self, Info, Numbers, Repaired};
 use super::note::Note;
 use super::passage::{Passage, Port};
@@ -304,7 +304,7 @@ impl Legs {
 
     /// Whether nothing has come that nobody has read, nor an end. All that comes is dropped now,
     /// and what came before was counted.
-    fn is_quiet(&self, gate: Gate<'_>) -> Result<(), Refusal> {
+    fn is_quiet(&self, gate: MappedGate<'_>) -> Result<(), Refusal> {
         let [from_client, from_server] = gate.counted();
         if from_client != 0 {
             Err(Refusal::EarlyTalker)

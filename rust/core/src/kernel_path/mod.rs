@@ -14,13 +14,13 @@ mod course;
 mod earlier;
 mod flows;
 mod gates;
-mod greeting;
+mod greeting_progress;
 mod hand_over;
 mod interfaces;
 mod leg;
 mod lingering;
 mod links;
-mod live;
+mod live_flow;
 mod netlink;
 mod note;
 mod passage;
@@ -94,7 +94,7 @@ pub(crate) struct KernelPath {
     interfaces: Interfaces,
     ways: Ways,
     /// What an earlier process left, until somebody goes on with it.
-    inherited: Mutex<adopt::Found>,
+    inherited: Mutex<adopt::FoundFlows>,
     /// What processes of other versions left.
     earlier: Mutex<Vec<Earlier>>,
     /// Numbers of flows that aren't used.
@@ -411,4 +411,4 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-type Shared = Arc<KernelPath>;
+type SharedPath = Arc<KernelPath>;

@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use mailweir_flow::layout::NOTE_SIZE;
 
-use crate::record::{Attempt, Greeted, Outline, SessionId};
+use crate::record::{FailedAttempt, Greeted, Outline, SessionId};
 use crate::server::{ConnectFailure, GreetingFailure};
 
 /// Servers tried in vain that there is room for; later ones are only counted.
@@ -153,17 +153,17 @@ fn take<const N: usize>(rest: &mut &[u8]) -> [u8; N] {
 }
 
 /// What failed, as a number that isn't 0: connects first.
-fn step(attempt: &Attempt) -> u8 {
+fn step(attempt: &FailedAttempt) -> u8 {
     let at = steps().position(|step| step == (attempt.step, attempt.cause));
     at.map_or(0, |at| at as u8 + 1)
 }
 
-fn attempt(server: Arc<str>, step: u8) -> Attempt {
+fn attempt(server: Arc<str>, step: u8) -> FailedAttempt {
     let found = usize::from(step)
         .checked_sub(1)
         .and_then(|at| steps().nth(at));
     let (step, cause) = found.unwrap_or(("unknown", "unknown"));
-    Attempt {
+    FailedAttempt {
         server,
         step,
         cause,
@@ -201,7 +201,7 @@ mod tests {
     fn a_record_survives_the_table() {
         let names = ["mx", "farm", "a", "b", "c"];
         let by_hash: HashMap<u32, &str> = names.iter().map(|name| (hash(name), *name)).collect();
-        let attempt = |server: &str, step, cause| Attempt {
+        let attempt = |server: &str, step, cause| FailedAttempt {
             server: server.into(),
             step,
             cause,

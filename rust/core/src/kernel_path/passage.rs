@@ -13,11 +13,11 @@ use crate::metrics::WorkerId;
 use crate::snapshot::Member;
 use crate::sys;
 
-use super::gates::Gate;
+use super::gates::MappedGate;
 use super::leg::{self, Syn};
 use super::prepare;
 use super::refusal::Refusal;
-use super::{KernelPath, Shared, lock};
+use super::{KernelPath, SharedPath, lock};
 
 /// Ports that are tried before it is taken that none can be had.
 const TRIES: usize = 16;
@@ -52,7 +52,7 @@ impl KernelPath {
 /// A place on the kernel path. Dropped, it is somebody else's: what was a flow is none any more.
 #[derive(Debug)]
 pub(crate) struct Passage {
-    path: Shared,
+    path: SharedPath,
     worker: WorkerId,
     pub(super) number: u32,
     /// By which segments of client and server find it.
@@ -75,7 +75,7 @@ pub(crate) struct Passage {
 /// before the socket that has it is closed.
 #[derive(Debug)]
 pub(crate) struct Port {
-    path: Shared,
+    path: SharedPath,
     /// What the server says to it.
     key: Key,
 }
@@ -92,7 +92,7 @@ impl Passage {
     /// # Errors
     /// Why there is none.
     pub(crate) fn prepare(
-        path: &Shared,
+        path: &SharedPath,
         worker: WorkerId,
         guest: &Guest,
         member: &Member,
@@ -110,7 +110,7 @@ impl Passage {
             }
         };
         let mut passage = Self {
-            path: Shared::clone(path),
+            path: SharedPath::clone(path),
             worker,
             number,
             keys: [
@@ -139,12 +139,17 @@ impl Passage {
     }
 
     /// The place of a flow that an earlier process left.
-    pub(super) fn adopted(path: &Shared, worker: WorkerId, number: u32, keys: [Key; 2]) -> Self {
+    pub(super) fn adopted(
+        path: &SharedPath,
+        worker: WorkerId,
+        number: u32,
+        keys: [Key; 2],
+    ) -> Self {
         let [_, server] = keys;
         let source = server.to;
         path.ports.claim(*source.ip(), server.from, source.port());
         Self {
-            path: Shared::clone(path),
+            path: SharedPath::clone(path),
             worker,
             number,
             keys,
@@ -189,7 +194,7 @@ impl Passage {
         let [_, key] = self.keys;
         let had = std::mem::take(&mut self.has_port);
         had.then(|| Port {
-            path: Shared::clone(&self.path),
+            path: SharedPath::clone(&self.path),
             key,
         })
     }
@@ -199,7 +204,7 @@ impl Passage {
         self.stays = true;
     }
 
-    pub(super) fn path(&self) -> &Shared {
+    pub(super) fn path(&self) -> &SharedPath {
         &self.path
     }
 
@@ -207,7 +212,7 @@ impl Passage {
         self.worker
     }
 
-    pub(super) fn gate(&self) -> Gate<'_> {
+    pub(super) fn gate(&self) -> MappedGate<'_> {
         self.path.gates.of(self.number)
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::sys;
 
-use super::{KernelPath, NoKernelPath, Shared};
+use super::{KernelPath, NoKernelPath, SharedPath};
 
 /// Between looks at the gates while there are flows: what a session's end is late by.
 const LOOK: Duration = Duration::from_millis(20);
@@ -17,7 +17,7 @@ const LONG_LOOK: Duration = Duration::from_secs(1);
 /// The thread, as its owner sees it.
 #[derive(Debug)]
 pub(crate) struct Sweeper {
-    path: Shared,
+    path: SharedPath,
     ends: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
@@ -25,7 +25,7 @@ pub(crate) struct Sweeper {
 impl Sweeper {
     /// # Errors
     /// If the system has no thread left.
-    pub(crate) fn start(path: &Shared) -> Result<Self, NoKernelPath> {
+    pub(crate) fn start(path: &SharedPath) -> Result<Self, NoKernelPath> {
         let ends = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&ends);
         let of_thread = Arc::clone(path);

@@ -3,7 +3,7 @@
 //! A change goes one way: a specification is built to a snapshot, its new addresses are
 //! bound, and then one pointer is stored. Until that moment nothing has changed.
 
-mod attempt;
+mod kernel_start;
 mod parting;
 mod sockets;
 mod watchdog;
@@ -42,7 +42,7 @@ use crate::sys;
 use crate::troubles::{Trouble, Troubles};
 use crate::worker::Worker;
 
-use attempt::{Attempt, Wish};
+use kernel_start::{KernelStart, Wish};
 use sockets::Control;
 use watchdog::Watchdog;
 
@@ -77,13 +77,13 @@ pub enum ApplyError {
 /// belongs to no runtime; those that wait say so.
 #[derive(Debug)]
 pub struct DataPlane {
-    shared: Arc<Shared>,
+    shared: Arc<Watched>,
     watchdog: Mutex<Option<Watchdog>>,
 }
 
 /// What the watchdog sees as well.
 #[derive(Debug)]
-struct Shared {
+struct Watched {
     current: Arc<ArcSwap<Snapshot>>,
     counters: Arc<PerWorker<WorkerCounters>>,
     live: Arc<LiveSessions>,
@@ -93,7 +93,7 @@ struct Shared {
     drains: Arc<ProcessDrain>,
     /// Once it is wanted and can be had.
     kernel: Arc<OnceLock<Arc<KernelPath>>>,
-    kernel_attempt: Mutex<Attempt>,
+    kernel_start: Mutex<KernelStart>,
     /// Whose the sessions are that an earlier process began.
     ledger: Arc<Ledger>,
     occupancy: Arc<Occupancy>,
@@ -159,7 +159,7 @@ impl DataPlane {
             sessions: LogTarget::Off,
             format: LogFormat::Json,
         };
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(Watched {
             current,
             counters,
             live,
@@ -167,7 +167,7 @@ impl DataPlane {
             troubles,
             drains,
             kernel,
-            kernel_attempt: Mutex::default(),
+            kernel_start: Mutex::default(),
             ledger: Arc::clone(&ledgers[0]),
             occupancy,
             holdings,
@@ -207,12 +207,12 @@ impl DataPlane {
         let wish = Wish::of(spec);
         let workers = shared.counters.iter().count();
         let start = || KernelPath::start(workers, &spec.kernel, Arc::clone(&shared.drains));
-        lock(&shared.kernel_attempt).act_on(wish, start, &shared.kernel)?;
+        lock(&shared.kernel_start).act_on(wish, start, &shared.kernel)?;
         let kernel = shared.kernel.get().is_some();
         let opened = control.open(&snapshot, &lock(&shared.bound), kernel)?;
         let drained = snapshot.take_states(spec);
         shared.holdings.apply(spec.room);
-        lock(&shared.kernel_attempt).now_wanted(wish);
+        lock(&shared.kernel_start).now_wanted(wish);
         let snapshot = Arc::new(snapshot);
         let previous = shared.current.swap(Arc::clone(&snapshot));
         if let Some(log) = log {
@@ -302,7 +302,7 @@ impl DataPlane {
             servers: servers.collect(),
             relay: RelayStats::read(&shared.counters, shared.pipe_budget),
             kernel_path: shared.kernel.get().map(|path| path.stats(&shared.counters)),
-            no_kernel_path: lock(&shared.kernel_attempt).why_failed(),
+            no_kernel_path: lock(&shared.kernel_start).why_failed(),
             log: shared.log.stats(),
         }
     }
@@ -396,13 +396,13 @@ impl DataPlane {
         for worker in control.workers.drain(..) {
             worker.stop();
         }
-        lock(&self.shared.kernel_attempt).stop();
+        lock(&self.shared.kernel_start).stop();
         lock(&self.shared.bound).clear();
         self.shared.log.stop();
     }
 }
 
-impl Shared {
+impl Watched {
     /// Goes on with what an earlier process left in the kernel.
     fn adopt_flows(&self, snapshot: &Arc<Snapshot>) {
         if let Some(path) = self.kernel.get() {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::sys;
 use crate::worker::TICK;
 
-use super::{Shared, lock};
+use super::{Watched, lock};
 
 const LOOK: Duration = Duration::from_millis(250);
 /// Six ticks missed: no work of a worker takes that long, and a machine that stands still for
@@ -28,7 +28,7 @@ pub(super) struct Watchdog {
 impl Watchdog {
     /// # Errors
     /// If the system has no thread left.
-    pub(super) fn start(shared: Arc<Shared>) -> io::Result<Self> {
+    pub(super) fn start(shared: Arc<Watched>) -> io::Result<Self> {
         let ends = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&ends);
         let thread = thread::Builder::new()
@@ -52,7 +52,7 @@ impl Watchdog {
     }
 }
 
-fn look(shared: &Shared) {
+fn look(shared: &Watched) {
     look_at_workers(shared);
     if shared.kernel.get().is_some_and(|path| path.is_rescaled()) {
         let control = lock(&shared.control);
@@ -60,7 +60,7 @@ fn look(shared: &Shared) {
     }
 }
 
-fn look_at_workers(shared: &Shared) {
+fn look_at_workers(shared: &Watched) {
     let now = Instant::now();
     let lag = |moved: Option<Instant>| moved.map_or(Duration::ZERO, |at| now.duration_since(at));
     let lags: Vec<Duration> = shared

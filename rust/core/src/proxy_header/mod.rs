@@ -31,11 +31,11 @@ pub(crate) fn header(
     destination: SocketAddr,
     id: &[u8; 16],
 ) -> Header {
-    let pair = Pair::new(source, destination);
+    let addresses = Addresses::new(source, destination);
     match version {
         ProxyVersion::Off => Header::EMPTY,
-        ProxyVersion::V1 => v1::line(&pair),
-        ProxyVersion::V2 => v2::block(&pair, id),
+        ProxyVersion::V1 => v1::line(&addresses),
+        ProxyVersion::V2 => v2::block(&addresses, id),
     }
 }
 
@@ -76,30 +76,30 @@ impl fmt::Write for Header {
 }
 
 /// Where a connection comes from and goes to, in one family.
-enum Pair {
-    V4(Ends<Ipv4Addr>),
-    V6(Ends<Ipv6Addr>),
+enum Addresses {
+    V4(AddressBlock<Ipv4Addr>),
+    V6(AddressBlock<Ipv6Addr>),
 }
 
-struct Ends<A> {
+struct AddressBlock<A> {
     source: A,
     destination: A,
     /// Of both, in that order.
     ports: [u16; 2],
 }
 
-impl Pair {
+impl Addresses {
     fn new(source: SocketAddr, destination: SocketAddr) -> Self {
         let ports = [source.port(), destination.port()];
         let canonical = (source.ip().to_canonical(), destination.ip().to_canonical());
         if let (IpAddr::V4(source), IpAddr::V4(destination)) = canonical {
-            Self::V4(Ends {
+            Self::V4(AddressBlock {
                 source,
                 destination,
                 ports,
             })
         } else {
-            Self::V6(Ends {
+            Self::V6(AddressBlock {
                 source: as_v6(source.ip()),
                 destination: as_v6(destination.ip()),
                 ports,

@@ -3,18 +3,18 @@
 use std::fmt::{self, Write as _};
 use std::net::Ipv6Addr;
 
-use super::{Header, Pair};
+use super::{Addresses, Header};
 
 /// `PROXY TCP4 <source> <destination> <source port> <destination port>`, or `TCP6`, with CRLF.
-pub(super) fn line(pair: &Pair) -> Header {
+pub(super) fn line(addresses: &Addresses) -> Header {
     let mut line = Header::EMPTY;
-    let written = match pair {
-        Pair::V4(ends) => {
+    let written = match addresses {
+        Addresses::V4(ends) => {
             let [from, to] = ends.ports;
             let (source, destination) = (ends.source, ends.destination);
             write!(line, "PROXY TCP4 {source} {destination} {from} {to}\r\n")
         }
-        Pair::V6(ends) => {
+        Addresses::V6(ends) => {
             let [from, to] = ends.ports;
             let (source, destination) = (Groups(ends.source), Groups(ends.destination));
             write!(line, "PROXY TCP6 {source} {destination} {from} {to}\r\n")
@@ -46,8 +46,8 @@ mod tests {
     use crate::spec::ProxyVersion;
 
     fn text(source: &str, destination: &str) -> String {
-        let pair: [SocketAddr; 2] = [source, destination].map(|one| one.parse().unwrap());
-        let line = header(ProxyVersion::V1, pair[0], pair[1], &[7; 16]);
+        let addresses: [SocketAddr; 2] = [source, destination].map(|one| one.parse().unwrap());
+        let line = header(ProxyVersion::V1, addresses[0], addresses[1], &[7; 16]);
         String::from_utf8(line.to_vec()).unwrap()
     }
 

@@ -1,6 +1,6 @@
 //! Version 2: binary (proxy-protocol.txt, 2.2). All numbers are in network order.
 
-use super::{Ends, Header, Pair};
+use super::{AddressBlock, Addresses, Header};
 
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 /// Version 2, command PROXY.
@@ -16,10 +16,10 @@ const ADDITIONS: u8 = 3 + 16 + 3 + 4;
 
 /// Addresses, the unique ID `id` and the checksum over all of it: 54 bytes for IPv4, 78 for
 /// IPv6.
-pub(super) fn block(pair: &Pair, id: &[u8; 16]) -> Header {
-    let mut block = match pair {
-        Pair::V4(ends) => start(TCP_OVER_IPV4, ends, |ip| ip.octets()),
-        Pair::V6(ends) => start(TCP_OVER_IPV6, ends, |ip| ip.octets()),
+pub(super) fn block(addresses: &Addresses, id: &[u8; 16]) -> Header {
+    let mut block = match addresses {
+        Addresses::V4(ends) => start(TCP_OVER_IPV4, ends, |ip| ip.octets()),
+        Addresses::V6(ends) => start(TCP_OVER_IPV6, ends, |ip| ip.octets()),
     };
     block.push(&UNIQUE_ID);
     block.push(id);
@@ -36,7 +36,7 @@ pub(super) fn block(pair: &Pair, id: &[u8; 16]) -> Header {
 /// All before the additions, with the length of all that follows the length.
 fn start<A, const WIDTH: usize>(
     family: u8,
-    ends: &Ends<A>,
+    ends: &AddressBlock<A>,
     octets: impl Fn(&A) -> [u8; WIDTH],
 ) -> Header {
     let mut block = Header::EMPTY;

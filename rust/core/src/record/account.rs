@@ -86,7 +86,7 @@ impl Path {
 
 /// A server that was tried in vain.
 #[derive(Debug, Clone)]
-pub(crate) struct Attempt {
+pub(crate) struct FailedAttempt {
     pub(crate) server: Arc<str>,
     /// As `connect refused` or `greeting 4xx`.
     pub(crate) step: &'static str,
@@ -105,7 +105,7 @@ pub(crate) struct Account {
     /// The one that took it.
     pub(crate) server: Option<Arc<str>>,
     /// Those before it.
-    pub(crate) tried: Vec<Attempt>,
+    pub(crate) tried: Vec<FailedAttempt>,
     /// From the accept to the first byte for the client, or to the refusal.
     pub(crate) wait: Duration,
     /// The part of that while every server was full.

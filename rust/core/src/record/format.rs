@@ -9,11 +9,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::spec::LogFormat;
 
-use super::account::{Account, Attempt, Side};
+use super::account::{Account, FailedAttempt, Side};
 
 /// Appends what the log says of this session, with a newline, which is the only one.
 pub(super) fn line(account: &Account, format: LogFormat, out: &mut Vec<u8>) {
-    let mut line = Line {
+    let mut line = LogLine {
         json: format == LogFormat::Json,
         begin: out.len(),
         out,
@@ -25,14 +25,14 @@ pub(super) fn line(account: &Account, format: LogFormat, out: &mut Vec<u8>) {
 }
 
 /// A line that is being written.
-struct Line<'a> {
+struct LogLine<'a> {
     json: bool,
     /// Where it begins in `out`.
     begin: usize,
     out: &'a mut Vec<u8>,
 }
 
-impl Line<'_> {
+impl LogLine<'_> {
     fn who(&mut self, account: &Account) {
         self.own("ts", |out| timestamp(account.accepted, out));
         self.own("id", |out| {
@@ -147,7 +147,7 @@ impl Line<'_> {
         }
     }
 
-    fn tried(&mut self, attempts: &[Attempt]) {
+    fn tried(&mut self, attempts: &[FailedAttempt]) {
         if attempts.is_empty() && !self.json {
             return;
         }

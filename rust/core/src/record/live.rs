@@ -20,7 +20,7 @@ use crate::spec::wire;
 
 /// Written by the session itself, read by anybody.
 #[derive(Debug)]
-pub(crate) struct Live {
+pub(crate) struct LiveSession {
     pub(super) id: SessionId,
     pub(super) listener: Arc<str>,
     pub(super) client: SocketAddr,
@@ -55,7 +55,7 @@ pub(crate) struct Course {
     pub(crate) path: Path,
 }
 
-impl Live {
+impl LiveSession {
     /// `from` said so many bytes, which were or are being passed on.
     pub(crate) fn carried(&self, from: Side, size: u64) {
         let counter = match from {
@@ -175,7 +175,7 @@ pub struct SessionStats {
 }
 
 impl SessionStats {
-    fn read(live: &Live, now: Instant) -> Self {
+    fn read(live: &LiveSession, now: Instant) -> Self {
         let (received_bytes, sent_bytes) = live.bytes();
         let spoke = live.spoke();
         let course = live.course();
@@ -207,7 +207,7 @@ pub struct SessionFilter<'a> {
 }
 
 impl SessionFilter<'_> {
-    fn takes(&self, live: &Live) -> bool {
+    fn takes(&self, live: &LiveSession) -> bool {
         let server = live.server.get().map(|server| (&*live.pool, &**server));
         self.listener.is_none_or(|name| *live.listener == *name)
             && self.server.is_none_or(|names| server == Some(names))
@@ -232,7 +232,7 @@ pub(crate) struct LiveSessions(PerWorker<Mutex<HashSet<Numbered>>>);
 
 /// Known by its number, which it has itself.
 #[derive(Debug)]
-struct Numbered(Arc<Live>);
+struct Numbered(Arc<LiveSession>);
 
 impl Borrow<SessionId> for Numbered {
     fn borrow(&self) -> &SessionId {
@@ -259,8 +259,8 @@ impl LiveSessions {
         Self(PerWorker::new(workers))
     }
 
-    pub(super) fn insert(&self, worker: WorkerId, begin: Begin<'_>) -> Arc<Live> {
-        let live = Arc::new(Live {
+    pub(super) fn insert(&self, worker: WorkerId, begin: Begin<'_>) -> Arc<LiveSession> {
+        let live = Arc::new(LiveSession {
             id: begin.id,
             listener: Arc::clone(begin.listener),
             client: begin.client,
@@ -318,7 +318,7 @@ impl LiveSessions {
         }
     }
 
-    fn all(&self, filter: SessionFilter<'_>) -> Vec<Arc<Live>> {
+    fn all(&self, filter: SessionFilter<'_>) -> Vec<Arc<LiveSession>> {
         let mut found = vec![];
         for table in self.0.iter() {
             let table = lock(table);

@@ -70,14 +70,14 @@ struct Entry {
 /// The log, as workers and the one who configures it see it.
 #[derive(Debug)]
 pub(crate) struct SessionLog {
-    shared: Arc<Shared>,
+    shared: Arc<SharedLog>,
     wake: Thread,
     /// The thread, and what closes when that ends, however it does. None once it was stopped.
     running: Mutex<Option<(JoinHandle<()>, Receiver<Infallible>)>>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct SharedLog {
     queue: ArrayQueue<Entry>,
     on: AtomicBool,
     /// Whether the thread was woken since it looked last.
@@ -110,7 +110,7 @@ impl SessionLog {
     }
 
     fn start_with(tick: Duration) -> io::Result<Self> {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(SharedLog {
             queue: ArrayQueue::new(CAPACITY),
             on: AtomicBool::new(false),
             hurried: AtomicBool::new(false),
@@ -235,7 +235,7 @@ impl Drop for SessionLog {
     }
 }
 
-impl Shared {
+impl SharedLog {
     /// Counts what is in the queue as lost.
     fn discard(&self) {
         while self.queue.pop().is_some() {
@@ -256,7 +256,7 @@ impl Shared {
 /// The thread.
 #[derive(Debug)]
 struct Writer {
-    shared: Arc<Shared>,
+    shared: Arc<SharedLog>,
     sink: Sink,
     /// Lines to be written with one call, and how many.
     text: Vec<u8>,

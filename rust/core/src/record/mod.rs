@@ -23,16 +23,16 @@ use crate::metrics::{PerWorker, SESSION_BOUNDS, WorkerCounters, WorkerId};
 use crate::moment::{Micros, WallMoment};
 
 use account::Account;
-pub(crate) use account::Attempt;
+pub(crate) use account::FailedAttempt;
 pub use account::{Path, SessionId, Side};
 pub use listener::WouldRefuse;
 pub(crate) use listener::{ListenerCounters, ListenerState};
 use live::Begin;
-pub(crate) use live::{Course, Live, LiveSessions};
+pub(crate) use live::{Course, LiveSession, LiveSessions};
 pub use live::{SessionFilter, SessionStats};
 pub use log::LogStats;
 pub(crate) use log::{SessionLog, Told};
-pub(crate) use place::Place;
+pub(crate) use place::SessionPlace;
 pub(crate) use reason::End;
 pub use reason::{EndBy, EndReason};
 
@@ -69,9 +69,9 @@ impl Ledger {
 pub(crate) struct Record {
     ledger: Arc<Ledger>,
     listener: Arc<ListenerState>,
-    live: Arc<Live>,
+    live: Arc<LiveSession>,
     accepted: WallMoment,
-    tried: Vec<Attempt>,
+    tried: Vec<FailedAttempt>,
     wait: Option<Micros>,
     queued: Option<Micros>,
     greeted: Greeted,
@@ -98,7 +98,7 @@ pub(crate) struct Outline {
     pub(crate) pool: Arc<str>,
     pub(crate) server: Arc<str>,
     /// In vain, before that.
-    pub(crate) tried: Vec<Attempt>,
+    pub(crate) tried: Vec<FailedAttempt>,
     pub(crate) wait: Duration,
     pub(crate) greeted: Greeted,
 }
@@ -203,7 +203,7 @@ impl Record {
     }
 
     /// The session as others see it.
-    pub(crate) fn live(&self) -> &Arc<Live> {
+    pub(crate) fn live(&self) -> &Arc<LiveSession> {
         &self.live
     }
 
@@ -219,7 +219,7 @@ impl Record {
 
     /// A server was tried in vain: at `step`, for `cause`.
     pub(crate) fn failed(&mut self, server: &Arc<str>, step: &'static str, cause: &'static str) {
-        self.tried.push(Attempt {
+        self.tried.push(FailedAttempt {
             server: Arc::clone(server),
             step,
             cause,

@@ -9,7 +9,7 @@ use super::ListenerState;
 
 /// A session's place in the process, at its listener and at its source, until it is dropped.
 #[derive(Debug, Default)]
-pub(crate) struct Place {
+pub(crate) struct SessionPlace {
     /// None once it takes nothing of the process.
     process: Option<Occupied>,
     /// None while it takes nothing of the listener.
@@ -18,7 +18,7 @@ pub(crate) struct Place {
     source: Option<Box<SourcePlace>>,
 }
 
-impl Place {
+impl SessionPlace {
     /// One in the process, if it has one left.
     pub(crate) fn take(process: &Arc<Occupancy>, most: Option<u64>) -> Option<Self> {
         Occupied::take(process, most).map(|process| Self {
@@ -48,7 +48,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for SessionPlace {
     fn drop(&mut self) {
         if let Some(listener) = &self.listener {
             listener.occupancy.leave();

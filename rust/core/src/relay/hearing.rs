@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::limits::Silence;
 use crate::metrics::WorkerCounters;
-use crate::record::{Course, ListenerCounters, Live, Path, Side};
+use crate::record::{Course, ListenerCounters, LiveSession, Path, Side};
 use crate::server::ServerCounters;
 use crate::smtp::dialogue::Dialogue;
 use crate::spec::Protocol;
@@ -15,7 +15,7 @@ pub(crate) struct Traffic<'a> {
     pub(crate) process: &'a WorkerCounters,
     pub(crate) listener: &'a ListenerCounters,
     pub(crate) server: &'a ServerCounters,
-    pub(crate) live: &'a Live,
+    pub(crate) live: &'a LiveSession,
 }
 
 /// What was read at once.

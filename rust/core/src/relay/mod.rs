@@ -82,7 +82,7 @@ pub(crate) fn relay<'a>(
     pipes: &'a Arc<Pipes>,
     traffic: Traffic<'a>,
 ) -> impl Future<Output = Ending> + use<'a> {
-    let mut session = Session::begin(ends, protocol, terms, traffic);
+    let mut session = RelayedSession::begin(ends, protocol, terms, traffic);
     async move {
         let (limit, _) = session.limit();
         let mut alarm = pin!(sleep_until(session.next_look(limit).into()));
@@ -106,7 +106,7 @@ fn watch_over(socket: &TcpStream) {
 }
 
 #[derive(Debug)]
-struct Session<'a> {
+struct RelayedSession<'a> {
     terms: Terms<'a>,
     client: TcpStream,
     server: TcpStream,
@@ -122,7 +122,7 @@ struct Session<'a> {
     outcome: Outcome,
 }
 
-impl<'a> Session<'a> {
+impl<'a> RelayedSession<'a> {
     fn begin(mut ends: Ends, protocol: Protocol, terms: Terms<'a>, traffic: Traffic<'a>) -> Self {
         let mut hearing = Hearing::new(protocol, traffic);
         for (from, said) in [(Side::Client, &ends.asked), (Side::Server, &ends.said)] {

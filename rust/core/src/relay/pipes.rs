@@ -80,13 +80,13 @@ pub(crate) struct Pipes {
 
 #[derive(Debug)]
 struct Shelf {
-    idle: Vec<Ends>,
+    idle: Vec<PipeEnds>,
     /// What may still be made.
     left: Budget,
 }
 
 #[derive(Debug)]
-struct Ends {
+struct PipeEnds {
     into: OwnedFd,
     out: OwnedFd,
     capacity: usize,
@@ -96,7 +96,7 @@ struct Ends {
 #[derive(Debug)]
 pub(crate) struct Pipe {
     /// None only once it is dropped.
-    ends: Option<Ends>,
+    ends: Option<PipeEnds>,
     held: usize,
     pipes: Arc<Pipes>,
 }
@@ -144,7 +144,7 @@ impl Pipes {
             .store(true, Ordering::Relaxed);
     }
 
-    fn make(&self, shelf: &mut Shelf) -> Option<Ends> {
+    fn make(&self, shelf: &mut Shelf) -> Option<PipeEnds> {
         if shelf.left.pipes() == 0 {
             return None;
         }
@@ -162,14 +162,14 @@ impl Pipes {
             shelf.left.usual = shelf.left.usual.checked_sub(1)?;
         }
         self.counters().pipes_made.add(1);
-        Some(Ends {
+        Some(PipeEnds {
             into,
             out,
             capacity,
         })
     }
 
-    fn give_back(&self, ends: Ends) {
+    fn give_back(&self, ends: PipeEnds) {
         let mut shelf = self.shelf();
         if shelf.idle.len() < MOST_IDLE {
             shelf.idle.push(ends);
@@ -179,7 +179,7 @@ impl Pipes {
     }
 
     /// Counts a pipe out that is dropped next.
-    fn close(&self, shelf: &mut Shelf, ends: &Ends) {
+    fn close(&self, shelf: &mut Shelf, ends: &PipeEnds) {
         if ends.capacity >= LARGE {
             shelf.left.large += 1;
         } else {
@@ -199,7 +199,7 @@ impl Pipes {
 }
 
 impl Shelf {
-    fn largest(&mut self) -> Option<Ends> {
+    fn largest(&mut self) -> Option<PipeEnds> {
         let ends = self.idle.iter().enumerate();
         let (at, _) = ends.max_by_key(|(_, ends)| ends.capacity)?;
         Some(self.idle.swap_remove(at))
@@ -237,7 +237,7 @@ impl Pipe {
         Ok(size)
     }
 
-    fn ends(&self) -> &Ends {
+    fn ends(&self) -> &PipeEnds {
         self.ends.as_ref().expect("there until it is dropped")
     }
 }

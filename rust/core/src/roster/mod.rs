@@ -22,7 +22,7 @@ use crate::spec::ServerState;
 
 pub use queue::QueueEnd;
 pub(crate) use queue::Waiting;
-pub(crate) use seat::Terms;
+pub(crate) use seat::SeatTerms;
 pub(crate) use seats::Seats;
 pub(crate) use sticky::Sticky;
 pub use sticky::StickyStats;
@@ -47,7 +47,7 @@ pub(crate) struct Settings {
     /// Whether picking goes by how fast servers are.
     pub(crate) by_load: bool,
     /// Each with its place in the roster.
-    pub(crate) servers: Vec<(usize, Terms, ServerState)>,
+    pub(crate) servers: Vec<(usize, SeatTerms, ServerState)>,
 }
 
 impl Roster {
@@ -136,7 +136,7 @@ impl Roster {
 
 /// What came of a session that waited for a server's greeting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum GreetingOutcome {
     Greeted,
     /// It won't have this client, which is no failure of the server.
     Refused,
@@ -176,11 +176,11 @@ impl InFlight {
     }
 
     /// The server greeted, or failed to, after this time. What comes after that counts no more.
-    pub(crate) fn took(&mut self, time: Duration, outcome: Outcome) {
+    pub(crate) fn took(&mut self, time: Duration, outcome: GreetingOutcome) {
         let awaited = std::mem::take(&mut self.awaits);
         if let Some(roster) = &self.roster
             && awaited
-            && (outcome != Outcome::Greeted || roster.by_load.load(Relaxed))
+            && (outcome != GreetingOutcome::Greeted || roster.by_load.load(Relaxed))
         {
             let mut seats = roster.lock();
             seats.observe(self.seat as usize, time, outcome, nanos(Instant::now()));

@@ -74,12 +74,12 @@ struct Waiter {
 
 /// Those who wait, the first first.
 #[derive(Debug, Default)]
-pub(super) struct Line {
+pub(super) struct WaitingLine {
     waiters: VecDeque<Waiter>,
     next: u64,
 }
 
-impl Line {
+impl WaitingLine {
     pub(super) fn len(&self) -> usize {
         self.waiters.len()
     }

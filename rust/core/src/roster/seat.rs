@@ -11,7 +11,7 @@ const REST: u64 = 10_000_000_000;
 
 /// A server's settings.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Terms {
+pub(crate) struct SeatTerms {
     pub(crate) weight: u32,
     /// The most sessions at a time.
     pub(crate) most: Option<u64>,
@@ -23,7 +23,7 @@ pub(crate) struct Terms {
 pub(super) struct Seat {
     pub(super) server: Arc<Server>,
     /// None where the current configuration hasn't this server.
-    pub(super) terms: Option<Terms>,
+    pub(super) terms: Option<SeatTerms>,
     pub(super) state: ServerState,
     pub(super) in_flight: u64,
     /// Since when it has been up, if it is.

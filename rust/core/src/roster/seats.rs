@@ -13,10 +13,10 @@ use crate::server::{Server, ServerId};
 use crate::spec::ServerState;
 
 use super::pace::Pace;
-use super::queue::Line;
+use super::queue::WaitingLine;
 use super::ranking::{NEVER, Rank, Ranking};
 use super::seat::Seat;
-use super::{Outcome, Settings};
+use super::{GreetingOutcome, Settings};
 
 /// Of one session on a server of weight 1. Loads of different fractions of weights up to 1000
 /// differ, and those of 10^9 sessions fit.
@@ -56,7 +56,7 @@ pub(crate) struct Seats {
     now: u64,
     random: u64,
     pace: Option<Pace>,
-    pub(super) line: Line,
+    pub(super) line: WaitingLine,
 }
 
 impl Seats {
@@ -76,7 +76,7 @@ impl Seats {
             now: 0,
             random: RandomState::new().build_hasher().finish(),
             pace: None,
-            line: Line::default(),
+            line: WaitingLine::default(),
         }
     }
 
@@ -468,13 +468,19 @@ impl Seats {
     }
 
     /// A server greeted, or failed to, after this time.
-    pub(crate) fn observe(&mut self, number: usize, time: Duration, outcome: Outcome, now: u64) {
-        if outcome == Outcome::Failed && self.seats[number].state == ServerState::Panic {
+    pub(crate) fn observe(
+        &mut self,
+        number: usize,
+        time: Duration,
+        outcome: GreetingOutcome,
+        now: u64,
+    ) {
+        if outcome == GreetingOutcome::Failed && self.seats[number].state == ServerState::Panic {
             self.seats[number].failed(now);
             self.restate(now);
         }
         if let Some(pace) = &mut self.pace {
-            pace.observe(number, time, outcome != Outcome::Greeted, now);
+            pace.observe(number, time, outcome != GreetingOutcome::Greeted, now);
         }
     }
 }

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 
-use crate::greet::Hearing;
+use crate::greet::FirstWords;
 use crate::kernel_path::{Passage, Port, Refusal};
 use crate::metrics::GREETING_BOUNDS;
 use crate::record::{Greeted, Record};
-use crate::roster::{InFlight, Outcome};
+use crate::roster::{GreetingOutcome, InFlight};
 use crate::server::GreetingFailure;
 use crate::snapshot::Member;
 
@@ -27,12 +27,12 @@ pub(super) struct Attempt<'a> {
     /// When it was connected to, and how long that took.
     pub(super) connected: Instant,
     pub(super) connect_time: Duration,
-    pub(super) hearing: Hearing,
+    pub(super) first_words: FirstWords,
 }
 
 impl Attempt<'_> {
     pub(super) async fn hear(&mut self, hello: &[u8]) -> Result<(), GreetingFailure> {
-        self.hearing.hear(&mut self.stream, hello).await
+        self.first_words.hear(&mut self.stream, hello).await
     }
 
     pub(super) fn poll_hear(
@@ -40,7 +40,7 @@ impl Attempt<'_> {
         cx: &mut Context<'_>,
         hello: &[u8],
     ) -> Poll<Result<(), GreetingFailure>> {
-        self.hearing.poll_hear(cx, &mut self.stream, hello)
+        self.first_words.poll_hear(cx, &mut self.stream, hello)
     }
 
     /// It is late. The kernel path knows a client by its address alone, and the next attempt has a
@@ -57,8 +57,8 @@ impl Attempt<'_> {
     pub(super) fn failed(&mut self, failure: GreetingFailure) {
         // What a server says to one client is no sign that it serves others badly.
         let outcome = match failure {
-            GreetingFailure::Refused => Outcome::Refused,
-            _ => Outcome::Failed,
+            GreetingFailure::Refused => GreetingOutcome::Refused,
+            _ => GreetingOutcome::Failed,
         };
         self.in_flight.took(self.connected.elapsed(), outcome);
     }
@@ -67,9 +67,9 @@ impl Attempt<'_> {
     pub(super) fn take(mut self, asked: Vec<u8>, record: &mut Record) -> Found {
         let greeting_time = self.connected.elapsed();
         let in_all = self.connect_time + greeting_time;
-        self.in_flight.took(in_all, Outcome::Greeted);
+        self.in_flight.took(in_all, GreetingOutcome::Greeted);
         let counters = self.member.server.counters.of(record.worker());
-        if !self.hearing.said.is_empty() {
+        if !self.first_words.said.is_empty() {
             counters
                 .greeting_time
                 .observe(&GREETING_BOUNDS, greeting_time);
@@ -77,14 +77,14 @@ impl Attempt<'_> {
         counters.sessions.add(1);
         let greeted = Greeted {
             connect: Some(self.connect_time.into()),
-            greeting: self.hearing.greets().then(|| greeting_time.into()),
-            code: self.hearing.code(),
+            greeting: self.first_words.greets().then(|| greeting_time.into()),
+            code: self.first_words.code(),
         };
         record.taken(&self.member.name, greeted);
         Found {
             stream: self.stream,
             asked,
-            said: self.hearing.said,
+            said: self.first_words.said,
             passage: self.passage,
             port: self.port,
             in_flight: self.in_flight,

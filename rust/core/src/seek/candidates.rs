@@ -59,7 +59,7 @@ impl<'a> Candidates<'a> {
                 // Its time-out was counted: that is one failure.
                 Poll::Ready(Err(failure)) => {
                     let (attempt, _) = self.overdue.remove(at);
-                    self.hear_refusal(failure, &attempt.member.server, &attempt.hearing.said);
+                    self.hear_refusal(failure, &attempt.member.server, &attempt.first_words.said);
                 }
             }
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::client::Client;
-use crate::record::{End, EndReason, Live};
+use crate::record::{End, EndReason, LiveSession};
 use crate::spec::Protocol;
 
 /// Until a client is watched while a server is sought for it. Mostly one is found before that.
@@ -18,7 +18,7 @@ pub(crate) const WATCHED_AFTER: Duration = Duration::from_millis(600);
 
 /// Returns once the client's connection broke, or an operator ended the session. A client's
 /// end of stream doesn't count: it may have said all that it has to say.
-pub(super) async fn is_over(client: &Client, live: &Live) -> End {
+pub(super) async fn is_over(client: &Client, live: &LiveSession) -> End {
     let killed = poll_fn(|_| {
         // A kill wakes the task that this is part of.
         if live.is_killed() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::hashing::{Hashing, Maglev, Rendezvous};
 use crate::registry::Registry;
-use crate::roster::{Roster, Settings, Terms};
+use crate::roster::{Roster, SeatTerms, Settings};
 use crate::scales;
 use crate::server::Server;
 use crate::spec::{Balance, PoolSpec, ProxyVersion, QueueSpec, ServerSpec, SourceSpec, StickySpec};
@@ -89,7 +89,7 @@ impl Pool {
     pub(super) fn settings(&self, spec: &PoolSpec) -> Settings {
         let servers = self.members.iter().zip(&spec.servers);
         let of_server = |(member, spec): (&Member, &ServerSpec)| {
-            let terms = Terms {
+            let terms = SeatTerms {
                 weight: spec.weight,
                 most: spec.max_sessions,
                 backup: spec.backup,

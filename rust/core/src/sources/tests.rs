@@ -214,15 +214,15 @@ impl Bucket {
 }
 
 #[derive(Debug, Clone)]
-enum Step {
+enum Move {
     Enter,
     Leave(usize),
 }
 
-fn steps() -> impl Strategy<Value = Vec<(u64, Step)>> {
+fn steps() -> impl Strategy<Value = Vec<(u64, Move)>> {
     let step = prop_oneof![
-        4 => Just(Step::Enter),
-        2 => any::<usize>().prop_map(Step::Leave),
+        4 => Just(Move::Enter),
+        2 => any::<usize>().prop_map(Move::Leave),
     ];
     let later = prop_oneof![4 => 0..SECOND / 10, 1 => 0..SECOND * 20];
     vec((later, step), 1..200)
@@ -248,7 +248,7 @@ proptest! {
         let mut now = 0;
         for (later, step) in steps {
             now += later;
-            if let Step::Leave(which) = step {
+            if let Move::Leave(which) = step {
                 if !places.is_empty() {
                     places.swap_remove(which % places.len());
                     model.sessions -= 1;

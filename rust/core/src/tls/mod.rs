@@ -73,7 +73,7 @@ pub(crate) struct Reader {
     head_length: usize,
     /// Bytes of its fragment that haven't.
     missing: usize,
-    message: Message,
+    message: HandshakeMessage,
 }
 
 impl Reader {
@@ -159,12 +159,12 @@ fn may_begin_record(head: &[u8]) -> bool {
 
 /// A handshake message that arrives in fragments.
 #[derive(Debug, Default)]
-struct Message {
+struct HandshakeMessage {
     head: [u8; MESSAGE_HEAD],
     arrived: usize,
 }
 
-impl Message {
+impl HandshakeMessage {
     /// What it is with `fragment`.
     fn append(&mut self, fragment: &[u8]) -> Hello {
         let missing = self.head.iter_mut().skip(self.arrived);

@@ -13,8 +13,8 @@ const KEYS: &str = "ts id listener client pool server tried wait_ms queued_ms co
                     duration_ms received_bytes sent_bytes greeting_code tls path in_data \
                     spoke_last end_by end_reason";
 
-fn attempt(server: &str, step: &'static str, cause: &'static str) -> Attempt {
-    Attempt {
+fn attempt(server: &str, step: &'static str, cause: &'static str) -> FailedAttempt {
+    FailedAttempt {
         server: server.into(),
         step,
         cause,

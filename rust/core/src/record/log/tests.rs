@@ -29,11 +29,11 @@ fn until(log: &SessionLog, what: impl Fn(&LogStats) -> bool) {
 }
 
 /// What to do, and the file that has something in it afterwards.
-type Step<'a> = (&'a str, &'a dyn Fn(&Folder, &SessionLog));
+type Doing<'a> = (&'a str, &'a dyn Fn(&Folder, &SessionLog));
 
 /// Pushes sessions without a pause while each step is taken. Then `names` have everything
 /// once, in order.
-fn lossless(steps: &[Step<'_>], names: &[&str]) {
+fn lossless(steps: &[Doing<'_>], names: &[&str]) {
     let folder = Folder::new(names[0]);
     let log = SessionLog::start().unwrap();
     let done = AtomicBool::new(false);
@@ -146,9 +146,9 @@ fn stopping_or_switching_off_writes_what_is_queued() {
 }
 
 #[derive(Debug)]
-struct Ear(Arc<Counter>);
+struct Teller(Arc<Counter>);
 
-impl Told for Ear {
+impl Told for Teller {
     fn written(&self) {
         self.0.add(1);
     }
@@ -160,8 +160,8 @@ fn who_wants_to_know_is_told_once_it_is_written() {
     let log = SessionLog::start().unwrap();
     let heard = Arc::new(Counter::default());
     let push = || {
-        let ear = Ear(Arc::clone(&heard));
-        log.push(Box::new(empty()), Some(Box::new(ear)))
+        let teller = Teller(Arc::clone(&heard));
+        log.push(Box::new(empty()), Some(Box::new(teller)))
     };
     assert!(push());
     // Nothing is written while the log is off.

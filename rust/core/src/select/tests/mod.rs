@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::registry::Registry;
-use crate::roster::Outcome;
+use crate::roster::GreetingOutcome;
 use crate::snapshot::Snapshot;
 use crate::spec::{
     Balance, DrainSpec, KernelSpec, LogFormat, LogSpec, LogTarget, PlaneSpec, PoolSpec, RoomSpec,
@@ -256,7 +256,7 @@ fn a_server_that_is_down_is_tried_in_a_panic_but_not_again_at_once() {
             break found;
         }
     };
-    in_flight.took(Duration::from_secs(1), Outcome::Failed);
+    in_flight.took(Duration::from_secs(1), GreetingOutcome::Failed);
     drop(in_flight);
     assert_eq!(picks(now), [1; 4]);
     let later = now + Duration::from_secs(11);

@@ -96,7 +96,7 @@ async fn who_waits_is_served_by_time() {
     farm.roster.lock().observe(
         held[1].member.seat,
         Duration::ZERO,
-        Outcome::Failed,
+        GreetingOutcome::Failed,
         nanos(Instant::now()),
     );
     held.truncate(1);

@@ -16,7 +16,7 @@ use crate::spec::Protocol;
 use crate::tls;
 
 use exchange::{Exchange, Lost, Step};
-use replies::{Line, Replies};
+use replies::{Replies, ReplyLine};
 
 /// What is known of a session's dialogue.
 #[derive(Debug)]
@@ -110,8 +110,8 @@ impl Dialogue {
     fn hear_server(&mut self, mut piece: &[u8]) {
         while let Some(line) = self.replies.next(&mut piece) {
             let outcome = match (&mut self.state, line) {
-                (_, Line::GoesOn) | (State::Closing, Line::Last(CLOSING)) => continue,
-                (State::Plain(exchange), Line::Last(code)) => exchange.answered(code),
+                (_, ReplyLine::GoesOn) | (State::Closing, ReplyLine::Last(CLOSING)) => continue,
+                (State::Plain(exchange), ReplyLine::Last(code)) => exchange.answered(code),
                 (State::Plain(_) | State::Closing, _) => Err(Lost),
                 _ => continue,
             };

@@ -18,7 +18,7 @@ pub(super) struct Replies {
 
 /// What a line is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Line {
+pub(super) enum ReplyLine {
     /// More lines of this reply follow (RFC 5321, 4.2.1).
     GoesOn,
     /// A reply is whole.
@@ -43,7 +43,7 @@ impl Replies {
     }
 
     /// The line that `piece` completes first. What was read is taken off it.
-    pub(super) fn next(&mut self, piece: &mut &[u8]) -> Option<Line> {
+    pub(super) fn next(&mut self, piece: &mut &[u8]) -> Option<ReplyLine> {
         let end = memchr(b'\n', piece);
         let (part, rest) = piece.split_at(end.map_or(piece.len(), |end| end + 1));
         *piece = rest;
@@ -56,12 +56,12 @@ impl Replies {
         let head = &self.head[..self.length.min(HEAD)];
         self.length = 0;
         let line = match (code(head), head.get(3)) {
-            (Some(_), Some(b'-')) => Line::GoesOn,
+            (Some(_), Some(b'-')) => ReplyLine::GoesOn,
             (Some(code), Some(_)) => {
                 self.last = Some(code);
-                Line::Last(code)
+                ReplyLine::Last(code)
             }
-            _ => Line::Nonsense,
+            _ => ReplyLine::Nonsense,
         };
         Some(line)
     }
@@ -71,7 +71,7 @@ impl Replies {
 mod tests {
     use super::*;
 
-    fn lines(pieces: &[&str]) -> Vec<Line> {
+    fn lines(pieces: &[&str]) -> Vec<ReplyLine> {
         let mut replies = Replies::default();
         let mut found = vec![];
         for piece in pieces {
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn lines_are_told_apart_however_they_come() {
-        use Line::{GoesOn, Last, Nonsense};
+        use ReplyLine::{GoesOn, Last, Nonsense};
         let expected = [Last(220), GoesOn, GoesOn, Last(250), Nonsense, Last(354)];
         let stream = "220 mx\r\n250-mx\r\n250-\n250\r\nhello\r\n354-\n".replace("354-", "354 ");
         assert_eq!(lines(&[&stream]), expected);
@@ -102,9 +102,9 @@ mod tests {
     fn after_a_gap_reading_goes_on_with_the_next_line() {
         let mut replies = Replies::from_anywhere();
         let mut rest = b"250 the rest of something\r\n221 bye\r\n".as_slice();
-        assert_eq!(replies.next(&mut rest), Some(Line::Nonsense));
+        assert_eq!(replies.next(&mut rest), Some(ReplyLine::Nonsense));
         assert_eq!(replies.last(), None);
-        assert_eq!(replies.next(&mut rest), Some(Line::Last(221)));
+        assert_eq!(replies.next(&mut rest), Some(ReplyLine::Last(221)));
         assert_eq!(replies.last(), Some(221));
         assert_eq!(replies.next(&mut rest), None);
     }

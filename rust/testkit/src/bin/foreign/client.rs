@@ -30,7 +30,7 @@ pub(crate) fn run(place: &Place, args: &ClientArgs) -> io::Result<ExitCode> {
         socket
             .connect(interface.context(), args.connect, FIRST_PORT + number)
             .map_err(|error| io::Error::other(format!("{error:?}")))?;
-        sessions.push(Session::new(handle, number, args));
+        sessions.push(ClientSession::new(handle, number, args));
     }
     while sessions.iter().any(|session| session.outcome.is_none()) {
         stack.turn()?;
@@ -46,11 +46,11 @@ pub(crate) fn run(place: &Place, args: &ClientArgs) -> io::Result<ExitCode> {
     for session in &sessions {
         say(&session.report())?;
     }
-    let is_fine = |session: &Session| session.outcome == Some("fine");
+    let is_fine = |session: &ClientSession| session.outcome == Some("fine");
     Ok(ExitCode::from(u8::from(!sessions.iter().all(is_fine))))
 }
 
-struct Session {
+struct ClientSession {
     handle: SocketHandle,
     /// What it says, each behind a reply that begins so.
     script: Vec<(&'static str, Vec<u8>)>,
@@ -65,7 +65,7 @@ struct Session {
     outcome: Option<&'static str>,
 }
 
-impl Session {
+impl ClientSession {
     fn new(handle: SocketHandle, number: u16, args: &ClientArgs) -> Self {
         let mut script = script(number, args);
         let owed = if args.early {

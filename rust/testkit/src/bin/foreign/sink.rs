@@ -32,11 +32,11 @@ pub(crate) fn run(place: &Place, args: &SinkArgs) -> io::Result<ExitCode> {
 /// One session after the other.
 struct Seat {
     handle: SocketHandle,
-    session: Option<Session>,
+    session: Option<SinkSession>,
 }
 
 #[derive(Default)]
-struct Session {
+struct SinkSession {
     line: Vec<u8>,
     in_mail: bool,
     leaves: bool,
@@ -67,9 +67,9 @@ impl Seat {
                 socket.abort();
             }
         } else if has_peer {
-            self.session = Some(Session {
+            self.session = Some(SinkSession {
                 owed: b"220 foreign.test ESMTP\r\n".to_vec(),
-                ..Session::default()
+                ..SinkSession::default()
             });
         } else if !socket.is_open() {
             let listens = socket.listen(args.port);
@@ -79,7 +79,7 @@ impl Seat {
     }
 }
 
-impl Session {
+impl SinkSession {
     fn go_on(&mut self, socket: &mut Socket<'_>, args: &SinkArgs) {
         while socket.can_recv() {
             let taken = socket.recv(|bytes| (bytes.len(), bytes.to_vec()));

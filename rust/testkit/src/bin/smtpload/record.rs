@@ -19,7 +19,7 @@ pub(crate) struct Record {
     pub(crate) round_trip: Times,
     pub(crate) message: Times,
     pub(crate) session: Times,
-    pub(crate) messages: Messages,
+    pub(crate) messages: MessageCounts,
     ok: u64,
     failures: BTreeMap<&'static str, BTreeMap<&'static str, u64>>,
 }
@@ -29,7 +29,7 @@ pub(crate) struct Times(Histogram<u64>);
 
 /// Messages by what became of them.
 #[derive(Default, Clone, Copy, Serialize)]
-pub(crate) struct Messages {
+pub(crate) struct MessageCounts {
     /// Final dot written.
     pub(crate) sent: u64,
     /// Answered 2yz.
@@ -42,11 +42,11 @@ pub(crate) struct Messages {
 
 /// The end of it all, as JSON.
 #[derive(Serialize)]
-pub(crate) struct Report<'a> {
+pub(crate) struct LoadReport<'a> {
     seconds: f64,
     sessions: Sessions,
     failures: &'a BTreeMap<&'static str, BTreeMap<&'static str, u64>>,
-    messages: Messages,
+    messages: MessageCounts,
     sessions_per_second: f64,
     messages_per_second: f64,
     bytes_per_second: f64,
@@ -99,7 +99,7 @@ impl Record {
             round_trip: Times::new(),
             message: Times::new(),
             session: Times::new(),
-            messages: Messages::default(),
+            messages: MessageCounts::default(),
             ok: 0,
             failures: BTreeMap::new(),
         }
@@ -145,11 +145,11 @@ impl Record {
         }
     }
 
-    pub(crate) fn report(&self, elapsed: Duration, message_size: usize) -> Report<'_> {
+    pub(crate) fn report(&self, elapsed: Duration, message_size: usize) -> LoadReport<'_> {
         let failed = self.failures.values().flat_map(BTreeMap::values).sum();
         let seconds = elapsed.as_secs_f64();
         let acknowledged = self.messages.acknowledged as f64;
-        Report {
+        LoadReport {
             seconds,
             sessions: Sessions {
                 started: self.ok + failed,
@@ -172,7 +172,7 @@ impl Record {
     }
 }
 
-impl Report<'_> {
+impl LoadReport<'_> {
     pub(crate) fn all_ok(&self) -> bool {
         self.sessions.failed == 0
     }

@@ -31,7 +31,7 @@ pub(crate) struct Counts {
 
 /// The end of it all, as JSON.
 #[derive(Serialize)]
-pub(crate) struct Report {
+pub(crate) struct SinkReport {
     #[serde(flatten)]
     total: CountsReport,
     listeners: BTreeMap<SocketAddr, CountsReport>,
@@ -136,7 +136,7 @@ impl Tally {
         }
     }
 
-    pub(crate) fn report(&self) -> Report {
+    pub(crate) fn report(&self) -> SinkReport {
         let listeners: BTreeMap<_, _> = self
             .listeners
             .iter()
@@ -152,7 +152,7 @@ impl Tally {
         }
         let ids = self.ids.as_ref();
         let proxy = self.proxy.as_ref();
-        Report {
+        SinkReport {
             total,
             listeners,
             message_ids: ids.map(|m| m.lock().unwrap_or_else(PoisonError::into_inner).report()),
@@ -210,7 +210,7 @@ impl Ids {
     }
 }
 
-impl Report {
+impl SinkReport {
     /// A few lines to read.
     pub(crate) fn text(&self) -> String {
         let mut lines = vec![self.total.text("all")];

@@ -30,14 +30,14 @@ impl Wish {
 
 /// What became of the wish for the kernel path.
 #[derive(Debug, Default)]
-pub(super) enum Attempt {
+pub(super) enum KernelStart {
     #[default]
     NotWanted,
     Failed(String),
     Runs(Sweeper),
 }
 
-impl Attempt {
+impl KernelStart {
     /// Starts the kernel path where it is wanted for the first time, or couldn't be had before.
     /// `path` has it from then on.
     ///

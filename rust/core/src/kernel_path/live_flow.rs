@@ -13,19 +13,19 @@ use crate::moment::ProcessDrain;
 use crate::record::{End, EndBy, EndReason, Side, Told};
 use crate::snapshot::Listener;
 
-use super::course::Words;
+use super::course::LastWords;
 use super::flows::Carried;
-use super::gates::Gate;
+use super::gates::MappedGate;
 use super::leg;
 use super::note::Note;
 use super::passage::Passage;
-use super::{KernelPath, Shared};
+use super::{KernelPath, SharedPath};
 
 /// For a client to acknowledge its greeting.
 const GREETING_LIMIT: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
-pub(super) struct Live {
+pub(super) struct LiveFlow {
     pub(super) passage: Passage,
     pub(super) carried: Carried,
     /// The client's socket, which says the greeting again until that is acknowledged.
@@ -39,7 +39,7 @@ struct Greets {
     until: Instant,
 }
 
-impl Live {
+impl LiveFlow {
     /// The client's socket, if it still has one, is kept until the client has its greeting.
     pub(super) fn new(passage: Passage, carried: Carried, client: Option<TcpStream>) -> Self {
         Self {
@@ -85,7 +85,7 @@ impl Live {
         record.live().carried(Side::Server, sent);
         record
             .live()
-            .note(Words::of(flow).course(), self.silent_since(now));
+            .note(LastWords::of(flow).course(), self.silent_since(now));
     }
 
     pub(super) fn lives(&self) -> bool {
@@ -140,7 +140,7 @@ impl Live {
             self.passage.gate().set_ended_for(end.reason);
         }
         let recorded = Recorded {
-            path: Shared::clone(self.passage.path()),
+            path: SharedPath::clone(self.passage.path()),
             number: self.passage.number,
             ended: now,
         };
@@ -158,7 +158,7 @@ impl Live {
             return Some(EndReason::Killed);
         }
         let since = self.silent_since(now);
-        let words = Words::of(flow);
+        let words = LastWords::of(flow);
         let mut silence = Silence::new(since);
         silence.broken_by(words.heard_last(), since);
         for (side, said) in [Side::Client, Side::Server].into_iter().zip(&flow.sides) {
@@ -232,7 +232,7 @@ impl Live {
 /// Notes that a flow's record is in the log.
 #[derive(Debug)]
 struct Recorded {
-    path: Shared,
+    path: SharedPath,
     number: u32,
     ended: Instant,
 }
@@ -244,7 +244,7 @@ impl Told for Recorded {
 }
 
 /// When something of each side was acknowledged last, if it was.
-fn spoken(gate: Gate<'_>, now: Instant) -> [Option<Instant>; 2] {
+fn spoken(gate: MappedGate<'_>, now: Instant) -> [Option<Instant>; 2] {
     // Before the clock: it may go on meanwhile.
     let said = gate.said();
     let time = clock_gettime(ClockId::Monotonic);
