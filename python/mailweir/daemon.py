@@ -47,7 +47,7 @@ from mailweir.reload import Read, Reader, log_problems
 from mailweir.spec import ServerKey
 from mailweir.state.desired import Health
 from mailweir.state.keeping import Keeping
-from mailweir.state.kept import Kept
+from mailweir.state.overrides_file import OverridesFile
 from mailweir.supervisor import Supervisor
 
 # Seconds that a disk may take at the start.
@@ -133,7 +133,7 @@ class Daemon:
         config = first.loaded.config
         log_problems(first.loaded.warnings, level="warning")
         await self._lock(config.state_dir)
-        self._keeping = Keeping(Kept(config.state_dir))
+        self._keeping = Keeping(OverridesFile(config.state_dir))
         self._operator = await remembering(self._keeping, config)
         self._room = room.read()
         self._workers = config.workers or len(os.sched_getaffinity(0))

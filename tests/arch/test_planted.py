@@ -98,7 +98,7 @@ def test_python_in_the_data_plane(workspace: Path, package_name: str) -> None:
         ("health/check.py", "from mailweir.admin import views", "Who imports whom"),
         ("extra.py", '"""In no layer."""', "Who imports whom"),
         ("state/desired.py", "import asyncio", "Deciding is pure"),
-        ("health/fsm.py", "import socket", "Deciding is pure"),
+        ("health/track.py", "import socket", "Deciding is pure"),
         ("admin/client.py", "import aiohttp", "The command line's client"),
     ],
 )

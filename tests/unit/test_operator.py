@@ -10,8 +10,8 @@ from mailweir.config.pool import MAX_WEIGHT
 from mailweir.errors import TooManyError, UnknownError
 from mailweir.operator import MAX_DENIED, Operator, Speaker
 from mailweir.spec import ServerKey, ServerState
-from mailweir.state.kept import Kept
 from mailweir.state.overrides import Overrides, WeightWord, Word, parse_denied, told
+from mailweir.state.overrides_file import OverridesFile
 from unit.fakes import MINIMAL, config
 
 A = ServerKey("farm", "a")
@@ -34,7 +34,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def operator(tmp_path: Path, clock: Clock) -> Operator:
-    return Operator(Kept(tmp_path).write, clock=clock)
+    return Operator(OverridesFile(tmp_path).write, clock=clock)
 
 
 def test_a_word_stays_until_it_is_taken_back(operator: Operator) -> None:
@@ -85,7 +85,7 @@ def test_everything_outlives_the_process(operator: Operator, tmp_path: Path, clo
     operator.pause(None, ROOT, config())
     operator.deny("192.0.2.0/24", Speaker("anna", 50))
     operator.deny("2001:db8::1/128", ROOT)
-    kept = Kept(tmp_path)
+    kept = OverridesFile(tmp_path)
     again = Operator(kept.write, clock=clock)
     assert kept.read()[1] == ""
     again.remember(kept.read()[0], config())

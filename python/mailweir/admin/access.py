@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from mailweir.admin.peer import Names, peer_at, uid_at
+from mailweir.admin.credentials import Names, caller_at, uid_at
 from mailweir.admin.place import CLOSED
 from mailweir.config.roles import Ids, Role, Roles
 
@@ -53,8 +53,8 @@ class Access:
         """What the other end may do."""
         if not self._roles.given:
             return Role.OPERATE
-        peer = peer_at(sock)
-        return self._roles.of(peer.uid, peer.gids)
+        caller = caller_at(sock)
+        return self._roles.of(caller.uid, caller.gids)
 
     async def name_at(self, request: web.Request) -> str:
         """Who asks."""

@@ -17,7 +17,7 @@ from prometheus_client import (
 )
 
 from mailweir.admin.figures import PlaneCollector
-from mailweir.admin.process import ProcessFaults
+from mailweir.admin.process_faults import ProcessFaults
 from mailweir.admin.views import ReloadOutcome
 from mailweir.faults import Faults
 from mailweir.spec import ServerKey

@@ -20,9 +20,9 @@ from prometheus_client import CollectorRegistry
 
 from mailweir.admin.access import Access
 from mailweir.admin.client import private_path
+from mailweir.admin.credentials import uid_at
 from mailweir.admin.door import Door
 from mailweir.admin.guard import Hosts, at_socket, on_tcp
-from mailweir.admin.peer import uid_at
 from mailweir.admin.place import BACKLOG, PRIVATE, Found, Place
 from mailweir.admin.refusals import Refusals
 from mailweir.config.address import Address

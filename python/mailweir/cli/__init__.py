@@ -10,7 +10,7 @@ from io import TextIOWrapper
 
 import click
 
-from mailweir.cli import config, ha, operating, packaging, process, reading
+from mailweir.cli import config, ha, operating, packaging, process, showing
 from mailweir.cli.shared import Wanted
 from mailweir.errors import ConfigError, MailweirError
 from mailweir.inherited import ensure_standard_streams
@@ -26,12 +26,12 @@ for _command in (
     process.run,
     process.check,
     process.demo,
-    reading.status,
-    reading.healthcheck,
-    reading.servers,
-    reading.sessions,
-    reading.events,
-    reading.explain,
+    showing.status,
+    showing.healthcheck,
+    showing.servers,
+    showing.sessions,
+    showing.events,
+    showing.explain,
     operating.kill,
     operating.drain,
     operating.maint,
@@ -45,7 +45,6 @@ for _command in (
     config.config,
     ha.ha,
     process.kernel_path,
-    ha.ha,
     packaging.completion,
     packaging.man,
 ):

@@ -108,7 +108,7 @@ def _check(file: Path) -> tuple[str, Sequence[Problem]]:
 
 def _of_keys(loaded: "Loaded") -> Iterator[Problem]:
     """What is wrong with the files of a pair's keys: `mailweir run` goes without them."""
-    from mailweir.ha.keys import read_keys
+    from mailweir.ha.key_files import read_keys
 
     try:
         read_keys(loaded.config.ha.keys if loaded.config.ha else {})

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from mailweir.config import document, text
+from mailweir.config import document
 from mailweir.config.document import Node
 from mailweir.config.finding import did_you_mean
 from mailweir.config.model import MAX_INCLUDES, Config, is_pattern
-from mailweir.config.reading import Reading
+from mailweir.config.reading import MAX_BYTES, Reading, read_text
 from mailweir.errors import ConfigError, Problem
 
 # What is many; the rest of a process is one.
@@ -28,11 +28,11 @@ def merged(main: Node, size: int, reading: Reading) -> tuple[Node, list[Problem]
     """
     reading.what = "a folder that `include` names"
     found, problems = _found(main)
-    left = text.MAX_BYTES - size
+    left = MAX_BYTES - size
     root = main
     for file in found:
         try:
-            content, length = text.read(Path(file), left, reading, any_kind=False)
+            content, length = read_text(Path(file), left, reading, any_kind=False)
         except ConfigError as error:
             problems += error.problems
             continue

@@ -5,7 +5,6 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PlainValidator, StrictBool, StrictInt, WithJsonSchema
 
-from mailweir.config.access import others_by_lists
 from mailweir.config.address import Address, parse_bind
 from mailweir.config.kinds import (
     AUTO,
@@ -20,6 +19,7 @@ from mailweir.config.kinds import (
     none_from,
     none_is,
 )
+from mailweir.config.others import others_by_lists
 from mailweir.config.prefixes import Prefixes
 from mailweir.config.units import Rate, parse_rate
 from mailweir.config.words import DryRun, Forwarding, Others, Protocol, Refuse

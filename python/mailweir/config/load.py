@@ -1,7 +1,7 @@
 """A configuration file to the model, or every problem it has, each with its place.
 
 Called by the daemon (start, reload) and by `mailweir check`. The steps: bytes, text
-(`text`), tree (`document`), the files it includes (`include`), model (`model`) with
+(`reading`), tree (`document`), the files it includes (`include`), model (`model`) with
 the files of prefixes that it names (`prefixes`), rules between the parts (`rules`), names of users
 and groups (`roles`).
 """
@@ -17,7 +17,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from mailweir.config import document, include, text
+from mailweir.config import document, include
 from mailweir.config.file_rules import file_findings
 from mailweir.config.ha import Ha
 from mailweir.config.listener import Listener
@@ -26,7 +26,7 @@ from mailweir.config.messages import explain, is_about_key
 from mailweir.config.model import Admin, Config
 from mailweir.config.pool import Pool
 from mailweir.config.prefixes import Files
-from mailweir.config.reading import Reading
+from mailweir.config.reading import MAX_BYTES, Reading, read_text
 from mailweir.config.roles import Roles, roles_of
 from mailweir.config.rules import Parts, findings
 from mailweir.errors import ConfigError, Problem
@@ -60,7 +60,7 @@ def load(path: Path, machine: Machine | None = None, reading: Reading | None = N
     Raises ConfigError with all its problems, and UnreadableError where a file can't be read now.
     """
     reading = reading or Reading()
-    content, size = text.read(path, text.MAX_BYTES, reading, any_kind=True)
+    content, size = read_text(path, MAX_BYTES, reading, any_kind=True)
     with _without_collector():
         return parse(content, str(path), size, machine, reading)
 

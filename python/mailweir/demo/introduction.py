@@ -4,7 +4,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from mailweir.demo.balancer import Balancer
+from mailweir.demo.child import Child
 from mailweir.demo.farm import DOWN, HOST, UP, Farm
 
 _CHARACTERS = {
@@ -14,33 +14,33 @@ _CHARACTERS = {
 }
 
 
-def introduction(farm: Farm, balancer: Balancer) -> str:
+def introduction(farm: Farm, child: Child) -> str:
     """The text, with everything to copy on lines of its own."""
     servers = "\n".join(
         f"    {server.name:6} {HOST}:{server.port}  {_CHARACTERS[server.name]}"
         for server in farm.servers
     )
-    config = "\n".join(f"    {line}" for line in balancer.config.splitlines())
+    config = "\n".join(f"    {line}" for line in child.config.splitlines())
     mailweir = _command()
     return f"""\
 Three mail servers, mailweir in front of them, and senders with some 20 mails a second:
 
 {servers}
 
-mailweir's whole configuration, {balancer.file}:
+mailweir's whole configuration, {child.file}:
 
 {config}
 
 While it runs, there is
 
-    http://{HOST}:{balancer.http_port}/         the page
-    http://{HOST}:{balancer.http_port}/metrics  for Prometheus
+    http://{HOST}:{child.http_port}/         the page
+    http://{HOST}:{child.http_port}/metrics  for Prometheus
 
 and in another terminal you can try
 
-    {mailweir} status --socket {balancer.socket}
-    {mailweir} servers --socket {balancer.socket}
-    tail -f {balancer.log}
+    {mailweir} status --socket {child.socket}
+    {mailweir} servers --socket {child.socket}
+    tail -f {child.log}
 
 Ctrl-C ends it; nothing stays behind.
 """

@@ -10,7 +10,7 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from mailweir.demo.balancer import Balancer
+from mailweir.demo.child import Child
 from mailweir.demo.farm import Farm, come_and_go
 from mailweir.demo.introduction import introduction
 from mailweir.demo.ledger import Ledger
@@ -53,51 +53,51 @@ class Demo:
 
     async def run(self, seconds: float | None) -> Exit:
         """Start all, let it run, end it, say how it went."""
-        balancer = await self._start()
+        child = await self._start()
         if self._stop.is_set():
             return Exit.OK
         # Numbers that keep no secret.
-        traffic = Traffic(balancer.smtp_port, self._ledger, Random())  # noqa: S311
+        traffic = Traffic(child.smtp_port, self._ledger, Random())  # noqa: S311
         enough = asyncio.Event()
         sending = asyncio.create_task(traffic.run(enough))
         self._exits.push_async_callback(_cancelled, sending)
         await first(
             self._stop.wait(),
             asyncio.shield(sending),
-            self._look_on(balancer),
+            self._look_on(child),
             come_and_go(self._farm.flaky, self._say),
             seconds=seconds,
         )
         enough.set()
         await asyncio.wait({sending}, timeout=_LAST_MAILS)
-        view = await self._look(balancer)
+        view = await self._look(child)
         self._screen.close()
         whole = seconds is not None and not self._stop.is_set()
         result = verdict(view, self._ledger, self._farm, sessions=traffic.sessions, whole=whole)
         self._screen.write(f"\n{result}")
         return Exit.FAILURE if result.problems else Exit.OK
 
-    async def _start(self) -> Balancer:
+    async def _start(self) -> Child:
         folder = TemporaryDirectory(prefix="mailweir-demo-", ignore_cleanup_errors=True)
         path = Path(self._exits.enter_context(folder))
         self._exits.callback(self._farm.end)
         self._farm.open()
-        balancer = Balancer(path, {server.name: server.port for server in self._farm.servers})
-        self._exits.push_async_callback(balancer.stop)
-        self._screen.write(introduction(self._farm, balancer))
-        await balancer.start()
-        await first(self._stop.wait(), balancer.ready())
+        child = Child(path, {server.name: server.port for server in self._farm.servers})
+        self._exits.push_async_callback(child.stop)
+        self._screen.write(introduction(self._farm, child))
+        await child.start()
+        await first(self._stop.wait(), child.ready())
         self._exits.callback(self._screen.close)
         self._begin = time.monotonic()
-        return balancer
+        return child
 
-    async def _look_on(self, balancer: Balancer) -> None:
+    async def _look_on(self, child: Child) -> None:
         while True:
-            await self._look(balancer)
+            await self._look(child)
             await asyncio.sleep(_LOOK)
 
-    async def _look(self, balancer: Balancer) -> View:
-        servers = await balancer.servers()
+    async def _look(self, child: Child) -> View:
+        servers = await child.servers()
         seconds, ledger = time.monotonic() - self._begin, self._ledger
         for event in self._watch.look(servers, seconds):
             self._say(event)

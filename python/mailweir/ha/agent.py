@@ -23,16 +23,15 @@ from mailweir.config.words import HaMode
 from mailweir.errors import ConfigError, MailweirError, StartError
 from mailweir.ha import fence
 from mailweir.ha.admin import HaAdmin
-from mailweir.ha.balancer import Balancer
+from mailweir.ha.asking import Asking
 from mailweir.ha.clock import now
 from mailweir.ha.flood import Flood
 from mailweir.ha.holding import Holding
-from mailweir.ha.kept import Kept
 from mailweir.ha.kernel import neighbours
 from mailweir.ha.kernel.addresses import AddressError, Addresses, AddressGone, CarrierChanged, Event
 from mailweir.ha.kernel.announce import Announcer
 from mailweir.ha.kernel.queues import anybody_listens
-from mailweir.ha.keys import read_keys
+from mailweir.ha.key_files import read_keys
 from mailweir.ha.links import Links
 from mailweir.ha.machine.facts import (
     Action,
@@ -50,6 +49,7 @@ from mailweir.ha.machine.facts import (
 from mailweir.ha.machine.fsm import Machine
 from mailweir.ha.machine.grace import Grace
 from mailweir.ha.machine.wire import State
+from mailweir.ha.maintenance import Maintenance
 from mailweir.ha.settings import fixed_differences, node_of, ports_of, settings_of
 from mailweir.ha.signals import ignore_others
 from mailweir.ha.watching import Watching
@@ -90,12 +90,12 @@ class Agent:
         # Made in startup, in this order.
         self._loaded: Loaded
         self._ha: Ha
-        self._kept: Kept
+        self._maintenance: Maintenance
         self._links: Links
         self._addresses: Addresses
         self._announcer: Announcer
         self._holding: Holding
-        self._balancer: Balancer
+        self._asking: Asking
         self._machine: Machine
         self._flood: Flood
         self._admin: HaAdmin
@@ -125,14 +125,14 @@ class Agent:
         what = f"state_dir: taking {place / 'lock'}"
         lock = Lane("lock").entered(only_instance(place), limit=_DISK_LIMIT, what=what)
         await self._exits.enter_async_context(lock)
-        self._kept = Kept(place)
-        in_maintenance = await self._kept.read()
+        self._maintenance = Maintenance(place)
+        in_maintenance = await self._maintenance.read()
 
         self._links = Links(ha, node, found)
         self._links.open()
         self._exits.callback(self._links.close)
         await self._open_kernel()
-        health = await self._balancer.ask()
+        health = await self._asking.ask()
         settings = settings_of(ha, node)
         self._machine = Machine(settings, epoch=secrets.randbits(63) | 1, now=now())
         self._flood = Flood(self._links, self._machine.known.heard_on)
@@ -169,10 +169,10 @@ class Agent:
             on_taken=lambda ticket: self._feed(lambda at: self._machine.taken(ticket, at)),
             on_dropped=lambda ticket: self._feed(lambda at: self._machine.dropped(ticket, at)),
             on_failed=lambda why: self._feed(lambda at: self._machine.failed(why, at)),
-            before_drop=lambda: self._balancer.addresses_move(),
+            before_drop=lambda: self._asking.addresses_move(),
             before_renewal=lambda: self._feed(self._machine.tick),
         )
-        self._balancer = Balancer(
+        self._asking = Asking(
             self._loaded.config.admin.socket,
             Grace(ha.run_grace, ha.handover),
             lambda health: self._tell(Facts(health=health)),
@@ -187,7 +187,7 @@ class Agent:
             self._feed(lambda at: self._machine.command(Command.MAINT, at)[1])
         self._learn_carrier()
         self._spawn(self._holding.work())
-        self._spawn(self._balancer.watch())
+        self._spawn(self._asking.watch())
         node = ha.nodes[self._machine.known.settings.node]
         watching = Watching(
             self._tell,
@@ -319,7 +319,7 @@ class Agent:
         if refusals[0]:
             return refusals[0]
         if command in (Command.MAINT, Command.READY):
-            await self._kept.keep(command is Command.MAINT)
+            await self._maintenance.keep(command is Command.MAINT)
         wanted = {
             Command.SWITCH: State.BACKUP if before is State.ACTIVE else State.ACTIVE,
             Command.MAINT: State.MAINT,
@@ -352,7 +352,7 @@ class Agent:
     @property
     def not_kept(self) -> str:
         """Why maintenance won't outlive the process; empty where it will."""
-        return self._kept.problem
+        return self._maintenance.problem
 
     # --- what the machine asks for -------------------------------------------
 
@@ -367,7 +367,7 @@ class Agent:
                 case Say(level, event, reason):
                     getattr(_log, level)(event, reason=reason)
                     role = _ROLES.get(self._machine.known.state, "backup")
-                    self._balancer.has_role(role, alarms=len(self._machine.known.alarms))
+                    self._asking.has_role(role, alarms=len(self._machine.known.alarms))
                     self._changed.set()
                 case Take() | Drop():
                     self._holding.do(action)
@@ -421,8 +421,8 @@ class Agent:
             self._loaded, self._ha = loaded, ha
             self._links.take_keys(found)
             await self._admin.take(loaded)
-            self._balancer.grace.run_grace = ha.run_grace
-            self._balancer.grace.handover = ha.handover
+            self._asking.grace.run_grace = ha.run_grace
+            self._asking.grace.handover = ha.handover
             settings = settings_of(ha, self._machine.known.settings.node)
             self._feed(lambda at: self._machine.configure(settings, at))
             _log.info("reloaded")
@@ -434,8 +434,8 @@ class Agent:
         self._feed(lambda at: self._machine.command(Command.STOP, at)[1])
         if not await self._becomes(State.MAINT):
             _log.warning("the addresses stay until their lease is over")
-        self._balancer.has_role("stopped", alarms=0)
-        await self._balancer.ask()
+        self._asking.has_role("stopped", alarms=0)
+        await self._asking.ask()
 
 
 def _read_all(file: Path) -> tuple[Loaded, Ha, dict[int, bytes]]:

@@ -19,7 +19,7 @@ from mailweir.config.ha import Ha
 from mailweir.config.load import load
 from mailweir.errors import MailweirError, StartError
 from mailweir.ha.clock import now
-from mailweir.ha.keys import read_keys
+from mailweir.ha.key_files import read_keys
 from mailweir.ha.links import MOST_AT_ONCE, WITNESS_LINK, keyed
 from mailweir.ha.machine.grants import Witness
 from mailweir.ha.machine.wire import WITNESS, Opener, Refused, cluster_number, seal

@@ -1,1 +1,1 @@
-"""Whether servers are fit for sessions: probes ask, `fsm` decides, `monitor` schedules."""
+"""Whether servers are fit for sessions: probes ask, `track` decides, `monitor` schedules."""

@@ -13,7 +13,7 @@ from random import Random
 
 from mailweir.faults import Faults, Part
 from mailweir.health.check import Outcome, Target
-from mailweir.health.fsm import Track, interval, renewed, step
+from mailweir.health.track import Track, interval, renewed, step
 from mailweir.spec import ServerKey
 from mailweir.state.desired import Health
 

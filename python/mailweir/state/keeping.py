@@ -10,8 +10,8 @@ from functools import partial
 import structlog
 
 from mailweir.lanes import Lane
-from mailweir.state.kept import Kept
 from mailweir.state.overrides import Overrides
+from mailweir.state.overrides_file import OverridesFile
 
 # Seconds that the disk may take to tell what was kept before.
 _READING = 10.0
@@ -20,19 +20,19 @@ _log = structlog.get_logger("mailweir")
 
 
 class Keeping:
-    """The words in the file `kept`, as far as it has them."""
+    """The words in their file, as far as it has them."""
 
-    def __init__(self, kept: Kept) -> None:
-        self._kept = kept
+    def __init__(self, file: OverridesFile) -> None:
+        self._file = file
         self._lane = Lane("overrides")
         self._due: Overrides | None = None
         self._writing: asyncio.Task[None] | None = None
         self._failed = ""
 
     async def read(self) -> tuple[Overrides, str]:
-        """As `Kept.read`. Raises StalledError where the disk doesn't answer."""
-        what = f"state_dir: reading {self._kept.path}"
-        return await self._lane.call(self._kept.read, limit=_READING, what=what)
+        """As `OverridesFile.read`. Raises StalledError where the disk doesn't answer."""
+        what = f"state_dir: reading {self._file.path}"
+        return await self._lane.call(self._file.read, limit=_READING, what=what)
 
     def keep(self, overrides: Overrides) -> None:
         """Have these kept soon, instead of all before."""
@@ -44,7 +44,7 @@ class Keeping:
     def problem(self) -> str:
         """Why what was said won't outlive the process; empty where it will."""
         if self._writing is not None and not self._writing.done():
-            return f"{self._kept.path} isn't written yet: its disk takes long"
+            return f"{self._file.path} isn't written yet: its disk takes long"
         return self._failed
 
     async def settled(self, limit: float) -> str:
@@ -57,9 +57,9 @@ class Keeping:
         while (overrides := self._due) is not None:
             self._due = None
             try:
-                failed = await self._lane.call(partial(self._kept.write, overrides))
+                failed = await self._lane.call(partial(self._file.write, overrides))
             except Exception as error:
-                failed = f"{self._kept.path} can't be written: internal error: {error!r}"
+                failed = f"{self._file.path} can't be written: internal error: {error!r}"
             if failed and failed != self._failed:
                 _log.error("operators' words won't outlive the process", reason=failed)
             self._failed = failed

@@ -7,8 +7,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
-from mailweir.admin import peer
-from mailweir.admin.peer import Names
+from mailweir.admin import credentials
+from mailweir.admin.credentials import Names
 from mailweir.admin.refusals import Refusals, Why
 
 
@@ -43,7 +43,7 @@ async def test_a_name_service_that_hangs_is_not_waited_for(monkeypatch: pytest.M
         raise KeyError
 
     monkeypatch.setattr(pwd, "getpwuid", hang)
-    monkeypatch.setattr(peer, "_PATIENCE", 0.01)
+    monkeypatch.setattr(credentials, "_PATIENCE", 0.01)
     names = Names()
     try:
         # However often one user asks, that is one thread.

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mailweir.config import include, text
+from mailweir.config import include
 from mailweir.config.load import Loaded, load
+from mailweir.config.reading import MAX_BYTES
 from mailweir.config.whole import whole
 from mailweir.errors import ConfigError
 from unit.fakes import config
@@ -186,7 +187,7 @@ def test_what_can_not_be_read(farm: Farm, tmp_path: Path) -> None:
 
 def test_all_files_share_one_limit(farm: Farm) -> None:
     main = "include: [conf.d/*.yaml]\n" + _LISTENER % ("mx", 25, "farm") + _POOL % "farm"
-    most = f"# {'x' * 78}\n" * (text.MAX_BYTES * 3 // 5 // 81)
+    most = f"# {'x' * 78}\n" * (MAX_BYTES * 3 // 5 // 81)
     assert load(farm(main, a=most)).warnings == ()
     assert problems(farm(main, a=most, b=most, c=most)) == [
         "conf.d/b.yaml: the configuration is larger than 4 MiB",

@@ -12,7 +12,7 @@ from mailweir.config.listener import PerSource
 from mailweir.config.load import MAX_PROBLEMS, load, parse
 from mailweir.config.machine import Machine
 from mailweir.config.pool import Queue, Sticky
-from mailweir.config.text import MAX_BYTES
+from mailweir.config.reading import MAX_BYTES
 from mailweir.config.words import CheckKind, Protocol
 from mailweir.config.written import plain
 from mailweir.errors import ConfigError

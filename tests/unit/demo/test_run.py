@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mailweir.demo import introduction as module
-from mailweir.demo.balancer import Balancer
+from mailweir.demo.child import Child
 from mailweir.demo.farm import Farm
 from mailweir.demo.introduction import introduction
 from mailweir.demo.ledger import Ledger
@@ -38,14 +38,14 @@ def test_the_introduction_names_all_there_is_to_try(
 ) -> None:
     farm = Farm(Ledger())
     farm.end()
-    balancer = Balancer(tmp_path, {server.name: server.port for server in farm.servers})
+    child = Child(tmp_path, {server.name: server.port for server in farm.servers})
     monkeypatch.setattr(module, "_command", lambda: "mailweir")
-    text = introduction(farm, balancer)
+    text = introduction(farm, child)
     for line in (
         f"swift  127.0.0.1:{farm.swift.port}",
-        f"http://127.0.0.1:{balancer.http_port}/metrics",
-        f"mailweir status --socket {balancer.socket}",
-        *balancer.config.splitlines(),
+        f"http://127.0.0.1:{child.http_port}/metrics",
+        f"mailweir status --socket {child.socket}",
+        *child.config.splitlines(),
     ):
         assert f"\n    {line}" in text
 

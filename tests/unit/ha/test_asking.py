@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from mailweir.ha import balancer
-from mailweir.ha.balancer import Balancer
+from mailweir.ha import asking
+from mailweir.ha.asking import Asking
 from mailweir.ha.clock import now
 from mailweir.ha.machine.facts import Health
 from mailweir.ha.machine.grace import Grace
-from mailweir.ha.machine.words import Said
+from mailweir.ha.machine.operator_words import Said
 
 ANSWER = {
     "pid": 1,
@@ -67,7 +67,7 @@ async def answering(path: Path, body: str, asked: list[str]) -> AsyncIterator[No
 
 async def test_what_it_answers_and_is_told(tmp_path: Path) -> None:
     asked: list[str] = []
-    watched = Balancer(tmp_path / "s", Grace(5.0, 10.0), lambda health: None, lambda: False)
+    watched = Asking(tmp_path / "s", Grace(5.0, 10.0), lambda health: None, lambda: False)
     watched.has_role("active", alarms=0)
     async with answering(tmp_path / "s", json.dumps(ANSWER), asked):
         health = await watched.ask()
@@ -106,7 +106,7 @@ async def test_what_it_answers_and_is_told(tmp_path: Path) -> None:
 async def test_a_process_that_tells_no_words(tmp_path: Path) -> None:
     """Of an earlier version: that isn't to say that there are none."""
     earlier = {key: found for key, found in ANSWER.items() if key != "words"}
-    watched = Balancer(tmp_path / "s", Grace(5.0, 10.0), lambda health: None, lambda: False)
+    watched = Asking(tmp_path / "s", Grace(5.0, 10.0), lambda health: None, lambda: False)
     async with answering(tmp_path / "s", json.dumps(earlier), []):
         health = await watched.ask()
     assert (health.ok, health.words) == (True, None)
@@ -115,7 +115,7 @@ async def test_a_process_that_tells_no_words(tmp_path: Path) -> None:
 async def test_an_answer_of_many_pools(tmp_path: Path) -> None:
     """It comes in pieces, and none of them is taken for the whole."""
     body = json.dumps({**ANSWER, "pools_down": [f"pool-{number}" for number in range(50_000)]})
-    watched = Balancer(tmp_path / "s", Grace(5.0, 10.0), lambda health: None, lambda: False)
+    watched = Asking(tmp_path / "s", Grace(5.0, 10.0), lambda health: None, lambda: False)
     async with answering(tmp_path / "s", body, []):
         health = await watched.ask()
     assert (health.ok, health.penalty) == (True, 50)
@@ -125,7 +125,7 @@ async def test_an_answer_of_many_pools(tmp_path: Path) -> None:
 async def test_who_drains_hears_that_the_addresses_move(tmp_path: Path, *, ending: bool) -> None:
     asked: list[str] = []
     known = asyncio.Event()
-    watched = Balancer(tmp_path / "s", Grace(5.0, 10.0), lambda health: known.set(), lambda: False)
+    watched = Asking(tmp_path / "s", Grace(5.0, 10.0), lambda health: known.set(), lambda: False)
     async with answering(tmp_path / "s", json.dumps({**ANSWER, "ending": ending}), asked):
         watching = asyncio.create_task(watched.watch())
         await known.wait()
@@ -149,15 +149,13 @@ async def test_who_drains_hears_that_the_addresses_move(tmp_path: Path, *, endin
 async def test_what_is_no_answer(tmp_path: Path, body: str) -> None:
     async with answering(tmp_path / "s", body, []):
         assert not (
-            await Balancer(
-                tmp_path / "s", Grace(5.0, 10.0), lambda health: None, lambda: False
-            ).ask()
+            await Asking(tmp_path / "s", Grace(5.0, 10.0), lambda health: None, lambda: False).ask()
         ).ok
 
 
 async def test_gone_and_hung(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(balancer, "_LIMIT", 0.05)
-    watched = Balancer(tmp_path / "s", Grace(5.0, 10.0), lambda health: None, lambda: False)
+    monkeypatch.setattr(asking, "_LIMIT", 0.05)
+    watched = Asking(tmp_path / "s", Grace(5.0, 10.0), lambda health: None, lambda: False)
     idle = json.dumps({**ANSWER, "sessions": 0})
     async with answering(tmp_path / "s", idle, []):
         assert (await watched.ask()).ok
@@ -171,9 +169,9 @@ async def test_gone_and_hung(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 async def test_only_what_is_new_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(balancer, "_EVERY", 0.0)
+    monkeypatch.setattr(asking, "_EVERY", 0.0)
     told: list[Health] = []
-    watched = Balancer(tmp_path / "s", Grace(5.0, 10.0), told.append, lambda: False)
+    watched = Asking(tmp_path / "s", Grace(5.0, 10.0), told.append, lambda: False)
     asked: list[str] = []
     async with answering(tmp_path / "s", json.dumps(ANSWER), asked):
         with suppress(TimeoutError):

@@ -7,8 +7,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from mailweir.ha.links import Links
 from mailweir.ha.machine.fsm import Machine
+from mailweir.ha.machine.operator_words import Said, Words
 from mailweir.ha.machine.wire import Refusal
-from mailweir.ha.machine.words import Said, Words
 from mailweir.ha.metrics import PairCollector
 from mailweir.ha.settings import settings_of
 from unit.ha.test_links import KEYS, pair

@@ -6,8 +6,8 @@ import pytest
 
 from mailweir.ha.machine.facts import Health
 from mailweir.ha.machine.known import Known
+from mailweir.ha.machine.operator_words import Said, Words
 from mailweir.ha.machine.wire import Flag, Kind, Message, State
-from mailweir.ha.machine.words import Said, Words
 from mailweir.ha.telling import explain, status
 from mailweir.ha.text import explanation
 from mailweir.ha.text import status as lines

@@ -9,8 +9,8 @@ from enum import Enum, StrEnum
 from functools import reduce
 from operator import or_
 
+from mailweir.ha.machine.operator_words import Said
 from mailweir.ha.machine.wire import Message, Trouble
-from mailweir.ha.machine.words import Said
 
 
 def bond(lease: float) -> float:

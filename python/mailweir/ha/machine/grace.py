@@ -5,7 +5,7 @@ clients wait in its listening sockets, where somebody keeps them. So it has `run
 nothing would be lost by a move. One that drains is to be replaced, most likely: it has `handover`
 to bring its sessions to an end, and to be back.
 
-Called by `balancer`.
+Called by `asking`.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from mailweir.config.units import format_duration
 from mailweir.ha.machine.facts import Health
-from mailweir.ha.machine.words import Said
+from mailweir.ha.machine.operator_words import Said
 
 # More than any difference of priorities that is meant as one.
 _NO_SERVER = 50

@@ -6,10 +6,10 @@ Written by `fsm` alone, read by `judging` and, for operators, by `telling`.
 from collections.abc import Mapping
 
 from mailweir.ha.machine.facts import Facts, Health, Settings, bond
+from mailweir.ha.machine.operator_words import Words
 from mailweir.ha.machine.parts import Parts
 from mailweir.ha.machine.peer import Peer, Sent
 from mailweir.ha.machine.wire import WITNESS, Flag, Kind, Message, State, Trouble
-from mailweir.ha.machine.words import Words
 
 _NEVER = float("-inf")
 # What is taken off the priority of a node that refuses new sessions; as without a server.

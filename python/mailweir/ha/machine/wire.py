@@ -139,7 +139,7 @@ class Message:
     parts: int
     part: bytes
     part_digest: bytes
-    words: bytes = b""  # as `words` has them; none but in WORDS
+    words: bytes = b""  # as `operator_words` has them; none but in WORDS
 
 
 class Refused(Exception):  # noqa: N818 - not an error: anybody may send anything

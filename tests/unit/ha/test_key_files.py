@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mailweir.errors import StartError
-from mailweir.ha.keys import read_keys
+from mailweir.ha.key_files import read_keys
 
 _RAW = bytes(range(32))
 

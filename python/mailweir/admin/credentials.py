@@ -29,7 +29,7 @@ _WIDTH = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Peer:
+class Caller:
     """A user, by the numbers."""
 
     uid: int
@@ -41,14 +41,14 @@ def uid_at(sock: socket.socket) -> int:
     return _credentials(sock)[0]
 
 
-def peer_at(sock: socket.socket) -> Peer:
+def caller_at(sock: socket.socket) -> Caller:
     """The user at the other end, with all groups, the first and the supplementary ones."""
     uid, gid = _credentials(sock)
     gids = b""
     # Who has more groups (256) is asked for by the first alone, or has to be named himself.
     with suppress(OSError):
         gids = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MOST_BYTES)
-    return Peer(uid, frozenset({gid, *(found for (found,) in _GID.iter_unpack(gids))}))
+    return Caller(uid, frozenset({gid, *(found for (found,) in _GID.iter_unpack(gids))}))
 
 
 def _credentials(sock: socket.socket) -> tuple[int, int]:

@@ -18,7 +18,7 @@ _MAX_BYTES = 16 * 1024 * 1024
 _MOST_ASIDE = 10
 
 
-class Kept:
+class OverridesFile:
     """The file in one `state_dir`. What it does may wait for a disk."""
 
     def __init__(self, state_dir: Path) -> None:

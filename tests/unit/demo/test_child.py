@@ -8,20 +8,20 @@ import pytest
 from aiohttp import web
 
 from mailweir.config.load import load
-from mailweir.demo import balancer as module
-from mailweir.demo.balancer import Balancer
+from mailweir.demo import child as module
+from mailweir.demo.child import Child
 from mailweir.errors import MailweirError, StartError
 from unit.fakes import STRANGERS
 
 SERVERS = {"swift": 2501, "flaky": 2502}
 
 
-def playing(folder: Path, code: str) -> Balancer:
+def playing(folder: Path, code: str) -> Child:
     """A balancer whose child runs `code` instead."""
-    return Balancer(folder, SERVERS, command=(sys.executable, "-c", code))
+    return Child(folder, SERVERS, command=(sys.executable, "-c", code))
 
 
-async def answering(balancer: Balancer, answers: dict[str, object]) -> web.AppRunner:
+async def answering(child: Child, answers: dict[str, object]) -> web.AppRunner:
     """An admin socket that gives these answers by route."""
     app = web.Application()
     for route, answer in answers.items():
@@ -32,48 +32,44 @@ async def answering(balancer: Balancer, answers: dict[str, object]) -> web.AppRu
         app.router.add_get(route, handle)
     runner = web.AppRunner(app)
     await runner.setup()
-    await web.UnixSite(runner, str(balancer.socket)).start()
+    await web.UnixSite(runner, str(child.socket)).start()
     return runner
 
 
 def test_the_configuration_is_a_good_one(tmp_path: Path) -> None:
     folder = tmp_path / "it's {odd}, #1"
     folder.mkdir()
-    balancer = Balancer(folder, SERVERS)
-    balancer.file.write_text(balancer.config)
-    loaded = load(balancer.file)
+    child = Child(folder, SERVERS)
+    child.file.write_text(child.config)
+    loaded = load(child.file)
     # It ends soon, whatever its sessions are at.
     drain, strangers = loaded.warnings
     assert drain.path == "drain.deadline"
     assert strangers.message == f"{', '.join(SERVERS)} {STRANGERS}"
     admin, pool = loaded.config.admin, loaded.config.pools["farm"]
-    assert (admin.socket, loaded.config.state_dir) == (balancer.socket, folder)
-    assert str(admin.http) == f"127.0.0.1:{balancer.http_port}"
-    assert [str(a) for a in loaded.config.listeners["mx"].bind] == [
-        f"127.0.0.1:{balancer.smtp_port}"
-    ]
+    assert (admin.socket, loaded.config.state_dir) == (child.socket, folder)
+    assert str(admin.http) == f"127.0.0.1:{child.http_port}"
+    assert [str(a) for a in loaded.config.listeners["mx"].bind] == [f"127.0.0.1:{child.smtp_port}"]
     assert {name: server.address.port for name, server in pool.servers.items()} == SERVERS
 
 
 async def test_it_is_ready_when_it_says_so(tmp_path: Path) -> None:
-    balancer = playing(tmp_path, "import time; time.sleep(60)")
-    await balancer.start()
+    child = playing(tmp_path, "import time; time.sleep(60)")
+    await child.start()
     answers = {"/api/v1/status": {"ready": True}, "/api/v1/servers": {"servers": [{"name": "x"}]}}
-    runner = await answering(balancer, answers)
-    await balancer.ready()
-    assert await balancer.servers() == [{"name": "x"}]
+    runner = await answering(child, answers)
+    await child.ready()
+    assert await child.servers() == [{"name": "x"}]
     await runner.cleanup()
-    await balancer.stop()
-    await balancer.stop()
+    await child.stop()
+    await child.stop()
 
 
 async def test_what_a_child_that_fails_said_is_shown(tmp_path: Path) -> None:
-    balancer = playing(
-        tmp_path, "import sys; print(sys.argv[1:], flush=True); sys.exit('no memory')"
-    )
-    await balancer.start()
+    child = playing(tmp_path, "import sys; print(sys.argv[1:], flush=True); sys.exit('no memory')")
+    await child.start()
     with pytest.raises(StartError) as caught:
-        await balancer.ready()
+        await child.ready()
     assert str(caught.value) == (
         "the balancer ended with exit code 1; it said:\n"
         f"['run', '-c', '{tmp_path}/mailweir.yaml']\nno memory"
@@ -81,10 +77,10 @@ async def test_what_a_child_that_fails_said_is_shown(tmp_path: Path) -> None:
 
 
 async def test_a_child_that_ends_later_is_noticed(tmp_path: Path) -> None:
-    balancer = playing(tmp_path, "")
-    await balancer.start()
+    child = playing(tmp_path, "")
+    await child.start()
     with pytest.raises(StartError, match=r"ended with exit code 0; it said nothing"):
-        await balancer.servers()
+        await child.servers()
 
 
 async def test_a_child_that_does_not_answer(
@@ -92,15 +88,15 @@ async def test_a_child_that_does_not_answer(
 ) -> None:
     monkeypatch.setattr(module, "_START", 0.2)
     monkeypatch.setattr(module, "_NOTICE", 0.1)
-    balancer = playing(tmp_path, "import time; time.sleep(60)")
-    await balancer.start()
-    runner = await answering(balancer, {"/api/v1/status": {"ready": False}})
+    child = playing(tmp_path, "import time; time.sleep(60)")
+    await child.start()
+    runner = await answering(child, {"/api/v1/status": {"ready": False}})
     with pytest.raises(StartError, match="isn't ready after 0 s; it said nothing"):
-        await balancer.ready()
+        await child.ready()
     await runner.cleanup()
     with pytest.raises(MailweirError, match="nobody answers"):
-        await balancer.servers()
-    await balancer.stop()
+        await child.servers()
+    await child.stop()
 
 
 async def test_a_child_that_ignores_term_is_killed(
@@ -113,11 +109,11 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN)
 pathlib.Path(sys.argv[3]).with_name("deaf").touch()
 time.sleep(60)
 """
-    balancer = playing(tmp_path, deaf)
-    await balancer.start()
+    child = playing(tmp_path, deaf)
+    await child.start()
     async with asyncio.timeout(10):
         while not (tmp_path / "deaf").exists():  # noqa: ASYNC110 - a process, not a task
             await asyncio.sleep(0.01)
-    await balancer.stop()
+    await child.stop()
     with pytest.raises(StartError, match="exit code -9"):
-        await balancer.ready()
+        await child.ready()

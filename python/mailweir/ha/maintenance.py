@@ -20,7 +20,7 @@ _READING, _WRITING = 10.0, 1.0
 _log = structlog.get_logger("mailweir")
 
 
-class Kept:
+class Maintenance:
     """The file in one folder, as far as the disk has it."""
 
     def __init__(self, folder: Path) -> None:

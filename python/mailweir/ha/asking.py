@@ -17,7 +17,7 @@ from mailweir.admin.client import candidates
 from mailweir.ha.clock import now as present
 from mailweir.ha.machine.facts import Health
 from mailweir.ha.machine.grace import Answer, Grace
-from mailweir.ha.machine.words import Said
+from mailweir.ha.machine.operator_words import Said
 
 _EVERY = 0.2
 # What it comes to where there is no answer, or none that can be understood.
@@ -32,7 +32,7 @@ _MOVE_LIMIT = 0.5
 _QUEUE_LOOK = 0.01
 
 
-class Balancer:
+class Asking:
     """The process beside ours."""
 
     def __init__(

@@ -33,7 +33,7 @@ pools:
 """
 
 
-class Balancer:
+class Child:
     """`mailweir run` with a configuration, a socket and a log in `folder`."""
 
     def __init__(

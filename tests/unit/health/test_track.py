@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailweir.config.pool import Check
-from mailweir.health.fsm import Track, interval, renewed, step
+from mailweir.health.track import Track, interval, renewed, step
 from mailweir.state.desired import Health
 
 CHECK = Check(rise=2, fall=3)

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from mailweir.state.kept import Kept
 from mailweir.state.overrides import Overrides, Word
+from mailweir.state.overrides_file import OverridesFile
 
 PAUSED = Overrides(node=Word(by="root", at=1.0))
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> Kept:
-    return Kept(tmp_path)
+def kept(tmp_path: Path) -> OverridesFile:
+    return OverridesFile(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def kept(tmp_path: Path) -> Kept:
         '{"denied": {"0.0.0.0/0": {"by": "root", "at": 1}}}',
     ],
 )
-def test_a_damaged_file_is_set_aside(kept: Kept, tmp_path: Path, text: str) -> None:
+def test_a_damaged_file_is_set_aside(kept: OverridesFile, tmp_path: Path, text: str) -> None:
     (tmp_path / "overrides.json").write_text(text)
     found, problem = kept.read()
     assert found == Overrides()
@@ -40,7 +40,7 @@ def test_a_damaged_file_is_set_aside(kept: Kept, tmp_path: Path, text: str) -> N
     assert kept.read() == (PAUSED, "")
 
 
-def test_what_was_set_aside_before_stays(kept: Kept, tmp_path: Path) -> None:
+def test_what_was_set_aside_before_stays(kept: OverridesFile, tmp_path: Path) -> None:
     for number in range(12):
         kept.path.write_text(f"damaged {number}")
         kept.read()
@@ -49,7 +49,7 @@ def test_what_was_set_aside_before_stays(kept: Kept, tmp_path: Path) -> None:
     assert (tmp_path / "overrides.damaged").read_text() == "damaged 0"
 
 
-def test_what_is_no_file_is_set_aside_and_nobody_waits(kept: Kept, tmp_path: Path) -> None:
+def test_what_is_no_file_is_set_aside_and_nobody_waits(kept: OverridesFile, tmp_path: Path) -> None:
     os.mkfifo(kept.path)
     assert kept.read() == (
         Overrides(),
@@ -64,7 +64,7 @@ def test_what_is_no_file_is_set_aside_and_nobody_waits(kept: Kept, tmp_path: Pat
 
 
 def test_what_cant_be_read_is_not_written_over(
-    kept: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kept: OverridesFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept.write(PAUSED)
     before = kept.path.read_bytes()
@@ -73,7 +73,7 @@ def test_what_cant_be_read_is_not_written_over(
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     with monkeypatch.context() as patch:
-        patch.setattr("mailweir.state.kept.open_plain", refuse)
+        patch.setattr("mailweir.state.overrides_file.open_plain", refuse)
         patch.setattr(Path, "replace", refuse)
         problem = kept.read()[1]
     assert problem == (
@@ -84,7 +84,7 @@ def test_what_cant_be_read_is_not_written_over(
     assert kept.path.read_bytes() == before
 
 
-def test_nothing_is_written_through_a_link(kept: Kept, tmp_path: Path) -> None:
+def test_nothing_is_written_through_a_link(kept: OverridesFile, tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.write_text("precious")
     (tmp_path / "overrides.new").symlink_to(precious)
@@ -94,7 +94,7 @@ def test_nothing_is_written_through_a_link(kept: Kept, tmp_path: Path) -> None:
 
 
 def test_a_full_disk_leaves_the_old_file(
-    kept: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kept: OverridesFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept.write(PAUSED)
     before = kept.path.read_bytes()

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailweir.ha.machine.facts import Drop, Health, Holder, Probe, Say, Take
+from mailweir.ha.machine.operator_words import Said, Words
 from mailweir.ha.machine.wire import MOST_WORDS, Kind, Refusal, State
-from mailweir.ha.machine.words import Said, Words
 from unit.ha.pairs import ACTIVE, OK, STANDBY, Table, active, standing_by
 
 DRAIN, DENY = Said("drain farm/x"), Said("deny 192.0.2.0/24")
