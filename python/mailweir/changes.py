@@ -15,10 +15,9 @@ from pathlib import Path
 
 import structlog
 
+from mailweir.admin.digests import Digests
 from mailweir.admin.metrics import Metrics
-from mailweir.admin.pair import Pair
 from mailweir.admin.server import AdminServer
-from mailweir.admin.views import Difference, ReloadOutcome
 from mailweir.config.load import Loaded
 from mailweir.config.model import Config
 from mailweir.errors import ConfigError, MailweirError, Problem
@@ -30,8 +29,10 @@ from mailweir.lanes import Lane
 from mailweir.operator import Operator
 from mailweir.plane import Plane
 from mailweir.reload import (
+    Difference,
     Read,
     Reader,
+    ReloadOutcome,
     ReloadRequests,
     answer,
     log_problems,
@@ -95,7 +96,7 @@ class Parts:
     monitor: Monitor
     operator: Operator
     keeping: Keeping
-    pair: Pair
+    digests: Digests
     admin: AdminServer
     metrics: Metrics
     supervisor: Supervisor
@@ -365,7 +366,7 @@ class Changes:
         # From here on it runs, whatever else fails.
         self._read = read
         try:
-            self._parts.pair.take(read.agreement)
+            self._parts.digests.take(read.agreement)
             await self._parts.admin.take(new.roles, new.config.admin.hosts)
             await self._keep_listening()
             for what in self._parts.operator.forget_absent(new.config):

@@ -25,11 +25,13 @@ import structlog
 
 from mailweir import logs, room
 from mailweir.admin import routes
+from mailweir.admin.digests import Digests
 from mailweir.admin.guard import Hosts
+from mailweir.admin.ha_role import NodeRole
 from mailweir.admin.metrics import Metrics
-from mailweir.admin.pair import NodeHealth, Pair
+from mailweir.admin.node_health import HealthReader, NodeHealth
+from mailweir.admin.readiness import unready
 from mailweir.admin.server import AdminServer
-from mailweir.admin.views import Difference, ReloadOutcome, Situation, unready
 from mailweir.changes import PATIENCE, Changes, Intents, Parts
 from mailweir.config.model import Config
 from mailweir.ending import drain, lose
@@ -43,7 +45,8 @@ from mailweir.lanes import Lane
 from mailweir.notices import notice
 from mailweir.operator import Operator, remembering
 from mailweir.plane import EmbeddedPlane, Plane
-from mailweir.reload import Read, Reader, log_problems
+from mailweir.reload import Difference, Read, Reader, ReloadOutcome, log_problems
+from mailweir.situation import Situation
 from mailweir.spec import ServerKey
 from mailweir.state.desired import Health
 from mailweir.state.keeping import Keeping
@@ -82,6 +85,7 @@ class Daemon:
         self._reader = Reader(config_file)
         # What waits in the data plane: binding, emptying queues, stopping.
         self._lane = Lane("data plane")
+        self.digests = Digests()
         self._intents = Intents()
         self._reasons: list[str] | None = None  # nothing said yet
         self._last_resort: threading.Timer | None = None
@@ -91,7 +95,8 @@ class Daemon:
         self._room: room.Room
         self.plane: Plane
         self._metrics: Metrics
-        self.pair: Pair
+        self.role: NodeRole
+        self._health: HealthReader
         self._monitor: Monitor
         self._admin: AdminServer
         self._changes: Changes
@@ -144,8 +149,9 @@ class Daemon:
         self._metrics = Metrics(
             self.plane.stats, self._faults, version=self._version, started=self._started
         )
-        self.pair = Pair(self.plane.stats, self._metrics.registry, started=self._started)
-        self.pair.take(first.agreement)
+        self.role = NodeRole(self._metrics.registry)
+        self.digests.take(first.agreement)
+        self._health = HealthReader(self.plane.stats, self.digests, started=self._started)
         self._monitor = Monitor(
             probe=check.run,
             on_result=self._on_check,
@@ -184,7 +190,7 @@ class Daemon:
             monitor=self._monitor,
             operator=self._operator,
             keeping=self._keeping,
-            pair=self.pair,
+            digests=self.digests,
             admin=self._admin,
             metrics=self._metrics,
             supervisor=self._supervisor,
@@ -355,12 +361,12 @@ class Daemon:
             last_check=self._monitor.last,
             next_server=self.plane.next_server,
             admission=self.plane.admission,
-            role=self.pair.told,
+            role=self.role.told,
         )
 
     def health(self) -> NodeHealth:
         """The same in short."""
-        return self.pair.health(
+        return self._health.read(
             self._changes.reconciler.applied,
             self._operator.overrides,
             generation=self._changes.last_load.generation,
@@ -389,7 +395,7 @@ class Daemon:
 
     async def _shutdown(self) -> None:
         """Drain: no new sessions, the others go on until they end or the deadline is there."""
-        terms = self.pair.terms(self._changes.loaded.config)
+        terms = self.role.terms(self._changes.loaded.config)
         await drain(
             self.plane,
             self._supervisor,

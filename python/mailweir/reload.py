@@ -1,4 +1,6 @@
-"""Reloads that were asked for, how a file is read for them, and what none of them can change."""
+"""Reloads: how they go, who asked for one, how a file is read for them, and what none of them can
+change. Used by `changes`; their outcomes are shown by `admin`.
+"""
 
 import asyncio
 import gc
@@ -10,7 +12,6 @@ from typing import TypeVar
 
 import structlog
 
-from mailweir.admin.views import ReloadOutcome
 from mailweir.config.agreed import Agreement, agreement
 from mailweir.config.load import Loaded, load
 from mailweir.config.reading import Reading, look_at
@@ -32,6 +33,31 @@ _LIMIT = 10.0
 _Outcome = TypeVar("_Outcome")
 
 _log = structlog.get_logger("mailweir")
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadOutcome:
+    """How a reload went. `message` is the change in one sentence, or why there was none.
+
+    `generation` is the number of the configuration that is in force afterwards: from 1 on, one
+    more for each that differs from the one before.
+    """
+
+    ok: bool
+    generation: int
+    message: str
+    at: float  # seconds since 1970
+    problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What a reload would change, or why there would be none."""
+
+    changes: tuple[str, ...]
+    problems: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 class ReloadRequests:

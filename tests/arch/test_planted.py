@@ -94,8 +94,8 @@ def test_python_in_the_data_plane(workspace: Path, package_name: str) -> None:
     [
         (None, "", None),
         ("errors.py", "import mailweir.daemon", "Who imports whom"),
-        ("state/diff.py", "from mailweir.admin import views", "Who imports whom"),
-        ("health/check.py", "from mailweir.admin import views", "Who imports whom"),
+        ("state/diff.py", "from mailweir.admin import readiness", "Who imports whom"),
+        ("health/check.py", "from mailweir.admin import readiness", "Who imports whom"),
         ("extra.py", '"""In no layer."""', "Who imports whom"),
         ("state/desired.py", "import asyncio", "Deciding is pure"),
         ("health/track.py", "import socket", "Deciding is pure"),

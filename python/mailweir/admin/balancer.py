@@ -3,11 +3,14 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from mailweir.admin.pair import NodeHealth, Pair
-from mailweir.admin.views import Difference, ReloadOutcome, Situation
+from mailweir.admin.digests import Digests
+from mailweir.admin.ha_role import NodeRole
+from mailweir.admin.node_health import NodeHealth
 from mailweir.config.model import Config
 from mailweir.operator import Operator
 from mailweir.plane import Plane
+from mailweir.reload import Difference, ReloadOutcome
+from mailweir.situation import Situation
 
 # Changes what operators said, where the configuration has what it is about.
 Change = Callable[[Operator, Config], None]
@@ -24,8 +27,12 @@ class Balancer(Protocol):
         """Its data plane: live sessions are asked for and ended there."""
 
     @property
-    def pair(self) -> Pair:
-        """What it was told of the pair that it is one of."""
+    def role(self) -> NodeRole:
+        """Its role in a pair, as it was told."""
+
+    @property
+    def digests(self) -> Digests:
+        """By which the nodes of a pair see whether they agree."""
 
     def health(self) -> NodeHealth:
         """How the process is, in short; for who asks several times a second."""

@@ -18,8 +18,8 @@ from prometheus_client import (
 
 from mailweir.admin.figures import PlaneCollector
 from mailweir.admin.process_faults import ProcessFaults
-from mailweir.admin.views import ReloadOutcome
 from mailweir.faults import Faults
+from mailweir.reload import ReloadOutcome
 from mailweir.spec import ServerKey
 from mailweir.stats import Stats
 

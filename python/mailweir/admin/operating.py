@@ -95,7 +95,7 @@ class _Operating:
 
     async def pair(self, request: web.Request) -> web.Response:
         role, by = HaRole(request.match_info["role"]), _keeper(request)
-        changed = self._balancer.pair.tell(role, by, alarms=_alarms(request))
+        changed = self._balancer.role.tell(role, by, alarms=_alarms(request))
         return web.json_response({"role": role, "by": by, "changed": changed})
 
     def _lacks(self, pool: str) -> str:

@@ -6,8 +6,11 @@ from hashlib import sha256
 from html import escape
 
 from mailweir.admin import text
+from mailweir.admin.answers.servers import servers
+from mailweir.admin.answers.status import kernel_path, role
+from mailweir.admin.readiness import panics, unready
 from mailweir.admin.text import state
-from mailweir.admin.views import Situation, kernel_path, panics, role, servers, unready
+from mailweir.situation import Situation
 
 _STYLE = (
     "body{font:14px/1.5 system-ui,sans-serif;margin:2em}table{border-collapse:collapse}"

@@ -1,6 +1,6 @@
 """When new sessions may be sent here: where they would find a server. Pure.
 
-Asked by `views` of what the data plane shows, by `pair` of what the data plane was told. That every
+Asked by `answers` of what the data plane shows, by `node_health` of what it was told. That every
 server is full at the moment makes nobody unready: it passes, and an address that moves for it costs
 sessions.
 """
@@ -8,11 +8,14 @@ sessions.
 from collections.abc import Iterable
 from typing import Protocol
 
+from mailweir.situation import Situation
 from mailweir.spec import ServerState
 from mailweir.state.overrides import Overrides, told
 
 # Servers that a reason names.
 _MOST_NAMED = 4
+# States of servers that no operator took out of use.
+_BY_CHECKS = (ServerState.UP, ServerState.DOWN, ServerState.PANIC)
 
 
 class Member(Protocol):
@@ -24,6 +27,46 @@ class Member(Protocol):
     def state(self) -> str: ...
     @property
     def weight(self) -> int: ...
+
+
+def unready(situation: Situation, listener: str | None = None) -> list[str]:
+    """Why new sessions shouldn't be sent here, or to one listener; empty where they may."""
+    listeners = situation.config.listeners
+    wanted = listeners if listener is None else {listener: listeners[listener]}
+    used = dict.fromkeys(one.pool for one in wanted.values())
+    reasons = why_unready(
+        [why_none(pool, situation.members.get(pool, [])) for pool in used],
+        draining=situation.stats.draining,
+        listening=situation.listening,
+        overrides=situation.overrides,
+        now=situation.now,
+    )
+    paused = {name: told_of_pause(name, situation) for name in wanted}
+    if not reasons and all(paused.values()):
+        return [f"listener {name}: paused {said}" for name, said in paused.items()]
+    return reasons
+
+
+def panics(situation: Situation) -> list[str]:
+    """Pools whose servers are tried although they are down. That alone makes nobody unready."""
+    found = []
+    for name, of_pool in situation.members.items():
+        if not any(server.state == ServerState.PANIC for server in of_pool):
+            continue
+        meant = [one for one in of_pool if one.state in _BY_CHECKS and one.weight > 0]
+        meant = [one for one in meant if not one.backup]
+        up = sum(one.state == ServerState.UP for one in meant)
+        found.append(
+            f"pool {name}: panic: {up} of {len(meant)} servers {'is' if up == 1 else 'are'} up,"
+            " those that are down are tried too"
+        )
+    return found
+
+
+def told_of_pause(listener: str, situation: Situation) -> str | None:
+    """What an operator said by which a listener takes nobody."""
+    pause = situation.overrides.pause_of(listener)
+    return told(pause, situation.now) if pause else None
 
 
 def takes(server: Member) -> bool:

@@ -12,13 +12,16 @@ from prometheus_client import CollectorRegistry
 
 from mailweir.admin import page
 from mailweir.admin.access import Access
+from mailweir.admin.answers.explain import client_of, explain
+from mailweir.admin.answers.servers import servers
+from mailweir.admin.answers.sessions import session
+from mailweir.admin.answers.status import status
 from mailweir.admin.balancer import Balancer
-from mailweir.admin.explaining import client_of, explain
 from mailweir.admin.following import add_following
 from mailweir.admin.operating import add_operating
+from mailweir.admin.readiness import unready
 from mailweir.admin.scraping import Scraping
 from mailweir.admin.server import Answers
-from mailweir.admin.views import servers, session, status, unready
 from mailweir.config.whole import whole
 from mailweir.errors import UnknownError
 from mailweir.journal import Journal
@@ -74,10 +77,10 @@ def _add_reading_at_the_socket(app: web.Application, balancer: Balancer) -> None
         return web.json_response(said)
 
     async def show_digests(_: web.Request) -> web.Response:
-        return web.json_response(balancer.pair.digests())
+        return web.json_response(balancer.digests.parts())
 
     async def show_words(_: web.Request) -> web.Response:
-        return web.json_response(balancer.pair.words())
+        return web.json_response(balancer.digests.words())
 
     async def show_config(_: web.Request) -> web.Response:
         return web.json_response({"config": whole(balancer.situation().config)})

@@ -6,9 +6,12 @@ from msgspec import structs
 from prometheus_client import CollectorRegistry
 
 from mailweir.admin.balancer import Change
-from mailweir.admin.pair import NodeHealth, Pair
-from mailweir.admin.views import Difference, LastCheck, ReloadOutcome, RoleTold, Situation
+from mailweir.admin.digests import Digests
+from mailweir.admin.ha_role import NodeRole
+from mailweir.admin.node_health import HealthReader, NodeHealth
 from mailweir.operator import Operator
+from mailweir.reload import Difference, ReloadOutcome
+from mailweir.situation import LastCheck, RoleTold, Situation
 from mailweir.spec import ServerKey
 from mailweir.state.desired import Health, fold
 from mailweir.state.overrides import Overrides
@@ -101,25 +104,23 @@ class FakeBalancer:
         self.operator = Operator(lambda _: None)
         self.plane = FakePlane()
         self.plane.live = [figures.SESSION]
-        self._pair = Pair(
+        self.digests = Digests()
+        self.role = NodeRole(CollectorRegistry(), clock=lambda: 990.0, steady=lambda: 40.0)
+        self._health = HealthReader(
             lambda: self.now.stats,
-            CollectorRegistry(),
+            self.digests,
             started=900.0,
             clock=lambda: 990.0,
             steady=lambda: 40.0,
         )
 
-    @property
-    def pair(self) -> Pair:
-        return self._pair
-
     def situation(self) -> Situation:
-        return replace(self.now, role=self.pair.told)
+        return replace(self.now, role=self.role.told)
 
     def health(self) -> NodeHealth:
         applied = fold(config(), {A: Health.UP}, NOTHING_SAID, hostname="h", room=ROOM)
         said = self.operator.overrides
-        return self.pair.health(applied, said, generation=1, ending=False)
+        return self._health.read(applied, said, generation=1, ending=False)
 
     async def addresses_move(self) -> int:
         return 3

@@ -9,8 +9,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from mailweir.admin.exposition import encode
 from mailweir.admin.figures import PlaneCollector
 from mailweir.admin.metrics import Metrics
-from mailweir.admin.views import ReloadOutcome
 from mailweir.faults import Faults
+from mailweir.reload import ReloadOutcome
 from mailweir.spec import ServerKey
 from mailweir.stats import KernelPathStats, Stats
 from unit import figures

@@ -19,10 +19,10 @@ from mailweir.admin.access import Access
 from mailweir.admin.guard import Hosts, at_socket, on_tcp
 from mailweir.admin.refusals import Refusals
 from mailweir.admin.routes import answers
-from mailweir.admin.views import ReloadOutcome
 from mailweir.config.roles import Role, Roles
 from mailweir.faults import Faults
 from mailweir.journal import Journal
+from mailweir.reload import ReloadOutcome
 from mailweir.spec import ServerState
 from unit import figures
 from unit.admin.situations import A, FakeBalancer, busy, situation
@@ -410,8 +410,8 @@ async def test_a_role_in_a_pair_is_told_and_shown(
     assert (await writable.post("/api/v1/ha/master")).status == 404
     assert (await writable.get("/api/v1/ha/active")).status == 405
     assert (await readable.post("/api/v1/ha/backup")).status == 403
-    assert balancer.pair.told
-    assert balancer.pair.told.role == "active"
+    assert balancer.role.told
+    assert balancer.role.told.role == "active"
 
 
 async def test_a_reader_tells_no_role(
@@ -425,7 +425,7 @@ async def test_a_reader_tells_no_role(
     answer = await writable.post("/api/v1/ha/active?by=native")
     assert answer.status == 403
     assert "you are bob and may only read" in (await answer.json())["error"]
-    assert balancer.pair.told is None
+    assert balancer.role.told is None
     assert (await writable.get("/api/v1/health")).status == 200
 
 

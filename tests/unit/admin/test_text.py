@@ -3,8 +3,10 @@
 import json
 
 from mailweir.admin import text
-from mailweir.admin.views import RoleTold, servers, status
+from mailweir.admin.answers.servers import servers
+from mailweir.admin.answers.status import status
 from mailweir.config.words import HaKeeper, HaRole
+from mailweir.situation import RoleTold
 from mailweir.state.overrides import Overrides, StateWord, Word
 from unit.admin.situations import busy, situation
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mailweir.admin import views
+from mailweir.admin.answers import servers as servers_now
+from mailweir.admin.answers.status import status
 from mailweir.config.words import HaKeeper, HaRole
 from mailweir.daemon import Daemon
 from mailweir.errors import ConfigError, StartError
@@ -79,14 +80,14 @@ async def test_a_clock_that_is_set_back_makes_nothing_younger(
     tmp_path: Path, servers: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with serving(tmp_path, servers) as running:
-        running.daemon.pair.tell(HaRole.ACTIVE, HaKeeper.NATIVE)
+        running.daemon.role.tell(HaRole.ACTIVE, HaKeeper.NATIVE)
         a_day_ago = time.time() - 86_400
         monkeypatch.setattr(time, "time", lambda: a_day_ago)
         now = running.daemon.situation()
-        told = json.loads(json.dumps(views.status(now)))
+        told = json.loads(json.dumps(status(now)))
         assert 0 <= told["uptime_seconds"] < 60
         assert 0 <= told["ha"]["age_seconds"] < 60
-        for server in json.loads(json.dumps(views.servers(now))):
+        for server in json.loads(json.dumps(servers_now.servers(now))):
             assert 0 <= server["check"]["age_seconds"] < 60
 
 
@@ -107,7 +108,7 @@ async def test_health_in_short(tmp_path: Path, servers: dict[str, str]) -> None:
         found = running.daemon.health()
         assert (found.listening, found.ending, found.workers_alive) == (True, False, True)
         assert (found.servers, found.up, found.pools_down, found.reasons) == (2, 2, [], [])
-        running.daemon.pair.tell(HaRole.ACTIVE, HaKeeper.NATIVE)
+        running.daemon.role.tell(HaRole.ACTIVE, HaKeeper.NATIVE)
         role = running.daemon.situation().role
         assert role
         assert role.role is HaRole.ACTIVE

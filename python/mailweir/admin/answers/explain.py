@@ -4,12 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Any
 
-from mailweir.admin.views import Situation, servers, told_of_pause
+from mailweir.admin.answers.servers import servers
+from mailweir.admin.readiness import told_of_pause
 from mailweir.config.kinds import parse_ip
 from mailweir.config.listener import Listener
 from mailweir.config.pool import Pool
 from mailweir.config.words import Balance, DryRun, Forwarding, Others, Protocol
 from mailweir.errors import UnknownError
+from mailweir.situation import Situation
 from mailweir.spec import ServerState
 from mailweir.state.overrides import told
 from mailweir.stats import ListenerStats

@@ -7,11 +7,11 @@ from typing import Any, cast
 import pytest
 from msgspec import structs
 
-from mailweir.admin.explaining import client_of, explain
+from mailweir.admin.answers.explain import client_of, explain
 from mailweir.admin.text import explanation
-from mailweir.admin.views import Situation
 from mailweir.config.words import Balance
 from mailweir.errors import UnknownError
+from mailweir.situation import Situation
 from mailweir.state.desired import fold
 from mailweir.state.overrides import Overrides, StateWord, Word
 from mailweir.stats import ServerStats

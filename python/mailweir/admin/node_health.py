@@ -1,34 +1,22 @@
-"""What the keeper of a pair's addresses (`mailweir ha`, or keepalived) asks of this process, and
-tells it. Owned by the daemon, served by the routes.
+"""How this process is, in short, for the keeper of a pair's addresses (`mailweir ha`).
 
 It asks several times a second, so what costs something for each server is counted when it changes,
-or read now and then.
+or read now and then. Owned by the daemon, served by the routes.
 """
 
-import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from hashlib import sha256
+from dataclasses import dataclass
 
-import structlog
-from prometheus_client import CollectorRegistry, Gauge
-
+from mailweir.admin.digests import Digests
 from mailweir.admin.readiness import takes, why_none, why_unready
-from mailweir.admin.views import RoleTold
-from mailweir.config.agreed import Agreement
-from mailweir.config.model import Config
-from mailweir.config.words import HaKeeper, HaRole
-from mailweir.ending import Terms
 from mailweir.spec import DesiredState
 from mailweir.state.overrides import Overrides
 from mailweir.stats import Stats
 
 # Seconds that a reading of the data plane is good for. With 10 000 servers one takes 40 ms.
 _FRESH = 1.0
-
-_log = structlog.get_logger("mailweir")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,75 +49,27 @@ class Count:
     pools_down: dict[str, str]  # and why
 
 
-class Pair:
-    """The role that was told last, and what is counted for who asks."""
+class HealthReader:
+    """Reads it anew where that costs little, and what was counted or read last where it doesn't."""
 
     def __init__(
         self,
         stats: Callable[[], Stats],
-        registry: CollectorRegistry,
+        digests: Digests,
         *,
         started: float,
         clock: Callable[[], float] = time.time,  # seconds since 1970
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.told: RoleTold | None = None
         self._stats = stats
+        self._digests = digests
         self._started = started
         self._clock = clock
         self._steady = steady
-        self._agreement = Agreement(b"", {})
         self._read: tuple[float, Stats] | None = None
         self._counted: tuple[DesiredState, Count] | None = None
-        self._digested: tuple[Overrides, str] = (Overrides(), "")
-        self._gauge = Gauge(
-            "mailweir_ha_role",
-            "1 for the role that this node was told to have in a pair; 0 for all before that.",
-            ["role"],
-            registry=registry,
-        )
-        self._show()
 
-    def take(self, agreement: Agreement) -> None:
-        """Remember which configuration runs."""
-        self._agreement = agreement
-
-    def digests(self) -> dict[str, object]:
-        """What the digest is made of: names of keys, with digests of their values."""
-        named = {name: one.hex() for name, one in self._agreement.parts.items()}
-        return {"digest": self._agreement.digest.hex(), "parts": named}
-
-    def words(self) -> dict[str, object]:
-        """What operators had said when it was asked for health last, with the digest that was told
-        then; `until` in seconds since 1970.
-        """
-        overrides, digest = self._digested
-        said = [{"what": what, "until": word.until} for what, word in overrides.words()]
-        return {"digest": digest, "words": said}
-
-    def tell(self, role: HaRole, by: HaKeeper, *, alarms: int = 0) -> bool:
-        """Take a role; whether it is another one than before. `alarms` are those of the pair."""
-        before = self.told
-        changed = before is None or before.role is not role
-        if before and not changed:
-            self.told = replace(before, by=by, alarms=alarms)
-        else:
-            self.told = RoleTold(role, by, self._clock(), self._steady(), alarms)
-        if changed:
-            was = before.role if before else "unknown"
-            _log.info("high availability", change=f"{was} -> {role}", by=by)
-            self._show()
-        return changed
-
-    def terms(self, config: Config) -> Terms:
-        """How the process ends: with time for the next one where `mailweir ha` has said last that
-        the addresses are here.
-        """
-        told = self.told
-        here = told is not None and told.by is HaKeeper.NATIVE and told.role is HaRole.ACTIVE
-        return Terms(config.drain.deadline, config.ha.handover if config.ha and here else None)
-
-    def health(
+    def read(
         self,
         applied: DesiredState | None,
         overrides: Overrides,
@@ -159,8 +99,8 @@ class Pair:
             pools_down=list(count.pools_down),
             generation=generation,
             paused=_paused(overrides),
-            digest=self._agreement.digest.hex(),
-            words=self._digest(overrides),
+            digest=self._digests.configuration,
+            words=self._digests.of_words(overrides),
             reasons=reasons,
         )
 
@@ -170,16 +110,6 @@ class Pair:
         if self._counted is None or self._counted[0] is not applied:
             self._counted = (applied, counted(applied))
         return self._counted[1]
-
-    def _digest(self, overrides: Overrides) -> str:
-        if self._digested[0] is not overrides:
-            said = sorted((what, word.until or 0.0) for what, word in overrides.words())
-            self._digested = (overrides, sha256(json.dumps(said).encode()).hexdigest()[:16])
-        return self._digested[1]
-
-    def _show(self) -> None:
-        for role in HaRole:
-            self._gauge.labels(role).set(self.told is not None and self.told.role is role)
 
     def _figures(self) -> Stats:
         now = self._steady()

@@ -1,30 +1,17 @@
-"""Readiness and the JSON answers."""
+"""The answers to `mailweir status` and `servers`, as JSON."""
 
 import json
 from dataclasses import replace
 
-from mailweir.admin.views import Situation, panics, servers, status, unready
+from mailweir.admin.answers.servers import servers
+from mailweir.admin.answers.status import status
+from mailweir.admin.readiness import panics, unready
+from mailweir.situation import Situation
 from mailweir.spec import ServerKey
 from mailweir.state.desired import Health, fold
-from mailweir.state.overrides import Overrides, Word
 from unit import figures
 from unit.admin.situations import busy, situation
 from unit.fakes import MINIMAL, NOTHING_SAID, ROOM, FakePlane, config
-
-UNUSED = MINIMAL + "  spare:\n    servers: {x: 10.0.0.9:25}\n"
-
-
-def test_ready_with_one_server_up_in_each_used_pool() -> None:
-    assert unready(situation()) == []
-    assert unready(situation(text=UNUSED)) == []
-
-
-def test_why_not_ready() -> None:
-    assert unready(situation(up="")) == ["pool farm: no server is up"]
-    assert unready(situation(FakePlane())) == ["starting: the listeners aren't open yet"]
-    draining = FakePlane()
-    draining.drain(to_successor=False)
-    assert unready(situation(draining)) == ["draining: no new sessions are taken"]
 
 
 def test_ready_by_listener() -> None:
@@ -40,19 +27,6 @@ def test_ready_by_listener() -> None:
         one["name"]: one["ready"] for one in json.loads(json.dumps(status(found)))["listeners"]
     }
     assert ready == {"mx": True, "in": False}
-
-
-def test_a_listener_that_is_paused_is_not_ready_and_makes_nobody_unready_alone() -> None:
-    two = MINIMAL.replace("listeners:", "listeners:\n  in: {bind: [192.0.2.1:2525], pool: farm}")
-    word = Word(by="anna", at=940.0)
-    plane = FakePlane()
-    health = {ServerKey("farm", "a"): Health.UP}
-    plane.apply(fold(config(two), health, NOTHING_SAID, hostname="h", room=ROOM))
-    one = situation(plane, text=two, overrides=Overrides(paused={"in": word}))
-    assert (unready(one), unready(one, "mx")) == ([], [])
-    assert unready(one, "in")[0].startswith("listener in: paused by anna")
-    both = situation(plane, text=two, overrides=Overrides(paused={"in": word, "mx": word}))
-    assert [reason.partition(":")[0] for reason in unready(both)] == ["listener in", "listener mx"]
 
 
 def test_status_says_all_of_it_in_json() -> None:

@@ -1,35 +1,30 @@
-"""The role that a node is told, and its health in short: what it says, and what asking costs."""
+"""A node's health in short: what it says, and what asking costs."""
 
 import pytest
 from msgspec import structs
-from prometheus_client import CollectorRegistry
-from structlog.testing import capture_logs
 
-from mailweir.admin import pair
-from mailweir.admin.pair import Count, Pair, counted
-from mailweir.admin.views import RoleTold
+from mailweir.admin import node_health
+from mailweir.admin.digests import Digests
+from mailweir.admin.node_health import Count, HealthReader, counted
 from mailweir.config.agreed import agreement
-from mailweir.config.words import HaKeeper, HaRole
 from mailweir.spec import DesiredState, ServerKey, ServerState
 from mailweir.state.desired import Health, fold
 from mailweir.stats import Stats
 from unit import figures
 from unit.fakes import NOTHING_SAID, ROOM, config
 
-_KEEPALIVED, _NATIVE = HaKeeper.KEEPALIVED, HaKeeper.NATIVE
-
 
 class Node:
-    """A pair's side with clocks that a test moves."""
+    """A process with clocks that a test moves."""
 
     def __init__(self) -> None:
         self.now = 1000.0
         self.readings = 0
         self.stats = figures.stats(3, False, 7, [], [])
-        self.registry = CollectorRegistry()
-        self.pair = Pair(
+        self.digests = Digests()
+        self.health = HealthReader(
             self._read,
-            self.registry,
+            self.digests,
             started=900.0,
             clock=lambda: self.now,
             steady=lambda: self.now,
@@ -38,10 +33,6 @@ class Node:
     def _read(self) -> Stats:
         self.readings += 1
         return self.stats
-
-    def roles(self) -> dict[str, float | None]:
-        name = "mailweir_ha_role"
-        return {role: self.registry.get_sample_value(name, {"role": role}) for role in HaRole}
 
 
 @pytest.fixture
@@ -52,23 +43,6 @@ def node() -> Node:
 def applied(text: str, *up: str) -> DesiredState:
     health = {ServerKey(*one.split("/")): Health.UP for one in up}
     return fold(config(text), health, NOTHING_SAID, hostname="h", room=ROOM)
-
-
-def test_a_role_is_shown_and_said_once(node: Node) -> None:
-    assert not node.pair.told
-    assert set(node.roles().values()) == {0}
-    with capture_logs() as logs:
-        assert node.pair.tell(HaRole.BACKUP, _KEEPALIVED)
-        node.now += 60
-        assert not node.pair.tell(HaRole.BACKUP, _KEEPALIVED)
-        assert node.pair.tell(HaRole.ACTIVE, _KEEPALIVED)
-        assert not node.pair.tell(HaRole.ACTIVE, _NATIVE, alarms=2)
-    assert [(one["event"], one["change"], one["by"]) for one in logs] == [
-        ("high availability", "unknown -> backup", "keepalived"),
-        ("high availability", "backup -> active", "keepalived"),
-    ]
-    assert node.pair.told == RoleTold(HaRole.ACTIVE, _NATIVE, 1060.0, 1060.0, 2)
-    assert node.roles() == {"active": 1, "backup": 0, "fault": 0, "stopped": 0}
 
 
 _TWO_POOLS = """\
@@ -107,11 +81,11 @@ def test_servers_that_take_no_new_sessions_are_not_up() -> None:
 
 
 async def test_health_in_short(node: Node) -> None:
-    node.pair.take(agreement(config()))
+    node.digests.take(agreement(config()))
     node.stats = structs.replace(
         node.stats, kernel_path=figures.KERNEL_PATH, workers=figures.stuck(1)
     )
-    found = node.pair.health(applied(_TWO_POOLS, "a/x"), NOTHING_SAID, generation=7, ending=False)
+    found = node.health.read(applied(_TWO_POOLS, "a/x"), NOTHING_SAID, generation=7, ending=False)
     assert (found.started, found.listening, found.ending, found.generation) == (900, True, False, 7)
     assert (found.sessions, found.flows, found.workers_alive) == (7, 7, True)
     assert (found.servers, found.up, found.pools_down) == (4, 1, ["b"])
@@ -122,10 +96,10 @@ async def test_health_in_short(node: Node) -> None:
 
 def test_health_of_one_that_ends_or_begins(node: Node) -> None:
     node.stats = structs.replace(node.stats, workers=figures.stuck(0, 1))
-    found = node.pair.health(applied(_TWO_POOLS), NOTHING_SAID, generation=1, ending=True)
+    found = node.health.read(applied(_TWO_POOLS), NOTHING_SAID, generation=1, ending=True)
     assert (found.workers_alive, found.ending, found.flows) == (False, True, 0)
     assert found.reasons == ["draining: no new sessions are taken"]
-    found = node.pair.health(None, NOTHING_SAID, generation=0, ending=False)
+    found = node.health.read(None, NOTHING_SAID, generation=0, ending=False)
     assert (found.listening, found.servers, found.pools_down) == (False, 0, [])
     assert found.reasons == ["starting: the listeners aren't open yet"]
 
@@ -137,11 +111,11 @@ def test_who_asks_often_costs_no_more(node: Node, monkeypatch: pytest.MonkeyPatc
         counts.append(state)
         return counted(state)
 
-    monkeypatch.setattr(pair, "counted", counting)
+    monkeypatch.setattr(node_health, "counted", counting)
     before, after = applied(_TWO_POOLS), applied(_TWO_POOLS, "a/x")
     for _ in range(100):
-        node.pair.health(before, NOTHING_SAID, generation=1, ending=False)
+        node.health.read(before, NOTHING_SAID, generation=1, ending=False)
     assert (node.readings, len(counts)) == (1, 1)
     node.now += 1
-    assert node.pair.health(after, NOTHING_SAID, generation=1, ending=False).up == 1
+    assert node.health.read(after, NOTHING_SAID, generation=1, ending=False).up == 1
     assert (node.readings, len(counts)) == (2, 2)

@@ -1,0 +1,87 @@
+"""The process at one moment, as values: what all that is shown of it is made of. Pure.
+
+Handed out by the daemon; read by `admin`, and by nobody who decides.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+from mailweir.config.model import Config
+from mailweir.config.words import CheckKind, HaKeeper, HaRole
+from mailweir.faults import Fault
+from mailweir.reload import ReloadOutcome
+from mailweir.spec import ServerKey
+from mailweir.state.overrides import Overrides
+from mailweir.stats import ServerStats, Stats
+
+
+class LastCheck(Protocol):
+    """The last check of a server, as the monitor keeps it."""
+
+    @property
+    def ok(self) -> bool: ...
+    @property
+    def step(self) -> str: ...
+    @property
+    def detail(self) -> str: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def at(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RoleTold:
+    """This node's role in a pair, who said so, and since when it has it."""
+
+    role: HaRole
+    by: HaKeeper
+    at: float  # seconds since 1970
+    moment: float  # the same on time.monotonic's clock
+    alarms: int  # of `mailweir ha run`
+
+
+@dataclass(frozen=True)
+class Situation:
+    """The process at one moment, as the daemon hands it out."""
+
+    version: str
+    pid: int
+    started: float  # seconds since 1970
+    now: float
+    moment: float  # the same on time.monotonic's clock, which nobody sets
+    uptime: float
+    config_file: str
+    config: Config
+    listening: bool
+    last_load: ReloadOutcome
+    stats: Stats
+    overrides: Overrides
+    room: str  # by what sessions outside the kernel are bounded
+    faults: Sequence[Fault]  # bugs of ours
+    lines_dropped: int  # of the process's log, which nobody read
+    socket_problem: str  # why the admin socket can't be found; empty where it can
+    not_kept: str  # why words of operators won't outlive the process; empty where they will
+    last_check: Callable[[ServerKey], LastCheck | None]
+    next_server: Callable[[str, str], str | None]  # pool, client
+    # Listener and client: the end reason by which it would be refused, None where it is let in.
+    admission: Callable[[str, str], str | None]
+    role: RoleTold | None  # in a pair; None where nobody has told
+
+    @cached_property
+    def members(self) -> dict[str, list[ServerStats]]:
+        """Servers by pool, in the file's order; empty pools, and those that are gone, as well.
+
+        Made once: each listener, of hundreds, asks for it.
+        """
+        members: dict[str, list[ServerStats]] = {name: [] for name in self.config.pools}
+        for server in self.stats.servers:
+            members.setdefault(server.pool, []).append(server)
+        return members
+
+    @cached_property
+    def check_kinds(self) -> dict[str, CheckKind]:
+        """What servers are asked, by pool. Made once: each server asks for it."""
+        return {name: self.config.check_kind(name) for name in self.config.pools}

@@ -1,0 +1,34 @@
+"""The role that a node is told: what is kept, shown and said of it."""
+
+from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
+
+from mailweir.admin.ha_role import NodeRole
+from mailweir.config.words import HaKeeper, HaRole
+from mailweir.situation import RoleTold
+
+_KEEPALIVED, _NATIVE = HaKeeper.KEEPALIVED, HaKeeper.NATIVE
+
+
+def test_a_role_is_shown_and_said_once() -> None:
+    now, registry = 1000.0, CollectorRegistry()
+    role = NodeRole(registry, clock=lambda: now, steady=lambda: now)
+
+    def shown() -> dict[str, float | None]:
+        name = "mailweir_ha_role"
+        return {one: registry.get_sample_value(name, {"role": one}) for one in HaRole}
+
+    assert not role.told
+    assert set(shown().values()) == {0}
+    with capture_logs() as logs:
+        assert role.tell(HaRole.BACKUP, _KEEPALIVED)
+        now += 60
+        assert not role.tell(HaRole.BACKUP, _KEEPALIVED)
+        assert role.tell(HaRole.ACTIVE, _KEEPALIVED)
+        assert not role.tell(HaRole.ACTIVE, _NATIVE, alarms=2)
+    assert [(one["event"], one["change"], one["by"]) for one in logs] == [
+        ("high availability", "unknown -> backup", "keepalived"),
+        ("high availability", "backup -> active", "keepalived"),
+    ]
+    assert role.told == RoleTold(HaRole.ACTIVE, _NATIVE, 1060.0, 1060.0, 2)
+    assert shown() == {"active": 1, "backup": 0, "fault": 0, "stopped": 0}
