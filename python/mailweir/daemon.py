@@ -1,9 +1,9 @@
-"""The running process: startup, main loop, shutdown. The only module that knows everyone.
+"""The process: its startup, its signals, its end. The only module that knows everyone.
 
-Started by `mailweir run`. Signals and check results only leave an intent; the main
-loop acts on it, one thing at a time, so that no two changes ever meet. The way of a
-change: `config.load`, `state.desired.fold`, `state.diff` (the log line),
-`state.reconcile`, the data plane.
+Started by `mailweir run`. `changes` is its main loop, `running` what is asked of it. Signals and
+check results only leave an intent; the main loop acts on it, one thing at a time, so that no two
+changes ever meet. The way of a change: `config.load`, `state.desired.fold`, `state.diff` (the log
+line), `state.reconcile`, the data plane.
 
 Nothing in the event loop waits: what may is called in a lane (`lanes`). What takes long before a
 change can be made (files, first checks) goes on beside the main loop, which goes round meanwhile.
@@ -23,32 +23,27 @@ from random import Random
 
 import structlog
 
-from mailweir import logs, room
+from mailweir import room
 from mailweir.admin import routes
 from mailweir.admin.digests import Digests
 from mailweir.admin.guard import Hosts
-from mailweir.admin.ha_role import NodeRole
 from mailweir.admin.metrics import Metrics
-from mailweir.admin.node_health import HealthReader, NodeHealth
-from mailweir.admin.readiness import unready
 from mailweir.admin.server import AdminServer
 from mailweir.changes import PATIENCE, Changes, Intents, Parts
-from mailweir.config.model import Config
-from mailweir.ending import drain, lose
+from mailweir.ending import drain
 from mailweir.errors import Exit
 from mailweir.faults import Faults, Part, kept_going
 from mailweir.health import check
-from mailweir.health.monitor import Monitor, Result
+from mailweir.health.monitor import Monitor
 from mailweir.instance import only_instance
 from mailweir.journal import Journal
 from mailweir.lanes import Lane
 from mailweir.notices import notice
 from mailweir.operator import Operator, remembering
 from mailweir.plane import EmbeddedPlane, Plane
-from mailweir.reload import Difference, Read, Reader, ReloadOutcome, log_problems
-from mailweir.situation import Situation
-from mailweir.spec import ServerKey
-from mailweir.state.desired import Health
+from mailweir.reload import Read, Reader, log_problems
+from mailweir.reports import Reports
+from mailweir.running import Running
 from mailweir.state.keeping import Keeping
 from mailweir.state.overrides_file import OverridesFile
 from mailweir.supervisor import Supervisor
@@ -85,21 +80,14 @@ class Daemon:
         self._reader = Reader(config_file)
         # What waits in the data plane: binding, emptying queues, stopping.
         self._lane = Lane("data plane")
-        self.digests = Digests()
         self._intents = Intents()
-        self._reasons: list[str] | None = None  # nothing said yet
         self._last_resort: threading.Timer | None = None
         # Made in startup, in this order.
-        self._keeping: Keeping
-        self._operator: Operator
-        self._room: room.Room
-        self.plane: Plane
-        self._metrics: Metrics
-        self.role: NodeRole
-        self._health: HealthReader
-        self._monitor: Monitor
-        self._admin: AdminServer
+        self._plane: Plane | None = None
+        self._reports: Reports
+        self._parts: Parts
         self._changes: Changes
+        self.running: Running
 
     async def run(self) -> None:
         """Serve until told to stop. Raises MailweirError where it can't start."""
@@ -138,41 +126,39 @@ class Daemon:
         config = first.loaded.config
         log_problems(first.loaded.warnings, level="warning")
         await self._lock(config.state_dir)
-        self._keeping = Keeping(OverridesFile(config.state_dir))
-        self._operator = await remembering(self._keeping, config)
-        self._room = room.read()
+        keeping = Keeping(OverridesFile(config.state_dir))
+        operator = await remembering(keeping, config)
+        found = room.read()
         self._workers = config.workers or len(os.sched_getaffinity(0))
 
         # In this order: a start that is given up is waited for, and undone.
         self._exits.push_async_callback(self._lane.call, self._stop_plane)
-        await self._lane.call(self._begin_plane)
-        self._metrics = Metrics(
-            self.plane.stats, self._faults, version=self._version, started=self._started
+        plane = await self._lane.call(self._begin_plane)
+        self._parts = self._made(first, plane, operator, keeping, found)
+        self._exits.push_async_callback(self._parts.monitor.close)
+        self._exits.push_async_callback(self._parts.admin.close)
+        self._changes = Changes(
+            self._intents,
+            self._parts,
+            self._reader,
+            first,
+            on_open=self._on_open,
+            on_round=lambda: self.running.note_readiness(),
         )
-        self.role = NodeRole(self._metrics.registry)
-        self.digests.take(first.agreement)
-        self._health = HealthReader(self.plane.stats, self.digests, started=self._started)
-        self._monitor = Monitor(
-            probe=check.run,
-            on_result=self._on_check,
-            random=Random(),  # noqa: S311 - spreads checks, keeps no secret
-            faults=self._faults,
+        self.running = Running(
+            self._parts,
+            self._changes,
+            self._intents,
+            version=self._version,
+            started=self._started,
+            began=self._began,
         )
-        self._exits.push_async_callback(self._monitor.close)
-        self._admin = AdminServer(
-            config.admin.socket,
-            config.admin.http,
-            first.loaded.roles,
-            Hosts(self._hostname, config.admin.hosts),
-            part="admin",
-            faults=self._faults,
-        )
-        self._exits.push_async_callback(self._admin.close)
-        self._changes = self._made_of_all(first)
-        self._monitor.update(check.targets(config, self._operator.overrides))
+        self._parts.monitor.update(check.targets(config, operator.overrides))
         # Before the listeners: a process that can't be asked shouldn't take sessions.
-        answers = routes.answers(self, self._metrics.registry, self._journal)
-        await self._admin.open(answers, self._metrics.registry)
+        registry = self._parts.metrics.registry
+        await self._parts.admin.open(
+            routes.answers(self.running, registry, self._journal), registry
+        )
 
     async def _lock(self, state_dir: Path) -> None:
         """Be the only instance. Raises StartError, and StalledError where the disk hangs."""
@@ -180,40 +166,58 @@ class Daemon:
         lock = Lane("lock").entered(only_instance(state_dir), limit=_DISK_LIMIT, what=what)
         await self._exits.enter_async_context(lock)
 
-    def _made_of_all(self, first: Read) -> Changes:
-        parts = Parts(
+    def _made(
+        self, first: Read, plane: Plane, operator: Operator, keeping: Keeping, found: room.Room
+    ) -> Parts:
+        """What changes are made of; nothing of it has begun."""
+        admin, digests = first.loaded.config.admin, Digests()
+        digests.take(first.agreement)
+        metrics = Metrics(plane.stats, self._faults, version=self._version, started=self._started)
+        self._reports = Reports(
+            plane,
+            metrics,
+            self._faults,
+            on_change=lambda: self._changes.checked(),
+            hurry=lambda key: self._parts.monitor.hurry(key),
+        )
+        return Parts(
             file=self._file,
             hostname=self._hostname,
-            room=self._room,
-            plane=self.plane,
+            room=found,
+            plane=plane,
             lane=self._lane,
-            monitor=self._monitor,
-            operator=self._operator,
-            keeping=self._keeping,
-            digests=self.digests,
-            admin=self._admin,
-            metrics=self._metrics,
+            monitor=Monitor(
+                probe=check.run,
+                on_result=self._reports.checked,
+                random=Random(),  # noqa: S311 - spreads checks, keeps no secret
+                faults=self._faults,
+            ),
+            operator=operator,
+            keeping=keeping,
+            digests=digests,
+            admin=AdminServer(
+                admin.socket,
+                admin.http,
+                first.loaded.roles,
+                Hosts(self._hostname, admin.hosts),
+                part="admin",
+                faults=self._faults,
+            ),
+            metrics=metrics,
             supervisor=self._supervisor,
             faults=self._faults,
         )
-        return Changes(
-            self._intents,
-            parts,
-            self._reader,
-            first,
-            on_open=self._on_open,
-            on_round=self._note_readiness,
-        )
 
-    def _begin_plane(self) -> None:
+    def _begin_plane(self) -> Plane:
         """In the lane."""
         kept = self._supervisor.store.take()
-        self.plane = self._start_plane(self._workers, kept)
+        self._plane = self._start_plane(self._workers, kept)
+        return self._plane
 
     def _stop_plane(self) -> None:
         """In the lane."""
-        if hasattr(self, "plane"):
-            self.plane.stop()
+        if self._plane is not None:
+            self._plane.stop()
 
     def _on_open(self) -> None:
         """Sessions are taken."""
@@ -223,8 +227,8 @@ class Daemon:
             version=self._version,
             pid=os.getpid(),
             workers=self._workers,
-            max_sessions=config.max_sessions or self._room.auto.room.sessions,
-            room=self._room.where(config.max_sessions).by,
+            max_sessions=config.max_sessions or self._parts.room.auto.room.sessions,
+            room=self._parts.room.where(config.max_sessions).by,
             admin=str(config.admin.socket),
             http=str(config.admin.http or "off"),
             config=message,
@@ -232,20 +236,20 @@ class Daemon:
         # What is there by now stays for long. To look through it for garbage takes half a second
         # for 10 000 servers, in which nothing else is done.
         gc.freeze()
-        self._watch_plane()
-        self._note_readiness()
+        self._watch_plane(self._parts.plane)
+        self.running.note_readiness()
         self._supervisor.ready(message)
         self._keep_going(Part.WATCHDOG, lambda: self._supervisor.show_life(self._lags))
 
     def _lags(self) -> Sequence[float]:
-        return [worker.lag for worker in self.plane.stats().workers]
+        return [worker.lag for worker in self._parts.plane.stats().workers]
 
-    def _watch_plane(self) -> None:
+    def _watch_plane(self, plane: Plane) -> None:
         loop = asyncio.get_running_loop()
-        wake_fd = self.plane.wake_fd
-        loop.add_reader(wake_fd, self._on_troubles)
+        wake_fd = plane.wake_fd
+        loop.add_reader(wake_fd, self._reports.take)
         self._exits.callback(loop.remove_reader, wake_fd)
-        self._keep_going(Part.NOTICES, lambda: notice(self.plane.stats))
+        self._keep_going(Part.NOTICES, lambda: notice(plane.stats))
 
     def _keep_going(self, part: Part, work: Callable[[], Awaitable[None]]) -> None:
         """Until the process ends."""
@@ -278,9 +282,9 @@ class Daemon:
             self._last_resort.start()
 
     def _on_usr1(self) -> None:
-        if not hasattr(self, "plane"):
+        if self._plane is None:
             return  # there is no session log yet
-        self.plane.reopen_logs()
+        self._plane.reopen_logs()
         _log.info("USR1: the session log is opened anew")
 
     def _on_loop_fault(self, _: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
@@ -289,115 +293,13 @@ class Daemon:
         known = error if isinstance(error, BaseException) else RuntimeError(context["message"])
         self._faults.note(Part.LOOP, known)
 
-    def _on_check(self, result: Result) -> None:
-        outcome = result.outcome
-        self._metrics.checked(result.key, failed_step=outcome.step, seconds=outcome.seconds)
-        reason = f"{outcome.step}: {outcome.detail}" if outcome.step else "check passed"
-        if result.before is result.after:
-            _log.debug("checked", server=str(result.key), health=result.after, reason=reason)
-            return
-        say = _log.warning if result.after is Health.DOWN else _log.info
-        say(
-            "server changed",
-            server=str(result.key),
-            change=f"{result.before} -> {result.after}",
-            reason=reason,
-        )
-        if result.before is not Health.UNKNOWN:
-            self._metrics.transition(result.key)
-        self._changes.checked()
-
-    def _on_troubles(self) -> None:
-        """Servers failed live sessions: their checks needn't wait. Or a thread of the data plane
-        panicked.
-        """
-        for trouble in self.plane.take_troubles():
-            key = ServerKey(trouble.pool, trouble.server)
-            _log.debug(
-                "failed a session", server=str(key), reason=f"{trouble.step} {trouble.cause}"
-            )
-            self._metrics.trouble(key)
-            self._monitor.hurry(key)
-        for panic in self.plane.take_panics():
-            self._faults.note(Part.DATA_PLANE, panic)
-
-    # --- what the admin routes ask -----------------------------------------
-
-    async def operate(
-        self, change: Callable[[Operator, Config], None], *, what: str, by: str
-    ) -> str:
-        """Let an operator change something."""
-        return await self._changes.operate(change, what=what, by=by)
-
-    async def reload(self) -> ReloadOutcome:
-        """Read the configuration again."""
-        return await self._changes.reload()
-
-    async def difference(self) -> Difference:
-        """What a reload would change."""
-        return await self._changes.difference()
-
-    def situation(self) -> Situation:
-        """The process at this moment."""
-        config = self._changes.loaded.config
-        return Situation(
-            version=self._version,
-            pid=os.getpid(),
-            started=self._started,
-            now=time.time(),
-            moment=(moment := time.monotonic()),
-            uptime=moment - self._began,
-            config_file=str(self._file.absolute()),
-            config=config,
-            listening=self._changes.reconciler.applied is not None,
-            last_load=self._changes.last_load,
-            stats=self.plane.stats(),
-            overrides=self._operator.overrides,
-            room=self._room.where(config.max_sessions).by,
-            not_kept=self._keeping.problem,
-            faults=self._faults.told(),
-            lines_dropped=logs.dropped(),
-            socket_problem=self._admin.problem,
-            last_check=self._monitor.last,
-            next_server=self.plane.next_server,
-            admission=self.plane.admission,
-            role=self.role.told,
-        )
-
-    def health(self) -> NodeHealth:
-        """The same in short."""
-        return self._health.read(
-            self._changes.reconciler.applied,
-            self._operator.overrides,
-            generation=self._changes.last_load.generation,
-            ending=self._intents.terminations > 0,
-        )
-
-    async def addresses_move(self) -> int:
-        """The pair's addresses are about to be the other node's. Called by the admin routes."""
-        if not self._intents.terminations:
-            return 0
-        return await lose(self.plane, self._supervisor, self._lane)
-
-    # --- main loop ---------------------------------------------------------
-
-    def _note_readiness(self) -> None:
-        reasons = unready(self.situation())
-        if reasons == self._reasons:
-            return
-        self._reasons = reasons
-        if reasons:
-            _log.error("not ready", reason="; ".join(reasons))
-        else:
-            _log.info("ready")
-
     # --- shutdown ----------------------------------------------------------
 
     async def _shutdown(self) -> None:
         """Drain: no new sessions, the others go on until they end or the deadline is there."""
-        terms = self.role.terms(self._changes.loaded.config)
+        terms = self.running.role.terms(self._changes.loaded.config)
         await drain(
-            self.plane,
+            self._parts.plane,
             self._supervisor,
             self._lane,
             terms=terms,
@@ -407,7 +309,7 @@ class Daemon:
         # The end frees it all; thousands of tasks that end would have it looked through many times.
         gc.disable()
         patience = 0 if self._why_end_now() else PATIENCE
-        if problem := await self._keeping.settled(patience):
+        if problem := await self._parts.keeping.settled(patience):
             _log.error("operators' words won't outlive the process", reason=problem)
 
     def _why_end_now(self) -> str:

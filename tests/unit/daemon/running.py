@@ -12,6 +12,7 @@ from structlog.typing import EventDict
 
 from mailweir.daemon import Daemon
 from mailweir.journal import Journal
+from mailweir.running import Running
 from mailweir.spec import ServerKey, ServerState
 from mailweir.supervisor import Supervisor
 from unit.fakes import FakePlane
@@ -20,7 +21,7 @@ A = ServerKey("farm", "a")
 
 
 @dataclass
-class Running:
+class Serving:
     """A daemon that serves, what it drives and what it logs."""
 
     daemon: Daemon
@@ -28,6 +29,11 @@ class Running:
     file: Path
     task: "asyncio.Task[None]"
     logs: list[EventDict]
+
+    @property
+    def balancer(self) -> Running:
+        """As the admin routes know it."""
+        return self.daemon.running
 
     def logged(self, event: str) -> list[EventDict]:
         return [entry for entry in self.logs if entry["event"].startswith(event)]
@@ -61,7 +67,7 @@ pools:
 
 
 @asynccontextmanager
-async def serving(folder: Path, servers: dict[str, str], extra: str = "") -> AsyncIterator[Running]:
+async def serving(folder: Path, servers: dict[str, str], extra: str = "") -> AsyncIterator[Serving]:
     file = folder / "f.yaml"
     write(file, servers, extra)
     plane = FakePlane()
@@ -74,7 +80,7 @@ async def serving(folder: Path, servers: dict[str, str], extra: str = "") -> Asy
             start_plane=lambda *_: plane,
         )
         task = asyncio.create_task(daemon.run())
-        running = Running(daemon, plane, file, task, logs)
+        running = Serving(daemon, plane, file, task, logs)
         await until(lambda: running.logged("started") or task.done())
         try:
             yield running

@@ -32,7 +32,7 @@ async def test_listeners_open_with_servers_that_are_up(
         assert len(running.plane.applied) == 1
         assert set(running.plane.applied[0].server_states().values()) == {ServerState.UP}
         assert running.logged("ready")
-        assert running.daemon.situation().last_load.message == "1 listener, 1 pool, 2 servers"
+        assert running.balancer.situation().last_load.message == "1 listener, 1 pool, 2 servers"
     assert running.plane.draining
 
 
@@ -60,7 +60,7 @@ async def test_health_changes_states_and_nothing_else(tmp_path: Path) -> None:
             assert entry["change"] == "unknown -> down"
             assert entry["reason"] == "greeting: connection closed by the server"
             write(running.file, {"a": str(b.address), "b": str(a.address)})
-            assert (await running.daemon.reload()).ok
+            assert (await running.balancer.reload()).ok
             await until(lambda: running.states() == {"a": ServerState.DOWN, "b": ServerState.UP})
             assert len(running.plane.applied) == 2
 
@@ -72,18 +72,18 @@ async def test_a_bug_anywhere_in_the_loop_ends_nothing(
         with monkeypatch.context() as patch:
             patch.setattr(Operator, "forget_those_over", lambda _: 1 / 0)
             signal.raise_signal(signal.SIGHUP)
-            await until(lambda: running.daemon.situation().faults)
-        assert (await running.daemon.reload()).ok
+            await until(lambda: running.balancer.situation().faults)
+        assert (await running.balancer.reload()).ok
 
 
 async def test_a_clock_that_is_set_back_makes_nothing_younger(
     tmp_path: Path, servers: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with serving(tmp_path, servers) as running:
-        running.daemon.role.tell(HaRole.ACTIVE, HaKeeper.NATIVE)
+        running.balancer.role.tell(HaRole.ACTIVE, HaKeeper.NATIVE)
         a_day_ago = time.time() - 86_400
         monkeypatch.setattr(time, "time", lambda: a_day_ago)
-        now = running.daemon.situation()
+        now = running.balancer.situation()
         told = json.loads(json.dumps(status(now)))
         assert 0 <= told["uptime_seconds"] < 60
         assert 0 <= told["ha"]["age_seconds"] < 60
@@ -93,30 +93,30 @@ async def test_a_clock_that_is_set_back_makes_nothing_younger(
 
 async def test_a_pair_is_told_of_apart(tmp_path: Path, servers: dict[str, str]) -> None:
     async with serving(tmp_path, servers) as running:
-        digest = running.daemon.health().digest
+        digest = running.balancer.health().digest
         write(running.file, servers, "ha: {mode: external}")
-        outcome = await running.daemon.reload()
+        outcome = await running.balancer.reload()
         assert outcome.message == "ha changed: mailweir ha has to be told (HUP)"
-        assert running.daemon.health().digest == digest
+        assert running.balancer.health().digest == digest
         write(running.file, servers, "drain: {deadline: 1h}")
-        await running.daemon.reload()
-        assert running.daemon.health().digest != digest
+        await running.balancer.reload()
+        assert running.balancer.health().digest != digest
 
 
 async def test_health_in_short(tmp_path: Path, servers: dict[str, str]) -> None:
     async with serving(tmp_path, servers) as running:
-        found = running.daemon.health()
+        found = running.balancer.health()
         assert (found.listening, found.ending, found.workers_alive) == (True, False, True)
         assert (found.servers, found.up, found.pools_down, found.reasons) == (2, 2, [], [])
-        running.daemon.role.tell(HaRole.ACTIVE, HaKeeper.NATIVE)
-        role = running.daemon.situation().role
+        running.balancer.role.tell(HaRole.ACTIVE, HaKeeper.NATIVE)
+        role = running.balancer.situation().role
         assert role
         assert role.role is HaRole.ACTIVE
         assert len(running.logged("high availability")) == 1
         running.plane.active = 1
         signal.raise_signal(signal.SIGTERM)
-        await until(lambda: running.daemon.health().ending)
-        assert running.daemon.health().reasons == ["draining: no new sessions are taken"]
+        await until(lambda: running.balancer.health().ending)
+        assert running.balancer.health().reasons == ["draining: no new sessions are taken"]
 
 
 async def test_a_second_instance_is_refused(tmp_path: Path) -> None:
@@ -170,8 +170,8 @@ async def test_a_server_that_fails_sessions_is_looked_at(
 async def test_a_panic_of_the_data_plane_is_told(tmp_path: Path, servers: dict[str, str]) -> None:
     async with serving(tmp_path, servers) as running:
         running.plane.panic("a.rs:1:2, thread mailweir-0: bug")
-        await until(lambda: running.daemon.situation().faults)
-        (fault,) = running.daemon.situation().faults
+        await until(lambda: running.balancer.situation().faults)
+        (fault,) = running.balancer.situation().faults
         assert (fault.part, fault.times) == ("data_plane", 1)
         assert "a.rs:1:2, thread mailweir-0: bug" in fault.last
 

@@ -56,7 +56,7 @@ async def test_term_drains_until_sessions_end(tmp_path: Path, servers: dict[str,
         await until(lambda: running.logged("draining"))
         assert running.plane.draining
         assert not running.plane.stopped
-        refused = await running.daemon.reload()
+        refused = await running.balancer.reload()
         assert refused.message == "the process is ending; nothing is reloaded any more"
         signal.raise_signal(signal.SIGHUP)
         await until(lambda: running.logged("HUP ignored"))

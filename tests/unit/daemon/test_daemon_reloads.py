@@ -38,7 +38,7 @@ async def test_a_storm_of_hups_is_few_reloads(tmp_path: Path, servers: dict[str,
     async with serving(tmp_path, servers) as running:
         for _ in range(100):
             signal.raise_signal(signal.SIGHUP)
-        outcome = await running.daemon.reload()
+        outcome = await running.balancer.reload()
         assert outcome.message == "nothing changed"
         assert 1 <= len(running.logged("reloaded")) <= 3
         assert len(running.plane.applied) == 1
@@ -49,19 +49,19 @@ async def test_the_generation_is_the_configuration_s(
 ) -> None:
     """Neither an operator's word nor a file that says the same makes another one."""
     async with serving(tmp_path, servers) as running:
-        daemon = running.daemon
-        said = await daemon.operate(_heavier, what="weight farm/a 7", by="root")
+        balancer = running.balancer
+        said = await balancer.operate(_heavier, what="weight farm/a 7", by="root")
         assert said == ""
         assert len(running.plane.applied) == 2
         running.file.write_text(f"# The same.\n{running.file.read_text()}")
-        assert (await daemon.reload()).generation == 1
+        assert (await balancer.reload()).generation == 1
         # What the data plane isn't told is a part of it too.
         text = running.file.read_text()
         running.file.write_text(text.replace("rise: 1", "rise: 9"))
-        assert (await daemon.reload()).generation == 2
+        assert (await balancer.reload()).generation == 2
         running.file.write_text("listeners: {}\n")
-        assert (await daemon.reload()).generation == 2
-        assert daemon.situation().last_load.generation == daemon.health().generation == 2
+        assert (await balancer.reload()).generation == 2
+        assert balancer.situation().last_load.generation == balancer.health().generation == 2
 
 
 def _heavier(operator: Operator, config: Config) -> None:
@@ -71,7 +71,7 @@ def _heavier(operator: Operator, config: Config) -> None:
 async def test_a_bad_file_changes_nothing(tmp_path: Path, servers: dict[str, str]) -> None:
     async with serving(tmp_path, servers) as running:
         running.file.write_text("listeners: {}\npools: 3\n")
-        outcome = await running.daemon.reload()
+        outcome = await running.balancer.reload()
         assert not outcome.ok
         assert outcome.problems == (
             f"{running.file}:1:12: listeners: must not be empty",
@@ -80,9 +80,9 @@ async def test_a_bad_file_changes_nothing(tmp_path: Path, servers: dict[str, str
         errors = [e for e in running.logged("configuration") if e["log_level"] == "error"]
         assert [e["problem"] for e in errors] == list(outcome.problems)
         assert len(running.plane.applied) == 1
-        assert running.daemon.situation().last_load == outcome
+        assert running.balancer.situation().last_load == outcome
         write(running.file, servers)
-        assert (await running.daemon.reload()).ok
+        assert (await running.balancer.reload()).ok
 
 
 async def test_an_address_that_cannot_be_had_changes_nothing(
@@ -91,11 +91,11 @@ async def test_an_address_that_cannot_be_had_changes_nothing(
     async with serving(tmp_path, servers) as running:
         write(running.file, {**servers, "c": "127.0.0.1:9"})
         running.plane.refuse = "listener mx: 192.0.2.1:25: address in use"
-        outcome = await running.daemon.reload()
+        outcome = await running.balancer.reload()
         assert (outcome.ok, outcome.message) == (False, running.plane.refuse)
         assert sorted(running.states()) == ["a", "b"]
         running.plane.refuse = ""
-        assert (await running.daemon.reload()).generation == 2
+        assert (await running.balancer.reload()).generation == 2
 
 
 async def test_a_bug_in_a_reload_ends_nothing(
@@ -104,9 +104,9 @@ async def test_a_bug_in_a_reload_ends_nothing(
     async with serving(tmp_path, servers) as running:
         with monkeypatch.context() as patch:
             patch.setattr(diff, "describe", lambda *_: 1 / 0)
-            outcome = await running.daemon.reload()
+            outcome = await running.balancer.reload()
         assert outcome.message == "internal error: ZeroDivisionError('division by zero')"
-        assert (await running.daemon.reload()).ok
+        assert (await running.balancer.reload()).ok
 
 
 async def test_a_reload_does_not_hold_up_what_operators_say(
@@ -123,12 +123,12 @@ async def test_a_reload_does_not_hold_up_what_operators_say(
     async with playing(say(b"220 mx\r\n")) as c, serving(tmp_path, servers) as running:
         monkeypatch.setattr(changes, "first_checks", wait)
         write(running.file, {**servers, "c": str(c.address)})
-        reloading = asyncio.create_task(running.daemon.reload())
-        assert await running.daemon.operate(drain, what="drain farm/a", by="root") == ""
+        reloading = asyncio.create_task(running.balancer.reload())
+        assert await running.balancer.operate(drain, what="drain farm/a", by="root") == ""
         assert running.plane.states[A] is ServerState.DRAIN
         assert not reloading.done()
         # It is checked by now, and not dropped by what was said meanwhile.
-        await until(lambda: running.daemon.situation().last_check(ServerKey("farm", "c")))
+        await until(lambda: running.balancer.situation().last_check(ServerKey("farm", "c")))
         waited.set()
         assert (await reloading).ok
         assert running.plane.states[A] is ServerState.DRAIN
@@ -155,7 +155,7 @@ async def test_a_reload_says_what_changed_in_checks(
 ) -> None:
     async with serving(tmp_path, servers) as running:
         write(running.file, servers, "drain: {deadline: 1h}")
-        outcome = await running.daemon.reload()
+        outcome = await running.balancer.reload()
         assert outcome.message == "drain deadline 30m -> 1h"
 
 

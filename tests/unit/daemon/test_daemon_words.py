@@ -23,14 +23,14 @@ async def test_an_operators_word_outlives_reload_and_restart(
         operator.ready(A, config)
 
     async with serving(tmp_path, servers) as running:
-        assert await running.daemon.operate(drain, what="drain farm/a", by="root") == ""
+        assert await running.balancer.operate(drain, what="drain farm/a", by="root") == ""
         assert running.plane.states[A] is ServerState.DRAIN
-        assert (await running.daemon.reload()).ok
+        assert (await running.balancer.reload()).ok
         assert running.plane.states[A] is ServerState.DRAIN
     async with serving(tmp_path, servers) as running:
         assert running.plane.states[A] is ServerState.DRAIN
         assert running.logged("operator's word from before")[0]["change"] == "drain farm/a"
-        await running.daemon.operate(ready, what="ready farm/a", by="root")
+        await running.balancer.operate(ready, what="ready farm/a", by="root")
         assert running.plane.states[A] is ServerState.UP
 
 
@@ -39,9 +39,9 @@ async def test_a_deny_outlives_reload_and_restart(tmp_path: Path, servers: dict[
         operator.deny("192.0.2.0/24", Speaker("root"))
 
     async with serving(tmp_path, servers) as running:
-        assert await running.daemon.operate(deny, what="deny 192.0.2.0/24", by="root") == ""
+        assert await running.balancer.operate(deny, what="deny 192.0.2.0/24", by="root") == ""
         assert running.plane.applied[-1].denied == ("192.0.2.0/24",)
-        assert (await running.daemon.reload()).ok
+        assert (await running.balancer.reload()).ok
         assert running.plane.applied[-1].denied == ("192.0.2.0/24",)
         running.plane.live = [figures.SESSION]
         assert running.plane.kill_from("192.0.2.0/24") == 1
@@ -55,7 +55,7 @@ async def test_an_operators_word_ends_when_it_said(tmp_path: Path, servers: dict
         operator.pause(None, Speaker("root", 0.1), config)
 
     async with serving(tmp_path, servers) as running:
-        await running.daemon.operate(pause, what="pause the node", by="root")
+        await running.balancer.operate(pause, what="pause the node", by="root")
         # On a busy machine it may be over by now.
         assert any(state.listeners[0].paused for state in running.plane.applied)
         await until(lambda: not running.plane.applied[-1].listeners[0].paused)
@@ -70,9 +70,9 @@ async def test_a_server_in_maintenance_is_not_checked(
         operator.set_state(A, "maint", Speaker("root"), config)
 
     async with serving(tmp_path, servers) as running:
-        await running.daemon.operate(maint, what="maint farm/a", by="root")
+        await running.balancer.operate(maint, what="maint farm/a", by="root")
         assert running.plane.states[A] is ServerState.MAINT
-        assert running.daemon.situation().last_check(A) is None
+        assert running.balancer.situation().last_check(A) is None
 
 
 async def test_what_cannot_be_kept_counts_and_is_said(
@@ -83,10 +83,10 @@ async def test_what_cannot_be_kept_counts_and_is_said(
 
     async with serving(tmp_path, servers) as running:
         (tmp_path / "state" / "overrides.new").mkdir()
-        problem = await running.daemon.operate(weigh, what="weight farm/a 50%", by="root")
+        problem = await running.balancer.operate(weigh, what="weight farm/a 50%", by="root")
         assert problem.endswith("overrides.json can't be written: Is a directory")
         assert running.plane.applied[-1].pools[0].servers[0].weight == 50
-        assert running.daemon.situation().not_kept == problem
+        assert running.balancer.situation().not_kept == problem
 
 
 async def test_a_bug_in_an_operators_change_leaves_the_old_state(
@@ -98,14 +98,14 @@ async def test_a_bug_in_an_operators_change_leaves_the_old_state(
     async with serving(tmp_path, servers) as running:
         with monkeypatch.context() as patch:
             patch.setattr(changes, "fold", lambda *_, **__: 1 / 0)
-            said = await running.daemon.operate(drain, what="drain farm/a", by="root")
+            said = await running.balancer.operate(drain, what="drain farm/a", by="root")
         assert said == (
             "internal error: ZeroDivisionError('division by zero'); nothing has changed"
         )
-        assert running.daemon.situation().overrides == Overrides()
-        (fault,) = running.daemon.situation().faults
+        assert running.balancer.situation().overrides == Overrides()
+        (fault,) = running.balancer.situation().faults
         assert (fault.part, fault.times) == ("change", 1)
         assert len(running.logged("internal error")) == 1
-        assert await running.daemon.operate(drain, what="drain farm/a", by="root") == ""
+        assert await running.balancer.operate(drain, what="drain farm/a", by="root") == ""
         assert running.plane.states[A] is ServerState.DRAIN
     assert (tmp_path / "state" / "overrides.json").exists()

@@ -1,0 +1,120 @@
+"""The running process, as the admin routes know it: what is shown of it, and how it is changed.
+
+Made by the daemon once there is all that it is made of; `admin.balancer` says what is asked of it.
+"""
+
+import os
+import time
+from collections.abc import Callable
+
+import structlog
+
+from mailweir import logs
+from mailweir.admin.ha_role import NodeRole
+from mailweir.admin.node_health import HealthReader, NodeHealth
+from mailweir.admin.readiness import unready
+from mailweir.changes import Changes, Intents, Parts
+from mailweir.config.model import Config
+from mailweir.ending import lose
+from mailweir.operator import Operator
+from mailweir.reload import Difference, ReloadOutcome
+from mailweir.situation import Situation
+
+_log = structlog.get_logger("mailweir")
+
+
+class Running:
+    """One process, from its listeners to its end."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        changes: Changes,
+        intents: Intents,
+        *,
+        version: str,
+        started: float,
+        began: float,
+    ) -> None:
+        """`started` is in seconds since 1970, `began` the same on time.monotonic's clock."""
+        self.plane = parts.plane
+        self.digests = parts.digests
+        self.role = NodeRole(parts.metrics.registry)
+        self._parts = parts
+        self._changes = changes
+        self._intents = intents
+        self._version = version
+        self._started, self._began = started, began
+        self._health = HealthReader(parts.plane.stats, parts.digests, started=started)
+        self._reasons: list[str] | None = None  # nothing said yet
+
+    # --- what is shown -----------------------------------------------------
+
+    def situation(self) -> Situation:
+        """The process at this moment."""
+        config = self._changes.loaded.config
+        return Situation(
+            version=self._version,
+            pid=os.getpid(),
+            started=self._started,
+            now=time.time(),
+            moment=(moment := time.monotonic()),
+            uptime=moment - self._began,
+            config_file=str(self._parts.file.absolute()),
+            config=config,
+            listening=self._changes.reconciler.applied is not None,
+            last_load=self._changes.last_load,
+            stats=self.plane.stats(),
+            overrides=self._parts.operator.overrides,
+            room=self._parts.room.where(config.max_sessions).by,
+            not_kept=self._parts.keeping.problem,
+            faults=self._parts.faults.told(),
+            lines_dropped=logs.dropped(),
+            socket_problem=self._parts.admin.problem,
+            last_check=self._parts.monitor.last,
+            next_server=self.plane.next_server,
+            admission=self.plane.admission,
+            role=self.role.told,
+        )
+
+    def health(self) -> NodeHealth:
+        """The same in short."""
+        return self._health.read(
+            self._changes.reconciler.applied,
+            self._parts.operator.overrides,
+            generation=self._changes.last_load.generation,
+            ending=self._intents.terminations > 0,
+        )
+
+    def note_readiness(self) -> None:
+        """In the log, where it is another one than before."""
+        reasons = unready(self.situation())
+        if reasons == self._reasons:
+            return
+        self._reasons = reasons
+        if reasons:
+            _log.error("not ready", reason="; ".join(reasons))
+        else:
+            _log.info("ready")
+
+    # --- what is changed ---------------------------------------------------
+
+    async def operate(
+        self, change: Callable[[Operator, Config], None], *, what: str, by: str
+    ) -> str:
+        """Let an operator change something."""
+        return await self._changes.operate(change, what=what, by=by)
+
+    async def reload(self) -> ReloadOutcome:
+        """Read the configuration again."""
+        return await self._changes.reload()
+
+    async def difference(self) -> Difference:
+        """What a reload would change."""
+        return await self._changes.difference()
+
+    async def addresses_move(self) -> int:
+        """The pair's addresses are about to be the other node's. Called by the admin routes."""
+        if not self._intents.terminations:
+            return 0
+        return await lose(self.plane, self._parts.supervisor, self._parts.lane)
