@@ -29,7 +29,7 @@ T is the interval, D how long a datagram is on its way at most over a clean link
 from typing import TYPE_CHECKING
 
 from mailweir.ha.machine.facts import Drop, Take, bond
-from mailweir.ha.machine.fsm import Machine
+from mailweir.ha.machine.inputs import Machine
 from mailweir.ha.machine.wire import Flag, Kind, Message, Refusal, State
 
 if TYPE_CHECKING:

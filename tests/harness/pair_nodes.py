@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from mailweir.ha.machine.facts import Action, Drop, Facts, Health, Settings, Take
-from mailweir.ha.machine.fsm import RENEWED_EVERY, Machine
+from mailweir.ha.machine.facts import RENEWED_EVERY, Action, Drop, Facts, Health, Settings, Take
+from mailweir.ha.machine.inputs import Machine
 from mailweir.ha.machine.wire import Message
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from mailweir.ha import telling
 from mailweir.ha.clock import now
 from mailweir.ha.links import Links
 from mailweir.ha.machine.facts import Command
-from mailweir.ha.machine.fsm import Machine
+from mailweir.ha.machine.inputs import Machine
 from mailweir.ha.metrics import PairCollector
 from mailweir.journal import Journal
 

@@ -46,8 +46,8 @@ from mailweir.ha.machine.facts import (
     Send,
     Take,
 )
-from mailweir.ha.machine.fsm import Machine
 from mailweir.ha.machine.grace import Grace
+from mailweir.ha.machine.inputs import Machine
 from mailweir.ha.machine.wire import State
 from mailweir.ha.maintenance import Maintenance
 from mailweir.ha.settings import fixed_differences, node_of, ports_of, settings_of

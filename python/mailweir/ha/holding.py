@@ -12,8 +12,7 @@ import structlog
 from mailweir.ha.clock import now
 from mailweir.ha.kernel.addresses import AddressError, Addresses
 from mailweir.ha.kernel.announce import Announcer
-from mailweir.ha.machine.facts import Drop, Take
-from mailweir.ha.machine.fsm import RENEWED_EVERY
+from mailweir.ha.machine.facts import RENEWED_EVERY, Drop, Take
 
 _log = structlog.get_logger("mailweir")
 

@@ -1,7 +1,8 @@
 """Speaks with the peer over all links, and with the witness: sockets, keys, counts.
 
 A connected UDP socket for each link, so that the kernel keeps out what comes from elsewhere. What
-comes is opened here and is authentic from then on; `fsm` says whether it is news. Used by `agent`.
+comes is opened here and is authentic from then on; `machine` says whether it is news. Used by
+`agent`.
 """
 
 import errno

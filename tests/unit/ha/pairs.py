@@ -16,7 +16,7 @@ from mailweir.ha.machine.facts import (
     Settings,
     Take,
 )
-from mailweir.ha.machine.fsm import Machine
+from mailweir.ha.machine.inputs import Machine
 from mailweir.ha.machine.wire import WITNESS, Flag, Kind, Message, Refusal, State, Trouble
 
 OK = Health(ok=True, why="")

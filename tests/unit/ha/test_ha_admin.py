@@ -13,7 +13,7 @@ from mailweir.config.load import Loaded, load
 from mailweir.ha.admin import HaAdmin
 from mailweir.ha.links import Links
 from mailweir.ha.machine.facts import Command
-from mailweir.ha.machine.fsm import Machine
+from mailweir.ha.machine.inputs import Machine
 from mailweir.ha.settings import settings_of
 from mailweir.journal import Journal
 from unit.ha.test_links import KEYS, pair

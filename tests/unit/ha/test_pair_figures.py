@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from mailweir.ha.links import Links
-from mailweir.ha.machine.fsm import Machine
+from mailweir.ha.machine.inputs import Machine
 from mailweir.ha.machine.operator_words import Said, Words
 from mailweir.ha.machine.wire import Refusal
 from mailweir.ha.metrics import PairCollector

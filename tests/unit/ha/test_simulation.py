@@ -14,9 +14,10 @@ from harness.pair_simulation import Simulation
 from harness.scale import count
 from mailweir.ha.machine import grants, judging, known, peer
 from mailweir.ha.machine.facts import Settings
-from mailweir.ha.machine.fsm import Machine
+from mailweir.ha.machine.inputs import Machine
 from mailweir.ha.machine.known import Known
 from mailweir.ha.machine.peer import Peer
+from mailweir.ha.machine.states import States
 from mailweir.ha.machine.wire import State
 
 _STEPS = count(60_000, 2_000_000)
@@ -81,9 +82,9 @@ def _nobody_minds_standing_still(patch: pytest.MonkeyPatch) -> None:
 
 
 def _a_release_counts_for_ever(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Machine, "_is_released", lambda self, now: self._released_at > 0)
-    patch.setattr("mailweir.ha.machine.fsm.holds", lambda told: False)
-    patch.setattr("mailweir.ha.machine.fsm.wants", lambda told: False)
+    patch.setattr(States, "is_released", lambda self, now: self.released_at > 0)
+    patch.setattr("mailweir.ha.machine.heard.holds", lambda told: False)
+    patch.setattr("mailweir.ha.machine.heard.wants", lambda told: False)
 
 
 def _numbers_need_not_rise(patch: pytest.MonkeyPatch) -> None:
@@ -117,7 +118,7 @@ def _preempt_looks_at_nothing_but_priority(patch: pytest.MonkeyPatch) -> None:
 
 
 def _nobody_is_probed(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Machine, "_is_released", lambda *_: True)
+    patch.setattr(States, "is_released", lambda *_: True)
 
 
 def _who_is_cut_off_goes(patch: pytest.MonkeyPatch) -> None:

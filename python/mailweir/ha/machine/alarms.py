@@ -1,6 +1,6 @@
 """What an operator should know of a pair, said once when it begins and once when it ends. Pure.
 
-Used by `fsm`.
+Used by `inputs` and `states`.
 """
 
 from collections.abc import Callable

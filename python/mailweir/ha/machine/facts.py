@@ -1,6 +1,6 @@
 """What the state machine goes by, and what it asks for: settings, facts, actions. Plain values.
 
-Called by `fsm`; built and carried out by `agent`.
+Called by `inputs`; built and carried out by `agent`.
 """
 
 from collections.abc import Mapping
@@ -11,6 +11,9 @@ from operator import or_
 
 from mailweir.ha.machine.operator_words import Said
 from mailweir.ha.machine.wire import Message, Trouble
+
+# Seconds between renewals of the lease: after standing still for what is left then, it may be over.
+RENEWED_EVERY = 1.0
 
 
 def bond(lease: float) -> float:

@@ -1,7 +1,7 @@
 """What follows from what a node knows: may it be active, should it, is the peer the better one.
 Every answer that is a no is said in words, for the log and `mailweir ha explain`. Pure.
 
-Called by `fsm`. An empty text means that nothing is against it.
+Called by `states`, `heard` and `commands`. An empty text means that nothing is against it.
 """
 
 from collections.abc import Iterator, Mapping

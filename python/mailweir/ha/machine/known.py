@@ -1,6 +1,6 @@
 """What a node knows of itself, its peer and the witness, and what it says of that. Pure.
 
-Written by `fsm` alone, read by `judging` and, for operators, by `telling`.
+Written by `inputs`, `heard` and `states`, read by `judging` and, for operators, by `telling`.
 """
 
 from collections.abc import Mapping

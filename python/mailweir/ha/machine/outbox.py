@@ -1,6 +1,6 @@
 """What a machine asks for, in order, and which of it is still under way. Pure.
 
-Used by `fsm`, which hands it out with every input.
+Filled by `states`, `heard` and `commands`; `inputs` hands it out.
 """
 
 from mailweir.ha.machine import judging

@@ -9,7 +9,7 @@ Who hears us echoes what is new. A peer whose echoes get old lives but is deaf; 
 as long as they come about as fast as its own clock says that it sends them, so that they can't be
 held back and let out slowly in its name.
 
-Called by `fsm` and `witness`. Times are seconds of a clock that never steps.
+Called by `inputs` and `witness`. Times are seconds of a clock that never steps.
 """
 
 from collections import deque

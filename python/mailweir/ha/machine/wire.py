@@ -51,7 +51,7 @@ class Kind(IntEnum):
 
 
 class State(IntEnum):
-    """What a node is; `fsm` says how it comes to be that."""
+    """What a node is; `states` says how it comes to be that."""
 
     INIT = 1
     BACKUP = 2
