@@ -21,7 +21,7 @@ from mailweir.admin.server import AdminServer
 from mailweir.config.load import Loaded
 from mailweir.config.model import Config
 from mailweir.errors import ConfigError, MailweirError, Problem
-from mailweir.faults import Faults, Part
+from mailweir.faults import FaultPart, Faults
 from mailweir.health import check
 from mailweir.health.first import first_checks
 from mailweir.health.monitor import Monitor
@@ -85,7 +85,7 @@ class Intents:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class ProcessParts:
     """What changes are made of, and what they are made to."""
 
     file: Path
@@ -109,7 +109,7 @@ class Changes:
     def __init__(
         self,
         intents: Intents,
-        parts: Parts,
+        parts: ProcessParts,
         reader: Reader,
         first: Read,
         *,
@@ -213,7 +213,7 @@ class Changes:
                 # Before the listeners are open it is who starts the process that has to know.
                 if self.reconciler.applied is None:
                     raise
-                self._parts.faults.note(Part.CHANGE, error)
+                self._parts.faults.note(FaultPart.CHANGE, error)
         self._give_up()
 
     async def _act(self) -> None:
@@ -298,7 +298,7 @@ class Changes:
             _log.error("the data plane goes on as it was", reason=refused)
         except Exception as error:
             # A bug of ours: what was said must not come in the way of all later changes.
-            self._parts.faults.note(Part.CHANGE, error)
+            self._parts.faults.note(FaultPart.CHANGE, error)
             refused = f"internal error: {error!r}; nothing has changed"
             self._parts.operator.go_back(self._sound_overrides)
         answer(waiting, refused)
@@ -346,7 +346,7 @@ class Changes:
             return self._refused(str(error))
         except Exception as error:
             # A bug of ours: a reload that fails must never end the sessions that run.
-            self._parts.faults.note(Part.CHANGE, error)
+            self._parts.faults.note(FaultPart.CHANGE, error)
             return self._refused(f"internal error: {error!r}")
         finally:
             # The task has the error, which leads to this frame: nobody would free what was read.
@@ -372,7 +372,7 @@ class Changes:
             for what in self._parts.operator.forget_absent(new.config):
                 _log.info("operator's word is forgotten: what it was about is gone", change=what)
         except Exception as error:
-            self._parts.faults.note(Part.CHANGE, error)
+            self._parts.faults.note(FaultPart.CHANGE, error)
         return change
 
     async def _keep_listening(self) -> None:

@@ -29,10 +29,10 @@ from mailweir.admin.digests import Digests
 from mailweir.admin.guard import Hosts
 from mailweir.admin.metrics import Metrics
 from mailweir.admin.server import AdminServer
-from mailweir.changes import PATIENCE, Changes, Intents, Parts
+from mailweir.changes import PATIENCE, Changes, Intents, ProcessParts
 from mailweir.ending import drain
 from mailweir.errors import Exit
-from mailweir.faults import Faults, Part, kept_going
+from mailweir.faults import FaultPart, Faults, kept_going
 from mailweir.health import check
 from mailweir.health.monitor import Monitor
 from mailweir.instance import only_instance
@@ -85,7 +85,7 @@ class Daemon:
         # Made in startup, in this order.
         self._plane: Plane | None = None
         self._reports: Reports
-        self._parts: Parts
+        self._parts: ProcessParts
         self._changes: Changes
         self.running: Running
 
@@ -168,7 +168,7 @@ class Daemon:
 
     def _made(
         self, first: Read, plane: Plane, operator: Operator, keeping: Keeping, found: room.Room
-    ) -> Parts:
+    ) -> ProcessParts:
         """What changes are made of; nothing of it has begun."""
         admin, digests = first.loaded.config.admin, Digests()
         digests.take(first.agreement)
@@ -180,7 +180,7 @@ class Daemon:
             on_change=lambda: self._changes.checked(),
             hurry=lambda key: self._parts.monitor.hurry(key),
         )
-        return Parts(
+        return ProcessParts(
             file=self._file,
             hostname=self._hostname,
             room=found,
@@ -239,7 +239,7 @@ class Daemon:
         self._watch_plane(self._parts.plane)
         self.running.note_readiness()
         self._supervisor.ready(message)
-        self._keep_going(Part.WATCHDOG, lambda: self._supervisor.show_life(self._lags))
+        self._keep_going(FaultPart.WATCHDOG, lambda: self._supervisor.show_life(self._lags))
 
     def _lags(self) -> Sequence[float]:
         return [worker.lag for worker in self._parts.plane.stats().workers]
@@ -249,9 +249,9 @@ class Daemon:
         wake_fd = plane.wake_fd
         loop.add_reader(wake_fd, self._reports.take)
         self._exits.callback(loop.remove_reader, wake_fd)
-        self._keep_going(Part.NOTICES, lambda: notice(plane.stats))
+        self._keep_going(FaultPart.NOTICES, lambda: notice(plane.stats))
 
-    def _keep_going(self, part: Part, work: Callable[[], Awaitable[None]]) -> None:
+    def _keep_going(self, part: FaultPart, work: Callable[[], Awaitable[None]]) -> None:
         """Until the process ends."""
         task = asyncio.create_task(kept_going(part, work, self._faults))
         self._exits.callback(task.cancel)
@@ -291,7 +291,7 @@ class Daemon:
         """Something that the event loop called failed, or a task that nobody waits for."""
         error = context.get("exception")
         known = error if isinstance(error, BaseException) else RuntimeError(context["message"])
-        self._faults.note(Part.LOOP, known)
+        self._faults.note(FaultPart.LOOP, known)
 
     # --- shutdown ----------------------------------------------------------
 

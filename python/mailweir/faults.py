@@ -20,7 +20,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 _log = structlog.get_logger("mailweir")
 
 
-class Part(StrEnum):
+class FaultPart(StrEnum):
     """Where a fault came up."""
 
     ANSWER = "answer"
@@ -38,7 +38,7 @@ class Part(StrEnum):
 class Fault:
     """How often something failed in a part, how the last time, and when (seconds since 1970)."""
 
-    part: Part
+    part: FaultPart
     times: int
     last: str
     at: float
@@ -48,10 +48,10 @@ class Faults:
     """All of them. Used in one event loop; `told` by any thread."""
 
     def __init__(self) -> None:
-        self._found: dict[Part, Fault] = {}
-        self._said: set[tuple[Part, str]] = set()
+        self._found: dict[FaultPart, Fault] = {}
+        self._said: set[tuple[FaultPart, str]] = set()
 
-    def note(self, part: Part, error: BaseException) -> None:
+    def note(self, part: FaultPart, error: BaseException) -> None:
         """Something failed by `error`, which nobody meant to be raised there."""
         words = repr(error)
         before = self._found.get(part)
@@ -67,14 +67,14 @@ class Faults:
         """Of each part in which there was one."""
         return list(self._found.values())
 
-    def times(self, part: Part) -> int:
+    def times(self, part: FaultPart) -> int:
         """How often something failed there."""
         found = self._found.get(part)
         return found.times if found else 0
 
 
 async def kept_going(
-    part: Part,
+    part: FaultPart,
     work: Callable[[], Awaitable[None]],
     faults: Faults,
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep,

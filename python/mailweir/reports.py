@@ -7,7 +7,7 @@ from collections.abc import Callable
 import structlog
 
 from mailweir.admin.metrics import Metrics
-from mailweir.faults import Faults, Part
+from mailweir.faults import FaultPart, Faults
 from mailweir.health.monitor import Result
 from mailweir.plane import Plane
 from mailweir.spec import ServerKey
@@ -66,4 +66,4 @@ class Reports:
             self._metrics.trouble(key)
             self._hurry(key)
         for panic in self._plane.take_panics():
-            self._faults.note(Part.DATA_PLANE, panic)
+            self._faults.note(FaultPart.DATA_PLANE, panic)

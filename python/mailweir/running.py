@@ -13,7 +13,7 @@ from mailweir import logs
 from mailweir.admin.ha_role import NodeRole
 from mailweir.admin.node_health import HealthReader, NodeHealth
 from mailweir.admin.readiness import unready
-from mailweir.changes import Changes, Intents, Parts
+from mailweir.changes import Changes, Intents, ProcessParts
 from mailweir.config.model import Config
 from mailweir.ending import lose
 from mailweir.operator import Operator
@@ -28,7 +28,7 @@ class Running:
 
     def __init__(
         self,
-        parts: Parts,
+        parts: ProcessParts,
         changes: Changes,
         intents: Intents,
         *,

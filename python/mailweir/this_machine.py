@@ -5,16 +5,16 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 from mailweir import plane
-from mailweir.config.machine import Machine
+from mailweir.config.machine import ThisMachine
 
 _DISCARD = 9  # any port: nothing is sent
 _PORTS = Path("/proc/sys/net/ipv4")
 
 
-def this_machine() -> Machine:
+def this_machine() -> ThisMachine:
     """As it is now."""
     built = plane.kernel_path_is_built()
-    return Machine(has=is_own, given_ports=given_ports(), kernel_path=built)
+    return ThisMachine(has=is_own, given_ports=given_ports(), kernel_path=built)
 
 
 def given_ports(folder: Path = _PORTS) -> frozenset[int]:

@@ -9,7 +9,15 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from mailweir.ha.machine.facts import RENEWED_EVERY, Action, Drop, Facts, Health, Settings, Take
+from mailweir.ha.machine.facts import (
+    RENEWED_EVERY,
+    Action,
+    BalancerHealth,
+    Drop,
+    Facts,
+    Settings,
+    Take,
+)
 from mailweir.ha.machine.inputs import Machine
 from mailweir.ha.machine.wire import Message
 
@@ -104,7 +112,7 @@ class Node:
         self.renewed_at: float | None = None
         self.carrier = True
         self.gateway = True
-        self.health = Health(ok=True, why="", config_digest=_DIGEST)
+        self.health = BalancerHealth(ok=True, why="", config_digest=_DIGEST)
         self.stopping = False
 
     def clock(self) -> float:

@@ -32,7 +32,7 @@ from mailweir.ha.machine.facts import (
     Settings,
     Take,
 )
-from mailweir.ha.machine.grants import Witness
+from mailweir.ha.machine.grants import WitnessMachine
 from mailweir.ha.machine.wire import WITNESS, Message
 
 _LAST = 80
@@ -67,7 +67,7 @@ class ThirdNode:
 
     def start(self) -> None:
         """A new life."""
-        self.machine = Witness(
+        self.machine = WitnessMachine(
             cluster=_CLUSTER,
             newest_key=1,
             epoch=self.sim.random.getrandbits(63) | 1,

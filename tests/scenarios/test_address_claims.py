@@ -13,7 +13,7 @@ from harness.segment import Segment, heard, segment
 from harness.waiting import LIMIT
 from mailweir.ha.kernel.announce import Announcer
 from mailweir.ha.kernel.frames import ARP
-from mailweir.ha.kernel.neighbours import Watch, any_answers, double_of, holder_of, who_has
+from mailweir.ha.kernel.neighbours import ClaimWatch, any_answers, double_of, holder_of, who_has
 from mailweir.ha.kernel.tap import Tap
 from mailweir.ha.machine.facts import Holder
 
@@ -259,7 +259,7 @@ def test_others_claims_are_heard(machines: Segment) -> None:
     claims: list[tuple[str, str]] = []
 
     async def task() -> None:
-        watch = Watch(BOTH, lambda ip, mac: claims.append((str(ip), mac)))
+        watch = ClaimWatch(BOTH, lambda ip, mac: claims.append((str(ip), mac)))
         watch.open()
         own, foreign = Announcer(BOTH), await asyncio.to_thread(machines.inside, "b", announcer)
         try:
@@ -286,7 +286,7 @@ def test_claims_are_heard_after_a_device_was_away(machines: Segment, replaced: b
 
     async def task() -> None:
         loop = asyncio.get_running_loop()
-        watch = Watch(floating("eth0", FOUR), lambda _, mac: claims.append(mac))
+        watch = ClaimWatch(floating("eth0", FOUR), lambda _, mac: claims.append(mac))
         watch.open()
         foreign = await asyncio.to_thread(machines.inside, "b", lambda: Announcer(BOTH))
 

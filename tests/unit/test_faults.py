@@ -3,7 +3,7 @@
 from structlog.testing import capture_logs
 
 from mailweir.errors import PlanePanic
-from mailweir.faults import Fault, Faults, Part, kept_going
+from mailweir.faults import Fault, FaultPart, Faults, kept_going
 
 
 def test_the_same_is_said_once_and_counted() -> None:
@@ -13,14 +13,14 @@ def test_the_same_is_said_once_and_counted() -> None:
             try:
                 raise ValueError(str(number))
             except ValueError as error:
-                faults.note(Part.CHECK, error)
-        faults.note(Part.CHECK, KeyError("k"))
+                faults.note(FaultPart.CHECK, error)
+        faults.note(FaultPart.CHECK, KeyError("k"))
     assert [(one["event"], one["part"]) for one in logs] == [
         ("internal error, please report it", "check")
     ] * 2
     (told,) = faults.told()
     assert (told.times, told.last) == (4, "KeyError('k')")
-    assert (faults.times(Part.CHECK), faults.times(Part.LOOP)) == (4, 0)
+    assert (faults.times(FaultPart.CHECK), faults.times(FaultPart.LOOP)) == (4, 0)
     assert isinstance(told, Fault)
 
 
@@ -28,9 +28,9 @@ def test_what_was_raised_elsewhere_is_told_apart_by_its_words() -> None:
     faults = Faults()
     with capture_logs() as logs:
         for place in ("a.rs:1", "a.rs:1", "b.rs:2"):
-            faults.note(Part.DATA_PLANE, PlanePanic(place))
+            faults.note(FaultPart.DATA_PLANE, PlanePanic(place))
     assert [str(one["exc_info"]) for one in logs] == ["a.rs:1", "b.rs:2"]
-    assert faults.times(Part.DATA_PLANE) == 3
+    assert faults.times(FaultPart.DATA_PLANE) == 3
 
 
 async def test_what_fails_begins_anew_later_each_time() -> None:
@@ -45,7 +45,7 @@ async def test_what_fails_begins_anew_later_each_time() -> None:
         pauses.append(seconds)
 
     with capture_logs() as logs:
-        await kept_going(Part.NOTICES, work, faults, pause)
+        await kept_going(FaultPart.NOTICES, work, faults, pause)
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
-    assert faults.times(Part.NOTICES) == 8
+    assert faults.times(FaultPart.NOTICES) == 8
     assert len(logs) == 1

@@ -17,7 +17,7 @@ from aiohttp.typedefs import Middleware
 from mailweir.admin.access import Access
 from mailweir.admin.refusals import Refusals, Why
 from mailweir.config.roles import Role
-from mailweir.faults import Faults, Part
+from mailweir.faults import FaultPart, Faults
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -100,7 +100,7 @@ async def _answered(request: web.Request, handler: Handler, faults: Faults) -> w
     except (web.HTTPException, ConnectionError):
         raise
     except Exception as error:
-        faults.note(Part.ANSWER, error)
+        faults.note(FaultPart.ANSWER, error)
         return web.json_response(
             {"error": f"internal error: {error!r}; please report it"}, status=500
         )

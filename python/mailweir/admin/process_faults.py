@@ -9,7 +9,7 @@ from prometheus_client.registry import Collector
 
 from mailweir import logs
 from mailweir.admin import exposition
-from mailweir.faults import Faults, Part
+from mailweir.faults import FaultPart, Faults
 
 
 class ProcessFaults(Collector):
@@ -24,7 +24,7 @@ class ProcessFaults(Collector):
             "Bugs of ours that came up, by where; any is worth an alert.",
             labels=["part"],
         )
-        for part in Part:
+        for part in FaultPart:
             found.add([part], self._faults.times(part))
         dropped = exposition.Counter(
             "mailweir_stderr_lines_dropped",

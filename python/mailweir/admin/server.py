@@ -28,7 +28,7 @@ from mailweir.admin.refusals import Refusals
 from mailweir.config.address import Address
 from mailweir.config.roles import Role, Roles
 from mailweir.errors import MailweirError, StalledError, StartError
-from mailweir.faults import Faults, Part, kept_going
+from mailweir.faults import FaultPart, Faults, kept_going
 from mailweir.lanes import Lane
 from mailweir.late_addresses import may_come_later
 
@@ -105,7 +105,7 @@ class AdminServer:
             made = await self._door_of(app, door)
             self._listening.append(await _listening(made, self._bind_tcp(self._http)))
         self._looking = asyncio.create_task(
-            kept_going(Part.SOCKET, self._look_after_sockets, self._faults)
+            kept_going(FaultPart.SOCKET, self._look_after_sockets, self._faults)
         )
 
     def _bind_tcp(self, http: Address) -> socket.socket:

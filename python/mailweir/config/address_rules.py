@@ -10,7 +10,7 @@ from mailweir.config.address import Address
 from mailweir.config.finding import Finding, Path
 from mailweir.config.ha import Ha
 from mailweir.config.listener import Listener
-from mailweir.config.machine import Machine
+from mailweir.config.machine import ThisMachine
 from mailweir.config.model import Admin
 from mailweir.config.pool import Pool, Server
 from mailweir.config.words import Proxy
@@ -30,7 +30,7 @@ class Everywhere:
     listeners: Mapping[str, Listener]
     pools: Mapping[str, Pool]
     ha: Ha | None
-    machine: Machine | None
+    machine: ThisMachine | None
 
     def has(self, ip: IP) -> bool:
         """Whether an address is known to be this machine's."""

@@ -25,7 +25,7 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class KeyGroup:
     """Keys that stand together: those of the file itself have no `name`."""
 
     name: str
@@ -33,7 +33,7 @@ class Part:
     keys: tuple[Key, ...]
 
 
-def parts() -> list[Part]:
+def parts() -> list[KeyGroup]:
     """In the order of the model; the file's own keys come first."""
     of_file, others = [], []
     for name, field in Config.model_fields.items():
@@ -43,8 +43,8 @@ def parts() -> list[Part]:
         else:
             about = field.description or (inner.__doc__ or "").splitlines()[0]
             keys = tuple(key for key in _keys(name, field) if key.path != name)
-            others.append(Part(name, f"{about}{_unless_absent(field)}", keys))
-    return [Part("", "Of the process as a whole.", tuple(of_file)), *others]
+            others.append(KeyGroup(name, f"{about}{_unless_absent(field)}", keys))
+    return [KeyGroup("", "Of the process as a whole.", tuple(of_file)), *others]
 
 
 def _keys(path: str, field: FieldInfo) -> Iterator[Key]:

@@ -21,14 +21,14 @@ from mailweir.config import document, include
 from mailweir.config.file_rules import file_findings
 from mailweir.config.ha import Ha
 from mailweir.config.listener import Listener
-from mailweir.config.machine import Machine
+from mailweir.config.machine import ThisMachine
 from mailweir.config.messages import explain, is_about_key
 from mailweir.config.model import Admin, Config
 from mailweir.config.pool import Pool
 from mailweir.config.prefixes import Files
 from mailweir.config.reading import MAX_BYTES, Reading, read_text
 from mailweir.config.roles import Roles, roles_of
-from mailweir.config.rules import Parts, findings
+from mailweir.config.rules import ConfigParts, findings
 from mailweir.errors import ConfigError, Problem
 
 # More than anybody reads; it bounds the time that a hostile file can take.
@@ -53,7 +53,7 @@ class Loaded:
         return _place(self.root, path, message)
 
 
-def load(path: Path, machine: Machine | None = None, reading: Reading | None = None) -> Loaded:
+def load(path: Path, machine: ThisMachine | None = None, reading: Reading | None = None) -> Loaded:
     """Read and check a file, for a machine where that is known. `reading` shows to other threads
     what is read at the moment.
 
@@ -69,7 +69,7 @@ def parse(
     content: str,
     file: str,
     size: int = 0,
-    machine: Machine | None = None,
+    machine: ThisMachine | None = None,
     reading: Reading | None = None,
 ) -> Loaded:
     """Check a configuration that is in memory; `file` is what messages call it.
@@ -125,10 +125,10 @@ def _without_collector() -> Iterator[None]:
         gc.enable()
 
 
-def _whole(config: Config) -> Parts:
+def _whole(config: Config) -> ConfigParts:
     uses = {name: listener.pool for name, listener in config.listeners.items()}
     names = frozenset(config.pools)
-    return Parts(config.admin, config.listeners, config.pools, names, uses, config.ha, config)
+    return ConfigParts(config.admin, config.listeners, config.pools, names, uses, config.ha, config)
 
 
 def _files_of(root: document.Node) -> frozenset[str]:
@@ -138,12 +138,12 @@ def _files_of(root: document.Node) -> frozenset[str]:
     return frozenset({root.file, *(key.file for key, _ in chain.from_iterable(members))})
 
 
-def _valid_parts(data: Mapping[str, object], files: Files) -> Parts:
+def _valid_parts(data: Mapping[str, object], files: Files) -> ConfigParts:
     """The listeners and pools that can be read, where the file as a whole can't."""
     listeners, pools = _mapping(data.get("listeners")), _mapping(data.get("pools"))
     uses = {name: _mapping(item).get("pool") for name, item in listeners.items()}
     admin = _valid(Admin, {"admin": data.get("admin", {})}, files).get("admin")
-    return Parts(
+    return ConfigParts(
         admin,
         _valid(Listener, listeners, files),
         _valid(Pool, pools, files),

@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class ThisMachine:
     """One that could run it now."""
 
     # Whether an address is one of its own.

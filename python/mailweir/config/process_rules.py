@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from mailweir.config.finding import Finding
 from mailweir.config.listener_rules import why_relayed
-from mailweir.config.machine import Machine
+from mailweir.config.machine import ThisMachine
 from mailweir.config.model import Config, Drain
 from mailweir.config.units import format_duration
 from mailweir.config.words import Forwarding
@@ -16,7 +16,7 @@ from mailweir.config.words import Forwarding
 _QUIET_OPAQUE = 30.0
 
 
-def process_findings(config: Config, machine: Machine | None) -> Iterator[Finding]:
+def process_findings(config: Config, machine: ThisMachine | None) -> Iterator[Finding]:
     """What is wrong or odd in what there is but one of."""
     yield from _limits(config)
     yield from _drain(config.drain)
@@ -91,7 +91,7 @@ def _path(config: Config) -> Iterator[Finding]:
     yield Finding(("forwarding",), f"`kernel` can't be at any listener; {why}")
 
 
-def _built(config: Config, machine: Machine) -> Iterator[Finding]:
+def _built(config: Config, machine: ThisMachine) -> Iterator[Finding]:
     if machine.kernel_path:
         return
     message = "`kernel` can't be: this mailweir was built without it, for want of clang"
@@ -102,7 +102,7 @@ def _built(config: Config, machine: Machine) -> Iterator[Finding]:
             yield Finding(("listeners", name, "forwarding"), message)
 
 
-def _ports(config: Config, machine: Machine) -> Iterator[Finding]:
+def _ports(config: Config, machine: ThisMachine) -> Iterator[Finding]:
     if all(
         (listener.forwarding or config.forwarding) is Forwarding.RELAY
         for listener in config.listeners.values()

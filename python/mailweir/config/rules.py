@@ -16,7 +16,7 @@ from mailweir.config.ha import Ha
 from mailweir.config.ha_rules import Around, ha_findings
 from mailweir.config.listener import Listener
 from mailweir.config.listener_rules import listener_findings, path_findings
-from mailweir.config.machine import Machine
+from mailweir.config.machine import ThisMachine
 from mailweir.config.model import Admin, Config
 from mailweir.config.pool import Pool
 from mailweir.config.pool_rules import pool_findings
@@ -24,7 +24,7 @@ from mailweir.config.process_rules import process_findings
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class ConfigParts:
     """What is valid in itself; `pool_names` has the others' names as well."""
 
     admin: Admin | None
@@ -38,7 +38,7 @@ class Parts:
     whole: Config | None = None
 
 
-def findings(parts: Parts, machine: Machine | None = None) -> Iterator[Finding]:
+def findings(parts: ConfigParts, machine: ThisMachine | None = None) -> Iterator[Finding]:
     """Everything that is wrong or odd between the parts; without a machine, of what the file alone
     can tell.
     """

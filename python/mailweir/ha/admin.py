@@ -28,7 +28,7 @@ from mailweir.journal import Journal
 _log = structlog.get_logger("mailweir")
 
 
-class Node(Protocol):
+class AskedNode(Protocol):
     """What is asked and told: `agent`'s Agent."""
 
     @property
@@ -43,7 +43,7 @@ class Node(Protocol):
 class HaAdmin:
     """The two sites while they are open."""
 
-    def __init__(self, node: Node, loaded: Loaded, journal: Journal, *, hostname: str) -> None:
+    def __init__(self, node: AskedNode, loaded: Loaded, journal: Journal, *, hostname: str) -> None:
         ha = loaded.config.ha
         if ha is None:
             raise ValueError("no pair")

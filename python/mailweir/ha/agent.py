@@ -159,7 +159,7 @@ class Agent:
             raise StartError(str(error)) from None
         self._announcer = Announcer(floating)
         self._exits.callback(self._announcer.close)
-        watch = neighbours.Watch(ha.virtual, self._on_claim)
+        watch = neighbours.ClaimWatch(ha.virtual, self._on_claim)
         watch.open()
         self._exits.callback(watch.close)
         self._holding = Holding(

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mailweir.admin.client import candidates
 from mailweir.ha.clock import now as present
-from mailweir.ha.machine.facts import Health
+from mailweir.ha.machine.facts import BalancerHealth
 from mailweir.ha.machine.grace import Answer, Grace
 from mailweir.ha.machine.operator_words import Said
 
@@ -39,7 +39,7 @@ class Asking:
         self,
         socket: Path,
         grace: Grace,
-        on_health: Callable[[Health], None],
+        on_health: Callable[[BalancerHealth], None],
         waits: Callable[[], bool],
     ) -> None:
         """`waits` says whether somebody listens where clients come, whatever process that is."""
@@ -50,7 +50,7 @@ class Asking:
         self._role, self._alarms = "backup", 0
         self._news = asyncio.Event()
         self._told: tuple[int, str, int] | None = None  # which process, and what
-        self._health: Health | None = None
+        self._health: BalancerHealth | None = None
         self._parts: tuple[object, dict[str, bytes]] = ("", {})  # of which digest
         self._words: tuple[object, tuple[Said, ...] | None] = (None, None)  # the same
 
@@ -74,7 +74,7 @@ class Asking:
                     await self._news.wait()
             self._news.clear()
 
-    async def ask(self) -> Health:
+    async def ask(self) -> BalancerHealth:
         """Once."""
         asked = time.monotonic()
         limit = min(_LIMIT, self.grace.left(asked))

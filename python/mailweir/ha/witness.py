@@ -21,7 +21,7 @@ from mailweir.errors import MailweirError, StartError
 from mailweir.ha.clock import now
 from mailweir.ha.key_files import read_keys
 from mailweir.ha.links import MOST_AT_ONCE, WITNESS_LINK, keyed
-from mailweir.ha.machine.grants import Witness
+from mailweir.ha.machine.grants import WitnessMachine
 from mailweir.ha.machine.wire import WITNESS, Opener, Refused, cluster_number, seal
 from mailweir.ha.signals import ignore_others
 from mailweir.ha.unheard import Unheard
@@ -51,7 +51,7 @@ class Answering:
         ha, witness, keys = await self._load()
         self._names = sorted(ha.nodes)
         self._take_keys(keys, ha.cluster)
-        self._witness = Witness(
+        self._witness = WitnessMachine(
             cluster=cluster_number(ha.cluster),
             newest_key=max(self._keys),
             epoch=secrets.randbits(63) | 1,

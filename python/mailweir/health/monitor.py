@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
 
-from mailweir.faults import Faults, Part
+from mailweir.faults import FaultPart, Faults
 from mailweir.health.check import Outcome, Target
 from mailweir.health.track import Track, interval, renewed, step
 from mailweir.spec import ServerKey
@@ -147,7 +147,7 @@ class Monitor:
                 self._record(key, watched, outcome)
             except Exception as error:
                 # A bug of ours costs one check, not those that would come after it.
-                self._faults.note(Part.CHECK, error)
+                self._faults.note(FaultPart.CHECK, error)
             delay = interval(watched.track, watched.target.check)
             # The first checks come all at once; the second ones spread over the interval.
             low, high = (0.0, 1.0) if first else (1 - JITTER, 1 + JITTER)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mailweir.config.listener import PerSource
 from mailweir.config.load import MAX_PROBLEMS, load, parse
-from mailweir.config.machine import Machine
+from mailweir.config.machine import ThisMachine
 from mailweir.config.pool import Queue, Sticky
 from mailweir.config.reading import MAX_BYTES
 from mailweir.config.words import CheckKind, Protocol
@@ -313,7 +313,7 @@ def test_a_server_at_an_address_of_the_machine_is_a_loop() -> None:
     )
     assert parse(content, "f.yaml").config
     with pytest.raises(ConfigError) as caught:
-        parse(content, "f.yaml", machine=Machine(lambda address: str(address) == "192.0.2.7"))
+        parse(content, "f.yaml", machine=ThisMachine(lambda address: str(address) == "192.0.2.7"))
     assert [str(one) for one in caught.value.problems] == [
         "f.yaml:1:29: pools.farm.servers.a.address: 192.0.2.7:25 is this process itself: listener"
         " `mx` binds 0.0.0.0:25 and sends its sessions to this pool (a loop)"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mailweir.config.load import parse
-from mailweir.config.machine import Machine
+from mailweir.config.machine import ThisMachine
 from mailweir.errors import ConfigError, Problem
 
 _BIND, _SERVERS = "192.0.2.1:25", "{a: {address: 10.0.0.1:25, proxy: v2}}"
@@ -36,7 +36,7 @@ def told(
         f"listeners:\n  mx: {{bind: {bind}, pool: farm{listener and f', {listener}'}}}\n"
         f"pools:\n  farm: {{servers: {servers}{pool and f', {pool}'}}}\n{file}"
     )
-    machine = Machine(_has, frozenset(range(32768, 61000)), kernel_path)
+    machine = ThisMachine(_has, frozenset(range(32768, 61000)), kernel_path)
     problems: tuple[Problem, ...] = ()
     try:
         warnings = parse(text, name, machine=machine).warnings

@@ -10,7 +10,7 @@ import pytest
 from mailweir import changes
 from mailweir import reload as module
 from mailweir.config.load import Loaded, load
-from mailweir.config.machine import Machine
+from mailweir.config.machine import ThisMachine
 from mailweir.config.model import Config
 from mailweir.config.reading import Reading
 from mailweir.operator import Operator, Speaker
@@ -138,7 +138,7 @@ async def test_a_reload_does_not_hold_up_what_operators_say(
 async def test_a_hup_while_starting_is_a_reload_afterwards(
     tmp_path: Path, servers: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def and_hup(file: Path, machine: Machine, reading: Reading) -> Loaded:
+    def and_hup(file: Path, machine: ThisMachine, reading: Reading) -> Loaded:
         found = load(file, machine, reading)
         monkeypatch.setattr(module, "load", load)
         os.kill(os.getpid(), signal.SIGHUP)

@@ -6,10 +6,10 @@ from typing import Any
 
 from mailweir.ha.machine.facts import (
     Action,
+    BalancerHealth,
     Command,
     Drop,
     Facts,
-    Health,
     Holder,
     Probe,
     Send,
@@ -19,7 +19,7 @@ from mailweir.ha.machine.facts import (
 from mailweir.ha.machine.inputs import Machine
 from mailweir.ha.machine.wire import WITNESS, Flag, Kind, Message, Refusal, State, Trouble
 
-OK = Health(ok=True, why="")
+OK = BalancerHealth(ok=True, why="")
 EPOCHS = {1: 0xAAAA, 2: 0xBBBB, WITNESS: 0xCCCC}
 HEALTHY = Flag.DATAPLANE_OK | Flag.GATEWAY_OK | Flag.CARRIER_OK
 
@@ -186,8 +186,8 @@ class Table:
 
 ACTIVE: dict[str, Any] = {"state": State.ACTIVE, "flags": HEALTHY | Flag.HOLDS, "term": 1}
 STANDBY: dict[str, Any] = {"state": State.BACKUP}
-SICK = Health(ok=False, why="no worker is alive")
-POOR = Health(ok=True, why="pool farm has no server", penalty=50)
+SICK = BalancerHealth(ok=False, why="no worker is alive")
+POOR = BalancerHealth(ok=True, why="pool farm has no server", penalty=50)
 
 
 def candidate(**changed: Any) -> Table:

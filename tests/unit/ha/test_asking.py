@@ -12,7 +12,7 @@ import pytest
 from mailweir.ha import asking
 from mailweir.ha.asking import Asking
 from mailweir.ha.clock import now
-from mailweir.ha.machine.facts import Health
+from mailweir.ha.machine.facts import BalancerHealth
 from mailweir.ha.machine.grace import Grace
 from mailweir.ha.machine.operator_words import Said
 
@@ -76,7 +76,7 @@ async def test_what_it_answers_and_is_told(tmp_path: Path) -> None:
         await watched.ask()
         watched.has_role("backup", alarms=2)
         await watched.ask()
-    assert health == Health(
+    assert health == BalancerHealth(
         ok=True,
         why="no server of farm is up",
         penalty=50,
@@ -170,7 +170,7 @@ async def test_gone_and_hung(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 async def test_only_what_is_new_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asking, "_EVERY", 0.0)
-    told: list[Health] = []
+    told: list[BalancerHealth] = []
     watched = Asking(tmp_path / "s", Grace(5.0, 10.0), told.append, lambda: False)
     asked: list[str] = []
     async with answering(tmp_path / "s", json.dumps(ANSWER), asked):

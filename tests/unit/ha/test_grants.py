@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from mailweir.ha.machine.facts import bond
-from mailweir.ha.machine.grants import Grants, Witness
+from mailweir.ha.machine.grants import Grants, WitnessMachine
 from mailweir.ha.machine.wire import WITNESS, Flag, Kind, Message, Refusal, State
 from unit.ha.pairs import EPOCHS, HEALTHY, message
 
@@ -68,7 +68,7 @@ class Asked:
     """A witness, and what node 1 sends it."""
 
     def __init__(self) -> None:
-        self.witness = Witness(
+        self.witness = WitnessMachine(
             cluster=7, newest_key=1, epoch=EPOCHS[WITNESS], lease=LEASE, dead=2.0, now=100 - BOND
         )
         self.seq = 0

@@ -16,7 +16,7 @@ from mailweir.errors import StartError
 from mailweir.ha.clock import now
 from mailweir.ha.kernel import thread as module
 from mailweir.ha.kernel.frames import IP
-from mailweir.ha.kernel.mirror import View
+from mailweir.ha.kernel.mirror import KernelView
 from mailweir.ha.kernel.netlink import AddressSaid, LinkSaid, Said
 from mailweir.ha.kernel.thread import AddressError, AddressGone, CarrierChanged, Event, Kernel
 
@@ -106,7 +106,7 @@ class Running:
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
-        self.views: list[View] = []
+        self.views: list[KernelView] = []
         self.events: list[Event] = []
         self.kernel = Kernel([FIRST, SECOND], 3, self._changed)
         self.thread = threading.Thread(target=self.kernel.run)
@@ -121,7 +121,7 @@ class Running:
     def renew(self) -> None:
         self.do(self.kernel.renew)
 
-    def _changed(self, view: View, events: list[Event]) -> None:
+    def _changed(self, view: KernelView, events: list[Event]) -> None:
         self.views.append(view)
         self.events += events
 
@@ -130,7 +130,7 @@ class Running:
 def running(monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
     machine = Machine()
     monkeypatch.setattr(module, "Netlink", lambda: machine)
-    monkeypatch.setattr(module, "Monitor", lambda: Monitor(machine))
+    monkeypatch.setattr(module, "KernelMonitor", lambda: Monitor(machine))
     made = Running(machine)
     yield made
     made.kernel.end()

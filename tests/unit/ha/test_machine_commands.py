@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from mailweir.ha.machine.facts import Command, Drop, Health
+from mailweir.ha.machine.facts import BalancerHealth, Command, Drop
 from mailweir.ha.machine.wire import Flag, Kind, State
 from unit.ha.pairs import (
     HEALTHY,
@@ -102,7 +102,7 @@ NO: dict[str, dict[str, Any] | None] = {
 def test_a_switch_that_is_refused(why: str) -> None:
     table = active()
     told = NO[why]
-    table.learn(health=Health(ok=True, why="", config_digest=b"this one"))
+    table.learn(health=BalancerHealth(ok=True, why="", config_digest=b"this one"))
     if told is None:
         table.wait(3)
     else:

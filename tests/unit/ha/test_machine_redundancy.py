@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mailweir.ha.machine.facts import Command, Facts, Health, Take
+from mailweir.ha.machine.facts import BalancerHealth, Command, Facts, Take
 from mailweir.ha.machine.wire import Flag, Kind, State, Trouble
 from mailweir.ha.telling import explain
 from unit.ha.pairs import (
@@ -22,8 +22,8 @@ from unit.ha.pairs import (
     with_standby,
 )
 
-DRAINS = Health(ok=True, away=True, why="`mailweir run` drains", sessions=3)
-PAUSED = Health(ok=True, why="", paused="by root")
+DRAINS = BalancerHealth(ok=True, away=True, why="`mailweir run` drains", sessions=3)
+PAUSED = BalancerHealth(ok=True, why="", paused="by root")
 AWAY: dict[str, Any] = {
     "state": State.BACKUP,
     "flags": HEALTHY & ~Flag.DATAPLANE_OK,

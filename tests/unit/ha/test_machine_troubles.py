@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mailweir.ha.machine.facts import Announce, Command, Drop, Health, Holder, Probe, Take
+from mailweir.ha.machine.facts import Announce, BalancerHealth, Command, Drop, Holder, Probe, Take
 from mailweir.ha.machine.wire import WITNESS, Flag, Kind, State
 from unit.ha.pairs import (
     ACTIVE,
@@ -21,7 +21,7 @@ from unit.ha.pairs import (
     with_standby,
 )
 
-SICK = Health(ok=False, why="no worker is alive")
+SICK = BalancerHealth(ok=False, why="no worker is alive")
 
 # --- both active ------------------------------------------------------------------------
 
@@ -217,7 +217,7 @@ def test_neighbours_are_told_when_the_carrier_is_back() -> None:
 
 def test_alarms_come_and_go() -> None:
     table = with_standby()
-    table.learn(health=Health(ok=True, why="", config_digest=b"this one"))
+    table.learn(health=BalancerHealth(ok=True, why="", config_digest=b"this one"))
     table.hear(link=2, **STANDBY)
     assert table.alarms == {}
     table.wait(3, config_digest=b"another.", **STANDBY)

@@ -4,7 +4,7 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_interface
 
 from mailweir.config.ha import Floating
-from mailweir.ha.kernel.mirror import Mirror, View
+from mailweir.ha.kernel.mirror import KernelView, Mirror
 from mailweir.ha.kernel.netlink import AddressSaid, LinkSaid
 
 FOUR = Floating.model_validate({"address": "192.0.2.10/24", "dev": "eth0"})
@@ -28,7 +28,7 @@ def mirror() -> Mirror:
 
 
 def test_nothing_is_known_at_first() -> None:
-    assert Mirror([FOUR, SIX]).view() == View(
+    assert Mirror([FOUR, SIX]).view() == KernelView(
         frozenset(), {"eth0": False, "eth1": False}, frozenset()
     )
 
@@ -36,7 +36,9 @@ def test_nothing_is_known_at_first() -> None:
 def test_an_address_counts_on_its_own_device_alone() -> None:
     seen = mirror()
     seen.apply([said("192.0.2.10/24", 2), said("2001:db8::10/64", 2)])
-    assert seen.view() == View(frozenset({FOUR.address.ip}), {"eth0": True, "eth1": False}, BOTH)
+    assert seen.view() == KernelView(
+        frozenset({FOUR.address.ip}), {"eth0": True, "eth1": False}, BOTH
+    )
     assert [one.index for one in seen.anywhere(SIX.address.ip)] == [2]
     assert seen.there(SIX) is None
 
@@ -47,7 +49,9 @@ def test_the_last_word_counts() -> None:
     seen.apply([there, replace(there, gone=True)])
     assert not seen.view().held
     seen.apply([there, replace(ETH0, carrier=False)])
-    assert seen.view() == View(frozenset({FOUR.address.ip}), {"eth0": False, "eth1": False}, BOTH)
+    assert seen.view() == KernelView(
+        frozenset({FOUR.address.ip}), {"eth0": False, "eth1": False}, BOTH
+    )
 
 
 def test_a_device_may_go_and_come_back_with_another_number() -> None:
@@ -83,5 +87,7 @@ def test_all_is_forgotten_for_a_new_look() -> None:
     seen = mirror()
     seen.apply([said("192.0.2.10/24", 2)])
     seen.fill([ETH0])
-    assert seen.view() == View(frozenset(), {"eth0": True, "eth1": False}, frozenset({"eth0"}))
+    assert seen.view() == KernelView(
+        frozenset(), {"eth0": True, "eth1": False}, frozenset({"eth0"})
+    )
     assert seen.anywhere(ip_address("192.0.2.10")) == []

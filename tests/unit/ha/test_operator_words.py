@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailweir.ha.machine.facts import Drop, Health, Holder, Probe, Say, Take
+from mailweir.ha.machine.facts import BalancerHealth, Drop, Holder, Probe, Say, Take
 from mailweir.ha.machine.operator_words import Said, Words
 from mailweir.ha.machine.wire import MOST_WORDS, Kind, Refusal, State
 from unit.ha.pairs import ACTIVE, OK, STANDBY, Table, active, standing_by
@@ -148,7 +148,7 @@ def test_words_of_a_peer_that_tells_them_no_more() -> None:
 # --- in the machine ----------------------------------------------------------------------
 
 
-def with_words(*words: Said) -> Health:
+def with_words(*words: Said) -> BalancerHealth:
     return dataclasses.replace(OK, words=words)
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from mailweir.ha.machine.facts import Health
+from mailweir.ha.machine.facts import BalancerHealth
 from mailweir.ha.machine.known import Known
 from mailweir.ha.machine.operator_words import Said, Words
 from mailweir.ha.machine.wire import Flag, Kind, Message, State
@@ -20,7 +20,7 @@ _SILENT = ": it is down, `mailweir ha run` doesn't run there, or no link works"
 def _known(state: State, why: str) -> Known:
     """Node a for 90 s in this state; it has heard nothing."""
     known = Known(_SETTINGS, epoch=1, now=0.0)
-    known.health = Health(ok=True, why="")
+    known.health = BalancerHealth(ok=True, why="")
     known.carrier_lost = ""
     known.state, known.since, known.why = state, 10.0, why
     return known
@@ -80,7 +80,7 @@ def test_candidate(alarms: dict[str, str], told: str) -> None:
 
 def test_active_and_not_well() -> None:
     known = _known(State.ACTIVE, "b released the addresses")
-    known.health = Health(ok=True, why="no server of farm is up", penalty=50)
+    known.health = BalancerHealth(ok=True, why="no server of farm is up", penalty=50)
     known.gateway_answers = True
     _hears(known, State.BACKUP)
     assert _said(known) == (

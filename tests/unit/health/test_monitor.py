@@ -9,7 +9,7 @@ from random import Random
 from mailweir.config.address import parse_server
 from mailweir.config.pool import Check
 from mailweir.config.words import CheckKind, Proxy
-from mailweir.faults import Faults, Part
+from mailweir.faults import FaultPart, Faults
 from mailweir.health.check import Outcome, Target
 from mailweir.health.monitor import JITTER, MAX_CHECKS, Monitor, Result
 from mailweir.spec import ServerKey
@@ -160,7 +160,7 @@ async def test_a_bug_costs_one_check_and_not_the_others() -> None:
         while len(checked) < 3:  # noqa: ASYNC110 - the probe has no event of its own
             await asyncio.sleep(0)
     await monitor.close()
-    assert faults.times(Part.CHECK) >= 2
+    assert faults.times(FaultPart.CHECK) >= 2
 
 
 async def test_nothing_to_check_is_nothing_to_wait_for() -> None:

@@ -18,7 +18,7 @@ from typing import TypeVar
 from mailweir.config.ha import Floating
 from mailweir.ha.clock import now
 from mailweir.ha.kernel.frames import IP
-from mailweir.ha.kernel.mirror import View
+from mailweir.ha.kernel.mirror import KernelView
 from mailweir.ha.kernel.thread import AddressError, AddressGone, CarrierChanged, Event, Kernel
 
 __all__ = ["AddressError", "AddressGone", "Addresses", "CarrierChanged", "Event"]
@@ -36,13 +36,13 @@ class Addresses:
         self._lease = round(lease)
         self._on_event = on_event
         self._running: tuple[Kernel, Thread] | None = None
-        self._view = View(frozenset(), {each.dev: False for each in floating}, frozenset())
+        self._view = KernelView(frozenset(), {each.dev: False for each in floating}, frozenset())
 
     async def open(self) -> None:
         """Be ready, and hear changes from now on. StartError: no permission."""
         loop = asyncio.get_running_loop()
 
-        def changed(view: View, events: list[Event]) -> None:
+        def changed(view: KernelView, events: list[Event]) -> None:
             with suppress(RuntimeError):  # the event loop may have ended before us
                 loop.call_soon_threadsafe(self._tell, view, events)
 
@@ -111,7 +111,7 @@ class Addresses:
         kernel, _ = self._running
         return await asyncio.wrap_future(kernel.submit(lambda: work(kernel)))
 
-    def _tell(self, view: View, events: list[Event]) -> None:
+    def _tell(self, view: KernelView, events: list[Event]) -> None:
         self._view = view
         for event in events:
             self._on_event(event)

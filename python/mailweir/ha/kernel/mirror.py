@@ -13,7 +13,7 @@ from mailweir.ha.kernel.netlink import AddressSaid, LinkSaid, Said
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class KernelView:
     """One moment of it, for every thread to read."""
 
     held: frozenset[IP]
@@ -48,13 +48,13 @@ class Mirror:
                 case AddressSaid():
                     self._addresses[one.index, one.ip] = one
 
-    def view(self) -> View:
+    def view(self) -> KernelView:
         """How it is by now."""
         held = frozenset(each.address.ip for each in self._floating if self.there(each))
         carrier = {each.dev: False for each in self._floating}
         there = [link for link in self._links.values() if link.name in carrier]
         carrier |= {link.name: link.carrier for link in there}
-        return View(held, carrier, frozenset(link.name for link in there))
+        return KernelView(held, carrier, frozenset(link.name for link in there))
 
     def index(self, dev: str) -> int | None:
         """The kernel's number of a device."""

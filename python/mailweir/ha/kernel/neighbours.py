@@ -147,7 +147,7 @@ async def _accepting(
     return Holder.SERVING, f"{at}; whether it accepts connections can't be asked from here"
 
 
-class Watch:
+class ClaimWatch:
     """Hears others claim one of the addresses; told once a second for each address at most."""
 
     def __init__(self, virtual: Sequence[Floating], on_claim: Callable[[IP, MAC], None]) -> None:

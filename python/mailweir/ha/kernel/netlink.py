@@ -210,7 +210,7 @@ class Netlink:
                     return found
 
 
-class Monitor:
+class KernelMonitor:
     """What the kernel says of addresses and links, unasked."""
 
     def __init__(self) -> None:

@@ -19,8 +19,8 @@ from mailweir.config.ha import Floating
 from mailweir.errors import MailweirError, StartError
 from mailweir.ha.clock import now
 from mailweir.ha.kernel.frames import IP
-from mailweir.ha.kernel.mirror import Mirror, View
-from mailweir.ha.kernel.netlink import AddressSaid, Monitor, Netlink, prefixlen_of
+from mailweir.ha.kernel.mirror import KernelView, Mirror
+from mailweir.ha.kernel.netlink import AddressSaid, KernelMonitor, Netlink, prefixlen_of
 
 # Seconds. What the kernel does it says at once; for IPv6 a worker of its own does so.
 _SAID_LIMIT = 1.0
@@ -61,7 +61,7 @@ class Kernel:
         self,
         floating: Sequence[Floating],
         lease: int,
-        changed: Callable[[View, list[Event]], None],
+        changed: Callable[[KernelView, list[Event]], None],
     ) -> None:
         self._floating = tuple(floating)
         self._lease = lease
@@ -74,7 +74,7 @@ class Kernel:
         self._ended = False
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._wake, selectors.EVENT_READ)
-        self._monitor: Monitor | None = None
+        self._monitor: KernelMonitor | None = None
         self._broken = ""
         self._stale = False  # something was said that wasn't heard
 
@@ -115,7 +115,7 @@ class Kernel:
     def open(self) -> None:
         """StartError: no permission."""
         self._netlink = Netlink()
-        self._monitor = Monitor()
+        self._monitor = KernelMonitor()
         self._selector.register(self._monitor, selectors.EVENT_READ)
         if not self._netlink.may_change():
             raise StartError(

@@ -66,7 +66,7 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
+class BalancerHealth:
     """How the balancer of this node is."""
 
     ok: bool = False  # it can serve: listeners, workers; or it is within its grace
@@ -98,7 +98,7 @@ class Health:
 class Facts:
     """What a node learns of itself; None is what isn't another one than before."""
 
-    health: Health | None = None
+    health: BalancerHealth | None = None
     carrier_lost: str | None = None  # in words; empty where there is one
     gateway_answers: bool | None = None
     double: str | None = None  # another machine that has this node's own address, in words; or not

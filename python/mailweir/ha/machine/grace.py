@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from mailweir.config.units import format_duration
-from mailweir.ha.machine.facts import Health
+from mailweir.ha.machine.facts import BalancerHealth
 from mailweir.ha.machine.operator_words import Said
 
 # More than any difference of priorities that is meant as one.
@@ -48,11 +48,11 @@ class Grace:
         self.run_grace = run_grace
         self.handover = handover
         self._last: Answer | None = None
-        self._health = Health(why="`mailweir run` doesn't run on this node")
+        self._health = BalancerHealth(why="`mailweir run` doesn't run on this node")
         self._away_since: float | None = None  # not a word, or it drains
         self._drained = False  # it said before that it does
 
-    def answered(self, answer: Answer, now: float) -> Health:
+    def answered(self, answer: Answer, now: float) -> BalancerHealth:
         """It answered. The next process has the rest of the grace until it has a listener."""
         if answer.ending:
             return self._drains(answer, now)
@@ -79,7 +79,9 @@ class Grace:
             return max(_MOMENT, self.run_grace)
         return max(_MOMENT, self._away_since + self._limit() - now)
 
-    def silent(self, now: float, *, gone: bool, kept: bool, asked: float | None = None) -> Health:
+    def silent(
+        self, now: float, *, gone: bool, kept: bool, asked: float | None = None
+    ) -> BalancerHealth:
         """It didn't answer what it was asked (at `asked`, if not now); `gone` where there is no
         process to do so, as far as is known, `kept` where clients who come wait nevertheless.
         """
@@ -108,7 +110,7 @@ class Grace:
         self._health = replace(health, ok=False, why=why, away=False)
         return self._health
 
-    def _drains(self, answer: Answer, now: float) -> Health:
+    def _drains(self, answer: Answer, now: float) -> BalancerHealth:
         if self._away_since is None:
             self._away_since = now
         self._last, self._drained = answer, True
@@ -127,8 +129,8 @@ class Grace:
         return max(self.run_grace, self.handover) if self._drained else self.run_grace
 
 
-def _figures(answer: Answer) -> Health:
-    return Health(
+def _figures(answer: Answer) -> BalancerHealth:
+    return BalancerHealth(
         up=answer.up,
         servers=answer.servers,
         sessions=answer.sessions,

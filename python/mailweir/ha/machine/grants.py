@@ -37,7 +37,7 @@ class Grants:
         return True
 
 
-class Witness:
+class WitnessMachine:
     """The third node: hears the two, and answers each datagram that is news."""
 
     def __init__(

@@ -5,7 +5,7 @@ Written by `inputs`, `heard` and `states`, read by `judging` and, for operators,
 
 from collections.abc import Mapping
 
-from mailweir.ha.machine.facts import Facts, Health, Settings, bond
+from mailweir.ha.machine.facts import BalancerHealth, Facts, Settings, bond
 from mailweir.ha.machine.operator_words import Words
 from mailweir.ha.machine.parts import Parts
 from mailweir.ha.machine.peer import Peer, Sent
@@ -40,7 +40,7 @@ def since_when(before: float | None, is_so: bool, now: float) -> float | None:
     return (now if before is None else before) if is_so else None
 
 
-def _figures(health: Health) -> dict[str, int]:
+def _figures(health: BalancerHealth) -> dict[str, int]:
     """As large as a datagram can say."""
     return {
         "up": min(health.up, 0xFFFF),
@@ -64,7 +64,7 @@ class Known:
         self.term = 0  # of the newest takeover of this node; the later one has the higher
         self.peer_term = 0
         self.takeovers = 0
-        self.health = Health()
+        self.health = BalancerHealth()
         self.carrier_lost = "the addresses' devices weren't looked at yet"
         self.absent_links: Mapping[int, str] = {}  # those that can't be used, and why
         self.double = ""  # another machine that has this node's own address, in words
