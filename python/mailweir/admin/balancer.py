@@ -1,4 +1,4 @@
-"""What the admin routes ask of the running process. The daemon is one of these."""
+"""What the admin routes ask of the running process. `running` is one of these."""
 
 from collections.abc import Callable
 from typing import Protocol
