@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from mailweir.demo.watch import Row, View
+from mailweir.demo.watch import ServerRow, View
 
 _EVENTS = 6  # shown below the table; with it they fit a terminal of 24 lines
 _COLOURS = {"up": "green", "down": "bold red"}
@@ -132,6 +132,6 @@ def table(view: View) -> Table:
     return drawn
 
 
-def _short(row: Row) -> str:
+def _short(row: ServerRow) -> str:
     state = "" if row.state == "up" else f" ({row.state})"
     return f"{row.name}{state} {'-' if row.mails is None else row.mails}"

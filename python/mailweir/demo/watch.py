@@ -9,7 +9,7 @@ _WINDOW = 5.0  # seconds that sessions a second are taken over
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ServerRow:
     """One server, as the balancer and the farm see it."""
 
     name: str
@@ -27,7 +27,7 @@ class View:
     """All there is to show at one moment."""
 
     seconds: float
-    rows: tuple[Row, ...]
+    rows: tuple[ServerRow, ...]
     sent: int
     delivered: int
     failed: int
@@ -69,10 +69,10 @@ class Watch:
         return events
 
 
-def rows(servers: Sequence[Mapping[str, Any]], mails: Mapping[str, int]) -> tuple[Row, ...]:
+def rows(servers: Sequence[Mapping[str, Any]], mails: Mapping[str, int]) -> tuple[ServerRow, ...]:
     """The table's rows, in the configuration's order."""
     return tuple(
-        Row(
+        ServerRow(
             name=server["name"],
             state=server["state"],
             sessions=server["sessions"],

@@ -2,16 +2,16 @@
 
 import pytest
 
-from mailweir.demo.watch import Row, Watch, rows
+from mailweir.demo.watch import ServerRow, Watch, rows
 from unit.demo.situations import server
 
 
 def test_rows() -> None:
     unchecked = {**server("new"), "check": None}
     assert rows([server(), server("slow", state="down", failed=2), unchecked], {"flaky": 7}) == (
-        Row("flaky", "up", 5, 1, 7, 0, True, "ehlo ok in 12 ms"),
-        Row("slow", "down", 5, 1, None, 2, False, "connect: Connection refused"),
-        Row("new", "up", 5, 1, None, 0, False, "not yet"),
+        ServerRow("flaky", "up", 5, 1, 7, 0, True, "ehlo ok in 12 ms"),
+        ServerRow("slow", "down", 5, 1, None, 2, False, "connect: Connection refused"),
+        ServerRow("new", "up", 5, 1, None, 0, False, "not yet"),
     )
 
 
