@@ -142,7 +142,7 @@ class Daemon:
         self._exits.push_async_callback(self._lane.call, self._stop_plane)
         await self._lane.call(self._begin_plane)
         self._metrics = Metrics(
-            self.plane.stats, self._faults, version=self._version, started=self._started
+            self.plane, self._faults, version=self._version, started=self._started
         )
         self.pair = Pair(self.plane.stats, self._metrics.registry, started=self._started)
         self.pair.take(first.agreement)
@@ -346,6 +346,7 @@ class Daemon:
             listening=self._changes.reconciler.applied is not None,
             last_load=self._changes.last_load,
             stats=self.plane.stats(),
+            read_servers=self.plane.servers,
             overrides=self._operator.overrides,
             room=self._room.where(config.max_sessions).by,
             not_kept=self._keeping.problem,

@@ -32,7 +32,7 @@ from mailweir.spec import (
     DesiredTimeouts,
     ServerState,
 )
-from mailweir.stats import Stats
+from mailweir.stats import ServerStats, Stats
 
 LIMIT = 10.0  # seconds for a step that waits
 
@@ -177,6 +177,10 @@ def running(workers: int = 2) -> Iterator[DataPlane]:
 
 def stats(plane: DataPlane) -> Stats:
     return decode(plane.stats(), type=Stats)
+
+
+def servers(plane: DataPlane, *, with_times: bool = False) -> list[ServerStats]:
+    return decode(plane.servers(with_times=with_times), type=list[ServerStats])
 
 
 def address(plane: DataPlane) -> tuple[str, int]:

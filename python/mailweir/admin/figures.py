@@ -1,8 +1,9 @@
 """The data plane's figures as metrics, read anew at each scrape. Part of `metrics`."""
 
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
+from typing import Protocol
 
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
@@ -22,24 +23,31 @@ from mailweir.stats import (
 )
 
 
+class Source(Protocol):
+    """What is read: a data plane."""
+
+    def stats(self) -> Stats: ...
+
+    def servers(self, *, with_times: bool) -> Sequence[ServerStats]: ...
+
+
 class PlaneCollector(Collector):
     """One reading of the data plane per scrape."""
 
-    def __init__(self, stats: Callable[[], Stats]) -> None:
-        self._stats = stats
+    def __init__(self, plane: Source) -> None:
+        self._plane = plane
 
     def describe(self) -> Iterable[Metric]:
         """Names only: registering mustn't need a data plane that runs."""
-        return _metrics(())
+        return _metrics((), ())
 
     def collect(self) -> Iterable[Metric]:
-        return _metrics((self._stats(),))
+        return _metrics((self._plane.stats(),), self._plane.servers(with_times=True))
 
 
-def _metrics(stats: Sequence[Stats]) -> Iterator[Metric]:
+def _metrics(stats: Sequence[Stats], servers: Sequence[ServerStats]) -> Iterator[Metric]:
     """All that there is to say of readings; of none, the names."""
     listeners = [listener for one in stats for listener in one.listeners]
-    servers = [server for one in stats for server in one.servers]
     pools = [pool for one in stats for pool in one.pools]
     paths = [one.kernel_path for one in stats if one.kernel_path]
     bounds = stats[0].bounds if stats else BoundsStats((), (), (), ())
@@ -207,8 +215,9 @@ def _servers(servers: Sequence[ServerStats], bounds: BoundsStats) -> Iterator[Me
             greeting_failures.add([*labels, reason], count)
         received.add(labels, server.received_bytes)
         sent.add(labels, server.sent_bytes)
-        _add_histogram(seconds, labels, server.connect_time, bounds.connect)
-        _add_histogram(greeting_seconds, labels, server.greeting_time, bounds.greeting)
+        if server.times:
+            _add_histogram(seconds, labels, server.times.connect, bounds.connect)
+            _add_histogram(greeting_seconds, labels, server.times.greeting, bounds.greeting)
     yield from (sessions, active, weight, ramp, failures, greeting_failures)
     yield from (received, sent, seconds, greeting_seconds)
 

@@ -5,8 +5,6 @@ in Python (checks, reloads) is counted where it happens. No label ever holds a c
 address. Names: prefix `mailweir_`, base units, `_total` for counters.
 """
 
-from collections.abc import Callable
-
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -16,12 +14,11 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
-from mailweir.admin.figures import PlaneCollector
+from mailweir.admin.figures import PlaneCollector, Source
 from mailweir.admin.process import ProcessFaults
 from mailweir.admin.views import ReloadOutcome
 from mailweir.faults import Faults
 from mailweir.spec import ServerKey
-from mailweir.stats import Stats
 
 # A loopback EHLO takes 2 ms, postscreen delays its greeting by 6 s.
 _CHECK_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0)
@@ -30,15 +27,13 @@ _CHECK_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 
 class Metrics:
     """The registry and what is counted in Python."""
 
-    def __init__(
-        self, stats: Callable[[], Stats], faults: Faults, *, version: str, started: float
-    ) -> None:
-        """`stats` is called once per scrape; `started` is seconds since 1970."""
+    def __init__(self, plane: Source, faults: Faults, *, version: str, started: float) -> None:
+        """`plane` is read once per scrape; `started` is seconds since 1970."""
         # The `_created` series would double what every counter and histogram costs.
         disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no annotations
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        registry.register(PlaneCollector(stats))
+        registry.register(PlaneCollector(plane))
         registry.register(ProcessFaults(faults))
         build = Gauge("mailweir_build_info", "Always 1.", ["version"], registry=registry)
         build.labels(version).set(1)

@@ -1,6 +1,8 @@
 """The exposition: names, values, and what a scrape costs in readings."""
 
 import subprocess
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from msgspec import structs
@@ -9,33 +11,40 @@ from prometheus_client.parser import text_string_to_metric_families
 from mailweir.admin.exposition import encode
 from mailweir.admin.figures import PlaneCollector
 from mailweir.admin.metrics import Metrics
-from mailweir.admin.views import ReloadOutcome
+from mailweir.admin.views import ReloadOutcome, Situation
 from mailweir.faults import Faults
 from mailweir.spec import ServerKey
-from mailweir.stats import KernelPathStats, Stats
+from mailweir.stats import KernelPathStats, ServerStats, Stats
 from unit import figures
 from unit.admin.situations import busy, situation
 
 A = ServerKey("farm", "a")
 
 
-class Counting:
-    def __init__(self) -> None:
+class Read:
+    """A data plane of which this is read; it counts how often."""
+
+    def __init__(self, now: Situation) -> None:
+        self.now = now
         self.readings = 0
 
     def stats(self) -> Stats:
         self.readings += 1
-        return situation().stats
+        return self.now.stats
+
+    def servers(self, *, with_times: bool) -> Sequence[ServerStats]:
+        times = figures.TIMES if with_times else None
+        return [structs.replace(server, times=times) for server in self.now.servers]
 
 
 @pytest.fixture
-def source() -> Counting:
-    return Counting()
+def source() -> Read:
+    return Read(situation())
 
 
 @pytest.fixture
-def metrics(source: Counting) -> Metrics:
-    made = Metrics(source.stats, Faults(), version="1.2.3", started=900.0)
+def metrics(source: Read) -> Metrics:
+    made = Metrics(source, Faults(), version="1.2.3", started=900.0)
     made.loaded(ReloadOutcome(True, 1, "", 901.0))
     made.checked(A, failed_step="", seconds=0.02)
     made.checked(A, failed_step="greeting", seconds=15.0)
@@ -97,7 +106,7 @@ def test_values(metrics: Metrics) -> None:
 
 
 def test_limits_queues_and_panic() -> None:
-    found = samples(Metrics(lambda: busy().stats, Faults(), version="1.2.3", started=900.0))
+    found = samples(Metrics(Read(busy()), Faults(), version="1.2.3", started=900.0))
     expected = {
         "mailweir_listener_connections_ended_total{listener=mx,reason=denied}": 9,
         "mailweir_listener_would_refuse_total{limit=access,listener=mx}": 0,
@@ -152,12 +161,13 @@ def test_the_kernel_path_where_it_is_wanted(
     path: KernelPathStats | None, why_not: str | None, up: int | None, outlives: int | None
 ) -> None:
     stats = structs.replace(busy().stats, kernel_path=path, no_kernel_path=why_not)
-    found = samples(Metrics(lambda: stats, Faults(), version="1.2.3", started=900.0))
+    now = Read(replace(busy(), stats=stats))
+    found = samples(Metrics(now, Faults(), version="1.2.3", started=900.0))
     assert found.get("mailweir_kernel_path_up{}") == up
     assert found.get("mailweir_kernel_path_outlives_process{}") == outlives
 
 
-def test_one_reading_per_scrape_and_none_before(source: Counting, metrics: Metrics) -> None:
+def test_one_reading_per_scrape_and_none_before(source: Read, metrics: Metrics) -> None:
     assert source.readings == 0
     encode(metrics.registry)
     assert source.readings == 1
@@ -165,7 +175,7 @@ def test_one_reading_per_scrape_and_none_before(source: Counting, metrics: Metri
 
 def test_what_is_registered_is_what_is_scraped() -> None:
     stats = structs.replace(busy().stats, kernel_path=figures.KERNEL_PATH)
-    collector = PlaneCollector(lambda: stats)
+    collector = PlaneCollector(Read(replace(busy(), stats=stats)))
     described = {metric.name: metric.documentation for metric in collector.describe()}
     assert described == {metric.name: metric.documentation for metric in collector.collect()}
     assert all(described.values())
