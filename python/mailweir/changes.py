@@ -264,7 +264,7 @@ class Changes:
         read = await self._reader.read()
         refuse_what_is_fixed(self.loaded, read.loaded)
         self._loaded_to_come = read.loaded
-        self._parts.monitor.update(self._targets())
+        self.watch_servers()
         await first_checks(self._parts.monitor)
         return read
 
@@ -272,6 +272,21 @@ class Changes:
         health, words = self._parts.monitor.health(), self._parts.operator.overrides
         where = self._parts.room.where(loaded.config.max_sessions)
         return fold(loaded.config, health, words, hostname=self._parts.hostname, room=where.room)
+
+    def watch_servers(self) -> None:
+        """Check those of the configuration that runs, and of one that comes, and count what comes
+        of them.
+        """
+        self._parts.monitor.update(self._targets())
+        configs = [one.config for one in (self.loaded, self._loaded_to_come) if one]
+        self._parts.metrics.keep(
+            {
+                ServerKey(name, server)
+                for config in configs
+                for name, pool in config.pools.items()
+                for server in pool.servers
+            }
+        )
 
     def _targets(self) -> dict[ServerKey, check.Target]:
         """What is to be checked: all servers of the configuration that runs, and those of one that
@@ -319,7 +334,7 @@ class Changes:
             self.last_load = outcome = await self._try_reload(coming)
         finally:
             self._loaded_to_come = None
-        self._parts.monitor.update(self._targets())
+        self.watch_servers()
         self._parts.supervisor.ready(outcome.message)
         self._parts.metrics.reloaded(outcome)
         if outcome.ok:
