@@ -1,13 +1,13 @@
 """Metrics as rows of tables, and as Prometheus's text format 0.0.4. The admin routes of both
 processes send it.
 
-A row says all there is of a metric: what it is of, its name, its help, and where its value comes
-from. What is scraped and what is registered (names and help alone) are made of the same rows. Text
-is made at once: 10 000 servers have half a million samples, of which prometheus_client would make
-objects and then text for 11 s.
+A row says all there is of a metric: its name, its help, and where its value comes from; a group of
+rows says what they are of. What is scraped and what is registered (names and help alone) are made
+of the same rows. Text is made at once: 10 000 servers have half a million samples, of which
+prometheus_client would make objects and then text for 11 s.
 """
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain
@@ -29,7 +29,7 @@ _Found = Sequence[tuple[str, Thing]]
 
 
 @dataclass(frozen=True)
-class Row(Generic[Reading, Thing]):
+class Row(ABC, Generic[Reading, Thing]):
     """A metric: its name, a counter's without `_total`, and its help."""
 
     kind: ClassVar[str]
