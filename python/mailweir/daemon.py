@@ -163,7 +163,7 @@ class Daemon:
         )
         self._exits.push_async_callback(self._admin.close)
         self._changes = self._made_of_all(first)
-        self._monitor.update(check.targets(config, self._operator.overrides))
+        self._changes.watch_servers()
         # Before the listeners: a process that can't be asked shouldn't take sessions.
         answers = routes.answers(self, self._metrics.registry, self._journal)
         await self._admin.open(answers, self._metrics.registry)

@@ -92,7 +92,7 @@ def listener(
 
 
 def per_source(*, sessions: int | None = None, rate: DesiredRate | None = None) -> DesiredPerSource:
-    return DesiredPerSource(DesiredSource(32, 64), sessions, rate, exempt=())
+    return DesiredPerSource(sessions, rate, DesiredSource(32, 64), exempt=())
 
 
 def server(

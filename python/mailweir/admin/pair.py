@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 
 import structlog
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry
 
+from mailweir.admin.exposition import GaugeBy, Group, Table
 from mailweir.admin.readiness import takes, why_none, why_unready
 from mailweir.admin.views import RoleTold
 from mailweir.config.agreed import Agreement
@@ -82,13 +83,7 @@ class Pair:
         self._read: tuple[float, Stats] | None = None
         self._counted: tuple[DesiredState, Count] | None = None
         self._digested: tuple[Overrides, str] = (Overrides(), "")
-        self._gauge = Gauge(
-            "mailweir_ha_role",
-            "1 for the role that this node was told to have in a pair; 0 for all before that.",
-            ["role"],
-            registry=registry,
-        )
-        self._show()
+        registry.register(Table([_TOLD], lambda: self))
 
     def take(self, agreement: Agreement) -> None:
         """Remember which configuration runs."""
@@ -118,7 +113,6 @@ class Pair:
         if changed:
             was = before.role if before else "unknown"
             _log.info("high availability", change=f"{was} -> {role}", by=by)
-            self._show()
         return changed
 
     def terms(self, config: Config) -> Terms:
@@ -177,15 +171,23 @@ class Pair:
             self._digested = (overrides, sha256(json.dumps(said).encode()).hexdigest()[:16])
         return self._digested[1]
 
-    def _show(self) -> None:
-        for role in HaRole:
-            self._gauge.labels(role).set(self.told is not None and self.told.role is role)
-
     def _figures(self) -> Stats:
         now = self._steady()
         if self._read is None or now - self._read[0] >= _FRESH:
             self._read = (now, self._stats())
         return self._read[1]
+
+
+_TOLD = Group[Pair, RoleTold | None](
+    (),
+    lambda pair: [((), pair.told)],
+    GaugeBy(
+        "mailweir_ha_role",
+        "1 for the role that this node was told to have in a pair; 0 for all before that.",
+        "role",
+        lambda told: {role.value: told is not None and told.role is role for role in HaRole},
+    ),
+)
 
 
 def _paused(overrides: Overrides) -> str:

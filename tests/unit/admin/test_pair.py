@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from mailweir.admin import pair
+from mailweir.admin.exposition import encode
 from mailweir.admin.pair import Count, Pair, counted
 from mailweir.admin.views import RoleTold
 from mailweir.config.agreed import agreement
@@ -14,6 +15,7 @@ from mailweir.spec import DesiredState, ServerKey, ServerState
 from mailweir.state.desired import Health, fold
 from mailweir.stats import Stats
 from unit import figures
+from unit.admin.scraped import samples
 from unit.fakes import NOTHING_SAID, ROOM, config
 
 _KEEPALIVED, _NATIVE = HaKeeper.KEEPALIVED, HaKeeper.NATIVE
@@ -41,7 +43,8 @@ class Node:
 
     def roles(self) -> dict[str, float | None]:
         name = "mailweir_ha_role"
-        return {role: self.registry.get_sample_value(name, {"role": role}) for role in HaRole}
+        found = samples(encode(self.registry))
+        return {role: found.get(f"{name}{{role={role}}}") for role in HaRole}
 
 
 @pytest.fixture

@@ -207,9 +207,17 @@ impl DataPlane {
         let wish = Wish::of(spec);
         let workers = shared.counters.iter().count();
         let start = || KernelPath::start(workers, &spec.kernel, Arc::clone(&shared.drains));
-        lock(&shared.kernel_attempt).act_on(wish, start, &shared.kernel)?;
-        let kernel = shared.kernel.get().is_some();
-        let opened = control.open(&snapshot, &lock(&shared.bound), kernel)?;
+        let fresh = lock(&shared.kernel_attempt).act_on(wish, start)?;
+        let kernel = fresh.is_some() || shared.kernel.get().is_some();
+        let opened = control.open(&snapshot, &lock(&shared.bound), kernel);
+        if let Some(fresh) = fresh {
+            if opened.is_ok() {
+                lock(&shared.kernel_attempt).now_runs(fresh, &shared.kernel);
+            } else {
+                fresh.give_up();
+            }
+        }
+        let opened = opened?;
         let drained = snapshot.take_states(spec);
         shared.holdings.apply(spec.room);
         lock(&shared.kernel_attempt).now_wanted(wish);
