@@ -61,7 +61,9 @@ class DataPlane:
     def listening(self) -> list[int]:
         """New descriptors of all listening sockets, which are the caller's to close."""
     def stats(self) -> bytes:
-        """Counters and gauges of this moment: a `Stats`."""
+        """Counters and gauges of this moment, but those of servers: a `Stats`."""
+    def servers(self, *, with_times: bool) -> bytes:
+        """Servers at this moment: a list of `ServerStats`."""
     def sessions(
         self, *, listener: str | None, server: tuple[str, str] | None, limit: int
     ) -> bytes:

@@ -183,7 +183,7 @@ class Changes:
         """What a reload would change, without one. Called by the admin routes."""
         try:
             loaded = (await self._reader_for_others.read()).loaded
-            refuse_what_is_fixed(self.loaded, loaded)
+            self._refuse_what_is_fixed(loaded)
         except ConfigError as error:
             return Difference((), tuple(map(str, error.problems)), tuple(map(str, error.warnings)))
         except MailweirError as error:
@@ -263,16 +263,36 @@ class Changes:
         Raises ConfigError, also where only a restart could take it, and StalledError.
         """
         read = await self._reader.read()
-        refuse_what_is_fixed(self.loaded, read.loaded)
+        self._refuse_what_is_fixed(read.loaded)
         self._loaded_to_come = read.loaded
-        self._parts.monitor.update(self._targets())
+        self.watch_servers()
         await first_checks(self._parts.monitor)
         return read
+
+    def _refuse_what_is_fixed(self, new: Loaded) -> None:
+        """Raises ConfigError where only a restart could take it."""
+        kernel_path = self._parts.plane.stats().kernel_path is not None
+        refuse_what_is_fixed(self.loaded, new, kernel_path=kernel_path)
 
     def _fold(self, loaded: Loaded) -> DesiredState:
         health, words = self._parts.monitor.health(), self._parts.operator.overrides
         where = self._parts.room.where(loaded.config.max_sessions)
         return fold(loaded.config, health, words, hostname=self._parts.hostname, room=where.room)
+
+    def watch_servers(self) -> None:
+        """Check those of the configuration that runs, and of one that comes, and count what comes
+        of them.
+        """
+        self._parts.monitor.update(self._targets())
+        configs = [one.config for one in (self.loaded, self._loaded_to_come) if one]
+        self._parts.metrics.keep(
+            {
+                ServerKey(name, server)
+                for config in configs
+                for name, pool in config.pools.items()
+                for server in pool.servers
+            }
+        )
 
     def _targets(self) -> dict[ServerKey, check.Target]:
         """What is to be checked: all servers of the configuration that runs, and those of one that
@@ -320,7 +340,7 @@ class Changes:
             self.last_load = outcome = await self._try_reload(coming)
         finally:
             self._loaded_to_come = None
-        self._parts.monitor.update(self._targets())
+        self.watch_servers()
         self._parts.supervisor.ready(outcome.message)
         self._parts.metrics.reloaded(outcome)
         if outcome.ok:
@@ -359,6 +379,8 @@ class Changes:
     async def _take(self, read: Read) -> str:
         """Make a configuration the running one; the change in one sentence."""
         new, old = read.loaded, self.loaded
+        # Once more: a kernel path may have come while its servers were checked.
+        self._refuse_what_is_fixed(new)
         desired = self._fold(new)
         settled = diff.settings(old.config, new.config)
         change = diff.describe(self.reconciler.applied, desired, settled)

@@ -153,7 +153,7 @@ class Daemon:
             started=self._started,
             began=self._began,
         )
-        self._parts.monitor.update(check.targets(config, operator.overrides))
+        self._changes.watch_servers()
         # Before the listeners: a process that can't be asked shouldn't take sessions.
         registry = self._parts.metrics.registry
         await self._parts.admin.open(
@@ -172,7 +172,7 @@ class Daemon:
         """What changes are made of; nothing of it has begun."""
         admin, digests = first.loaded.config.admin, Digests()
         digests.take(first.agreement)
-        metrics = Metrics(plane.stats, self._faults, version=self._version, started=self._started)
+        metrics = Metrics(plane, self._faults, version=self._version, started=self._started)
         self._reports = Reports(
             plane,
             metrics,

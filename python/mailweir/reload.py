@@ -26,6 +26,8 @@ _FIXED: tuple[tuple[str, ...], ...] = (
     ("admin", "http"),
     ("state_dir",),
 )
+# A kernel path reads these when there comes to be one, which stays. Before that they can change.
+_FIXED_BY_KERNEL_PATH = (("source_ports",), ("max_flows",))
 # Seconds for all files and names of a configuration. 10 000 servers take 2 of them.
 _LIMIT = 10.0
 
@@ -135,29 +137,37 @@ def answer(waiting: list[asyncio.Future[_Outcome]], outcome: _Outcome) -> None:
             waiter.set_result(outcome)
 
 
-def refuse_what_is_fixed(old: Loaded, new: Loaded) -> None:
+def refuse_what_is_fixed(old: Loaded, new: Loaded, *, kernel_path: bool) -> None:
     """Raises ConfigError where `new` differs in what a running process can't change."""
-    if problems := restart_needed(old, new):
+    if problems := restart_needed(old, new, kernel_path=kernel_path):
         raise ConfigError(problems, new.warnings)
 
 
-def restart_needed(old: Loaded, new: Loaded) -> list[Problem]:
-    """What differs in `new` that a running process can't change."""
+def restart_needed(old: Loaded, new: Loaded, *, kernel_path: bool) -> list[Problem]:
+    """What differs in `new` that a running process can't change. `kernel_path`: it has one, whether
+    a listener wants it now or not.
+    """
+    fixed = [(path, "while running") for path in _FIXED]
+    if kernel_path:
+        fixed += [(path, "while there is a kernel path") for path in _FIXED_BY_KERNEL_PATH]
     problems = []
-    for path in _FIXED:
+    for path, when in fixed:
         before: object = old.config
         after: object = new.config
         for step in path:
             before, after = getattr(before, step), getattr(after, step)
         if before != after:
-            default = "auto" if path == ("workers",) else "off"
-            change = (
-                f"{default if before is None else before} -> {default if after is None else after}"
-            )
-            problems.append(
-                new.problem(path, f"can't change while running ({change}); restart mailweir")
-            )
+            change = f"{_written(path, before)} -> {_written(path, after)}"
+            problems.append(new.problem(path, f"can't change {when} ({change}); restart mailweir"))
     return problems
+
+
+def _written(path: tuple[str, ...], value: object) -> str:
+    if isinstance(value, range):
+        return f"{value[0]}-{value[-1]}"
+    if value is None:
+        return "auto" if path == ("workers",) else "off"
+    return str(value)
 
 
 def log_problems(problems: Iterable[Problem], *, level: str) -> None:

@@ -65,6 +65,7 @@ class Running:
             listening=self._changes.reconciler.applied is not None,
             last_load=self._changes.last_load,
             stats=self.plane.stats(),
+            read_servers=self.plane.servers,
             overrides=self._parts.operator.overrides,
             room=self._parts.room.where(config.max_sessions).by,
             not_kept=self._parts.keeping.problem,

@@ -58,6 +58,7 @@ class Situation:
     listening: bool
     last_load: ReloadOutcome
     stats: Stats
+    read_servers: Callable[[], Sequence[ServerStats]]
     overrides: Overrides
     room: str  # by what sessions outside the kernel are bounded
     faults: Sequence[Fault]  # bugs of ours
@@ -71,13 +72,18 @@ class Situation:
     role: RoleTold | None  # in a pair; None where nobody has told
 
     @cached_property
+    def servers(self) -> Sequence[ServerStats]:
+        """All servers, in the file's order. Read once, and only where they are asked for."""
+        return self.read_servers()
+
+    @cached_property
     def members(self) -> dict[str, list[ServerStats]]:
         """Servers by pool, in the file's order; empty pools, and those that are gone, as well.
 
         Made once: each listener, of hundreds, asks for it.
         """
         members: dict[str, list[ServerStats]] = {name: [] for name in self.config.pools}
-        for server in self.stats.servers:
+        for server in self.servers:
             members.setdefault(server.pool, []).append(server)
         return members
 

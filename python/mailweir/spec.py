@@ -1,7 +1,8 @@
 """What the data plane is to do, as plain frozen values: a DesiredState.
 
 The twin of rust/core/src/spec: the same fields by the same names, since it goes there as JSON
-and is read as it is. `state.desired` makes one, `state.diff` compares two, `plane` hands one over.
+and is read as it is. `state.desired` makes one, `state.diff` compares two field by field, in the
+order that stands here, and `plane` hands one over.
 It sits below all three, so that deciding (pure) and applying (the extension) share these words
 without importing each other.
 """
@@ -74,9 +75,9 @@ class DesiredSource(Struct, frozen=True):
 class DesiredPerSource(Struct, frozen=True):
     """How much a source may have."""
 
-    source: DesiredSource
     sessions: int | None
     rate: DesiredRate | None
+    source: DesiredSource
     exempt: tuple[str, ...]  # prefixes
 
 
@@ -137,11 +138,11 @@ class DesiredPool(Struct, frozen=True):
 
     name: str
     balance: Balance
-    servers: tuple[DesiredServer, ...]
     hash_key: DesiredHashKey
     sticky: DesiredSticky | None
     slow_start: float  # seconds; 0: none
     queue: DesiredQueue | None
+    servers: tuple[DesiredServer, ...]
 
     def counted(self) -> list[DesiredServer]:
         """Those that count for a panic: not backups, nor who is to have no sessions anyway."""
@@ -205,9 +206,9 @@ class DesiredState(Struct, frozen=True):
     drain: DesiredDrain
     log: DesiredLog
     kernel: DesiredKernel
+    denied: tuple[str, ...]
     listeners: tuple[DesiredListener, ...]
     pools: tuple[DesiredPool, ...]
-    denied: tuple[str, ...]
 
     def server_states(self) -> dict[ServerKey, ServerState]:
         """The part that changes with health alone."""

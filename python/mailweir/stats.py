@@ -53,6 +53,14 @@ class ListenerStats(Struct, frozen=True, gc=False):
     session_time: Histogram
 
 
+class ServerTimes(Struct, frozen=True, gc=False):
+    """How long a server took to do what it does for each session."""
+
+    connect: Histogram
+    greeting: Histogram
+    """After that."""
+
+
 class ServerStats(Struct, frozen=True, gc=False):
     """A server at one moment."""
 
@@ -78,8 +86,8 @@ class ServerStats(Struct, frozen=True, gc=False):
     """From the server."""
     sent_bytes: int
     """To the server."""
-    connect_time: Histogram
-    greeting_time: Histogram
+    times: ServerTimes | None
+    """None where nobody asked for it."""
     ramp: float
     """The share of its weight that slow start allows now; 1.0 is all."""
     backup: bool
@@ -205,7 +213,7 @@ class WorkerStats(Struct, frozen=True, gc=False):
 
 
 class Stats(Struct, frozen=True, gc=False):
-    """A data plane at one moment."""
+    """A data plane at one moment, but its servers: there may be thousands."""
 
     generation: int
     workers: tuple[WorkerStats, ...]
@@ -215,9 +223,8 @@ class Stats(Struct, frozen=True, gc=False):
     active: int
     """Sessions now, those of removed listeners included."""
     bounds: BoundsStats
-    """Of all histograms below."""
+    """Of all histograms below, and of servers' ones."""
     listeners: tuple[ListenerStats, ...]
-    servers: tuple[ServerStats, ...]
     pools: tuple[PoolStats, ...]
     relay: RelayStats
     kernel_path: KernelPathStats | None

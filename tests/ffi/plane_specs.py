@@ -32,7 +32,7 @@ from mailweir.spec import (
     DesiredTimeouts,
     ServerState,
 )
-from mailweir.stats import Stats
+from mailweir.stats import ServerStats, Stats
 
 LIMIT = 10.0  # seconds for a step that waits
 
@@ -92,7 +92,7 @@ def listener(
 
 
 def per_source(*, sessions: int | None = None, rate: DesiredRate | None = None) -> DesiredPerSource:
-    return DesiredPerSource(DesiredSource(32, 64), sessions, rate, exempt=())
+    return DesiredPerSource(sessions, rate, DesiredSource(32, 64), exempt=())
 
 
 def server(
@@ -177,6 +177,10 @@ def running(workers: int = 2) -> Iterator[DataPlane]:
 
 def stats(plane: DataPlane) -> Stats:
     return decode(plane.stats(), type=Stats)
+
+
+def servers(plane: DataPlane, *, with_times: bool = False) -> list[ServerStats]:
+    return decode(plane.servers(with_times=with_times), type=list[ServerStats])
 
 
 def address(plane: DataPlane) -> tuple[str, int]:

@@ -10,7 +10,7 @@ from mailweir.config.model import Config
 from mailweir.errors import PlaneError, PlanePanic
 from mailweir.spec import DesiredRoom, DesiredState, ServerKey, ServerState
 from mailweir.state.overrides import Overrides
-from mailweir.stats import KernelPathStats, ServerTrouble, Session, Stats
+from mailweir.stats import KernelPathStats, ServerStats, ServerTrouble, Session, Stats
 from unit import figures
 
 NOTHING_SAID = Overrides()
@@ -152,18 +152,6 @@ class FakePlane:
             )
             for listener in (now.listeners if now else ())
         ]
-        servers = [
-            figures.server_stats(
-                pool.name,
-                server.name,
-                server.address,
-                server.weight,
-                str(self.states[ServerKey(pool.name, server.name)]),
-                backup=server.backup,
-            )
-            for pool in (now.pools if now else ())
-            for server in pool.servers
-        ]
         pools = [
             figures.pool_stats(pool.name, sticky=figures.STICKY if pool.sticky else None)
             for pool in (now.pools if now else ())
@@ -173,7 +161,22 @@ class FakePlane:
             self.draining,
             self.active,
             listeners,
-            servers,
             pools=tuple(pools),
             kernel_path=self.kernel_path,
         )
+
+    def servers(self, *, with_times: bool = False) -> list[ServerStats]:
+        now = self.applied[-1] if self.applied else None
+        return [
+            figures.server_stats(
+                pool.name,
+                server.name,
+                server.address,
+                server.weight,
+                str(self.states[ServerKey(pool.name, server.name)]),
+                backup=server.backup,
+                **({} if with_times else {"times": None}),
+            )
+            for pool in (now.pools if now else ())
+            for server in pool.servers
+        ]

@@ -15,6 +15,7 @@ from mailweir.stats import (
     RelayStats,
     RoomStats,
     ServerStats,
+    ServerTimes,
     Session,
     SourcesStats,
     Stats,
@@ -72,6 +73,7 @@ _LISTENER = ListenerStats(
     sources=None,
     session_time=HISTOGRAM,
 )
+TIMES = ServerTimes(connect=HISTOGRAM, greeting=HISTOGRAM)
 _SERVER = ServerStats(
     pool="farm",
     name="a",
@@ -84,8 +86,7 @@ _SERVER = ServerStats(
     greeting_failures={"4xx": 2, "timeout": 1},
     received_bytes=10,
     sent_bytes=20,
-    connect_time=HISTOGRAM,
-    greeting_time=HISTOGRAM,
+    times=TIMES,
     ramp=1.0,
     backup=False,
 )
@@ -108,7 +109,6 @@ _STATS = Stats(
         session=(0.1, 1.0), connect=(0.1, 1.0), greeting=(0.1, 1.0), queue=(0.1, 1.0)
     ),
     listeners=(),
-    servers=(),
     pools=(),
     relay=RELAY,
     kernel_path=None,
@@ -138,7 +138,6 @@ def stats(
     draining: bool,
     active: int,
     listeners: Sequence[ListenerStats],
-    servers: Sequence[ServerStats],
     **more: Any,
 ) -> Stats:
     return replace(
@@ -147,7 +146,6 @@ def stats(
         draining=draining,
         active=active,
         listeners=tuple(listeners),
-        servers=tuple(servers),
         **more,
     )
 

@@ -6,7 +6,7 @@ from mailweir.notices import notices
 from mailweir.stats import Stats
 from unit import figures
 
-CALM = figures.stats(1, False, 0, [figures.listener_stats("mx", ended={"full": 2})], [])
+CALM = figures.stats(1, False, 0, [figures.listener_stats("mx", ended={"full": 2})])
 
 
 def said(old: Stats, new: Stats) -> list[str]:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import structlog
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry
 
+from mailweir.admin.exposition import GaugeBy, Group, Table
 from mailweir.config.model import Config
 from mailweir.config.words import HaKeeper, HaRole
 from mailweir.ending import Terms
@@ -30,13 +31,7 @@ class NodeRole:
         self.told: RoleTold | None = None
         self._clock = clock
         self._steady = steady
-        self._gauge = Gauge(
-            "mailweir_ha_role",
-            "1 for the role that this node was told to have in a pair; 0 for all before that.",
-            ["role"],
-            registry=registry,
-        )
-        self._show()
+        registry.register(Table([_TOLD], lambda: self))
 
     def tell(self, role: HaRole, by: HaKeeper, *, alarms: int = 0) -> bool:
         """Take a role; whether it is another one than before. `alarms` are those of the pair."""
@@ -49,7 +44,6 @@ class NodeRole:
         if changed:
             was = before.role if before else "unknown"
             _log.info("high availability", change=f"{was} -> {role}", by=by)
-            self._show()
         return changed
 
     def terms(self, config: Config) -> Terms:
@@ -60,6 +54,14 @@ class NodeRole:
         here = told is not None and told.by is HaKeeper.NATIVE and told.role is HaRole.ACTIVE
         return Terms(config.drain.deadline, config.ha.handover if config.ha and here else None)
 
-    def _show(self) -> None:
-        for role in HaRole:
-            self._gauge.labels(role).set(self.told is not None and self.told.role is role)
+
+_TOLD = Group[NodeRole, RoleTold | None](
+    (),
+    lambda role: [((), role.told)],
+    GaugeBy(
+        "mailweir_ha_role",
+        "1 for the role that this node was told to have in a pair; 0 for all before that.",
+        "role",
+        lambda told: {role.value: told is not None and told.role is role for role in HaRole},
+    ),
+)

@@ -1,135 +1,204 @@
 """What Prometheus scrapes. Owned by the daemon, which also reports checks and reloads here.
 
-The data plane's figures are read anew at each scrape by a collector (`figures`); what happens
-in Python (checks, reloads) is counted where it happens. No label ever holds a client's
+The data plane's figures are read anew at each scrape (`figures`); what happens in Python (checks,
+reloads) is counted where it happens, and shown by the rows below. No label ever holds a client's
 address. Names: prefix `mailweir_`, base units, `_total` for counters.
 """
 
-from collections.abc import Callable
+from bisect import bisect_left
+from collections import Counter as Tally
+from collections.abc import Sequence, Set
+from typing import Any, Protocol
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    ProcessCollector,
-    disable_created_metrics,
-)
+from prometheus_client import CollectorRegistry, ProcessCollector
 
-from mailweir.admin.figures import PlaneCollector
-from mailweir.admin.process_faults import ProcessFaults
+from mailweir.admin.exposition import Counter, Gauge, Group, Histogram, Table
+from mailweir.admin.figures import FIGURES, SERVERS, Servers
+from mailweir.admin.process_faults import FAULTS
 from mailweir.faults import Faults
 from mailweir.reload import ReloadOutcome
 from mailweir.spec import ServerKey
-from mailweir.stats import Stats
+from mailweir.stats import Histogram as Times
+from mailweir.stats import ServerStats, Stats
 
 # A loopback EHLO takes 2 ms, postscreen delays its greeting by 6 s.
 _CHECK_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0)
 
 
+class Source(Protocol):
+    """Where the data plane's figures come from."""
+
+    def stats(self) -> Stats: ...
+
+    def servers(self, *, with_times: bool) -> Sequence[ServerStats]: ...
+
+
 class Metrics:
-    """The registry and what is counted in Python."""
+    """The registry, and what is counted in Python: in the event loop, while scrapes read it in a
+    thread of theirs.
+    """
 
-    def __init__(
-        self, stats: Callable[[], Stats], faults: Faults, *, version: str, started: float
-    ) -> None:
-        """`stats` is called once per scrape; `started` is seconds since 1970."""
-        # The `_created` series would double what every counter and histogram costs.
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no annotations
-        self.registry = registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
-        registry.register(PlaneCollector(stats))
-        registry.register(ProcessFaults(faults))
-        build = Gauge("mailweir_build_info", "Always 1.", ["version"], registry=registry)
-        build.labels(version).set(1)
-        start_time = Gauge(
-            "mailweir_start_time_seconds", "When the process began.", registry=registry
-        )
-        start_time.set(started)
-        self._count_checks()
-        self._count_reloads()
+    def __init__(self, plane: Source, faults: Faults, *, version: str, started: float) -> None:
+        """`plane` is read at each scrape; `started` is seconds since 1970."""
+        self.version = version
+        self.started = started
+        self.generation = 0
+        self.reloads = 0
+        self.reload_failures = 0
+        self.last_reload_succeeded = False
+        self.last_reload_at = 0.0
+        # Only of servers that are configured.
+        self.check_times: dict[str, Times] = {}  # by pool
+        self.check_failures: Tally[tuple[ServerKey, str]] = Tally()  # by the step that failed
+        self.transitions: Tally[ServerKey] = Tally()
+        self.troubles: Tally[ServerKey] = Tally()
+        self._servers: Set[ServerKey] = frozenset()
 
-    def _count_checks(self) -> None:
-        registry = self.registry
-        self._check_seconds = Histogram(
-            "mailweir_check_duration_seconds",
-            "How long checks took, failed ones included.",
-            ["pool"],
-            buckets=_CHECK_BOUNDS,
-            registry=registry,
-        )
-        self._check_failures = Counter(
-            "mailweir_check_failures_total",
-            "Checks that failed, by the step that did.",
-            ["pool", "server", "step"],
-            registry=registry,
-        )
-        self._transitions = Counter(
-            "mailweir_server_transitions_total",
-            "Times that checks found a server up or down that was not.",
-            ["pool", "server"],
-            registry=registry,
-        )
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self.registry.register(Table(FIGURES, plane.stats))
+        self.registry.register(Table(SERVERS, lambda: _servers(plane)))
+        self.registry.register(Table([FAULTS], lambda: faults))
+        self.registry.register(Table(_COUNTED, lambda: self))
 
-        self._troubles = Counter(
-            "mailweir_server_troubles_total",
-            "Times that a server failed live sessions and was checked for it at once.",
-            ["pool", "server"],
-            registry=registry,
+    def keep(self, servers: Set[ServerKey]) -> None:
+        """These are configured. What was counted of others is forgotten, and what still comes of
+        them isn't counted.
+        """
+        pools = {key.pool for key in servers}
+        self._servers = servers
+        self.check_times = {
+            pool: times for pool, times in self.check_times.items() if pool in pools
+        }
+        self.check_failures = Tally(
+            {what: times for what, times in self.check_failures.items() if what[0] in servers}
         )
-
-    def _count_reloads(self) -> None:
-        registry = self.registry
-        self._generation = Gauge(
-            "mailweir_config_generation",
-            "Number of the configuration in force: one more for each that differs from the one"
-            " before; 0 before the first.",
-            registry=registry,
-        )
-        self._reload_success = Gauge(
-            "mailweir_config_last_reload_success",
-            "1 where the last reload (or the start) took the file, 0 where it was refused.",
-            registry=registry,
-        )
-        self._reload_time = Gauge(
-            "mailweir_config_last_reload_timestamp_seconds",
-            "When the configuration that runs was taken.",
-            registry=registry,
-        )
-        self._reloads = Counter(
-            "mailweir_config_reloads_total", "Reloads tried.", registry=registry
-        )
-        self._reload_failures = Counter(
-            "mailweir_config_reload_failures_total",
-            "Reloads refused; the old configuration stayed.",
-            registry=registry,
-        )
+        self.transitions = _of(servers, self.transitions)
+        self.troubles = _of(servers, self.troubles)
 
     def loaded(self, outcome: ReloadOutcome) -> None:
         """The first configuration runs."""
-        self._reload_success.set(1)
-        self._reload_time.set(outcome.at)
-        self._generation.set(outcome.generation)
+        self.last_reload_succeeded = True
+        self.last_reload_at = outcome.at
+        self.generation = outcome.generation
 
     def reloaded(self, outcome: ReloadOutcome) -> None:
         """A reload was tried."""
-        self._reloads.inc()
+        self.reloads += 1
         if outcome.ok:
             self.loaded(outcome)
         else:
-            self._reload_success.set(0)
-            self._reload_failures.inc()
+            self.last_reload_succeeded = False
+            self.reload_failures += 1
 
     def checked(self, key: ServerKey, *, failed_step: str, seconds: float) -> None:
         """A check ended; `failed_step` is empty where it succeeded."""
-        self._check_seconds.labels(key.pool).observe(seconds)
+        if key not in self._servers:
+            return
+        before = self.check_times.get(key.pool, _NO_TIMES)
+        counts = list(before.counts)
+        counts[bisect_left(_CHECK_BOUNDS, seconds)] += 1
+        self.check_times[key.pool] = Times(tuple(counts), before.sum + seconds)
         if failed_step:
-            self._check_failures.labels(key.pool, key.server, failed_step).inc()
+            self.check_failures[key, failed_step] += 1
 
     def trouble(self, key: ServerKey) -> None:
         """A server failed live sessions."""
-        self._troubles.labels(key.pool, key.server).inc()
+        if key in self._servers:
+            self.troubles[key] += 1
 
     def transition(self, key: ServerKey) -> None:
         """Checks changed their mind about a server."""
-        self._transitions.labels(key.pool, key.server).inc()
+        if key in self._servers:
+            self.transitions[key] += 1
+
+
+def _servers(plane: Source) -> Servers:
+    return Servers(plane.stats().bounds, plane.servers(with_times=True))
+
+
+_NO_TIMES = Times((0,) * (len(_CHECK_BOUNDS) + 1), 0.0)
+
+
+def _of(servers: Set[ServerKey], tally: Tally[ServerKey]) -> Tally[ServerKey]:
+    return Tally({key: times for key, times in tally.items() if key in servers})
+
+
+_PROCESS = Group[Metrics, Metrics](
+    (),
+    lambda counted: [((), counted)],
+    Gauge(
+        "mailweir_start_time_seconds", "When the process began.", lambda counted: counted.started
+    ),
+    Gauge(
+        "mailweir_config_generation",
+        "Number of the configuration in force: one more for each that differs from the one"
+        " before; 0 before the first.",
+        lambda counted: counted.generation,
+    ),
+    Gauge(
+        "mailweir_config_last_reload_success",
+        "1 where the last reload (or the start) took the file, 0 where it was refused.",
+        lambda counted: counted.last_reload_succeeded,
+    ),
+    Gauge(
+        "mailweir_config_last_reload_timestamp_seconds",
+        "When the configuration that runs was taken.",
+        lambda counted: counted.last_reload_at,
+    ),
+    Counter("mailweir_config_reloads", "Reloads tried.", lambda counted: counted.reloads),
+    Counter(
+        "mailweir_config_reload_failures",
+        "Reloads refused; the old configuration stayed.",
+        lambda counted: counted.reload_failures,
+    ),
+)
+_BUILD = Group[Metrics, int](
+    ("version",),
+    lambda counted: [((counted.version,), 1)],
+    Gauge("mailweir_build_info", "Always 1.", lambda one: one),
+)
+# The event loop counts on while these are gone through, so that copies are: each is made at once.
+_CHECKED_POOLS = Group[Metrics, Times](
+    ("pool",),
+    lambda counted: (((pool,), times) for pool, times in dict(counted.check_times).items()),
+    Histogram(
+        "mailweir_check_duration_seconds",
+        "How long checks took, failed ones included.",
+        lambda _: _CHECK_BOUNDS,
+        lambda times: times,
+    ),
+)
+_CHECK_FAILURES = Group[Metrics, int](
+    ("pool", "server", "step"),
+    lambda counted: (((*key, step), n) for (key, step), n in dict(counted.check_failures).items()),
+    Counter(
+        "mailweir_check_failures", "Checks that failed, by the step that did.", lambda times: times
+    ),
+)
+_TRANSITIONS = Group[Metrics, int](
+    ("pool", "server"),
+    lambda counted: dict(counted.transitions).items(),
+    Counter(
+        "mailweir_server_transitions",
+        "Times that checks found a server up or down that was not.",
+        lambda times: times,
+    ),
+)
+_TROUBLES = Group[Metrics, int](
+    ("pool", "server"),
+    lambda counted: dict(counted.troubles).items(),
+    Counter(
+        "mailweir_server_troubles",
+        "Times that a server failed live sessions and was checked for it at once.",
+        lambda times: times,
+    ),
+)
+_COUNTED: tuple[Group[Metrics, Any], ...] = (
+    _BUILD,
+    _PROCESS,
+    _CHECKED_POOLS,
+    _CHECK_FAILURES,
+    _TRANSITIONS,
+    _TROUBLES,
+)

@@ -100,8 +100,7 @@ class _Operating:
 
     def _lacks(self, pool: str) -> str:
         """That a pool has no server for new sessions, and what comes of it; empty where it has."""
-        servers = self._balancer.situation().stats.servers
-        none = why_none(pool, [server for server in servers if server.pool == pool])
+        none = why_none(pool, self._balancer.situation().members.get(pool, []))
         return f"{none}; clients are told to come later (421)" if none else ""
 
     async def addresses_move(self, _: web.Request) -> web.Response:

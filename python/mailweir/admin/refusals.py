@@ -7,7 +7,9 @@ log nor memory.
 from enum import StrEnum
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry
+
+from mailweir.admin.exposition import CounterBy, Group, Table
 
 # Users and reasons that are remembered as said; those beyond are counted alone.
 _MOST_SAID = 256
@@ -31,19 +33,13 @@ class Refusals:
     """The count, and what was said already."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._count = Counter(
-            "mailweir_admin_refusals",
-            "What was refused at the admin addresses, by reason.",
-            ["reason"],
-            registry=registry,
-        )
-        for why in Why:
-            self._count.labels(why)
+        self.counts = dict.fromkeys(Why, 0)
+        registry.register(Table([_REFUSALS], lambda: self))
         self._said: set[tuple[str, Why]] = set()
 
     def note(self, why: Why, who: str) -> None:
         """`who` was refused something."""
-        self._count.labels(why).inc()
+        self.counts[why] += 1
         if (who, why) not in self._said and len(self._said) < _MOST_SAID:
             self._said.add((who, why))
             _log.warning("refused at the admin addresses", who=who, reason=why)
@@ -51,3 +47,15 @@ class Refusals:
     def forget(self) -> None:
         """Say each anew from here on: the roles are others."""
         self._said.clear()
+
+
+_REFUSALS = Group[Refusals, Refusals](
+    (),
+    lambda refusals: [((), refusals)],
+    CounterBy(
+        "mailweir_admin_refusals",
+        "What was refused at the admin addresses, by reason.",
+        "reason",
+        lambda refusals: {why.value: count for why, count in refusals.counts.items()},
+    ),
+)

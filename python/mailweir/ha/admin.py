@@ -8,9 +8,9 @@ from typing import Protocol
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Middleware
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client import CollectorRegistry, ProcessCollector
 
+from mailweir.admin import exposition
 from mailweir.admin.access import Access
 from mailweir.admin.following import add_following
 from mailweir.admin.guard import Handler, Hosts
@@ -22,7 +22,7 @@ from mailweir.ha.clock import now
 from mailweir.ha.links import Links
 from mailweir.ha.machine.facts import Command
 from mailweir.ha.machine.inputs import Machine
-from mailweir.ha.metrics import PairCollector
+from mailweir.ha.metrics import pair_metrics
 from mailweir.journal import Journal
 
 _log = structlog.get_logger("mailweir")
@@ -58,7 +58,7 @@ class HaAdmin:
     async def open(self) -> None:
         """Bind and answer. Raises StartError."""
         ProcessCollector(registry=self._registry)
-        self._registry.register(PairCollector(self._node.machine.known, self._node.links))
+        self._registry.register(pair_metrics(self._node.machine.known, self._node.links))
         answers = (self._read_write, self._read_only)
         await self._server.open(answers, self._registry)
 
@@ -103,8 +103,8 @@ class HaAdmin:
 
         async def metrics(_: web.Request) -> web.Response:
             return web.Response(
-                body=generate_latest(self._registry),
-                headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4},
+                body=exposition.encode(self._registry),
+                headers={"Content-Type": exposition.CONTENT_TYPE},
             )
 
         async def healthz(_: web.Request) -> web.Response:

@@ -1,23 +1,36 @@
-"""What changed between two desired states, as one sentence: the log line. Pure."""
+"""What changed between two desired states, as one sentence: the log line. Pure.
+
+It goes over the fields of `spec` one by one: a new field is told by its name and values. At the end
+there are tables of what is told in another way.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
-from typing import TypeVar
+from types import NoneType
+from typing import Any, TypeVar
 
+from msgspec import Struct
 from msgspec.structs import fields, replace
 
+from mailweir.config.kinds import Part
 from mailweir.config.model import Config
 from mailweir.config.units import format_duration, format_rate
 from mailweir.config.words import Others
 from mailweir.spec import (
+    DesiredAccess,
+    DesiredDrain,
+    DesiredHashKey,
+    DesiredKernel,
     DesiredListener,
+    DesiredLog,
     DesiredPerSource,
     DesiredPool,
     DesiredQueue,
     DesiredRate,
+    DesiredRoom,
     DesiredServer,
-    DesiredSource,
     DesiredState,
+    DesiredSticky,
     ServerKey,
     ServerState,
 )
@@ -48,35 +61,36 @@ def describe(old: DesiredState | None, new: DesiredState, settings: Iterable[str
 
 def changes(old: DesiredState, new: DesiredState, settings: Iterable[str] = ()) -> list[str]:
     """All parts of that sentence."""
-    return [*_parts(old, new), *settings]
+    return [*_fields(old, new), *settings]
 
 
 def settings(old: Config, new: Config) -> Iterator[str]:
     """What changed of what the data plane isn't told: who may ask, checks, panic, the pair."""
     if old.ha != new.ha:
         yield "ha changed: mailweir ha has to be told (HUP)"
-    for key in ("operators", "readers", "hosts"):
-        were, are = getattr(old.admin, key), getattr(new.admin, key)
-        if were != are:
-            yield f"admin: {key} {' '.join(were) or 'none'} -> {' '.join(are) or 'none'}"
+    for part in _keys(old.admin, new.admin, ("operators", "readers", "hosts")):
+        yield f"admin: {part}"
     for name, pool in new.pools.items():
-        if name not in old.pools:
+        if (before := old.pools.get(name)) is None or before == pool:
             continue
-        before = old.pools[name]
-        if before.panic != pool.panic:
-            yield f"pool {name}: panic {before.panic} -> {pool.panic}"
-        before_check, after_check = before.check, pool.check
-        for key in type(after_check).model_fields:
-            was, now = getattr(before_check, key), getattr(after_check, key)
-            if was != now:
-                yield f"pool {name}: check {key} {_written(was)} -> {_written(now)}"
+        for part in _keys(before, pool, ("panic",)):
+            yield f"pool {name}: {part}"
+        for part in _keys(before.check, pool.check, type(pool.check).model_fields):
+            yield f"pool {name}: check {part}"
 
 
-def _written(value: object) -> str:
-    """A setting as the file has it."""
-    if isinstance(value, float):
-        return format_duration(value)
-    return "by default" if value is None else str(value)
+def _keys(old: Part, new: Part, keys: Iterable[str]) -> Iterator[str]:
+    for key in keys:
+        was, now = getattr(old, key), getattr(new, key)
+        if was != now:
+            yield f"{key} {_setting(was)} -> {_setting(now)}"
+
+
+def _setting(value: object) -> str:
+    """As the file has it."""
+    if isinstance(value, list):
+        return " ".join(map(str, value)) or "none"
+    return "by default" if value is None else _written(value)
 
 
 def panics(old: DesiredState | None, new: DesiredState) -> Iterator[tuple[str, bool, str]]:
@@ -126,48 +140,90 @@ def _count(number: int, word: str, plural: str = "s") -> str:
     return f"{number} {word}{'' if number == 1 else plural}"
 
 
-def _parts(old: DesiredState, new: DesiredState) -> Iterator[str]:
-    if old.hostname != new.hostname:
-        yield f"hostname {old.hostname} -> {new.hostname}"
-    if old.max_sessions != new.max_sessions:
-        yield f"max_sessions {old.max_sessions} -> {new.max_sessions}"
-    for name in ("quiet", "spread", "deadline"):
-        was, now = getattr(old.drain, name), getattr(new.drain, name)
+# --- fields ----------------------------------------------------------------
+
+# Says how a field changed, by its name and both values.
+_Says = Callable[[str, Any, Any], Iterable[str]]
+
+
+def _fields(old: Struct, new: Struct) -> Iterator[str]:
+    """A part or more for each field that differs."""
+    says = _SAYS.get(type(new), {})
+    for name in new.__struct_fields__:
+        was, now = getattr(old, name), getattr(new, name)
         if was != now:
-            yield f"drain {name} {format_duration(was)} -> {format_duration(now)}"
-    if old.log != new.log:
-        was, now = (f"{log.sessions} ({log.format})" for log in (old.log, new.log))
-        yield f"session log {was} -> {now}"
-    if old.kernel != new.kernel:
-        yield "source_ports or max_flows changed, which takes a restart"
-    yield from _prefixes("denied", old.denied, new.denied)
-    yield from _members("listener", old.listeners, new.listeners, _new_listener, _listener)
-    yield from _members("pool", old.pools, new.pools, _new_pool, _pool)
+            yield from says.get(name, _plainly)(name, was, now)
 
 
-def _members(
-    kind: str,
-    old: Sequence[_Named],
-    new: Sequence[_Named],
-    added: Callable[[_Named], str],
-    changed: Callable[[_Named, _Named], Iterable[str]],
-) -> Iterator[str]:
-    """Parts for members of one kind that came, went or changed, matched by name."""
-    before = {member.name: member for member in old}
-    after = {member.name: member for member in new}
-    for name, member in after.items():
-        if name not in before:
-            yield f"{kind} {name} added ({added(member)})"
-        else:
-            for part in changed(before[name], member):
-                yield f"{kind} {name}: {part}"
-    for name in before:
-        if name not in after:
-            yield f"{kind} {name} removed"
-    kept_before = [name for name in before if name in after]
-    kept_after = [name for name in after if name in before]
-    if kept_before != kept_after:
-        yield f"{kind}s in another order"
+def _plainly(name: str, was: Any, now: Any) -> Iterator[str]:
+    """`weight 100 -> 50`; of what has fields those that differ, as `drain quiet 5s -> 9s`."""
+    some = was if now is None else now
+    if not isinstance(some, Struct) or type(some) in _WRITTEN:
+        yield f"{name} {_written(was)} -> {_written(now)}"
+        return
+    for part in _parts_of(name, was, now):
+        yield f"{name} {part}"
+
+
+def _parts_of(_: str, was: Struct | None, now: Struct | None) -> Iterator[str]:
+    """The fields that differ, without a name before them. What isn't there is like what is, without
+    its limits.
+    """
+    if (some := was or now) is not None:
+        none = dict.fromkeys(_LIMITS.get(type(some), some.__struct_fields__))
+        absent = replace(some, **none)
+        yield from _fields(was or absent, now or absent)
+
+
+def _named(word: str, says: _Says = _plainly) -> _Says:
+    """By another word than the field's own."""
+    return lambda _, was, now: says(word, was, now)
+
+
+def _as(write: Callable[[Any], str]) -> _Says:
+    """With values that aren't written as others of their kind."""
+    return lambda name, was, now: [f"{name} {write(was)} -> {write(now)}"]
+
+
+def _either(yes: str, no: str) -> _Says:
+    return lambda _, __, now: [yes if now else no]
+
+
+def _prefixes(name: str, old: tuple[str, ...], new: tuple[str, ...]) -> Iterator[str]:
+    """`deny: 10.0.0.0/8 added`, or how many where that would be a list that nobody reads."""
+    were, are = frozenset(old), frozenset(new)
+    parts = [
+        f"{', '.join(some) if len(some) <= _SPELLED else _count(len(some), 'prefix', 'es')} {what}"
+        for what, some in (
+            ("added", [one for one in new if one not in were]),
+            ("removed", [one for one in old if one not in are]),
+        )
+        if some
+    ]
+    yield f"{name}: {', '.join(parts) or 'in another order'}"
+
+
+def _members(kind: str, added: Callable[[Any], str]) -> _Says:
+    """What came, went or changed of one kind, matched by name."""
+
+    def says(_: str, old: Sequence[_Named], new: Sequence[_Named]) -> Iterator[str]:
+        before = {member.name: member for member in old}
+        after = {member.name: member for member in new}
+        for name, member in after.items():
+            if name not in before:
+                yield f"{kind} {name} added ({added(member)})"
+            elif before[name] != member:
+                for part in _fields(before[name], member):
+                    yield f"{kind} {name}: {part}"
+        for name in before:
+            if name not in after:
+                yield f"{kind} {name} removed"
+        kept_before = [name for name in before if name in after]
+        kept_after = [name for name in after if name in before]
+        if kept_before != kept_after:
+            yield f"{kind}s in another order"
+
+    return says
 
 
 def _new_listener(listener: DesiredListener) -> str:
@@ -182,130 +238,68 @@ def _new_server(server: DesiredServer) -> str:
     return f"{server.address}, weight {server.weight}{', backup' if server.backup else ''}"
 
 
-def _listener(old: DesiredListener, new: DesiredListener) -> Iterator[str]:
-    if old.bind != new.bind:
-        yield f"bind {', '.join(old.bind)} -> {', '.join(new.bind)}"
-    if old.protocol != new.protocol:
-        yield f"protocol {old.protocol} -> {new.protocol}"
-    if old.pool != new.pool:
-        yield f"pool {old.pool} -> {new.pool}"
-    for field in fields(old.timeouts):
-        before, after = getattr(old.timeouts, field.name), getattr(new.timeouts, field.name)
-        if before != after:
-            yield f"{field.name} {format_duration(before)} -> {format_duration(after)}"
-    if old.max_sessions != new.max_sessions:
-        yield f"max_sessions {_limit(old.max_sessions)} -> {_limit(new.max_sessions)}"
-    if old.max_age != new.max_age:
-        yield f"max_age {format_duration(old.max_age or 0)} -> {format_duration(new.max_age or 0)}"
-    if old.forwarding != new.forwarding:
-        yield f"forwarding {old.forwarding} -> {new.forwarding}"
-    if old.paused != new.paused:
-        yield "paused" if new.paused else "not paused any more"
-    yield from _admission(old, new)
+def _written(value: Any) -> str:
+    return _WRITTEN.get(type(value), str)(value)
 
 
-def _admission(old: DesiredListener, new: DesiredListener) -> Iterator[str]:
-    yield from _prefixes("allow", old.access.allow, new.access.allow)
-    yield from _prefixes("deny", old.access.deny, new.access.deny)
-    if old.access.admits_others != new.access.admits_others:
-        yield f"others {_others(old.access.admits_others)} -> {_others(new.access.admits_others)}"
-    if old.access.deny_code != new.access.deny_code:
-        yield f"deny_code {old.access.deny_code} -> {new.access.deny_code}"
-    if old.refuse != new.refuse:
-        yield f"refuse {old.refuse} -> {new.refuse}"
-    yield from _per_source(old.per_source, new.per_source)
-    if old.dry_run != new.dry_run:
-        was, now = (", ".join(words) or "none" for words in (old.dry_run, new.dry_run))
-        yield f"dry_run {was} -> {now}"
+# How values are written, by their kind; else as they are. All floats are seconds.
+_WRITTEN: dict[type, Callable[[Any], str]] = {
+    NoneType: lambda _: "none",
+    float: format_duration,
+    tuple: lambda values: ", ".join(map(_written, values)) or "none",
+    DesiredLog: lambda log: f"{log.sessions} ({log.format})",
+    DesiredRate: lambda rate: f"{format_rate(rate.count, rate.period)} ({rate.burst} at once)",
+    DesiredQueue: lambda queue: f"{queue.length} for {format_duration(queue.wait)}",
+}
 
+# What there is none of where the whole isn't there; else of every field.
+_LIMITS: dict[type[Struct], tuple[str, ...]] = {
+    DesiredPerSource: ("sessions", "rate"),
+    DesiredSticky: ("ttl",),
+}
 
-def _others(admitted: bool) -> str:
-    return Others.ADMIT if admitted else Others.REFUSE
-
-
-def _prefixes(name: str, old: tuple[str, ...], new: tuple[str, ...]) -> Iterator[str]:
-    """`deny: 10.0.0.0/8 added`, or how many where that would be a list that nobody reads."""
-    if old == new:
-        return
-    were, are = frozenset(old), frozenset(new)
-    parts = [
-        f"{', '.join(some) if len(some) <= _SPELLED else _count(len(some), 'prefix', 'es')} {what}"
-        for what, some in (
-            ("added", [one for one in new if one not in were]),
-            ("removed", [one for one in old if one not in are]),
-        )
-        if some
-    ]
-    yield f"{name}: {', '.join(parts) or 'in another order'}"
-
-
-def _per_source(old: DesiredPerSource | None, new: DesiredPerSource | None) -> Iterator[str]:
-    some = old or new
-    if some is None:
-        return
-    unlimited = replace(some, sessions=None, rate=None)
-    before, after = old or unlimited, new or unlimited
-    if before.sessions != after.sessions:
-        yield f"sessions per source {_limit(before.sessions)} -> {_limit(after.sessions)}"
-    if before.rate != after.rate:
-        yield f"rate per source {_rate(before.rate)} -> {_rate(after.rate)}"
-    yield from _bits("per_source", before.source, after.source)
-    yield from _prefixes("exempt", before.exempt, after.exempt)
-
-
-def _rate(rate: DesiredRate | None) -> str:
-    if rate is None:
-        return "none"
-    return f"{format_rate(rate.count, rate.period)} ({rate.burst} at once)"
-
-
-def _bits(name: str, old: DesiredSource, new: DesiredSource) -> Iterator[str]:
-    """Which sources are one."""
-    if old.prefix4 != new.prefix4:
-        yield f"{name} prefix4 {old.prefix4} -> {new.prefix4}"
-    if old.prefix6 != new.prefix6:
-        yield f"{name} prefix6 {old.prefix6} -> {new.prefix6}"
-
-
-def _limit(number: int | None) -> str:
-    return "none" if number is None else str(number)
-
-
-def _pool(old: DesiredPool, new: DesiredPool) -> Iterator[str]:
-    if old.balance != new.balance:
-        yield f"balance {old.balance} -> {new.balance}"
-    yield from _bits("hash_key", old.hash_key.source, new.hash_key.source)
-    if old.hash_key.seed != new.hash_key.seed:
-        yield f"hash_key seed {old.hash_key.seed!r} -> {new.hash_key.seed!r}"
-    if old.sticky and new.sticky:
-        yield from _bits("sticky", old.sticky.source, new.sticky.source)
-    was, now = (format_duration(one.ttl) if one else "none" for one in (old.sticky, new.sticky))
-    if was != now:
-        yield f"sticky ttl {was} -> {now}"
-    if old.slow_start != new.slow_start:
-        was, now = map(format_duration, (old.slow_start, new.slow_start))
-        yield f"slow_start {was} -> {now}"
-    if old.queue != new.queue:
-        yield f"queue {_queue(old.queue)} -> {_queue(new.queue)}"
-    yield from _members("server", old.servers, new.servers, _new_server, _server)
-
-
-def _queue(queue: DesiredQueue | None) -> str:
-    return f"{queue.length} for {format_duration(queue.wait)}" if queue else "none"
-
-
-def _server(old: DesiredServer, new: DesiredServer) -> Iterator[str]:
-    if old.address != new.address:
-        yield f"address {old.address} -> {new.address}"
-    if old.weight != new.weight:
-        yield f"weight {old.weight} -> {new.weight}"
-    if old.max_sessions != new.max_sessions:
-        yield f"max_sessions {_limit(old.max_sessions)} -> {_limit(new.max_sessions)}"
-    if old.proxy != new.proxy:
-        yield f"proxy {old.proxy} -> {new.proxy}"
-    if old.source != new.source:
-        yield f"source {' '.join(old.source) or 'any'} -> {' '.join(new.source) or 'any'}"
-    if old.backup != new.backup:
-        yield "a backup" if new.backup else "not a backup any more"
-    if old.state != new.state:
-        yield f"{old.state} -> {new.state}"
+# Fields that aren't told plainly, by their name.
+_SAYS: dict[type[Struct], dict[str, _Says]] = {
+    DesiredState: {
+        "room": _parts_of,
+        "log": _named("session log"),
+        "kernel": _parts_of,
+        "denied": _prefixes,
+        "listeners": _members("listener", _new_listener),
+        "pools": _members("pool", _new_pool),
+    },
+    DesiredRoom: {"sessions": _named("session room"), "spare": _named("spare room")},
+    DesiredDrain: {"quiet_opaque": _named("quiet where nothing can be read")},
+    DesiredKernel: {
+        "source_ports": _as(lambda ports: f"{ports[0]}-{ports[1]}"),
+        "counted": _either(
+            "flows count against max_sessions", "flows don't count against max_sessions any more"
+        ),
+    },
+    DesiredListener: {
+        "timeouts": _parts_of,
+        "max_age": _as(lambda age: format_duration(age or 0)),
+        "paused": _either("paused", "not paused any more"),
+        "access": _parts_of,
+        "per_source": _parts_of,
+    },
+    DesiredAccess: {
+        "allow": _prefixes,
+        "deny": _prefixes,
+        "admits_others": _named("others", _as(lambda all: Others.ADMIT if all else Others.REFUSE)),
+    },
+    DesiredPerSource: {
+        "sessions": _named("sessions per source"),
+        "rate": _named("rate per source"),
+        "source": _named("per_source"),
+        "exempt": _prefixes,
+    },
+    DesiredHashKey: {"source": _parts_of, "seed": _as(repr)},
+    DesiredSticky: {"source": _parts_of},
+    DesiredPool: {"servers": _members("server", _new_server)},
+    DesiredServer: {
+        "source": _as(lambda addresses: " ".join(addresses) or "any"),
+        "backup": _either("a backup", "not a backup any more"),
+        "state": lambda _, was, now: [f"{was} -> {now}"],
+    },
+}

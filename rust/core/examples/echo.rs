@@ -13,8 +13,8 @@ use mailweir_core::spec::{PlaneSpec, ServerState, decode};
 use mailweir_core::{
     BoundsStats, ConnectFailure, EndReason, GreetingFailure, HistogramStats, KernelPathStats,
     ListenerStats, LogStats, Path, PoolStats, QueueEnd, Refusal, RelayStats, RoomStats,
-    SegmentCounter, ServerStats, SessionId, SessionStats, Side, SourcesStats, Stats, StickyStats,
-    Trouble, WorkerStats, WouldRefuse,
+    SegmentCounter, ServerStats, ServerTimes, SessionId, SessionStats, Side, SourcesStats, Stats,
+    StickyStats, Trouble, WorkerStats, WouldRefuse,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -35,8 +35,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn told(number: u64) -> serde_json::Result<String> {
     let mut any = Any(number);
-    let (stats, sessions, troubles) = (any.stats(), any.some_of(Any::session), any.troubles());
-    serde_json::to_string(&(stats, sessions, troubles))
+    let (stats, servers) = (any.stats(), any.some_of(Any::server));
+    let (sessions, troubles) = (any.some_of(Any::session), any.troubles());
+    serde_json::to_string(&(stats, servers, sessions, troubles))
 }
 
 /// Values of all kinds, one after the other.
@@ -123,7 +124,6 @@ impl Any {
             },
             listeners: self.some_of(Self::listener),
             pools: self.some_of(Self::pool),
-            servers: self.some_of(Self::server),
             relay: RelayStats {
                 copied_bytes: self.number(),
                 spliced_bytes: self.number(),
@@ -196,8 +196,10 @@ impl Any {
             greeting_failures: self.counts(&GreetingFailure::ALL),
             received_bytes: self.number(),
             sent_bytes: self.number(),
-            connect_time: self.histogram(),
-            greeting_time: self.histogram(),
+            times: self.maybe(|any| ServerTimes {
+                connect: any.histogram(),
+                greeting: any.histogram(),
+            }),
         }
     }
 

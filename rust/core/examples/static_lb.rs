@@ -64,7 +64,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     loop {
         thread::sleep(Duration::from_secs(1));
         let stats = plane.stats();
-        let sessions: Vec<u64> = stats.servers.iter().map(|one| one.sessions).collect();
+        let servers = plane.servers(false);
+        let sessions: Vec<u64> = servers.iter().map(|one| one.sessions).collect();
         eprintln!("{} sessions now, {sessions:?} so far", stats.active);
     }
 }

@@ -91,5 +91,7 @@ pub use roster::{QueueEnd, StickyStats};
 pub use server::{ConnectFailure, GreetingFailure};
 pub use sources::SourcesStats;
 pub use spec::{SpecError, check};
-pub use stats::{ListenerStats, PoolStats, RelayStats, RoomStats, ServerStats, Stats, WorkerStats};
+pub use stats::{
+    ListenerStats, PoolStats, RelayStats, RoomStats, ServerStats, ServerTimes, Stats, WorkerStats,
+};
 pub use troubles::Trouble;

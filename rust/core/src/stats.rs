@@ -32,14 +32,12 @@ pub struct Stats {
     pub max_sessions: u64,
     /// What there is of what takes descriptors and memory.
     pub room: RoomStats,
-    /// Of all histograms below.
+    /// Of all histograms below, and of servers' ones.
     pub bounds: BoundsStats,
     /// In the specification's order.
     pub listeners: Vec<ListenerStats>,
     /// In the specification's order.
     pub pools: Vec<PoolStats>,
-    /// In the specification's order, pool by pool.
-    pub servers: Vec<ServerStats>,
     /// The user-space path.
     pub relay: RelayStats,
     /// The kernel path, where it runs.
@@ -157,10 +155,17 @@ pub struct ServerStats {
     pub received_bytes: u64,
     /// To the server.
     pub sent_bytes: u64,
-    /// How long it took to accept.
-    pub connect_time: HistogramStats,
-    /// How long it took to greet after that.
-    pub greeting_time: HistogramStats,
+    /// How long things took; none where nobody asked for it.
+    pub times: Option<ServerTimes>,
+}
+
+/// How long a server took to do what it does for each session.
+#[derive(Debug, Clone, Serialize)]
+pub struct ServerTimes {
+    /// To accept.
+    pub connect: HistogramStats,
+    /// To greet after that.
+    pub greeting: HistogramStats,
 }
 
 /// The user-space path at one moment.
@@ -272,7 +277,7 @@ impl PoolStats {
 }
 
 impl ServerStats {
-    pub(crate) fn read(pool: &Pool, member: &Member) -> Self {
+    pub(crate) fn read(pool: &Pool, member: &Member, with_times: bool) -> Self {
         let counters = &member.server.counters;
         let connect_failures = ConnectFailure::ALL.map(|cause| {
             let count = counters.iter().map(|one| one.connect_failures(cause)).sum();
@@ -285,8 +290,6 @@ impl ServerStats {
                 .sum();
             (cause, count)
         });
-        let connect_times = counters.iter().map(|one| &one.connect_time);
-        let greeting_times = counters.iter().map(|one| &one.greeting_time);
         Self {
             pool: pool.name.to_string(),
             name: member.name.to_string(),
@@ -301,8 +304,10 @@ impl ServerStats {
             greeting_failures: greeting_failures.into(),
             received_bytes: counters.sum(|one| &one.received_bytes),
             sent_bytes: counters.sum(|one| &one.sent_bytes),
-            connect_time: HistogramStats::read(&connect_times),
-            greeting_time: HistogramStats::read(&greeting_times),
+            times: with_times.then(|| ServerTimes {
+                connect: HistogramStats::read(&counters.iter().map(|one| &one.connect_time)),
+                greeting: HistogramStats::read(&counters.iter().map(|one| &one.greeting_time)),
+            }),
         }
     }
 }

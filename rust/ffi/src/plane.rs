@@ -82,9 +82,15 @@ impl DataPlane {
         Ok(found.into_iter().map(IntoRawFd::into_raw_fd).collect())
     }
 
-    /// Counters and gauges of this moment: a `Stats` as JSON.
+    /// Counters and gauges of this moment, but those of servers: a `Stats` as JSON.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         told(py, || self.0.stats())
+    }
+
+    /// Servers at this moment, a list of `ServerStats` as JSON; with their times where wanted.
+    #[pyo3(signature = (*, with_times))]
+    fn servers<'py>(&self, py: Python<'py>, with_times: bool) -> PyResult<Bound<'py, PyBytes>> {
+        told(py, || self.0.servers(with_times))
     }
 
     /// Live sessions, the oldest first, a list of `SessionStats` as JSON; `server` is pool and

@@ -59,6 +59,7 @@ def situation(
         listening=bool(plane.applied),
         last_load=ReloadOutcome(True, 1, "1 listener, 1 pool, 2 servers", 901.0),
         stats=plane.stats(),
+        read_servers=plane.servers,
         overrides=overrides,
         room="20000 descriptors",
         not_kept="",
@@ -88,8 +89,8 @@ def busy() -> Situation:
         figures.server_stats("farm", "b", "10.0.0.2:25", 100, "up", ramp=0.999, backup=True),
         figures.server_stats("farm", "c", "10.0.0.3:25", 100, "panic", ramp=0.5),
     ]
-    stats = figures.stats(1, False, 3, [listener], servers, pools=(pool,))
-    return replace(situation(), stats=stats)
+    stats = figures.stats(1, False, 3, [listener], pools=(pool,))
+    return replace(situation(), stats=stats, read_servers=lambda: servers)
 
 
 class FakeBalancer:

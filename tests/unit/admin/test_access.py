@@ -9,7 +9,9 @@ from structlog.testing import capture_logs
 
 from mailweir.admin import credentials
 from mailweir.admin.credentials import Names
+from mailweir.admin.exposition import encode
 from mailweir.admin.refusals import Refusals, Why
+from unit.admin.scraped import samples
 
 
 async def test_the_name_service_is_asked_once_for_each_user(
@@ -66,9 +68,10 @@ def test_refusals_are_counted_and_said_once() -> None:
     assert [line["who"] for line in said[:3]] == ["bob", "bob", "uid 0"]
     assert len(said) == 256
     name = "mailweir_admin_refusals_total"
-    assert registry.get_sample_value(name, {"reason": "no_role"}) == 3
-    assert registry.get_sample_value(name, {"reason": "reader"}) == 1000
-    assert registry.get_sample_value(name, {"reason": "connections"}) == 0
+    found = samples(encode(registry))
+    assert found[f"{name}{{reason=no_role}}"] == 3
+    assert found[f"{name}{{reason=reader}}"] == 1000
+    assert found[f"{name}{{reason=connections}}"] == 0
     refusals.forget()
     with capture_logs() as said:
         refusals.note(Why.NO_ROLE, "bob")

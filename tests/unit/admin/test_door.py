@@ -12,7 +12,9 @@ from prometheus_client import CollectorRegistry
 
 from mailweir.admin import door as module
 from mailweir.admin.door import Door
+from mailweir.admin.exposition import encode
 from mailweir.admin.refusals import Refusals
+from unit.admin.scraped import samples
 
 # More than sockets and streams hold between two ends.
 _MUCH = "x" * (16 << 20)
@@ -52,7 +54,7 @@ class Standing:
     def refused(self) -> float | None:
         """How many had no place."""
         name = "mailweir_admin_refusals_total"
-        return self._registry.get_sample_value(name, {"reason": "connections"})
+        return samples(encode(self._registry)).get(f"{name}{{reason=connections}}")
 
     def leave(self) -> None:
         """Close the connections that there are."""

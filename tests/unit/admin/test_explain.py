@@ -42,8 +42,7 @@ def refusing(reason: str, text: str) -> Situation:
 
 def with_servers(now: Situation, *found: ServerStats, following: str | None) -> Situation:
     """The same with these servers, of which one is the next."""
-    stats = structs.replace(now.stats, servers=found)
-    return replace(now, stats=stats, next_server=lambda *_: following)
+    return replace(now, read_servers=lambda: found, next_server=lambda *_: following)
 
 
 def server(name: str, state: str = "up", **more: Any) -> ServerStats:

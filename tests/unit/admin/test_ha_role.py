@@ -3,9 +3,11 @@
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
+from mailweir.admin.exposition import encode
 from mailweir.admin.ha_role import NodeRole
 from mailweir.config.words import HaKeeper, HaRole
 from mailweir.situation import RoleTold
+from unit.admin.scraped import samples
 
 _KEEPALIVED, _NATIVE = HaKeeper.KEEPALIVED, HaKeeper.NATIVE
 
@@ -15,8 +17,8 @@ def test_a_role_is_shown_and_said_once() -> None:
     role = NodeRole(registry, clock=lambda: now, steady=lambda: now)
 
     def shown() -> dict[str, float | None]:
-        name = "mailweir_ha_role"
-        return {one: registry.get_sample_value(name, {"role": one}) for one in HaRole}
+        found = samples(encode(registry))
+        return {one: found.get(f"mailweir_ha_role{{role={one}}}") for one in HaRole}
 
     assert not role.told
     assert set(shown().values()) == {0}

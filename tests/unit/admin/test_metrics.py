@@ -1,41 +1,53 @@
 """The exposition: names, values, and what a scrape costs in readings."""
 
 import subprocess
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from msgspec import structs
-from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client import CollectorRegistry
 
-from mailweir.admin.exposition import encode
-from mailweir.admin.figures import PlaneCollector
+from mailweir.admin.exposition import Table, encode
+from mailweir.admin.figures import FIGURES, SERVERS, Servers
 from mailweir.admin.metrics import Metrics
 from mailweir.faults import Faults
 from mailweir.reload import ReloadOutcome
+from mailweir.situation import Situation
 from mailweir.spec import ServerKey
-from mailweir.stats import KernelPathStats, Stats
+from mailweir.stats import KernelPathStats, ServerStats, Stats
 from unit import figures
+from unit.admin import scraped
 from unit.admin.situations import busy, situation
 
 A = ServerKey("farm", "a")
 
 
-class Counting:
-    def __init__(self) -> None:
+class Read:
+    """A data plane of which this is read; it counts how often its servers are."""
+
+    def __init__(self, now: Situation) -> None:
+        self.now = now
         self.readings = 0
 
     def stats(self) -> Stats:
+        return self.now.stats
+
+    def servers(self, *, with_times: bool) -> Sequence[ServerStats]:
         self.readings += 1
-        return situation().stats
+        times = figures.TIMES if with_times else None
+        return [structs.replace(server, times=times) for server in self.now.servers]
 
 
 @pytest.fixture
-def source() -> Counting:
-    return Counting()
+def source() -> Read:
+    return Read(situation())
 
 
 @pytest.fixture
-def metrics(source: Counting) -> Metrics:
-    made = Metrics(source.stats, Faults(), version="1.2.3", started=900.0)
+def metrics(source: Read) -> Metrics:
+    made = Metrics(source, Faults(), version="1.2.3", started=900.0)
+    made.keep({A})
     made.loaded(ReloadOutcome(True, 1, "", 901.0))
     made.checked(A, failed_step="", seconds=0.02)
     made.checked(A, failed_step="greeting", seconds=15.0)
@@ -45,12 +57,7 @@ def metrics(source: Counting) -> Metrics:
 
 
 def samples(metrics: Metrics) -> dict[str, float]:
-    found = {}
-    for family in text_string_to_metric_families(encode(metrics.registry).decode()):
-        for sample in family.samples:
-            labels = ",".join(f"{k}={v}" for k, v in sorted(sample.labels.items()))
-            found[f"{sample.name}{{{labels}}}"] = sample.value
-    return found
+    return scraped.samples(encode(metrics.registry))
 
 
 def test_values(metrics: Metrics) -> None:
@@ -97,7 +104,7 @@ def test_values(metrics: Metrics) -> None:
 
 
 def test_limits_queues_and_panic() -> None:
-    found = samples(Metrics(lambda: busy().stats, Faults(), version="1.2.3", started=900.0))
+    found = samples(Metrics(Read(busy()), Faults(), version="1.2.3", started=900.0))
     expected = {
         "mailweir_listener_connections_ended_total{listener=mx,reason=denied}": 9,
         "mailweir_listener_would_refuse_total{limit=access,listener=mx}": 0,
@@ -152,12 +159,52 @@ def test_the_kernel_path_where_it_is_wanted(
     path: KernelPathStats | None, why_not: str | None, up: int | None, outlives: int | None
 ) -> None:
     stats = structs.replace(busy().stats, kernel_path=path, no_kernel_path=why_not)
-    found = samples(Metrics(lambda: stats, Faults(), version="1.2.3", started=900.0))
+    now = Read(replace(busy(), stats=stats))
+    found = samples(Metrics(now, Faults(), version="1.2.3", started=900.0))
     assert found.get("mailweir_kernel_path_up{}") == up
     assert found.get("mailweir_kernel_path_outlives_process{}") == outlives
 
 
-def test_one_reading_per_scrape_and_none_before(source: Counting, metrics: Metrics) -> None:
+def test_what_is_gone_is_not_scraped(metrics: Metrics) -> None:
+    other, third = ServerKey("farm", "b"), ServerKey("park", "a")
+    metrics.keep({A, other, third})
+    for key in (other, third):
+        metrics.checked(key, failed_step="connect", seconds=0.1)
+        metrics.transition(key)
+        metrics.trouble(key)
+    assert len(_counted(metrics, "server=b")) == len(_counted(metrics, "pool=park,server=a")) == 3
+    metrics.keep({A})
+    # Some come late, of sessions that went on.
+    metrics.trouble(other)
+    metrics.checked(third, failed_step="connect", seconds=0.1)
+    assert _counted(metrics, "server=b") == _counted(metrics, "pool=park") == {}
+    # What stays has what it had.
+    found = _counted(metrics, "pool=farm")
+    assert found["mailweir_check_failures_total{pool=farm,server=a,step=greeting}"] == 1
+    assert found["mailweir_server_transitions_total{pool=farm,server=a}"] == 1
+    assert found["mailweir_check_duration_seconds_count{pool=farm}"] == 3
+
+
+def _counted(metrics: Metrics, labels: str) -> dict[str, float]:
+    """What Python counts."""
+    names = ("mailweir_check_", "mailweir_server_tr")
+    found = samples(metrics).items()
+    return {name: n for name, n in found if name.startswith(names) and labels in name}
+
+
+def test_what_dashboards_know_stays(metrics: Metrics) -> None:
+    """A row that goes, or has another name or label, is somebody's alert that says nothing any
+    more. One that comes needs no line there.
+    """
+    stats = structs.replace(busy().stats, kernel_path=figures.KERNEL_PATH)
+    metrics.trouble(A)
+    found = scraped.told(encode(metrics.registry))
+    registry = CollectorRegistry()
+    registry.register(Table(FIGURES, lambda: stats))
+    assert scraped.known("metrics.txt") <= found | scraped.told(encode(registry))
+
+
+def test_one_reading_per_scrape_and_none_before(source: Read, metrics: Metrics) -> None:
     assert source.readings == 0
     encode(metrics.registry)
     assert source.readings == 1
@@ -165,10 +212,11 @@ def test_one_reading_per_scrape_and_none_before(source: Counting, metrics: Metri
 
 def test_what_is_registered_is_what_is_scraped() -> None:
     stats = structs.replace(busy().stats, kernel_path=figures.KERNEL_PATH)
-    collector = PlaneCollector(lambda: stats)
-    described = {metric.name: metric.documentation for metric in collector.describe()}
-    assert described == {metric.name: metric.documentation for metric in collector.collect()}
-    assert all(described.values())
+    servers = Servers(stats.bounds, Read(busy()).servers(with_times=True))
+    for table in (Table(FIGURES, lambda: stats), Table(SERVERS, lambda: servers)):
+        described = {metric.name: metric.documentation for metric in table.describe()}
+        assert described == {metric.name: metric.documentation for metric in table.collect()}
+        assert all(described.values())
 
 
 @pytest.mark.needs("prometheus")

@@ -20,7 +20,7 @@ class Node:
     def __init__(self) -> None:
         self.now = 1000.0
         self.readings = 0
-        self.stats = figures.stats(3, False, 7, [], [])
+        self.stats = figures.stats(3, False, 7, [])
         self.digests = Digests()
         self.health = HealthReader(
             self._read,

@@ -84,8 +84,8 @@ def panicking(states: dict[str, str], *, backup: str = "", empty: str = "") -> S
         for name, state in states.items()
     ]
     now = situation()
-    stats = figures.stats(1, False, 0, [], servers)
-    return replace(now, stats=stats)
+    stats = figures.stats(1, False, 0, [])
+    return replace(now, stats=stats, read_servers=lambda: servers)
 
 
 def test_panic_is_said_and_makes_nobody_unready() -> None:

@@ -17,6 +17,7 @@ from mailweir.operator import Operator, Speaker
 from mailweir.reload import restart_needed
 from mailweir.spec import ServerKey, ServerState
 from mailweir.state import diff
+from unit import figures
 from unit.daemon.running import A, serving, until, write
 from unit.fakes import MINIMAL, loaded
 from unit.health.scripted import playing, say
@@ -161,8 +162,10 @@ async def test_a_reload_says_what_changed_in_checks(
 
 def test_what_needs_a_restart_is_said_with_its_place() -> None:
     text = "workers: 2\nadmin:\n  http: off\n  socket: /tmp/a.sock\nstate_dir: /tmp/s\n" + MINIMAL
-    assert restart_needed(loaded(text), loaded(text)) == []
-    assert [str(problem) for problem in restart_needed(loaded(), loaded(text))] == [
+    assert restart_needed(loaded(text), loaded(text), kernel_path=True) == []
+    assert [
+        str(problem) for problem in restart_needed(loaded(), loaded(text), kernel_path=False)
+    ] == [
         "f.yaml:1:10: workers: can't change while running (auto -> 2); restart mailweir",
         "f.yaml:4:11: admin.socket: can't change while running (/run/mailweir/admin.sock ->"
         " /tmp/a.sock); restart mailweir",
@@ -171,5 +174,39 @@ def test_what_needs_a_restart_is_said_with_its_place() -> None:
         "f.yaml:5:12: state_dir: can't change while running (/var/lib/mailweir -> /tmp/s);"
         " restart mailweir",
     ]
-    (problem,) = restart_needed(loaded("workers: 2\n" + MINIMAL), loaded())
+    (problem,) = restart_needed(loaded("workers: 2\n" + MINIMAL), loaded(), kernel_path=False)
     assert (problem.line, problem.column) == (1, 1)
+
+
+def test_what_a_kernel_path_has_to_its_end() -> None:
+    text = "source_ports: 20000-20010\nmax_flows: 9\nmax_sessions: 5\n" + MINIMAL
+    assert restart_needed(loaded(), loaded(text), kernel_path=False) == []
+    assert [str(one) for one in restart_needed(loaded(), loaded(text), kernel_path=True)] == [
+        "f.yaml:1:15: source_ports: can't change while there is a kernel path (10000-32767 ->"
+        " 20000-20010); restart mailweir",
+        "f.yaml:2:12: max_flows: can't change while there is a kernel path (65536 -> 9); restart"
+        " mailweir",
+    ]
+
+
+async def test_a_kernel_path_that_comes_while_servers_are_checked(
+    tmp_path: Path, servers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(tmp_path, servers) as running:
+
+        async def come(_: object) -> None:
+            running.plane.kernel_path = figures.KERNEL_PATH
+
+        monkeypatch.setattr(changes, "first_checks", come)
+        write(running.file, servers, "max_flows: 9")
+        outcome = await running.balancer.reload()
+        assert not outcome.ok
+        assert outcome.problems[0].endswith(
+            "max_flows: can't change while there is a kernel path (65536 -> 9); restart mailweir"
+        )
+        assert running.plane.applied[-1].kernel.max_flows == 65536
+        # Nor says `config diff` that it could be.
+        assert (await running.balancer.difference()).problems == outcome.problems
+        monkeypatch.undo()
+        running.plane.kernel_path = None
+        assert (await running.balancer.reload()).message == "max_flows 65536 -> 9"

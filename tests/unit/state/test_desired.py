@@ -66,11 +66,11 @@ def test_who_is_let_in_arrives() -> None:
     assert (listener.refuse, listener.dry_run) == (Refuse.DROP, (DryRun.ACCESS, DryRun.SESSIONS))
     source = DesiredSource(24, 48)
     rate = DesiredRate(count=100, period=60.0, burst=100)
-    assert listener.per_source == DesiredPerSource(source, 20, rate, ("::1/128",))
+    assert listener.per_source == DesiredPerSource(20, rate, source, ("::1/128",))
     for burst, found in (("burst: 7, ", 7), ("burst: auto, ", 100)):
         (listener,) = folded(text.replace("sessions: 20, ", burst)).listeners
         assert listener.per_source == DesiredPerSource(
-            source, None, DesiredRate(100, 60.0, found), ("::1/128",)
+            None, DesiredRate(100, 60.0, found), source, ("::1/128",)
         )
     (listener,) = folded(text.replace("[sessions, access, access]", "true")).listeners
     assert listener.dry_run == tuple(DryRun)

@@ -8,7 +8,7 @@ from mailweir.stats import ServerStats
 
 def servers(situation: Situation) -> list[dict[str, object]]:
     """The answer to `mailweir servers`, in the file's order."""
-    return [_server(server, situation) for server in situation.stats.servers]
+    return [_server(server, situation) for server in situation.servers]
 
 
 def _server(server: ServerStats, situation: Situation) -> dict[str, object]:

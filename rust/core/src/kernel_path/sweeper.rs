@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::sys;
 
-use super::{KernelPath, NoKernelPath, SharedPath};
+use super::{KernelPath, NoKernelPath, SharedPath, lock};
 
 /// Between looks at the gates while there are flows: what a session's end is late by.
 const LOOK: Duration = Duration::from_millis(20);
@@ -46,14 +46,33 @@ impl Sweeper {
         })
     }
 
+    /// What it looks after.
+    pub(crate) fn path(&self) -> &SharedPath {
+        &self.path
+    }
+
     /// Ends the thread. Flows that can't go on without it end.
     pub(crate) fn stop(self) {
+        let path = self.end();
+        if !path.flows.stop(&path) {
+            path.leave();
+        }
+    }
+
+    /// Ends the thread before the path had a flow. Those of an earlier process go on by themselves,
+    /// as they did.
+    pub(crate) fn give_up(self) {
+        let path = self.end();
+        if lock(&path.inherited).is_empty() {
+            path.leave();
+        }
+    }
+
+    fn end(self) -> SharedPath {
         self.ends.store(true, Relaxed);
         // A panic of its own was printed already.
         let _ = self.thread.join();
-        if !self.path.flows.stop(&self.path) {
-            self.path.leave();
-        }
+        self.path
     }
 }
 

@@ -37,9 +37,21 @@ pub(super) enum KernelStart {
     Runs(Sweeper),
 }
 
+/// A kernel path that was started, for a change that isn't made yet. It has its source ports and
+/// places to its end, so one whose change fails is no use for the next.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct Fresh(Sweeper);
+
+impl Fresh {
+    /// The change isn't made: as if it had never been started. Waits for that.
+    pub(super) fn give_up(self) {
+        self.0.give_up();
+    }
+}
+
 impl KernelStart {
     /// Starts the kernel path where it is wanted for the first time, or couldn't be had before.
-    /// `path` has it from then on.
     ///
     /// # Errors
     /// Why there is none, where that is insisted on. Then nothing has changed.
@@ -47,26 +59,23 @@ impl KernelStart {
         &mut self,
         wish: Wish,
         start: impl FnOnce() -> Result<KernelPath, NoKernelPath>,
-        path: &OnceLock<Arc<KernelPath>>,
-    ) -> Result<(), NoKernelPath> {
+    ) -> Result<Option<Fresh>, NoKernelPath> {
         if matches!(self, Self::Runs(_)) || wish == Wish::None {
-            return Ok(());
+            return Ok(None);
         }
-        let started = start().and_then(|path| {
-            let path = Arc::new(path);
-            let sweeper = Sweeper::start(&path)?;
-            Ok((path, sweeper))
-        });
-        match started {
-            Ok((started, sweeper)) => {
-                *self = Self::Runs(sweeper);
-                // Nobody else sets it.
-                let _ = path.set(started);
-            }
+        match start().and_then(|path| Sweeper::start(&Arc::new(path))) {
+            Ok(sweeper) => return Ok(Some(Fresh(sweeper))),
             Err(why) if wish == Wish::Insisted => return Err(why),
             Err(why) => *self = Self::Failed(why.to_string()),
         }
-        Ok(())
+        Ok(None)
+    }
+
+    /// The change is made: `path` has it from now on.
+    pub(super) fn now_runs(&mut self, fresh: Fresh, path: &OnceLock<Arc<KernelPath>>) {
+        // Nobody else sets it.
+        let _ = path.set(Arc::clone(fresh.0.path()));
+        *self = Self::Runs(fresh.0);
     }
 
     /// This is what the running configuration wants: where that is nothing, a failure is none.

@@ -207,9 +207,17 @@ impl DataPlane {
         let wish = Wish::of(spec);
         let workers = shared.counters.iter().count();
         let start = || KernelPath::start(workers, &spec.kernel, Arc::clone(&shared.drains));
-        lock(&shared.kernel_start).act_on(wish, start, &shared.kernel)?;
-        let kernel = shared.kernel.get().is_some();
-        let opened = control.open(&snapshot, &lock(&shared.bound), kernel)?;
+        let fresh = lock(&shared.kernel_start).act_on(wish, start)?;
+        let kernel = fresh.is_some() || shared.kernel.get().is_some();
+        let opened = control.open(&snapshot, &lock(&shared.bound), kernel);
+        if let Some(fresh) = fresh {
+            if opened.is_ok() {
+                lock(&shared.kernel_start).now_runs(fresh, &shared.kernel);
+            } else {
+                fresh.give_up();
+            }
+        }
+        let opened = opened?;
         let drained = snapshot.take_states(spec);
         shared.holdings.apply(spec.room);
         lock(&shared.kernel_start).now_wanted(wish);
@@ -270,7 +278,7 @@ impl DataPlane {
         lock(&self.shared.control).listening()
     }
 
-    /// Counters and gauges of this moment.
+    /// Counters and gauges of this moment, but those of servers.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let shared = &*self.shared;
@@ -281,10 +289,6 @@ impl DataPlane {
         let begun = shared.counters.sum(|one| &one.begun);
         let address = |key: &BindKey| bound.get(key).copied();
         let listener = |listener| ListenerStats::read(listener, address);
-        let servers = current.pools.iter().flat_map(|pool| {
-            let of_pool = pool.members.iter();
-            of_pool.map(|member| ServerStats::read(pool, member))
-        });
         Stats {
             bounds: BoundsStats::read(),
             generation: current.generation,
@@ -299,12 +303,23 @@ impl DataPlane {
                 .iter()
                 .map(|pool| PoolStats::read(pool))
                 .collect(),
-            servers: servers.collect(),
             relay: RelayStats::read(&shared.counters, shared.pipe_budget),
             kernel_path: shared.kernel.get().map(|path| path.stats(&shared.counters)),
             no_kernel_path: lock(&shared.kernel_start).why_failed(),
             log: shared.log.stats(),
         }
+    }
+
+    /// Servers at this moment, in the specification's order, pool by pool. There may be thousands:
+    /// `with_times` asks for what takes the longest.
+    #[must_use]
+    pub fn servers(&self, with_times: bool) -> Vec<ServerStats> {
+        let current = self.shared.current.load();
+        let servers = current.pools.iter().flat_map(|pool| {
+            let of_pool = pool.members.iter();
+            of_pool.map(|member| ServerStats::read(pool, member, with_times))
+        });
+        servers.collect()
     }
 
     /// Live sessions that `filter` takes, the oldest first, at most `limit`.

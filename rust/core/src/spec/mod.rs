@@ -75,7 +75,8 @@ pub struct DrainSpec {
     pub deadline: Duration,
 }
 
-/// What the kernel path may use. Read once, when it is first wanted.
+/// What the kernel path may use. All but `counted` is read once, when there comes to be one: a change
+/// of it counts for the next process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KernelSpec {

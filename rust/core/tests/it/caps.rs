@@ -66,8 +66,7 @@ async fn a_full_server_leaves_sessions_to_the_others() {
     assert_eq!(refused, 0);
     let active: Vec<u64> = rig
         .plane
-        .stats()
-        .servers
+        .servers(false)
         .iter()
         .map(|one| one.active)
         .collect();

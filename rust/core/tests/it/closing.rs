@@ -174,7 +174,7 @@ async fn stopping_ends_every_session_and_counts_it() {
     rig.wait_for(|stats| stats.active == 1).await;
     rig.plane.stop();
     assert_eq!(client.read(&mut [0; 1]).await.unwrap_or(0), 0);
-    let stats = rig.plane.stats();
+    let stats = rig.figures();
     assert_eq!((stats.active, stats.draining), (0, true));
     assert_eq!(reasons(&stats), [(EndReason::Stopped, 1)]);
     rig.plane.stop();

@@ -10,7 +10,7 @@ use mailweir_testkit::script::Script;
 use mailweir_testkit::server::ScriptedServer;
 
 use crate::alone::{alone, in_a_process};
-use crate::rig::{Rig, ended};
+use crate::rig::{Figures, Rig, ended};
 
 #[test]
 fn clients_of_a_stuck_worker_are_served_by_the_others() {
@@ -34,7 +34,7 @@ async fn stuck_worker() {
     let server = ScriptedServer::start(Script::Smtp).await.unwrap();
     let rig = Rig::start(&[server.addr()]);
     let addr = rig.addr();
-    let stuck = |stats: &mailweir_core::Stats| stats.workers.iter().filter(|one| one.stuck).count();
+    let stuck = |stats: &Figures| stats.workers.iter().filter(|one| one.stuck).count();
     fail::cfg("worker_tick", "1*sleep(6000)").unwrap();
     let began = Instant::now();
     // As many that both workers have some in their queues.
@@ -62,7 +62,7 @@ async fn stuck_worker() {
         client.quit().await.unwrap();
         assert!(begun.elapsed() < Duration::from_secs(1));
     }
-    assert_eq!(stuck(&rig.plane.stats()), 1);
+    assert_eq!(stuck(&rig.figures()), 1);
     rig.wait_for(|stats| stuck(stats) == 0).await;
     println!("{:?}: it moves again", began.elapsed());
     for _ in 0..40 {

@@ -149,7 +149,17 @@ async fn greetings_pass_however_they_are_cut() {
         assert_eq!(client.send_message(1000).await.unwrap().code, 250);
         assert_eq!(client.quit().await.unwrap().code, 221);
         let server = &rig.wait_for_ends().await.servers[0];
-        assert_eq!(server.greeting_time.counts.iter().sum::<u64>(), 1);
+        assert_eq!(
+            server
+                .times
+                .as_ref()
+                .unwrap()
+                .greeting
+                .counts
+                .iter()
+                .sum::<u64>(),
+            1
+        );
         assert_eq!(
             server.received_bytes,
             rig.plane.stats().listeners[0].sent_bytes

@@ -15,7 +15,7 @@ use tokio::net::tcp::ReadHalf;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
-use crate::rig::{Rig, ended, reasons};
+use crate::rig::{Figures, Rig, ended, reasons};
 
 const GREETING: &[u8] = b"220 exchange\r\n";
 const MIB: u32 = 1 << 20;
@@ -23,7 +23,7 @@ const MIB: u32 = 1 << 20;
 /// Sessions at a time; each has buffers at both ends.
 const PARALLEL: usize = 16;
 
-async fn exchange(sessions: u64, max_bytes: u32) -> mailweir_core::Stats {
+async fn exchange(sessions: u64, max_bytes: u32) -> Figures {
     let greeting = GREETING.to_vec();
     let server = ScriptedServer::start(Script::HashExchange { greeting })
         .await

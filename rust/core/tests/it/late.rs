@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use mailweir_core::spec::{PlaneSpec, Protocol, ServerState};
-use mailweir_core::{EndReason, GreetingFailure, ServerStats, Stats};
+use mailweir_core::{EndReason, GreetingFailure, ServerStats};
 use mailweir_testkit::client::SmtpClient;
 use mailweir_testkit::script::{Script, Then};
 use mailweir_testkit::server::ScriptedServer;
@@ -12,7 +12,7 @@ use mailweir_testkit::stall;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::rig::{Rig, ended, reasons, spec};
+use crate::rig::{Figures, Rig, ended, reasons, spec};
 
 /// A server's time to greet, as far as it is one.
 const SOON: Duration = Duration::from_millis(100);
@@ -45,7 +45,7 @@ fn failures(server: &ServerStats, cause: GreetingFailure) -> u64 {
     of_cause.map(|(_, count)| count).sum()
 }
 
-fn taken(stats: &Stats) -> Vec<u64> {
+fn taken(stats: &Figures) -> Vec<u64> {
     stats.servers.iter().map(|one| one.sessions).collect()
 }
 
@@ -74,7 +74,7 @@ async fn those_that_are_waited_for_count_at_their_servers() {
     let (_servers, spec) = farm(&[Script::Silent, Script::Silent, Script::Silent]).await;
     let rig = Rig::start_with(spec);
     let client = TcpStream::connect(rig.addr()).await.unwrap();
-    let all = |stats: &Stats| stats.servers.iter().all(|one| one.active == 1);
+    let all = |stats: &Figures| stats.servers.iter().all(|one| one.active == 1);
     let stats = rig.wait_for(|stats| stats.room.overdue == 3).await;
     assert!(all(&stats), "{stats:?}");
     stall::reset(client).unwrap();
@@ -154,7 +154,7 @@ async fn where_tls_comes_first_it_is_the_same() {
 }
 
 /// What the client is told, and how the session ended.
-async fn told(spec: PlaneSpec) -> (String, Stats) {
+async fn told(spec: PlaneSpec) -> (String, Figures) {
     let rig = Rig::start_with(spec);
     let mut client = SmtpClient::connect(rig.addr()).await.unwrap();
     let text = client.greeting().await.unwrap().text;

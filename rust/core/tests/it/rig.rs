@@ -1,15 +1,31 @@
 //! A data plane with one listener and one pool, on free ports of loopback.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Deref;
 use std::time::Duration;
 
 use mailweir_core::spec::{
     Balance, DrainSpec, Forwarding, KernelSpec, ListenerSpec, LogFormat, LogSpec, LogTarget,
     PlaneSpec, PoolSpec, Protocol, RoomSpec, ServerSpec, Timeouts,
 };
-use mailweir_core::{DataPlane, EndReason, Stats};
+use mailweir_core::{DataPlane, EndReason, ServerStats, Stats};
 use mailweir_testkit::wait::LIMIT;
 use tokio::time::{Instant, sleep};
+
+/// All figures of a plane, those of servers read before the others.
+#[derive(Debug)]
+pub(crate) struct Figures {
+    pub(crate) servers: Vec<ServerStats>,
+    plane: Stats,
+}
+
+impl Deref for Figures {
+    type Target = Stats;
+
+    fn deref(&self) -> &Stats {
+        &self.plane
+    }
+}
 
 pub(crate) struct Rig {
     pub(crate) plane: DataPlane,
@@ -103,11 +119,19 @@ impl Rig {
         self.plane.stats().listeners[0].addresses[0]
     }
 
+    /// All figures of this moment.
+    pub(crate) fn figures(&self) -> Figures {
+        Figures {
+            servers: self.plane.servers(true),
+            plane: self.plane.stats(),
+        }
+    }
+
     /// Waits until the figures satisfy `condition`, and returns them.
-    pub(crate) async fn wait_for(&self, condition: impl Fn(&Stats) -> bool) -> Stats {
+    pub(crate) async fn wait_for(&self, condition: impl Fn(&Figures) -> bool) -> Figures {
         let until = Instant::now() + LIMIT;
         loop {
-            let stats = self.plane.stats();
+            let stats = self.figures();
             if condition(&stats) {
                 return stats;
             }
@@ -117,13 +141,13 @@ impl Rig {
     }
 
     /// Waits until no session is left, and returns the figures.
-    pub(crate) async fn wait_for_ends(&self) -> Stats {
+    pub(crate) async fn wait_for_ends(&self) -> Figures {
         self.wait_for(|stats| stats.active == 0).await
     }
 }
 
 /// How many sessions ended for this reason.
-pub(crate) fn ended(stats: &Stats, reason: EndReason) -> u64 {
+pub(crate) fn ended(stats: &Figures, reason: EndReason) -> u64 {
     let ended = stats.listeners.iter().flat_map(|one| &one.ended);
     ended
         .filter(|(why, _)| *why == reason)
@@ -132,7 +156,7 @@ pub(crate) fn ended(stats: &Stats, reason: EndReason) -> u64 {
 }
 
 /// The reasons that sessions ended for.
-pub(crate) fn reasons(stats: &Stats) -> Vec<(EndReason, u64)> {
+pub(crate) fn reasons(stats: &Figures) -> Vec<(EndReason, u64)> {
     let ended = stats.listeners.iter().flat_map(|one| &one.ended);
     ended.filter(|(_, n)| *n > 0).copied().collect()
 }

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use mailweir_core::EndReason;
 
 use crate::alone::{alone, in_a_process};
-use crate::rig::{Rig, ended};
+use crate::rig::{Figures, Rig, ended};
 
 const SERVED: u64 = 30;
 
@@ -56,7 +56,7 @@ async fn in_a_process_of_its_own() {
     for socket in waiting {
         clients.push(socket.connect(addr).await.unwrap());
     }
-    let pauses = |stats: &mailweir_core::Stats| stats.listeners[0].accept_pauses;
+    let pauses = |stats: &Figures| stats.listeners[0].accept_pauses;
     let stats = rig.wait_for(|stats| pauses(stats) >= 3).await;
     assert_eq!(stats.listeners[0].accepted, SERVED);
     // Who has waited for a while is told why. They stay: an end here frees a descriptor.
@@ -67,7 +67,7 @@ async fn in_a_process_of_its_own() {
         assert!(reply.text.contains("out of resources"), "{reply:?}");
         told.push(client);
     }
-    let turned_away = |stats: &mailweir_core::Stats| ended(stats, EndReason::OutOfDescriptors);
+    let turned_away = |stats: &Figures| ended(stats, EndReason::OutOfDescriptors);
     let stats = rig.wait_for(|stats| turned_away(stats) == 8).await;
     println!("{} pauses", pauses(&stats));
     assert!(pauses(&stats) < 100, "no spin");
