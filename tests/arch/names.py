@@ -16,8 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("ARCHITECTURE.md", "CONTRIBUTING.md")
 
 # The same of two rooms: keys and commands of a pair; routes and commands that change something;
-# answers of both processes in words; metrics of both.
-_SAME_MODULES = {"__init__.py", "ha.py", "operating.py", "text.py", "metrics.py"}
+# answers of both processes in words.
+_SAME_MODULES = {"__init__.py", "ha.py", "operating.py", "text.py"}
 # A metric's, and what the data plane tells for it; an error class, and its stub.
 _SAME_CLASSES = {"Histogram", "PlaneError"}
 # Associated types have the names that their traits give.

@@ -22,7 +22,7 @@ from mailweir.ha.clock import now
 from mailweir.ha.links import Links
 from mailweir.ha.machine.facts import Command
 from mailweir.ha.machine.inputs import Machine
-from mailweir.ha.metrics import pair_metrics
+from mailweir.ha.pair_metrics import pair_metrics
 from mailweir.journal import Journal
 
 _log = structlog.get_logger("mailweir")

@@ -10,7 +10,7 @@ from mailweir.ha.links import Links
 from mailweir.ha.machine.inputs import Machine
 from mailweir.ha.machine.operator_words import Said, Words
 from mailweir.ha.machine.wire import Refusal
-from mailweir.ha.metrics import pair_metrics
+from mailweir.ha.pair_metrics import pair_metrics
 from mailweir.ha.settings import settings_of
 from unit.admin.scraped import known, samples, told
 from unit.ha.test_links import KEYS, pair
