@@ -138,8 +138,8 @@ class KernelPathStats(Struct, frozen=True, gc=False):
 
     flows: int
     """Sessions on it now."""
-    taken: int
-    """Places that are taken: those of flows that ended linger for a minute."""
+    places_taken: int
+    """Those of flows that ended linger for a minute."""
     max_flows: int
     handed_over: int
     """Sessions that took it, ever."""

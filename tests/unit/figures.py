@@ -30,7 +30,7 @@ RELAY = RelayStats(copied_bytes=1, spliced_bytes=2, pipes=3, pipe_budget=288, pi
 LOG = LogStats(lines=5, dropped=0, errors=0, last_error="")
 KERNEL_PATH = KernelPathStats(
     flows=7,
-    taken=9,
+    places_taken=9,
     max_flows=100,
     handed_over=20,
     adopted=3,

@@ -237,7 +237,7 @@ _KERNEL_PATH = Group[Stats, KernelPathStats](
     Gauge(
         "mailweir_kernel_path_places_taken",
         "Places of flows, with those that ended within a minute.",
-        lambda path: path.taken,
+        lambda path: path.places_taken,
     ),
     Gauge("mailweir_kernel_path_max_flows", "Places that there are.", lambda path: path.max_flows),
     Counter(

@@ -206,7 +206,7 @@ impl Any {
     fn kernel_path(&mut self) -> KernelPathStats {
         KernelPathStats {
             flows: self.number(),
-            taken: self.number(),
+            places_taken: self.number(),
             max_flows: self.number(),
             handed_over: self.number(),
             adopted: self.number(),

@@ -45,6 +45,10 @@ def test_status_says_all_of_it_in_json() -> None:
             "reasons": [],
             "active": 1,
             "accepted": 7,
+            "received_bytes": 100,
+            "sent_bytes": 200,
+            "accept_pauses": 0,
+            "ended": {"client_closed": 6},
             "refused": {},
             "would_refuse": {},
             "sources": None,
@@ -60,6 +64,8 @@ def test_status_says_all_of_it_in_json() -> None:
             "panic": False,
             "active": 4,
             "waiting": 0,
+            "queued": 0,
+            "queue_ends": {},
             "sticky": None,
         }
     ]

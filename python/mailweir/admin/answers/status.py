@@ -1,13 +1,16 @@
 """The answer to `mailweir status`. Parts of it are on the page as well. Pure."""
 
 from dataclasses import asdict
+from typing import Any
+
+from msgspec import Struct
 
 from mailweir.admin.readiness import panics, told_of_pause, unready
 from mailweir.notices import REFUSALS
 from mailweir.situation import Situation
 from mailweir.spec import ServerState
 from mailweir.state.overrides import Word, told
-from mailweir.stats import ListenerStats, SourcesStats, Stats, StickyStats
+from mailweir.stats import Histogram, ListenerStats, Stats
 
 
 def status(situation: Situation) -> dict[str, object]:
@@ -25,21 +28,9 @@ def status(situation: Situation) -> dict[str, object]:
         "draining": stats.draining,
         "sessions": stats.active,
         "max_sessions": stats.max_sessions,
-        "room": {
-            "sessions": stats.room.sessions,
-            "held": stats.room.held,
-            "by": situation.room,
-            "spare": stats.room.spare,
-            "lingering": stats.room.lingering,
-            "overdue": stats.room.overdue,
-            "hurried": stats.room.hurried,
-        },
+        "room": {**_figures(stats.room), "by": situation.room},
         "stuck_workers": stats.stuck_workers(),
-        "log": {
-            "lines": stats.log.lines,
-            "dropped": stats.log.dropped,
-            "last_error": stats.log.last_error,
-        },
+        "log": _figures(stats.log),
         "stderr": {"dropped": situation.lines_dropped},
         "faults": [asdict(fault) for fault in situation.faults],
         "kernel_path": kernel_path(stats),
@@ -71,21 +62,7 @@ def kernel_path(stats: Stats) -> dict[str, object] | None:
     path = stats.kernel_path
     if path is None:
         return {"why_not": stats.no_kernel_path} if stats.no_kernel_path else None
-    return {
-        "why_not": None,
-        "flows": path.flows,
-        "places_taken": path.taken,
-        "max_flows": path.max_flows,
-        "handed_over": path.handed_over,
-        "adopted": path.adopted,
-        "taken_off": path.taken_off,
-        "earlier": path.earlier,
-        "unpinned": path.unpinned,
-        "moved": path.moved,
-        "not_at": path.not_at,
-        "ends_with_process": path.ends_with_process,
-        "refusals": {why: count for why, count in path.refusals.items() if count},
-    }
+    return {"why_not": None, **_figures(path)}
 
 
 def _word(what: str, word: Word, situation: Situation) -> dict[str, object]:
@@ -103,59 +80,48 @@ def _listener(listener: ListenerStats, situation: Situation) -> dict[str, object
     # One that is gone from the configuration has its last sessions.
     reasons = unready(situation, listener.name) if configured else ["it is being closed"]
     return {
-        "name": listener.name,
-        "addresses": listener.addresses,
+        **_figures(listener),
         "protocol": configured.protocol if configured else None,
         "pool": configured.pool if configured else None,
         "paused": told_of_pause(listener.name, situation),
         "ready": not reasons,
         "reasons": reasons,
-        "active": listener.active,
-        "accepted": listener.accepted,
         "refused": {why: n for why in REFUSALS if (n := listener.ended.get(why, 0))},
-        "would_refuse": {limit: n for limit, n in listener.would_refuse.items() if n},
-        "sources": _sources(listener.sources),
-    }
-
-
-def _sources(sources: SourcesStats | None) -> dict[str, int] | None:
-    """None where a listener has no limits by source."""
-    if sources is None:
-        return None
-    return {
-        "entries": sources.entries,
-        "places": sources.places,
-        "evicted": sources.evicted,
-        "untracked": sources.untracked,
     }
 
 
 def _pools(situation: Situation) -> list[dict[str, object]]:
     config = situation.config
-    queues = {pool.name: pool for pool in situation.stats.pools}
+    figures = {pool.name: _figures(pool) for pool in situation.stats.pools}
     return [
         {
             "name": name,
+            **figures.get(name, {"waiting": 0, "sticky": None}),
             "balance": config.pools[name].balance if name in config.pools else None,
             "servers": len(of_pool),
             "up": sum(server.state == ServerState.UP for server in of_pool),
             "panic": any(server.state == ServerState.PANIC for server in of_pool),
             "active": sum(server.active for server in of_pool),
-            "waiting": queues[name].waiting if name in queues else 0,
-            "sticky": _sticky(queues[name].sticky) if name in queues else None,
         }
         for name, of_pool in situation.members.items()
     ]
 
 
-def _sticky(sticky: StickyStats | None) -> dict[str, int] | None:
-    """None where no client goes to where it was before."""
-    if sticky is None:
-        return None
-    return {
-        "entries": sticky.entries,
-        "found": sticky.found,
-        "made": sticky.made,
-        "broken": sticky.broken,
-        "evicted": sticky.evicted,
-    }
+def _figures(of: Struct) -> dict[str, Any]:
+    """All figures of something by the names that `stats` gives them, so that a new one comes by
+    itself. Of counts by reason those that are zero are left out; times are in /metrics alone.
+    """
+    figures = {name: getattr(of, name) for name in of.__struct_fields__}
+    return {name: _figure(value) for name, value in figures.items() if not _is_times(value)}
+
+
+def _figure(value: object) -> object:
+    if isinstance(value, Struct):
+        return _figures(value)
+    if isinstance(value, dict):
+        return {reason: count for reason, count in value.items() if count}
+    return value
+
+
+def _is_times(value: object) -> bool:
+    return isinstance(value, Histogram)

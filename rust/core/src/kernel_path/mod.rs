@@ -217,7 +217,7 @@ impl KernelPath {
         };
         KernelPathStats {
             flows: self.flows.live() as u64,
-            taken: u64::from(self.most).saturating_sub(lock(&self.numbers).len() as u64),
+            places_taken: u64::from(self.most).saturating_sub(lock(&self.numbers).len() as u64),
             max_flows: u64::from(self.most),
             handed_over: self.handed_over.sum(|one| one),
             adopted: self.adopted.value(),
@@ -377,7 +377,7 @@ pub struct KernelPathStats {
     /// Sessions on it now.
     pub flows: u64,
     /// Places that are taken: those of flows that ended linger for a minute.
-    pub taken: u64,
+    pub places_taken: u64,
     /// The most that may be taken.
     pub max_flows: u64,
     /// Sessions that took it, ever.
