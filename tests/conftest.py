@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from harness.environment import same_everywhere
-from harness.mounts import own_mounts
+from harness.machine.environment import same_everywhere
+from harness.machine.mounts import own_mounts
+from harness.machine.turns import alone, beside_others
 from harness.needs import needs
-from harness.turns import alone, beside_others
 
 _FIGURE = "figure"
 # How long an example takes is the machine's affair.

@@ -23,8 +23,8 @@ from benches.choosing.farm import Load, Pace, Sessions, clients, server  # noqa:
 from benches.choosing.figures import percentile  # noqa: E402
 from benches.peers.machine import heading  # noqa: E402
 
-from harness.haproxy import haproxy  # noqa: E402
-from harness.mailweir import Mailweir, configuration, mailweir  # noqa: E402
+from harness.mailweir.run import Mailweir, configuration, mailweir  # noqa: E402
+from harness.programs.haproxy import haproxy  # noqa: E402
 from harness.waiting import until  # noqa: E402
 
 _NAMES = ("a", "b", "c", "d")

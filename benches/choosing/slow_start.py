@@ -24,7 +24,7 @@ from benches.choosing.figures import Second, by_weight, seconds, straight  # noq
 from benches.choosing.plot import Axis, Curve, svg  # noqa: E402
 from benches.peers.machine import heading  # noqa: E402
 
-from harness.mailweir import Mailweir, configuration, mailweir  # noqa: E402
+from harness.mailweir.run import Mailweir, configuration, mailweir  # noqa: E402
 from harness.waiting import until  # noqa: E402
 
 _NAMES = ("a", "b", "c", "d")

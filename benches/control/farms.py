@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.mailweir import Tree
+from harness.mailweir.run import Tree
 
 # Every address of 127.0.0.0/8 is this machine's: each server has one of its own.
 _SERVERS = """\

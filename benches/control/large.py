@@ -19,7 +19,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from benches.control.farms import Size, farm, servers  # noqa: E402
 
-from harness.mailweir import COMMAND, Mailweir, mailweir  # noqa: E402
+from harness.mailweir.run import COMMAND, Mailweir, mailweir  # noqa: E402
 from harness.process import run  # noqa: E402
 from harness.waiting import until  # noqa: E402
 

@@ -15,7 +15,7 @@ from benches.control.farms import SIZES, Size, farm, servers
 from msgspec.structs import replace
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from harness.mailweir import Mailweir, mailweir, write
+from harness.mailweir.run import Mailweir, mailweir, write
 from harness.process import run
 from harness.waiting import until
 from mailweir.admin.exposition import encode

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from benches.failover.programs import Programs
 
-from harness.pair_networks import SERVER, VIRTUAL, Node, Pair
+from harness.networks.pair import SERVER, VIRTUAL, Node, Pair
 
 PORT = 2525
 ADDRESS = (VIRTUAL, PORT)  # where clients connect

@@ -9,9 +9,9 @@ from pathlib import Path
 from benches.failover.contender import FARM, PORT
 from benches.failover.programs import Programs
 
-from harness.haproxy import HAProxy, haproxy_configuration
 from harness.needs import program
-from harness.pair_networks import DEVICES, VIRTUAL, Node, Pair
+from harness.networks.pair import DEVICES, VIRTUAL, Node, Pair
+from harness.programs.haproxy import HAProxy, haproxy_configuration
 
 _KEEPALIVED = """\
 global_defs {{

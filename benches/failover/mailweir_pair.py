@@ -5,9 +5,9 @@ from pathlib import Path
 from benches.failover.contender import FARM, PORT
 from benches.failover.programs import Programs
 
-from harness.mailweir import COMMAND, write
-from harness.pair_configuration import new_key, pair_configuration
-from harness.pair_networks import Node, Pair
+from harness.mailweir.run import COMMAND, write
+from harness.networks.pair import Node, Pair
+from harness.pair.configuration import new_key, pair_configuration
 from harness.process import run
 from mailweir.admin.client import ask
 from mailweir.errors import MailweirError

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack, redirect_stderr
 from pathlib import Path
 
-from harness.pair_networks import Node, Pair
-from harness.proc import children
+from harness.machine.proc import children
+from harness.networks.pair import Node, Pair
 from harness.process import Running, running
 
 

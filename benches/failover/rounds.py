@@ -13,9 +13,9 @@ from pathlib import Path
 
 from benches.failover.contender import ADDRESS, Contender
 
-from harness.holders import Holders
-from harness.outage import Gap, Outage, gap, outage_clients_of
-from harness.pair_networks import NODES, Node, Pair
+from harness.networks.pair import NODES, Node, Pair
+from harness.pair.holders import Holders
+from harness.pair.outage import Gap, Outage, gap, outage_clients_of
 from harness.waiting import until
 
 _SETTLED_LIMIT = 60.0  # seconds

@@ -25,11 +25,11 @@ from benches.failover.mailweir_pair import Fast, Mailweir  # noqa: E402
 from benches.failover.rounds import EVENTS, Bench, Sample  # noqa: E402
 from benches.peers.machine import heading  # noqa: E402
 
-from harness.holders import holders  # noqa: E402
-from harness.kernel_rig import polite  # noqa: E402
-from harness.outage import RATE  # noqa: E402
-from harness.pair_networks import NODES, VIRTUAL, pair_networks  # noqa: E402
-from harness.scripted import serving_in  # noqa: E402
+from harness.mailweir.kernel_rig import polite  # noqa: E402
+from harness.networks.pair import NODES, VIRTUAL, pair_networks  # noqa: E402
+from harness.pair.holders import holders  # noqa: E402
+from harness.pair.outage import RATE  # noqa: E402
+from harness.servers.scripted import serving_in  # noqa: E402
 
 CONTENDERS: dict[str, type[Contender]] = {
     "keepalived": Keepalived,

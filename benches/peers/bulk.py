@@ -26,17 +26,17 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from benches.peers.machine import heading  # noqa: E402
 
-from harness.kernel_rig import (  # noqa: E402
+from harness.mailweir.kernel_rig import (  # noqa: E402
     GREETING,
     PORT,
     kernel_rig,
     rig_configuration,
     serving_there,
 )
-from harness.mailweir import Mailweir  # noqa: E402
-from harness.namespaces import LISTENER, SERVER, Row, row  # noqa: E402
-from harness.scripted import Stream  # noqa: E402
-from harness.slow_path import Way, slow_path  # noqa: E402
+from harness.mailweir.run import Mailweir  # noqa: E402
+from harness.networks.row import LISTENER, SERVER, Row, row  # noqa: E402
+from harness.networks.slow_path import Way, slow_path  # noqa: E402
+from harness.servers.scripted import Stream  # noqa: E402
 from harness.waiting import until  # noqa: E402
 
 ROUTED, KERNEL, RELAYED, REFUSED = "routed", "kernel", "relayed", "refused"

@@ -27,13 +27,13 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from benches.peers.machine import heading  # noqa: E402
 
-from harness.dialogue import refused  # noqa: E402
-from harness.kernel_rig import PORT, kernel_rig, rig_configuration  # noqa: E402
-from harness.mailweir import Mailweir  # noqa: E402
-from harness.namespaces import LISTENER, SERVER, Row, row  # noqa: E402
+from harness.clients.dialogue import refused  # noqa: E402
+from harness.clients.smtpload import Smtpload, build  # noqa: E402
+from harness.mailweir.kernel_rig import PORT, kernel_rig, rig_configuration  # noqa: E402
+from harness.mailweir.run import Mailweir  # noqa: E402
+from harness.networks.row import LISTENER, SERVER, Row, row  # noqa: E402
+from harness.networks.slow_path import Way, slow_path  # noqa: E402
 from harness.process import run  # noqa: E402
-from harness.slow_path import Way, slow_path  # noqa: E402
-from harness.smtpload import Smtpload, build  # noqa: E402
 from harness.waiting import LIMIT, until  # noqa: E402
 
 ROUTER, KERNEL = "routed", "mailweir-kernel"

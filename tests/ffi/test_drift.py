@@ -17,7 +17,7 @@ from msgspec import Struct
 from msgspec.json import decode, encode
 
 from ffi.any_values import values
-from harness.rust_example import rust_example
+from harness.mailweir.rust_example import rust_example
 from mailweir import _dataplane
 from mailweir.spec import DesiredState
 from mailweir.stats import ServerStats, ServerTrouble, Session, Stats

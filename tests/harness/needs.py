@@ -17,7 +17,7 @@ from typing import NoReturn
 
 import pytest
 
-from harness.turns import alone
+from harness.machine.turns import alone
 
 _INSTALL_LIMIT = 600.0  # seconds
 _APT = Path(tempfile.gettempdir()) / "mailweir-tests-apt"

@@ -12,12 +12,12 @@ from typing import Protocol
 
 import pytest
 
-from harness.mailweir import Mailweir, Tree, mailweir
-from harness.namespaces import pins, remove_pins
+from harness.clients.smtpload import Smtpload, build
+from harness.mailweir.run import Mailweir, Tree, mailweir
 from harness.needs import missing
-from harness.pair_rig import Rig, pair_rig
+from harness.networks.row import pins, remove_pins
+from harness.pair.rig import Rig, pair_rig
 from harness.scale import count
-from harness.smtpload import Smtpload, build
 
 
 class Start(Protocol):

@@ -8,8 +8,8 @@ from ipaddress import ip_address
 
 import pytest
 
-from harness.lease_holder import floating
-from harness.segment import Segment, heard, segment
+from harness.networks.segment import Segment, heard, segment
+from harness.pair.lease_holder import floating
 from harness.waiting import LIMIT
 from mailweir.ha.kernel.announce import Announcer
 from mailweir.ha.kernel.frames import ARP

@@ -13,7 +13,8 @@ import pytest
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from harness.admin_ends import (
+from harness.clients.dialogue import Client
+from harness.mailweir.admin_ends import (
     Answer,
     User,
     ask,
@@ -23,9 +24,8 @@ from harness.admin_ends import (
     open_folder,
     rest,
 )
-from harness.dialogue import Client
-from harness.mailweir import Mailweir, Tree, configuration
-from harness.scripted import Stream, serving
+from harness.mailweir.run import Mailweir, Tree, configuration
+from harness.servers.scripted import Stream, serving
 from harness.waiting import until
 from mailweir.admin.access import Access
 from mailweir.admin.balancer import Balancer

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.admin_ends import (
+from harness.machine.proc import descriptors
+from harness.mailweir.admin_ends import (
     User,
     ask,
     connect_as,
@@ -17,9 +18,8 @@ from harness.admin_ends import (
     open_folder,
     reset,
 )
-from harness.mailweir import configuration
-from harness.proc import descriptors
-from harness.scripted import Stream, serving
+from harness.mailweir.run import configuration
+from harness.servers.scripted import Stream, serving
 from harness.waiting import until
 from mailweir.admin.door import MOST, MOST_OF_PEER
 from scenarios.conftest import Start

@@ -10,14 +10,22 @@ from pathlib import Path
 
 import pytest
 
-from harness.admin_ends import User, ask, connect_as, connect_http, http_port, open_folder, reset
-from harness.mailweir import Mailweir, configuration
-from harness.proc import descriptors, own_memory
-from harness.rubbish import Rubbish
+from harness.machine.proc import descriptors, own_memory
+from harness.mailweir.admin_ends import (
+    User,
+    ask,
+    connect_as,
+    connect_http,
+    http_port,
+    open_folder,
+    reset,
+)
+from harness.mailweir.run import Mailweir, configuration
 from harness.scale import count
-from harness.scripted import Stream, serving
+from harness.servers.scripted import Stream, serving
 from harness.waiting import until
 from scenarios.conftest import Start
+from scenarios.rubbish import Rubbish
 
 _OPERATOR = User("daemon")
 _READER = User("bin")

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.admin_ends import User, command_as, open_folder
-from harness.mailweir import configuration, mailweir
+from harness.mailweir.admin_ends import User, command_as, open_folder
+from harness.mailweir.promptness import MOST, commands
+from harness.mailweir.run import configuration, mailweir
 from harness.process import running
-from harness.promptness import MOST, commands
-from harness.scripted import Stream, serving
+from harness.servers.scripted import Stream, serving
 from harness.waiting import until
 from mailweir.admin.client import private_path
 from scenarios.conftest import Start

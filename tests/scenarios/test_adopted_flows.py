@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.dialogue import Client
-from harness.kernel_rig import GREETING, Rig, kernel_rig, rig_configuration, serving_there
-from harness.mailweir import Tree
-from harness.namespaces import row
+from harness.clients.dialogue import Client
+from harness.mailweir.kernel_rig import GREETING, Rig, kernel_rig, rig_configuration, serving_there
+from harness.mailweir.run import Tree
+from harness.networks.row import row
 from harness.scale import LONG
-from harness.scripted import Stream
+from harness.servers.scripted import Stream
 from harness.waiting import LIMIT, until
 
 # A flow can't be read along with: that a silence is the one between two commands only its

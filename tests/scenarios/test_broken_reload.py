@@ -3,8 +3,8 @@
 import socket
 from pathlib import Path
 
-from harness.mailweir import Mailweir, configuration
-from harness.smtpload import Smtpload
+from harness.clients.smtpload import Smtpload
+from harness.mailweir.run import Mailweir, configuration
 from harness.waiting import until
 from scenarios.conftest import Start
 

@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import mailweir
-from harness import busy_python
-from harness.crowd import crowd
-from harness.dialogue import Address, Client
+from harness.clients.dialogue import Address, Client
 from harness.process import Running, running
 from harness.scale import count
+from harness.servers.crowd import crowd
 from harness.waiting import LIMIT
+from scenarios import busy_python
 
 _SECONDS = count(3.0, 10.0)
 _SESSIONS = count(500, 4000)

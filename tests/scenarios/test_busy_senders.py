@@ -11,9 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.mailweir import Mailweir, configuration
-from harness.scale import LONG, count
-from harness.senders import (
+from harness.clients.senders import (
     Seen,
     Step,
     Way,
@@ -24,7 +22,9 @@ from harness.senders import (
     senders,
     with_auth,
 )
-from harness.takers import Takers, mail
+from harness.mailweir.run import Mailweir, configuration
+from harness.scale import LONG, count
+from harness.servers.takers import Takers, mail
 from harness.waiting import LIMIT, until
 from scenarios.conftest import Start
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.crowd import crowd
-from harness.dialogue import Address, Client
-from harness.mailweir import Mailweir, configuration
+from harness.clients.dialogue import Address, Client
+from harness.machine.wall_clock import by_clock
+from harness.mailweir.run import Mailweir, configuration
+from harness.servers.crowd import crowd
 from harness.waiting import until
-from harness.wall_clock import by_clock
 from scenarios.conftest import Start
 
 _SENDERS = 8

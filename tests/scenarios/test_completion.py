@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.dialogue import Client
-from harness.mailweir import Mailweir, configuration, on_path
+from harness.clients.dialogue import Client
+from harness.mailweir.run import Mailweir, configuration, on_path
 from harness.process import run
-from harness.takers import Takers
+from harness.servers.takers import Takers
 from harness.waiting import until
 from scenarios.conftest import Start
 

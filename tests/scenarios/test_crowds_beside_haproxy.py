@@ -15,16 +15,16 @@ from pathlib import Path
 
 import pytest
 
-from harness import refused_crowd
-from harness.crowd import crowd
-from harness.dialogue import Address
-from harness.haproxy import haproxy
-from harness.mailweir import Mailweir, configuration
+from harness.clients import refused_crowd
+from harness.clients.dialogue import Address
+from harness.clients.syn_flood import lead_nowhere, syn_flood
+from harness.mailweir.run import Mailweir, configuration
 from harness.needs import program
-from harness.network import ClientFrom, own_network
+from harness.networks.own import ClientFrom, own_network
 from harness.process import running
+from harness.programs.haproxy import haproxy
 from harness.scale import count
-from harness.syn_flood import lead_nowhere, syn_flood
+from harness.servers.crowd import crowd
 from harness.waiting import until
 from mailweir.errors import MailweirError
 from scenarios.conftest import Start

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.dialogue import Client
-from harness.echo import echoing
-from harness.mailweir import Mailweir, configuration
-from harness.sandbox import sandboxed
+from harness.clients.dialogue import Client
+from harness.clients.smtpload import Smtpload
+from harness.machine.sandbox import sandboxed
+from harness.mailweir.run import Mailweir, configuration
 from harness.scale import count
-from harness.smtpload import Smtpload
+from harness.servers.echo import echoing
 from harness.waiting import until
 from scenarios.conftest import Start
 

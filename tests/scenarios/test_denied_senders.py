@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.exim import LIBRARIES, exim
-from harness.mailweir import Mailweir, configuration
+from harness.mailweir.run import Mailweir, configuration
 from harness.needs import program
-from harness.ports import refusing
-from harness.postfix import DOMAIN, postfix
+from harness.networks.ports import refusing
 from harness.process import run
+from harness.programs.exim import LIBRARIES, exim
+from harness.programs.postfix import DOMAIN, postfix
 from harness.waiting import until
 from scenarios.conftest import Start
 

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from harness.crowd import crowd
-from harness.dialogue import Client
-from harness.kernel_rig import PORT, polite, rig_before
-from harness.mailweir import Mailweir, configuration, mailweir
-from harness.namespaces import CLIENT, LISTENER
+from harness.clients.dialogue import Client
+from harness.clients.smtpload import Smtpload
+from harness.clients.sources import DENIED, IN, answer, at_once
+from harness.mailweir.kernel_rig import PORT, polite, rig_before
+from harness.mailweir.run import Mailweir, configuration, mailweir
+from harness.networks.row import CLIENT, LISTENER
 from harness.scale import count
-from harness.smtpload import Smtpload
-from harness.sources import DENIED, IN, answer, at_once
+from harness.servers.crowd import crowd
 from harness.waiting import LIMIT, until
 from scenarios.conftest import Start
 

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.dialogue import Address
-from harness.haproxy import haproxy
-from harness.mailweir import COMMAND, Mailweir, Tree, configuration
+from harness.clients.dialogue import Address
+from harness.clients.senders import Seen, senders
+from harness.mailweir.run import COMMAND, Mailweir, Tree, configuration
 from harness.process import run
+from harness.programs.haproxy import haproxy
 from harness.scale import count
-from harness.senders import Seen, senders
-from harness.takers import Takers
+from harness.servers.takers import Takers
 from harness.waiting import LIMIT, until
 from scenarios.conftest import Start
 

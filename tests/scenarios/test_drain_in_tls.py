@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.dialogue import Client
-from harness.mailweir import Mailweir, configuration
-from harness.postfix import certificate
+from harness.clients.dialogue import Client
+from harness.clients.senders import Seen, senders
+from harness.mailweir.run import Mailweir, configuration
+from harness.programs.postfix import certificate
 from harness.scale import LONG, count
-from harness.senders import Seen, senders
-from harness.takers import Takers
+from harness.servers.takers import Takers
 from harness.waiting import LIMIT, until
 from scenarios.conftest import Start
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from harness.crowd import connect, crowd
-from harness.dialogue import Client, refused
-from harness.mailweir import Mailweir, configuration
-from harness.smtpload import Sink, Smtpload
+from harness.clients.dialogue import Client, refused
+from harness.clients.smtpload import Sink, Smtpload
+from harness.mailweir.run import Mailweir, configuration
+from harness.servers.crowd import connect, crowd
 from harness.waiting import until
 from scenarios.conftest import Start
 

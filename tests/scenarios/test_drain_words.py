@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.dialogue import Client
-from harness.mailweir import Mailweir, Tree, configuration
-from harness.postfix import certificate, postfix
+from harness.clients.dialogue import Client
+from harness.mailweir.run import Mailweir, Tree, configuration
+from harness.programs.postfix import certificate, postfix
 from harness.scale import LONG, count
-from harness.scripted import Stream, serving
-from harness.takers import Takers, mail
+from harness.servers.scripted import Stream, serving
+from harness.servers.takers import Takers, mail
 from harness.waiting import LIMIT, until
 from scenarios.conftest import Start
 

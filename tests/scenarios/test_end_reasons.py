@@ -7,9 +7,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.ends import Acceptor, Session, accepting
-from harness.mailweir import Mailweir, Tree, configuration
-from harness.ports import refusing
+from harness.mailweir.run import Mailweir, Tree, configuration
+from harness.networks.ports import refusing
+from harness.servers.ends import Acceptor, Session, accepting
 from harness.waiting import until
 from scenarios.conftest import Start
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from harness.dialogue import Client
-from harness.mailweir import Tree, configuration
-from harness.proc import own_memory
+from harness.clients.dialogue import Client
+from harness.machine.proc import own_memory
+from harness.mailweir.run import Tree, configuration
 from harness.scale import count
-from harness.scripted import Stream, serving
+from harness.servers.scripted import Stream, serving
 from harness.waiting import until
 from scenarios.conftest import Start
 

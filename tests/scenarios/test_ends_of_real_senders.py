@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.exim import LIBRARIES
-from harness.kernel_rig import PORT, Rig, kernel_rig, rig_configuration
-from harness.namespaces import LISTENER, SERVER, row
-from harness.postfix import Postfix, postfix
-from harness.real_senders import How, Send, exim_sends, msmtp, postfix_sends, swaks
+from harness.mailweir.kernel_rig import PORT, Rig, kernel_rig, rig_configuration
+from harness.networks.row import LISTENER, SERVER, row
+from harness.programs.exim import LIBRARIES
+from harness.programs.postfix import Postfix, postfix
 from harness.scale import count
 from harness.waiting import LIMIT, until
+from scenarios.real_senders import How, Send, exim_sends, msmtp, postfix_sends, swaks
 
 _SESSIONS = count(3, 1000)  # of each sender, in each way
 _LARGER = count(1, 10)  # the same of mails that are larger

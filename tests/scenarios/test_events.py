@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-from harness.mailweir import COMMAND, configuration
+from harness.clients.smtpload import Smtpload
+from harness.mailweir.run import COMMAND, configuration
 from harness.process import running
-from harness.smtpload import Smtpload
 from harness.waiting import until
 from scenarios.conftest import Start
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.mailweir import COMMAND, configuration, run_to_end, write
-from harness.ports import refusing
+from harness.mailweir.run import COMMAND, configuration, run_to_end, write
+from harness.networks.ports import refusing
 from harness.process import run
-from harness.takers import Takers
+from harness.servers.takers import Takers
 from harness.waiting import until
 from scenarios.conftest import Start
 

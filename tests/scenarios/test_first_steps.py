@@ -1,12 +1,12 @@
-"""`docs/first-steps.md` and `docs/limits.md` are true: see `harness.pages`."""
+"""`docs/first-steps.md` and `docs/limits.md` are true: see `scenarios.pages`."""
 
 import re
 from pathlib import Path
 
 import pytest
 
-from harness.pages import steps, walk
 from harness.process import run
+from scenarios.pages import steps, walk
 
 _ROOT = Path(__file__).parents[2]
 

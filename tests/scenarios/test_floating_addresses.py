@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import lease_holder
-from harness.lease_holder import floating
 from harness.needs import program
+from harness.networks.segment import Segment, heard, segment
+from harness.pair import lease_holder
+from harness.pair.lease_holder import floating
 from harness.process import running
-from harness.segment import Segment, heard, segment
 from harness.waiting import LIMIT, until
 from mailweir.config.ha import Floating
 from mailweir.ha.kernel.addresses import AddressError, Addresses, AddressGone, CarrierChanged, Event
@@ -160,7 +160,7 @@ def test_ipv6_takes_connections_at_once(machines: Segment) -> None:
 
 def test_lease_of_a_killed_process_ends(machines: Segment, tmp_path: Path) -> None:
     lease = 2
-    command = [*machines.before("a"), sys.executable, "-P", lease_holder.__file__]
+    command = [*machines.before("a"), sys.executable, lease_holder.__file__]
     with running([*command, str(lease), "eth0", WRITTEN, SIX], tmp_path, "holder") as process:
         process.until(lambda: "held" in process.out, "the addresses to be had")
         began = time.monotonic()
@@ -257,7 +257,7 @@ def test_addresses_are_had_without_carrier(machines: Segment) -> None:
 
 
 def test_stale_ones_are_cleared(machines: Segment, tmp_path: Path) -> None:
-    command = [*machines.before("a"), sys.executable, "-P", lease_holder.__file__]
+    command = [*machines.before("a"), sys.executable, lease_holder.__file__]
     with running([*command, "60", "eth0", WRITTEN, SIX], tmp_path, "holder") as process:
         process.until(lambda: "held" in process.out, "the addresses to be had")
         process.kill()
@@ -324,7 +324,7 @@ def test_a_device_that_comes_later(machines: Segment) -> None:
 
 def test_a_process_that_stood_still_does_not_renew(machines: Segment, tmp_path: Path) -> None:
     """It finds the addresses gone, and somebody else may have them by now."""
-    command = [*machines.before("a"), sys.executable, "-P", lease_holder.__file__]
+    command = [*machines.before("a"), sys.executable, lease_holder.__file__]
     with running([*command, "2", "eth0", WRITTEN, SIX], tmp_path, "holder") as process:
         process.until(lambda: "held" in process.out, "the addresses to be had")
         process.send(signal.SIGSTOP)
@@ -342,7 +342,7 @@ def test_permissions_are_named(
     machines: Segment, tmp_path: Path, capability: str, needs: str
 ) -> None:
     command = [*machines.before("a"), program("setpriv"), f"--bounding-set=-{capability}"]
-    holder = [sys.executable, "-P", lease_holder.__file__, "2", "eth0", FOUR]
+    holder = [sys.executable, lease_holder.__file__, "2", "eth0", FOUR]
     with running([*command, *holder], tmp_path, "holder") as process:
         assert process.wait() == 1
         assert needs in process.err

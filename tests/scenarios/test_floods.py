@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from harness.crowd import crowd
-from harness.dialogue import Address, Client
-from harness.mailweir import Tree, configuration
-from harness.network import own_network
-from harness.ports import refusing
+from harness.clients.dialogue import Address, Client
+from harness.clients.syn_flood import lead_nowhere, syn_flood
+from harness.mailweir.run import Tree, configuration
+from harness.networks.own import own_network
+from harness.networks.ports import refusing
 from harness.scale import count
-from harness.scripted import Stream, serving
-from harness.syn_flood import lead_nowhere, syn_flood
+from harness.servers.crowd import crowd
+from harness.servers.scripted import Stream, serving
 from harness.waiting import until
 from scenarios.conftest import Start
 

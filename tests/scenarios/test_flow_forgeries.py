@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.dialogue import Address
-from harness.forged import ACK, FIN, PSH, forge, numbers
-from harness.kernel_rig import GREETING, PORT, Rig, polite, rig_before, rig_configuration
-from harness.mailweir import Tree
-from harness.namespaces import LISTENER, SERVER, SOURCE
+from harness.clients.dialogue import Address
+from harness.clients.forged import ACK, FIN, PSH, forge, numbers
+from harness.mailweir.kernel_rig import GREETING, PORT, Rig, polite, rig_before, rig_configuration
+from harness.mailweir.run import Tree
+from harness.networks.row import LISTENER, SERVER, SOURCE
 from harness.scale import count
-from harness.scripted import Stream
+from harness.servers.scripted import Stream
 from harness.waiting import LIMIT, until
 
 pytestmark = pytest.mark.needs("iproute2", "nftables", "clang")

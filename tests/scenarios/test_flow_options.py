@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.exact import echo, exchange
-from harness.kernel_rig import (
+from harness.mailweir.kernel_rig import (
     GREETING,
     PORT,
     Rig,
@@ -24,8 +23,9 @@ from harness.kernel_rig import (
     rig_configuration,
     serving_there,
 )
-from harness.namespaces import CLIENT, SERVER, Row, row
-from harness.scripted import Stream
+from harness.networks.row import CLIENT, SERVER, Row, row
+from harness.servers.exact import echo, exchange
+from harness.servers.scripted import Stream
 from harness.waiting import LIMIT, until
 
 _SIZE = 300_000

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.dialogue import Address, Client
-from harness.forged import ACK, FIN, PSH, RST, SYN, forge
-from harness.kernel_rig import (
+from harness.clients.dialogue import Address, Client
+from harness.clients.forged import ACK, FIN, PSH, RST, SYN, forge
+from harness.machine.proc import own_memory
+from harness.mailweir.kernel_rig import (
     GREETING,
     PORT,
     Rig,
@@ -17,10 +18,9 @@ from harness.kernel_rig import (
     rig_before,
     rig_configuration,
 )
-from harness.namespaces import LISTENER, SERVER, Row
-from harness.proc import own_memory
+from harness.networks.row import LISTENER, SERVER, Row
 from harness.scale import count
-from harness.scripted import Stream
+from harness.servers.scripted import Stream
 from harness.waiting import until
 
 pytestmark = pytest.mark.needs("iproute2", "nftables", "clang")

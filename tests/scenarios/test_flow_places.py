@@ -10,11 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.bpf_links import take_off
-from harness.dialogue import Address, Client
-from harness.exact import echo, exchange
-from harness.forged import ACK, MORE, PSH, forge, too_big
-from harness.kernel_rig import (
+from harness.clients.dialogue import Address, Client
+from harness.clients.forged import ACK, MORE, PSH, forge, too_big
+from harness.mailweir.kernel_rig import (
     GREETING,
     PORT,
     Rig,
@@ -24,9 +22,11 @@ from harness.kernel_rig import (
     rig_configuration,
     serving_there,
 )
-from harness.namespaces import LISTENER, Row, pins, row
-from harness.scripted import Stream, serving
+from harness.networks.row import LISTENER, Row, pins, row
+from harness.servers.exact import echo, exchange
+from harness.servers.scripted import Stream, serving
 from harness.waiting import LIMIT, until
+from scenarios.bpf_links import take_off
 
 _SIZE = 300_000
 _NEIGHBOUR = "10.1.0.9"  # a server where the clients are

@@ -10,10 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from harness.dialogue import Client
-from harness.kernel_rig import PORT, Rig, kernel_rig, polite, rig_configuration, serving_there
-from harness.mailweir import Tree
-from harness.namespaces import CLIENT, LISTENER, row
+from harness.clients.dialogue import Client
+from harness.mailweir.kernel_rig import (
+    PORT,
+    Rig,
+    kernel_rig,
+    polite,
+    rig_configuration,
+    serving_there,
+)
+from harness.mailweir.run import Tree
+from harness.networks.row import CLIENT, LISTENER, row
 from harness.scale import count
 from harness.waiting import LIMIT, until
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.dialogue import Client
-from harness.kernel_rig import GREETING, polite, rig_before
+from harness.clients.dialogue import Client
+from harness.mailweir.kernel_rig import GREETING, polite, rig_before
 from harness.scale import count
-from harness.scripted import Stream
+from harness.servers.scripted import Stream
 from harness.waiting import until
 
 pytestmark = pytest.mark.needs("iproute2", "nftables", "clang")

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.dialogue import Client
-from harness.kernel_rig import (
+from harness.clients.dialogue import Client
+from harness.mailweir.kernel_rig import (
     PORT,
     Rig,
     kernel_rig,
@@ -21,9 +21,9 @@ from harness.kernel_rig import (
     rig_configuration,
     serving_there,
 )
-from harness.mailweir import Tree
-from harness.namespaces import LEGS, LISTENER, SERVER, SOURCE, Row, pins, row
-from harness.scripted import Stream
+from harness.mailweir.run import Tree
+from harness.networks.row import LEGS, LISTENER, SERVER, SOURCE, Row, pins, row
+from harness.servers.scripted import Stream
 from harness.waiting import LIMIT, until
 
 pytestmark = pytest.mark.needs("iproute2", "nftables", "clang")

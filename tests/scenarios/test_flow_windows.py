@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.exact import echo, exchange
-from harness.kernel_rig import Rig, rig_before
-from harness.namespaces import CLIENT, SERVER, Row
+from harness.mailweir.kernel_rig import Rig, rig_before
+from harness.networks.row import CLIENT, SERVER, Row
+from harness.servers.exact import echo, exchange
 from harness.waiting import LIMIT
 
 _SIZE = 300_000

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.kernel_rig import Rig, kernel_rig, polite, rig_configuration, serving_there
-from harness.mailweir import COMMAND
-from harness.namespaces import row
-from harness.sandbox import sandboxed
+from harness.machine.sandbox import sandboxed
+from harness.mailweir.kernel_rig import Rig, kernel_rig, polite, rig_configuration, serving_there
+from harness.mailweir.run import COMMAND
+from harness.networks.row import row
 from harness.waiting import until
 
 pytestmark = pytest.mark.needs("iproute2", "nftables", "clang")

@@ -11,12 +11,12 @@ from typing import Literal
 
 import pytest
 
-from harness.exact import echo, exchange
-from harness.kernel_rig import GREETING, PORT, kernel_rig, rig_configuration, serving_there
-from harness.namespaces import LISTENER, row
+from harness.mailweir.kernel_rig import GREETING, PORT, kernel_rig, rig_configuration, serving_there
+from harness.networks.row import LISTENER, row
+from harness.networks.slow_path import Way, slow_path
 from harness.scale import count
-from harness.scripted import Stream
-from harness.slow_path import Way, slow_path
+from harness.servers.exact import echo, exchange
+from harness.servers.scripted import Stream
 from harness.waiting import LIMIT, until
 
 _SESSIONS = count(3, 20)

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.kernel_rig import PORT, Rig, kernel_rig, rig_configuration
-from harness.namespaces import LISTENER, SERVER, SOURCE, row
-from harness.proc import own_memory
+from harness.clients.smtpload import Smtpload
+from harness.machine.proc import own_memory
+from harness.mailweir.kernel_rig import PORT, Rig, kernel_rig, rig_configuration
+from harness.networks.row import LISTENER, SERVER, SOURCE, row
 from harness.scale import LONG, count
-from harness.smtpload import Smtpload
 from harness.waiting import LIMIT, until
 
 _SESSIONS = count(2000, 100_000)

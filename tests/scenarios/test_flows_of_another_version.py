@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.kernel_rig import Rig, kernel_rig, polite, rig_configuration, serving_there
-from harness.mailweir import COMMAND
-from harness.namespaces import pins, row
+from harness.mailweir.kernel_rig import Rig, kernel_rig, polite, rig_configuration, serving_there
+from harness.mailweir.run import COMMAND
+from harness.networks.row import pins, row
 from harness.waiting import until
 
 pytestmark = pytest.mark.needs("iproute2", "nftables", "clang")

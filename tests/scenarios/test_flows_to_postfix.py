@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.dialogue import Client
-from harness.kernel_rig import PORT, Rig, kernel_rig, rig_configuration
-from harness.namespaces import CLIENT, LISTENER, SERVER, row
+from harness.clients.dialogue import Client
+from harness.mailweir.kernel_rig import PORT, Rig, kernel_rig, rig_configuration
 from harness.needs import program
-from harness.postfix import DOMAIN, Postfix, postfix
+from harness.networks.row import CLIENT, LISTENER, SERVER, row
+from harness.programs.postfix import DOMAIN, Postfix, postfix
 from harness.scale import count
 from harness.waiting import LIMIT, until
 

@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from harness.foreign import ADDRESSES, Foreign, Sink, Talk
-from harness.kernel_rig import (
+from harness.mailweir.kernel_rig import (
     GREETING,
     PORT,
     Rig,
@@ -24,11 +23,12 @@ from harness.kernel_rig import (
     rig_configuration,
     serving_there,
 )
-from harness.mailweir import Tree
-from harness.namespaces import LISTENER, row
-from harness.scripted import Stream
-from harness.slow_path import Way, slow_path
+from harness.mailweir.run import Tree
+from harness.networks.row import LISTENER, row
+from harness.networks.slow_path import Way, slow_path
+from harness.servers.scripted import Stream
 from harness.waiting import until
+from scenarios.foreign import ADDRESSES, Foreign, Sink, Talk
 
 _SESSIONS = 3
 _LISTENER = (LISTENER, PORT)

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.dialogue import Address, Client
-from harness.haproxy import haproxy
-from harness.mailweir import configuration
+from harness.clients.dialogue import Address, Client
+from harness.mailweir.run import configuration
+from harness.programs.haproxy import haproxy
 from harness.scale import count
-from harness.scripted import Stream, serving
+from harness.servers.scripted import Stream, serving
 from harness.waiting import until
 from scenarios.conftest import Start
 

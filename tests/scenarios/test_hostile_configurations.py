@@ -8,11 +8,11 @@ from statistics import median
 
 import yaml
 
-from harness.dialogue import Client
-from harness.mailweir import Mailweir, Tree
-from harness.mutator import BOMB, RICH, mutated
-from harness.proc import descriptors, own_memory
-from harness.smtpload import Smtpload
+from harness.clients.dialogue import Client
+from harness.clients.smtpload import Smtpload
+from harness.machine.proc import descriptors, own_memory
+from harness.mailweir.mutator import BOMB, RICH, mutated
+from harness.mailweir.run import Mailweir, Tree
 from harness.waiting import until
 from mailweir.admin.client import ask
 from scenarios.conftest import Start

@@ -10,9 +10,9 @@ from itertools import count as numbers
 from pathlib import Path
 from random import Random
 
-from harness.mailweir import Mailweir, configuration
+from harness.mailweir.run import Mailweir, configuration
 from harness.scale import count
-from harness.scripted import Stream, serving
+from harness.servers.scripted import Stream, serving
 from harness.waiting import LIMIT, until
 from scenarios.conftest import Start
 

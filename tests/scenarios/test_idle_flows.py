@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.crowd import crowd
-from harness.crowd_server import allow_descriptors
-from harness.dialogue import Client
-from harness.kernel_rig import PORT, kernel_rig, rig_configuration
-from harness.namespaces import LISTENER, SERVER, row
-from harness.proc import descriptors, own_memory
+from harness.clients.dialogue import Client
+from harness.machine.proc import descriptors, own_memory
+from harness.mailweir.kernel_rig import PORT, kernel_rig, rig_configuration
+from harness.networks.row import LISTENER, SERVER, row
 from harness.scale import count
+from harness.servers.crowd import crowd
+from harness.servers.crowd_server import allow_descriptors
 from harness.waiting import LIMIT, until
 
 _FLOWS = count(1000, 10_000)

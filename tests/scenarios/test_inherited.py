@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.mailweir import COMMAND, configuration, mailweir, run_to_end, write
+from harness.mailweir.promptness import MOST, end
+from harness.mailweir.run import COMMAND, configuration, mailweir, run_to_end, write
 from harness.needs import program
-from harness.promptness import MOST, end
 
 # What a shell can't do: its children begin with signals blocked.
 _BLOCKED = """

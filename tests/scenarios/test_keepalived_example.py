@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from harness.holders import Holders, holders
-from harness.kernel_rig import polite
-from harness.mailweir import COMMAND, Mailweir, Tree, configuration, mailweir
+from harness.mailweir.kernel_rig import polite
+from harness.mailweir.run import COMMAND, Mailweir, Tree, configuration, mailweir
 from harness.needs import needs, program
-from harness.outage import gap, outage_clients_of
-from harness.pair_networks import NODES, SERVER, VIRTUAL, VIRTUAL6, Node, Pair, pair_networks
+from harness.networks.pair import NODES, SERVER, VIRTUAL, VIRTUAL6, Node, Pair, pair_networks
+from harness.pair.holders import Holders, holders
+from harness.pair.outage import gap, outage_clients_of
 from harness.process import Running, running
-from harness.scripted import serving_in
+from harness.servers.scripted import serving_in
 from harness.waiting import until
 
 _EXAMPLE = Path(__file__).parents[2] / "config" / "examples" / "keepalived.conf"

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.dialogue import Client
-from harness.kernel_rig import PORT, kernel_rig, rig_configuration
-from harness.mailweir import Tree
-from harness.namespaces import LISTENER, SERVER, Row, row
+from harness.clients.dialogue import Client
+from harness.clients.smtpload import Smtpload
+from harness.mailweir.kernel_rig import PORT, kernel_rig, rig_configuration
+from harness.mailweir.run import Tree
+from harness.networks.row import LISTENER, SERVER, Row, row
+from harness.programs.supervisor import Supervisor, supervisor
 from harness.scale import count
-from harness.smtpload import Smtpload
-from harness.supervisor import Supervisor, supervisor
 from harness.waiting import LIMIT, until
 
 _KILLS = count(3, 30)

@@ -12,13 +12,20 @@ from pathlib import Path
 
 import pytest
 
-from harness.exact import echo, exchange
-from harness.kernel_rig import GREETING, PORT, kernel_rig, polite, rig_configuration, serving_there
-from harness.mailweir import COMMAND
-from harness.namespaces import LISTENER, SERVER, row
+from harness.clients.smtpload import Smtpload
+from harness.mailweir.kernel_rig import (
+    GREETING,
+    PORT,
+    kernel_rig,
+    polite,
+    rig_configuration,
+    serving_there,
+)
+from harness.mailweir.run import COMMAND
+from harness.networks.row import LISTENER, SERVER, row
 from harness.process import run
 from harness.scale import count
-from harness.smtpload import Smtpload
+from harness.servers.exact import echo, exchange
 from harness.waiting import LIMIT, until
 
 _SESSIONS = count(3, 30)

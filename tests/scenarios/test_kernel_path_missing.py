@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.alerts import fired
-from harness.mailweir import Mailweir, Tree, configuration
-from harness.network import own_network
-from harness.sandbox import sandboxed
+from harness.machine.sandbox import sandboxed
+from harness.mailweir.run import Mailweir, Tree, configuration
+from harness.networks.own import own_network
+from harness.programs.alerts import fired
 from scenarios.conftest import Start
 
 pytestmark = pytest.mark.needs("iproute2", "prometheus")

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from harness.dialogue import Client
-from harness.kernel_rig import Rig, kernel_rig, polite, rig_configuration, serving_there
-from harness.mailweir import Tree
-from harness.namespaces import LISTENER, row
+from harness.clients.dialogue import Client
+from harness.mailweir.kernel_rig import Rig, kernel_rig, polite, rig_configuration, serving_there
+from harness.mailweir.run import Tree
+from harness.networks.row import LISTENER, row
 from harness.waiting import LIMIT, until
 
 _ELSEWHERE = 2526

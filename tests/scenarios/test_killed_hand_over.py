@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.dialogue import Client
-from harness.kernel_rig import PORT, polite, serving_there
-from harness.namespaces import LISTENER, SERVER, Row, bpf_files, row
+from harness.clients.dialogue import Client
+from harness.mailweir.kernel_rig import PORT, polite, serving_there
+from harness.mailweir.rust_example import rust_example
+from harness.networks.row import LISTENER, SERVER, Row, bpf_files, row
 from harness.process import Running, running
-from harness.rust_example import rust_example
 from harness.scale import count
 from harness.waiting import LIMIT, until
 

@@ -11,11 +11,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.mailweir import Mailweir, configuration
+from harness.clients.smtpload import Sent, Sink, Smtpload
+from harness.clients.witness import Witness, witnesses
+from harness.mailweir.run import Mailweir, configuration
 from harness.scale import count
-from harness.smtpload import Sent, Sink, Smtpload
 from harness.waiting import until
-from harness.witness import Witness, witnesses
 from scenarios.conftest import Start
 
 _KILLS = count(3, 30)

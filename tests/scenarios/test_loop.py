@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.dialogue import Client
-from harness.mailweir import COMMAND, configuration, run_to_end
+from harness.clients.dialogue import Client
+from harness.mailweir.run import COMMAND, configuration, run_to_end
 from harness.needs import program
-from harness.network import own_network
+from harness.networks.own import own_network
 from harness.process import run
 from harness.waiting import until
 from scenarios.conftest import Start

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.ends import Acceptor, Session, accepting
-from harness.mailweir import Mailweir, configuration
+from harness.machine.proc import descriptors
+from harness.mailweir.run import Mailweir, configuration
 from harness.needs import program
-from harness.network import own_network
-from harness.proc import descriptors
+from harness.networks.own import own_network
 from harness.process import run
+from harness.servers.ends import Acceptor, Session, accepting
 from harness.waiting import until
 from scenarios.conftest import Start
 

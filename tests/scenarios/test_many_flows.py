@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from harness import crowd_clients
-from harness.crowd import crowd
-from harness.kernel_rig import PORT, kernel_rig, rig_configuration
-from harness.namespaces import LISTENER, row
+from harness.mailweir.kernel_rig import PORT, kernel_rig, rig_configuration
+from harness.networks.row import LISTENER, row
 from harness.process import Running, running
 from harness.scale import count
+from harness.servers.crowd import crowd
 from harness.waiting import LIMIT, until
+from scenarios import crowd_clients
 
 _FLOWS = count(400, 50_000)
 _USED = count(20, 500)

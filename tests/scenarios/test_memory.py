@@ -18,15 +18,15 @@ from pathlib import Path
 
 import pytest
 
-from harness.crowd import connect, crowd
-from harness.crowd_server import GREETING, PIECE, allow_descriptors
-from harness.dialogue import Address, Client
-from harness.mailweir import Mailweir, Tree, configuration
-from harness.network import own_network
-from harness.ports import SERVER_HOST
-from harness.proc import own_memory
+from harness.clients.dialogue import Address, Client
+from harness.clients.smtpload import Sent, Sink, Smtpload
+from harness.machine.proc import own_memory
+from harness.mailweir.run import Mailweir, Tree, configuration
+from harness.networks.own import own_network
+from harness.networks.ports import SERVER_HOST
 from harness.scale import count
-from harness.smtpload import Sent, Sink, Smtpload
+from harness.servers.crowd import connect, crowd
+from harness.servers.crowd_server import GREETING, PIECE, allow_descriptors
 from harness.waiting import LIMIT, until
 from scenarios.conftest import Start
 

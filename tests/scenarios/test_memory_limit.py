@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from harness import refused_crowd
-from harness.cgroup import limited_memory
-from harness.crowd import crowd
-from harness.crowd_server import allow_descriptors
-from harness.dialogue import Client
-from harness.mailweir import Mailweir, configuration, mailweir
+from harness.clients import refused_crowd
+from harness.clients.dialogue import Client
+from harness.machine.cgroup import limited_memory
+from harness.mailweir.run import Mailweir, configuration, mailweir
 from harness.needs import program
 from harness.process import running
 from harness.scale import count
+from harness.servers.crowd import crowd
+from harness.servers.crowd_server import allow_descriptors
 from harness.waiting import until
 
 _LIMIT = 160 << 20

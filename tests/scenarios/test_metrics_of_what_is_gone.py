@@ -4,9 +4,9 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from harness.mailweir import Mailweir, configuration
-from harness.ports import refusing
-from harness.smtpload import Smtpload
+from harness.clients.smtpload import Smtpload
+from harness.mailweir.run import Mailweir, configuration
+from harness.networks.ports import refusing
 from harness.waiting import until
 from scenarios.conftest import Start
 

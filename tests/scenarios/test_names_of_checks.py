@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.exim import LIBRARIES, exim
-from harness.mailweir import Mailweir, Tree, configuration
-from harness.postfix import postfix
+from harness.mailweir.run import Mailweir, Tree, configuration
+from harness.programs.exim import LIBRARIES, exim
+from harness.programs.postfix import postfix
 from harness.waiting import until
 from scenarios.conftest import Start
 

@@ -4,11 +4,11 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from harness.dialogue import Address, Client
-from harness.mailweir import configuration
-from harness.ports import refusing
+from harness.clients.dialogue import Address, Client
+from harness.clients.smtpload import Smtpload
+from harness.mailweir.run import configuration
+from harness.networks.ports import refusing
 from harness.scale import count
-from harness.smtpload import Smtpload
 from harness.waiting import until
 from scenarios.conftest import Start
 

@@ -11,13 +11,21 @@ from pathlib import Path
 
 import pytest
 
-from harness.admin_ends import User, ask, connect_as, connect_http, http_port, open_folder, reset
-from harness.dialogue import Client
-from harness.hanging import Hanging
-from harness.mailweir import COMMAND, Mailweir, Tree, configuration, run_to_end, write
+from harness.clients.dialogue import Client
+from harness.machine.hanging import Hanging
+from harness.mailweir.admin_ends import (
+    User,
+    ask,
+    connect_as,
+    connect_http,
+    http_port,
+    open_folder,
+    reset,
+)
+from harness.mailweir.promptness import MOST, commands, end
+from harness.mailweir.run import COMMAND, Mailweir, Tree, configuration, run_to_end, write
 from harness.process import running
-from harness.promptness import MOST, commands, end
-from harness.scripted import Stream, serving
+from harness.servers.scripted import Stream, serving
 from harness.waiting import until
 from scenarios.conftest import Start
 

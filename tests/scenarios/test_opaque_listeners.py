@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.dialogue import Client
-from harness.echo import GREETING, echoing
-from harness.mailweir import configuration
-from harness.ports import refusing
-from harness.postfix import certificate
+from harness.clients.dialogue import Client
+from harness.mailweir.run import configuration
+from harness.networks.ports import refusing
+from harness.programs.postfix import certificate
 from harness.scale import count
+from harness.servers.echo import GREETING, echoing
 from harness.waiting import until
 from scenarios.conftest import Start
 

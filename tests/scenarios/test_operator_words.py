@@ -6,10 +6,10 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
-from harness.dialogue import Address, Client
-from harness.mailweir import Mailweir, configuration, mailweir
+from harness.clients.dialogue import Address, Client
+from harness.clients.smtpload import Smtpload
+from harness.mailweir.run import Mailweir, configuration, mailweir
 from harness.needs import private_mounts
-from harness.smtpload import Smtpload
 from harness.waiting import until
 from scenarios.conftest import Start
 

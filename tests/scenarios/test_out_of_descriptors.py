@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.crowd import connect, crowd
-from harness.dialogue import Address, Client
-from harness.mailweir import Mailweir, Tree, configuration
-from harness.ports import refusing
-from harness.proc import descriptors
+from harness.clients.dialogue import Address, Client
+from harness.machine.proc import descriptors
+from harness.mailweir.run import Mailweir, Tree, configuration
+from harness.networks.ports import refusing
 from harness.scale import count
-from harness.scripted import Stream, serving
+from harness.servers.crowd import connect, crowd
+from harness.servers.scripted import Stream, serving
 from harness.waiting import until
 from scenarios.conftest import Start
 

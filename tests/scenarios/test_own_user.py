@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.kernel_rig import kernel_rig, polite, rig_configuration, serving_there
-from harness.mailweir import COMMAND
-from harness.namespaces import LISTENER, row
-from harness.own_user import USER, as_its_unit
+from harness.mailweir.kernel_rig import kernel_rig, polite, rig_configuration, serving_there
+from harness.mailweir.run import COMMAND
+from harness.networks.row import LISTENER, row
 from harness.process import run
 from harness.waiting import until
+from scenarios.own_user import USER, as_its_unit
 
 pytestmark = pytest.mark.needs("iproute2", "nftables")
 

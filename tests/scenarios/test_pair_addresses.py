@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.holders import holders
-from harness.outage import gap, outage_clients_of
-from harness.pair_networks import NODES, VIRTUAL, VIRTUAL6, Node
-from harness.pair_rig import PORT, Machine, Rig, other, pair_rig
+from harness.networks.pair import NODES, VIRTUAL, VIRTUAL6, Node
+from harness.pair.holders import holders
+from harness.pair.outage import gap, outage_clients_of
+from harness.pair.rig import PORT, Machine, Rig, other, pair_rig
 from harness.process import Running, running
 from harness.scale import LONG, count
 from harness.waiting import until

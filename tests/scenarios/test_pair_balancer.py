@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.dialogue import Client
-from harness.heartbeats import RELAYED, heartbeats_of, relay
-from harness.mailweir import Tree, write
-from harness.pair_networks import GATEWAY, NODES, VIRTUAL, VIRTUAL6, Node, pair_networks
-from harness.pair_rig import PORT, Machine, Rig, other, pair_rig
+from harness.clients.dialogue import Client
+from harness.mailweir.run import Tree, write
+from harness.networks.pair import GATEWAY, NODES, VIRTUAL, VIRTUAL6, Node, pair_networks
+from harness.pair.heartbeats import RELAYED, heartbeats_of, relay
+from harness.pair.rig import PORT, Machine, Rig, other, pair_rig
 from harness.scale import count
 from harness.waiting import LIMIT, until
 

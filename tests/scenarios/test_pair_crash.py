@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 import pytest
 
 from harness.figures import Took
-from harness.mailweir import Tree
-from harness.outage import Gap, Outage, gap
-from harness.pair_networks import NODES, Node
-from harness.pair_rig import Machine, Rig, other, pair_rig
+from harness.mailweir.run import Tree
+from harness.networks.pair import NODES, Node
+from harness.pair.outage import Gap, Outage, gap
+from harness.pair.rig import Machine, Rig, other, pair_rig
 from harness.scale import count
 from harness.waiting import until
 from mailweir.admin.client import ask

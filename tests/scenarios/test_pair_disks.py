@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.hanging import Hanging
-from harness.pair_rig import Machine, Rig, other
+from harness.machine.hanging import Hanging
+from harness.pair.rig import Machine, Rig, other
 from harness.waiting import until
 
 pytestmark = pytest.mark.needs("clang")

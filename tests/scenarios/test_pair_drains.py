@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.dialogue import Client
-from harness.mailweir import Tree
-from harness.outage import Outage, outage_clients_of
-from harness.pair_networks import ADDRESSES, VIRTUAL, Node
-from harness.pair_rig import PORT, Machine, Rig, other, pair_rig
-from harness.supervisor import Supervisor, supervisor
+from harness.clients.dialogue import Client
+from harness.mailweir.run import Tree
+from harness.networks.pair import ADDRESSES, VIRTUAL, Node
+from harness.pair.outage import Outage, outage_clients_of
+from harness.pair.rig import PORT, Machine, Rig, other, pair_rig
+from harness.programs.supervisor import Supervisor, supervisor
 from harness.waiting import LIMIT, until
 
 Counted = Callable[[str], None]

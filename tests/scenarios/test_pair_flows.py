@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.mailweir import Tree
-from harness.namespaces import bpf_files
-from harness.pair_networks import NODES, SERVER, VIRTUAL, Node
-from harness.pair_rig import PORT, Machine, Rig, other, pair_rig
-from harness.smtpload import Smtpload, Source
-from harness.supervisor import supervisor
+from harness.clients.smtpload import Smtpload, Source
+from harness.mailweir.run import Tree
+from harness.networks.pair import NODES, SERVER, VIRTUAL, Node
+from harness.networks.row import bpf_files
+from harness.pair.rig import PORT, Machine, Rig, other, pair_rig
+from harness.programs.supervisor import supervisor
 from harness.waiting import LIMIT, until
 
 _SENDERS = 200

@@ -17,14 +17,14 @@ from threading import Event
 
 import pytest
 
-from harness.datagrams import Heartbeat, forger, heartbeats
-from harness.mailweir import Mailweir, Tree
-from harness.pair_configuration import new_key
-from harness.pair_networks import NODES, Link, Node
-from harness.pair_rig import Machine, Rig, other
+from harness.machine.wall_clock import by_clock
+from harness.mailweir.run import Mailweir, Tree
+from harness.networks.pair import NODES, Link, Node
+from harness.pair.configuration import new_key
+from harness.pair.datagrams import Heartbeat, forger, heartbeats
+from harness.pair.rig import Machine, Rig, other
 from harness.scale import count
 from harness.waiting import until
-from harness.wall_clock import by_clock
 from mailweir.ha.flood import SAMPLE
 from mailweir.ha.machine.wire import Refusal
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.mailweir import COMMAND, Tree
-from harness.pair_networks import ADDRESSES6, DEVICES, NODES, WITNESS, Link, Node
-from harness.pair_rig import Machine, Rig, other, pair_rig
+from harness.mailweir.run import COMMAND, Tree
+from harness.networks.pair import ADDRESSES6, DEVICES, NODES, WITNESS, Link, Node
+from harness.pair.rig import Machine, Rig, other, pair_rig
 from harness.process import Running, running
 from harness.waiting import until
 

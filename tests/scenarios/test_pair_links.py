@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from harness.figures import Took
-from harness.outage import gap
-from harness.pair_configuration import HEARTBEATS
-from harness.pair_networks import DEVICES, NODES, Link, Node
-from harness.pair_rig import Machine, Rig, other
+from harness.networks.pair import DEVICES, NODES, Link, Node
+from harness.pair.configuration import HEARTBEATS
+from harness.pair.outage import gap
+from harness.pair.rig import Machine, Rig, other
 from harness.scale import count
 from harness.waiting import until
 

@@ -7,8 +7,8 @@ from urllib.parse import quote
 
 import pytest
 
-from harness.mailweir import COMMAND
-from harness.pair_rig import Machine, other, pair_rig
+from harness.mailweir.run import COMMAND
+from harness.pair.rig import Machine, other, pair_rig
 from harness.process import run
 from harness.waiting import until
 from mailweir.admin.client import ask

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.holders import Holders, holders
-from harness.kernel_rig import polite
-from harness.pair_networks import NODES, SERVER, VIRTUAL, WITNESS, Node, Pair, pair_networks
-from harness.scripted import Stream, serving_in
-from harness.systemd_node import SystemdNode, prepared, systemd_node, with_ssh
+from harness.mailweir.kernel_rig import polite
+from harness.networks.pair import NODES, SERVER, VIRTUAL, WITNESS, Node, Pair, pair_networks
+from harness.pair.holders import Holders, holders
+from harness.programs.systemd_node import SystemdNode, prepared, systemd_node, with_ssh
+from harness.servers.scripted import Stream, serving_in
 from harness.waiting import until
 
 _PAGE = (Path(__file__).parents[2] / "docs" / "pair.md").read_text()

@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
-from harness.cgroup import Freezer, freezer
-from harness.datagrams import Heartbeat, heartbeats
 from harness.figures import Took
-from harness.holders import Held
-from harness.outage import gap
-from harness.pair_networks import Node
-from harness.pair_rig import Rig, other
+from harness.machine.cgroup import Freezer, freezer
+from harness.networks.pair import Node
+from harness.pair.datagrams import Heartbeat, heartbeats
+from harness.pair.holders import Held
+from harness.pair.outage import gap
+from harness.pair.rig import Rig, other
 from harness.scale import count
 from harness.waiting import until
 from mailweir.ha.machine.wire import Kind, State

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.alerts import fired
-from harness.dialogue import Client
-from harness.pair_networks import ADDRESSES
-from harness.pair_rig import PORT, Machine, Rig, other, pair_rig
+from harness.clients.dialogue import Client
+from harness.networks.pair import ADDRESSES
+from harness.pair.rig import PORT, Machine, Rig, other, pair_rig
+from harness.programs.alerts import fired
 from harness.waiting import LIMIT, until
 
 _FAULT_HOLD = 1.0  # seconds

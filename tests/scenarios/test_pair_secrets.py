@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from harness.mailweir import COMMAND
-from harness.pair_rig import Rig
+from harness.mailweir.run import COMMAND
+from harness.pair.rig import Rig
 from harness.process import run
 
 _NET_ADMIN_AND_NET_RAW = "0000000000003000"

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.heartbeats import Passed, heartbeats_of
-from harness.mailweir import Tree
-from harness.outage import LIMIT
-from harness.pair_networks import NODES, Node
-from harness.pair_rig import Machine, Rig, pair_rig
+from harness.mailweir.run import Tree
+from harness.networks.pair import NODES, Node
+from harness.pair.heartbeats import Passed, heartbeats_of
+from harness.pair.outage import LIMIT
+from harness.pair.rig import Machine, Rig, pair_rig
 from harness.process import running
 from harness.waiting import until
 

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from harness.figures import Took
-from harness.outage import gap
-from harness.pair_networks import DEVICES, NODES, VIRTUAL, Node
-from harness.pair_rig import PORT, Rig, other
+from harness.networks.pair import DEVICES, NODES, VIRTUAL, Node
+from harness.pair.outage import gap
+from harness.pair.rig import PORT, Rig, other
 from harness.scale import count
 from harness.waiting import LIMIT, until
 

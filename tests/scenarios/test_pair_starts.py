@@ -8,8 +8,8 @@ from functools import partial
 import pytest
 
 from harness.figures import Took
-from harness.pair_networks import ADDRESSES, DEVICES, GATEWAY, Link
-from harness.pair_rig import Machine, Rig, other
+from harness.networks.pair import ADDRESSES, DEVICES, GATEWAY, Link
+from harness.pair.rig import Machine, Rig, other
 from harness.scale import count
 from harness.waiting import until
 

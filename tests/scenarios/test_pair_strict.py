@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.holders import Held
-from harness.mailweir import COMMAND, Tree
-from harness.pair_configuration import HEARTBEATS, new_key
-from harness.pair_networks import DEVICES, WITNESS, Node
-from harness.pair_rig import Machine, Rig, other, pair_rig
+from harness.mailweir.run import COMMAND, Tree
+from harness.networks.pair import DEVICES, WITNESS, Node
+from harness.pair.configuration import HEARTBEATS, new_key
+from harness.pair.holders import Held
+from harness.pair.rig import Machine, Rig, other, pair_rig
 from harness.process import Running, running
 from harness.scale import count
 from harness.waiting import until

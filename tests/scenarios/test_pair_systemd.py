@@ -12,12 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.holders import Holders, holders
-from harness.kernel_rig import polite
-from harness.mailweir import Tree
-from harness.outage import Outage, gap, outage_clients_of
-from harness.pair_configuration import new_key
-from harness.pair_networks import (
+from harness.mailweir.kernel_rig import polite
+from harness.mailweir.run import Tree
+from harness.networks.pair import (
     ADDRESSES,
     DEVICES,
     GATEWAY,
@@ -29,8 +26,11 @@ from harness.pair_networks import (
     Pair,
     pair_networks,
 )
-from harness.scripted import serving_in
-from harness.systemd_node import SystemdNode, prepared, systemd_node
+from harness.pair.configuration import new_key
+from harness.pair.holders import Holders, holders
+from harness.pair.outage import Outage, gap, outage_clients_of
+from harness.programs.systemd_node import SystemdNode, prepared, systemd_node
+from harness.servers.scripted import serving_in
 from harness.waiting import LIMIT, until
 
 _PORT, _HEARTBEATS = 25, 5405

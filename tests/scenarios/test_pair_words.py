@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.pair_networks import DEVICES, NODES, VIRTUAL
-from harness.pair_rig import Machine, Rig, other, pair_rig
+from harness.networks.pair import DEVICES, NODES, VIRTUAL
+from harness.pair.rig import Machine, Rig, other, pair_rig
 from harness.waiting import until
 
 _GONE = "Nothing has been heard of {} for T: it is down, `mailweir ha run` doesn't run there, or"

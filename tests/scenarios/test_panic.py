@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.dialogue import Address, Client
-from harness.mailweir import Mailweir, Tree, configuration
-from harness.ports import refusing
+from harness.clients.dialogue import Address, Client
+from harness.clients.sources import BUSY, IN, answer
+from harness.mailweir.run import Mailweir, Tree, configuration
+from harness.networks.ports import refusing
 from harness.scale import count
-from harness.scripted import Stream, serving
-from harness.sources import BUSY, IN, answer
+from harness.servers.scripted import Stream, serving
 from harness.waiting import LIMIT, until
 from scenarios.conftest import Start
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.dialogue import Client
-from harness.kernel_rig import GREETING, Rig, kernel_rig, rig_configuration, serving_there
-from harness.mailweir import Tree
-from harness.namespaces import row
-from harness.scripted import Stream
+from harness.clients.dialogue import Client
+from harness.mailweir.kernel_rig import GREETING, Rig, kernel_rig, rig_configuration, serving_there
+from harness.mailweir.run import Tree
+from harness.networks.row import row
+from harness.servers.scripted import Stream
 from harness.waiting import until
 
 # What differs by itself, and the path.

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.dialogue import Client
-from harness.mailweir import configuration
-from harness.network import ClientFrom
-from harness.postfix import DOMAIN, postfix
+from harness.clients.dialogue import Client
+from harness.mailweir.run import configuration
+from harness.networks.own import ClientFrom
+from harness.programs.postfix import DOMAIN, postfix
 from harness.waiting import until
 from scenarios.conftest import Start
 

@@ -14,15 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from harness.capture import capturing
-from harness.dialogue import Address
-from harness.mailweir import Mailweir, configuration
-from harness.network import CLIENTS6, ClientFrom, own_network
-from harness.postfix import Postfix, postfix
-from harness.proxy_header import header
+from harness.clients.dialogue import Address
+from harness.mailweir.run import Mailweir, configuration
+from harness.networks.own import CLIENTS6, ClientFrom, own_network
+from harness.programs.postfix import Postfix, postfix
 from harness.scale import count
 from harness.waiting import LIMIT, until
+from scenarios.capture import capturing
 from scenarios.conftest import Start
+from scenarios.proxy_header import header
 
 _SESSIONS = count(40, 1000)
 _PROBES = count(5, 500)

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.mailweir import Mailweir, configuration
+from harness.mailweir.run import Mailweir, configuration
 from harness.needs import program
-from harness.ports import refusing
-from harness.postfix import DOMAIN, SMTPD, certificate, postfix
+from harness.networks.ports import refusing
 from harness.process import run
+from harness.programs.postfix import DOMAIN, SMTPD, certificate, postfix
 from harness.scale import count
 from harness.waiting import LIMIT, until
 from scenarios.conftest import Start

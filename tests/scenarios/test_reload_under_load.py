@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.kernel_rig import PORT, Rig, kernel_rig, rig_configuration
-from harness.mailweir import Tree
-from harness.namespaces import CLIENT, LISTENER, SERVER, row
-from harness.proc import children, descriptors
+from harness.clients.smtpload import Sink, Smtpload
+from harness.machine.proc import children, descriptors
+from harness.mailweir.kernel_rig import PORT, Rig, kernel_rig, rig_configuration
+from harness.mailweir.run import Tree
+from harness.networks.row import CLIENT, LISTENER, SERVER, row
 from harness.scale import count
-from harness.smtpload import Sink, Smtpload
 from harness.waiting import LIMIT, until
 
 _RELOADS = count(10, 100)

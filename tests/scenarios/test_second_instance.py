@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from harness.mailweir import configuration, run_to_end, write
-from harness.smtpload import Smtpload
+from harness.clients.smtpload import Smtpload
+from harness.mailweir.run import configuration, run_to_end, write
 from scenarios.conftest import Start
 
 

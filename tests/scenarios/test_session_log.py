@@ -7,13 +7,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from harness.dialogue import Address, Client
-from harness.mailweir import Tree, configuration
+from harness.clients.dialogue import Address, Client
+from harness.clients.witness import witnesses
+from harness.mailweir.run import Tree, configuration
 from harness.scale import count
-from harness.scripted import serving
-from harness.takers import Takers
+from harness.servers.scripted import serving
+from harness.servers.takers import Takers
 from harness.waiting import until
-from harness.witness import witnesses
 from scenarios.conftest import Start
 
 _MOVES = count(3, 20)

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.dialogue import Address
-from harness.mailweir import Mailweir, configuration
+from harness.clients.dialogue import Address
+from harness.clients.sources import BUSY, IN, answer
+from harness.mailweir.run import Mailweir, configuration
 from harness.needs import program
-from harness.network import own_network
+from harness.networks.own import own_network
 from harness.process import run
-from harness.scripted import Stream, serving
-from harness.sources import BUSY, IN, answer
+from harness.servers.scripted import Stream, serving
 from harness.waiting import until
 from scenarios.conftest import Start
 

@@ -5,10 +5,10 @@ import threading
 from contextlib import ExitStack
 from pathlib import Path
 
-from harness.dialogue import Client
-from harness.mailweir import Mailweir, configuration
-from harness.proc import descriptors
-from harness.scripted import Stream, serving
+from harness.clients.dialogue import Client
+from harness.machine.proc import descriptors
+from harness.mailweir.run import Mailweir, configuration
+from harness.servers.scripted import Stream, serving
 from harness.waiting import until
 from scenarios.conftest import Start
 

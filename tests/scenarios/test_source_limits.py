@@ -12,13 +12,20 @@ from pathlib import Path
 
 import pytest
 
-from harness.crowd import crowd
-from harness.dialogue import Address, Client
-from harness.kernel_rig import PORT, Rig, kernel_rig, polite, rig_configuration, serving_there
-from harness.mailweir import Mailweir, Tree, configuration
-from harness.namespaces import CLIENT, LISTENER, row
+from harness.clients.dialogue import Address, Client
+from harness.clients.sources import ABOVE_A_LIMIT, IN, answer, at_once
+from harness.mailweir.kernel_rig import (
+    PORT,
+    Rig,
+    kernel_rig,
+    polite,
+    rig_configuration,
+    serving_there,
+)
+from harness.mailweir.run import Mailweir, Tree, configuration
+from harness.networks.row import CLIENT, LISTENER, row
 from harness.scale import count
-from harness.sources import ABOVE_A_LIMIT, IN, answer, at_once
+from harness.servers.crowd import crowd
 from harness.waiting import LIMIT, until
 from scenarios.conftest import Start
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.crowd import crowd
-from harness.mailweir import Mailweir, Tree, configuration
-from harness.network import ClientFrom, own_network
+from harness.mailweir.run import Mailweir, Tree, configuration
+from harness.networks.own import ClientFrom, own_network
 from harness.scale import count
+from harness.servers.crowd import crowd
 from harness.waiting import until
 from scenarios.conftest import Start
 

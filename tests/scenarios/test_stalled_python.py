@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 import mailweir
-from harness import stalling
-from harness.kernel_rig import PORT, kernel_rig, rig_configuration
-from harness.namespaces import LISTENER, SERVER, row
+from harness.clients.smtpload import Sent, Smtpload
+from harness.mailweir.kernel_rig import PORT, kernel_rig, rig_configuration
+from harness.networks.row import LISTENER, SERVER, row
 from harness.scale import count
-from harness.smtpload import Sent, Smtpload
+from scenarios import stalling
 
 _STALL = count(6, 14)  # seconds
 _SECONDS = count(3, 10)  # of load, within it

@@ -3,9 +3,9 @@
 import signal
 from pathlib import Path
 
-from harness.mailweir import configuration, mailweir
-from harness.smtpload import Smtpload
-from harness.supervisor import supervisor
+from harness.clients.smtpload import Smtpload
+from harness.mailweir.run import configuration, mailweir
+from harness.programs.supervisor import supervisor
 
 
 def test_what_systemd_hears(tmp_path: Path, smtpload: Smtpload) -> None:

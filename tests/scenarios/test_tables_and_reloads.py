@@ -10,11 +10,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.dialogue import Address, Client
-from harness.mailweir import Mailweir, Tree, configuration
+from harness.clients.dialogue import Address, Client
+from harness.clients.sources import ABOVE_A_LIMIT, IN, answer, at_once
+from harness.mailweir.run import Mailweir, Tree, configuration
 from harness.scale import count
-from harness.scripted import Stream, serving
-from harness.sources import ABOVE_A_LIMIT, IN, answer, at_once
+from harness.servers.scripted import Stream, serving
 from harness.waiting import until
 from scenarios.conftest import Start
 

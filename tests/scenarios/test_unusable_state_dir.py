@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.mailweir import configuration, run_to_end, write
+from harness.mailweir.run import configuration, run_to_end, write
 from harness.needs import private_mounts
 
 # The state_dir is $0, the command "$@"; the mount is gone with the process.

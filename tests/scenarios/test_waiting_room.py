@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from harness.dialogue import Client
-from harness.kernel_rig import Rig, kernel_rig, polite, rig_configuration, serving_there
-from harness.namespaces import row
-from harness.proc import watched_ports
+from harness.clients.dialogue import Client
+from harness.clients.sources import BUSY, IN, heard
+from harness.machine.proc import watched_ports
+from harness.mailweir.kernel_rig import Rig, kernel_rig, polite, rig_configuration, serving_there
+from harness.mailweir.waiting_room import MOST, leave, told, waiting, waiting_room
+from harness.networks.row import row
 from harness.scale import count
-from harness.sources import BUSY, IN, heard
 from harness.waiting import until
-from harness.waiting_room import MOST, leave, told, waiting, waiting_room
 from scenarios.conftest import Start
 
 _CLIENTS = count(100, 1000)

@@ -4,10 +4,10 @@ the order stays.
 
 from pathlib import Path
 
-from harness.dialogue import Client
-from harness.sources import BUSY, heard
+from harness.clients.dialogue import Client
+from harness.clients.sources import BUSY, heard
+from harness.mailweir.waiting_room import MOST, WaitingRoom, leave, told, waiting_room
 from harness.waiting import until
-from harness.waiting_room import MOST, WaitingRoom, leave, told, waiting_room
 from scenarios.conftest import Start
 
 _QUEUE = {"length": 200, "wait": "60s"}

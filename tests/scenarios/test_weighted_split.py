@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.mailweir import configuration
+from harness.mailweir.run import configuration
 from harness.needs import program
-from harness.postfix import smtp_sink
 from harness.process import run
+from harness.programs.postfix import smtp_sink
 from scenarios.conftest import Start
 
 _SESSIONS = 5000

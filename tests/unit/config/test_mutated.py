@@ -10,7 +10,7 @@ from statistics import median
 
 import pytest
 
-from harness.mutator import BOMB, RICH, mutated
+from harness.mailweir.mutator import BOMB, RICH, mutated
 from mailweir.config.load import load
 from mailweir.config.sample import sample
 from mailweir.errors import ConfigError

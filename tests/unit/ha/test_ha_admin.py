@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.admin_ends import User, connect_as, open_folder
+from harness.mailweir.admin_ends import User, connect_as, open_folder
 from mailweir.config.load import Loaded, load
 from mailweir.ha.admin import HaAdmin
 from mailweir.ha.links import Links

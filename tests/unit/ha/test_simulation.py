@@ -1,4 +1,4 @@
-"""Two state machines, and a witness, in networks that do their worst: what `pair_invariants` says
+"""Two state machines, and a witness, in networks that do their worst: what `invariants` says
 holds at every step. And that it would be seen if it didn't: faults are planted one by one.
 """
 
@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from harness.pair_simulation import Simulation
 from harness.scale import count
 from mailweir.ha.machine import grants, judging, known, peer
 from mailweir.ha.machine.facts import Settings
@@ -19,6 +18,7 @@ from mailweir.ha.machine.known import Known
 from mailweir.ha.machine.peer import Peer
 from mailweir.ha.machine.states import States
 from mailweir.ha.machine.wire import State
+from unit.ha.simulation.pair import Simulation
 
 _STEPS = count(60_000, 2_000_000)
 _OF_ONE = 15_000
