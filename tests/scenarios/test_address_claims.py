@@ -64,7 +64,7 @@ def test_announcement_moves_what_neighbours_know(machines: Segment, address: str
             announcer.close()
 
     machines.ip("a", "address", "add", address, "dev", "eth0", "nodad")
-    machines.inside("client", lambda: meet(ip))
+    machines.inside("client", lambda: meet(ip)).result(LIMIT)
     assert neighbour(machines, ip) == machines.mac("a")
     machines.ip("a", "address", "delete", address, "dev", "eth0")
     machines.on("b", task)
@@ -76,7 +76,7 @@ def test_announcements_come_again_until_stopped(machines: Segment) -> None:
     async def task() -> None:
         times: list[float] = []
         began = time.monotonic()
-        tap = await asyncio.to_thread(machines.inside, "b", lambda: Tap("eth0", ARP))
+        tap = await asyncio.wrap_future(machines.inside("b", lambda: Tap("eth0", ARP)))
         announcer = Announcer(floating("eth0", FOUR))
         loop = asyncio.get_running_loop()
 
@@ -191,7 +191,7 @@ def test_what_holds_the_addresses(machines: Segment, address: str, serving: bool
             return await holder_of(BOTH, [2525, 2527], wait=0.1)
 
     machines.ip("b", "address", "add", address, "dev", "eth0", "nodad")
-    with machines.inside("b", listener):
+    with machines.inside("b", listener).result(LIMIT):
         holder, words = machines.on("a", task)
     expected = f"{ip} is at {machines.mac('b')} on eth0; "
     if serving:
@@ -218,7 +218,7 @@ def test_who_answers_is_asked_for_connections(machines: Segment, address: str) -
     async def task() -> Holder:
         return (await holder_of(BOTH, [2525], wait=0.1))[0]
 
-    with machines.inside("b", listener):
+    with machines.inside("b", listener).result(LIMIT):
         assert machines.on("a", task) is Holder.SERVING
 
 
@@ -261,7 +261,7 @@ def test_others_claims_are_heard(machines: Segment) -> None:
     async def task() -> None:
         watch = ClaimWatch(BOTH, lambda ip, mac: claims.append((str(ip), mac)))
         watch.open()
-        own, foreign = Announcer(BOTH), await asyncio.to_thread(machines.inside, "b", announcer)
+        own, foreign = Announcer(BOTH), await asyncio.wrap_future(machines.inside("b", announcer))
         try:
             own.burst()
             foreign.burst()  # three rounds within the second
@@ -288,7 +288,7 @@ def test_claims_are_heard_after_a_device_was_away(machines: Segment, replaced: b
         loop = asyncio.get_running_loop()
         watch = ClaimWatch(floating("eth0", FOUR), lambda _, mac: claims.append(mac))
         watch.open()
-        foreign = await asyncio.to_thread(machines.inside, "b", lambda: Announcer(BOTH))
+        foreign = await asyncio.wrap_future(machines.inside("b", lambda: Announcer(BOTH)))
 
         def said() -> bool:
             loop.call_soon_threadsafe(foreign.burst)
@@ -319,7 +319,7 @@ def test_announcements_go_on_with_another_device(machines: Segment, address: str
         announcer = Announcer(floating("eth0", address))
         try:
             machines.ip("a", "address", "add", address, "dev", "eth0", "nodad")
-            await asyncio.to_thread(machines.inside, "client", lambda: meet(ip))
+            await asyncio.wrap_future(machines.inside("client", lambda: meet(ip)))
             before = machines.mac("a")
             assert neighbour(machines, ip) == before
             machines.ip("a", "link", "delete", "eth0")
