@@ -13,10 +13,11 @@ import pytest
 from harness.clients.dialogue import Client
 from harness.mailweir.run import Tree, write
 from harness.networks.pair import GATEWAY, NODES, VIRTUAL, VIRTUAL6, Node, pair_networks
-from harness.pair.heartbeats import RELAYED, heartbeats_of, relay
+from harness.pair.datagrams import heartbeats, opened
 from harness.pair.rig import PORT, Machine, Rig, other, pair_rig
 from harness.scale import count
 from harness.waiting import LIMIT, until
+from scenarios.relay import RELAYED, relay
 
 Counted = Callable[[str], None]
 
@@ -204,11 +205,12 @@ def _reload(rig: Rig, name: Node) -> str:
 
     before = machine.ha.err.count("event=reloaded")
 
-    with heartbeats_of(rig.networks, name, ha) as passed:
+    with heartbeats(rig.networks, name) as heard:
         for number in range(_RELOADS):
             machine.ha.send(signal.SIGHUP)
             until(partial(has_reloaded, before + number + 1), "the reload")
-        until(lambda: len(passed) >= _FEW, "some heartbeats")
+        until(lambda: len(opened(heard, name, ha)) >= _FEW, "some heartbeats")
+    passed = opened(heard, name, ha)
     numbers = [one.message.seq for one in passed]
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
     assert len({one.message.epoch for one in passed}) == 1

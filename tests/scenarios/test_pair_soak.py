@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import pytest
 
 from harness.mailweir.run import Tree
 from harness.networks.pair import NODES, Node
-from harness.pair.heartbeats import Passed, heartbeats_of
+from harness.pair.datagrams import Heartbeat, Opened, heartbeats, opened
 from harness.pair.outage import LIMIT
 from harness.pair.rig import Machine, Rig, pair_rig
 from harness.process import running
@@ -59,13 +59,14 @@ def test_nothing_moves(rig: Rig, tmp_path: Path, counted: Counted, precedence: b
     node = rig.active()
     seen = {name: len(rig.machines[name].events()) for name in NODES}
     with ExitStack() as exits:
-        passed = {name: exits.enter_context(_heartbeats(rig, name)) for name in NODES}
+        heard = {name: exits.enter_context(heartbeats(rig.networks, name)) for name in NODES}
         exits.enter_context(busy(tmp_path))
         outage = exits.enter_context(rig.clients(rate=5))
         began = time.monotonic()
         until(lambda: time.monotonic() >= began + seconds, "the end", limit=seconds + 60)
         held = rig.holders.over(began)
         attempts = [one for one in outage.attempts() if one.began >= began]
+    passed = {name: _sent(rig, name, heard[name]) for name in NODES}
     events = [one for name in NODES for one in rig.machines[name].events()[seen[name] :]]
     load = f"{_SPINNING} spinning processes for each of {len(os.sched_getaffinity(0))} processors"
     others = f"load {os.getloadavg()[0]:.1f} with all that ran beside it"
@@ -91,17 +92,17 @@ def _without_precedence(machine: Machine) -> None:
         os.sched_setscheduler(int(thread.name), os.SCHED_OTHER, os.sched_param(0))
 
 
-def gaps(passed: Sequence[Passed]) -> list[float]:
+def gaps(passed: Sequence[Opened]) -> list[float]:
     """Seconds from one to the next, the longest last."""
     return sorted(two.at - one.at for one, two in pairwise(passed))
 
 
-def _spread(passed: Sequence[Passed]) -> str:
+def _spread(passed: Sequence[Opened]) -> str:
     found = gaps(passed)
     p50, p99 = (found[int(len(found) * part)] for part in (0.5, 0.99))
     return f"p50 {p50:.3f} s, p99 {p99:.3f} s, max {found[-1]:.3f} s ({len(found)})"
 
 
-def _heartbeats(rig: Rig, name: Node) -> AbstractContextManager[list[Passed]]:
+def _sent(rig: Rig, name: Node, heard: Sequence[Heartbeat]) -> list[Opened]:
     ha: Tree = json.loads(rig.machines[name].file.read_text())["ha"]
-    return heartbeats_of(rig.networks, name, ha)
+    return opened(heard, name, ha)

@@ -5,17 +5,19 @@ name: for tests of what `mailweir ha` believes. Needs root.
 import socket
 import struct
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from selectors import EVENT_READ, DefaultSelector
 from threading import Event, Thread
+from typing import Any
 
-from harness.networks.pair import ADDRESSES, DEVICES, Link, Node, Pair
+from harness.networks.pair import ADDRESSES, DEVICES, NODES, Link, Node, Pair
 from harness.pair.configuration import HEARTBEATS
 from harness.waiting import LIMIT
-from mailweir.ha.machine.wire import Kind, State
+from mailweir.ha.machine.wire import Kind, Message, Opener, Refused, State, cluster_number
 
 _IPV4 = 0x0800
 _OUTGOING = 4  # PACKET_OUTGOING, linux/if_packet.h
@@ -48,6 +50,14 @@ class Heartbeat:
         return State(self.payload[_STATE])
 
 
+@dataclass(frozen=True)
+class Opened:
+    """What the other node reads in one; `at` is of the monotonic clock."""
+
+    at: float
+    message: Message
+
+
 @contextmanager
 def heartbeats(networks: Pair, node: Node) -> Iterator[list[Heartbeat]]:
     """Those that come and go at a node until the block ends, in their order."""
@@ -66,6 +76,22 @@ def heartbeats(networks: Pair, node: Node) -> Iterator[list[Heartbeat]]:
         thread.join()
         for ear in ears:
             ear.close()
+
+
+def opened(
+    heard: Sequence[Heartbeat], node: Node, ha: Mapping[str, Any], link: Link = "lan"
+) -> list[Opened]:
+    """Of those the ones that a node sent over a link; `ha` is that part of its file."""
+    keys = {int(one): Path(file).read_bytes() for one, file in ha["keys"].items()}
+    receiver = 2 - NODES.index(node)
+    opener = Opener(cluster=cluster_number("mailweir"), receiver=receiver, keys=keys)
+    number = 1 + sorted(ha["nodes"][node]["links"]).index(link)
+    found = []
+    for one in heard:
+        if one.outgoing and one.link == link:
+            with suppress(Refused):
+                found.append(Opened(one.at, opener.open(one.payload, link=number)))
+    return found
 
 
 class Forger:
