@@ -52,7 +52,7 @@ def test_operators_words_of_one_node(tmp_path: Path) -> None:
             f"operators' words differ: only {standby.name} has `pause mx`; only {active.name} has"
             f" `weight farm/mx 50%` and `deny {_DENIED[0]}` and `deny {_DENIED[1]}` and 118 more"
         )
-        assert 'mailweir_ha_words_only{at="this"} 121.0' in active.metrics()
+        assert 'mailweir_ha_words_only{at="this"} 121\n' in active.metrics()
         until(lambda: _shown(active, "alarm"), "it to be shown by `mailweir status`")
 
         # It dies. Who takes over says what is lost by that, and what repeats it.
