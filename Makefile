@@ -14,7 +14,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Most tests wait most of the time.
-TESTS_AT_ONCE := $(shell expr $$(nproc) + 1)
+AT_ONCE := $(shell expr $$(nproc) '*' 2 + 1)
+TESTS_AT_ONCE := $(AT_ONCE)
+export RUST_TEST_THREADS ?= $(AT_ONCE)
 PYTEST = $(BIN)/pytest --numprocesses $(TESTS_AT_ONCE) --dist worksteal
 # What the extension is made of. The folders count too: a file that is gone is a change.
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(wildcard rust/*/Cargo.toml) rust/flow/build.rs \
