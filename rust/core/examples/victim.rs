@@ -43,7 +43,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         let stats = plane.stats();
         if let Some(path) = stats.kernel_path {
             let (active, adopted) = (stats.active, path.adopted);
-            writeln!(out, "{active} {} {} {adopted}", path.flows, path.places_taken)?;
+            writeln!(
+                out,
+                "{active} {} {} {adopted}",
+                path.flows, path.places_taken
+            )?;
             let refused = path.refusals.iter().find(|(_, count)| *count > 0);
             if let Some((why, _)) = refused.filter(|_| step != "unwritten") {
                 return Err(format!("a session takes the relay: {why:?}").into());
