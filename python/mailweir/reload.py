@@ -13,7 +13,7 @@ from typing import TypeVar
 import structlog
 
 from mailweir.config.agreed import Agreement, agreement
-from mailweir.config.load import Loaded, load
+from mailweir.config.load import Loaded, load, without_collector
 from mailweir.config.reading import Reading, look_at
 from mailweir.errors import ConfigError, Problem, StalledError
 from mailweir.lanes import Lane
@@ -123,11 +123,12 @@ class Reader:
 
 
 def _read(file: Path, reading: Reading) -> Read:
-    loaded = load(file, this_machine(), reading)
-    if loaded.config.log.sessions.startswith("/"):
-        # The data plane opens it while a change is made, which is to wait for nothing.
-        look_at(loaded.config.log.sessions, reading)
-    return Read(loaded, agreement(loaded.config))
+    with without_collector():
+        loaded = load(file, this_machine(), reading)
+        if loaded.config.log.sessions.startswith("/"):
+            # The data plane opens it while a change is made, which is to wait for nothing.
+            look_at(loaded.config.log.sessions, reading)
+        return Read(loaded, agreement(loaded.config))
 
 
 def answer(waiting: list[asyncio.Future[_Outcome]], outcome: _Outcome) -> None:

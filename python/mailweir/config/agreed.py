@@ -13,8 +13,9 @@ from itertools import islice
 from typing import NamedTuple, cast
 
 from mailweir.config.ha import Ha
+from mailweir.config.kinds import Part
 from mailweir.config.model import Config
-from mailweir.config.written import given, plain
+from mailweir.config.written import given, names
 
 Tree = dict[str, object]
 
@@ -42,7 +43,7 @@ def agreement(config: Config) -> Agreement:
     servers it takes some tenths of a second.
     """
     tree = agreed_config(config)
-    return Agreement(digest(tree), parts(tree, plain(config)))
+    return Agreement(digest(tree), parts(tree, config))
 
 
 def digest(tree: Tree) -> bytes:
@@ -50,15 +51,16 @@ def digest(tree: Tree) -> bytes:
     return _hashed(tree)[:_DIGEST_BYTES]
 
 
-def parts(tree: Tree, whole: Tree, under: str = "") -> dict[str, bytes]:
+def parts(tree: Tree, whole: Part, under: str = "") -> dict[str, bytes]:
     """Names of keys, as `pools.farm.balance`, with digests of their values; no digest where a key
-    isn't written. `whole` has all keys, as `written.plain` does.
+    isn't written. `tree` is what is written of `whole`.
     """
     for depth in range(_DEEPEST, 0, -1):
         found = dict(_flat(tree, depth, under))
         if len(found) <= _MOST_PARTS:
             break
-    unwritten = (name for name, _ in _flat(whole, depth, under) if name not in found)
+    every = (f"{under}{name}" for name in names(whole, depth))
+    unwritten = (name for name in every if name not in found)
     named = dict.fromkeys(islice(unwritten, _MOST_UNWRITTEN), b"")
     return named | {name: _hashed(value)[:_PART_BYTES] for name, value in found.items()}
 

@@ -9,7 +9,7 @@ and groups (`roles`).
 import gc
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import TypeVar
@@ -37,6 +37,8 @@ _EMPTY = "the file is empty; the least it needs is `listeners` and `pools`"
 _NO_MAPPING = "the file must be a mapping that begins with `listeners:` or another key"
 
 _Model = TypeVar("_Model", bound=BaseModel)
+# A key and what stands behind it.
+_Entry = tuple[document.Node, document.Node]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +48,13 @@ class Loaded:
     config: Config
     warnings: tuple[Problem, ...]
     roles: Roles
-    root: document.Node = field(repr=False, compare=False)
+    outline: document.Node = field(repr=False, compare=False)
 
     def problem(self, path: tuple[str | int, ...], message: str) -> Problem:
-        """A problem with the value at `path` that only its user can know of."""
-        return _place(self.root, path, message)
+        """A problem with the value at `path` that only its user can know of. Its place is as exact
+        as the outline is.
+        """
+        return _place(self.outline, path, message)
 
 
 def load(path: Path, machine: ThisMachine | None = None, reading: Reading | None = None) -> Loaded:
@@ -61,7 +65,7 @@ def load(path: Path, machine: ThisMachine | None = None, reading: Reading | None
     """
     reading = reading or Reading()
     content, size = read_text(path, MAX_BYTES, reading, any_kind=True)
-    with _without_collector():
+    with without_collector():
         return parse(content, str(path), size, machine, reading)
 
 
@@ -112,17 +116,25 @@ def parse(
             break
     if problems or config is None:
         raise ConfigError(_in_order(problems, file), _in_order(warnings, file))
-    return Loaded(config, tuple(_in_order(warnings, file)), roles, root)
+    return Loaded(config, tuple(_in_order(warnings, file)), roles, _outline(root, root.value))
 
 
 @contextmanager
-def _without_collector() -> Iterator[None]:
+def without_collector() -> Iterator[None]:
     """Many objects come to be, and no cycles: to look for some takes a third of the time."""
+    was_at_work = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.enable()
+        if was_at_work:
+            gc.enable()
+
+
+def _outline(root: document.Node, keys: dict[str, _Entry]) -> document.Node:
+    """A tree without what is in listeners and pools: of a large farm that is too much to keep."""
+    kept = {key: at for key, at in keys.items() if key not in ("listeners", "pools")}
+    return replace(root, value=kept)
 
 
 def _whole(config: Config) -> ConfigParts:

@@ -4,8 +4,10 @@ Called by `whole`, `agreed`, `sample`, `schema` and `keys`.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import Enum
+from functools import cache
+from itertools import chain
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -30,17 +32,28 @@ def given(part: BaseModel) -> dict[str, object]:
     found: dict[str, object] = {}
     for key, field in type(part).model_fields.items():
         there = getattr(part, key)
-        if not field.is_required():
-            default = field.get_default(call_default_factory=True)
-            same = (
-                there is default
-                if None in (there, default)
-                else _as(there, given) == _as(default, given)
-            )
-            if same:
-                continue
+        if not field.is_required() and _is_written_alike(there, _default(type(part), key)):
+            continue
         found[key] = value(there, field) if there is None else _as(there, given)
     return found
+
+
+def names(there: object, depth: int) -> Iterator[str]:
+    """Of the keys that `plain` finds in a part, as `pools.farm.balance`, `depth` words at most."""
+    members: dict[str, object] = {}
+    if isinstance(there, BaseModel):
+        for key, field in type(there).model_fields.items():
+            one = getattr(there, key)
+            if one is not None or value(one, field) is not None:
+                members[key] = one
+    elif isinstance(there, dict):
+        members = {str(key): one for key, one in there.items()}
+    for key, one in members.items():
+        deeper = names(one, depth - 1) if depth > 1 else iter(())
+        if first := next(deeper, None):
+            yield from (f"{key}.{name}" for name in chain((first,), deeper))
+        else:
+            yield key
 
 
 def value(there: object, field: FieldInfo) -> object:
@@ -56,6 +69,21 @@ def inline(there: object) -> str:
     if isinstance(there, str) and (there[:1].isalnum() or there[:1] == "/") and ": " not in there:
         return there
     return json.dumps(there)
+
+
+@cache
+def _default(part: type[BaseModel], key: str) -> object:
+    """What nobody changes: parts are frozen."""
+    return part.model_fields[key].get_default(call_default_factory=True)
+
+
+def _is_written_alike(one: object, other: object) -> bool:
+    if one is other:
+        return True
+    if one is None or other is None:
+        return False
+    # Most are the same, for which nothing has to be written.
+    return one == other or _as(one, given) == _as(other, given)
 
 
 def _as(there: object, tree: Callable[[BaseModel], dict[str, object]]) -> object:

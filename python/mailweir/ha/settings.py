@@ -3,7 +3,6 @@
 from mailweir.config.agreed import agreed_pair, digest, parts
 from mailweir.config.ha import Ha
 from mailweir.config.model import Config
-from mailweir.config.written import plain
 from mailweir.errors import StartError
 from mailweir.ha.machine.facts import Settings
 from mailweir.ha.machine.wire import cluster_number
@@ -48,7 +47,7 @@ def settings_of(ha: Ha, node: str) -> Settings:
         fence=bool(ha.fence),
         links=tuple(sorted(ha.nodes[node].links)),
         pair_digest=digest(agreed),
-        parts=parts(agreed, plain(ha), "ha."),
+        parts=parts(agreed, ha, "ha."),
     )
 
 

@@ -10,7 +10,6 @@ from mailweir.config.agreed import agreed_config, agreed_pair, digest, parts
 from mailweir.config.ha import Ha
 from mailweir.config.kinds import Part
 from mailweir.config.model import Config
-from mailweir.config.written import plain
 from unit.config.test_ha import A_FARM, PAIR, pair
 from unit.fakes import config
 
@@ -25,7 +24,7 @@ def of_config(text: str) -> bytes:
 
 def of_keys(text: str) -> dict[str, bytes]:
     found = config(text)
-    return parts(agreed_config(found), plain(found))
+    return parts(agreed_config(found), found)
 
 
 @pytest.mark.parametrize(
@@ -65,9 +64,7 @@ def test_nodes_that_mean_the_same_pair(keys: dict[str, str | None]) -> None:
 )
 def test_nodes_that_do_not(keys: dict[str, str | None], name: str) -> None:
     assert of_pair(pair(**keys)) != of_pair(pair())
-    one, other = (
-        parts(agreed_pair(found), plain(found), "ha.") for found in (pair(), pair(**keys))
-    )
+    one, other = (parts(agreed_pair(found), found, "ha.") for found in (pair(), pair(**keys)))
     assert name in {key for key in one.keys() | other.keys() if one.get(key) != other.get(key)}
 
 

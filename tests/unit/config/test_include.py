@@ -86,7 +86,8 @@ def test_later_problems_are_placed_too(farm: Farm) -> None:
     )
     loaded = load(file)
     assert place_of(loaded, ("state_dir",)) == "mailweir.yaml:2"
-    assert place_of(loaded, ("listeners", "mx", "pool")) == "a.yaml:2"
+    # What is in listeners and pools isn't kept: of a large farm it is too much.
+    assert place_of(loaded, ("listeners", "mx", "pool")) == "mailweir.yaml:1"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import json
 import re
 
+import pytest
 import yaml
 
 from mailweir.config.ha import Ha
@@ -10,7 +11,7 @@ from mailweir.config.load import parse
 from mailweir.config.model import Config
 from mailweir.config.sample import sample
 from mailweir.config.schema import schema
-from mailweir.config.written import plain
+from mailweir.config.written import given, names, plain
 from unit.fakes import MINIMAL, STRANGERS, config
 
 _RICH = """\
@@ -98,3 +99,29 @@ def test_the_schema_knows_every_key_and_its_default() -> None:
     assert {"enum": ["fast", "vm"]} in parts["Timers"]["anyOf"]
     assert parts["Ha"]["properties"]["mode"]["default"] == "native"
     assert parts["Listener"]["required"] == ["bind", "pool"]
+
+
+def _names(tree: dict[str, object], depth: int) -> list[str]:
+    found = []
+    for key, value in tree.items():
+        if isinstance(value, dict) and value and depth > 1:
+            found += [f"{key}.{name}" for name in _names(value, depth - 1)]
+        else:
+            found.append(key)
+    return found
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4, 9])
+@pytest.mark.parametrize("text", [MINIMAL, _RICH], ids=["minimal", "rich"])
+def test_names_are_those_of_the_keys_that_are_written(text: str, depth: int) -> None:
+    found = config(text)
+    assert list(names(found, depth)) == _names(plain(found), depth)
+
+
+def test_what_is_given_is_what_the_file_says_otherwise_than_by_default() -> None:
+    text = MINIMAL + "drain: {quiet: 1000ms}\nmax_sessions: 7\nworkers: auto\n"
+    assert given(config(text)).keys() == {"listeners", "pools", "max_sessions", "drain"}
+    assert given(config(text))["drain"] == {"quiet": "1s"}
+    # The same value written otherwise is the default all the same.
+    for written in ("5s", "5000ms"):
+        assert "drain" not in given(config(MINIMAL + f"drain: {{quiet: {written}}}\n"))
