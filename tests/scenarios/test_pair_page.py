@@ -75,9 +75,14 @@ class Typist:
         """The configuration."""
         (self.nodes[at].folder / "etc" / "mailweir" / "mailweir.yaml").write_text(text)
 
-    def sees(self, node: str) -> None:
-        """In the end, that it has the address."""
+    def sees(self, node: Node) -> None:
+        """In the end, that it has the address, and says so: it tells the network first."""
         until(lambda: self.held.only == node, f"{node} to have the address")
+        until(partial(self._is_active, node), f"{node} to be active")
+
+    def _is_active(self, node: Node) -> bool:
+        told = json.loads(self.types("mailweir ha status --json", at=node))
+        return bool(told["state"] == "active")
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +138,8 @@ def test_the_page(typist: Typist, counted: Callable[[str], None]) -> None:
     assert neutral(said) == neutral("".join(lines))
 
     # 6.
-    for there in ("b", "a"):
+    switches: tuple[Node, Node] = ("b", "a")
+    for there in switches:
         typist.types("mailweir ha switch")
         typist.sees(there)
     _names_of_the_text(typist)
