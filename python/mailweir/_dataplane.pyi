@@ -74,10 +74,8 @@ class DataPlane:
         """The server that a client's next session would get in a pool now; None where there is
         none. `client` is an address without a port.
         """
-    def admission(self, *, listener: str, client: str) -> str | None:
-        """The end reason by which a client would be refused now. None: it would be let in, also
-        where only dry runs are against it.
-        """
+    def admission(self, *, listener: str, client: str) -> bytes:
+        """What would become of a client at a listener now: an `Admission` as JSON."""
     def kill(self, *, id: str) -> bool:
         """End a session; False where there is none with that id."""
     def kill_from(self, *, prefix: str) -> int:

@@ -13,12 +13,13 @@ from msgspec.json import Decoder, encode
 from mailweir import _dataplane
 from mailweir.errors import PlaneError, PlanePanic
 from mailweir.spec import DesiredState, ServerKey, ServerState
-from mailweir.stats import ServerStats, ServerTrouble, Session, Stats
+from mailweir.stats import Admission, ServerStats, ServerTrouble, Session, Stats
 
 _stats = Decoder(Stats)
 _sessions = Decoder(list[Session])
 _servers = Decoder(list[ServerStats])
 _troubles = Decoder(list[ServerTrouble])
+_admission = Decoder(Admission)
 
 
 class Plane(Protocol):
@@ -62,8 +63,8 @@ class Plane(Protocol):
     def next_server(self, pool: str, client: str) -> str | None:
         """Which server the next session of a client, an address, would get in a pool now."""
 
-    def admission(self, listener: str, client: str) -> str | None:
-        """The end reason by which a client would be refused now, None where it would be let in."""
+    def admission(self, listener: str, client: str) -> Admission:
+        """What would become of a client, an address, at a listener now."""
 
     def kill(self, session: str) -> bool:
         """End a session by its id; False where there is none."""
@@ -135,8 +136,8 @@ class EmbeddedPlane:
     def next_server(self, pool: str, client: str) -> str | None:
         return self._plane.next_server(pool=pool, client=client)
 
-    def admission(self, listener: str, client: str) -> str | None:
-        return self._plane.admission(listener=listener, client=client)
+    def admission(self, listener: str, client: str) -> Admission:
+        return _admission.decode(self._plane.admission(listener=listener, client=client))
 
     def kill(self, session: str) -> bool:
         return self._plane.kill(id=session)

@@ -14,7 +14,7 @@ from mailweir.faults import Fault
 from mailweir.reload import ReloadOutcome
 from mailweir.spec import ServerKey
 from mailweir.state.overrides import Overrides
-from mailweir.stats import ServerStats, Stats
+from mailweir.stats import Admission, ServerStats, Stats
 
 
 class LastCheck(Protocol):
@@ -67,8 +67,7 @@ class Situation:
     not_kept: str  # why words of operators won't outlive the process; empty where they will
     last_check: Callable[[ServerKey], LastCheck | None]
     next_server: Callable[[str, str], str | None]  # pool, client
-    # Listener and client: the end reason by which it would be refused, None where it is let in.
-    admission: Callable[[str, str], str | None]
+    admission: Callable[[str, str], Admission]  # listener, client
     role: RoleTold | None  # in a pair; None where nobody has told
 
     @cached_property

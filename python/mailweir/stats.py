@@ -265,6 +265,17 @@ class Session(Struct, frozen=True, gc=False):
     """Our end of the connection with the server; None but for `kernel`."""
 
 
+class Admission(Struct, frozen=True, gc=False):
+    """What would become of a client at one moment.
+
+    `refused` is the end reason by which it would be refused, `would_refuse` what would do so as
+    well, were it more than tried out (dry_run).
+    """
+
+    refused: str | None
+    would_refuse: list[str]
+
+
 class ServerTrouble(Struct, frozen=True, gc=False):
     """A server failed a session that checks haven't noticed yet."""
 

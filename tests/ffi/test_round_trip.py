@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import pytest
+from msgspec.json import decode
 
 from ffi import plane_specs as given
 from mailweir import _dataplane
 from mailweir._dataplane import BindError, DataPlane, PlaneError, SpecError
 from mailweir.spec import DesiredQueue, DesiredRate, DesiredRoom, DesiredSource, DesiredSticky
+from mailweir.stats import Admission
 
 
 @pytest.fixture
@@ -127,6 +129,10 @@ def test_the_longest_prefix_decides(plane: DataPlane) -> None:
         given.listener(name="tried", deny=["10.0.0.0/8"], dry_run=["access"]),
     ]
     plane.apply(spec=given.spec(listeners=listeners, denied=["10.9.0.0/16"]))
+
+    def admission(listener: str, client: str) -> Admission:
+        return decode(plane.admission(listener=listener, client=client), type=Admission)
+
     for client, reason in (
         ("10.0.0.1", None),
         ("10.1.0.1", "denied"),
@@ -134,8 +140,9 @@ def test_the_longest_prefix_decides(plane: DataPlane) -> None:
         ("192.0.2.1", "denied"),
         ("10.9.0.1", "denied"),
     ):
-        assert plane.admission(listener="mx", client=client) == reason
-    assert plane.admission(listener="tried", client="10.0.0.1") is None
+        assert admission("mx", client) == Admission(reason, [])
+    assert admission("tried", "10.0.0.1") == Admission(None, ["access"])
+    assert admission("nothing", "10.0.0.1") == Admission(None, [])
 
 
 def test_sessions_of_a_prefix_end(plane: DataPlane) -> None:

@@ -10,7 +10,7 @@ from mailweir.config.model import Config
 from mailweir.errors import PlaneError, PlanePanic
 from mailweir.spec import DesiredRoom, DesiredState, ServerKey, ServerState
 from mailweir.state.overrides import Overrides
-from mailweir.stats import KernelPathStats, ServerStats, ServerTrouble, Session, Stats
+from mailweir.stats import Admission, KernelPathStats, ServerStats, ServerTrouble, Session, Stats
 from unit import figures
 
 NOTHING_SAID = Overrides()
@@ -99,8 +99,8 @@ class FakePlane:
         up = (key.server for key, state in self.states.items() if state is ServerState.UP)
         return next(up, None)
 
-    def admission(self, listener: str, client: str) -> str | None:
-        return self.refused.get(client)
+    def admission(self, listener: str, client: str) -> Admission:
+        return Admission(self.refused.get(client), [])
 
     def kill(self, session: str) -> bool:
         return any(one.id == session for one in self.live)

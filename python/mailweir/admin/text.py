@@ -272,8 +272,8 @@ def _at_listener(client: str, at: Mapping[str, Any]) -> str:
     lines = f"sessions there: {at['sessions']}, {most}; {at['balance']}\n"
     if at["queue"]:
         lines += f"waiting for a place: {_waiting(at['queue'])}\n"
-    if at["access"]:
-        lines += f"of this client: {at['access']}\n"
+    for said in (*filter(None, [at["access"]]), *at["limits"]):
+        lines += f"of this client: {said}\n"
     return f"{head}{lines}{servers}"
 
 

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use mailweir_core::spec::{PlaneSpec, ServerState, decode};
 use mailweir_core::{
-    BoundsStats, ConnectFailure, EndReason, GreetingFailure, HistogramStats, KernelPathStats,
-    ListenerStats, LogStats, Path, PoolStats, QueueEnd, Refusal, RelayStats, RoomStats,
-    SegmentCounter, ServerStats, ServerTimes, SessionId, SessionStats, Side, SourcesStats, Stats,
-    StickyStats, Trouble, WorkerStats, WouldRefuse,
+    Admission, BoundsStats, ConnectFailure, EndReason, GreetingFailure, HistogramStats,
+    KernelPathStats, ListenerStats, LogStats, Path, PoolStats, QueueEnd, Refusal, RelayStats,
+    RoomStats, SegmentCounter, ServerStats, ServerTimes, SessionId, SessionStats, Side,
+    SourcesStats, Stats, StickyStats, Trouble, WorkerStats, WouldRefuse,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -37,7 +37,7 @@ fn told(number: u64) -> serde_json::Result<String> {
     let mut any = Any(number);
     let (stats, servers) = (any.stats(), any.some_of(Any::server));
     let (sessions, troubles) = (any.some_of(Any::session), any.troubles());
-    serde_json::to_string(&(stats, servers, sessions, troubles))
+    serde_json::to_string(&(stats, servers, sessions, troubles, any.admission()))
 }
 
 /// Values of all kinds, one after the other.
@@ -50,6 +50,13 @@ impl Any {
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
+    }
+
+    fn admission(&mut self) -> Admission {
+        Admission {
+            refused: self.bool().then(|| self.one(&EndReason::ALL)),
+            would_refuse: self.some_of(|any| any.one(&WouldRefuse::ALL)),
+        }
     }
 
     fn bool(&mut self) -> bool {

@@ -10,10 +10,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::holdings::Holdings;
-use crate::metrics::WorkerId;
 use crate::moment::nanos;
 use crate::occupancy::{Occupancy, Occupied};
-use crate::record::{EndReason, SessionPlace, WouldRefuse};
+use crate::record::{EndReason, Record, SessionPlace, TriedOut, WouldRefuse};
 use crate::snapshot::{Listener, Snapshot, SourceTerms};
 use crate::sources::{SourceLimits, SourcePlace, SourceRefusal};
 
@@ -36,17 +35,17 @@ pub(crate) struct Admitted {
     pub(crate) held: Occupied,
 }
 
-/// A place for a session.
+/// A place for a session, whose record has what is only tried out.
 ///
 /// # Errors
 /// Why there is none.
-pub(crate) fn admit(applicant: &Applicant<'_>, worker: WorkerId) -> Result<Admitted, EndReason> {
+pub(crate) fn admit(applicant: &Applicant<'_>, record: &mut Record) -> Result<Admitted, EndReason> {
     let listener = applicant.listener;
-    let count = |what: WouldRefuse| listener.state.counters.of(worker).count_dry_run(what);
-    applicant.may_enter(count)?;
+    let mut count = |what: WouldRefuse| record.tried_out(what);
+    applicant.may_enter(&mut count)?;
     let now = nanos(Instant::now());
     // Looked at before a place is taken: a flood of one source takes none from others.
-    let tracked = applicant.is_within(now, count)?;
+    let tracked = applicant.is_within(now, &mut count)?;
     let held = applicant.holdings.session().ok_or(EndReason::Full)?;
     let most = Some(applicant.snapshot.max_sessions);
     let mut place = SessionPlace::take(applicant.process, most).ok_or(EndReason::Full)?;
@@ -57,20 +56,28 @@ pub(crate) fn admit(applicant: &Applicant<'_>, worker: WorkerId) -> Result<Admit
         count(WouldRefuse::Sessions);
     }
     if let Some(terms) = tracked
-        && let Some(of_source) = applicant.enter(terms, now, count)?
+        && let Some(of_source) = applicant.enter(terms, now, &mut count)?
     {
         place.of_source(of_source);
     }
     Ok(Admitted { place, held })
 }
 
-/// Why a client would be refused at this moment, if it would be.
-pub(crate) fn foresee(applicant: &Applicant<'_>) -> Option<EndReason> {
-    let (listener, nobody) = (applicant.listener, |_| {});
+/// Why a client would be refused at this moment, if it would be; and what would refuse it, were it
+/// more than tried out.
+pub(crate) fn foresee(applicant: &Applicant<'_>) -> (Option<EndReason>, TriedOut) {
+    let mut tried_out = TriedOut::default();
+    let refused = refusal(applicant, &mut |what| tried_out.add(what));
+    (refused, tried_out)
+}
+
+fn refusal(applicant: &Applicant<'_>, count: &mut impl FnMut(WouldRefuse)) -> Option<EndReason> {
+    let listener = applicant.listener;
     let room = |now: u64, most: Option<u64>| most.is_none_or(|most| now < most);
-    let entered = applicant.may_enter(nobody);
-    let within = entered.and_then(|()| applicant.is_within(nanos(Instant::now()), nobody));
-    if let Err(why) = within {
+    if let Err(why) = applicant.may_enter(count) {
+        return Some(why);
+    }
+    if let Err(why) = applicant.is_within(nanos(Instant::now()), count) {
         return Some(why);
     }
     let process = room(
@@ -78,13 +85,16 @@ pub(crate) fn foresee(applicant: &Applicant<'_>) -> Option<EndReason> {
         Some(applicant.snapshot.max_sessions),
     );
     let at_listener = room(listener.state.occupancy.now(), listener.max_sessions);
+    if !at_listener && listener.dry_run.sessions {
+        count(WouldRefuse::Sessions);
+    }
     (!process || !applicant.holdings.has_room() || !at_listener && !listener.dry_run.sessions)
         .then_some(EndReason::Full)
 }
 
 impl<'a> Applicant<'a> {
     /// Whether this client may be here at all.
-    fn may_enter(&self, count: impl Fn(WouldRefuse)) -> Result<(), EndReason> {
+    fn may_enter(&self, count: &mut impl FnMut(WouldRefuse)) -> Result<(), EndReason> {
         let listener = self.listener;
         if listener.paused {
             return Err(EndReason::Paused);
@@ -106,7 +116,7 @@ impl<'a> Applicant<'a> {
     fn is_within(
         &self,
         now: u64,
-        count: impl Fn(WouldRefuse),
+        count: &mut impl FnMut(WouldRefuse),
     ) -> Result<Option<&'a SourceTerms>, EndReason> {
         let Some(terms) = self.listener.source_terms(self.client) else {
             return Ok(None);
@@ -116,7 +126,7 @@ impl<'a> Applicant<'a> {
         let Some(refusal) = sources.look(key, &terms.limits, now) else {
             return Ok(Some(terms));
         };
-        self.try_out(refusal, &count)?;
+        self.try_out(refusal, count)?;
         if refusal == SourceRefusal::Sessions {
             let rate_alone = SourceLimits {
                 sessions: None,
@@ -136,12 +146,12 @@ impl<'a> Applicant<'a> {
         &self,
         terms: &SourceTerms,
         now: u64,
-        count: impl Fn(WouldRefuse),
+        count: &mut impl FnMut(WouldRefuse),
     ) -> Result<Option<SourcePlace>, EndReason> {
         let key = terms.source.key(self.client);
         match self.listener.state.sources().enter(key, &terms.limits, now) {
             Ok(place) => Ok(Some(place)),
-            Err(refusal) => self.try_out(refusal, &count).map(|()| None),
+            Err(refusal) => self.try_out(refusal, count).map(|()| None),
         }
     }
 
@@ -149,7 +159,7 @@ impl<'a> Applicant<'a> {
     fn try_out(
         &self,
         refusal: SourceRefusal,
-        count: &impl Fn(WouldRefuse),
+        count: &mut impl FnMut(WouldRefuse),
     ) -> Result<(), EndReason> {
         let dry_run = self.listener.dry_run;
         match refusal {

@@ -92,6 +92,7 @@ pub use server::{ConnectFailure, GreetingFailure};
 pub use sources::SourcesStats;
 pub use spec::{SpecError, check};
 pub use stats::{
-    ListenerStats, PoolStats, RelayStats, RoomStats, ServerStats, ServerTimes, Stats, WorkerStats,
+    Admission, ListenerStats, PoolStats, RelayStats, RoomStats, ServerStats, ServerTimes, Stats,
+    WorkerStats,
 };
 pub use troubles::Trouble;

@@ -104,8 +104,7 @@ impl Session {
             process: &self.commons.occupancy,
             holdings: &self.commons.holdings,
         };
-        let worker = self.commons.ledger.worker;
-        let admitted = admission::admit(&applicant, worker).map_err(End::ours)?;
+        let admitted = admission::admit(&applicant, record).map_err(End::ours)?;
         let seeking = Seeking {
             client,
             listener: self.listener(),

@@ -48,6 +48,15 @@ pub struct Stats {
     pub log: LogStats,
 }
 
+/// What would become of a client at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Admission {
+    /// Why it would be refused.
+    pub refused: Option<EndReason>,
+    /// What would refuse it, were it more than tried out.
+    pub would_refuse: Vec<WouldRefuse>,
+}
+
 /// What takes descriptors and memory at one moment, and how much there may be.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct RoomStats {

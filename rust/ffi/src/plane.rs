@@ -118,12 +118,16 @@ impl DataPlane {
         Ok(self.0.next_server(pool, ip(client)?))
     }
 
-    /// The end reason by which a client would be refused at a listener now; None where it would
-    /// be let in.
+    /// What would become of a client at a listener now, an `Admission` as JSON.
     #[pyo3(signature = (*, listener, client))]
-    fn admission(&self, listener: &str, client: &str) -> PyResult<Option<&'static str>> {
-        let refused = self.0.admission(listener, ip(client)?);
-        Ok(refused.map(core::EndReason::label))
+    fn admission<'py>(
+        &self,
+        py: Python<'py>,
+        listener: &str,
+        client: &str,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let client = ip(client)?;
+        told(py, || self.0.admission(listener, client))
     }
 
     /// Ends every session of clients in a prefix; how many there were.

@@ -14,7 +14,7 @@ from mailweir.errors import UnknownError
 from mailweir.situation import Situation
 from mailweir.state.desired import fold
 from mailweir.state.overrides import Overrides, StateWord, Word
-from mailweir.stats import ServerStats
+from mailweir.stats import Admission, ServerStats
 from unit import figures
 from unit.admin.situations import situation
 from unit.fakes import MINIMAL, ROOM, FakePlane, config
@@ -37,7 +37,7 @@ def in_pool(keys: str, servers: str = "a: 10.0.0.1:25, b: 10.0.0.2:25") -> str:
 
 def refusing(reason: str, text: str) -> Situation:
     """One that refuses the client."""
-    return replace(situation(text=text), admission=lambda *_: reason)
+    return replace(situation(text=text), admission=lambda *_: Admission(reason, []))
 
 
 def with_servers(now: Situation, *found: ServerStats, following: str | None) -> Situation:
@@ -131,6 +131,24 @@ def test_what_lists_say_of_a_client(keys: str, access: str | None) -> None:
     assert (said(now)["access"], said(now)["refused"]) == (access, None)
     shown = explanation(explain(now, _CLIENT, None))
     assert ("of this client: " in shown) == bool(access)
+
+
+def test_what_limits_say_of_a_client() -> None:
+    keys = "limits: {sessions: 5, per_source: {sessions: 2, rate: 9/s, exempt: [192.0.0.0/8]}}"
+    would_refuse = ["access", "source_sessions", "source_rate", "sessions"]
+    now = replace(
+        situation(text=at_listener(keys)), admission=lambda *_: Admission(None, would_refuse)
+    )
+    limits = [
+        "`exempt` has 192.0.0.0/8",
+        "its source has as many sessions as it may: 2, which is only counted (dry_run)",
+        "its source comes more often than it may: 9/s, which is only counted (dry_run)",
+        "the listener has as many sessions as it may: 5, which is only counted (dry_run)",
+    ]
+    assert (said(now)["limits"], said(now)["refused"]) == (limits, None)
+    shown = explanation(explain(now, _CLIENT, None))
+    assert all(f"of this client: {limit}\n" in shown for limit in limits)
+    assert said(situation(text=at_listener("")))["limits"] == []
 
 
 def test_an_operators_deny_is_said_first() -> None:

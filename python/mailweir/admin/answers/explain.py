@@ -14,9 +14,10 @@ from mailweir.errors import UnknownError
 from mailweir.situation import Situation
 from mailweir.spec import ServerState
 from mailweir.state.overrides import told
-from mailweir.stats import ListenerStats
+from mailweir.stats import Admission, ListenerStats
 
 Client = IPv4Address | IPv6Address
+_ONLY_COUNTED = "which is only counted (dry_run)"
 # A server as `servers` tells of it.
 Row = Mapping[str, Any]
 
@@ -69,7 +70,8 @@ def _at_listener(
     rows = [row for row in servers(situation) if row["pool"] == name]
     queue = _queue(situation, name, pool)
     access = _access(situation, configured, client)
-    refused = _why_refused(situation, stats, configured, client, access)
+    admission = situation.admission(stats.name, str(client))
+    refused = _why_refused(situation, stats, configured, access, admission.refused)
     if refused is None and following is None:
         refused = _why_nobody(name, queue, rows)
     return {
@@ -77,6 +79,7 @@ def _at_listener(
         "addresses": stats.addresses,
         "refused": refused,
         "access": access,
+        "limits": [*_limits(configured, client, admission)],
         "sessions": stats.active,
         "max_sessions": configured.limits.sessions,
         "pool": name,
@@ -92,34 +95,53 @@ def _why_refused(
     situation: Situation,
     stats: ListenerStats,
     configured: Listener,
-    client: Client,
     access: str | None,
+    reason: str | None,
 ) -> str | None:
-    """What is against a client; None where nothing is."""
+    """What is against a client; None where nothing is. `reason` is the data plane's."""
     if situation.stats.draining:
         return "the process is draining"
     if pause := told_of_pause(stats.name, situation):
         return f"paused {pause}"
-    match situation.admission(stats.name, str(client)):
+    match reason:
         case None:
             return None
         case "denied":
             return f"denied: {access}"
-        case "source_sessions":
-            most = configured.limits.per_source.sessions
-            return f"its source has as many sessions as it may: {most}"
-        case "source_rate":
-            rate = configured.limits.per_source.rate
-            return f"its source comes more often than it may: {rate}"
+        case "source_sessions" | "source_rate":
+            return _limit(DryRun(reason), configured)
         case "full" if situation.stats.active >= situation.stats.max_sessions:
             return f"the process has as many sessions as it may: {situation.stats.max_sessions}"
         case "full" if stats.active >= (configured.limits.sessions or stats.active + 1):
-            return f"the listener has as many sessions as it may: {configured.limits.sessions}"
+            return _limit(DryRun.SESSIONS, configured)
         case "full":
             room = situation.stats.room.sessions
             return f"there is room for {room} sessions outside the kernel: {situation.room}"
         case reason:
             return reason.replace("_", " ")
+
+
+def _limit(met: DryRun, configured: Listener) -> str:
+    limits = configured.limits
+    match met:
+        case DryRun.SOURCE_SESSIONS:
+            return f"its source has as many sessions as it may: {limits.per_source.sessions}"
+        case DryRun.SOURCE_RATE:
+            return f"its source comes more often than it may: {limits.per_source.rate}"
+        case _:
+            return f"the listener has as many sessions as it may: {limits.sessions}"
+
+
+def _limits(configured: Listener, client: Client, admission: Admission) -> Iterator[str]:
+    """Limits that don't count for a client, or count only as tried out. That of lists, which is
+    one of them, is said with the prefix.
+    """
+    exempt = configured.limits.per_source.exempt.every
+    if prefix := next((one for one in _prefixes_of(client) if one in exempt), None):
+        yield f"`exempt` has {prefix}"
+    for met in admission.would_refuse:
+        if met != DryRun.ACCESS:
+            yield f"{_limit(DryRun(met), configured)}, {_ONLY_COUNTED}"
 
 
 def _access(situation: Situation, configured: Listener, client: Client) -> str | None:
@@ -132,7 +154,7 @@ def _access(situation: Situation, configured: Listener, client: Client) -> str |
     found = {prefix: "deny" for prefix in deny if prefix in held}
     found |= {prefix: "allow" for prefix in allow if prefix in held}
     is_counted_only = DryRun.ACCESS in _dry_run(configured)
-    unless = ", which is only counted (dry_run)" if is_counted_only else ""
+    unless = f", {_ONLY_COUNTED}" if is_counted_only else ""
     for prefix in held:
         if prefix in found:
             return f"`{found[prefix]}` has {prefix}{unless if found[prefix] == 'deny' else ''}"

@@ -26,9 +26,7 @@ use crate::metrics::{BoundsStats, PerWorker, WorkerCounters, WorkerId};
 use crate::moment::ProcessDrain;
 use crate::occupancy::Occupancy;
 use crate::prefixes::Prefix;
-use crate::record::{
-    EndReason, Ledger, LiveSessions, SessionFilter, SessionId, SessionLog, SessionStats,
-};
+use crate::record::{Ledger, LiveSessions, SessionFilter, SessionId, SessionLog, SessionStats};
 use crate::registry::Registry;
 use crate::relay::pipes::{Budget, Pipes};
 use crate::select;
@@ -36,7 +34,7 @@ use crate::session::Commons;
 use crate::snapshot::{BindKey, Snapshot};
 use crate::spec::{LogFormat, LogSpec, LogTarget, PlaneSpec, ServerState, SpecError};
 use crate::stats::{
-    ListenerStats, PoolStats, RelayStats, RoomStats, ServerStats, Stats, WorkerStats,
+    Admission, ListenerStats, PoolStats, RelayStats, RoomStats, ServerStats, Stats, WorkerStats,
 };
 use crate::sys;
 use crate::troubles::{Trouble, Troubles};
@@ -344,19 +342,26 @@ impl DataPlane {
         Some(member.name.to_string())
     }
 
-    /// Why a client would be refused at a listener at this moment, if it would be.
+    /// What would become of a client at a listener at this moment; nothing where there is none of
+    /// that name.
     #[must_use]
-    pub fn admission(&self, listener: &str, client: IpAddr) -> Option<EndReason> {
+    pub fn admission(&self, listener: &str, client: IpAddr) -> Admission {
         let snapshot = self.shared.current.load();
         let mut listeners = snapshot.listeners.iter();
-        let listener = listeners.find(|one| *one.state.name == *listener)?;
-        admission::foresee(&Applicant {
+        let Some(listener) = listeners.find(|one| *one.state.name == *listener) else {
+            return Admission::default();
+        };
+        let (refused, tried_out) = admission::foresee(&Applicant {
             client,
             snapshot: &snapshot,
             listener,
             process: &self.shared.occupancy,
             holdings: &self.shared.holdings,
-        })
+        });
+        Admission {
+            refused,
+            would_refuse: tried_out.each().collect(),
+        }
     }
 
     /// Ends a session; false where there is none with this number.

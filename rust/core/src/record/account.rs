@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::listener::TriedOut;
 use super::reason::End;
 
 /// A session's number: unique for this process and, by a random beginning, very likely among
@@ -128,4 +129,6 @@ pub(crate) struct Account {
     pub(crate) in_data: Option<bool>,
     pub(crate) spoke_last: Option<Side>,
     pub(crate) end: End,
+    /// None where another process let it in.
+    pub(crate) tried_out: Option<TriedOut>,
 }

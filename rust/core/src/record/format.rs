@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::spec::LogFormat;
 
 use super::account::{Account, FailedAttempt, Side};
+use super::listener::TriedOut;
 
 /// Appends what the log says of this session, with a newline, which is the only one.
 pub(super) fn line(account: &Account, format: LogFormat, out: &mut Vec<u8>) {
@@ -67,6 +68,7 @@ impl LogLine<'_> {
         self.text("spoke_last", account.spoke_last.map(Side::label));
         self.text("end_by", Some(account.end.by.label()));
         self.text("end_reason", Some(account.end.reason.label()));
+        self.would_refuse(account.tried_out);
         self.out
             .extend_from_slice(if self.json { b"}\n" } else { b"\n" });
     }
@@ -148,25 +150,48 @@ impl LogLine<'_> {
     }
 
     fn tried(&mut self, attempts: &[FailedAttempt]) {
-        if attempts.is_empty() && !self.json {
+        self.list("tried", attempts, |attempt, out| {
+            escaped(&attempt.server, out);
+            out.extend_from_slice(b": ");
+            escaped(attempt.step, out);
+            out.push(b' ');
+            escaped(attempt.cause, out);
+        });
+    }
+
+    /// What would have refused it, were it more than tried out.
+    fn would_refuse(&mut self, tried_out: Option<TriedOut>) {
+        match tried_out {
+            Some(tried_out) => self.list("would_refuse", tried_out.each(), |what, out| {
+                out.extend_from_slice(what.label().as_bytes());
+            }),
+            None => self.text("would_refuse", None),
+        }
+    }
+
+    /// Where there is none, there is no key in logfmt.
+    fn list<T>(
+        &mut self,
+        key: &str,
+        items: impl IntoIterator<Item = T>,
+        word: impl Fn(T, &mut Vec<u8>),
+    ) {
+        let mut items = items.into_iter().peekable();
+        if items.peek().is_none() && !self.json {
             return;
         }
-        self.key("tried");
-        let (open, between, close): (&[u8], &[u8], &[u8]) = match (self.json, attempts) {
-            (true, []) => (b"[", b"", b"]"),
-            (true, _) => (b"[\"", b"\",\"", b"\"]"),
+        self.key(key);
+        let (open, between, close): (&[u8], &[u8], &[u8]) = match (self.json, items.peek()) {
+            (true, None) => (b"[", b"", b"]"),
+            (true, Some(_)) => (b"[\"", b"\",\"", b"\"]"),
             (false, _) => (b"\"", b",", b"\""),
         };
         self.out.extend_from_slice(open);
-        for (number, attempt) in attempts.iter().enumerate() {
+        for (number, item) in items.enumerate() {
             if number > 0 {
                 self.out.extend_from_slice(between);
             }
-            escaped(&attempt.server, self.out);
-            self.out.extend_from_slice(b": ");
-            escaped(attempt.step, self.out);
-            self.out.push(b' ');
-            escaped(attempt.cause, self.out);
+            word(item, self.out);
         }
         self.out.extend_from_slice(close);
     }

@@ -49,6 +49,33 @@ impl WouldRefuse {
     ];
 }
 
+impl WouldRefuse {
+    /// As logs write it.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Access => "access",
+            Self::SourceSessions => "source_sessions",
+            Self::SourceRate => "source_rate",
+            Self::Sessions => "sessions",
+        }
+    }
+}
+
+/// What of it would have refused one session.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct TriedOut(u8);
+
+impl TriedOut {
+    pub(crate) fn add(&mut self, what: WouldRefuse) {
+        self.0 |= 1 << what as u8;
+    }
+
+    pub(crate) fn each(self) -> impl Iterator<Item = WouldRefuse> {
+        let has = move |what: &WouldRefuse| self.0 & (1 << *what as u8) > 0;
+        WouldRefuse::ALL.into_iter().filter(has)
+    }
+}
+
 impl ListenerCounters {
     /// Sessions that ended for this reason.
     pub(crate) fn ended(&self, reason: EndReason) -> u64 {

@@ -26,7 +26,7 @@ use account::Account;
 pub(crate) use account::FailedAttempt;
 pub use account::{Path, SessionId, Side};
 pub use listener::WouldRefuse;
-pub(crate) use listener::{ListenerCounters, ListenerState};
+pub(crate) use listener::{ListenerCounters, ListenerState, TriedOut};
 use live::Begin;
 pub(crate) use live::{Course, LiveSession, LiveSessions};
 pub use live::{SessionFilter, SessionStats};
@@ -75,6 +75,8 @@ pub(crate) struct Record {
     wait: Option<Micros>,
     queued: Option<Micros>,
     greeted: Greeted,
+    /// None where another process let it in.
+    tried_out: Option<TriedOut>,
     /// None until it is closed.
     end: Option<End>,
     /// Nothing is left to do for it.
@@ -134,6 +136,7 @@ impl Record {
             wait: None,
             queued: None,
             greeted: Greeted::default(),
+            tried_out: Some(TriedOut::default()),
             end: None,
             is_done: false,
         }
@@ -170,6 +173,7 @@ impl Record {
             wait: Some(outline.wait.into()),
             queued: None,
             greeted: outline.greeted,
+            tried_out: None,
             end: None,
             is_done: false,
         }
@@ -215,6 +219,14 @@ impl Record {
     /// What this worker counts of itself.
     pub(crate) fn process(&self) -> &WorkerCounters {
         self.ledger.counters.of(self.ledger.worker)
+    }
+
+    /// This would have refused it.
+    pub(crate) fn tried_out(&mut self, what: WouldRefuse) {
+        self.listener().count_dry_run(what);
+        if let Some(tried_out) = &mut self.tried_out {
+            tried_out.add(what);
+        }
     }
 
     /// A server was tried in vain: at `step`, for `cause`.
@@ -308,6 +320,7 @@ impl Record {
             in_data: course.in_data,
             spoke_last: course.spoke_last,
             end,
+            tried_out: self.tried_out,
         }
     }
 

@@ -68,8 +68,9 @@ async fn the_longest_prefix_decides() {
         ([127, 1, 2, 3], "554"),
     ] {
         assert_eq!(code(source, at).await, expected, "{source:?}");
-        let refused = rig.plane.admission("mx", source.into());
-        assert_eq!(refused.is_some(), expected == "554");
+        let admission = rig.plane.admission("mx", source.into());
+        assert_eq!(admission.refused.is_some(), expected == "554");
+        assert_eq!(admission.would_refuse, []);
     }
     let (said, _) = greeted([127, 1, 0, 1], at).await;
     assert_eq!(
@@ -196,7 +197,10 @@ async fn a_dry_run_counts_what_would_be_refused() {
         expected.iter().all(|one| counted.contains(one)),
         "{counted:?}"
     );
-    assert_eq!(rig.plane.admission("mx", [127, 0, 0, 2].into()), None);
+    let admission = rig.plane.admission("mx", [127, 0, 0, 2].into());
+    assert_eq!(admission.refused, None);
+    let would_refuse = expected.map(|(what, _)| what);
+    assert_eq!(admission.would_refuse, would_refuse);
 }
 
 #[tokio::test]

@@ -6,12 +6,13 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::super::account::{Path, SessionId};
+use super::super::listener::WouldRefuse;
 use super::super::reason::{End, EndBy, EndReason};
 use super::*;
 
 const KEYS: &str = "ts id listener client pool server tried wait_ms queued_ms connect_ms greeting_ms \
                     duration_ms received_bytes sent_bytes greeting_code tls path in_data \
-                    spoke_last end_by end_reason";
+                    spoke_last end_by end_reason would_refuse";
 
 fn attempt(server: &str, step: &'static str, cause: &'static str) -> FailedAttempt {
     FailedAttempt {
@@ -46,7 +47,14 @@ fn full() -> Account {
         in_data: Some(false),
         spoke_last: Some(Side::Server),
         end: End::by_client(EndReason::ClientQuit),
+        tried_out: Some(tried_out(&[WouldRefuse::Access, WouldRefuse::Sessions])),
     }
+}
+
+fn tried_out(what: &[WouldRefuse]) -> TriedOut {
+    let mut tried_out = TriedOut::default();
+    what.iter().for_each(|one| tried_out.add(*one));
+    tried_out
 }
 
 /// Of a session that came to nothing.
@@ -65,6 +73,7 @@ pub(in super::super) fn empty() -> Account {
         path: Path::Copy,
         received: 0,
         end: End::ours(EndReason::NoServer),
+        tried_out: Some(TriedOut::default()),
         ..full()
     }
 }
@@ -85,7 +94,7 @@ fn a_line_of_json_has_everything() {
         r#""connect_ms":0.045,"greeting_ms":1500.000,"duration_ms":61000.000,"#,
         r#""received_bytes":4096,"sent_bytes":310,"greeting_code":220,"tls":true,"#,
         r#""path":"splice","in_data":false,"spoke_last":"server","end_by":"client","#,
-        r#""end_reason":"client_quit"}"#,
+        r#""end_reason":"client_quit","would_refuse":["access","sessions"]}"#,
         "\n"
     );
     assert_eq!(written(&full(), LogFormat::Json), expected);
@@ -99,7 +108,7 @@ fn what_is_not_known_is_null_in_json() {
         r#""wait_ms":12.345,"queued_ms":null,"connect_ms":null,"greeting_ms":null,"duration_ms":61000.000,"#,
         r#""received_bytes":0,"sent_bytes":310,"greeting_code":null,"tls":false,"#,
         r#""path":"copy","in_data":null,"spoke_last":null,"end_by":"balancer","#,
-        r#""end_reason":"no_server"}"#,
+        r#""end_reason":"no_server","would_refuse":[]}"#,
         "\n"
     );
     assert_eq!(written(&empty(), LogFormat::Json), expected);
@@ -113,7 +122,7 @@ fn a_line_of_logfmt_has_everything() {
         "tried=\"b: greeting 4xx,c: connect refused\" wait_ms=12.345 queued_ms=7.000 connect_ms=0.045 ",
         "greeting_ms=1500.000 duration_ms=61000.000 received_bytes=4096 sent_bytes=310 ",
         "greeting_code=220 tls=true path=splice in_data=false spoke_last=server ",
-        "end_by=client end_reason=client_quit\n"
+        "end_by=client end_reason=client_quit would_refuse=\"access,sessions\"\n"
     );
     assert_eq!(written(&full(), LogFormat::Logfmt), expected);
 }
@@ -198,6 +207,7 @@ prop_compose! {
         spoke_last in prop::option::of(prop::sample::select(&[Side::Client, Side::Server])),
         by in prop::sample::select(&[EndBy::Client, EndBy::Server, EndBy::Balancer]),
         reason in prop::sample::select(&EndReason::ALL),
+        refusals in prop::option::of(prop::sample::subsequence(&WouldRefuse::ALL, 0..=4)),
     ) -> Account {
         let [listener, pool, _] = &names;
         Account {
@@ -207,6 +217,7 @@ prop_compose! {
             wait, queued, connect, greeting, total, received, sent, greeting_code, tls,
             path: if splice { Path::Splice } else { Path::Copy },
             in_data, spoke_last, end: End { reason, by },
+            tried_out: refusals.map(|what| tried_out(&what)),
         }
     }
 }
@@ -223,6 +234,8 @@ proptest! {
         prop_assert_eq!(read["server"].as_str(), account.server.as_deref());
         prop_assert_eq!(read["tried"].as_array().unwrap().len(), account.tried.len());
         prop_assert_eq!(&read["received_bytes"], account.received);
+        let refusals = account.tried_out.map(|what| what.each().map(WouldRefuse::label).collect());
+        prop_assert_eq!(&read["would_refuse"], &serde_json::json!(refusals as Option<Vec<_>>));
         let logfmt = written(&account, LogFormat::Logfmt);
         prop_assert_eq!(logfmt.find('\n'), Some(logfmt.len() - 1));
     }
