@@ -79,7 +79,7 @@ def test_it_ends_sessions(tmp_path: Path, start: Start) -> None:
             _say(balancer, "deny", _NET)
             here[0].expect("250", "EHLO client.test")
             said = _say(balancer, "deny", _NET, "--end")
-            assert said == f"{_NET} is denied; 12 sessions ended\n"
+            assert said == f"{_NET} is denied; 12 sessions told to end\n"
             for client in here:
                 assert client.line().startswith("421 4.3.2 ")
                 assert client.rest() == b""
@@ -99,7 +99,7 @@ def test_it_ends_flows(tmp_path: Path) -> None:
             client.expect("250", "EHLO client.test")
         until(lambda: rig.flows() == 3, "all to be flows")
         said = _say(rig.balancer, "deny", CLIENT, "--end")
-        assert said == f"{CLIENT}/32 is denied; 3 sessions ended\n"
+        assert said == f"{CLIENT}/32 is denied; 3 sessions told to end\n"
         for client in clients:
             with pytest.raises(ConnectionResetError):
                 client.line()

@@ -65,8 +65,18 @@ def test_a_rate(tmp_path: Path, start: Start, counted: Counted, dry_run: bool) -
             f"then {more.total()} in {seconds:.1f} s: {passed} passed,"
             f" {passed * 60 / seconds:.1f}/min; the other source always"
         )
+        if dry_run:
+            # In the log is whom it would have met.
+            met, above = f"{_FLOODER}:", _above_the_rate(balancer, said + more, dry_run)
+            until(lambda: len(_would_have_met(balancer)) == above, "all of their lines")
+            assert all(client.startswith(met) for client in _would_have_met(balancer))
         # One more or less, and what the time between two tries makes at the end.
         assert abs(passed - seconds / _INTERVAL) < 1 + 2 * _PACE / _INTERVAL
+
+
+def _would_have_met(balancer: Mailweir) -> list[str]:
+    lines = balancer.session_log()
+    return [line["client"] for line in lines if line["would_refuse"] == ["source_rate"]]
 
 
 def _above_the_rate(balancer: Mailweir, said: Counter[str], dry_run: bool) -> int:

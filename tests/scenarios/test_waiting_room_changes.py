@@ -69,7 +69,7 @@ def test_who_is_denied_waits_no_longer(tmp_path: Path, start: Start) -> None:
         sources = [_SPAMMER, ""] * (_WAITERS // 2)
         waiters = [room.one_more(number, source) for number, source in enumerate(sources, 1)]
         said = _say(room, "deny", _SPAMMER, "--end")
-        assert said.endswith(f"; {_WAITERS // 2} sessions ended\n")
+        assert said.endswith(f"; {_WAITERS // 2} sessions told to end\n")
         for waiter in waiters[::2]:
             assert heard(waiter) == BUSY
             waiter.close()

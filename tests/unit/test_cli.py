@@ -238,7 +238,7 @@ def test_an_operators_words(
         (
             ["192.0.2.0/24", "--for", "2h", "--end"],
             "192.0.2.0%2F24?for=7200000ms&end=1",
-            "192.0.2.0/24 is denied (for 2h); 3 sessions ended\n",
+            "192.0.2.0/24 is denied (for 2h); 3 sessions told to end\n",
         ),
     ],
 )

@@ -68,9 +68,9 @@ def _operator(words: Sequence[Mapping[str, Any]]) -> list[str]:
 def _at_the_door(listener: Mapping[str, Any]) -> list[str]:
     """Whom a listener refused, and what it remembers of whom."""
     begin, sources = f"listener {listener['name']}", listener["sources"]
-    lines = [f"{begin} refused {n} sessions: {why}" for why, n in listener["refused"].items()]
+    lines = [f"{begin} refused {_sessions(n)}: {why}" for why, n in listener["refused"].items()]
     lines += [
-        f"{begin} would have refused {n} sessions, were it not for dry_run: {limit}"
+        f"{begin} would have refused {_sessions(n)}, were it not for dry_run: {limit}"
         for limit, n in listener["would_refuse"].items()
     ]
     if sources:
@@ -82,6 +82,10 @@ def _at_the_door(listener: Mapping[str, Any]) -> list[str]:
             )
         lines.append(line)
     return lines
+
+
+def _sessions(number: int) -> str:
+    return "1 session" if number == 1 else f"{number} sessions"
 
 
 def _sticky(pool: Mapping[str, Any]) -> str:

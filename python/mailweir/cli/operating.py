@@ -157,7 +157,7 @@ def deny(prefix: str, ends: bool, seconds: float | None, socket_path: str, as_js
     if seconds is not None:
         said += f" (for {format_duration(seconds)})"
     if ends:
-        said += f"; {sessions_in_words(answer['ended'])} ended"
+        said += f"; {sessions_in_words(answer['ended'])} told to end"
     show(answer, as_json, lambda _: said)
 
 

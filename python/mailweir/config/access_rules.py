@@ -4,6 +4,7 @@ Called by `rules`. Pure.
 """
 
 from collections.abc import Iterator
+from ipaddress import ip_network
 
 from mailweir.config.finding import Finding, Path, listed
 from mailweir.config.listener import Listener
@@ -18,25 +19,46 @@ _PAUSE = "to take no sessions for a while say `mailweir pause`, after which mail
 def access_findings(path: Path, listener: Listener) -> Iterator[Finding]:
     """What is wrong or odd in the lists of one listener."""
     yield from _both(path, listener)
+    yield from _empty(path, listener)
     yield from _nobody(path, listener)
     yield from _other_family(path, listener)
 
 
 def _both(path: Path, listener: Listener) -> Iterator[Finding]:
-    """The longest prefix decides: it must be in one of the lists alone."""
-    both = frozenset(listener.allow.every).intersection(listener.deny.every)
-    if not both and listener.others_in_effect is None:
+    """The longest prefix decides: it can count in one of the lists alone."""
+    allow, deny = listener.lists_in_effect
+    is_twice = (allow, deny) != (listener.allow.every, listener.deny.every)
+    if not is_twice and listener.others_in_effect is None:
         yield Finding(
             (*path, "allow"),
             "together with `deny` this doesn't tell what becomes of clients in neither list: write"
             " `others: admit`, or `others: refuse` where only those in `allow` may come",
         )
-    for index, entry in enumerate(listener.deny.entries if both else ()):
-        if common := [prefix for prefix in entry.prefixes if prefix in both]:
-            yield Finding(
-                (*path, "deny", index),
-                f"{listed(common)} {'is' if len(common) == 1 else 'are'} in `allow` as well",
-            )
+    lists = (("deny", listener.deny, deny, "allow"), ("allow", listener.allow, allow, "deny"))
+    for key, prefixes, in_effect, other in lists if is_twice else ():
+        for index, entry in enumerate(prefixes.entries):
+            if lost := sorted(frozenset(entry.prefixes).difference(in_effect), key=ip_network):
+                said = f"{listed(lost)} {'is' if len(lost) == 1 else 'are'} in `{other}` as well"
+                at, is_file = (*path, key, index), entry.is_file
+                if is_file or lost[0] not in listener.allow.written:
+                    yield Finding(at, f"{said}, and that counts", warning=True)
+                else:
+                    yield Finding(at, said)
+
+
+def _empty(path: Path, listener: Listener) -> Iterator[Finding]:
+    """Lists that have nothing in them: of a file it may be that it couldn't be fetched."""
+    exempt = ("limits", "per_source", "exempt")
+    lists: tuple[tuple[Path, Prefixes], ...] = (
+        (("allow",), listener.allow),
+        (("deny",), listener.deny),
+        (exempt, listener.limits.per_source.exempt),
+    )
+    for key, prefixes in lists:
+        for index, entry in enumerate(prefixes.entries):
+            if not entry.prefixes:
+                at = (*path, *key, index)
+                yield Finding(at, f"{entry} is empty: nobody is in it", warning=True)
 
 
 def _nobody(path: Path, listener: Listener) -> Iterator[Finding]:
@@ -45,7 +67,8 @@ def _nobody(path: Path, listener: Listener) -> Iterator[Finding]:
         return
     bound = sorted({bind.ip.version for bind in listener.bind})
     shut = [version for version in bound if _lets_none_in(listener, version)]
-    at = (*path, "deny" if listener.deny.entries else "others" if listener.others else "allow")
+    by_deny = any(_denies_all(listener, version) for version in shut)
+    at = (*path, "deny" if by_deny else "others" if listener.others else "allow")
     if shut == bound:
         yield Finding(at, f"nobody is let in, every client is denied; {_PAUSE}")
     elif shut:
@@ -53,12 +76,16 @@ def _nobody(path: Path, listener: Listener) -> Iterator[Finding]:
 
 
 def _lets_none_in(listener: Listener, version: int) -> bool:
-    if any(_version(prefix) == version for prefix in listener.allow.every):
+    allow, _ = listener.lists_in_effect
+    if any(_version(prefix) == version for prefix in allow):
         return False
-    denied = frozenset(listener.deny.every)
+    return _denies_all(listener, version) or listener.others_in_effect is Others.REFUSE
+
+
+def _denies_all(listener: Listener, version: int) -> bool:
+    denied = frozenset(listener.lists_in_effect[1])
     whole, halves = _ALL[version]
-    is_denied = whole in denied or denied.issuperset(halves)
-    return is_denied or listener.others_in_effect is Others.REFUSE
+    return whole in denied or denied.issuperset(halves)
 
 
 def _other_family(path: Path, listener: Listener) -> Iterator[Finding]:

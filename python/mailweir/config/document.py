@@ -33,6 +33,8 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _INT = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})", re.ASCII)
 _FLOAT = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})\.[0-9]{1,17}", re.ASCII)
 _WORDS: dict[str, bool | None] = {"": None, "~": None, "null": None, "true": True, "false": False}
+# Of a row that is no YAML: there `:` begins a value.
+_IPV6_IN_A_LIST = re.compile(r"[\[{,]\s*([0-9a-fA-F:]*::[0-9a-fA-F:.]*(?:/\d+)?)")
 # What isn't printable by YAML 1.1, section 5.1.
 _UNPRINTABLE = re.compile(
     "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
@@ -143,6 +145,8 @@ class _Reader:
             message = "a tab can't indent in YAML; use spaces"
         elif row[column - 1 : column] == "@":
             message = 'no word of YAML begins with @; write "@name"'
+        elif found := _IPV6_IN_A_LIST.search(row):
+            message = f'in brackets an address of IPv6 is quoted; write "{found[1]}"'
         elif error.context and error.context_mark:
             message += f" ({error.context} that began at line {error.context_mark.line + 1})"
         self.note(line, column, f"{SYNTAX}{message}")

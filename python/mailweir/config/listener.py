@@ -20,7 +20,7 @@ from mailweir.config.kinds import (
     none_is,
 )
 from mailweir.config.others import others_by_lists
-from mailweir.config.prefixes import Prefixes
+from mailweir.config.prefixes import Prefixes, apart
 from mailweir.config.units import Rate, parse_rate
 from mailweir.config.words import DryRun, Forwarding, Others, Protocol, Refuse
 
@@ -44,6 +44,8 @@ def _check_dry_run(value: object) -> bool | list[DryRun]:
     wrong = [word for word in words if word not in [*DryRun]]
     if isinstance(value, list) and not wrong:
         return [DryRun(word) for word in value]
+    if isinstance(value, str) and not wrong:
+        raise ValueError(f"must be a list: write [{value}]")
     told = f", not {wrong[0]!r}" if wrong and isinstance(wrong[0], str) else ""
     raise ValueError(f"must be true, false or a list of {', '.join(DryRun)}{told}")
 
@@ -202,3 +204,8 @@ class Listener(Part):
         Found out once: it is asked for at each change of a server's health.
         """
         return self.others or others_by_lists(self.allow, self.deny)
+
+    @cached_property
+    def lists_in_effect(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The prefixes of `allow` and of `deny`, none of them in both. Found out once, too."""
+        return apart(self.allow, self.deny)

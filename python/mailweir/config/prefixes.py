@@ -145,8 +145,28 @@ class Prefixes:
             )
         object.__setattr__(self, "every", every)
 
+    @property
+    def written(self) -> frozenset[str]:
+        """Those that stand in the configuration itself."""
+        entries = (one for one in self.entries if not one.is_file)
+        return frozenset(chain.from_iterable(one.prefixes for one in entries))
+
     @classmethod
     def __get_pydantic_core_schema__(cls, _: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """In a file it is a list, and what is wrong with an entry is placed there."""
         entries = handler(list[Annotated[Entry, PlainValidator(_entry), TEXT]])
         return core_schema.no_info_after_validator_function(lambda e: cls(tuple(e)), entries)
+
+
+def apart(allow: Prefixes, deny: Prefixes) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The prefixes of each list that count: none is in both. Of one that is, the list counts that
+    writes it itself, so that a file of others can't undo that; `allow` where neither does.
+    """
+    common = frozenset(allow.every).intersection(deny.every)
+    if not common:
+        return allow.every, deny.every
+    denied = (common & deny.written) - allow.written
+    return (
+        tuple(prefix for prefix in allow.every if prefix not in denied),
+        tuple(prefix for prefix in deny.every if prefix not in common or prefix in denied),
+    )

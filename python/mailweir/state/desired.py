@@ -97,6 +97,7 @@ def _listener(
     name: str, listener: Listener, forwarding: Forwarding, *, paused: bool
 ) -> DesiredListener:
     timeouts = listener.timeouts
+    allow, deny = listener.lists_in_effect
     return DesiredListener(
         name=name,
         bind=tuple(str(address) for address in listener.bind),
@@ -115,8 +116,8 @@ def _listener(
         forwarding=listener.forwarding or forwarding,
         paused=paused,
         access=DesiredAccess(
-            allow=listener.allow.every,
-            deny=listener.deny.every,
+            allow=allow,
+            deny=deny,
             admits_others=listener.others_in_effect is Others.ADMIT,
             deny_code=listener.deny_code,
         ),

@@ -278,6 +278,7 @@ _SAYS: dict[type[Struct], dict[str, _Says]] = {
     },
     DesiredListener: {
         "timeouts": _parts_of,
+        "max_sessions": _named("limits.sessions"),
         "max_age": _as(lambda age: format_duration(age or 0)),
         "paused": _either("paused", "not paused any more"),
         "access": _parts_of,

@@ -63,6 +63,10 @@ BAD: list[tuple[str, list[str]]] = [
      ["f.yaml:3:19: admin.readers.0: must be text, not 1000"]),
     (HEAD + LISTENER + "admin: {readers: [@mail]}\n",
      ['f.yaml:3:19: not valid YAML: no word of YAML begins with @; write "@name"']),
+    (HEAD + "listeners: {mx: {bind: [192.0.2.1:25], pool: farm, deny: [::1]}}\n",
+     ['f.yaml:2:59: not valid YAML: in brackets an address of IPv6 is quoted; write "::1"']),
+    (HEAD + "listeners: {mx: {bind: [192.0.2.1:25], pool: farm, deny: [2001:db8::]}}\n",
+     ['f.yaml:2:68: not valid YAML: in brackets an address of IPv6 is quoted; write "2001:db8::"']),
     (HEAD + LISTENER + "drain: {deadline: 30}\n", ["f.yaml:3:19: drain.deadline: needs a unit: write"
                                                    " 30s or 30ms"]),
     (HEAD + LISTENER + "drain: {deadline: 25h}\n", ["f.yaml:3:19: drain.deadline: must be from 0s to"
@@ -129,6 +133,8 @@ BAD: list[tuple[str, list[str]]] = [
     (HEAD + "listeners: {mx: {bind: [192.0.2.1:25], pool: farm, limits: {dry_run: [acces, {}]}}}\n",
      ["f.yaml:2:70: listeners.mx.limits.dry_run: must be true, false or a list of access,"
       " source_sessions, source_rate, sessions, not 'acces'"]),
+    (HEAD + "listeners: {mx: {bind: [192.0.2.1:25], pool: farm, limits: {dry_run: access}}}\n",
+     ["f.yaml:2:70: listeners.mx.limits.dry_run: must be a list: write [access]"]),
     (HEAD + "listeners: {mx: {bind: [192.0.2.1:25], pool: farm, limits: {dry_run: 1}}}\n",
      ["f.yaml:2:70: listeners.mx.limits.dry_run: must be true, false or a list of access,"
       " source_sessions, source_rate, sessions"]),

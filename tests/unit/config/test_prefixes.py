@@ -29,6 +29,12 @@ def loaded(keys: str) -> Loaded:
     return parse(listening(keys), "f.yaml")
 
 
+def of_listener(found: Loaded) -> list[str]:
+    """Its warnings, without their places."""
+    warnings = [str(one).partition(": ")[2] for one in found.warnings]
+    return [one for one in warnings if one.startswith("listeners.")]
+
+
 def problems(keys: str) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         loaded(keys)
@@ -142,16 +148,55 @@ def test_they_are_for_load_alone() -> None:
         Config.model_validate(yaml.safe_load(listening("deny: [10.0.0.0/8]")))
 
 
-def test_a_prefix_that_is_in_both_lists(tmp_path: Path) -> None:
-    file = tmp_path / "list"
-    file.write_text("".join(f"192.0.2.{number}\n" for number in range(6)))
-    both = f"allow: [{file}, 10.0.0.0/8]\n    deny: [192.0.2.0/24, 192.0.2.3, {file}, 10.0.0.0/9]"
-    place = "f.yaml:6"
-    assert [line.replace(f"{place}:", "") for line in problems(both)] == [
-        "26: listeners.mx.deny.1: 192.0.2.3/32 is in `allow` as well",
-        "37: listeners.mx.deny.2: 192.0.2.0/32, 192.0.2.1/32, 192.0.2.2/32 and 3 more are in"
-        " `allow` as well",
+def test_a_prefix_that_both_lists_write() -> None:
+    assert problems("allow: [10.0.0.0/8]\n    deny: [10.0.0.0/9, 10.0.0.0/8]") == [
+        "f.yaml:6:24: listeners.mx.deny.1: 10.0.0.0/8 is in `allow` as well"
     ]
+
+
+def test_a_file_does_not_undo_what_is_written(tmp_path: Path) -> None:
+    file, other = tmp_path / "list", tmp_path / "other"
+    file.write_text("".join(f"192.0.2.{number}\n" for number in range(6)))
+    other.write_text("198.51.100.0/24\n192.0.2.5\n")
+    lists = f"allow: [{file}, 198.51.100.0/24]\n    deny: [192.0.2.0/24, 192.0.2.3, {other}]"
+    found = loaded(f"{lists}\n    others: admit")
+    allow, deny = found.config.listeners["mx"].lists_in_effect
+    assert allow == (
+        *(f"192.0.2.{number}/32" for number in (0, 1, 2, 4, 5)),
+        "198.51.100.0/24",
+    )
+    assert deny == ("192.0.2.0/24", "192.0.2.3/32")
+    assert of_listener(found) == [
+        "listeners.mx.allow.0: 192.0.2.3/32 is in `deny` as well, and that counts",
+        "listeners.mx.deny.2: 192.0.2.5/32, 198.51.100.0/24 are in `allow` as well, and that"
+        " counts",
+    ]
+
+
+def test_a_file_with_nothing_in_it_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "list"
+    file.write_text("# nothing yet\n")
+    found = loaded(
+        f"deny: [192.0.2.1, {file}]\n    limits: {{per_source: {{rate: 1/s, exempt: [{file}]}}}}"
+    )
+    assert of_listener(found) == [
+        f"listeners.mx.{key}: {file} is empty: nobody is in it"
+        for key in ("deny.1", "limits.per_source.exempt.0")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lists", "place"),
+    [
+        ("allow: [10.0.0.0/8]\n    deny: [10.1.0.0/16]", "allow"),
+        ("deny: ['::/0']", "deny"),
+        ("others: refuse\n    allow: [10.0.0.0/8]", "others"),
+    ],
+)
+def test_what_keeps_an_ip_version_out(lists: str, place: str) -> None:
+    text = listening(lists).replace('["192.0.2.1:25"]', '["0.0.0.0:25", "[::]:25"]')
+    found = parse(text, "f.yaml")
+    assert of_listener(found) == [f"listeners.mx.{place}: no client of IPv6 is let in"]
 
 
 def test_a_large_file_is_read_in_good_time(tmp_path: Path, counted: Callable[[str], None]) -> None:

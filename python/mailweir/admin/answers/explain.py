@@ -150,7 +150,7 @@ def _access(situation: Situation, configured: Listener, client: Client) -> str |
     for prefix in held:
         if prefix in denied:
             return f"deny {prefix} {told(denied[prefix], situation.now)}"
-    allow, deny = configured.allow.every, configured.deny.every
+    allow, deny = configured.lists_in_effect
     found = {prefix: "deny" for prefix in deny if prefix in held}
     found |= {prefix: "allow" for prefix in allow if prefix in held}
     is_counted_only = DryRun.ACCESS in _dry_run(configured)
