@@ -16,7 +16,8 @@ BIN := $(VENV)/bin
 # Most tests wait most of the time.
 AT_ONCE := $(shell expr $$(nproc) '*' 2 + 1)
 TESTS_AT_ONCE := $(AT_ONCE)
-export RUST_TEST_THREADS ?= $(AT_ONCE)
+TESTS_ALONE := 1
+export RUST_TEST_THREADS ?= $(shell expr $(AT_ONCE) '*' 2)
 PYTEST = $(BIN)/pytest --numprocesses $(TESTS_AT_ONCE) --dist worksteal
 # What the extension is made of. The folders count too: a file that is gone is a change.
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(wildcard rust/*/Cargo.toml) rust/flow/build.rs \
@@ -33,7 +34,11 @@ demo: setup  ## run a balancer with servers and load on this machine, and show i
 .PHONY: test
 test: setup  ## run all tests, Rust's and Python's (ARGS goes to pytest)
 	cargo test --locked --quiet
-	$(PYTEST) $(ARGS)
+	@beside=0 alone=0; \
+	$(PYTEST) -m "not alone" $(ARGS) || beside=$$?; \
+	$(BIN)/pytest --numprocesses $(TESTS_ALONE) -m alone $(ARGS) || alone=$$?; \
+	# 5: of these ARGS choose none. \
+	[[ "$$beside $$alone" =~ ^(0 0|0 5|5 0)$$ ]]
 
 .PHONY: test-quick
 test-quick: setup  ## run those tests of Python alone that need no root: at each change
@@ -42,6 +47,7 @@ test-quick: setup  ## run those tests of Python alone that need no root: at each
 .PHONY: test-long
 test-long: export MAILWEIR_LONG := 1
 test-long: TESTS_AT_ONCE := 0
+test-long: TESTS_ALONE := 0
 test-long: test  ## the same with full counts (MAILWEIR_LONG=1)
 
 .PHONY: soak-pair

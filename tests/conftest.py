@@ -3,15 +3,13 @@ always shown.
 """
 
 import os
-from collections.abc import Callable, Generator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from hypothesis import settings
 
 from harness.machine.environment import same_everywhere
 from harness.machine.mounts import own_mounts
-from harness.machine.turns import alone, beside_others
 from harness.needs import needs
 
 _FIGURE = "figure"
@@ -31,24 +29,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "alone(reason): with no other test beside it")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that run alone come last, so that the others don't wait for each of them."""
-    items.sort(key=lambda item: item.get_closest_marker("alone") is not None)
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool, bool]:
-    """Before anything is timed: a test waits for its turn."""
-    if not hasattr(item.config, "workerinput"):
-        return (yield)
-    # Each worker has a folder of its own in that of the run.
-    file = Path(item.config.option.basetemp).parent / "turn"
-    turn = alone if item.get_closest_marker("alone") else beside_others
-    with turn(file):
-        return (yield)
-
-
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    others = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)) - 1
+    if others and item.get_closest_marker("alone"):
+        pytest.skip("runs with no other test beside it: `make test`, or `pytest -m alone`")
     for mark in item.iter_markers("needs"):
         needs(*mark.args)
 

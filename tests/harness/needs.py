@@ -5,6 +5,7 @@ With CI set nothing may be missing: there the same is a failure, so that a scena
 silently stop being run.
 """
 
+import fcntl
 import functools
 import os
 import shutil
@@ -16,8 +17,6 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-
-from harness.machine.turns import alone
 
 _INSTALL_LIMIT = 600.0  # seconds
 _APT = Path(tempfile.gettempdir()) / "mailweir-tests-apt"
@@ -57,7 +56,7 @@ def program(name: str) -> str:
 
 def unpacked(package: str, directory: Path) -> Path:
     """Where the files of a Debian package are, below a folder; nothing is installed."""
-    with alone(_APT):
+    with _one_at_a_time():
         problem = _apt_get("download", package, folder=directory)
         if problem:  # the package lists may be absent or old
             problem = _apt_get("update") or _apt_get("download", package, folder=directory)
@@ -92,6 +91,7 @@ def _has_kernel_path() -> bool:
     return _dataplane.kernel_path_is_built()
 
 
+@functools.cache
 def _is_installed(package: str) -> bool:
     if shutil.which("dpkg-query") is None:
         return False
@@ -99,11 +99,19 @@ def _is_installed(package: str) -> bool:
     return subprocess.run(query, capture_output=True, text=True).stdout == "installed"
 
 
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """With no other process of tests in here."""
+    with _APT.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 @functools.cache
 def _install(packages: tuple[str, ...]) -> str:
     """Why it went wrong, or nothing. Tried once for all tests."""
     install = ["install", "--yes", "--no-install-recommends", *packages]
-    with alone(_APT), _services_stay_off():
+    with _one_at_a_time(), _services_stay_off():
         problem = _apt_get(*install)
         if problem:  # the package lists may be absent or old
             problem = _apt_get("update") or _apt_get(*install)
