@@ -10,12 +10,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from selectors import EVENT_READ, DefaultSelector
 from threading import Event, Thread
 from typing import Any
 
 from harness.networks.pair import ADDRESSES, DEVICES, NODES, Link, Node, Pair
 from harness.pair.configuration import HEARTBEATS
+from harness.pair.ears import heard
 from harness.waiting import LIMIT
 from mailweir.ha.machine.wire import Kind, Message, Opener, Refused, State, cluster_number
 
@@ -150,17 +150,11 @@ def _raw() -> socket.socket:
 
 
 def _hear(ears: dict[socket.socket, Link], found: list[Heartbeat], over: Event) -> None:
-    with DefaultSelector() as selector:
-        for ear in ears:
-            selector.register(ear, EVENT_READ)
-        while not over.is_set():
-            for key, _ in selector.select(0.1):
-                assert isinstance(key.fileobj, socket.socket)
-                packet, (_, kind, way, *_) = key.fileobj.recvfrom(2048)
-                payload = _payload(packet) if kind == _IPV4 else b""
-                if payload:
-                    link = ears[key.fileobj]
-                    found.append(Heartbeat(time.monotonic(), link, way == _OUTGOING, payload))
+    for ear in heard(ears, over):
+        packet, (_, kind, way, *_) = ear.recvfrom(2048)
+        payload = _payload(packet) if kind == _IPV4 else b""
+        if payload:
+            found.append(Heartbeat(time.monotonic(), ears[ear], way == _OUTGOING, payload))
 
 
 def _payload(packet: bytes) -> bytes:

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import pairwise
-from selectors import EVENT_READ, DefaultSelector
 from threading import Event, Thread
 
 from harness.networks.named import NamedNetworks
+from harness.pair.ears import heard
 from harness.waiting import LIMIT
 
 IP = IPv4Address | IPv6Address
@@ -145,15 +145,10 @@ def _has(ear: socket.socket, wanted: IP) -> bool:
 
 
 def _watch(found: Holders, ears: dict[socket.socket, str], wanted: IP, ended: Event) -> None:
-    with DefaultSelector() as selector:
-        for ear in ears:
-            selector.register(ear, EVENT_READ)
-        while not ended.is_set():
-            for key, _ in selector.select(0.1):
-                assert isinstance(key.fileobj, socket.socket)
-                for kind, payload in _messages(key.fileobj.recv(_BUFFER)):
-                    if kind in (_NEW, _DELETED) and _address(payload) == wanted:
-                        found.note(ears[key.fileobj], kind == _NEW)
+    for ear in heard(ears, ended):
+        for kind, payload in _messages(ear.recv(_BUFFER)):
+            if kind in (_NEW, _DELETED) and _address(payload) == wanted:
+                found.note(ears[ear], kind == _NEW)
 
 
 def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
