@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from pathlib import Path
@@ -94,7 +94,7 @@ def test_other_routes_and_sources_stay_as_they_were(machines: Segment) -> None:
 @pytest.mark.parametrize("promoted", ["0", "1"])
 @pytest.mark.parametrize("first", [True, False])
 def test_the_machines_own_address_outlives_it(
-    machines: Segment, *, promoted: str, first: bool
+    machines: Segment, *, promoted: str, first: bool, counted: Callable[[str], None]
 ) -> None:
     """Whichever of the two was there first, with the kernel's default or without; and the routes
     that go by it.
@@ -121,6 +121,8 @@ def test_the_machines_own_address_outlives_it(
         machines.on("a", task)
     finally:
         machines.ip("a", "route", "delete", *way)
+    order = "behind the virtual one" if first else "before it"
+    counted(f"promote_secondaries={promoted}, own address {order}: it and its routes stay")
 
 
 def test_networks_the_device_has_no_address_of_are_reached(machines: Segment) -> None:

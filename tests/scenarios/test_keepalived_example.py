@@ -29,8 +29,6 @@ _ADVERTISEMENT = 1.0  # seconds from one to the next, keepalived's default
 _TAKEOVER = 15.0
 _RUNS = 6  # of scripts: three of each listener's, and two change a priority
 
-pytestmark = pytest.mark.alone("measures in milliseconds who has an address")
-
 
 @dataclass
 class _Rig:

@@ -185,7 +185,7 @@ def test_a_stop_moves_it_at_once(rig: Rig, tmp_path: Path, counted: Counted) -> 
     until(lambda: _serves(machine), "it to serve")
 
 
-def test_one_that_stands_by_takes_nothing_while_it_drains(rig: Rig) -> None:
+def test_one_that_stands_by_takes_nothing_while_it_drains(rig: Rig, counted: Counted) -> None:
     active = rig.machines[rig.active()]
     standby = rig.machines[other(active.name)]
     client = _in_data(rig, ADDRESSES[standby.name]["lan"])
@@ -203,6 +203,9 @@ def test_one_that_stands_by_takes_nothing_while_it_drains(rig: Rig) -> None:
     assert active.state() == "active"
     held = rig.holders.over(began)
     assert (held.moves, held.nobody) == (0, 0)
+    counted(
+        f"the active balancer killed beside one that drains: {held.moves} moves, switch refused"
+    )
     active.balancer.process.wait()
     active.start_balancer()
     until(lambda: _serves(active), "it to serve")

@@ -79,7 +79,7 @@ def test_a_device_that_comes_late(pair: Rig, late: Link, counted: Counted) -> No
         until(lambda: not _warns(machine, "can't be used"), "the alarm to be over")
 
 
-def test_a_witness_whose_address_comes_late(six: Rig, tmp_path: Path) -> None:
+def test_a_witness_whose_address_comes_late(six: Rig, tmp_path: Path, counted: Counted) -> None:
     address = [f"{WITNESS}/24", "dev", "eth0"]
     machine = six.machines[six.active()]
     six.networks.run("w", "ip", "address", "delete", *address)
@@ -90,9 +90,11 @@ def test_a_witness_whose_address_comes_late(six: Rig, tmp_path: Path) -> None:
         assert _warns(machine, silent)
         six.networks.run("w", "ip", "address", "add", *address)
         six.networks.run("w", "ip", "route", "replace", "default", "via", "203.0.113.1")
+        came = time.monotonic()
         until(lambda: not _warns(machine, silent), "it to be heard")
         for one in six.machines.values():
             until(partial(_witness_heard, one), "both to hear it")
+        counted(f"both nodes hear it {time.monotonic() - came:.1f} s after its address came")
 
 
 @contextmanager

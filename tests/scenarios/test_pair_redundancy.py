@@ -77,16 +77,20 @@ KINDS = {
 
 @pytest.mark.needs("prometheus")
 @pytest.mark.parametrize("kind", KINDS)
-def test_redundancy_is_lost(rig: Rig, tmp_path: Path, kind: str) -> None:
+def test_redundancy_is_lost(
+    rig: Rig, tmp_path: Path, counted: Callable[[str], None], kind: str
+) -> None:
     active = rig.machines[rig.active()]
     standby = rig.machines[other(active.name)]
     until(lambda: all(map(_is_whole, (active, standby))), "a whole pair")
     assert _fired(active, tmp_path) == _fired(standby, tmp_path) == set()
     cause, words, may_be_forced = KINDS[kind]
     why = words.format(standby.name)
+    began = time.monotonic()
     mend = cause(rig, standby)
     until(lambda: any(why in one for one in active.alarms()), f"the alarm of {why}")
     until(lambda: not standby.status()["redundant"], "the node itself to know")
+    counted(f"{kind}: alarm on both nodes after {time.monotonic() - began:.2f} s")
     for machine in (active, standby):
         assert {"MailweirPairAlarm", "MailweirPairNotRedundant"} <= _fired(machine, tmp_path)
     began = time.monotonic()
@@ -101,6 +105,8 @@ def test_redundancy_is_lost(rig: Rig, tmp_path: Path, kind: str) -> None:
         # It isn't given back at once, however bad it is there.
         time.sleep(3 * _FAULT_HOLD)
         assert rig.holders.only == standby.name
+    forced = "moved by --force" if may_be_forced else "not even by --force"
+    counted(f"{kind}: `switch` refused on both, 0 moves; {forced}")
     mend()
     until(lambda: all(map(_is_whole, (active, standby))), "a whole pair")
 
