@@ -285,7 +285,7 @@ class Daemon:
         if self._plane is None:
             return  # there is no session log yet
         self._plane.reopen_logs()
-        _log.info("USR1: the session log is opened anew")
+        _log.info("USR1: the session log is to be opened anew")
 
     def _on_loop_fault(self, _: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         """Something that the event loop called failed, or a task that nobody waits for."""

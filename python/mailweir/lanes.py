@@ -7,6 +7,7 @@ may wait; `asyncio.to_thread` has one set of threads for all, and joins them at 
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from functools import partial
@@ -37,12 +38,19 @@ class Lane:
         self._lost = 0
 
     async def call(
-        self, work: Callable[[], _T], *, limit: float | None = None, what: str = ""
+        self,
+        work: Callable[[], _T],
+        *,
+        limit: float | None = None,
+        what: str = "",
+        moved: Callable[[], float] | None = None,
     ) -> _T:
         """What `work` returns, called in a thread. Raises what it raises.
 
         Raises StalledError where that takes longer than `limit` seconds, with the time for calls
-        before it; `what` begins its message. A call that nobody waits for any more isn't begun.
+        before it; `what` begins its message. Where `moved` tells when the work got on last, on
+        time.monotonic's clock, they begin anew then. A call that nobody waits for any more isn't
+        begun.
         """
         what = what or self._name
         job = _Job(work, asyncio.get_running_loop())
@@ -50,6 +58,8 @@ class Lane:
             raise StalledError(f"{what}: {self._lost} earlier calls hang, and no more are begun")
         try:
             done, _ = await asyncio.wait({job.outcome}, timeout=limit)
+            while not done and limit and moved and (left := moved() + limit - time.monotonic()) > 0:
+                done, _ = await asyncio.wait({job.outcome}, timeout=left)
         except asyncio.CancelledError:
             job.outcome.cancel()
             raise

@@ -71,11 +71,13 @@ def notices(old: Stats, new: Stats) -> Iterator[Notice]:
     if new.kernel_path:
         yield from _of_kernel_path(old.kernel_path, new.kernel_path)
     dropped, errors = new.log.dropped - old.log.dropped, new.log.errors - old.log.errors
-    if dropped > 0 or errors > 0:
+    if dropped > 0:
         yield (
             "sessions are missing from the session log",
             {"sessions": dropped, "reason": new.log.last_error or "it can't keep up"},
         )
+    elif errors > 0:
+        yield "the session log can't be opened or written", {"reason": new.log.last_error}
     for worker in sorted(set(new.stuck_workers()) - set(old.stuck_workers())):
         yield "a worker is stuck, its listeners are out of use", {"worker": worker}
     for worker in sorted(set(old.stuck_workers()) - set(new.stuck_workers())):

@@ -28,7 +28,7 @@ _FIXED: tuple[tuple[str, ...], ...] = (
 )
 # A kernel path reads these when there comes to be one, which stays. Before that they can change.
 _FIXED_BY_KERNEL_PATH = (("source_ports",), ("max_flows",))
-# Seconds for all files and names of a configuration. 10 000 servers take 2 of them.
+# Seconds without a sign that a configuration is read or gone through: a file or a name hangs.
 _LIMIT = 10.0
 
 
@@ -113,7 +113,10 @@ class Reader:
         reading = Reading()
         try:
             return await self._lane.call(
-                partial(_read, self._file, reading), limit=self._limit, what=str(self._file)
+                partial(_read, self._file, reading),
+                limit=self._limit,
+                what=str(self._file),
+                moved=lambda: reading.moved,
             )
         except StalledError as error:
             # The thread that is left behind had it look for no garbage.

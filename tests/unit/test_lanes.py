@@ -89,6 +89,27 @@ async def test_who_hangs_is_left_behind(gate: threading.Event) -> None:
                 break
 
 
+async def test_who_gets_on_is_waited_for(gate: threading.Event) -> None:
+    lane, looks = Lane("disk"), 0
+
+    def moved() -> float:
+        nonlocal looks
+        looks += 1
+        if looks == 5:
+            gate.set()
+        return time.monotonic()
+
+    def work() -> str:
+        gate.wait()
+        return "read"
+
+    assert await lane.call(work, limit=0.05, moved=moved) == "read"
+    gate.clear()
+    began = time.monotonic()
+    with pytest.raises(StalledError):
+        await lane.call(gate.wait, limit=0.05, moved=lambda: began)
+
+
 async def test_the_next_call_does_not_hang_behind_it(gate: threading.Event) -> None:
     lane = Lane("disk")
     hanging = asyncio.create_task(lane.call(gate.wait, limit=0.05))

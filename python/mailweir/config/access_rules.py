@@ -4,7 +4,6 @@ Called by `rules`. Pure.
 """
 
 from collections.abc import Iterator
-from ipaddress import ip_network
 
 from mailweir.config.finding import Finding, Path, listed
 from mailweir.config.listener import Listener
@@ -36,8 +35,9 @@ def _both(path: Path, listener: Listener) -> Iterator[Finding]:
         )
     lists = (("deny", listener.deny, deny, "allow"), ("allow", listener.allow, allow, "deny"))
     for key, prefixes, in_effect, other in lists if is_twice else ():
+        counted = frozenset(in_effect)
         for index, entry in enumerate(prefixes.entries):
-            if lost := sorted(frozenset(entry.prefixes).difference(in_effect), key=ip_network):
+            if lost := [one for one in entry.prefixes if one not in counted]:
                 said = f"{listed(lost)} {'is' if len(lost) == 1 else 'are'} in `{other}` as well"
                 at, is_file = (*path, key, index), entry.is_file
                 if is_file or lost[0] not in listener.allow.written:
@@ -56,7 +56,7 @@ def _empty(path: Path, listener: Listener) -> Iterator[Finding]:
     )
     for key, prefixes in lists:
         for index, entry in enumerate(prefixes.entries):
-            if not entry.prefixes:
+            if not entry.prefixes and entry.is_sound:
                 at = (*path, *key, index)
                 yield Finding(at, f"{entry} is empty: nobody is in it", warning=True)
 

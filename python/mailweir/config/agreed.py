@@ -59,8 +59,9 @@ def parts(tree: Tree, whole: Part, under: str = "") -> dict[str, bytes]:
         found = dict(_flat(tree, depth, under))
         if len(found) <= _MOST_PARTS:
             break
-    every = (f"{under}{name}" for name in names(whole, depth))
-    unwritten = (name for name in every if name not in found)
+    own = _NODES_OWN if under else _MACHINES_OWN
+    every = (name for name in names(whole, depth) if name.partition(".")[0] not in own)
+    unwritten = (name for one in every if (name := f"{under}{one}") not in found)
     named = dict.fromkeys(islice(unwritten, _MOST_UNWRITTEN), b"")
     return named | {name: _hashed(value)[:_PART_BYTES] for name, value in found.items()}
 

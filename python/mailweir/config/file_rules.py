@@ -49,6 +49,10 @@ def _session_log(config: Config, read: Iterable[str]) -> Iterator[Finding]:
     if what := taken.get(os.path.realpath(log)):
         yield Finding(path, f"{log} is {what}: the log would be written into it")
         return
+    folder = os.path.dirname(log)
+    if not os.path.isdir(folder):
+        yield Finding(path, f"mailweir won't start where there is no folder {folder}", warning=True)
+        return
     mode = _mode(Path(log))
     if mode is None or stat.S_ISREG(mode) or stat.S_ISCHR(mode):
         return

@@ -103,7 +103,8 @@ def _matching(pattern: str, main: str) -> tuple[list[str], str]:
         files = sorted(glob.glob(os.path.join(glob.escape(folder), name)))
     for file in files:
         if not os.path.isfile(file):
-            return [], f"there is no file {file}"
+            is_there = os.path.lexists(file)
+            return [], f"{file} is no regular file" if is_there else f"there is no file {file}"
         if os.path.exists(main) and os.path.samefile(file, main):
             return [], f"{file} is this file itself; keep what it includes in another folder"
     return files, ""

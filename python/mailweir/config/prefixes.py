@@ -22,6 +22,8 @@ from mailweir.errors import Problem
 MAX_PREFIXES = 1_000_000
 # Of all files together: a million lines with comments.
 MAX_BYTES = 64 * 1024 * 1024
+# Lines of a file in which it is seen to be gone through: some ten milliseconds.
+_MANY = 10_000
 # Bad lines of a file that are told. One that has more is no file of prefixes.
 _MAX_TOLD = 10
 # Bad entries of lists that are told, as many as `load` tells. A hundred thousand more would take
@@ -46,6 +48,10 @@ class Files:
             self._read[path] = self._parsed(path, self._bytes(path))
         return self._read[path]
 
+    def has_bad_lines(self, path: object) -> bool:
+        """Whether some of a file's were told of."""
+        return any(problem.file == path for problem in self.problems)
+
     def _bytes(self, path: str) -> bytes:
         try:
             data = read_file(path, self._left + 1, self._reading)
@@ -64,6 +70,8 @@ class Files:
         told = 0
         # One line after the other: all at once they could take ten times the file's size.
         for number, line in enumerate(BytesIO(data), 1):
+            if number % _MANY == 0:
+                self._reading.moves()
             # Comments may be in any encoding; prefixes are ASCII.
             word = line.partition(b"#")[0].partition(b";")[0].strip()
             if not word:
@@ -92,6 +100,7 @@ class Entry:
 
     written: str
     prefixes: tuple[str, ...] = field(repr=False)
+    is_sound: bool = field(default=True, repr=False, compare=False)  # every line of the file
 
     def __str__(self) -> str:
         return self.written
@@ -113,7 +122,7 @@ def _entry(value: object, info: ValidationInfo) -> Entry:
         if files.refused > _MAX_REFUSED:
             return Entry("", ())
         raise
-    return Entry(str(value), prefixes)
+    return Entry(str(value), prefixes, not files.has_bad_lines(value))
 
 
 def _stands_for(value: object, files: Files) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ those modules of `config` that read.
 import errno
 import os
 import stat
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -32,10 +33,28 @@ MAX_BYTES = 4 * 1024 * 1024
 
 
 class Reading:
-    """What is read at the moment, in words, for whoever waits for it in another thread."""
+    """What is read at the moment, in words, and when that got on last, on time.monotonic's clock.
+
+    For whoever waits for it in another thread.
+    """
 
     def __init__(self) -> None:
-        self.what = ""
+        self._what = ""
+        self.moved = time.monotonic()
+
+    @property
+    def what(self) -> str:
+        """Empty between two files, while what was read is gone through."""
+        return self._what
+
+    @what.setter
+    def what(self, what: str) -> None:
+        self._what = what
+        self.moves()
+
+    def moves(self) -> None:
+        """It gets on."""
+        self.moved = time.monotonic()
 
 
 def read_file(path: str | Path, limit: int, reading: Reading, *, any_kind: bool = False) -> bytes:

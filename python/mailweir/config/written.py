@@ -39,13 +39,10 @@ def given(part: BaseModel) -> dict[str, object]:
 
 
 def names(there: object, depth: int) -> Iterator[str]:
-    """Of the keys that `plain` finds in a part, as `pools.farm.balance`, `depth` words at most."""
+    """Of the keys that a part has or could have, as `pools.farm.balance`, `depth` words at most."""
     members: dict[str, object] = {}
     if isinstance(there, BaseModel):
-        for key, field in type(there).model_fields.items():
-            one = getattr(there, key)
-            if one is not None or value(one, field) is not None:
-                members[key] = one
+        members = {key: getattr(there, key) for key in type(there).model_fields}
     elif isinstance(there, dict):
         members = {str(key): one for key, one in there.items()}
     for key, one in members.items():

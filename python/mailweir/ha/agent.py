@@ -19,6 +19,7 @@ import structlog
 
 from mailweir.config.ha import Ha
 from mailweir.config.load import Loaded, load
+from mailweir.config.reading import Reading
 from mailweir.config.words import HaMode
 from mailweir.errors import ConfigError, MailweirError, StartError
 from mailweir.ha import fence
@@ -112,7 +113,13 @@ class Agent:
         StalledError where that takes too long.
         """
         what = f"reading {self._file} and its keys"
-        return await self._lane.call(partial(_read_all, self._file), limit=_LOAD_LIMIT, what=what)
+        reading = Reading()
+        return await self._lane.call(
+            partial(_read_all, self._file, reading),
+            limit=_LOAD_LIMIT,
+            what=what,
+            moved=lambda: reading.moved,
+        )
 
     # --- startup -----------------------------------------------------------
 
@@ -438,8 +445,8 @@ class Agent:
         await self._asking.ask()
 
 
-def _read_all(file: Path) -> tuple[Loaded, Ha, dict[int, bytes]]:
-    loaded = load(file)
+def _read_all(file: Path, reading: Reading) -> tuple[Loaded, Ha, dict[int, bytes]]:
+    loaded = load(file, reading=reading)
     ha = _native(loaded, file)
     return loaded, ha, read_keys(ha.keys)
 

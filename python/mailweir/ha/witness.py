@@ -17,6 +17,7 @@ import structlog
 from mailweir.config.address import Address
 from mailweir.config.ha import Ha
 from mailweir.config.load import load
+from mailweir.config.reading import Reading
 from mailweir.errors import MailweirError, StartError
 from mailweir.ha.clock import now
 from mailweir.ha.key_files import read_keys
@@ -78,7 +79,13 @@ class Answering:
     async def _load(self) -> tuple[Ha, Address, dict[int, bytes]]:
         """Raises ConfigError and StartError, and StalledError where that takes too long."""
         what = f"reading {self._file} and its keys"
-        return await self._lane.call(partial(_read_all, self._file), limit=_LOAD_LIMIT, what=what)
+        reading = Reading()
+        return await self._lane.call(
+            partial(_read_all, self._file, reading),
+            limit=_LOAD_LIMIT,
+            what=what,
+            moved=lambda: reading.moved,
+        )
 
     def _take_keys(self, keys: Mapping[int, bytes], cluster: str) -> None:
         self._keys = dict(keys)
@@ -144,8 +151,8 @@ class Answering:
             _log.info("leave to be active", node=name)
 
 
-def _read_all(file: Path) -> tuple[Ha, Address, dict[int, bytes]]:
-    ha = load(file).config.ha
+def _read_all(file: Path, reading: Reading) -> tuple[Ha, Address, dict[int, bytes]]:
+    ha = load(file, reading=reading).config.ha
     if ha is None or ha.witness is None:
         raise StartError(f"{file}: there is no `ha.witness`, whose address this would be")
     return ha, ha.witness.address, read_keys(ha.keys)

@@ -1,9 +1,9 @@
 //! Who is let in: nobody where an operator says so, whom the listener's prefixes allow, as many
 //! of a source and as quickly as it may, and as many at a time as the caps allow.
 //!
-//! What is only tried out (`dry_run`) is counted and refuses nobody. A session that it would have
-//! refused isn't counted as one of its source or its listener, so that what is counted is what
-//! would be refused.
+//! What is only tried out (`dry_run`) is counted and refuses nobody. Each limit is judged by itself: a
+//! session that it would have refused isn't counted by it, so that it meets what it would meet, and
+//! is counted by all others, which hold as if nothing were tried out.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::moment::nanos;
 use crate::occupancy::{Occupancy, Occupied};
 use crate::record::{EndReason, Record, SessionPlace, TriedOut, WouldRefuse};
 use crate::snapshot::{Listener, Snapshot, SourceTerms};
-use crate::sources::{SourceLimits, SourcePlace, SourceRefusal};
+use crate::sources::{Met, SourcePlace};
 
 /// Who wants to be let in.
 #[derive(Debug, Clone, Copy)]
@@ -40,25 +40,18 @@ pub(crate) struct Admitted {
 /// # Errors
 /// Why there is none.
 pub(crate) fn admit(applicant: &Applicant<'_>, record: &mut Record) -> Result<Admitted, EndReason> {
-    let listener = applicant.listener;
     let mut count = |what: WouldRefuse| record.tried_out(what);
     applicant.may_enter(&mut count)?;
     let now = nanos(Instant::now());
     // Looked at before a place is taken: a flood of one source takes none from others.
     let tracked = applicant.is_within(now, &mut count)?;
-    let held = applicant.holdings.session().ok_or(EndReason::Full)?;
-    let most = Some(applicant.snapshot.max_sessions);
-    let mut place = SessionPlace::take(applicant.process, most).ok_or(EndReason::Full)?;
-    if !place.enter(&listener.state, listener.max_sessions) {
-        if !listener.dry_run.sessions {
-            return Err(EndReason::Full);
-        }
-        count(WouldRefuse::Sessions);
+    let room = applicant.room(&mut count);
+    if let (Err(_), Some((_, met))) = (&room, tracked) {
+        applicant.tried_out(met, &mut count);
     }
-    if let Some(terms) = tracked
-        && let Some(of_source) = applicant.enter(terms, now, &mut count)?
-    {
-        place.of_source(of_source);
+    let (mut place, held) = room?;
+    if let Some((terms, _)) = tracked {
+        place.of_source(applicant.enter(terms, now, &mut count)?);
     }
     Ok(Admitted { place, held })
 }
@@ -77,8 +70,13 @@ fn refusal(applicant: &Applicant<'_>, count: &mut impl FnMut(WouldRefuse)) -> Op
     if let Err(why) = applicant.may_enter(count) {
         return Some(why);
     }
-    if let Err(why) = applicant.is_within(nanos(Instant::now()), count) {
-        return Some(why);
+    match applicant.is_within(nanos(Instant::now()), count) {
+        Err(why) => return Some(why),
+        Ok(tracked) => {
+            if let Some((_, met)) = tracked {
+                applicant.tried_out(met, count);
+            }
+        }
     }
     let process = room(
         applicant.process.now(),
@@ -112,33 +110,39 @@ impl<'a> Applicant<'a> {
         Ok(())
     }
 
-    /// By what the session is to be counted at its source, if it is.
+    /// By what the session is to be counted at its source, if it is, and what it would meet there.
     fn is_within(
         &self,
         now: u64,
         count: &mut impl FnMut(WouldRefuse),
-    ) -> Result<Option<&'a SourceTerms>, EndReason> {
+    ) -> Result<Option<(&'a SourceTerms, Met)>, EndReason> {
         let Some(terms) = self.listener.source_terms(self.client) else {
             return Ok(None);
         };
-        let sources = self.listener.state.sources();
         let key = terms.source.key(self.client);
-        let Some(refusal) = sources.look(key, &terms.limits, now) else {
-            return Ok(Some(terms));
-        };
-        self.try_out(refusal, count)?;
-        if refusal == SourceRefusal::Sessions {
-            let rate_alone = SourceLimits {
-                sessions: None,
-                ..terms.limits
-            };
-            if let Some(refusal) = sources.look(key, &rate_alone, now)
-                && !self.listener.dry_run.source_rate
-            {
-                return Err(reason(refusal));
-            }
+        let met = self.listener.state.sources().look(key, &terms.limits, now);
+        if met.beyond(self.tried()) {
+            return Err(self.refusal(met, count));
         }
-        Ok(None)
+        Ok(Some((terms, met)))
+    }
+
+    /// A place in the process and at the listener.
+    fn room(
+        &self,
+        count: &mut impl FnMut(WouldRefuse),
+    ) -> Result<(SessionPlace, Occupied), EndReason> {
+        let listener = self.listener;
+        let held = self.holdings.session().ok_or(EndReason::Full)?;
+        let most = Some(self.snapshot.max_sessions);
+        let mut place = SessionPlace::take(self.process, most).ok_or(EndReason::Full)?;
+        if !place.enter(&listener.state, listener.max_sessions) {
+            if !listener.dry_run.sessions {
+                return Err(EndReason::Full);
+            }
+            count(WouldRefuse::Sessions);
+        }
+        Ok((place, held))
     }
 
     /// Counts the session in at its source. Another one may have been quicker since.
@@ -147,35 +151,42 @@ impl<'a> Applicant<'a> {
         terms: &SourceTerms,
         now: u64,
         count: &mut impl FnMut(WouldRefuse),
-    ) -> Result<Option<SourcePlace>, EndReason> {
-        let key = terms.source.key(self.client);
-        match self.listener.state.sources().enter(key, &terms.limits, now) {
-            Ok(place) => Ok(Some(place)),
-            Err(refusal) => self.try_out(refusal, count).map(|()| None),
-        }
-    }
-
-    /// A limit of the source refuses the session, or would.
-    fn try_out(
-        &self,
-        refusal: SourceRefusal,
-        count: &mut impl FnMut(WouldRefuse),
-    ) -> Result<(), EndReason> {
-        let dry_run = self.listener.dry_run;
-        match refusal {
-            SourceRefusal::Sessions if dry_run.source_sessions => {
-                count(WouldRefuse::SourceSessions);
+    ) -> Result<SourcePlace, EndReason> {
+        let (key, sources) = (terms.source.key(self.client), self.listener.state.sources());
+        match sources.enter(key, &terms.limits, self.tried(), now) {
+            Ok((place, met)) => {
+                self.tried_out(met, count);
+                Ok(place)
             }
-            SourceRefusal::Rate if dry_run.source_rate => count(WouldRefuse::SourceRate),
-            _ => return Err(reason(refusal)),
+            Err(met) => Err(self.refusal(met, count)),
         }
-        Ok(())
     }
-}
 
-fn reason(refusal: SourceRefusal) -> EndReason {
-    match refusal {
-        SourceRefusal::Sessions => EndReason::SourceSessions,
-        SourceRefusal::Rate => EndReason::SourceRate,
+    /// The limits of a source that are only tried out.
+    fn tried(&self) -> Met {
+        Met {
+            sessions: self.listener.dry_run.source_sessions,
+            rate: self.listener.dry_run.source_rate,
+        }
+    }
+
+    fn tried_out(&self, met: Met, count: &mut impl FnMut(WouldRefuse)) {
+        let tried = self.tried();
+        if met.sessions && tried.sessions {
+            count(WouldRefuse::SourceSessions);
+        }
+        if met.rate && tried.rate {
+            count(WouldRefuse::SourceRate);
+        }
+    }
+
+    /// Why the session is refused, where limits are met that aren't only tried out.
+    fn refusal(&self, met: Met, count: &mut impl FnMut(WouldRefuse)) -> EndReason {
+        self.tried_out(met, count);
+        if met.sessions && !self.tried().sessions {
+            EndReason::SourceSessions
+        } else {
+            EndReason::SourceRate
+        }
     }
 }

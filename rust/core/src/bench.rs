@@ -13,7 +13,7 @@ use crate::registry::Registry;
 use crate::select::{self, Asking};
 use crate::smtp::dialogue::Dialogue;
 use crate::snapshot::Snapshot;
-use crate::sources::{Rate, SourceLimits, Sources};
+use crate::sources::{Met, Rate, SourceLimits, Sources};
 use crate::spec::{
     Balance, DrainSpec, KernelSpec, LogFormat, LogSpec, LogTarget, PlaneSpec, PoolSpec, Protocol,
     RoomSpec, ServerSpec, SpecError,
@@ -61,8 +61,9 @@ impl Limited {
     #[must_use]
     pub fn pass(&self, client: IpAddr, now: u64) -> bool {
         let key = source_key(client, 32, 64);
-        self.sources.look(key, &self.limits, now).is_none()
-            && self.sources.enter(key, &self.limits, now).is_ok()
+        let tried = Met::default();
+        self.sources.look(key, &self.limits, now) == tried
+            && self.sources.enter(key, &self.limits, tried, now).is_ok()
     }
 
     /// How many sources something is remembered of.

@@ -52,13 +52,20 @@ impl Rate {
     }
 }
 
-/// Why a source gets no more sessions now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum SourceRefusal {
-    /// It has as many as it may.
-    Sessions,
+/// Some of the limits of a source: those that are met, say, or those that are only tried out.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Met {
+    /// It has as many sessions as it may.
+    pub(crate) sessions: bool,
     /// It began too many lately.
-    Rate,
+    pub(crate) rate: bool,
+}
+
+impl Met {
+    /// Whether some are that aren't among the others.
+    pub(crate) fn beyond(self, others: Self) -> bool {
+        self.sessions && !others.sessions || self.rate && !others.rate
+    }
 }
 
 /// How full the table of sources is.
@@ -118,23 +125,31 @@ impl Sources {
         Self(Bounded::new(places))
     }
 
-    /// Counts a session of the source `key` in, unless that is above its limits. Who is refused
-    /// has used up nothing.
+    /// Counts a session of the source `key` in, unless that is above limits that aren't only
+    /// `tried` out. By each limit by itself: one that is tried out and met counts nothing, so that
+    /// it meets as many as it would, and takes nothing from the other one.
+    ///
+    /// # Errors
+    /// The limits that are met, tried out or not. Who is refused has used up nothing.
     pub(crate) fn enter(
         self: &Arc<Self>,
         key: u128,
         limits: &SourceLimits,
+        tried: Met,
         now: u64,
-    ) -> Result<SourcePlace, SourceRefusal> {
-        let entered = self.0.with(key, now, |source| source.enter(limits, now));
-        let entered = entered.transpose()?;
-        Ok(self.place(key, entered.is_some()))
+    ) -> Result<(SourcePlace, Met), Met> {
+        let entered = self
+            .0
+            .with(key, now, |source| source.enter(limits, tried, now));
+        let met = entered.transpose()?;
+        let is_counted = met.is_some_and(|met| !met.sessions);
+        Ok((self.place(key, is_counted), met.unwrap_or_default()))
     }
 
-    /// Why a session of the source `key` would be refused now, if it would be.
-    pub(crate) fn look(&self, key: u128, limits: &SourceLimits, now: u64) -> Option<SourceRefusal> {
-        let used = |source: &mut Source| source.used_after(limits, now).err();
-        self.0.find(key, used).flatten()
+    /// The limits that a session of the source `key` would meet now.
+    pub(crate) fn look(&self, key: u128, limits: &SourceLimits, now: u64) -> Met {
+        let met = |source: &mut Source| source.after(limits, now).0;
+        self.0.find(key, met).unwrap_or_default()
     }
 
     /// Counts a session in that an earlier process let in, whatever the limits are.
@@ -161,20 +176,30 @@ impl Sources {
 }
 
 impl Source {
-    fn enter(&mut self, limits: &SourceLimits, now: u64) -> Result<(), SourceRefusal> {
-        self.used = self.used_after(limits, now)?;
-        self.sessions += 1;
-        Ok(())
+    fn enter(&mut self, limits: &SourceLimits, tried: Met, now: u64) -> Result<Met, Met> {
+        let (met, used) = self.after(limits, now);
+        if met.beyond(tried) {
+            return Err(met);
+        }
+        self.used = used;
+        self.sessions += u32::from(!met.sessions);
+        Ok(met)
     }
 
-    /// What would be used up after one more session.
-    fn used_after(&self, limits: &SourceLimits, now: u64) -> Result<Used, SourceRefusal> {
-        if limits.sessions.is_some_and(|most| self.sessions >= most) {
-            return Err(SourceRefusal::Sessions);
-        }
-        let Some(rate) = limits.rate else {
-            return Ok(self.used);
+    /// The limits that one more session meets, and what is used up after it.
+    fn after(&self, limits: &SourceLimits, now: u64) -> (Met, Used) {
+        let used = limits
+            .rate
+            .map_or(Some(self.used), |rate| self.used_after(rate, now));
+        let met = Met {
+            sessions: limits.sessions.is_some_and(|most| self.sessions >= most),
+            rate: used.is_none(),
         };
+        (met, used.unwrap_or(self.used))
+    }
+
+    /// What is used up after one more session; none where the rate is met.
+    fn used_after(&self, rate: Rate, now: u64) -> Option<Used> {
         let latest = now.saturating_add(rate.tolerance);
         let mut until = self.used.until;
         if self.used.mark != rate.mark {
@@ -182,10 +207,7 @@ impl Source {
             // one's burst, since nothing is noted of refusals that could bring it nearer.
             until = until.min(latest);
         }
-        if until > latest {
-            return Err(SourceRefusal::Rate);
-        }
-        Ok(Used {
+        (until <= latest).then(|| Used {
             until: until.max(now).saturating_add(rate.interval),
             mark: rate.mark,
         })

@@ -1,5 +1,6 @@
 """Names of those who ask, and what the log says of refusals: neither grows with who asks."""
 
+import asyncio
 import pwd
 from threading import Event
 
@@ -37,10 +38,11 @@ async def test_the_name_service_is_asked_once_for_each_user(
 
 
 async def test_a_name_service_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers, asked = Event(), []
+    answers, begun, asked = Event(), Event(), []
 
     def hang(uid: int) -> None:
         asked.append(uid)
+        begun.set()
         answers.wait()
         raise KeyError
 
@@ -50,6 +52,7 @@ async def test_a_name_service_that_hangs_is_not_waited_for(monkeypatch: pytest.M
     try:
         # However often one user asks, that is one thread.
         assert {await names.of(7) for _ in range(20)} == {"uid 7"}
+        assert await asyncio.to_thread(begun.wait, 10)
         assert asked == [7]
     finally:
         answers.set()

@@ -128,7 +128,7 @@ def test_what_an_included_file_can_not_have(farm: Farm, included: str, line: str
     [
         ("[conf.d/none-*.yaml]", []),
         ("[conf.d/none.yaml]", ["1:11: include.0: there is no file conf.d/none.yaml"]),
-        ("[conf.d]", ["1:11: include.0: there is no file conf.d"]),
+        ("[conf.d]", ["1:11: include.0: conf.d is no regular file"]),
         (
             "[conf.d/*.yaml, mailweir.yaml]",
             [
@@ -180,7 +180,7 @@ def test_what_can_not_be_read(farm: Farm, tmp_path: Path) -> None:
     main = "include: [conf.d/*.yaml]\n" + _LISTENER % ("mx", 25, "farm") + _POOL % "farm"
     file = farm(main)
     os.mkfifo(tmp_path / "conf.d/fifo.yaml")
-    assert problems(file) == ["mailweir.yaml:1:11: include.0: there is no file conf.d/fifo.yaml"]
+    assert problems(file) == ["mailweir.yaml:1:11: include.0: conf.d/fifo.yaml is no regular file"]
     (tmp_path / "conf.d/fifo.yaml").unlink()
     (tmp_path / "conf.d/bytes.yaml").write_bytes(b"pools:\n  \xff: 1\n")
     assert problems(file) == ["conf.d/bytes.yaml:2:3: isn't UTF-8 text"]

@@ -157,25 +157,36 @@ def test_a_prefix_that_both_lists_write() -> None:
 def test_a_file_does_not_undo_what_is_written(tmp_path: Path) -> None:
     file, other = tmp_path / "list", tmp_path / "other"
     file.write_text("".join(f"192.0.2.{number}\n" for number in range(6)))
-    other.write_text("198.51.100.0/24\n192.0.2.5\n")
-    lists = f"allow: [{file}, 198.51.100.0/24]\n    deny: [192.0.2.0/24, 192.0.2.3, {other}]"
-    found = loaded(f"{lists}\n    others: admit")
-    allow, deny = found.config.listeners["mx"].lists_in_effect
-    assert allow == (
+    # Of both families, which can't be compared.
+    other.write_text("198.51.100.0/24\n192.0.2.5\n2001:db8::/32\n")
+    allow, deny = (
+        f"[{file}, 198.51.100.0/24, '2001:db8::/32']",
+        f"[192.0.2.0/24, 192.0.2.3, {other}]",
+    )
+    found = loaded(f"allow: {allow}\n    deny: {deny}\n    others: admit")
+    allowed, denied = found.config.listeners["mx"].lists_in_effect
+    assert allowed == (
         *(f"192.0.2.{number}/32" for number in (0, 1, 2, 4, 5)),
         "198.51.100.0/24",
+        "2001:db8::/32",
     )
-    assert deny == ("192.0.2.0/24", "192.0.2.3/32")
+    assert denied == ("192.0.2.0/24", "192.0.2.3/32")
     assert of_listener(found) == [
         "listeners.mx.allow.0: 192.0.2.3/32 is in `deny` as well, and that counts",
-        "listeners.mx.deny.2: 192.0.2.5/32, 198.51.100.0/24 are in `allow` as well, and that"
-        " counts",
+        "listeners.mx.allow.2: no client has this address: the listener binds IPv4 alone",
+        "listeners.mx.deny.2: 198.51.100.0/24, 192.0.2.5/32, 2001:db8::/32 are in `allow` as"
+        " well, and that counts",
     ]
 
 
 def test_a_file_with_nothing_in_it_is_told(tmp_path: Path) -> None:
     file = tmp_path / "list"
     file.write_text("# nothing yet\n")
+    bad = tmp_path / "bad"
+    bad.write_text("nothing good\n")
+    with pytest.raises(ConfigError) as caught:
+        loaded(f"deny: [192.0.2.1, {bad}]")
+    assert "empty" not in str(caught.value.warnings)
     found = loaded(
         f"deny: [192.0.2.1, {file}]\n    limits: {{per_source: {{rate: 1/s, exempt: [{file}]}}}}"
     )

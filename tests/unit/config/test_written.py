@@ -113,9 +113,23 @@ def _names(tree: dict[str, object], depth: int) -> list[str]:
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 4, 9])
 @pytest.mark.parametrize("text", [MINIMAL, _RICH], ids=["minimal", "rich"])
-def test_names_are_those_of_the_keys_that_are_written(text: str, depth: int) -> None:
+def test_names_are_those_of_the_keys_that_there_may_be(text: str, depth: int) -> None:
     found = config(text)
-    assert list(names(found, depth)) == _names(plain(found), depth)
+    every = list(names(found, depth))
+    written = _names(plain(found), depth)
+    assert [name for name in every if name in written] == written
+    # Those whose default is that they aren't there.
+    others = {name.rpartition(".")[2] for name in every if name not in written}
+    assert others <= {
+        "check",
+        "forwarding",
+        "ha",
+        "helo",
+        "kind",
+        "max_sessions",
+        "queue",
+        "sticky",
+    }
 
 
 def test_what_is_given_is_what_the_file_says_otherwise_than_by_default() -> None:

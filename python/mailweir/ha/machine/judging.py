@@ -28,6 +28,7 @@ _GATEWAY_LOST = 3.0
 # Why a node whose process is stopped has let go.
 ENDS = "the process ends"
 # Keys that differ, in one message.
+_AND = " and "
 _MOST_NAMED = 3
 
 
@@ -298,14 +299,15 @@ def difference(known: Known) -> str:
     if told is None:
         return ""
     if told.pair_digest != s.pair_digest:
+        named = _named(known, s.parts, "ha")
         return (
-            f"{_named(known, s.parts, 'ha')} in the file of {s.peer} isn't the same: make both"
-            " files alike, then send HUP to `mailweir ha run` on both"
+            f"{named} in the file of {s.peer} {_not(named)} the same: make both files alike, then"
+            " send HUP to `mailweir ha run` on both"
         )
     theirs, mine = told.config_digest, health.config_digest
     if any(theirs) and any(mine) and theirs != mine:
-        differs = _named(known, health.parts, "")
-        which = f": {differs} isn't the same" if differs else ""
+        named = _named(known, health.parts, "")
+        which = f": {named} {_not(named)} the same" if named else ""
         return (
             f"the balancer of {s.peer} runs with another configuration{which}: make both files"
             " alike, then reload both"
@@ -321,7 +323,11 @@ def _named(known: Known, own: Mapping[str, bytes], otherwise: str) -> str:
     names = [f"`{name}`" for name in found[:_MOST_NAMED]]
     if len(found) > _MOST_NAMED:
         names.append(f"{len(found) - _MOST_NAMED} more")
-    return " and ".join(names) or (otherwise and f"`{otherwise}`")
+    return _AND.join(names) or (otherwise and f"`{otherwise}`")
+
+
+def _not(named: str) -> str:
+    return "aren't" if _AND in named else "isn't"
 
 
 def problems(known: Known, now: float) -> Iterator[tuple[str, str]]:

@@ -1,5 +1,6 @@
 //! What is counted of a listener while it lives.
 
+use std::num::NonZeroU8;
 use std::sync::{Arc, OnceLock};
 
 use serde::Serialize;
@@ -61,9 +62,18 @@ impl WouldRefuse {
     }
 }
 
-/// What of it would have refused one session.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct TriedOut(u8);
+/// What of it would have refused one session. A bit each, and one that is always there, so that none
+/// of it takes no more room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TriedOut(NonZeroU8);
+
+const NOTHING: NonZeroU8 = NonZeroU8::MIN.saturating_add(0x7f);
+
+impl Default for TriedOut {
+    fn default() -> Self {
+        Self(NOTHING)
+    }
+}
 
 impl TriedOut {
     pub(crate) fn add(&mut self, what: WouldRefuse) {
@@ -71,7 +81,7 @@ impl TriedOut {
     }
 
     pub(crate) fn each(self) -> impl Iterator<Item = WouldRefuse> {
-        let has = move |what: &WouldRefuse| self.0 & (1 << *what as u8) > 0;
+        let has = move |what: &WouldRefuse| self.0.get() & (1 << *what as u8) > 0;
         WouldRefuse::ALL.into_iter().filter(has)
     }
 }

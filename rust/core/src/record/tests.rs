@@ -171,3 +171,8 @@ fn numbers_are_read_as_they_are_written() {
         assert_eq!(SessionId::parse(wrong), None);
     }
 }
+
+#[test]
+fn what_each_idle_flow_keeps_is_small() {
+    assert_eq!((size_of::<Record>(), size_of::<LiveSession>()), (80, 168));
+}

@@ -29,30 +29,39 @@ fn rate(count: u32, seconds: u64, burst: u32) -> SourceLimits {
     }
 }
 
+const SESSIONS: Met = Met {
+    sessions: true,
+    rate: false,
+};
+const RATE: Met = Met {
+    sessions: false,
+    rate: true,
+};
+
 /// All that is known of a source.
 fn known(sources: &Sources, key: u128) -> Option<(u32, Used)> {
     sources.0.find(key, |source| (source.sessions, source.used))
 }
 
 /// Begins and ends a session at `now`.
-fn pass(sources: &Arc<Sources>, limits: &SourceLimits, now: u64) -> Result<(), SourceRefusal> {
-    sources.enter(KEY, limits, now).map(drop)
+fn pass(sources: &Arc<Sources>, limits: &SourceLimits, now: u64) -> Result<(), Met> {
+    sources.enter(KEY, limits, Met::default(), now).map(drop)
 }
 
 #[test]
 fn a_source_has_no_more_sessions_than_it_may() {
     let (sources, limits) = (sources(), sessions(2));
-    let first = sources.enter(KEY, &limits, 0).unwrap();
-    let _second = sources.enter(KEY, &limits, 0).unwrap();
-    let refused = sources.enter(KEY, &limits, 0).unwrap_err();
-    assert_eq!(refused, SourceRefusal::Sessions);
-    assert_eq!(sources.look(KEY, &limits, 0), Some(refused));
-    assert_eq!(sources.look(8, &limits, 0), None);
-    let _other = sources.enter(8, &limits, 0).unwrap();
+    let first = sources.enter(KEY, &limits, Met::default(), 0).unwrap();
+    let _second = sources.enter(KEY, &limits, Met::default(), 0).unwrap();
+    let refused = sources.enter(KEY, &limits, Met::default(), 0).unwrap_err();
+    assert_eq!(refused, SESSIONS);
+    assert_eq!(sources.look(KEY, &limits, 0), refused);
+    assert_eq!(sources.look(8, &limits, 0), Met::default());
+    let _other = sources.enter(8, &limits, Met::default(), 0).unwrap();
     assert_eq!(sources.stats(0).entries, 2);
     drop(first);
-    assert_eq!(sources.look(KEY, &limits, 0), None);
-    sources.enter(KEY, &limits, 0).unwrap();
+    assert_eq!(sources.look(KEY, &limits, 0), Met::default());
+    sources.enter(KEY, &limits, Met::default(), 0).unwrap();
 }
 
 #[test]
@@ -61,7 +70,7 @@ fn a_source_begins_a_burst_at_once_and_then_one_each_interval() {
     for _ in 0..3 {
         pass(&sources, &limits, 10 * SECOND).unwrap();
     }
-    let refused = Err(SourceRefusal::Rate);
+    let refused = Err(RATE);
     assert_eq!(pass(&sources, &limits, 10 * SECOND), refused);
     assert_eq!(pass(&sources, &limits, 11 * SECOND - 1), refused);
     assert_eq!(pass(&sources, &limits, 11 * SECOND), Ok(()));
@@ -75,27 +84,33 @@ fn a_source_begins_a_burst_at_once_and_then_one_each_interval() {
 }
 
 #[test]
-fn sessions_are_looked_at_first() {
+fn both_limits_are_looked_at() {
     let sources = sources();
     let limits = SourceLimits {
         sessions: Some(1),
         ..rate(1, 60, 1)
     };
-    let place = sources.enter(KEY, &limits, 0).unwrap();
+    let place = sources.enter(KEY, &limits, Met::default(), 0).unwrap();
     let refused = |sources: &Sources| sources.look(KEY, &limits, 1);
-    assert_eq!(refused(&sources), Some(SourceRefusal::Sessions));
+    let both = Met {
+        sessions: true,
+        rate: true,
+    };
+    assert_eq!(refused(&sources), both);
     drop(place);
-    assert_eq!(refused(&sources), Some(SourceRefusal::Rate));
+    assert_eq!(refused(&sources), RATE);
 }
 
 #[test]
 fn a_source_without_a_place_is_let_in() {
     let sources = Arc::new(Sources::with_places(8));
     let limits = sessions(1);
-    let places: Vec<_> = (0..8).map(|key| sources.enter(key, &limits, 0)).collect();
-    let untracked = sources.enter(8, &limits, 0).unwrap();
-    assert_eq!(sources.look(8, &limits, 0), None);
-    drop(sources.enter(8, &limits, 0).unwrap());
+    let places: Vec<_> = (0..8)
+        .map(|key| sources.enter(key, &limits, Met::default(), 0))
+        .collect();
+    let untracked = sources.enter(8, &limits, Met::default(), 0).unwrap();
+    assert_eq!(sources.look(8, &limits, 0), Met::default());
+    drop(sources.enter(8, &limits, Met::default(), 0).unwrap());
     drop(sources.adopt(8, 0));
     drop(untracked);
     assert!((0..8).all(|key| known(&sources, key) == Some((1, Used::default()))));
@@ -114,9 +129,9 @@ fn what_an_earlier_process_let_in_counts_and_is_never_refused() {
     let (sources, limits) = (sources(), sessions(1));
     let places = [sources.adopt(KEY, 0), sources.adopt(KEY, 0)];
     assert_eq!(known(&sources, KEY), Some((2, Used::default())));
-    assert_eq!(sources.look(KEY, &limits, 0), Some(SourceRefusal::Sessions));
+    assert_eq!(sources.look(KEY, &limits, 0), SESSIONS);
     drop(places);
-    assert_eq!(sources.look(KEY, &limits, 0), None);
+    assert_eq!(sources.look(KEY, &limits, 0), Met::default());
 }
 
 #[test]
@@ -125,9 +140,13 @@ fn a_flood_of_sources_takes_no_more_than_there_is() {
     // empty: 195 on average for 8 places.
     let (places, flood) = (1 << 12, 100_000);
     let (sources, limits) = (Arc::new(Sources::with_places(places)), rate(1, 60, 1));
-    let held = sources.enter(u128::MAX, &limits, 0).unwrap();
+    let held = sources
+        .enter(u128::MAX, &limits, Met::default(), 0)
+        .unwrap();
     for key in 0..flood {
-        sources.enter(key.into(), &limits, key).unwrap();
+        sources
+            .enter(key.into(), &limits, Met::default(), key)
+            .unwrap();
     }
     let stats = sources.stats(SECOND);
     assert_eq!((stats.places, stats.untracked), (places as u64, 0));
@@ -146,14 +165,15 @@ fn limits_of_sessions_are_exact_from_several_threads() {
     let (entered, left) = (Barrier::new(4), Barrier::new(4));
     let held: usize = thread::scope(|scope| {
         let enter = || {
-            let places = (0..1000).filter_map(|_| sources.enter(KEY, &limits, 0).ok());
+            let places =
+                (0..1000).filter_map(|_| sources.enter(KEY, &limits, Met::default(), 0).ok());
             let places: Vec<_> = places.collect();
             entered.wait();
             let held = places.len();
             drop(places);
             left.wait();
             for _ in 0..1000 {
-                drop(sources.enter(KEY, &limits, 0));
+                drop(sources.enter(KEY, &limits, Met::default(), 0));
             }
             held
         };
@@ -203,13 +223,13 @@ struct Bucket {
 }
 
 impl Bucket {
-    fn refusal(&mut self, most: u32, interval: u64, burst: u64, now: u64) -> Option<SourceRefusal> {
+    fn meets(&mut self, most: u32, interval: u64, burst: u64, now: u64) -> Met {
         self.level = self.level.saturating_sub(now - self.filled);
         self.filled = now;
-        if self.sessions == most {
-            return Some(SourceRefusal::Sessions);
+        Met {
+            sessions: self.sessions == most,
+            rate: self.level + interval > burst * interval,
         }
-        (self.level + interval > burst * interval).then_some(SourceRefusal::Rate)
     }
 }
 
@@ -238,12 +258,13 @@ proptest! {
         steps in steps(),
         (count, seconds, burst) in rates(),
         most in 1u32..8,
+        tried in any::<(bool, bool)>().prop_map(|(sessions, rate)| Met { sessions, rate }),
     ) {
         let sources = sources();
         let limits = SourceLimits { sessions: Some(most), ..rate(count, seconds, burst) };
         let interval = (seconds * SECOND).div_ceil(count.into());
         let mut model = Bucket::default();
-        let mut places = vec![];
+        let (mut places, mut uncounted) = (vec![], vec![]);
         let mut begun = vec![];
         let mut now = 0;
         for (later, step) in steps {
@@ -255,26 +276,37 @@ proptest! {
                 }
                 continue;
             }
-            let expected = model.refusal(most, interval, burst.into(), now);
+            let expected = model.meets(most, interval, burst.into(), now);
             let before = known(&sources, KEY);
             prop_assert_eq!(sources.look(KEY, &limits, now), expected);
             prop_assert_eq!(known(&sources, KEY), before);
-            match sources.enter(KEY, &limits, now) {
+            match sources.enter(KEY, &limits, tried, now) {
                 Err(refused) => {
-                    prop_assert_eq!(Some(refused), expected);
+                    prop_assert_eq!(refused, expected);
+                    prop_assert!(expected.beyond(tried));
                     prop_assert_eq!(known(&sources, KEY), before);
                 }
-                Ok(place) => {
-                    prop_assert_eq!(None, expected);
-                    places.push(place);
-                    begun.push(now);
-                    model.sessions += 1;
-                    model.level += interval;
+                Ok((place, met)) => {
+                    prop_assert_eq!(met, expected);
+                    prop_assert!(!expected.beyond(tried));
+                    // Each limit counts what it lets in by itself.
+                    if met.sessions {
+                        uncounted.push(place);
+                    } else {
+                        places.push(place);
+                        model.sessions += 1;
+                    }
+                    if !met.rate {
+                        begun.push(now);
+                        model.level += interval;
+                    }
                 }
             }
             prop_assert_eq!(known(&sources, KEY).unwrap().0 as usize, places.len());
         }
         assert_in_every_window(&begun, interval, burst.into());
+        drop(uncounted);
+        prop_assert_eq!(known(&sources, KEY).unwrap_or_default().0 as usize, places.len());
         drop(places);
         prop_assert_eq!(known(&sources, KEY).unwrap_or_default().0, 0);
     }
@@ -297,7 +329,7 @@ proptest! {
         let limits = rate(count, seconds, burst);
         let interval = (seconds * SECOND).div_ceil(count.into());
         let out = SECOND + interval * u64::from(burst);
-        prop_assert_eq!(sources.look(KEY, &limits, out), None);
+        prop_assert_eq!(sources.look(KEY, &limits, out), Met::default());
         let mut now = SECOND;
         let mut begun = vec![];
         for later in later {

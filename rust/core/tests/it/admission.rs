@@ -172,6 +172,45 @@ async fn a_source_comes_as_quickly_as_it_may() {
     );
 }
 
+/// A limit that is only tried out takes nothing from one that holds, and each counts by itself.
+#[tokio::test]
+async fn a_dry_run_leaves_other_limits_as_they_are() {
+    let server = ScriptedServer::start(Script::Smtp).await.unwrap();
+    let (sessions, rate) = (3, 5);
+    for tries_sessions in [true, false] {
+        let mut spec = spec(&[server.addr()]);
+        spec.listeners[0].per_source = Some(per_source(Some(sessions), Some(rate)));
+        spec.listeners[0].dry_run = DryRun {
+            source_sessions: tries_sessions,
+            source_rate: !tries_sessions,
+            ..DryRun::default()
+        };
+        let rig = Rig::start_with(spec);
+        let at = rig.addr();
+        if !tries_sessions {
+            // The rate is used up, and holds nobody up.
+            for _ in 0..7 {
+                assert_eq!(code([127, 0, 0, 2], at).await, "220");
+            }
+            rig.wait_for_ends().await;
+        }
+        let mut held = vec![];
+        for _ in 0..8 {
+            held.push(greeted([127, 0, 0, 2], at).await);
+        }
+        let served = held.iter().filter(|(said, _)| said.starts_with("220"));
+        let (what, number, most) = if tries_sessions {
+            // Of 8 the 5 came that the rate lets in; 5 of 8 were beyond the sessions.
+            (WouldRefuse::SourceSessions, 5, rate)
+        } else {
+            (WouldRefuse::SourceRate, 2 + 8, sessions)
+        };
+        assert_eq!(served.count(), most as usize);
+        let counted = rig.plane.stats().listeners[0].would_refuse.clone();
+        assert!(counted.contains(&(what, number)), "{counted:?}");
+    }
+}
+
 /// What is only tried out takes no place either: it counts what would be refused.
 #[tokio::test]
 async fn a_dry_run_counts_what_would_be_refused() {
