@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 AT_ONCE := $(shell expr $$(nproc) '*' 2 + 1)
 TESTS_AT_ONCE := $(AT_ONCE)
 TESTS_ALONE := 1
-export RUST_TEST_THREADS ?= $(shell expr $(AT_ONCE) '*' 2)
+export RUST_TEST_THREADS ?= $(AT_ONCE)
 PYTEST = $(BIN)/pytest --numprocesses $(TESTS_AT_ONCE) --dist worksteal
 # What the extension is made of. The folders count too: a file that is gone is a change.
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(wildcard rust/*/Cargo.toml) rust/flow/build.rs \
