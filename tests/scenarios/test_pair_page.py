@@ -75,14 +75,14 @@ class Typist:
         """The configuration."""
         (self.nodes[at].folder / "etc" / "mailweir" / "mailweir.yaml").write_text(text)
 
-    def sees(self, node: Node) -> None:
-        """In the end, that it has the address, and says so: it tells the network first."""
+    def sees(self, node: Node, *, at: Node = "a") -> None:
+        """In the end, that it has the address, and is known to: it tells the network first."""
         until(lambda: self.held.only == node, f"{node} to have the address")
-        until(partial(self._is_active, node), f"{node} to be active")
+        until(partial(self._is_active, node, at), f"{node} to be active")
 
-    def _is_active(self, node: Node) -> bool:
-        told = json.loads(self.types("mailweir ha status --json", at=node))
-        return bool(told["state"] == "active")
+    def _is_active(self, node: Node, at: Node) -> bool:
+        told = json.loads(self.types("mailweir ha status --json", at=at))
+        return [one["name"] for one in told["nodes"] if one["state"] == "active"] == [node]
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +239,7 @@ def _words_differ(typist: Typist, block: str) -> None:
     until(lambda: rows[-1] in typist.types(command, at="b"), "the words")
     typist.networks.kill("a", [])
     typist.nodes["a"].switch_off()
-    typist.sees("b")
+    typist.sees("b", at="b")
     said = typist.types(command, at="b").splitlines()
     assert neutral(said[0]) == neutral(first)
     assert said[-len(rows) :] == rows
