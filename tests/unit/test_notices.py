@@ -43,6 +43,14 @@ def test_everything_happened() -> None:
     assert said(new, CALM) == ["a worker moves again"]
 
 
+def test_a_session_log_that_can_not_be_opened_anew() -> None:
+    log = structs.replace(CALM.log, errors=1, last_error="/x: Is a directory (os error 21)")
+    event = "the session log can't be opened or written"
+    assert list(notices(CALM, structs.replace(CALM, log=log))) == [
+        (event, {"reason": "/x: Is a directory (os error 21)"})
+    ]
+
+
 def test_limits_by_source() -> None:
     old = figures.listener_stats("mx", would_refuse={"access": 1}, sources=figures.SOURCES)
     sources = structs.replace(figures.SOURCES, places=8, evicted=2, untracked=3)

@@ -236,6 +236,8 @@ _PROCESS: list[tuple[dict[str, str], list[str]]] = [
       " written into it"]),
     ({"file": "log: {sessions: /}\n"}, ["E log.sessions: / is a folder; write the path of a file"]),
     ({"file": "log: {sessions: /dev/null}\n"}, []),
+    ({"file": "log: {sessions: /nowhere/s.log}\n"},
+     ["W log.sessions: mailweir won't start where there is no folder /nowhere"]),
 ]  # fmt: skip
 
 
