@@ -48,13 +48,7 @@ def _both(path: Path, listener: Listener) -> Iterator[Finding]:
 
 def _empty(path: Path, listener: Listener) -> Iterator[Finding]:
     """Lists that have nothing in them: of a file it may be that it couldn't be fetched."""
-    exempt = ("limits", "per_source", "exempt")
-    lists: tuple[tuple[Path, Prefixes], ...] = (
-        (("allow",), listener.allow),
-        (("deny",), listener.deny),
-        (exempt, listener.limits.per_source.exempt),
-    )
-    for key, prefixes in lists:
+    for key, prefixes in _lists(listener):
         for index, entry in enumerate(prefixes.entries):
             if not entry.prefixes and entry.is_sound:
                 at = (*path, *key, index)
@@ -94,13 +88,7 @@ def _other_family(path: Path, listener: Listener) -> Iterator[Finding]:
     if len(bound) > 1:
         return
     (own,) = bound
-    limits = listener.limits.per_source
-    lists: tuple[tuple[Path, Prefixes], ...] = (
-        (("allow",), listener.allow),
-        (("deny",), listener.deny),
-        (("limits", "per_source", "exempt"), limits.exempt),
-    )
-    for key, prefixes in lists:
+    for key, prefixes in _lists(listener):
         for index, entry in enumerate(prefixes.entries):
             if not entry.is_file and any(_version(one) != own for one in entry.prefixes):
                 yield Finding(
@@ -108,6 +96,13 @@ def _other_family(path: Path, listener: Listener) -> Iterator[Finding]:
                     f"no client has this address: the listener binds IPv{own} alone",
                     warning=True,
                 )
+
+
+def _lists(listener: Listener) -> Iterator[tuple[Path, Prefixes]]:
+    """All of them, each with its key."""
+    yield ("allow",), listener.allow
+    yield ("deny",), listener.deny
+    yield ("limits", "per_source", "exempt"), listener.limits.per_source.exempt
 
 
 def _version(prefix: str) -> int:

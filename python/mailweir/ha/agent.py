@@ -12,7 +12,6 @@ import signal
 import socket
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
-from functools import partial
 from pathlib import Path
 
 import structlog
@@ -51,7 +50,7 @@ from mailweir.ha.machine.grace import Grace
 from mailweir.ha.machine.inputs import Machine
 from mailweir.ha.machine.wire import State
 from mailweir.ha.maintenance import Maintenance
-from mailweir.ha.settings import fixed_differences, node_of, ports_of, settings_of
+from mailweir.ha.settings import fixed_differences, loaded, node_of, ports_of, settings_of
 from mailweir.ha.signals import ignore_others
 from mailweir.ha.watching import Watching
 from mailweir.instance import only_instance
@@ -64,8 +63,6 @@ from mailweir.supervisor import Supervisor
 _READ_EVERY, _READ_EVERY_IN_A_FLOOD = 0.01, 0.025
 # Until the addresses are released, or taken from the peer that releases them.
 _PATIENCE = 3.0
-# For the configuration's files and names.
-_LOAD_LIMIT = 10.0
 # For the disk of `state_dir`, at the start.
 _DISK_LIMIT = 10.0
 _ROLES = {State.ACTIVE: "active", State.FAULT: "fault"}
@@ -112,14 +109,7 @@ class Agent:
         """The file as it is now, and the keys that it names. Raises ConfigError and StartError, and
         StalledError where that takes too long.
         """
-        what = f"reading {self._file} and its keys"
-        reading = Reading()
-        return await self._lane.call(
-            partial(_read_all, self._file, reading),
-            limit=_LOAD_LIMIT,
-            what=what,
-            moved=lambda: reading.moved,
-        )
+        return await loaded(self._lane, self._file, _read_all)
 
     # --- startup -----------------------------------------------------------
 

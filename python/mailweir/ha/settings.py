@@ -1,14 +1,42 @@
-"""The configuration as the state machine wants it, and what of it can't change. Used by `agent`."""
+"""The configuration of a pair: how it is read, as the state machine wants it, and what of it can't
+change. Used by `agent`; the witness reads it in the same way.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
 
 from mailweir.config.agreed import agreed_pair, digest, parts
 from mailweir.config.ha import Ha
 from mailweir.config.model import Config
+from mailweir.config.reading import Reading
 from mailweir.errors import StartError
 from mailweir.ha.machine.facts import Settings
 from mailweir.ha.machine.wire import cluster_number
+from mailweir.lanes import Lane
+
+# Seconds without a sign that the file, or what it names, is read or gone through.
+_LOAD_LIMIT = 10.0
 
 # A process has these from its start to its end.
 _FIXED = ("cluster", "nodes", "virtual", "source", "witness", "socket", "http")
+
+_T = TypeVar("_T")
+
+
+async def loaded(lane: Lane, file: Path, read: Callable[[Path, Reading], _T]) -> _T:
+    """What `read` makes of the file and its keys, in a lane. Raises what it raises.
+
+    Raises StalledError where a disk doesn't answer.
+    """
+    reading = Reading()
+    return await lane.call(
+        partial(read, file, reading),
+        limit=_LOAD_LIMIT,
+        what=f"reading {file} and its keys",
+        moved=lambda: reading.moved,
+    )
 
 
 def node_of(ha: Ha, hostname: str) -> str:

@@ -9,7 +9,6 @@ import secrets
 import signal
 import socket
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 
 import structlog
@@ -24,6 +23,7 @@ from mailweir.ha.key_files import read_keys
 from mailweir.ha.links import MOST_AT_ONCE, WITNESS_LINK, keyed
 from mailweir.ha.machine.grants import WitnessMachine
 from mailweir.ha.machine.wire import WITNESS, Opener, Refused, cluster_number, seal
+from mailweir.ha.settings import loaded
 from mailweir.ha.signals import ignore_others
 from mailweir.ha.unheard import Unheard
 from mailweir.lanes import Lane
@@ -31,8 +31,6 @@ from mailweir.late_addresses import may_come_later
 from mailweir.supervisor import Supervisor
 
 _ROOM = 2048
-# For the configuration's files and keys.
-_LOAD_LIMIT = 10.0
 
 _log = structlog.get_logger("mailweir")
 
@@ -78,14 +76,7 @@ class Answering:
 
     async def _load(self) -> tuple[Ha, Address, dict[int, bytes]]:
         """Raises ConfigError and StartError, and StalledError where that takes too long."""
-        what = f"reading {self._file} and its keys"
-        reading = Reading()
-        return await self._lane.call(
-            partial(_read_all, self._file, reading),
-            limit=_LOAD_LIMIT,
-            what=what,
-            moved=lambda: reading.moved,
-        )
+        return await loaded(self._lane, self._file, _read_all)
 
     def _take_keys(self, keys: Mapping[int, bytes], cluster: str) -> None:
         self._keys = dict(keys)
