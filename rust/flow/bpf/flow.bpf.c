@@ -22,7 +22,7 @@
 // window is answered with a challenge, and the answer to that has the right one.
 inline_ int resets(struct side *side, __u32 seq)
 {
-	return seq == side->acked || seq == side->next ||
+	return seq == side->snd_una || seq == side->snd_nxt ||
 	       ((side->ends & END_FIN) && seq == side->fin);
 }
 
@@ -30,21 +30,21 @@ inline_ int resets(struct side *side, __u32 seq)
 // and back as far as it could ever send at once (RFC 5961, 5.2).
 inline_ int is_heard(struct side *side, struct side *other, __u32 ack)
 {
-	int has_ended = (other->ends & END_FIN) && after(other->fin, other->next);
-	__u32 top = has_ended ? other->fin : other->next;
-	__u32 most = (__u32)side->window << (side->scale & 15);
+	int has_ended = (other->ends & END_FIN) && after(other->fin, other->snd_nxt);
+	__u32 top = has_ended ? other->fin : other->snd_nxt;
+	__u32 most = (__u32)side->max_window << (side->scale & 15);
 
-	return !after(ack, top) && !after(other->acked - most, ack);
+	return !after(ack, top) && !after(other->snd_una - most, ack);
 }
 
 // `side` has heard the other one up to there: only that is what somebody has said.
 inline_ void hear_out(struct gate *gate, __u32 from, struct side *other, __u32 ack, __u64 now)
 {
-	__u32 news = ack - other->acked;
+	__u32 news = ack - other->snd_una;
 
-	if (!after(ack, other->acked))
+	if (!after(ack, other->snd_una))
 		return;
-	other->acked = ack;
+	other->snd_una = ack;
 	if ((other->ends & END_FIN) && after(ack, other->fin)) {
 		// What was taken for its end was none.
 		news += !!(other->ends & END_FIN_ACKED);
@@ -53,10 +53,10 @@ inline_ void hear_out(struct gate *gate, __u32 from, struct side *other, __u32 a
 		other->ends |= END_FIN_ACKED;
 		news -= 1;
 	}
-	other->bytes += news;
-	if (news && now > other->said_ns) {
-		other->said_ns = now;
-		gate->said[!from] = now >> 20;
+	other->bytes_acked += news;
+	if (news && now > other->acked_ns) {
+		other->acked_ns = now;
+		gate->acked[!from] = now >> 20;
 	}
 }
 
@@ -110,7 +110,7 @@ inline_ int note(struct gate *gate, struct flow *flow, __u32 from, struct segmen
 	__u32 last = seq + segment->payload, end = last + !!(tcp->flags & FIN);
 	__u32 edge = ack + ((__u32)swap16(tcp->window) << (side->scale & 15)), ends = 0;
 	// Our stack has acknowledged the greeting; the client may have to hear it yet.
-	__u32 least = from == SERVER && gate->greeting ? flow->greeting_said : side->acked;
+	__u32 least = from == SERVER && gate->greeting ? flow->greeting_seq : side->snd_una;
 	int said = 0;
 
 	lock(&flow->lock);
@@ -122,13 +122,13 @@ inline_ int note(struct gate *gate, struct flow *flow, __u32 from, struct segmen
 	} else if ((tcp->flags & (SYN | ACK)) == ACK && !after(least, end) &&
 		   // One byte more asks for a window that is shut, or is an end. Some go on across
 		   // the edge, and some take that (Linux before 6.17).
-		   (!after(end, side->edge + 1) || after(side->edge, seq)) &&
+		   (!after(end, side->wnd_end + 1) || after(side->wnd_end, seq)) &&
 		   is_heard(side, other, ack)) {
 		said = FITS;
-		if (segment->payload && after(last, side->next)) {
-			if (words.room && seq == side->next)
+		if (segment->payload && after(last, side->snd_nxt)) {
+			if (words.room && seq == side->snd_nxt)
 				words.bytes |= side->words >> (64 - words.room);
-			side->next = last;
+			side->snd_nxt = last;
 			side->words = words.bytes;
 		}
 		if (!(side->ends & END_FIN_ACKED)) {
@@ -140,12 +140,12 @@ inline_ int note(struct gate *gate, struct flow *flow, __u32 from, struct segmen
 				ends = END_FIN;
 			}
 		}
-		if (swap16(tcp->window) > side->window)
-			side->window = swap16(tcp->window);
-		if (after(edge, other->edge))
-			other->edge = edge;
+		if (swap16(tcp->window) > side->max_window)
+			side->max_window = swap16(tcp->window);
+		if (after(edge, other->wnd_end))
+			other->wnd_end = edge;
 	}
-	side->packets += said & FITS;
+	side->segs_in += said & FITS;
 	if ((said & FITS) && (tcp->flags & ACK) && is_heard(side, other, ack))
 		hear_out(gate, from, other, ack, now);
 	if (ends && !side->ends && !other->ends)
@@ -178,7 +178,7 @@ inline_ void hear_options(struct __sk_buff *skb, struct gate *gate, struct flow 
 		return;
 	find_options(&options, length, &found);
 	if (from == SERVER && (tcp->flags & SYN))
-		gate->takes = (gate->takes & CUT) | read_at(&options, found.mss) >> 16;
+		gate->mss = (gate->mss & CUT) | read_at(&options, found.mss) >> 16;
 	tsval = read_at(&options, found.timestamps);
 	lock(&flow->lock);
 	if (tsval && (!gate->tsval[from] || after(tsval, gate->tsval[from])))
@@ -193,21 +193,21 @@ inline_ void hear(struct __sk_buff *skb, struct gate *gate, struct flow *flow, _
 {
 	__u32 seq = swap(tcp->seq), next, last;
 
-	if (from == CLIENT && seq != gate->next[CLIENT])
+	if (from == CLIENT && seq != gate->rcv_nxt[CLIENT])
 		return;
 	if (from == SERVER) {
-		if (gate->sent[SERVER] - swap(tcp->ack) > UNDER_WAY)
+		if (gate->snd_nxt[SERVER] - swap(tcp->ack) > UNDER_WAY)
 			return;
-		next = gate->next[SERVER];
+		next = gate->rcv_nxt[SERVER];
 		last = seq + segment->payload + !!(tcp->flags & (SYN | FIN));
 		// Only the first SYN says where it begins; user space asks its socket as well.
 		if (tcp->flags & SYN ? !!next : !next || last - next + NEAR > 2 * NEAR)
 			return;
 		if ((tcp->flags & SYN) || after(last, next))
-			gate->next[SERVER] = last;
+			gate->rcv_nxt[SERVER] = last;
 		// Linux has DF in every SYN-ACK: the greeting tells.
 		if (!segment->whole)
-			gate->takes |= CUT;
+			gate->mss |= CUT;
 	}
 	hear_options(skb, gate, flow, from, segment, tcp);
 }
@@ -369,7 +369,7 @@ int ingress(struct __sk_buff *skb)
 	if (segment.fragmented)
 		return count(DROPPED_FRAGMENT, TC_ACT_SHOT);
 	// When what was said is heard.
-	if (swap(tcp.ack) + flow->sides[from].ack_add != flow->sides[!from].acked)
+	if (swap(tcp.ack) + flow->sides[from].ack_add != flow->sides[!from].snd_una)
 		now = now_ns();
 	said = note(gate, flow, from, &segment, &tcp, now, words_of(skb, from, &segment));
 	if (said & LAST)
@@ -421,8 +421,8 @@ inline_ void follow(struct gate *gate, __u32 to, __u32 ifindex, struct segment *
 		return;
 	if (is_first)
 		gate->out[to] = ifindex;
-	if (gate->state == SETUP && (is_first || after(sent, gate->sent[to])))
-		gate->sent[to] = sent;
+	if (gate->state == SETUP && (is_first || after(sent, gate->snd_nxt[to])))
+		gate->snd_nxt[to] = sent;
 }
 
 // What our own stack says on a connection that it has given up: nothing that ends it. Of what

@@ -65,13 +65,13 @@ struct gate {
 	__u32 counted[2]; // bytes of payload that came in any state, and one for each FIN or RST
 	__u32 out[2];     // the interface that our own segments to each side went out by first; user
 			  // space's to change where routes change
-	__u32 said[2];    // when the other side last acknowledged something new of each, in units
+	__u32 acked[2];   // when the other side last acknowledged something new of each, in units
 			  // of 2^20 ns
-	__u32 next[2];    // behind the last that each side said, until it is live; the client's is
+	__u32 rcv_nxt[2]; // behind the last that each side said, until it is live; the client's is
 			  // user space's to write
-	__u32 sent[2];    // behind the last that our own socket said to each, until it is live
+	__u32 snd_nxt[2]; // behind the last that our own socket said to each, until it is live
 	__u32 recorded;   // what user space has to do with its record, in its own words
-	__u32 takes;      // bytes in a segment, as the server's SYN says; 0 if it doesn't; CUT if what it
+	__u32 mss;        // of the server's SYN, in bytes; 0 if that has none; CUT if what the server
 			  // says may be cut into fragments
 };
 
@@ -85,16 +85,16 @@ struct side {
 	__u8 left, right; // the announced window is shifted by the difference of the scales
 	__u8 scale;       // this peer's own
 	__u8 reserved;
-	__u32 next;       // behind the last byte that it said, in its own numbers: SND.NXT
-	__u32 acked;      // up to where the other has acknowledged that: SND.UNA
-	__u32 edge;       // up to where the other has ever said that it takes it
+	__u32 snd_nxt;    // behind the last byte that it said, in its own numbers (RFC 9293, 3.3.1)
+	__u32 snd_una;    // up to where the other has acknowledged that
+	__u32 wnd_end;    // up to where the other has ever said that it takes it
 	__u32 fin;        // behind its FIN; valid with END_FIN
 	__u32 ends;
-	__u16 window; // the largest that it has announced, in units of its scale
-	__u16 takes;  // the largest segment that it takes, options included, as its SYN says
-	__u64 bytes;  // of payload that the other has acknowledged
-	__u64 packets;
-	__u64 said_ns; // when the other last acknowledged something new of it
+	__u16 max_window; // the largest that it has announced, in units of its scale
+	__u16 mss;        // the largest segment that it takes, options included, as its SYN says
+	__u64 bytes_acked; // of payload
+	__u64 segs_in;
+	__u64 acked_ns; // when the other last acknowledged something new of it
 	// Of the payload that was new last how it begins; of a client's in plain text how it ends.
 	__u64 words;
 };
@@ -106,7 +106,7 @@ struct side {
 
 struct flow {
 	__u32 greeting_begin, greeting_end; // what was said of it last, in our numbers towards the client
-	__u32 greeting_said; // where all of it begins, in the server's numbers
+	__u32 greeting_seq; // where all of it begins, in the server's numbers
 	struct bpf_spin_lock lock; // of what follows
 	struct side sides[2];
 	__u8 note[64]; // user space's own

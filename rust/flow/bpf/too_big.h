@@ -59,8 +59,8 @@ inline_ int too_big(struct __sk_buff *skb)
 	other = !(place->side & 1);
 	number = swap(old.seq) - flow->sides[other].seq_add;
 	way = swap16(old.mtu) < LEAST_WAY ? LEAST_WAY : swap16(old.mtu);
-	if (after(flow->sides[other].acked, number) || !after(flow->sides[other].next, number) ||
-	    way >= flow->sides[place->side & 1].takes + sizeof(struct iphdr) + FIXED)
+	if (after(flow->sides[other].snd_una, number) || !after(flow->sides[other].snd_nxt, number) ||
+	    way >= flow->sides[place->side & 1].mss + sizeof(struct iphdr) + FIXED)
 		return count(DROPPED_TOO_BIG, TC_ACT_SHOT);
 
 	new = old;

@@ -12,7 +12,7 @@ pub const KEY_SIZE: usize = 12;
 /// Bytes of a [`Place`].
 pub const PLACE_SIZE: usize = 8;
 /// Bytes of a [`Flow`].
-pub const FLOW_SIZE: usize = HEAD_SIZE + 2 * SAID_SIZE + NOTE_SIZE;
+pub const FLOW_SIZE: usize = HEAD_SIZE + 2 * DIRECTION_SIZE + NOTE_SIZE;
 /// Bytes of [`Flow::note`].
 pub const NOTE_SIZE: usize = 64;
 
@@ -22,7 +22,7 @@ pub const GATE_SIZE: usize = 4 * GATE_WORDS;
 pub const GATE_WORDS: usize = 16;
 
 const HEAD_SIZE: usize = 16;
-const SAID_SIZE: usize = 88;
+const DIRECTION_SIZE: usize = 88;
 
 /// By whom and to whom a segment goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -59,7 +59,7 @@ pub enum State {
 
 /// What one side says, and what the other one is told instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Said {
+pub struct Direction {
     /// By whom and to whom the rewritten segment goes.
     pub told: Key,
     /// What is added to sequence numbers.
@@ -76,27 +76,27 @@ pub struct Said {
     pub right: u8,
     /// This side's own window scale.
     pub scale: u8,
-    /// Behind the last byte that it said.
-    pub next: u32,
+    /// Behind the last byte that it said (RFC 9293, 3.3.1: SND.NXT).
+    pub snd_nxt: u32,
     /// Up to where the other side has acknowledged that.
-    pub acked: u32,
+    pub snd_una: u32,
     /// Up to where the other side has ever said that it takes it.
-    pub edge: u32,
+    pub wnd_end: u32,
     /// Behind its FIN, if `ends` says that it said one.
     pub fin: u32,
     /// What it has said or was told of the end, by the `END_` bits.
     pub ends: u32,
     /// The largest window that it has announced, in units of its scale.
-    pub window: u16,
+    pub max_window: u16,
     /// The largest segment that it takes, options included, by its SYN.
-    pub takes: u16,
+    pub mss: u16,
     /// Payload since it is live that the other side has acknowledged.
-    pub bytes: u64,
+    pub bytes_acked: u64,
     /// Segments since it is live that fitted.
-    pub packets: u64,
+    pub segs_in: u64,
     /// When the other side last acknowledged something new of it, on the monotonic clock; 0 for
     /// never.
-    pub said_ns: u64,
+    pub acked_ns: u64,
     /// Of the payload that was new last, acknowledged or not, the first bytes; of a client's in plain
     /// text the last ones of all that it has said, zeros before them.
     pub words: [u8; 8],
@@ -111,7 +111,7 @@ pub const END_RST: u32 = 4;
 /// Nobody had ended before.
 pub const END_FIRST: u32 = 8;
 
-/// In [`Gate::takes`]: what the server says may be cut into fragments on its way.
+/// In [`Gate::mss`]: what the server says may be cut into fragments on its way.
 pub const CUT: u32 = 1 << 31;
 
 /// What becomes of a flow's segments; read and written in place, word by word.
@@ -131,20 +131,20 @@ pub struct Gate {
     /// space's to change where routes change.
     pub out: [u32; 2],
     /// When something new of each side was acknowledged last, by [`ticks`]; 0 for never.
-    pub said: [u32; 2],
+    pub acked: [u32; 2],
     /// Behind the last that each side said, before the flow was live. The client's is user
     /// space's to write.
-    pub next: [u32; 2],
+    pub rcv_nxt: [u32; 2],
     /// Behind the last that our own socket said to each side, before the flow was live.
-    pub sent: [u32; 2],
+    pub snd_nxt: [u32; 2],
     /// What user space has to do with its record, in its own words.
     pub recorded: u32,
     /// The largest segment that the server's SYN says it takes, options included; 0 for nothing.
     /// With [`CUT`].
-    pub takes: u32,
+    pub mss: u32,
 }
 
-/// The unit of [`Gate::said`]: 2^20 ns of the monotonic clock. Wraps after 52 days.
+/// The unit of [`Gate::acked`]: 2^20 ns of the monotonic clock. Wraps after 52 days.
 #[must_use]
 pub fn ticks(monotonic_ns: u64) -> u32 {
     (monotonic_ns >> 20) as u32
@@ -163,16 +163,16 @@ pub enum Word {
     Counted = 4,
     /// [`Gate::out`], likewise.
     Out = 6,
-    /// [`Gate::said`], likewise.
-    Said = 8,
-    /// [`Gate::next`], likewise.
-    Next = 10,
-    /// [`Gate::sent`], likewise.
-    Sent = 12,
+    /// [`Gate::acked`], likewise.
+    Acked = 8,
+    /// [`Gate::rcv_nxt`], likewise.
+    RcvNxt = 10,
+    /// [`Gate::snd_nxt`], likewise.
+    SndNxt = 12,
     /// [`Gate::recorded`].
     Recorded = 14,
-    /// [`Gate::takes`].
-    Takes = 15,
+    /// [`Gate::mss`].
+    Mss = 15,
 }
 
 /// A session on the kernel path: how its segments are rewritten, and what they said.
@@ -181,9 +181,9 @@ pub struct Flow {
     /// Before and behind what was said last of the greeting, in our numbers towards the client.
     pub greeting: [u32; 2],
     /// Before all of the greeting, in the server's numbers.
-    pub greeting_said: u32,
+    pub greeting_seq: u32,
     /// The client's and the server's.
-    pub sides: [Said; 2],
+    pub sides: [Direction; 2],
     /// What user space wants to know of it later.
     pub note: [u8; NOTE_SIZE],
 }
@@ -273,11 +273,11 @@ impl Gate {
             tsval: [0; 2],
             counted: [0; 2],
             out: [0; 2],
-            said: [0; 2],
-            next: [0; 2],
-            sent: [0; 2],
+            acked: [0; 2],
+            rcv_nxt: [0; 2],
+            snd_nxt: [0; 2],
             recorded: 0,
-            takes: 0,
+            mss: 0,
         }
     }
 
@@ -291,14 +291,14 @@ impl Gate {
             (Word::Tsval, self.tsval),
             (Word::Counted, self.counted),
             (Word::Out, self.out),
-            (Word::Said, self.said),
-            (Word::Next, self.next),
-            (Word::Sent, self.sent),
+            (Word::Acked, self.acked),
+            (Word::RcvNxt, self.rcv_nxt),
+            (Word::SndNxt, self.snd_nxt),
         ] {
             words[word as usize..][..2].copy_from_slice(&pair);
         }
         words[Word::Recorded as usize] = self.recorded;
-        words[Word::Takes as usize] = self.takes;
+        words[Word::Mss as usize] = self.mss;
         words
     }
 
@@ -312,11 +312,11 @@ impl Gate {
             tsval: pair(Word::Tsval),
             counted: pair(Word::Counted),
             out: pair(Word::Out),
-            said: pair(Word::Said),
-            next: pair(Word::Next),
-            sent: pair(Word::Sent),
+            acked: pair(Word::Acked),
+            rcv_nxt: pair(Word::RcvNxt),
+            snd_nxt: pair(Word::SndNxt),
             recorded: words[Word::Recorded as usize],
-            takes: words[Word::Takes as usize],
+            mss: words[Word::Mss as usize],
         })
     }
 }
@@ -332,7 +332,7 @@ impl Flow {
         };
         writer.u32(self.greeting[0]);
         writer.u32(self.greeting[1]);
-        writer.u32(self.greeting_said);
+        writer.u32(self.greeting_seq);
         // The program's lock, which the kernel keeps as it is.
         writer.u32(0);
         for side in &self.sides {
@@ -346,21 +346,21 @@ impl Flow {
     #[must_use]
     pub fn from_bytes(bytes: &[u8; FLOW_SIZE]) -> Self {
         let mut reader = Reader { bytes, at: 0 };
-        let [begin, end, greeting_said, _] = std::array::from_fn(|_| reader.u32());
+        let [begin, end, greeting_seq, _] = std::array::from_fn(|_| reader.u32());
         Self {
             greeting: [begin, end],
-            greeting_said,
-            sides: [Said::read(&mut reader), Said::read(&mut reader)],
+            greeting_seq,
+            sides: [Direction::read(&mut reader), Direction::read(&mut reader)],
             note: reader.take(),
         }
     }
 }
 
-impl Said {
-    /// A side that has said nothing yet, whose next byte is `next` and whose words are told as they
+impl Direction {
+    /// A side that has said nothing yet, whose next byte is `snd_nxt` and whose words are told as they
     /// are.
     #[must_use]
-    pub fn begin(told: Key, next: u32) -> Self {
+    pub fn begin(told: Key, snd_nxt: u32) -> Self {
         Self {
             told,
             seq_add: 0,
@@ -370,16 +370,16 @@ impl Said {
             left: 0,
             right: 0,
             scale: 0,
-            next,
-            acked: next,
-            edge: next,
+            snd_nxt,
+            snd_una: snd_nxt,
+            wnd_end: snd_nxt,
             fin: 0,
             ends: 0,
-            window: 0,
-            takes: 0,
-            bytes: 0,
-            packets: 0,
-            said_ns: 0,
+            max_window: 0,
+            mss: 0,
+            bytes_acked: 0,
+            segs_in: 0,
+            acked_ns: 0,
             words: [0; 8],
         }
     }
@@ -387,7 +387,7 @@ impl Said {
     /// Bytes that it said last and nobody has acknowledged.
     #[must_use]
     pub fn outstanding(&self) -> u32 {
-        let ahead = self.next.wrapping_sub(self.acked);
+        let ahead = self.snd_nxt.wrapping_sub(self.snd_una);
         // Nothing is behind an end that was acknowledged.
         if self.ends & END_FIN_ACKED != 0 || ahead > i32::MAX as u32 {
             0
@@ -402,12 +402,18 @@ impl Said {
             to.u32(value);
         }
         to.put(&[self.left, self.right, self.scale, 0]);
-        for value in [self.next, self.acked, self.edge, self.fin, self.ends] {
+        for value in [
+            self.snd_nxt,
+            self.snd_una,
+            self.wnd_end,
+            self.fin,
+            self.ends,
+        ] {
             to.u32(value);
         }
-        to.put(&self.window.to_ne_bytes());
-        to.put(&self.takes.to_ne_bytes());
-        for value in [self.bytes, self.packets, self.said_ns] {
+        to.put(&self.max_window.to_ne_bytes());
+        to.put(&self.mss.to_ne_bytes());
+        for value in [self.bytes_acked, self.segs_in, self.acked_ns] {
             to.u64(value);
         }
         to.put(&self.words);
@@ -417,9 +423,9 @@ impl Said {
         let told = Key::from_bytes(&from.take());
         let [seq_add, ack_add, tsval_add, tsecr_add] = std::array::from_fn(|_| from.u32());
         let [left, right, scale, _] = from.take();
-        let [next, acked, edge, fin, ends] = std::array::from_fn(|_| from.u32());
-        let [window, takes] = std::array::from_fn(|_| u16::from_ne_bytes(from.take()));
-        let [bytes, packets, said_ns] = std::array::from_fn(|_| from.u64());
+        let [snd_nxt, snd_una, wnd_end, fin, ends] = std::array::from_fn(|_| from.u32());
+        let [max_window, mss] = std::array::from_fn(|_| u16::from_ne_bytes(from.take()));
+        let [bytes_acked, segs_in, acked_ns] = std::array::from_fn(|_| from.u64());
         Self {
             told,
             seq_add,
@@ -429,16 +435,16 @@ impl Said {
             left,
             right,
             scale,
-            next,
-            acked,
-            edge,
+            snd_nxt,
+            snd_una,
+            wnd_end,
             fin,
             ends,
-            window,
-            takes,
-            bytes,
-            packets,
-            said_ns,
+            max_window,
+            mss,
+            bytes_acked,
+            segs_in,
+            acked_ns,
             words: from.take(),
         }
     }

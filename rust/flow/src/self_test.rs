@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 
-use crate::layout::{Flow, Gate, Key, NOTE_SIZE, Place, Said, State};
+use crate::layout::{Direction, Flow, Gate, Key, NOTE_SIZE, Place, State};
 use crate::program::{Program, Unavailable};
 use crate::segment::{ACK, FIN, Segment};
 
@@ -116,18 +116,18 @@ fn expect(
 /// What the client says is told with 10 000 more, what the server says with 1 000 less; clocks
 /// differ by 500 and 1 000.
 fn flow() -> Flow {
-    let side = |told: Key, seq_add: u32, ack_add: u32, next: u32| Said {
+    let side = |told: Key, seq_add: u32, ack_add: u32, next: u32| Direction {
         seq_add,
         ack_add,
         tsval_add: 500,
         tsecr_add: 0_u32.wrapping_sub(1_000),
         scale: 7,
-        edge: next + 65_535,
-        ..Said::begin(told, next)
+        wnd_end: next + 65_535,
+        ..Direction::begin(told, next)
     };
     Flow {
         greeting: [0, 0],
-        greeting_said: 0,
+        greeting_seq: 0,
         sides: [
             side(SERVER.reversed(), 10_000, 1_000, 100),
             side(

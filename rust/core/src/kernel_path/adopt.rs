@@ -111,7 +111,7 @@ impl Heir<'_> {
         let state = &listeners[listener].state;
         let client = SocketAddr::V4(passage.keys[0].from);
         let record = Record::restore(self.ledger, state, client, outline);
-        let [received, sent] = [flow.sides[0].bytes, flow.sides[1].bytes];
+        let [received, sent] = [flow.sides[0].bytes_acked, flow.sides[1].bytes_acked];
         record.live().carried(Side::Client, received);
         record
             .live()

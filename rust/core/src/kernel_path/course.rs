@@ -28,7 +28,7 @@ impl<'a> LastWords<'a> {
         let [client, server] = &flow.sides;
         // What nobody has acknowledged yet may be on its way.
         let is_asked = client.outstanding() > 0;
-        let heard_last = if is_asked || client.said_ns > server.said_ns {
+        let heard_last = if is_asked || client.acked_ns > server.acked_ns {
             Side::Client
         } else {
             Side::Server
@@ -166,13 +166,13 @@ mod tests {
     fn ended(first: Side, last: [&[u8; 8]; 2], ends: [u32; 2]) -> (&'static str, &'static str) {
         let mut flow = Flow::from_bytes(&[0; FLOW_SIZE]);
         for (side, (words, ends)) in flow.sides.iter_mut().zip(last.into_iter().zip(ends)) {
-            (side.words, side.ends, side.said_ns) = (*words, ends, 2);
+            (side.words, side.ends, side.acked_ns) = (*words, ends, 2);
         }
         let earlier = match first {
             Side::Client => 0,
             Side::Server => 1,
         };
-        flow.sides[earlier].said_ns = 1;
+        flow.sides[earlier].acked_ns = 1;
         let end = end(&flow);
         (end.reason.label(), end.by.label())
     }

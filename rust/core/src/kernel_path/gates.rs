@@ -85,18 +85,18 @@ impl<'a> MappedGate<'a> {
     }
 
     /// Behind what the client said last.
-    pub(super) fn client_is_at(self, next: u32) {
-        self.word(Word::Next).store(next, SeqCst);
+    pub(super) fn set_client_rcv_nxt(self, next: u32) {
+        self.word(Word::RcvNxt).store(next, SeqCst);
     }
 
     /// The client's time stamp, as long as no segment has said a later one; 0 for none.
-    pub(super) fn client_has(self, tsval: u32) {
+    pub(super) fn set_client_tsval(self, tsval: u32) {
         self.word(Word::Tsval).store(tsval, SeqCst);
     }
 
     /// Behind what the client said last, as it was set.
-    pub(super) fn client_next(self) -> u32 {
-        self.word(Word::Next).load(SeqCst)
+    pub(super) fn client_rcv_nxt(self) -> u32 {
+        self.word(Word::RcvNxt).load(SeqCst)
     }
 
     /// The interfaces that lead to client and server; 0 where no segment of ours was seen that
@@ -115,18 +115,18 @@ impl<'a> MappedGate<'a> {
     }
 
     /// Of client and server: when the other acknowledged something new of each last; 0 for never.
-    pub(super) fn said(self) -> [u32; 2] {
-        self.pair(Word::Said, Relaxed)
+    pub(super) fn acked(self) -> [u32; 2] {
+        self.pair(Word::Acked, Relaxed)
     }
 
     /// The largest segment that the server takes, options included; 0 where it said nothing.
-    pub(super) fn server_takes(self) -> u32 {
-        self.word(Word::Takes).load(SeqCst) & !CUT
+    pub(super) fn server_mss(self) -> u32 {
+        self.word(Word::Mss).load(SeqCst) & !CUT
     }
 
     /// Whether what the server says may be cut into fragments on its way.
     pub(super) fn server_is_cut(self) -> bool {
-        self.word(Word::Takes).load(SeqCst) & CUT != 0
+        self.word(Word::Mss).load(SeqCst) & CUT != 0
     }
 
     /// Whether its record is in the log: of another process, it may be.

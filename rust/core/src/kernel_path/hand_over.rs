@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use fail::fail_point;
-use mailweir_flow::{Flow, Key, Said, State};
+use mailweir_flow::{Direction, Flow, Key, State};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -223,11 +223,11 @@ impl Legs {
         if passage.gate().server_is_cut() {
             return Err(Refusal::Fragments);
         }
-        let server_takes = u32::from(server_takes(passage))
+        let server_mss = u32::from(server_mss(passage))
             .min(server.way_takes())
             .min(server.peer_window());
-        let client_takes = u32::from(passage.client_takes).min(client.way_takes());
-        if server_takes < client.announced() || client_takes < server.announced() {
+        let client_mss = u32::from(passage.client_mss).min(client.way_takes());
+        if server_mss < client.announced() || client_mss < server.announced() {
             return Err(Refusal::SegmentSize);
         }
         // A window of less than one unit of what the other one was told is told as none. Up to the
@@ -285,18 +285,18 @@ impl Legs {
     fn numbers(&self, passage: &Passage) -> Result<[Numbers; 2], Refusal> {
         let system = |_| Refusal::System;
         // Never for long in a mode in which a process that dies says nothing to its peers.
-        let of_server =
-            Repaired::begin(&self.server).and_then(|server| Ok((server.sent()?, server.heard()?)));
-        let (sent, heard) = of_server.map_err(system)?;
+        let of_server = Repaired::begin(&self.server)
+            .and_then(|server| Ok((server.snd_nxt()?, server.rcv_nxt()?)));
+        let (snd_nxt, rcv_nxt) = of_server.map_err(system)?;
         let server = Numbers {
-            sent,
-            heard,
+            snd_nxt,
+            rcv_nxt,
             clock: leg::clock(&self.server).map_err(system)?,
         };
-        let sent = Repaired::begin(&self.client).and_then(|client| client.sent());
+        let sent = Repaired::begin(&self.client).and_then(|client| client.snd_nxt());
         let client = Numbers {
-            sent: sent.map_err(system)?,
-            heard: passage.gate().client_next(),
+            snd_nxt: sent.map_err(system)?,
+            rcv_nxt: passage.gate().client_rcv_nxt(),
             clock: leg::clock(&self.client).map_err(system)?,
         };
         Ok([client, server])
@@ -336,32 +336,32 @@ impl Translation {
         if clocks.contains(&0) {
             return Err(Refusal::Clock);
         }
-        let greeting_end = client.sent.wrapping_add(self.rest);
-        let to_server = server.sent.wrapping_sub(client.heard);
-        let to_client = greeting_end.wrapping_sub(server.heard);
+        let greeting_end = client.snd_nxt.wrapping_add(self.rest);
+        let to_server = server.snd_nxt.wrapping_sub(client.rcv_nxt);
+        let to_client = greeting_end.wrapping_sub(server.rcv_nxt);
         let client_ahead = server.clock.wrapping_sub(client_clock);
         let server_ahead = client.clock.wrapping_sub(server_clock);
         let [from_client, from_server] = passage.keys;
         Ok(Flow {
-            greeting: [client.sent, greeting_end],
-            greeting_said: server.heard.wrapping_sub(self.said),
+            greeting: [client.snd_nxt, greeting_end],
+            greeting_seq: server.rcv_nxt.wrapping_sub(self.said),
             note: note.to_bytes(),
             sides: [
-                Said {
+                Direction {
                     seq_add: to_server,
                     ack_add: 0_u32.wrapping_sub(to_client),
                     tsval_add: client_ahead,
                     tsecr_add: 0_u32.wrapping_sub(server_ahead),
-                    takes: passage.client_takes,
-                    ..side(from_server, client.heard, &of_client, &of_server)
+                    mss: passage.client_mss,
+                    ..side(from_server, client.rcv_nxt, &of_client, &of_server)
                 },
-                Said {
+                Direction {
                     seq_add: to_client,
                     ack_add: 0_u32.wrapping_sub(to_server),
                     tsval_add: server_ahead,
                     tsecr_add: 0_u32.wrapping_sub(client_ahead),
-                    takes: server_takes(passage),
-                    ..side(from_client, server.heard, &of_server, &of_client)
+                    mss: server_mss(passage),
+                    ..side(from_client, server.rcv_nxt, &of_server, &of_client)
                 },
             ],
         })
@@ -369,19 +369,19 @@ impl Translation {
 }
 
 /// The largest segment that the server takes, options included.
-fn server_takes(passage: &Passage) -> u16 {
-    leg::takes(u16::try_from(passage.gate().server_takes()).ok())
+fn server_mss(passage: &Passage) -> u16 {
+    leg::takes(u16::try_from(passage.gate().server_mss()).ok())
 }
 
 /// A side that is `heard` up to there, and whose words go where the other's come from.
-fn side(other: Key, heard: u32, own: &Info, others: &Info) -> Said {
+fn side(other: Key, heard: u32, own: &Info, others: &Info) -> Direction {
     let (peers, ours) = (own.peer_scale(), others.our_scale());
-    Said {
+    Direction {
         left: peers.saturating_sub(ours),
         right: ours.saturating_sub(peers),
         scale: peers,
-        window: FIRST_WINDOW.div_ceil(1 << peers) as u16,
-        edge: heard.wrapping_add(FIRST_WINDOW.max(own.told_window())),
-        ..Said::begin(other.reversed(), heard)
+        max_window: FIRST_WINDOW.div_ceil(1 << peers) as u16,
+        wnd_end: heard.wrapping_add(FIRST_WINDOW.max(own.told_window())),
+        ..Direction::begin(other.reversed(), heard)
     }
 }

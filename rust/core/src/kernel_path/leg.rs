@@ -142,8 +142,8 @@ impl Info {
 /// A connection's numbers: sequence numbers behind what was sent and heard, and our clock.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Numbers {
-    pub(super) sent: u32,
-    pub(super) heard: u32,
+    pub(super) snd_nxt: u32,
+    pub(super) rcv_nxt: u32,
     pub(super) clock: u32,
 }
 
@@ -173,7 +173,7 @@ impl<'a> Repaired<'a> {
     ///
     /// # Errors
     /// What the kernel says.
-    pub(super) fn sent(&self) -> io::Result<u32> {
+    pub(super) fn snd_nxt(&self) -> io::Result<u32> {
         self.end_of(SEND_QUEUE)
     }
 
@@ -181,7 +181,7 @@ impl<'a> Repaired<'a> {
     ///
     /// # Errors
     /// What the kernel says.
-    pub(super) fn heard(&self) -> io::Result<u32> {
+    pub(super) fn rcv_nxt(&self) -> io::Result<u32> {
         self.end_of(RECEIVE_QUEUE)
     }
 
@@ -211,7 +211,7 @@ pub(super) fn silence(socket: impl AsFd) {
 pub(super) struct Syn {
     /// Who sent it, and where to.
     pub(super) key: Key,
-    pub(super) seq: u32,
+    pub(super) isn: u32,
     pub(super) mss: Option<u16>,
     /// Bytes that it takes at once; never scaled here.
     pub(super) window: u16,
@@ -272,7 +272,7 @@ impl Syn {
                 from: SocketAddrV4::new(address(12)?, short(0)?),
                 to: SocketAddrV4::new(address(16)?, short(2)?),
             },
-            seq: u32::from_be_bytes(*tcp.get(4..)?.first_chunk()?),
+            isn: u32::from_be_bytes(*tcp.get(4..)?.first_chunk()?),
             mss: None,
             window: short(14)?,
             tsval: None,
@@ -364,7 +364,7 @@ mod tests {
                 from: SocketAddrV4::new([192, 0, 2, 1].into(), 12345),
                 to: SocketAddrV4::new([192, 0, 2, 2].into(), 25),
             },
-            seq: 7,
+            isn: 7,
             mss: Some(1460),
             window: 64_240,
             tsval: Some(0x1234_5678),

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use mailweir_flow::layout::{END_FIN_ACKED, ticks};
-use mailweir_flow::{Flow, Key, Said, State};
+use mailweir_flow::{Direction, Flow, Key, State};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::limits::{Silence, Standing, Terms};
@@ -70,9 +70,9 @@ impl LiveFlow {
         let greeted = u64::from(Note::from_bytes(&flow.note).greeted);
         let (had_received, had_sent) = record.live().bytes();
         // Of a flow that has ended, also what nobody will acknowledge any more.
-        let last = |side: &Said| {
+        let last = |side: &Direction| {
             let last = if self.lives() { 0 } else { side.outstanding() };
-            side.bytes + u64::from(last)
+            side.bytes_acked + u64::from(last)
         };
         let received = last(client).saturating_sub(had_received);
         let sent = (last(server) + greeted).saturating_sub(had_sent);
@@ -246,7 +246,7 @@ impl Told for Recorded {
 /// When something of each side was acknowledged last, if it was.
 fn spoken(gate: MappedGate<'_>, now: Instant) -> [Option<Instant>; 2] {
     // Before the clock: it may go on meanwhile.
-    let said = gate.said();
+    let said = gate.acked();
     let time = clock_gettime(ClockId::Monotonic);
     let nanos = Duration::new(
         u64::try_from(time.tv_sec).unwrap_or_default(),

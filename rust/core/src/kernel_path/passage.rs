@@ -60,7 +60,7 @@ pub(crate) struct Passage {
     /// How many of both lead to it.
     placed: u8,
     /// The largest segment that the client takes, options included.
-    pub(super) client_takes: u16,
+    pub(super) client_mss: u16,
     /// The interface that the client came in by.
     pub(super) came_by: u32,
     /// How often routes may have changed before; the lower half of that tells.
@@ -121,7 +121,7 @@ impl Passage {
                 },
             ],
             placed: 0,
-            client_takes: guest.syn.takes(),
+            client_mss: guest.syn.takes(),
             came_by: guest.interface,
             changes: path.ways.changes() as u32,
             has_port: true,
@@ -130,7 +130,7 @@ impl Passage {
         passage.place(guest)?;
         fail_point!("passage_placed");
         // So that the server never says more in a segment than the client takes.
-        let mss = passage.client_takes.min(leg::MOST_SEGMENT).into();
+        let mss = passage.client_mss.min(leg::MOST_SEGMENT).into();
         let told = sys::set_option(&socket, libc::IPPROTO_TCP, libc::TCP_MAXSEG, mss)
             // So that the client's windows can be told to it as they are.
             .and_then(|()| prepare::announce(&socket, guest.syn.scale.unwrap_or_default()));
@@ -154,7 +154,7 @@ impl Passage {
             number,
             keys,
             placed: 2,
-            client_takes: 0,
+            client_mss: 0,
             came_by: 0,
             // Nobody looked while no process was there.
             changes: 0,
@@ -165,8 +165,10 @@ impl Passage {
 
     fn place(&mut self, guest: &Guest) -> Result<(), Refusal> {
         self.gate().clear();
-        self.gate().client_is_at(guest.syn.seq.wrapping_add(1));
-        self.gate().client_has(guest.syn.tsval.unwrap_or_default());
+        self.gate()
+            .set_client_rcv_nxt(guest.syn.isn.wrapping_add(1));
+        self.gate()
+            .set_client_tsval(guest.syn.tsval.unwrap_or_default());
         for (side, key) in (0..).zip(self.keys) {
             let place = Place {
                 flow: self.number,

@@ -32,7 +32,7 @@ impl Resets {
     pub(super) fn end_early(&self, flow: &Flow) {
         self.end(flow);
         let [client, server] = &flow.sides;
-        let segment = reset(server.told, flow.greeting[0], client.next);
+        let segment = reset(server.told, flow.greeting[0], client.snd_nxt);
         let _ = self.0.send_to(&segment, &SockAddr::from(server.told.to));
     }
 
@@ -41,9 +41,9 @@ impl Resets {
     pub(super) fn end(&self, flow: &Flow) {
         let [client, server] = &flow.sides;
         for (speaker, hearer) in [(client, server), (server, client)] {
-            for number in [speaker.acked, speaker.next] {
+            for number in [speaker.snd_una, speaker.snd_nxt] {
                 let seq = number.wrapping_add(speaker.seq_add);
-                let segment = reset(speaker.told, seq, hearer.next);
+                let segment = reset(speaker.told, seq, hearer.snd_nxt);
                 // One that is lost is like any: the peer hears of it when it says something.
                 let _ = self.0.send_to(&segment, &SockAddr::from(speaker.told.to));
             }

@@ -27,7 +27,7 @@ fn before_the_hand_over_peers_are_heard() {
         ..Segment::new(SOURCE, SERVER)
     };
     assert_eq!(rig.guard(&syn).0, UNSPEC);
-    assert_eq!(rig.gate().sent, [0, S[1]]);
+    assert_eq!(rig.gate().snd_nxt, [0, S[1]]);
     // As a SYN-ACK has them: MSS, SACK permitted, time stamps, scale.
     let mut options = vec![2, 4, 5, 0xb4, 4, 2, 8, 10];
     options.extend(0x1234_5678_u32.to_be_bytes());
@@ -41,7 +41,7 @@ fn before_the_hand_over_peers_are_heard() {
     assert_eq!(rig.ingress(&syn_ack), (UNSPEC, syn_ack.clone()));
     let gate = rig.gate();
     assert_eq!((gate.tsval[1], gate.counted[1]), (0x1234_5678, 0));
-    assert_eq!((gate.next[1], gate.takes), (S[0] + 1, 1460));
+    assert_eq!((gate.rcv_nxt[1], gate.mss), (S[0] + 1, 1460));
     let greeting = Segment {
         options: timestamps(0x1234_5700, 1),
         payload: b"220 mx\r\n".to_vec(),
@@ -51,7 +51,7 @@ fn before_the_hand_over_peers_are_heard() {
     assert_eq!(rig.ingress(&greeting), (UNSPEC, greeting.clone()));
     let gate = rig.gate();
     assert_eq!((gate.tsval, gate.counted), ([0, 0x1234_5700], [0, 8]));
-    assert_eq!((gate.next[1], gate.takes), (S[0] + 8, 1460));
+    assert_eq!((gate.rcv_nxt[1], gate.mss), (S[0] + 8, 1460));
     let cut = Segment {
         fragment: 0,
         payload: vec![],
@@ -59,7 +59,7 @@ fn before_the_hand_over_peers_are_heard() {
     };
     assert_eq!(rig.ingress(&cut).0, UNSPEC);
     assert_eq!(rig.ingress(&syn_ack).0, UNSPEC);
-    assert_eq!(rig.gate().takes, 1460 | CUT, "also where a SYN comes late");
+    assert_eq!(rig.gate().mss, 1460 | CUT, "also where a SYN comes late");
     let end = Segment {
         flags: FIN | ACK,
         seq: S[0] + 8,
@@ -72,7 +72,7 @@ fn before_the_hand_over_peers_are_heard() {
 #[test]
 fn a_server_whose_segments_may_be_cut_is_known_by_its_syn() {
     let mut gate = Gate::new(State::Setup);
-    gate.sent[1] = S[1];
+    gate.snd_nxt[1] = S[1];
     let Some(mut rig) = Rig::with(&gate, &flow()) else {
         return;
     };
@@ -83,14 +83,14 @@ fn a_server_whose_segments_may_be_cut_is_known_by_its_syn() {
         ..from_server()
     };
     assert_eq!(rig.ingress(&cut).0, UNSPEC);
-    assert_eq!(rig.gate().takes, 1460 | CUT);
+    assert_eq!(rig.gate().mss, 1460 | CUT);
 }
 
 #[test]
 fn before_the_hand_over_a_third_party_moves_nothing() {
     let mut gate = gate(State::Setup);
-    gate.next = [C[0], S[0]];
-    gate.sent[1] = S[1].wrapping_add(100);
+    gate.rcv_nxt = [C[0], S[0]];
+    gate.snd_nxt[1] = S[1].wrapping_add(100);
     let Some(mut rig) = Rig::with(&gate, &flow()) else {
         return;
     };
@@ -121,7 +121,7 @@ fn before_the_hand_over_a_third_party_moves_nothing() {
         rig.ingress(&Segment { options, ..said });
     }
     let moved = rig.gate();
-    assert_eq!((moved.tsval, moved.next), ([78, 78], [C[0], S[0]]));
+    assert_eq!((moved.tsval, moved.rcv_nxt), ([78, 78], [C[0], S[0]]));
 }
 
 /// A greeting in two segments that were swapped, an acknowledgement that is late, and one more
@@ -129,8 +129,8 @@ fn before_the_hand_over_a_third_party_moves_nothing() {
 #[test]
 fn before_the_hand_over_nothing_moves_back() {
     let mut gate = gate(State::Setup);
-    (gate.next, gate.sent) = ([C[0], S[0]], [0, S[1]]);
-    (gate.tsval, gate.takes) = ([0, 50], 1460);
+    (gate.rcv_nxt, gate.snd_nxt) = ([C[0], S[0]], [0, S[1]]);
+    (gate.tsval, gate.mss) = ([0, 50], 1460);
     let Some(mut rig) = Rig::with(&gate, &flow()) else {
         return;
     };
@@ -156,8 +156,8 @@ fn before_the_hand_over_nothing_moves_back() {
     ] {
         assert_eq!(rig.ingress(&late).0, UNSPEC);
         let now = rig.gate();
-        assert_eq!((now.next, now.tsval), ([C[0], S[0] + 16], [0, 61]));
-        assert_eq!(now.takes, 1460);
+        assert_eq!((now.rcv_nxt, now.tsval), ([C[0], S[0] + 16], [0, 61]));
+        assert_eq!(now.mss, 1460);
     }
     assert_eq!(rig.gate().counted, [0, 16]);
 }
@@ -232,7 +232,7 @@ fn greeting_is_due() -> Option<Rig> {
     };
     // The server has said it.
     let server = &mut flow.sides[1];
-    (server.next, server.acked) = (S[0] + 20, S[0] + 20);
+    (server.snd_nxt, server.snd_una) = (S[0] + 20, S[0] + 20);
     Rig::with(&gate, &flow)
 }
 
@@ -251,11 +251,14 @@ fn our_own_segments_show_the_way_out() {
         return;
     };
     assert_eq!(rig.guard(&ours(SYN, 10)).0, UNSPEC);
-    assert_eq!((rig.gate().out, rig.gate().sent), ([0, LOOPBACK], [0, 11]));
+    assert_eq!(
+        (rig.gate().out, rig.gate().snd_nxt),
+        ([0, LOOPBACK], [0, 11])
+    );
     // One that is said again takes nothing back.
     for (seq, sent) in [(20, 20), (11, 20), (21, 21)] {
         assert_eq!(rig.guard(&ours(ACK, seq)).0, UNSPEC);
-        assert_eq!(rig.gate().sent, [0, sent]);
+        assert_eq!(rig.gate().snd_nxt, [0, sent]);
     }
     // It passes a link below that as well.
     gate.out = [0, ELSEWHERE];
@@ -314,7 +317,7 @@ fn what_is_for_another_address_is_left_alone() {
 fn a_local_user_diverts_nothing() {
     for state in [State::Setup, State::Hold, State::Live, State::Closing] {
         let mut gate = gate(state);
-        (gate.out, gate.sent) = ([ELSEWHERE; 2], [500; 2]);
+        (gate.out, gate.snd_nxt) = ([ELSEWHERE; 2], [500; 2]);
         let Some(mut rig) = Rig::with(&gate, &flow()) else {
             return;
         };

@@ -116,7 +116,7 @@ fn what_is_not_acknowledged_does_not_count() {
     let Some(mut rig) = Rig::new(State::Live) else {
         return;
     };
-    let before = (rig.gate().said, rig.flow().sides[0].bytes);
+    let before = (rig.gate().acked, rig.flow().sides[0].bytes_acked);
     let forged = |flags, distance| Segment {
         flags,
         seq: C[0] + distance,
@@ -126,7 +126,7 @@ fn what_is_not_acknowledged_does_not_count() {
     // In the window, and with a number that was said.
     rig.rewritten(&forged(PSH | ACK, 60_000));
     rig.rewritten(&forged(FIN | ACK, 60_000));
-    assert_eq!((rig.gate().said, rig.flow().sides[0].bytes), before);
+    assert_eq!((rig.gate().acked, rig.flow().sides[0].bytes_acked), before);
     // The client goes on, and what it says is heard.
     rig.rewritten(&forged(PSH | ACK, 0));
     let hears = |ack| Segment {
@@ -135,7 +135,10 @@ fn what_is_not_acknowledged_does_not_count() {
     };
     rig.rewritten(&hears(6));
     let flow = rig.flow();
-    assert_eq!((flow.sides[0].bytes, flow.sides[0].acked), (6, C[0] + 6));
+    assert_eq!(
+        (flow.sides[0].bytes_acked, flow.sides[0].snd_una),
+        (6, C[0] + 6)
+    );
     assert_eq!(flow.sides[0].ends & END_FIN_ACKED, 0);
     // What it says behind an end that it didn't say takes that back.
     for thousand in 0..61 {
@@ -147,7 +150,10 @@ fn what_is_not_acknowledged_does_not_count() {
         rig.rewritten(&hears(1006 + 1000 * thousand));
     }
     let side = rig.flow().sides[0];
-    assert_eq!((side.bytes, side.ends, side.outstanding()), (61_006, 0, 0));
+    assert_eq!(
+        (side.bytes_acked, side.ends, side.outstanding()),
+        (61_006, 0, 0)
+    );
 }
 
 /// Somebody says in its name more than it ever does: it ends as it always would have.
@@ -171,7 +177,7 @@ fn an_end_before_what_was_forged_is_one() {
         ..from_server()
     });
     let side = rig.flow().sides[0];
-    assert_eq!((side.bytes, side.outstanding()), (0, 0));
+    assert_eq!((side.bytes_acked, side.outstanding()), (0, 0));
     rig.rewritten(&Segment {
         seq: C[0] + 1,
         ack: C[1].wrapping_add(1),
@@ -202,7 +208,7 @@ fn an_end_in_the_middle_is_none() {
         });
         assert_eq!(rig.flow().sides[0].ends, ends);
     }
-    assert_eq!(rig.flow().sides[0].bytes, 1000);
+    assert_eq!(rig.flow().sides[0].bytes_acked, 1000);
 }
 
 /// RFC 5961, 5.2: up to what the other one said, and back as far as it could ever send at once.
@@ -236,8 +242,8 @@ fn acknowledgements_that_nobody_can_mean_move_nothing() {
         ..from_client()
     };
     rig.rewritten(&late);
-    assert_eq!(rig.flow().sides[0].next, C[0] + 9);
-    assert_eq!(rig.flow().sides[1].acked, S[0]);
+    assert_eq!(rig.flow().sides[0].snd_nxt, C[0] + 9);
+    assert_eq!(rig.flow().sides[1].snd_una, S[0]);
 }
 
 /// A window that is shut is asked for with a byte more, or with one that was heard already, and an
@@ -245,7 +251,7 @@ fn acknowledgements_that_nobody_can_mean_move_nothing() {
 #[test]
 fn a_shut_window_is_asked_for() {
     let mut flow = flow();
-    flow.sides[0].edge = C[0];
+    flow.sides[0].wnd_end = C[0];
     let Some(mut rig) = Rig::with(&gate(State::Live), &flow) else {
         return;
     };
@@ -255,11 +261,11 @@ fn a_shut_window_is_asked_for() {
         ..from_client()
     };
     rig.rewritten(&asks(ACK, b"12"));
-    assert_eq!(rig.flow().sides[0].next, C[0]);
+    assert_eq!(rig.flow().sides[0].snd_nxt, C[0]);
     rig.rewritten(&asks(FIN | ACK, b""));
     assert_eq!(rig.flow().sides[0].ends, END_FIN | END_FIRST);
     rig.rewritten(&asks(ACK, b"1"));
-    assert_eq!(rig.flow().sides[0].next, C[0] + 1);
+    assert_eq!(rig.flow().sides[0].snd_nxt, C[0] + 1);
 }
 
 /// Not everybody who speaks keeps to the window, and not everybody who hears cuts off what is
@@ -267,7 +273,7 @@ fn a_shut_window_is_asked_for() {
 #[test]
 fn what_begins_in_the_window_is_said_to_its_end() {
     let mut flow = flow();
-    flow.sides[0].edge = C[0] + 100;
+    flow.sides[0].wnd_end = C[0] + 100;
     let Some(mut rig) = Rig::with(&gate(State::Live), &flow) else {
         return;
     };
@@ -278,14 +284,14 @@ fn what_begins_in_the_window_is_said_to_its_end() {
         ..from_client()
     };
     rig.rewritten(&says(100, ACK));
-    assert_eq!(rig.flow().sides[0].next, C[0]);
+    assert_eq!(rig.flow().sides[0].snd_nxt, C[0]);
     rig.rewritten(&says(0, ACK));
     rig.rewritten(&Segment {
         ack: S[1] + 1000,
         ..from_server()
     });
     let side = rig.flow().sides[0];
-    assert_eq!((side.bytes, side.outstanding()), (1000, 0));
+    assert_eq!((side.bytes_acked, side.outstanding()), (1000, 0));
     rig.rewritten(&says(1000, FIN | ACK));
     assert_eq!(rig.flow().sides[0].ends, END_FIN | END_FIRST);
 }
@@ -328,7 +334,7 @@ fn what_a_third_party_guesses_moves_nothing() {
 fn moved(rig: &mut Rig) -> (Gate, Flow) {
     let (mut gate, mut flow) = (rig.gate(), rig.flow());
     gate.counted = [0; 2];
-    flow.sides[0].packets = 0;
+    flow.sides[0].segs_in = 0;
     (gate, flow)
 }
 
@@ -350,7 +356,7 @@ fn nothing_ever_moves_back() {
         ..from_server()
     };
     rig.rewritten(&announces(1000, 2000));
-    let known = |rig: &mut Rig| (rig.flow().sides[0].acked, rig.flow().sides[0].edge);
+    let known = |rig: &mut Rig| (rig.flow().sides[0].snd_una, rig.flow().sides[0].wnd_end);
     let expected = (C[0] + 1000, C[0] + 1000 + (2000 << 7));
     assert_eq!(known(&mut rig), expected);
     for (ack, window) in [(1000, 0), (500, 1000), (0, 0), (1000, 1)] {

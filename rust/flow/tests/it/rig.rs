@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use aya::programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions};
-use mailweir_flow::{Counter, Flow, Gate, Key, Place, Program, Said, State, Unavailable};
+use mailweir_flow::{Counter, Direction, Flow, Gate, Key, Place, Program, State, Unavailable};
 
 use crate::segment::Segment;
 
@@ -33,22 +33,22 @@ pub(crate) fn gate(state: State) -> Gate {
 }
 
 pub(crate) fn flow() -> Flow {
-    let side = |told: Key, own: [u32; 2], other: [u32; 2]| Said {
+    let side = |told: Key, own: [u32; 2], other: [u32; 2]| Direction {
         // The other peer knows these bytes by our numbers towards it.
         seq_add: other[1].wrapping_sub(own[0]),
         ack_add: other[0].wrapping_sub(own[1]),
         tsval_add: 5_000,
         tsecr_add: 0_u32.wrapping_sub(9_000),
         scale: 7,
-        window: 512,
-        takes: 1460,
-        edge: own[0].wrapping_add(64 * 1024),
-        ..Said::begin(told, own[0])
+        max_window: 512,
+        mss: 1460,
+        wnd_end: own[0].wrapping_add(64 * 1024),
+        ..Direction::begin(told, own[0])
     };
     let [client, server] = keys();
     Flow {
         greeting: [0, 0],
-        greeting_said: S[0],
+        greeting_seq: S[0],
         note: [42; 64],
         sides: [side(server.reversed(), C, S), side(client.reversed(), S, C)],
     }

@@ -104,7 +104,7 @@ fn a_client_lowers_nothing_for_others() {
         (536, 552, None),
     ] {
         let mut flow = flow();
-        flow.sides[0].takes = takes;
+        flow.sides[0].mss = takes;
         let Some(mut rig) = Rig::with(&gate(State::Live), &flow) else {
             return;
         };

@@ -34,8 +34,8 @@ fn a_segment_is_told_in_the_words_of_the_other_leg() {
     };
     assert_eq!(told, expected);
     let side = rig.flow().sides[0];
-    assert_eq!((side.bytes, side.packets, side.said_ns), (0, 1, 0));
-    assert_eq!((side.next, &side.words), (C[0] + 18, b"t.test\r\n"));
+    assert_eq!((side.bytes_acked, side.segs_in, side.acked_ns), (0, 1, 0));
+    assert_eq!((side.snd_nxt, &side.words), (C[0] + 18, b"t.test\r\n"));
     assert_eq!(side.outstanding(), 18);
     // It counts once the server has heard it.
     rig.rewritten(&Segment {
@@ -43,8 +43,8 @@ fn a_segment_is_told_in_the_words_of_the_other_leg() {
         ..from_server()
     });
     let side = rig.flow().sides[0];
-    assert_eq!((side.bytes, side.outstanding()), (18, 0));
-    assert!(side.said_ns > 0);
+    assert_eq!((side.bytes_acked, side.outstanding()), (18, 0));
+    assert!(side.acked_ns > 0);
     assert_eq!(rig.counted(Counter::Rewritten), 2);
 }
 
@@ -249,14 +249,14 @@ fn ends_of_what_a_client_says_are_kept() {
         seq += said.len() as u32;
         assert_eq!(rig.flow().sides[0].words, *kept, "{said:?}");
     }
-    assert_eq!(rig.gate().said, [0, 0]);
+    assert_eq!(rig.gate().acked, [0, 0]);
     rig.rewritten(&Segment {
         ack: S[1] + (seq - C[0]),
         ..from_server()
     });
     let side = rig.flow().sides[0];
-    assert_eq!(u64::from(side.next - C[0]), side.bytes);
-    assert_eq!(rig.gate().said, [ticks(side.said_ns), 0]);
+    assert_eq!(u64::from(side.snd_nxt - C[0]), side.bytes_acked);
+    assert_eq!(rig.gate().acked, [ticks(side.acked_ns), 0]);
     // What lies between isn't known.
     let behind_a_gap = Segment {
         seq: seq + 100,
@@ -321,7 +321,7 @@ fn our_own_socket_goes_by_the_clock_of_the_server() {
         (gate.greeting, gate.tsval) = (true, [4_000_000_000, BEGIN]);
         let mut flow = flow();
         // Our stack has heard all of the greeting.
-        (flow.sides[1].next, flow.sides[1].acked) = (S[0] + 20, S[0] + 20);
+        (flow.sides[1].snd_nxt, flow.sides[1].snd_una) = (S[0] + 20, S[0] + 20);
         let Some(mut rig) = Rig::with(&gate, &flow) else {
             return;
         };
