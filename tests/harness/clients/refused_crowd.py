@@ -1,10 +1,12 @@
 """Clients that come as fast as is said, from one address, and never close: a program of its own.
 
 python refused_crowd.py SOURCE HOST PORT RATE SECONDS; it prints `coming` with the first ones, and
-how many came at its end. Those of the last seconds are kept, whatever becomes of them.
+how many came at its end, which TERM makes an earlier one. Those of the last seconds are kept,
+whatever becomes of them.
 """
 
 import resource
+import signal
 import socket
 import sys
 import time
@@ -25,8 +27,10 @@ def _come(source: str, address: tuple[str, int]) -> socket.socket:
 
 def _run(source: str, address: tuple[str, int], rate: float, seconds: float) -> int:
     came, kept = 0, deque[socket.socket]()
+    told: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
     began = time.monotonic()
-    while (elapsed := time.monotonic() - began) < seconds:
+    while not told and (elapsed := time.monotonic() - began) < seconds:
         while came < elapsed * rate:
             kept.append(_come(source, address))
             came += 1

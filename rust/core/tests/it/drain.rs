@@ -61,7 +61,6 @@ async fn an_idle_session_is_told_between_two_commands() {
     assert!(began.elapsed() < Duration::from_secs(5));
     let stats = rig.wait_for_ends().await;
     assert_eq!(reasons(&stats), [(EndReason::Drain, 1)]);
-    assert_eq!(stats.servers[0].active, 0);
     // The server was told QUIT, and has its message.
     let log = server.wait_for_ends().await.unwrap();
     assert_eq!(log.connections[0].messages.len(), 1);

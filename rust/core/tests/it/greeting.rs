@@ -200,7 +200,6 @@ async fn a_client_that_is_lost_meanwhile_ends_the_session() {
     stall::reset(client).unwrap();
     let stats = rig.wait_for_ends().await;
     assert_eq!(reasons(&stats), [(EndReason::ClientLost, 1)]);
-    assert_eq!(stats.servers[0].active, 0);
     // And the server is let go.
     server.wait_for_ends().await.unwrap();
 }

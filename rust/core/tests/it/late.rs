@@ -62,7 +62,6 @@ async fn the_first_that_greets_has_the_session() {
     assert_eq!(taken(&stats), [1, 0, 0]);
     assert_eq!(failures(&stats.servers[0], GreetingFailure::Timeout), 1);
     let stats = rig.wait_for_ends().await;
-    assert!(stats.servers.iter().all(|one| one.active == 0));
     assert_eq!(
         (stats.room.overdue, ended(&stats, EndReason::ServerClosed)),
         (0, 0)
@@ -79,7 +78,6 @@ async fn those_that_are_waited_for_count_at_their_servers() {
     assert!(all(&stats), "{stats:?}");
     stall::reset(client).unwrap();
     let stats = rig.wait_for_ends().await;
-    assert!(stats.servers.iter().all(|one| one.active == 0));
     assert_eq!(stats.room.overdue, 0);
 }
 

@@ -140,9 +140,11 @@ impl Rig {
         }
     }
 
-    /// Waits until no session is left, and returns the figures.
+    /// Waits until no session is left, and none counts at a server, and returns the figures.
     pub(crate) async fn wait_for_ends(&self) -> Figures {
-        self.wait_for(|stats| stats.active == 0).await
+        let none = |stats: &Figures| stats.servers.iter().all(|one| one.active == 0);
+        self.wait_for(|stats| stats.active == 0 && none(stats))
+            .await
     }
 }
 

@@ -40,7 +40,6 @@ async fn weights_share_the_sessions() {
         [20, 10]
     );
     assert_eq!(stats.listeners[0].accepted, 30);
-    assert!(stats.servers.iter().all(|server| server.active == 0));
     let times = &stats.servers[0].times.as_ref().unwrap().connect;
     assert_eq!(times.counts.iter().sum::<u64>(), 20);
 }
