@@ -15,12 +15,11 @@ from harness.clients.smtpload import Sent, Sink, Smtpload
 from harness.clients.witness import Witness, witnesses
 from harness.mailweir.run import Mailweir, configuration
 from harness.scale import count
-from harness.waiting import until
+from harness.waiting import LIMIT, until
 from scenarios.conftest import Start
 
 _KILLS = count(3, 30)
 _PARALLEL = 50
-_SECONDS = 4  # of load around each kill; a check takes up to 1.3 s to notice
 _WITNESSES = 10
 _LATER = 200  # sessions to be seen after a check has noticed, each time
 _CHECK = {"every": "1s", "fast": "100ms", "rise": 1, "fall": 2}
@@ -49,11 +48,12 @@ def test_later_sessions_never_notice(
             with smtpload.source(
                 f"load-{number}",
                 balancer.address(),
-                *(f"--duration={_SECONDS}s", f"--concurrency={_PARALLEL}"),
+                *(f"--duration={4 * LIMIT:g}s", f"--concurrency={_PARALLEL}"),
             ) as load:
                 with witnesses(balancer.address(), _WITNESSES) as witness:
                     gone, noticed = _kill(balancer, dies, witness)
                     assert not load.ended
+                load.stop()
                 kills.append(_outcome(load.sent(), witness, gone, noticed))
             again = smtpload.sink(f"dies-{number}", listen=(servers["dies"],))
             dies = exits.enter_context(again)

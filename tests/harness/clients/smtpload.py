@@ -61,7 +61,7 @@ class Sent:
 
 
 class Source:
-    """Clients that run until the bound in their options."""
+    """Clients that run until the bound in their options, or until they are stopped."""
 
     def __init__(self, process: Running) -> None:
         self._process = process
@@ -70,6 +70,10 @@ class Source:
     def ended(self) -> bool:
         """Whether the bound has been reached."""
         return self._process.exit_code is not None
+
+    def stop(self) -> None:
+        """No session begins any more."""
+        self._process.send(signal.SIGTERM)
 
     def sent(self, limit: float = LIMIT) -> Sent:
         """Wait for the end; what was counted."""

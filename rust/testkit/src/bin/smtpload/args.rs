@@ -30,8 +30,8 @@ pub(crate) enum Mode {
     /// Send messages over many sessions and measure
     ///
     /// A session is: connect, greeting, EHLO, MAIL RCPT DATA for each message, QUIT, and the
-    /// server's end of stream. It stops by itself after --sessions or --duration, whichever
-    /// comes first; sessions under way are finished.
+    /// server's end of stream. It stops by itself after --sessions or --duration, or at TERM,
+    /// whichever comes first; sessions under way are finished.
     Source(SourceArgs),
 }
 

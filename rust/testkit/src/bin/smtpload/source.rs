@@ -3,11 +3,12 @@
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::process::{self, ExitCode};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mailweir_testkit::message::Messages;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::SourceArgs;
 use crate::record::Record;
@@ -20,6 +21,8 @@ struct Schedule {
     sessions: Option<u64>,
     duration: Option<Duration>,
     rate: Option<f64>,
+    /// TERM came.
+    stopped: AtomicBool,
 }
 
 /// One source of load.
@@ -36,6 +39,7 @@ pub(crate) fn run(args: SourceArgs, json: bool) -> io::Result<ExitCode> {
     let size = args.size;
     let (threads, concurrency) = (u32::from(args.threads), args.concurrency);
     let source = Arc::new(Source::new(args));
+    stop_at_term(&source)?;
     let handles: Vec<_> = (0..threads)
         .map(|thread| {
             let workers = concurrency / threads + u32::from(thread < concurrency % threads);
@@ -62,6 +66,22 @@ pub(crate) fn run(args: SourceArgs, json: bool) -> io::Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+fn stop_at_term(source: &Arc<Source>) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let mut terminate = {
+        let _inside = runtime.enter();
+        signal(SignalKind::terminate())?
+    };
+    let source = Arc::clone(source);
+    std::thread::spawn(move || {
+        runtime.block_on(terminate.recv());
+        source.schedule.stopped.store(true, Relaxed);
+    });
+    Ok(())
 }
 
 fn run_thread(source: &Arc<Source>, workers: u32) -> io::Result<Record> {
@@ -113,6 +133,7 @@ impl Source {
                 sessions: args.sessions,
                 duration: args.duration,
                 rate: args.rate,
+                stopped: AtomicBool::new(false),
             },
             source_ips: args.source_ips,
             run: format!("{:x}-{:x}", now.as_nanos(), process::id()),
@@ -142,6 +163,6 @@ impl Schedule {
         if due > now {
             tokio::time::sleep(due - now).await;
         }
-        Some(number)
+        (!self.stopped.load(Relaxed)).then_some(number)
     }
 }
