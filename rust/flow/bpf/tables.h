@@ -112,7 +112,7 @@ struct flow {
 	__u8 note[64]; // user space's own
 };
 
-// As src/layout.rs has them.
+// As src/layout.rs has them: tests/it/layout.rs compares all of it.
 _Static_assert(sizeof(struct gate) == 64, "a gate");
 _Static_assert(sizeof(struct side) == 88, "what a side says");
 _Static_assert(sizeof(struct flow) == 256, "a flow");

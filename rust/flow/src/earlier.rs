@@ -6,7 +6,7 @@ use std::path::Path;
 
 use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray};
 
-use crate::layout::{KEY_SIZE, Key, PLACE_SIZE, Place};
+use crate::layout::{Key, Place};
 use crate::tables::{Counter, TABLES};
 
 /// The tables of another version, as far as they can be read.
@@ -24,11 +24,11 @@ impl Earlier {
     pub fn open(pins: &Path) -> Result<Self, MapError> {
         let [places, .., counters] = TABLES;
         let table = |name| Map::from_map_data(MapData::from_pin(pins.join(name))?);
-        let places: HashMap<_, [u8; KEY_SIZE], [u8; PLACE_SIZE]> = table(places)?.try_into()?;
+        let places: HashMap<_, [u8; Key::SIZE], [u8; Place::SIZE]> = table(places)?.try_into()?;
         let mut servers = vec![];
         for entry in places.iter() {
             let (key, place) = entry?;
-            if Place::from_bytes(place).side == 1 {
+            if Place::from_bytes(&place).side == 1 {
                 servers.push(Key::from_bytes(&key));
             }
         }

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 
-use crate::layout::{Direction, Flow, Gate, Key, NOTE_SIZE, Place, State};
+use crate::layout::{Direction, Flow, Gate, Key, NOTE_SIZE, Place, Reserved, State};
 use crate::program::{Program, Unavailable};
 use crate::segment::{ACK, FIN, Segment};
 
@@ -126,8 +126,10 @@ fn flow() -> Flow {
         ..Direction::begin(told, next)
     };
     Flow {
-        greeting: [0, 0],
+        greeting_begin: 0,
+        greeting_end: 0,
         greeting_seq: 0,
+        lock: Reserved,
         sides: [
             side(SERVER.reversed(), 10_000, 1_000, 100),
             side(

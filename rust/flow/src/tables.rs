@@ -8,9 +8,7 @@ use aya::Ebpf;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use serde::Serialize;
 
-use crate::layout::{
-    FLOW_SIZE, Flow, GATE_SIZE, GATE_WORDS, Gate, KEY_SIZE, Key, PLACE_SIZE, Place,
-};
+use crate::layout::{Flow, Gate, Key, Place};
 use crate::program::Unavailable;
 
 /// The most flows at a time, of all states.
@@ -57,9 +55,9 @@ impl Counter {
 
 /// The tables. One value is for one thread; [`Tables::again`] gives another.
 pub struct Tables {
-    places: HashMap<MapData, [u8; KEY_SIZE], [u8; PLACE_SIZE]>,
-    gates: Array<MapData, [u8; GATE_SIZE]>,
-    flows: Array<MapData, [u8; FLOW_SIZE]>,
+    places: HashMap<MapData, [u8; Key::SIZE], [u8; Place::SIZE]>,
+    gates: Array<MapData, [u8; Gate::SIZE]>,
+    flows: Array<MapData, [u8; Flow::SIZE]>,
     counters: PerCpuArray<MapData, u64>,
     /// The same tables, in this order.
     handles: [OwnedFd; 4],
@@ -131,7 +129,7 @@ impl Tables {
         Self::open([places?, gates?, flows?, counters?])
     }
 
-    /// The table of gates, which can be mapped into memory: [`MOST_FLOWS`] of [`GATE_SIZE`].
+    /// The table of gates, which can be mapped into memory: [`MOST_FLOWS`] of [`Gate::SIZE`].
     pub fn gates_handle(&self) -> impl AsFd {
         self.handles[1].as_fd()
     }
@@ -172,7 +170,7 @@ impl Tables {
     /// What segments of one side find, if anything.
     pub fn place(&self, key: Key) -> Option<Place> {
         let bytes = self.places.get(&key.to_bytes(), 0).ok()?;
-        Some(Place::from_bytes(bytes))
+        Some(Place::from_bytes(&bytes))
     }
 
     /// Every place that is taken.
@@ -182,7 +180,7 @@ impl Tables {
     pub fn places(&self) -> Result<Vec<(Key, Place)>, MapError> {
         let found = self.places.iter().map(|entry| {
             let (key, place) = entry?;
-            Ok((Key::from_bytes(&key), Place::from_bytes(place)))
+            Ok((Key::from_bytes(&key), Place::from_bytes(&place)))
         });
         found.collect()
     }
@@ -192,24 +190,15 @@ impl Tables {
     /// # Errors
     /// What the kernel says.
     pub fn set_gate(&mut self, number: u32, gate: &Gate) -> Result<(), MapError> {
-        let mut bytes = [0; GATE_SIZE];
-        for (at, word) in bytes.chunks_exact_mut(4).zip(gate.to_words()) {
-            at.copy_from_slice(&word.to_ne_bytes());
-        }
-        self.gates.set(number, bytes, 0)
+        self.gates.set(number, gate.to_bytes(), 0)
     }
 
-    /// A gate as it is now; none if its state makes no sense.
+    /// A gate as it is now.
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn gate(&self, number: u32) -> Result<Option<Gate>, MapError> {
-        let bytes = self.gates.get(&number, 0)?;
-        let mut words = [0; GATE_WORDS];
-        for (word, at) in words.iter_mut().zip(bytes.as_chunks::<4>().0) {
-            *word = u32::from_ne_bytes(*at);
-        }
-        Ok(Gate::from_words(&words))
+    pub fn gate(&self, number: u32) -> Result<Gate, MapError> {
+        Ok(Gate::from_bytes(&self.gates.get(&number, 0)?))
     }
 
     /// How often something was counted, on all CPUs.

@@ -142,8 +142,6 @@ fn ends_with_quit(words: &[u8; 8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use mailweir_flow::layout::FLOW_SIZE;
-
     use super::*;
 
     #[test]
@@ -164,7 +162,7 @@ mod tests {
 
     /// How a flow ended whose sides said these last, `first` before the other.
     fn ended(first: Side, last: [&[u8; 8]; 2], ends: [u32; 2]) -> (&'static str, &'static str) {
-        let mut flow = Flow::from_bytes(&[0; FLOW_SIZE]);
+        let mut flow = Flow::from_bytes(&[0; Flow::SIZE]);
         for (side, (words, ends)) in flow.sides.iter_mut().zip(last.into_iter().zip(ends)) {
             (side.words, side.ends, side.acked_ns) = (*words, ends, 2);
         }

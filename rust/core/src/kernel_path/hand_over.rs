@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use fail::fail_point;
-use mailweir_flow::{Direction, Flow, Key, State};
+use mailweir_flow::{Direction, Flow, Key, Reserved, State};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -343,8 +343,10 @@ impl Translation {
         let server_ahead = client.clock.wrapping_sub(server_clock);
         let [from_client, from_server] = passage.keys;
         Ok(Flow {
-            greeting: [client.snd_nxt, greeting_end],
+            greeting_begin: client.snd_nxt,
+            greeting_end,
             greeting_seq: server.rcv_nxt.wrapping_sub(self.said),
+            lock: Reserved,
             note: note.to_bytes(),
             sides: [
                 Direction {

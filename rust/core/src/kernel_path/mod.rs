@@ -349,8 +349,8 @@ pub fn left(instance: &str) -> Result<Option<Left>, NoKernelPath> {
 fn count(tables: &Tables) -> Result<(usize, usize), NoKernelPath> {
     let found = adopt::found(tables.places().map_err(Unavailable::from)?);
     let is_live = |number: &&u32| {
-        let gate = tables.gate(**number).ok().flatten();
-        gate.is_some_and(|gate| gate.state == State::Live)
+        let gate = tables.gate(**number);
+        gate.is_ok_and(|gate| gate.state == Some(State::Live))
     };
     let live = found.keys().filter(is_live).count();
     Ok((live, found.len() - live))

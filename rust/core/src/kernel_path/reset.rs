@@ -2,12 +2,10 @@
 
 use std::io;
 
+use mailweir_flow::layout::MARK;
 use mailweir_flow::segment::{ACK, RST, Segment};
 use mailweir_flow::{Flow, Key};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
-
-/// As tables.h has it: the guard lets these out.
-const MARK: u32 = 0x6d77;
 
 /// Says resets.
 #[derive(Debug)]
@@ -24,6 +22,7 @@ impl Resets {
             Some(raw),
         )?;
         socket.set_nonblocking(true)?;
+        // The guard lets these out.
         socket.set_mark(MARK)?;
         Ok(Self(socket))
     }
@@ -32,7 +31,7 @@ impl Resets {
     pub(super) fn end_early(&self, flow: &Flow) {
         self.end(flow);
         let [client, server] = &flow.sides;
-        let segment = reset(server.told, flow.greeting[0], client.snd_nxt);
+        let segment = reset(server.told, flow.greeting_begin, client.snd_nxt);
         let _ = self.0.send_to(&segment, &SockAddr::from(server.told.to));
     }
 

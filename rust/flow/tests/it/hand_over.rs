@@ -227,7 +227,8 @@ fn greeting_is_due() -> Option<Rig> {
         ..gate(State::Live)
     };
     let mut flow = Flow {
-        greeting: [C[1], C[1].wrapping_add(20)],
+        greeting_begin: C[1],
+        greeting_end: C[1].wrapping_add(20),
         ..flow()
     };
     // The server has said it.

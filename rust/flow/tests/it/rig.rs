@@ -3,7 +3,9 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use aya::programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions};
-use mailweir_flow::{Counter, Direction, Flow, Gate, Key, Place, Program, State, Unavailable};
+use mailweir_flow::{
+    Counter, Direction, Flow, Gate, Key, Place, Program, Reserved, State, Unavailable,
+};
 
 use crate::segment::Segment;
 
@@ -47,8 +49,10 @@ pub(crate) fn flow() -> Flow {
     };
     let [client, server] = keys();
     Flow {
-        greeting: [0, 0],
+        greeting_begin: 0,
+        greeting_end: 0,
         greeting_seq: S[0],
+        lock: Reserved,
         note: [42; 64],
         sides: [side(server.reversed(), C, S), side(client.reversed(), S, C)],
     }
@@ -90,7 +94,7 @@ impl Rig {
     }
 
     pub(crate) fn gate(&mut self) -> Gate {
-        self.program.tables().gate(NUMBER).unwrap().unwrap()
+        self.program.tables().gate(NUMBER).unwrap()
     }
 
     pub(crate) fn counted(&mut self, counter: Counter) -> u64 {
@@ -136,7 +140,7 @@ fn run_frame(program: Result<&mut SchedClassifier, ProgramError>, frame: &[u8]) 
     (result.return_value, out)
 }
 
-fn absent<T>(why: &Unavailable) -> Option<T> {
+pub(crate) fn absent<T>(why: &Unavailable) -> Option<T> {
     // As tests/harness/needs.py and .ci/need take it.
     let ci = std::env::var("CI").unwrap_or_default();
     assert!(
