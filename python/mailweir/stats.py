@@ -139,7 +139,13 @@ class KernelPathStats(Struct, frozen=True, gc=False):
     flows: int
     """Sessions on it now."""
     places_taken: int
-    """Those of flows that ended linger for a minute."""
+    """With sessions that are about to be flows, and flows whose record isn't in the log."""
+    lingering: int
+    """Keys of flows that are over: two for each, for a minute."""
+    restarts: int
+    """How often the thread that has the flows began again after a panic."""
+    tables_bytes: int
+    """Of the kernel's memory, whatever is in them."""
     max_flows: int
     handed_over: int
     """Sessions that took it, ever."""

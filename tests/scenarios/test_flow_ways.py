@@ -336,7 +336,7 @@ def test_pins_that_are_removed(tmp_path: Path, counted: Counted) -> None:
                 _remove(rig, what, times)
                 client.expect("250", "NOOP")
                 # Four tables; two parts of the program at two interfaces.
-                assert len(list(folder.iterdir())) == 8
+                assert len(list(folder.iterdir())) == 10
             assert _serve(rig) == {"kernel": _SESSIONS}
             counted(f"{_SESSIONS} sessions by the kernel after three removals")
             assert rig.balancer.metric("mailweir_kernel_path_taken_off_total") == 0

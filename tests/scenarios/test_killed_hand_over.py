@@ -37,7 +37,7 @@ _STEPS = {
 _TIMES = count(5, 50)
 _LATE = count(10, 100)
 _LOG = "sessions.log"
-_BOX = "box@server.test"
+_BOX, _LONGER = "box@server.test", "another.box@server.test"
 # What a client says for that.
 _RECEIVED = 117
 
@@ -111,19 +111,44 @@ def test_a_record_that_two_processes_left(tmp_path: Path, victim: Path) -> None:
 def test_a_client_that_comes_back_before_its_record_is_written(
     tmp_path: Path, victim: Path
 ) -> None:
-    """Its new session takes the relay, so that the old one is still known when the process dies."""
+    """Of the old one a server's key is left, so that both are known when the process dies."""
     bpf_files()
     with row() as networks, serving_there(networks, polite):
         with _running(networks, victim, tmp_path, "unwritten", "unwritten") as unwritten:
             ended = networks.inside("c", _session).result(LIMIT)
             until(lambda: _counts(unwritten)[:2] == [0, 0], "its end to be seen")
             # Its MAIL says more than the first one's.
-            more = networks.inside("c", partial(_session, ended, "another.box@server.test"))
+            more = networks.inside("c", partial(_session, ended, _LONGER))
             assert more.result(LIMIT) == ended
+            until(lambda: _counts(unwritten)[:2] == [0, 0], "its end to be seen")
             unwritten.kill()
         with _running(networks, victim, tmp_path, "heir", "never"):
-            until(lambda: len(_logged(tmp_path)) == 1, "it to be in the log")
-    assert _logged(tmp_path) == [(ended, _RECEIVED)]
+            until(lambda: len(_logged(tmp_path)) == 2, "both to be in the log")
+    longer = _RECEIVED + len(_LONGER) - len(_BOX)
+    assert sorted(_logged(tmp_path)) == [(ended, _RECEIVED), (ended, longer)]
+
+
+def test_a_panic_of_the_flows_thread_ends_one_session(tmp_path: Path, victim: Path) -> None:
+    """It begins again with the same flows. The record that it was closing says what happened."""
+    bpf_files()
+    with row() as networks, serving_there(networks, polite):
+        with _running(networks, victim, tmp_path, "panics", "panics") as panics:
+            lasting = networks.inside("c", lambda: Client((LISTENER, PORT))).result(LIMIT)
+            lasting.expect("220")
+            until(lambda: _counts(panics)[-1] == 2, "both panics of a look")
+            for _ in range(3):
+                networks.inside("c", _session).result(LIMIT)
+            until(lambda: _counts(panics)[-1] == 3, "that of a close")
+            lasting.expect("250", "EHLO client.test")
+            lasting.close()
+            until(lambda: _counts(panics)[:3] == [0, 0, 0], "all places to be free")
+            until(lambda: len(_reasons(tmp_path)) == 4, "all to be in the log")
+    assert sorted(_reasons(tmp_path)) == ["client_closed", "client_quit", "client_quit", "panicked"]
+
+
+def _reasons(directory: Path) -> list[str]:
+    lines = map(json.loads, (directory / _LOG).read_text().splitlines())
+    return [line["end_reason"] for line in lines]
 
 
 def _session(source: int = 0, box: str = _BOX) -> int:

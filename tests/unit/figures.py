@@ -31,6 +31,9 @@ LOG = LogStats(lines=5, dropped=0, errors=0, last_error="")
 KERNEL_PATH = KernelPathStats(
     flows=7,
     places_taken=9,
+    lingering=4,
+    restarts=1,
+    tables_bytes=38 << 20,
     max_flows=100,
     handed_over=20,
     adopted=3,

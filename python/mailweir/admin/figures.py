@@ -236,8 +236,23 @@ _KERNEL_PATH = Group[Stats, KernelPathStats](
     Gauge("mailweir_kernel_path_flows", "Sessions in the kernel now.", lambda path: path.flows),
     Gauge(
         "mailweir_kernel_path_places_taken",
-        "Places of flows, with those that ended within a minute.",
+        "Places of flows, and of sessions that are about to be flows.",
         lambda path: path.places_taken,
+    ),
+    Gauge(
+        "mailweir_kernel_path_lingering",
+        "Keys of flows that ended within a minute, two for each.",
+        lambda path: path.lingering,
+    ),
+    Counter(
+        "mailweir_kernel_path_restarts",
+        "Panics of the thread that has the flows; it began again with the same flows.",
+        lambda path: path.restarts,
+    ),
+    Gauge(
+        "mailweir_kernel_path_tables_bytes",
+        "Kernel memory of its tables.",
+        lambda path: path.tables_bytes,
     ),
     Gauge("mailweir_kernel_path_max_flows", "Places that there are.", lambda path: path.max_flows),
     Counter(

@@ -28,8 +28,8 @@ def _kernel_path(path: Mapping[str, Any] | None) -> list[str]:
     relayed = ", ".join(f"{count} {why}" for why, count in path["refusals"].items())
     lines = [
         f"kernel path: {path['flows']} flows, {path['places_taken']} of {path['max_flows']} places"
-        f" taken, {path['handed_over']} handed over, {path['adopted']} adopted; relayed instead:"
-        f" {relayed or 'none'}"
+        f" taken ({path['tables_bytes'] >> 20} MiB), {path['handed_over']} handed over,"
+        f" {path['adopted']} adopted; relayed instead: {relayed or 'none'}"
     ]
     if path["earlier"]:
         lines.append(f"{path['earlier']} flows of another version go on by themselves")

@@ -190,8 +190,10 @@ class Config(Part):
         description="Of servers' connections that go through the kernel. Apart from what the system"
         " gives out by itself (32768 and above), since it doesn't know of them.",
     )
-    max_flows: Annotated[StrictInt, Field(ge=1, le=65536)] = Field(
-        65536, description="Sessions in the kernel, those included that ended within a minute."
+    max_flows: Annotated[StrictInt, Field(ge=1, le=1 << 20)] = Field(
+        65536,
+        description="Sessions in the kernel at a time, 1048576 at most. The kernel keeps some 330"
+        " bytes for each from the start, and 16 MiB besides.",
     )
     admin: Admin = Admin()
     log: Log = Log()

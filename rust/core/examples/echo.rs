@@ -214,6 +214,9 @@ impl Any {
         KernelPathStats {
             flows: self.number(),
             places_taken: self.number(),
+            lingering: self.number(),
+            restarts: self.number(),
+            tables_bytes: self.number(),
             max_flows: self.number(),
             handed_over: self.number(),
             adopted: self.number(),

@@ -2,10 +2,11 @@
 //!
 //!     cargo run -p mailweir-core --example victim --features failpoints -- STEP LISTEN SERVER LOG
 //!
-//! It says `ready`, then twenty times a second how many sessions, flows and places there are, and
-//! how many sessions it found. At STEP it kills itself as `kill -9` does; `never` is none, `late`
-//! stands still in the middle of each hand-over for longer than an acknowledgement waits, and
-//! `unwritten` doesn't write its log.
+//! It says `ready`, then twenty times a second how many sessions, flows and places there are, how many
+//! sessions it found, and how often the flows' thread began again. At STEP it kills itself as `kill -9` does; `never` is none, `late`
+//! stands still in the middle of each hand-over for longer than an acknowledgement waits, `unwritten`
+//! doesn't write its log, and `panics` has that thread panic three times: twice as it looks, and when
+//! it closes the second record.
 
 use std::error::Error;
 use std::io::Write;
@@ -33,6 +34,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         "never" => {}
         "late" => fail::cfg("hand_over_live", "sleep(100)")?,
         "unwritten" => fail::cfg("log_writes", "pause")?,
+        "panics" => {
+            fail::cfg("flows_look", "25*off->1*panic->25*off->1*panic->off")?;
+            fail::cfg("flow_closes", "1*off->1*panic->off")?;
+        }
         step => fail::cfg_callback(step, die)?,
     }
     let plane = DataPlane::start(2, &[])?;
@@ -45,8 +50,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             let (active, adopted) = (stats.active, path.adopted);
             writeln!(
                 out,
-                "{active} {} {} {adopted}",
-                path.flows, path.places_taken
+                "{active} {} {} {adopted} {}",
+                path.flows, path.places_taken, path.restarts
             )?;
             let refused = path.refusals.iter().find(|(_, count)| *count > 0);
             if let Some((why, _)) = refused.filter(|_| step != "unwritten") {

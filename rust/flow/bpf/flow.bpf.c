@@ -220,7 +220,7 @@ struct usual {
 #define USUAL swap(0x0101080a)
 
 // Translates options as they usually are, in place; 0 where they aren't.
-inline_ int rewrite_usual(struct __sk_buff *skb, struct side *side, struct segment *segment,
+inline_ int rewrite_usual(struct __sk_buff *skb, struct translation *side, struct segment *segment,
 			  __u64 *changed)
 {
 	struct tcp *tcp = tcp_header(skb, segment->tcp);
@@ -239,7 +239,7 @@ inline_ int rewrite_usual(struct __sk_buff *skb, struct side *side, struct segme
 }
 
 // Translates options of any kind; 0 where they can't be had.
-inline_ int rewrite_options(struct __sk_buff *skb, struct side *side, struct segment *segment,
+inline_ int rewrite_options(struct __sk_buff *skb, struct translation *side, struct segment *segment,
 			    __u64 *changed)
 {
 	struct options old = {}, new;
@@ -259,8 +259,8 @@ inline_ int rewrite_options(struct __sk_buff *skb, struct side *side, struct seg
 }
 
 // Rewrites a segment and sends it to the other peer.
-inline_ int rewrite(struct __sk_buff *skb, __u32 out, struct side *side, struct segment *segment,
-		    struct tcp *old)
+inline_ int rewrite(struct __sk_buff *skb, __u32 out, struct translation *side,
+		    struct segment *segment, struct tcp *old)
 {
 	__u32 check = segment->tcp + __builtin_offsetof(struct tcp, checksum);
 	__u64 addresses, changed = 0;
@@ -323,15 +323,57 @@ inline_ int is_about_greeting(struct gate *gate, struct flow *flow, struct segme
 	return !segment->payload && !(tcp->flags & (FIN | SYN)) && !after(ack, flow->greeting_end);
 }
 
+// The bit of a flow: its word, or 0.
+inline_ __u32 *bit_of(__u32 number, __u32 *bit)
+{
+	__u32 at = number / 64;
+	struct bits *bits = map_lookup(&moved, &at);
+
+	*bit = 1u << (number & 31);
+	return bits ? &bits->words[(number >> 5) & 1] : 0;
+}
+
+// Has user space look at a flow, which moved.
+inline_ void mark(__u32 number)
+{
+	__u32 bit, *word = bit_of(number, &bit);
+
+	// Mostly nobody has looked since the last segment.
+	if (word && !(*(volatile __u32 *)word & bit))
+		__sync_fetch_and_or(word, bit);
+}
+
+// Has it looked at also where a look is under way that may have missed what was just written:
+// fetched, it is in order with that on every machine.
+inline_ void mark_at_once(__u32 number)
+{
+	__u32 bit, before, *word = bit_of(number, &bit);
+
+	if (!word)
+		return;
+	before = __sync_fetch_and_or(word, bit);
+	asm volatile("" : : "r"(before));
+}
+
+// What comes late of a flow that is over is rewritten still, by what is left of it: 0 where that
+// is nothing, or where its client has come back from the same port.
+inline_ struct late *find_late(struct place *place, struct segment *segment, struct tcp *tcp)
+{
+	if (place->flow == LINGERS && place->side == CLIENT && (tcp->flags & (SYN | ACK)) == SYN)
+		place->flow = FORGOTTEN;
+	return place->flow == LINGERS ? map_lookup(&lingering, &segment->key) : 0;
+}
+
 SEC("classifier/ingress")
 int ingress(struct __sk_buff *skb)
 {
 	struct segment segment;
 	struct place *place;
+	struct late *late;
 	struct gate *gate;
 	struct flow *flow;
 	struct tcp tcp;
-	__u32 from, state, before;
+	__u32 from, state, before, greets;
 	__u64 now = 0;
 	int said;
 
@@ -343,6 +385,14 @@ int ingress(struct __sk_buff *skb)
 	place = map_lookup(&places, &segment.key);
 	if (!place)
 		return TC_ACT_UNSPEC;
+	if (place->flow >= FORGOTTEN) {
+		late = find_late(place, &segment, &tcp);
+		if (!late)
+			return count(TO_STACK, TC_ACT_UNSPEC);
+		if (segment.fragmented)
+			return count(DROPPED_FRAGMENT, TC_ACT_SHOT);
+		return rewrite(skb, late->out, &late->told_as, &segment, &tcp);
+	}
 	gate = map_lookup(&gates, &place->flow);
 	flow = map_lookup(&flows, &place->flow);
 	if (!gate || !flow)
@@ -364,6 +414,7 @@ int ingress(struct __sk_buff *skb)
 	if (state == CLOSING && from == CLIENT && (tcp.flags & (SYN | ACK)) == SYN) {
 		// A new connection from the same port; the stack decides.
 		gate->state = PASSED;
+		mark_at_once(place->flow);
 		return count(TO_STACK, TC_ACT_UNSPEC);
 	}
 	if (segment.fragmented)
@@ -372,15 +423,26 @@ int ingress(struct __sk_buff *skb)
 	if (swap(tcp.ack) + flow->sides[from].ack_add != flow->sides[!from].snd_una)
 		now = now_ns();
 	said = note(gate, flow, from, &segment, &tcp, now, words_of(skb, from, &segment));
-	if (said & LAST)
+	if (said & LAST) {
 		gate->state = CLOSING;
+		mark_at_once(place->flow);
+	} else if (said & FITS) {
+		mark(place->flow);
+	}
+	greets = gate->greeting;
 	// It says again what it thinks isn't heard, perhaps before the client has our greeting.
-	if (gate->greeting && from == SERVER && (said & FITS))
+	if (greets && from == SERVER && (said & FITS))
 		hear_options(skb, gate, flow, SERVER, &segment, &tcp);
-	if (gate->greeting && from == CLIENT && (said & FITS) &&
-	    is_about_greeting(gate, flow, &segment, &tcp))
-		return count(TO_STACK, TC_ACT_UNSPEC);
-	return rewrite(skb, gate->out[!from], &flow->sides[from], &segment, &tcp);
+	if (greets && from == CLIENT && (said & FITS)) {
+		int is_ours = is_about_greeting(gate, flow, &segment, &tcp);
+
+		if (!gate->greeting)
+			mark_at_once(place->flow);
+		if (is_ours)
+			return count(TO_STACK, TC_ACT_UNSPEC);
+	}
+	return rewrite(skb, gate->out[!from], (struct translation *)&flow->sides[from], &segment,
+		       &tcp);
 }
 
 // From the hand-over on our socket says the time of the server's newest segment, as the client is
@@ -448,6 +510,8 @@ int guard(struct __sk_buff *skb)
 	place = map_lookup(&places, &key);
 	if (!place)
 		return TC_ACT_UNSPEC;
+	if (place->flow == LINGERS && (tcp.flags & (FIN | RST | SYN)))
+		return count(GUARDED, TC_ACT_SHOT);
 	gate = map_lookup(&gates, &place->flow);
 	flow = map_lookup(&flows, &place->flow);
 	if (!gate || !flow)

@@ -225,7 +225,7 @@ __attribute__((noinline)) int find_options(const struct options *options, __u32 
 }
 
 // Translates time stamps and SACK blocks.
-inline_ void translate_options(struct side *side, struct options *options, __u32 length)
+inline_ void translate_options(struct translation *side, struct options *options, __u32 length)
 {
 	struct found found = {};
 
@@ -242,7 +242,7 @@ inline_ void translate_options(struct side *side, struct options *options, __u32
 }
 
 // What the other one takes is announced in units of its own scale, and told in ours.
-inline_ __be16 translate_window(struct side *side, __be16 window)
+inline_ __be16 translate_window(struct translation *side, __be16 window)
 {
 	__u32 scaled = ((__u32)swap16(window) << (side->left & 15)) >> (side->right & 15);
 

@@ -52,9 +52,14 @@ struct key {
 };
 
 struct place {
-	__u32 flow; // in `gates` and `flows`
+	__u32 flow; // in `gates` and `flows`; or LINGERS, FORGOTTEN
 	__u32 side; // who says it
 };
+
+// Instead of a flow: it is over, and `lingering` says how what comes late is rewritten; or the
+// client has come back from the same port, and the stack decides.
+#define LINGERS 0xffffffff
+#define FORGOTTEN 0xfffffffe
 
 // What user space reads and writes in place, by mmap: a cache line a flow, all words atomic.
 struct gate {
@@ -99,6 +104,23 @@ struct side {
 	__u64 words;
 };
 
+// How a side's segments are told to the other one: as `side` begins.
+struct translation {
+	struct key told;
+	__u32 seq_add, ack_add;
+	__u32 tsval_add, tsecr_add;
+	__u8 left, right;
+	__u8 scale;
+	__u8 reserved;
+};
+
+// What is left of a flow that is over, for what one side says late.
+struct late {
+	struct translation told_as;
+	__u32 out;   // the interface that leads to the other side
+	__u32 until; // user space's own
+};
+
 #define END_FIN 1       // it said it; what it says behind that takes it back
 #define END_FIN_ACKED 2 // and the other has heard it
 #define END_RST 4
@@ -116,10 +138,14 @@ struct flow {
 _Static_assert(sizeof(struct gate) == 64, "a gate");
 _Static_assert(sizeof(struct side) == 88, "what a side says");
 _Static_assert(sizeof(struct flow) == 256, "a flow");
+_Static_assert(sizeof(struct late) == 40, "what is left of a side");
+_Static_assert(__builtin_offsetof(struct side, snd_nxt) == sizeof(struct translation),
+	       "how a side begins");
 
+// User space says how many of each there are when it loads them (src/program.rs).
 struct {
 	uint_of(type, BPF_MAP_TYPE_HASH);
-	uint_of(max_entries, 131072);
+	uint_of(max_entries, 1);
 	uint_of(map_flags, BPF_F_NO_PREALLOC);
 	type_of(key, struct key);
 	type_of(value, struct place);
@@ -127,7 +153,7 @@ struct {
 
 struct {
 	uint_of(type, BPF_MAP_TYPE_ARRAY);
-	uint_of(max_entries, 65536);
+	uint_of(max_entries, 1);
 	uint_of(map_flags, BPF_F_MMAPABLE);
 	type_of(key, __u32);
 	type_of(value, struct gate);
@@ -135,10 +161,32 @@ struct {
 
 struct {
 	uint_of(type, BPF_MAP_TYPE_ARRAY);
-	uint_of(max_entries, 65536);
+	uint_of(max_entries, 1);
 	type_of(key, __u32);
 	type_of(value, struct flow);
 } flows SEC(".maps");
+
+struct {
+	uint_of(type, BPF_MAP_TYPE_HASH);
+	uint_of(max_entries, 1);
+	uint_of(map_flags, BPF_F_NO_PREALLOC);
+	type_of(key, struct key);
+	type_of(value, struct late);
+} lingering SEC(".maps");
+
+// A bit for each flow that user space is to look at; it reads and clears them in place, by mmap. An
+// array has its values 8 bytes apart at least.
+struct bits {
+	__u32 words[2];
+};
+
+struct {
+	uint_of(type, BPF_MAP_TYPE_ARRAY);
+	uint_of(max_entries, 1);
+	uint_of(map_flags, BPF_F_MMAPABLE);
+	type_of(key, __u32);
+	type_of(value, struct bits);
+} moved SEC(".maps");
 
 enum counter {
 	REWRITTEN,

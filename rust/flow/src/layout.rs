@@ -15,7 +15,7 @@ use fields::{Value, layout, written};
 pub use fields::{Field, Reserved};
 
 /// Of what the tables hold: another one for each change of it.
-pub const SCHEMA: u32 = 5;
+pub const SCHEMA: u32 = 6;
 /// Bytes of [`Flow::note`].
 pub const NOTE_SIZE: usize = 64;
 /// The 32-bit words of a [`Gate`].
@@ -48,7 +48,7 @@ layout! {
 layout! {
     /// Where a segment's flow is, and which side says it.
     pub struct Place {
-        /// Its number in the tables of gates and flows.
+        /// Its number in the tables of gates and flows; or [`Place::LINGERS`], [`Place::FORGOTTEN`].
         flow: u32,
         /// 0 for the client, 1 for the server.
         side: u32,
@@ -115,6 +115,42 @@ layout! {
         /// Of the payload that was new last, acknowledged or not, the first bytes; of a client's in plain
         /// text the last ones of all that it has said, zeros before them.
         words: [u8; 8],
+    }
+}
+
+layout! {
+    /// How a side's segments are told to the other one: what a [`Direction`] begins with.
+    pub struct Translation {
+        /// [`Direction::told`], and so on.
+        told: Key,
+        /// Of sequence numbers.
+        seq_add: u32,
+        /// Of acknowledgements.
+        ack_add: u32,
+        /// Of time stamps.
+        tsval_add: u32,
+        /// Of their echoes.
+        tsecr_add: u32,
+        /// Of windows.
+        left: u8,
+        /// Likewise.
+        right: u8,
+        /// This side's own.
+        scale: u8,
+        /// Nothing.
+        reserved: Reserved<1>,
+    }
+}
+
+layout! {
+    /// What is left of a flow that is over, for what one side says late.
+    pub struct Late {
+        /// How that is told to the other side.
+        told_as: Translation,
+        /// The interface that leads to the other side.
+        out: u32,
+        /// User space's own.
+        until: u32,
     }
 }
 
@@ -231,6 +267,19 @@ layout! {
     }
 }
 
+impl Place {
+    /// Instead of a flow's number: it is over, and [`Late`] says how what comes late is told.
+    pub const LINGERS: u32 = u32::MAX;
+    /// Its client has come back from the same port.
+    pub const FORGOTTEN: u32 = u32::MAX - 1;
+
+    /// The number of its flow; none of one that is over.
+    #[must_use]
+    pub fn number(&self) -> Option<u32> {
+        (self.flow < Self::FORGOTTEN).then_some(self.flow)
+    }
+}
+
 impl Key {
     /// Bytes of it in the table.
     pub const SIZE: usize = KeyInTable::SIZE;
@@ -305,6 +354,22 @@ impl Gate {
 }
 
 impl Direction {
+    /// How its segments are told, whatever it says.
+    #[must_use]
+    pub fn translation(&self) -> Translation {
+        Translation {
+            told: self.told,
+            seq_add: self.seq_add,
+            ack_add: self.ack_add,
+            tsval_add: self.tsval_add,
+            tsecr_add: self.tsecr_add,
+            left: self.left,
+            right: self.right,
+            scale: self.scale,
+            reserved: self.reserved,
+        }
+    }
+
     /// A side that has said nothing yet, whose next byte is `snd_nxt` and whose words are told as they
     /// are.
     #[must_use]

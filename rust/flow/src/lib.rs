@@ -15,7 +15,7 @@ pub mod tables;
 
 pub use aya::maps::MapError as TableError;
 pub use earlier::Earlier;
-pub use layout::{Direction, Flow, Gate, Key, Place, Reserved, SCHEMA, State, Word, ticks};
+pub use layout::{Direction, Flow, Gate, Key, Late, Place, Reserved, SCHEMA, State, Word, ticks};
 pub use program::{Program, Unavailable, flush, is_built};
 pub use segment::Segment;
 pub use self_test::self_test;

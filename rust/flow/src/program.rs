@@ -14,10 +14,13 @@ use aya::programs::{ProgramError, SchedClassifier};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 
 use crate::attach::{Hook, PARTS, Spot, pin_link, pin_name, pinned};
-use crate::tables::{TABLES, Tables};
+use crate::tables::{self, TABLES, Tables};
 
 /// Empty where it was built without clang.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/flow.o"));
+
+/// Flows where it is only to be shown something.
+const FEW: u32 = 64;
 
 /// Bits of a mode: group and others may write.
 const OTHERS_WRITE: u32 = 0o022;
@@ -77,25 +80,34 @@ impl Program {
     /// # Errors
     /// Why that can't be.
     pub fn load() -> Result<Self, Unavailable> {
-        Self::load_with(Err("it was loaded without".to_owned()))
+        Self::load_with(Err("it was loaded without".to_owned()), FEW)
     }
 
-    /// Loads it into the kernel. In the folder `pins`, on a BPF file system, tables and attachments are
-    /// kept and outlive the process; those that are there are used. Where that can't be, nothing
-    /// does.
+    /// Loads it into the kernel, with tables for so many `flows`. In the folder `pins`, on a BPF file
+    /// system, tables and attachments are kept and outlive the process; those that are there are
+    /// used, of another size too unless they are empty. Where that can't be, nothing does.
     ///
     /// # Errors
     /// Why it can't be loaded.
-    pub fn load_pinned(pins: &Path) -> Result<Self, Unavailable> {
+    pub fn load_pinned(pins: &Path, flows: u32) -> Result<Self, Unavailable> {
+        let kept = Tables::pinned(pins).ok().flatten();
+        let is_other = |tables: &Tables| tables.most_flows() != flows && tables.is_empty();
+        if kept.is_some_and(|tables| is_other(&tables)) {
+            // What can't be removed is used as it is.
+            let _ = flush(pins);
+        }
         let folder = own_folder(pins).map(|()| pins.to_owned());
-        Self::load_with(folder.map_err(|why| why.to_string()))
+        Self::load_with(folder.map_err(|why| why.to_string()), flows)
     }
 
-    fn load_with(pins: Result<PathBuf, String>) -> Result<Self, Unavailable> {
+    fn load_with(pins: Result<PathBuf, String>, flows: u32) -> Result<Self, Unavailable> {
         if !is_built() {
             return Err(Unavailable::NotBuilt);
         }
         let mut loader = EbpfLoader::new();
+        for (table, entries) in tables::entries(flows) {
+            loader.map_max_entries(table, entries);
+        }
         if let Ok(pins) = &pins {
             for table in TABLES {
                 loader.map_pin_path(table, pins.join(table));

@@ -8,14 +8,32 @@ use aya::Ebpf;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use serde::Serialize;
 
-use crate::layout::{Flow, Gate, Key, Place};
+use crate::layout::{Flow, Gate, Key, Late, Place};
 use crate::program::Unavailable;
 
-/// The most flows at a time, of all states.
-pub const MOST_FLOWS: u32 = 65536;
+/// The most flows that there may be a place for.
+pub const MOST_FLOWS: u32 = 1 << 20;
 
 /// All of them by name.
-pub(crate) const TABLES: [&str; 4] = ["places", "gates", "flows", "counters"];
+pub(crate) const TABLES: [&str; 6] = ["places", "gates", "flows", "lingering", "moved", "counters"];
+/// Keys that there are places for at least, those that linger above all: 3 000 sessions a second for
+/// a minute have 360 000.
+const LEAST_KEYS: u32 = 1 << 19;
+
+/// Of a hash, in bytes (struct bucket of kernel/bpf/hashtab.c).
+const BUCKET_SIZE: u64 = 16;
+
+/// How many entries each table has where so many flows may be at a time.
+pub(crate) fn entries(flows: u32) -> [(&'static str, u32); 5] {
+    let keys = LEAST_KEYS.max(flows.saturating_mul(4));
+    [
+        ("places", keys),
+        ("gates", flows),
+        ("flows", flows),
+        ("lingering", keys),
+        ("moved", flows.div_ceil(u64::BITS)),
+    ]
+}
 
 /// What the program counts, in its order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -58,9 +76,10 @@ pub struct Tables {
     places: HashMap<MapData, [u8; Key::SIZE], [u8; Place::SIZE]>,
     gates: Array<MapData, [u8; Gate::SIZE]>,
     flows: Array<MapData, [u8; Flow::SIZE]>,
+    lingering: HashMap<MapData, [u8; Key::SIZE], [u8; Late::SIZE]>,
     counters: PerCpuArray<MapData, u64>,
     /// The same tables, in this order.
-    handles: [OwnedFd; 4],
+    handles: [OwnedFd; TABLES.len()],
 }
 
 impl Tables {
@@ -77,8 +96,7 @@ impl Tables {
                 _ => Err(missing()),
             }
         };
-        let [places, gates, flows, counters] = TABLES.map(&mut handle);
-        Self::open([places?, gates?, flows?, counters?])
+        Self::open(each(TABLES.map(&mut handle))?)
     }
 
     /// What an earlier process left in a folder of pins, or what one that runs keeps there; none
@@ -91,8 +109,7 @@ impl Tables {
             return Ok(None);
         }
         let handle = |name| again(MapData::from_pin(pins.join(name))?.fd());
-        let [places, gates, flows, counters] = TABLES.map(handle);
-        Self::open([places?, gates?, flows?, counters?]).map(Some)
+        Self::open(each(TABLES.map(handle))?).map(Some)
     }
 
     /// Keeps those in a folder that aren't there.
@@ -106,7 +123,7 @@ impl Tables {
         Ok(())
     }
 
-    fn open(handles: [OwnedFd; 4]) -> Result<Self, MapError> {
+    fn open(handles: [OwnedFd; TABLES.len()]) -> Result<Self, MapError> {
         let table = |at: usize| {
             let handle = again(handles[at].as_fd())?;
             Map::from_map_data(MapData::from_fd(handle)?)
@@ -115,7 +132,8 @@ impl Tables {
             places: HashMap::try_from(table(0)?)?,
             gates: Array::try_from(table(1)?)?,
             flows: Array::try_from(table(2)?)?,
-            counters: PerCpuArray::try_from(table(3)?)?,
+            lingering: HashMap::try_from(table(3)?)?,
+            counters: PerCpuArray::try_from(table(5)?)?,
             handles,
         })
     }
@@ -125,13 +143,31 @@ impl Tables {
     /// # Errors
     /// What the kernel says: no descriptors are left.
     pub fn again(&self) -> Result<Self, MapError> {
-        let [places, gates, flows, counters] = self.handles.each_ref().map(again);
-        Self::open([places?, gates?, flows?, counters?])
+        Self::open(each(self.handles.each_ref().map(again))?)
     }
 
-    /// The table of gates, which can be mapped into memory: [`MOST_FLOWS`] of [`Gate::SIZE`].
+    /// How many flows there may be at a time.
+    pub fn most_flows(&self) -> u32 {
+        self.gates.len()
+    }
+
+    /// Kernel memory of the tables, whatever is in them: values of arrays, buckets of hashes.
+    pub fn bytes(&self) -> u64 {
+        let [(_, keys), .., (_, words)] = entries(self.most_flows());
+        let flows = u64::from(self.most_flows()) * (Gate::SIZE + Flow::SIZE) as u64;
+        let buckets = 2 * BUCKET_SIZE * u64::from(keys.next_power_of_two());
+        flows + buckets + u64::from(words) * 8
+    }
+
+    /// The table of gates, which can be mapped into memory: [`Gate::SIZE`] for each flow.
     pub fn gates_handle(&self) -> impl AsFd {
         self.handles[1].as_fd()
+    }
+
+    /// The table of flows that moved, which can be mapped into memory: a bit for each flow, in an even
+    /// number of words of 32.
+    pub fn moved_handle(&self) -> impl AsFd {
+        self.handles[4].as_fd()
     }
 
     /// Says how a flow's segments are rewritten. Not while it is live.
@@ -159,6 +195,42 @@ impl Tables {
         self.places.insert(key.to_bytes(), place.to_bytes(), NEW)
     }
 
+    /// Has them find another one, whatever they found.
+    ///
+    /// # Errors
+    /// What the kernel says; the table is full, say.
+    pub fn replace(&mut self, key: Key, place: Place) -> Result<(), MapError> {
+        self.places.insert(key.to_bytes(), place.to_bytes(), 0)
+    }
+
+    /// Has late ones of a flow that is over told to its other side.
+    ///
+    /// # Errors
+    /// What the kernel says; the table is full, say.
+    pub fn linger(&mut self, key: Key, side: u32, late: &Late) -> Result<(), MapError> {
+        self.lingering.insert(key.to_bytes(), late.to_bytes(), 0)?;
+        let flow = Place::LINGERS;
+        self.replace(key, Place { flow, side })
+    }
+
+    /// Until when late ones are told, as user space noted it; none of what doesn't linger.
+    pub fn lingers_until(&self, key: Key) -> Option<u32> {
+        let late = self.lingering.get(&key.to_bytes(), 0).ok()?;
+        Some(Late::from_bytes(&late).until)
+    }
+
+    /// Forgets a key that lingers; one that leads to a flow again stays.
+    pub fn forget(&mut self, key: Key) {
+        // Either can only be gone already.
+        let _ = self.lingering.remove(&key.to_bytes());
+        if self
+            .place(key)
+            .is_some_and(|place| place.number().is_none())
+        {
+            let _ = self.remove(key);
+        }
+    }
+
     /// Has them find it no more.
     ///
     /// # Errors
@@ -171,6 +243,11 @@ impl Tables {
     pub fn place(&self, key: Key) -> Option<Place> {
         let bytes = self.places.get(&key.to_bytes(), 0).ok()?;
         Some(Place::from_bytes(&bytes))
+    }
+
+    /// Whether no place is taken.
+    pub fn is_empty(&self) -> bool {
+        self.places.keys().next().is_none()
     }
 
     /// Every place that is taken.
@@ -215,6 +292,15 @@ impl fmt::Debug for Tables {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Tables").finish_non_exhaustive()
     }
+}
+
+fn each<const N: usize>(handles: [Result<OwnedFd, MapError>; N]) -> Result<[OwnedFd; N], MapError> {
+    let handles = handles.into_iter().collect::<Result<Vec<_>, _>>()?;
+    // There are as many as there were.
+    handles.try_into().map_err(|_| MapError::CreateError {
+        name: "handles".to_owned(),
+        io_error: std::io::ErrorKind::Other.into(),
+    })
 }
 
 fn again(handle: impl AsFd) -> Result<OwnedFd, MapError> {

@@ -9,16 +9,16 @@ use mailweir_flow::{Flow, Key, Place, State};
 
 use crate::moment::nanos;
 use crate::occupancy::Occupancy;
-use crate::record::{End, EndReason, Ledger, Record, SessionPlace, Side};
+use crate::record::{EndReason, Ledger, Record, SessionPlace, Side};
 use crate::roster::InFlight;
 use crate::server::Server;
 use crate::snapshot::{Listener, Snapshot};
 use crate::spec::ServerState;
 
+use super::carried::Carried;
 use super::course::LastWords;
-use super::flows::Carried;
+use super::flows::{Arrival, Errand};
 use super::note::{Note, hash};
-use super::passage::Passage;
 use super::{SharedPath, lock};
 
 /// The process that goes on with them.
@@ -32,13 +32,31 @@ pub(crate) struct Heir<'a> {
     pub(crate) workers: usize,
 }
 
-/// Both keys of each flow that was found in the tables, by its number.
-pub(super) type FoundFlows = HashMap<u32, [Option<Key>; 2]>;
+/// What was found in the tables.
+#[derive(Debug, Default)]
+pub(super) struct FoundFlows {
+    /// Both keys of each flow, by its number.
+    pub(super) flows: HashMap<u32, [Option<Key>; 2]>,
+    /// Keys of flows that are over, and whether the server says them.
+    over: Vec<(Key, bool)>,
+}
+
+impl FoundFlows {
+    pub(super) fn is_empty(&self) -> bool {
+        self.flows.is_empty()
+    }
+}
 
 pub(super) fn found(places: Vec<(Key, Place)>) -> FoundFlows {
-    let mut found = FoundFlows::new();
+    let mut found = FoundFlows::default();
     for (key, place) in places {
-        found.entry(place.flow).or_default()[(place.side & 1) as usize] = Some(key);
+        match place.number() {
+            Some(number) => {
+                let keys = found.flows.entry(number).or_default();
+                keys[(place.side & 1) as usize] = Some(key);
+            }
+            None => found.over.push((key, place.side == 1)),
+        }
     }
     found
 }
@@ -49,53 +67,93 @@ pub(super) fn found(places: Vec<(Key, Place)>) -> FoundFlows {
 /// one that it had or, where the program had taken over already, are now.
 pub(crate) fn adopt(path: &SharedPath, heir: &Heir<'_>) {
     let found = std::mem::take(&mut *lock(&path.inherited));
-    for (number, keys) in found {
-        let [Some(client), Some(server)] = keys else {
-            path.drop_places(number, keys);
-            continue;
-        };
-        let passage = Passage::adopted(path, heir.ledger.worker, number, [client, server]);
-        let flow = lock(path.of_sweeper()).flow(number);
-        match (passage.gate().state(), flow) {
-            (Some(State::Live), Ok(flow)) if passage.gate().greeting_is_due() => {
-                passage.abandon();
-                heir.close(passage, &flow, End::ours(EndReason::Stopped));
+    for (key, of_server) in found.over {
+        if of_server {
+            path.claim_port(key);
+        }
+        path.flows.send(Errand::Lingers(key, of_server));
+    }
+    for (number, found) in found.flows {
+        let flow = lock(path.of_sweeper()).flow(number).ok();
+        let state = path.gates.of(number).state();
+        let had_begun = matches!(state, Some(State::Live | State::Closing | State::Passed));
+        // Its client came back from the same port: that key is another session's.
+        let told = flow.filter(|_| had_begun).map(|flow| flow.sides);
+        let [client, server] = found;
+        let client = client.or_else(|| told.map(|[_, server]| server.told.reversed()));
+        let server = server.or_else(|| told.map(|[client, _]| client.told.reversed()));
+        match (client, server, flow) {
+            (Some(client), Some(server), Some(flow)) => {
+                path.claim_port(server);
+                heir.adopt_flow(path, number, [client, server], &flow);
             }
-            // Its peers were told by the sockets that the process had.
-            (Some(State::Hold), Ok(flow)) if passage.gate().owes_record() => {
-                passage.gate().set(State::Passed);
-                heir.close(passage, &flow, End::ours(EndReason::Stopped));
-            }
-            // It had ended, and its client came back from the same port.
-            (Some(State::Passed), Ok(flow)) if passage.gate().owes_record() => {
-                let end = passage.end(Some(&flow));
-                heir.close(passage, &flow, end);
-            }
-            (Some(State::Closing), Ok(_)) if passage.gate().is_recorded() => passage.linger(),
-            // Also what has ended while nobody was there: its record is still to be closed.
-            (Some(State::Live | State::Closing), Ok(flow)) => {
-                path.adopted.add(1);
-                heir.go_on(passage, &flow);
-            }
-            _ => drop(passage),
+            _ => path.drop_places(number, found),
         }
     }
 }
 
 impl Heir<'_> {
-    fn go_on(&self, passage: Passage, flow: &Flow) {
-        let carried = self.carried(&passage, flow);
-        passage.keep(carried, None);
+    fn adopt_flow(&self, path: &SharedPath, number: u32, keys: [Key; 2], flow: &Flow) {
+        let gate = path.gates.of(number);
+        match gate.state() {
+            Some(State::Live) if gate.greeting_is_due() => {
+                path.abandon(number);
+                self.close(path, number, keys, flow, Some(EndReason::Stopped));
+            }
+            // Its peers were told by the sockets that the process had.
+            Some(State::Hold) if gate.owes_record() => {
+                gate.set(State::Passed);
+                self.close(path, number, keys, flow, Some(EndReason::Stopped));
+            }
+            // It had ended, and its client came back from the same port.
+            Some(State::Passed) if gate.owes_record() => {
+                self.close(path, number, keys, flow, None);
+            }
+            Some(State::Closing) if gate.is_recorded() => {
+                path.flows.send(Errand::Owed(number, keys));
+                path.flows.send(Errand::Recorded(number));
+            }
+            // Also what has ended while nobody was there: its record is still to be closed.
+            Some(State::Live | State::Closing) => {
+                path.adopted.add(1);
+                let arrival = Arrival {
+                    number,
+                    keys,
+                    carried: self.carried(keys[0], flow),
+                    client: None,
+                };
+                path.flows.arrive(self.ledger.worker, arrival);
+                // Nobody looked while no process was there.
+                path.ways.change();
+            }
+            _ => {
+                gate.set(State::Passed);
+                path.drop_places(number, keys.map(Some));
+                path.give_port(keys[1]);
+            }
+        }
     }
 
     /// Closes the record of one that is over. Its place is kept until that is in the log: this
     /// process may be gone before.
-    fn close(&self, passage: Passage, flow: &Flow, end: End) {
-        let carried = self.carried(&passage, flow);
-        passage.close(carried, flow, end);
+    fn close(
+        &self,
+        path: &SharedPath,
+        number: u32,
+        keys: [Key; 2],
+        flow: &Flow,
+        why: Option<EndReason>,
+    ) {
+        // Before its record may be noted as written.
+        path.flows.send(Errand::Owed(number, keys));
+        let carried = self.carried(keys[0], flow);
+        if !carried.close(path, number, Some(flow), None, why) {
+            path.gates.of(number).set_recorded();
+            path.flows.send(Errand::Recorded(number));
+        }
     }
 
-    fn carried(&self, passage: &Passage, flow: &Flow) -> Carried {
+    fn carried(&self, client: Key, flow: &Flow) -> Carried {
         let note = Note::from_bytes(&flow.note);
         let names = self.names();
         let outline = note.outline(|hash| match names.get(&hash) {
@@ -109,7 +167,7 @@ impl Heir<'_> {
             .position(|one| hash(&one.state.name) == note.listener)
             .unwrap_or_default();
         let state = &listeners[listener].state;
-        let client = SocketAddr::V4(passage.keys[0].from);
+        let client = SocketAddr::V4(client.from);
         let record = Record::restore(self.ledger, state, client, outline);
         let [received, sent] = [flow.sides[0].bytes_acked, flow.sides[1].bytes_acked];
         record.live().carried(Side::Client, received);

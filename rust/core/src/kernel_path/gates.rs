@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{self, Relaxed, SeqCst};
 
 use mailweir_flow::layout::{CUT, GATE_WORDS};
-use mailweir_flow::{MOST_FLOWS, State, Tables, Word};
+use mailweir_flow::{State, Tables, Word};
 
 use crate::record::EndReason;
 use crate::sys::MappedWords;
@@ -25,7 +25,7 @@ impl Gates {
     /// # Errors
     /// What the kernel says.
     pub(super) fn map(tables: &Tables) -> io::Result<Self> {
-        let words = MOST_FLOWS as usize * GATE_WORDS;
+        let words = tables.most_flows() as usize * GATE_WORDS;
         Ok(Self(MappedWords::map(tables.gates_handle(), words)?))
     }
 
@@ -63,6 +63,10 @@ impl<'a> MappedGate<'a> {
         let word = self.word(Word::State);
         let changed = word.compare_exchange(old.number(), new.number(), SeqCst, SeqCst);
         changed.is_ok()
+    }
+
+    pub(super) fn lives(self) -> bool {
+        matches!(self.state(), Some(State::Live | State::Hold))
     }
 
     /// Whether the client hasn't acknowledged all of the greeting.

@@ -15,7 +15,7 @@ use crate::roster::InFlight;
 use crate::scales::LEAST;
 use crate::server::Server;
 
-use super::flows::Carried;
+use super::carried::Carried;
 use super::gates::MappedGate;
 use super::greeting_progress::{Heard, LONGEST, Progress};
 use super::leg::{self, Info, Numbers, Repaired};

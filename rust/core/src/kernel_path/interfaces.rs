@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -89,9 +89,9 @@ impl Interfaces {
         })
     }
 
-    /// What changes within `limit`. Of links it is told at once: a segment that comes by one that
+    /// What changes within `limit`, or until the bell rings. Of links it is told at once: a segment that comes by one that
     /// isn't attached to gets to the stack, which resets its flow.
-    pub(super) fn news_within(&self, limit: Duration) -> News {
+    pub(super) fn news_within(&self, limit: Duration, bell: BorrowedFd<'_>) -> News {
         let until = Instant::now() + limit;
         let mut all = News::default();
         loop {
@@ -101,8 +101,12 @@ impl Interfaces {
                 left = Duration::ZERO;
             }
             let left = Timespec::try_from(left).ok();
-            let mut ready = [PollFd::new(&self.news, PollFlags::IN)];
-            if !poll(&mut ready, left.as_ref()).is_ok_and(|ready| ready > 0) {
+            let mut ready = [
+                PollFd::new(&self.news, PollFlags::IN),
+                PollFd::from_borrowed_fd(bell, PollFlags::IN),
+            ];
+            let some = poll(&mut ready, left.as_ref()).is_ok_and(|ready| ready > 0);
+            if !some || ready[0].revents().is_empty() {
                 return all;
             }
             let news = self.read();

@@ -4,23 +4,26 @@
 //! program sees the segments of both legs from then on. Once the server has greeted,
 //! [`hand_over`] reads both sockets, tells the program how the one leg's segments become the
 //! other's, greets the client and closes the server's socket without a word. From there on the
-//! session is a flow: [`flows`] closes the client's socket once the greeting was acknowledged,
-//! closes the record when it ends and ends it where a limit says so, all in the thread of the
-//! [`sweeper`]. Whatever isn't eligible takes the relay, counted by its [`refusal`].
+//! session is a flow, and the [`sweeper`]'s alone ([`flows`] is the way there): it closes the
+//! client's socket once the greeting was acknowledged, closes the record when the flow ends, and ends
+//! it where a limit says so, as the [`flow_table`] decides. Whatever isn't eligible takes the relay,
+//! counted by its [`refusal`].
 
 mod adopt;
+mod carried;
 mod conntrack;
 mod course;
 mod earlier;
+mod flow_table;
 mod flows;
 mod gates;
 mod greeting_progress;
 mod hand_over;
 mod interfaces;
+mod keys;
 mod leg;
-mod lingering;
 mod links;
-mod live_flow;
+mod moved;
 mod netlink;
 mod note;
 mod passage;
@@ -30,7 +33,7 @@ mod reset;
 mod sweeper;
 mod ways;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -52,11 +55,12 @@ use conntrack::Conntrack;
 use earlier::Earlier;
 
 pub(crate) use adopt::{Heir, adopt};
-pub(crate) use flows::Carried;
-use flows::Flows;
+pub(crate) use carried::Carried;
+use flows::{Errand, Flows};
 use gates::Gates;
 pub(crate) use hand_over::{Handed, Legs, hand_over};
 use interfaces::Interfaces;
+use moved::Moved;
 pub(crate) use passage::{Guest, Passage, Port};
 pub(crate) use prepare::{prepare_acknowledgements, prepare_listener};
 pub use refusal::Refusal;
@@ -89,6 +93,7 @@ pub enum NoKernelPath {
 #[derive(Debug)]
 pub(crate) struct KernelPath {
     gates: Gates,
+    moved: Moved,
     /// Each worker's, so that none waits for another; behind them the sweeper's.
     tables: Box<[Mutex<Tables>]>,
     interfaces: Interfaces,
@@ -97,8 +102,10 @@ pub(crate) struct KernelPath {
     inherited: Mutex<adopt::FoundFlows>,
     /// What processes of other versions left.
     earlier: Mutex<Vec<Earlier>>,
-    /// Numbers of flows that aren't used.
-    numbers: Mutex<Vec<u32>>,
+    /// Numbers of flows that aren't used, the next first.
+    numbers: Mutex<VecDeque<u32>>,
+    /// Whose it is to change a key that leads somewhere.
+    turn: Mutex<()>,
     most: u32,
     ports: Ports,
     /// The address that the route to a server gives, and how often routes may have changed before.
@@ -129,7 +136,8 @@ impl KernelPath {
         drains: Arc<ProcessDrain>,
     ) -> Result<Self, NoKernelPath> {
         mailweir_flow::self_test()?;
-        let mut program = Program::load_pinned(&pins(&spec.instance))?;
+        let wanted = spec.max_flows.min(MOST_FLOWS);
+        let mut program = Program::load_pinned(&pins(&spec.instance), wanted)?;
         let mut tables = Vec::with_capacity(workers + 1);
         for _ in 0..=workers {
             let again = program.tables().again().map_err(Unavailable::from)?;
@@ -137,31 +145,33 @@ impl KernelPath {
         }
         let system = |what| move |cause| NoKernelPath::System { what, cause };
         let gates = Gates::map(program.tables()).map_err(system("its gates can't be mapped"))?;
+        let moved = Moved::map(program.tables()).map_err(system("its gates can't be mapped"))?;
         let resets = Resets::open().map_err(system("it has no raw socket"))?;
-        let most = spec.max_flows.min(MOST_FLOWS);
+        // Those of an earlier process, with flows in them, may be for fewer.
+        let most = wanted.min(program.tables().most_flows());
         let places = program.tables().places().map_err(Unavailable::from)?;
         let inherited = adopt::found(places);
-        let free = (0..most)
-            .rev()
-            .filter(|number| !inherited.contains_key(number));
+        let free = (0..most).filter(|number| !inherited.flows.contains_key(number));
         let free = free.collect();
         let interfaces = Interfaces::new(program).map_err(system("interfaces aren't told of"))?;
         let ports = Ports::new(spec.source_ports.clone());
         let earlier = Earlier::found(&bpf_files(), &spec.instance, &ports, Instant::now());
         let path = Self {
             gates,
+            moved,
             tables: tables.into(),
             interfaces,
             ways: Ways::new(Instant::now()).map_err(system("routes can't be asked for"))?,
             inherited: Mutex::new(inherited),
             earlier: Mutex::new(earlier),
             numbers: Mutex::new(free),
+            turn: Mutex::default(),
             most,
             ports,
             routes: Mutex::default(),
             resets,
             conntrack: Conntrack::open().ok(),
-            flows: Flows::default(),
+            flows: Flows::new(workers).map_err(system("there is no descriptor left"))?,
             drains,
             refusals: PerWorker::new(workers),
             handed_over: PerWorker::new(workers),
@@ -188,6 +198,7 @@ impl KernelPath {
     /// The process drains only for the next one, which is about to begin: flows needn't.
     pub(crate) fn hand_on(&self) {
         self.handed_on.store(true, Relaxed);
+        self.flows.send(Errand::LookAtAll);
     }
 
     fn is_handed_on(&self) -> bool {
@@ -216,8 +227,11 @@ impl KernelPath {
             Counter::ALL.map(|what| (what, tables.counted(what).unwrap_or_default()))
         };
         KernelPathStats {
-            flows: self.flows.live() as u64,
+            flows: self.flows.live.load(Relaxed),
+            lingering: self.flows.lingering.load(Relaxed),
+            restarts: self.flows.restarts.value(),
             places_taken: u64::from(self.most).saturating_sub(lock(&self.numbers).len() as u64),
+            tables_bytes: lock(self.of_sweeper()).bytes(),
             max_flows: u64::from(self.most),
             handed_over: self.handed_over.sum(|one| one),
             adopted: self.adopted.value(),
@@ -241,16 +255,6 @@ impl KernelPath {
         self.flows.sources()
     }
 
-    /// Forgets what of a flow is in the tables.
-    fn drop_places(&self, number: u32, keys: [Option<Key>; 2]) {
-        let mut tables = lock(self.of_sweeper());
-        for key in keys.into_iter().flatten() {
-            // It can only be gone already.
-            let _ = tables.remove(key);
-        }
-        lock(&self.numbers).push(number);
-    }
-
     /// Nothing outlives a process that ended as it should, with its last flow. Flows of other
     /// versions go on as they did.
     fn leave(&self) {
@@ -261,6 +265,12 @@ impl KernelPath {
     /// Removes what other versions left, once it carries nothing any more.
     fn leave_earlier(&self, now: Instant) {
         lock(&self.earlier).retain_mut(|earlier| !earlier.is_over(&self.ports, now));
+    }
+
+    /// Our end of what this server says is taken.
+    fn claim_port(&self, server: Key) {
+        self.ports
+            .claim(*server.to.ip(), server.from, server.to.port());
     }
 
     /// Our end of what this server says is nobody's any more.
@@ -317,7 +327,8 @@ pub(crate) fn pins(instance: &str) -> PathBuf {
 pub struct Left {
     /// Sessions that go on.
     pub live: usize,
-    /// Those that have ended, or never were: they go with the next process.
+    /// Those that have ended and whose record isn't in the log, or that never were: they go with the
+    /// next process.
     pub others: usize,
     /// Sessions of other versions.
     pub earlier: usize,
@@ -352,8 +363,8 @@ fn count(tables: &Tables) -> Result<(usize, usize), NoKernelPath> {
         let gate = tables.gate(**number);
         gate.is_ok_and(|gate| gate.state == Some(State::Live))
     };
-    let live = found.keys().filter(is_live).count();
-    Ok((live, found.len() - live))
+    let live = found.flows.keys().filter(is_live).count();
+    Ok((live, found.flows.len() - live))
 }
 
 /// Removes everything that an instance has in the kernel: the sessions end there.
@@ -376,8 +387,15 @@ pub fn flush(instance: &str) -> Result<(), NoKernelPath> {
 pub struct KernelPathStats {
     /// Sessions on it now.
     pub flows: u64,
-    /// Places that are taken: those of flows that ended linger for a minute.
+    /// Places that are taken: by flows, by sessions on their way there, and by flows whose record
+    /// isn't in the log.
     pub places_taken: u64,
+    /// Keys of flows that are over: two for each, for a minute.
+    pub lingering: u64,
+    /// How often the thread that has the flows began again after a panic.
+    pub restarts: u64,
+    /// Kernel memory of its tables, whatever is in them.
+    pub tables_bytes: u64,
     /// The most that may be taken.
     pub max_flows: u64,
     /// Sessions that took it, ever.

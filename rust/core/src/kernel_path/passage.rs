@@ -2,7 +2,7 @@
 //! tables, and a source port of our own.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 
 use fail::fail_point;
 use mailweir_flow::{Flow, Key, Place, State, TableError};
@@ -13,11 +13,13 @@ use crate::metrics::WorkerId;
 use crate::snapshot::Member;
 use crate::sys;
 
+use super::carried::Carried;
+use super::flows::Arrival;
 use super::gates::MappedGate;
 use super::leg::{self, Syn};
 use super::prepare;
 use super::refusal::Refusal;
-use super::{KernelPath, SharedPath, lock};
+use super::{KernelPath, SharedPath};
 
 /// Ports that are tried before it is taken that none can be had.
 const TRIES: usize = 16;
@@ -49,7 +51,7 @@ impl KernelPath {
     }
 }
 
-/// A place on the kernel path. Dropped, it is somebody else's: what was a flow is none any more.
+/// A place on the kernel path before the hand-over. Dropped, it is somebody else's.
 #[derive(Debug)]
 pub(crate) struct Passage {
     path: SharedPath,
@@ -67,8 +69,8 @@ pub(crate) struct Passage {
     changes: u32,
     /// The port that the server knows is its own.
     has_port: bool,
-    /// It goes on when this process is gone.
-    stays: bool,
+    /// It is a flow: the sweeper has it.
+    is_kept: bool,
 }
 
 /// A source port of our own that a session has which takes the relay. Dropped, it is free: not
@@ -101,11 +103,11 @@ impl Passage {
             return Err(Refusal::Ipv6);
         };
         let source = source(path, member, server)?;
-        let number = lock(&path.numbers).pop().ok_or(Refusal::TableFull)?;
+        let number = path.take_number().ok_or(Refusal::TableFull)?;
         let (socket, source) = match bind(path, source, server) {
             Ok(bound) => bound,
             Err(why) => {
-                lock(&path.numbers).push(number);
+                path.free_number(number);
                 return Err(why);
             }
         };
@@ -125,7 +127,7 @@ impl Passage {
             came_by: guest.interface,
             changes: path.ways.changes() as u32,
             has_port: true,
-            stays: false,
+            is_kept: false,
         };
         passage.place(guest)?;
         fail_point!("passage_placed");
@@ -136,31 +138,6 @@ impl Passage {
             .and_then(|()| prepare::announce(&socket, guest.syn.scale.unwrap_or_default()));
         told.map_err(|_| Refusal::System)?;
         Ok((passage, socket))
-    }
-
-    /// The place of a flow that an earlier process left.
-    pub(super) fn adopted(
-        path: &SharedPath,
-        worker: WorkerId,
-        number: u32,
-        keys: [Key; 2],
-    ) -> Self {
-        let [_, server] = keys;
-        let source = server.to;
-        path.ports.claim(*source.ip(), server.from, source.port());
-        Self {
-            path: SharedPath::clone(path),
-            worker,
-            number,
-            keys,
-            placed: 2,
-            client_mss: 0,
-            came_by: 0,
-            // Nobody looked while no process was there.
-            changes: 0,
-            has_port: true,
-            stays: false,
-        }
     }
 
     fn place(&mut self, guest: &Guest) -> Result<(), Refusal> {
@@ -174,16 +151,7 @@ impl Passage {
                 flow: self.number,
                 side,
             };
-            let put = self.path.tables(self.worker).put(key, place);
-            if put.is_err() {
-                // One that has ended and lingers; its client has come back from the same port.
-                let old = self.path.tables(self.worker).place(key);
-                if let Some(old) = old {
-                    self.path.flows.forget_lingering(&self.path, old.flow);
-                }
-                let put = self.path.tables(self.worker).put(key, place);
-                put.map_err(|_| Refusal::Busy)?;
-            }
+            self.path.put_key(self.worker, key, place)?;
             self.placed += 1;
         }
         Ok(())
@@ -201,9 +169,21 @@ impl Passage {
         })
     }
 
-    /// The flow goes on when this process is gone: what leads to it stays.
-    pub(super) fn stay(&mut self) {
-        self.stays = true;
+    /// Has the session looked after from now on. The client's socket, if it still has one, is kept
+    /// until the client has acknowledged its greeting.
+    pub(super) fn keep(mut self, carried: Carried, client: Option<TcpStream>) {
+        // Has its ways looked up where they may have changed meanwhile.
+        if self.changes != self.path.ways.changes() as u32 {
+            self.path.ways.change();
+        }
+        self.is_kept = true;
+        let arrival = Arrival {
+            number: self.number,
+            keys: self.keys,
+            carried,
+            client,
+        };
+        self.path.flows.arrive(self.worker, arrival);
     }
 
     pub(super) fn path(&self) -> &SharedPath {
@@ -231,27 +211,11 @@ impl Passage {
             _ => Refusal::Interface,
         }
     }
-
-    /// Is a flow from now on: has its ways looked up where they may have changed meanwhile.
-    pub(super) fn goes_on(&self) {
-        if self.changes != self.path.ways.changes() as u32 {
-            self.path.ways.change();
-        }
-    }
-
-    /// Ends a flow whose peers nobody else can tell so.
-    pub(super) fn abandon(&self) {
-        self.gate().set(State::Hold);
-        if let Ok(flow) = self.path.tables(self.worker).flow(self.number) {
-            self.path.resets.end_early(&flow);
-        }
-        self.gate().set(State::Closing);
-    }
 }
 
 impl Drop for Passage {
     fn drop(&mut self) {
-        if self.stays {
+        if self.is_kept {
             return;
         }
         self.gate().set(State::Passed);
@@ -261,7 +225,7 @@ impl Drop for Passage {
             let _ = tables.remove(*key);
         }
         drop(tables);
-        lock(&self.path.numbers).push(self.number);
+        self.path.free_number(self.number);
         if self.has_port {
             let [_, server] = self.keys;
             self.path.give_port(server);

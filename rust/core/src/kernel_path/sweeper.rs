@@ -1,39 +1,52 @@
-//! The thread that looks after flows and the interfaces that they go by.
+//! The thread that has the flows, and looks after the interfaces that they go by: it brings the
+//! [`FlowTable`] what happens, and carries out what that says.
 
+use std::collections::HashMap;
+use std::net::TcpStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use fail::fail_point;
+use mailweir_flow::{Flow, Key, State};
+
+use crate::record::EndReason;
 use crate::sys;
 
+use super::carried::Carried;
+use super::flow_table::{Effect, FlowTable, Sight};
+use super::flows::Errand;
+use super::leg;
 use super::{KernelPath, NoKernelPath, SharedPath, lock};
 
-/// Between looks at the gates while there are flows: what a session's end is late by.
+/// Between looks at the flows that moved: what a session's end is late by.
 const LOOK: Duration = Duration::from_millis(20);
-/// Between looks at limits.
+/// Between looks at limits, and counts.
 const LONG_LOOK: Duration = Duration::from_secs(1);
+/// For clients to acknowledge their greetings once the process ends.
+const SETTLE: Duration = Duration::from_secs(1);
+
+type Table = FlowTable<Carried, TcpStream>;
 
 /// The thread, as its owner sees it.
 #[derive(Debug)]
 pub(crate) struct Sweeper {
     path: SharedPath,
-    ends: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
+    thread: JoinHandle<bool>,
 }
 
 impl Sweeper {
     /// # Errors
     /// If the system has no thread left.
     pub(crate) fn start(path: &SharedPath) -> Result<Self, NoKernelPath> {
-        let ends = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&ends);
         let of_thread = Arc::clone(path);
         let thread = thread::Builder::new()
             .name("mailweir-flows".into())
             .spawn(move || {
                 sys::block_signals();
-                sweep(&of_thread, &told);
+                run(of_thread)
             })
             .map_err(|cause| NoKernelPath::System {
                 what: "there is no thread for it",
@@ -41,7 +54,6 @@ impl Sweeper {
             })?;
         Ok(Self {
             path: Arc::clone(path),
-            ends,
             thread,
         })
     }
@@ -53,8 +65,8 @@ impl Sweeper {
 
     /// Ends the thread. Flows that can't go on without it end.
     pub(crate) fn stop(self) {
-        let path = self.end();
-        if !path.flows.stop(&path) {
+        let (path, goes_on) = self.end();
+        if !goes_on {
             path.leave();
         }
     }
@@ -62,39 +74,319 @@ impl Sweeper {
     /// Ends the thread before the path had a flow. Those of an earlier process go on by themselves,
     /// as they did.
     pub(crate) fn give_up(self) {
-        let path = self.end();
+        let (path, _) = self.end();
         if lock(&path.inherited).is_empty() {
             path.leave();
         }
     }
 
-    fn end(self) -> SharedPath {
-        self.ends.store(true, Relaxed);
+    /// Whether a flow goes on.
+    fn end(self) -> (SharedPath, bool) {
+        self.path.flows.send(Errand::Stop);
         // A panic of its own was printed already.
-        let _ = self.thread.join();
-        self.path
+        let goes_on = self.thread.join().unwrap_or_default();
+        (self.path, goes_on)
     }
 }
 
-fn sweep(path: &KernelPath, ends: &AtomicBool) {
-    let mut long = Instant::now();
-    while !ends.load(Relaxed) {
-        let news = path.interfaces.news_within(LOOK);
-        let due = long.elapsed() >= LONG_LOOK;
-        if news.links || due {
-            // What can't be attached to takes the relay, told; the next look tries again.
-            let _ = path.interfaces.attach();
+/// Until it is told to stop; whether a flow goes on then. After a panic it begins again with the
+/// same flows: each is looked at anew.
+fn run(path: SharedPath) -> bool {
+    let mut sweep = Sweep {
+        path,
+        table: FlowTable::new(Instant::now()),
+        in_hand: None,
+        stops: false,
+        long: Instant::now(),
+    };
+    loop {
+        match catch_unwind(AssertUnwindSafe(|| sweep.sweep())) {
+            Ok(goes_on) => return goes_on,
+            // It was printed already.
+            Err(_) => sweep.begin_again(),
         }
-        if news.routes {
-            path.ways.change();
+    }
+}
+
+/// What the thread has.
+struct Sweep {
+    path: SharedPath,
+    table: Table,
+    /// The flow whose record is about to be closed.
+    in_hand: Option<u32>,
+    stops: bool,
+    /// When limits were looked at last.
+    long: Instant,
+}
+
+impl Sweep {
+    fn sweep(&mut self) -> bool {
+        while !self.stops {
+            let news = self
+                .path
+                .interfaces
+                .news_within(LOOK, self.path.flows.bell());
+            let is_due = self.long.elapsed() >= LONG_LOOK;
+            if news.links || is_due {
+                // What can't be attached to takes the relay, told; the next look tries again.
+                let _ = self.path.interfaces.attach();
+            }
+            if news.routes {
+                self.path.ways.change();
+            }
+            self.path.look_for_ways(Instant::now(), &self.table);
+            self.look();
+            if is_due {
+                self.long = Instant::now();
+                self.table.second(self.long);
+                self.carry_out();
+                self.path.leave_earlier(self.long);
+            }
         }
-        path.look_for_ways(Instant::now());
-        path.flows.look(path);
-        path.flows.forget_fresh(path);
-        if due {
-            long = Instant::now();
-            path.flows.look_long(path);
-            path.leave_earlier(long);
+        self.stop()
+    }
+
+    /// What has happened since the last look, in memory alone where nothing has.
+    fn look(&mut self) {
+        fail_point!("flows_look");
+        let now = Instant::now();
+        for arrival in self.path.flows.take_arrivals() {
+            let number = arrival.number;
+            arrival.carried.wakes(&self.path, number);
+            let has_socket = arrival.client.is_some();
+            self.table
+                .arrive(now, number, arrival.keys, arrival.carried, arrival.client);
+            if !has_socket {
+                self.forget_in_conntrack(&begun(arrival.keys));
+            }
+            // It may have ended before anybody looked.
+            self.look_at(now, number);
         }
+        for errand in self.path.flows.take_errands() {
+            self.obey(now, errand);
+        }
+        for number in self.path.moved.take() {
+            self.look_at(now, number);
+        }
+        self.table.tick(now);
+        self.carry_out();
+        self.path
+            .flows
+            .lingering
+            .store(self.table.lingering() as u64, Relaxed);
+    }
+
+    fn look_at(&mut self, now: Instant, number: u32) {
+        self.table.look(now, number, self.path.sight(number));
+    }
+
+    fn obey(&mut self, now: Instant, errand: Errand) {
+        match errand {
+            Errand::Recorded(number) => self.table.recorded(now, number),
+            Errand::Owed(number, keys) => self.table.owe(number, keys),
+            Errand::Lingers(key, of_server) => self.table.linger(now, key, of_server),
+            Errand::Sources(answer) => {
+                let sessions = self.table.sessions();
+                let sources = sessions
+                    .map(|([_, server], _, carried)| (carried.record.id(), server.to.into()));
+                // Nobody waits any more.
+                let _ = answer.send(sources.collect::<HashMap<_, _>>());
+            }
+            Errand::LookAtAll => {
+                for (_, number, _) in self.table.sessions() {
+                    self.path.moved.mark(number);
+                }
+            }
+            Errand::Stop => self.stops = true,
+        }
+    }
+
+    fn carry_out(&mut self) {
+        let mut silenced = vec![];
+        while let Some(effect) = self.table.next_effect() {
+            match effect {
+                Effect::Measure(number) => self.measure(number),
+                Effect::Silence {
+                    number,
+                    keys,
+                    client,
+                } => {
+                    if let Some(carried) = self.table.session(number) {
+                        carried.held = None;
+                    }
+                    fail_point!("hand_over_acknowledged");
+                    leg::silence(&client);
+                    fail_point!("hand_over_silent");
+                    drop(client);
+                    silenced.extend(begun(keys));
+                }
+                Effect::Abandon(number) => self.path.abandon(number),
+                Effect::Close {
+                    number,
+                    session,
+                    client,
+                    why,
+                } => self.close(number, session, client, why),
+                Effect::Linger(number, keys) => self.path.linger(number, keys),
+                Effect::FreeNumber(number) => self.path.free_number(number),
+                Effect::Forget { key, of_server } => self.path.forget(key, of_server),
+            }
+        }
+        self.forget_in_conntrack(&silenced);
+    }
+
+    /// Counts what it has carried, and ends it where it has reached a limit.
+    fn measure(&mut self, number: u32) {
+        let (now, gate) = (Instant::now(), self.path.gates.of(number));
+        // Before anything else is looked at: what comes later is seen by that.
+        let counted = gate.counted();
+        let Some(flow) = self.path.flow(number) else {
+            return;
+        };
+        let Some(carried) = self.table.session(number) else {
+            return;
+        };
+        carried.count(gate, &flow, now);
+        let (until, why) = carried.limit(&self.path, gate, &flow, now);
+        let is_over = self
+            .table
+            .stands(now, number, self.path.sight(number), until);
+        if is_over && self.path.cut(number, why, counted) {
+            self.table.was_cut(number, why);
+        }
+    }
+
+    fn close(
+        &mut self,
+        number: u32,
+        session: Carried,
+        client: Option<TcpStream>,
+        why: Option<EndReason>,
+    ) {
+        self.in_hand = Some(number);
+        let flow = self.path.flow(number);
+        self.path.flows.live.fetch_sub(1, Relaxed);
+        fail_point!("flow_closes");
+        if !session.close(&self.path, number, flow.as_ref(), client, why) {
+            // It isn't to be in the log.
+            self.path.gates.of(number).set_recorded();
+            self.table.recorded(Instant::now(), number);
+        }
+        self.in_hand = None;
+    }
+
+    /// Connections whose sockets are closed, by who began them.
+    fn forget_in_conntrack(&self, begun: &[Key]) {
+        if let Some(conntrack) = &self.path.conntrack
+            && !begun.is_empty()
+        {
+            conntrack.forget(begun);
+        }
+    }
+
+    /// After a panic: the same flows. The record that was in hand was closed by that.
+    fn begin_again(&mut self) {
+        self.path.flows.restarts.add(1);
+        let now = Instant::now();
+        let table = std::mem::replace(&mut self.table, FlowTable::new(now));
+        self.table = table.again(now);
+        if let Some(number) = self.in_hand.take() {
+            self.path.gates.of(number).set_recorded();
+            self.table.recorded(now, number);
+        }
+        // What keeps on doing that isn't to have a processor for itself.
+        thread::sleep(LOOK);
+    }
+
+    /// The process ends. Flows that can go on without it do, and the next process goes on with
+    /// them; any other one ends. Whether any goes on.
+    fn stop(&mut self) -> bool {
+        self.settle();
+        let path = &self.path;
+        let mut goes_on = false;
+        let table = std::mem::replace(&mut self.table, FlowTable::new(Instant::now()));
+        for (number, carried, client) in table.into_sessions() {
+            let (gate, flow) = (path.gates.of(number), path.flow(number));
+            path.flows.live.fetch_sub(1, Relaxed);
+            if path.outlives_us() && client.is_none() {
+                goes_on = true;
+                carried.leave(gate, flow.as_ref());
+                continue;
+            }
+            if gate.change(State::Live, State::Hold)
+                && let Some(flow) = &flow
+            {
+                path.resets.end(flow);
+            }
+            carried.close(
+                path,
+                number,
+                flow.as_ref(),
+                client,
+                Some(EndReason::Stopped),
+            );
+        }
+        goes_on
+    }
+
+    /// Records what has ended, and waits a little for clients to acknowledge their greetings: our
+    /// sockets say these again, and end with us.
+    fn settle(&mut self) {
+        let until = Instant::now() + SETTLE;
+        loop {
+            self.look();
+            if !self.table.greets() || Instant::now() >= until {
+                break;
+            }
+            thread::sleep(SETTLE / 50);
+        }
+    }
+}
+
+/// Both connections of a flow, by who began them: we began the one with the server.
+fn begun([client, server]: [Key; 2]) -> [Key; 2] {
+    [client, server.reversed()]
+}
+
+impl KernelPath {
+    pub(super) fn flow(&self, number: u32) -> Option<Flow> {
+        lock(self.of_sweeper()).flow(number).ok()
+    }
+
+    fn sight(&self, number: u32) -> Sight {
+        let gate = self.gates.of(number);
+        Sight {
+            state: gate.state(),
+            greeting_is_due: gate.greeting_is_due(),
+        }
+    }
+
+    /// Ends a flow for this reason, unless more came than was `counted` when that was found;
+    /// whether it did.
+    fn cut(&self, number: u32, why: EndReason, counted: [u32; 2]) -> bool {
+        let gate = self.gates.of(number);
+        if !gate.change(State::Live, State::Hold) {
+            return false;
+        }
+        let moves = gate.counted() != counted && why != EndReason::Killed;
+        if moves {
+            gate.change(State::Hold, State::Live);
+            return false;
+        }
+        if let Some(flow) = self.flow(number) {
+            self.resets.end(&flow);
+        }
+        gate.set(State::Closing);
+        true
+    }
+
+    /// Ends a flow whose peers nobody else can tell so.
+    pub(super) fn abandon(&self, number: u32) {
+        let gate = self.gates.of(number);
+        gate.set(State::Hold);
+        if let Some(flow) = self.flow(number) {
+            self.resets.end_early(&flow);
+        }
+        gate.set(State::Closing);
     }
 }

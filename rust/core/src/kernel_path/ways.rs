@@ -13,6 +13,7 @@ use mailweir_flow::Key;
 
 use crate::metrics::Counter;
 
+use super::flow_table::FlowTable;
 use super::netlink::{Netlink, attribute, attributes, number};
 use super::{KernelPath, lock};
 
@@ -132,22 +133,24 @@ impl Ways {
 impl KernelPath {
     /// Has flows go by the routes that there are now, if these changed. Where there is none, or
     /// one that the program isn't at, they go on as they are.
-    pub(super) fn look_for_ways(&self, now: Instant) {
+    pub(super) fn look_for_ways<S, C>(&self, now: Instant, flows: &FlowTable<S, C>) {
         let ways = &self.ways;
         let changes = ways.changes();
         if ways.looked.load(SeqCst) == changes || now < *lock(&ways.rests) {
             return;
         }
-        let wanted: HashSet<Way> = self.flows.legs().into_iter().flat_map(Way::both).collect();
+        let wanted = flows.sessions().flat_map(|(keys, ..)| Way::both(keys));
+        let wanted: HashSet<Way> = wanted.collect();
         let found = wanted.into_iter().filter_map(|way| {
             let out = ways.look_up(way).ok()?;
             self.interfaces.has(out).then_some((way, out))
         });
         let found: HashMap<Way, u32> = found.collect();
-        let moved = self
-            .flows
-            .lead(|keys| Way::both(keys).map(|way| found.get(&way).copied()));
-        ways.moved.add(moved);
+        let moved = flows.sessions().map(|(keys, number, _)| {
+            let ways = Way::both(keys).map(|way| found.get(&way).copied());
+            self.gates.of(number).lead(ways)
+        });
+        ways.moved.add(moved.sum());
         ways.looked.store(changes, SeqCst);
         let took: Duration = now.elapsed();
         *lock(&ways.rests) = now + took * PART;

@@ -33,7 +33,7 @@ pub(crate) struct LiveSession {
     spoke: AtomicMoment,
     flags: AtomicU8,
     killed: AtomicBool,
-    /// None once no task serves it.
+    /// None where nobody serves it yet.
     waker: Mutex<Option<Waker>>,
 }
 
@@ -115,9 +115,10 @@ impl LiveSession {
         (self.received.load(Relaxed), self.sent.load(Relaxed))
     }
 
-    /// No task serves it any more. Its memory is kept as long as it can be woken.
-    pub(crate) fn has_no_task(&self) {
-        *lock(&self.waker) = None;
+    /// No task serves it any more, whose memory would be kept as long as it can be woken: `waker`
+    /// has it looked at.
+    pub(crate) fn is_woken_by(&self, waker: Waker) {
+        *lock(&self.waker) = Some(waker);
     }
 
     fn wake(&self) {

@@ -6,6 +6,7 @@ mod btf;
 mod cost;
 mod hand_over;
 mod heard;
+mod late;
 mod layout;
 mod rig;
 mod segment;

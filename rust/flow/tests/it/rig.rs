@@ -1,7 +1,9 @@
 //! The program with one flow in it, and what becomes of a segment.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::AsFd;
 
+use aya::maps::{Array, Map, MapData};
 use aya::programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions};
 use mailweir_flow::{
     Counter, Direction, Flow, Gate, Key, Place, Program, Reserved, State, Unavailable,
@@ -95,6 +97,25 @@ impl Rig {
 
     pub(crate) fn gate(&mut self) -> Gate {
         self.program.tables().gate(NUMBER).unwrap()
+    }
+
+    /// Whether it was marked since the last call.
+    pub(crate) fn has_moved(&mut self) -> bool {
+        let marked = self.marked();
+        assert!(marked.is_empty() || marked == [NUMBER]);
+        !marked.is_empty()
+    }
+
+    /// Flows that were marked since the last call, of the first 64.
+    pub(crate) fn marked(&mut self) -> Vec<u32> {
+        let handle = self.program.tables().moved_handle();
+        let handle = handle.as_fd().try_clone_to_owned().unwrap();
+        let map = Map::from_map_data(MapData::from_fd(handle).unwrap()).unwrap();
+        let mut bits: Array<_, [u32; 2]> = map.try_into().unwrap();
+        let words = bits.get(&0, 0).unwrap();
+        bits.set(0, [0, 0], 0).unwrap();
+        let is_marked = |number: &u32| words[(number / 32) as usize] >> (number % 32) & 1 == 1;
+        (0..64).filter(is_marked).collect()
     }
 
     pub(crate) fn counted(&mut self, counter: Counter) -> u64 {

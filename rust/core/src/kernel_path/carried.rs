@@ -1,0 +1,250 @@
+//! A session on the kernel path, with all that is kept of it: what it has carried, what limits it,
+//! and how its record is closed.
+
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::task::{Wake, Waker};
+use std::time::{Duration, Instant};
+
+use mailweir_flow::layout::{END_FIN_ACKED, ticks};
+use mailweir_flow::{Direction, Flow};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::limits::{Silence, Standing, Terms};
+use crate::moment::ProcessDrain;
+use crate::occupancy::Occupied;
+use crate::record::{End, EndBy, EndReason, Record, SessionPlace, Side, Told};
+use crate::roster::InFlight;
+use crate::snapshot::{Listener, Snapshot};
+
+use super::course::{self, LastWords};
+use super::flows::Errand;
+use super::gates::MappedGate;
+use super::leg;
+use super::note::Note;
+use super::{KernelPath, SharedPath};
+
+/// A session that was handed over.
+#[derive(Debug)]
+pub(crate) struct Carried {
+    pub(crate) record: Record,
+    pub(crate) place: SessionPlace,
+    /// As long as it has the client's socket.
+    pub(crate) held: Option<Occupied>,
+    pub(crate) in_flight: InFlight,
+    pub(crate) snapshot: Arc<Snapshot>,
+    /// The listener's index in that.
+    pub(crate) listener: usize,
+}
+
+impl Carried {
+    /// Whoever wakes the session has the sweeper look at it.
+    pub(super) fn wakes(&self, path: &SharedPath, number: u32) {
+        let waker = Waker::from(Arc::new(Marks {
+            path: SharedPath::clone(path),
+            number,
+        }));
+        self.record.live().is_woken_by(waker);
+    }
+
+    /// What it has carried since it was counted last, and where it has got to.
+    pub(super) fn count(&self, gate: MappedGate<'_>, flow: &Flow, now: Instant) {
+        let Self {
+            record, in_flight, ..
+        } = self;
+        let counters = in_flight.server().counters.of(record.worker());
+        let [client, server] = [&flow.sides[0], &flow.sides[1]];
+        // The greeting was counted before.
+        let greeted = u64::from(Note::from_bytes(&flow.note).greeted);
+        let (had_received, had_sent) = record.live().bytes();
+        // Of a flow that has ended, also what nobody will acknowledge any more.
+        let last = |side: &Direction| {
+            let last = if gate.lives() { 0 } else { side.outstanding() };
+            side.bytes_acked + u64::from(last)
+        };
+        let received = last(client).saturating_sub(had_received);
+        let sent = (last(server) + greeted).saturating_sub(had_sent);
+        record.process().kernel_bytes.add(received + sent);
+        record.listener().received_bytes.add(received);
+        counters.sent_bytes.add(received);
+        counters.received_bytes.add(sent);
+        record.listener().sent_bytes.add(sent);
+        record.live().carried(Side::Client, received);
+        record.live().carried(Side::Server, sent);
+        record
+            .live()
+            .note(LastWords::of(flow).course(), self.silent_since(gate, now));
+    }
+
+    /// Until when it may go on as things stand, and why it ends then.
+    pub(super) fn limit(
+        &self,
+        path: &KernelPath,
+        gate: MappedGate<'_>,
+        flow: &Flow,
+        now: Instant,
+    ) -> (Instant, EndReason) {
+        if self.record.live().is_killed() {
+            return (now, EndReason::Killed);
+        }
+        let since = self.silent_since(gate, now);
+        let words = LastWords::of(flow);
+        let mut silence = Silence::new(since);
+        silence.broken_by(words.heard_last(), since);
+        for (side, said) in [Side::Client, Side::Server].into_iter().zip(&flow.sides) {
+            if said.ends & END_FIN_ACKED != 0 {
+                silence.closed_by(side, since);
+            }
+        }
+        // Of a flow it is never certain that its silence is that between two commands.
+        let limit = |process| self.terms(process).limit(&silence, Standing::Unclear);
+        let nobody = ProcessDrain::default();
+        let (mut at, mut reason) = if path.is_handed_on() {
+            limit(&nobody)
+        } else {
+            limit(&path.drains)
+        };
+        if reason == EndReason::DrainDeadline && path.outlives_us() {
+            // That of the process ends the process, which the flow needn't notice.
+            (at, reason) = limit(&nobody);
+        }
+        (at, words.owed(reason))
+    }
+
+    /// Closes the record; whether it is to be waited for until that is in the log.
+    pub(super) fn close(
+        self,
+        path: &SharedPath,
+        number: u32,
+        flow: Option<&Flow>,
+        client: Option<TcpStream>,
+        why: Option<EndReason>,
+    ) -> bool {
+        let gate = path.gates.of(number);
+        if let Some(client) = client {
+            leg::silence(&client);
+        }
+        if let Some(flow) = flow {
+            self.count(gate, flow, Instant::now());
+        }
+        let Self {
+            record,
+            place,
+            in_flight,
+            ..
+        } = self;
+        let end = why.map_or_else(|| ended(gate, flow), End::ours);
+        if end.by == EndBy::Balancer {
+            gate.set_ended_for(end.reason);
+        }
+        let recorded = Recorded {
+            path: SharedPath::clone(path),
+            number,
+        };
+        let is_logged = record.close_and_tell(end, Box::new(recorded));
+        drop((place, in_flight));
+        is_logged
+    }
+
+    /// It goes on, and this process doesn't.
+    pub(super) fn leave(self, gate: MappedGate<'_>, flow: Option<&Flow>) {
+        if let Some(flow) = flow {
+            self.count(gate, flow, Instant::now());
+        }
+        self.record.leave();
+    }
+
+    /// What limits it, where its process drains since then.
+    fn terms<'a>(&'a self, process: &'a ProcessDrain) -> Terms<'a> {
+        let listener = self.listener();
+        Terms {
+            id: self.record.id(),
+            timeouts: &listener.timeouts,
+            drain: &self.snapshot.drain,
+            process,
+            drains: [&listener.state.drains, &self.in_flight.server().drains],
+            aged: listener.max_age.map(|age| self.record.began() + age),
+        }
+    }
+
+    fn listener(&self) -> &Listener {
+        &self.snapshot.listeners[self.listener]
+    }
+
+    /// Since when nobody has acknowledged anything new.
+    fn silent_since(&self, gate: MappedGate<'_>, now: Instant) -> Instant {
+        let spoken = spoken(gate, now).into_iter().flatten().max();
+        // Nothing since the greeting, which was noted.
+        spoken.unwrap_or_else(|| self.record.live().spoke())
+    }
+}
+
+/// How a flow ended, which it has.
+pub(super) fn ended(gate: MappedGate<'_>, flow: Option<&Flow>) -> End {
+    let ours = gate.ended_for().map(End::ours);
+    ours.or_else(|| flow.map(course::end))
+        .unwrap_or_else(|| End::ours(EndReason::Stopped))
+}
+
+/// Notes that a flow's record is in the log.
+#[derive(Debug)]
+struct Recorded {
+    path: SharedPath,
+    number: u32,
+}
+
+impl Told for Recorded {
+    fn written(&self) {
+        self.path.gates.of(self.number).set_recorded();
+        self.path.flows.send(Errand::Recorded(self.number));
+    }
+}
+
+/// Has the sweeper look at a flow: it was killed, or its server drains.
+struct Marks {
+    path: SharedPath,
+    number: u32,
+}
+
+impl Wake for Marks {
+    fn wake(self: Arc<Self>) {
+        self.path.moved.mark(self.number);
+    }
+}
+
+/// When something of each side was acknowledged last, if it was.
+fn spoken(gate: MappedGate<'_>, now: Instant) -> [Option<Instant>; 2] {
+    // Before the clock: it may go on meanwhile.
+    let acked = gate.acked();
+    let time = clock_gettime(ClockId::Monotonic);
+    let nanos = Duration::new(
+        u64::try_from(time.tv_sec).unwrap_or_default(),
+        u32::try_from(time.tv_nsec).unwrap_or_default(),
+    );
+    let ticks_now = ticks(u64::try_from(nanos.as_nanos()).unwrap_or(u64::MAX));
+    acked.map(|acked| {
+        let before = Duration::from_nanos(u64::from(age(ticks_now, acked)) << 20);
+        let spoke = now.checked_sub(before);
+        spoke.filter(|_| acked != 0)
+    })
+}
+
+/// How many ticks ago something was said; none where another CPU is ahead of this one.
+fn age(now: u32, said: u32) -> u32 {
+    let ago = now.wrapping_sub(said);
+    if ago > i32::MAX as u32 { 0 } else { ago }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_was_said_in_the_future() {
+        assert_eq!(age(1_000, 990), 10);
+        assert_eq!(age(5, u32::MAX), 6);
+        for ahead in [1, 3, 1 << 20] {
+            assert_eq!(age(1_000, 1_000 + ahead), 0);
+        }
+    }
+}
