@@ -24,7 +24,7 @@
 //! were greeted, by [`ports`] of our own; [`limits`] are the same on both paths.
 //!
 //! A [`client`] is watched only once there is something to wait for. [`worker`] is a thread with its own runtime; [`metrics`] counts per worker, [`stats`] reads;
-//! [`troubles`] tells of servers that failed, and of [`panics`]; [`scales`] has the windows that they announce; [`tls`],
+//! [`troubles`] tells of servers that failed, and of [`panics`]; [`scales`] has the windows that they announce, [`answers`] the options that they take; [`tls`],
 //! [`moment`] and [`occupancy`] are small
 //! parts of these, and [`sys`] has what no library wraps.
 //!
@@ -34,6 +34,7 @@
 #![allow(rustdoc::private_intra_doc_links)]
 
 mod admission;
+mod answers;
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub mod bench;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
+use crate::answers::Answers;
 use crate::doors::Whose;
 use crate::metrics::{Counter, Histogram, PerWorker, Tally};
 use crate::moment::AtomicMoment;
@@ -147,6 +148,8 @@ pub(crate) struct Server {
     next_source: AtomicUsize,
     /// The window scale that it announces.
     pub(crate) scale: HeardScale,
+    /// The options that it takes.
+    pub(crate) answers: Answers,
     /// Whether its address is this machine's, as was seen last.
     pub(crate) whose: Whose,
     /// A failure was reported and isn't looked at yet.
@@ -170,6 +173,7 @@ impl Server {
             in_flight: Occupancy::default(),
             next_source: AtomicUsize::new(0),
             scale: HeardScale::default(),
+            answers: Answers::default(),
             whose: Whose::default(),
             suspect: AtomicBool::new(false),
         }

@@ -178,7 +178,7 @@ inline_ void hear_options(struct __sk_buff *skb, struct gate *gate, struct flow 
 		return;
 	find_options(&options, length, &found);
 	if (from == SERVER && (tcp->flags & SYN))
-		gate->mss = (gate->mss & CUT) | read_at(&options, found.mss) >> 16;
+		gate->mss = (gate->mss & ~0xffff) | read_at(&options, found.mss) >> 16;
 	tsval = read_at(&options, found.timestamps);
 	lock(&flow->lock);
 	if (tsval && (!gate->tsval[from] || after(tsval, gate->tsval[from])))
@@ -364,8 +364,16 @@ inline_ struct late *find_late(struct place *place, struct segment *segment, str
 	return place->flow == LINGERS ? map_lookup(&lingering, &segment->key) : 0;
 }
 
-SEC("classifier/ingress")
-int ingress(struct __sk_buff *skb)
+// A SYN that goes up to the stack.
+#define OFFERED 1000
+
+inline_ int to_stack(struct tcp *tcp)
+{
+	return offers(tcp) ? OFFERED : TC_ACT_UNSPEC;
+}
+
+// What becomes of a segment. A function of its own: the stack holds this or what blanks offers.
+static __attribute__((noinline)) int carry(struct __sk_buff *skb)
 {
 	struct segment segment;
 	struct place *place;
@@ -384,11 +392,11 @@ int ingress(struct __sk_buff *skb)
 		return too_big(skb);
 	place = map_lookup(&places, &segment.key);
 	if (!place)
-		return TC_ACT_UNSPEC;
+		return to_stack(&tcp);
 	if (place->flow >= FORGOTTEN) {
 		late = find_late(place, &segment, &tcp);
 		if (!late)
-			return count(TO_STACK, TC_ACT_UNSPEC);
+			return count(TO_STACK, to_stack(&tcp));
 		if (segment.fragmented)
 			return count(DROPPED_FRAGMENT, TC_ACT_SHOT);
 		return rewrite(skb, late->out, &late->told_as, &segment, &tcp);
@@ -408,14 +416,14 @@ int ingress(struct __sk_buff *skb)
 	if (state == SETUP)
 		hear(skb, gate, flow, from, &segment, &tcp);
 	if (state == SETUP || state == PASSED)
-		return count(TO_STACK, TC_ACT_UNSPEC);
+		return count(TO_STACK, to_stack(&tcp));
 	if (state == HOLD)
 		return count(HELD, TC_ACT_SHOT);
 	if (state == CLOSING && from == CLIENT && (tcp.flags & (SYN | ACK)) == SYN) {
 		// A new connection from the same port; the stack decides.
 		gate->state = PASSED;
 		mark_at_once(place->flow);
-		return count(TO_STACK, TC_ACT_UNSPEC);
+		return count(TO_STACK, to_stack(&tcp));
 	}
 	if (segment.fragmented)
 		return count(DROPPED_FRAGMENT, TC_ACT_SHOT);
@@ -443,6 +451,14 @@ int ingress(struct __sk_buff *skb)
 	}
 	return rewrite(skb, gate->out[!from], (struct translation *)&flow->sides[from], &segment,
 		       &tcp);
+}
+
+SEC("classifier/ingress")
+int ingress(struct __sk_buff *skb)
+{
+	int verdict = carry(skb);
+
+	return verdict == OFFERED ? let_in(skb) : verdict;
 }
 
 // From the hand-over on our socket says the time of the server's newest segment, as the client is
@@ -521,6 +537,8 @@ int guard(struct __sk_buff *skb)
 		return count(GUARDED, TC_ACT_SHOT);
 	to = place->side & 1;
 	follow(gate, to, skb->ifindex, &segment, &tcp);
+	if (gate->state == SETUP && to == SERVER && offers(&tcp))
+		return blank_offers(skb, gate->mss);
 	return lives && to == CLIENT ? tell_time(skb, gate, flow, &segment) : TC_ACT_UNSPEC;
 }
 

@@ -18,6 +18,9 @@ struct tcp {
 #define SYN 0x02
 #define RST 0x04
 #define ACK 0x10
+#define ECE 0x40 // with CWR and AE what a SYN offers of ECN (RFC 3168, 6.1.1)
+#define CWR 0x80
+#define AE 0x01 // beside the offset (RFC 9768, 3.1.1)
 
 #define FIXED sizeof(struct tcp)
 #define MOST_OPTIONS 40
@@ -169,6 +172,7 @@ inline_ void add_at(struct options *options, __u64 at, __u32 amount)
 #define OPTION_END 0
 #define OPTION_NOTHING 1
 #define OPTION_MSS 2
+#define OPTION_SACK_PERMITTED 4
 #define OPTION_SACK 5
 #define OPTION_TIMESTAMPS 8
 
@@ -176,6 +180,7 @@ inline_ void add_at(struct options *options, __u64 at, __u32 amount)
 struct found {
 	__u64 timestamps; // TSval, TSecr behind it
 	__u64 sack, edges;
+	__u64 sack_permitted; // behind it
 	__u64 mss;
 };
 
@@ -213,6 +218,8 @@ __attribute__((noinline)) int find_options(const struct options *options, __u32 
 			break;
 		if (kind == OPTION_MSS && size == 4)
 			found->mss = at + 2;
+		if (kind == OPTION_SACK_PERMITTED && size == 2)
+			found->sack_permitted = at + 2;
 		if (kind == OPTION_TIMESTAMPS && size == 10)
 			found->timestamps = at + 2;
 		if (kind == OPTION_SACK && size > 2 && (size & 7) == 2) {

@@ -29,6 +29,8 @@ static long (*l4_csum_replace)(void *skb, __u32 at, __u64 from, __u64 to, __u64 
 	(void *)BPF_FUNC_l4_csum_replace;
 static long (*lock)(struct bpf_spin_lock *lock) = (void *)BPF_FUNC_spin_lock;
 static long (*unlock)(struct bpf_spin_lock *lock) = (void *)BPF_FUNC_spin_unlock;
+static long (*fib_lookup)(void *skb, struct bpf_fib_lookup *params, int len, __u32 flags) =
+	(void *)BPF_FUNC_fib_lookup;
 static long (*redirect_neigh)(__u32 ifindex, void *params, int len, __u64 flags) =
 	(void *)BPF_FUNC_redirect_neigh;
 
@@ -77,10 +79,21 @@ struct gate {
 	__u32 snd_nxt[2]; // behind the last that our own socket said to each, until it is live
 	__u32 recorded;   // what user space has to do with its record, in its own words
 	__u32 mss;        // of the server's SYN, in bytes; 0 if that has none; CUT if what the server
-			  // says may be cut into fragments
+			  // says may be cut into fragments; what our SYN to the server is to be without
 };
 
 #define CUT 0x80000000
+
+// What a SYN is to be without, since the other leg is; bits of `mss` and of `listeners`.
+#define WITHOUT_TIMESTAMPS 0x10000
+#define WITHOUT_SACK 0x20000
+
+// Where clients come in whose sessions may be flows.
+struct listener {
+	__be32 address; // 0 for all
+	__be16 port;
+	__u16 reserved;
+};
 
 // What one peer says, and what the other one is told. Numbers are in host order.
 struct side {
@@ -188,6 +201,14 @@ struct {
 	type_of(value, struct bits);
 } moved SEC(".maps");
 
+struct {
+	uint_of(type, BPF_MAP_TYPE_HASH);
+	uint_of(max_entries, 4096);
+	uint_of(map_flags, BPF_F_NO_PREALLOC);
+	type_of(key, struct listener);
+	type_of(value, __u32);
+} listeners SEC(".maps");
+
 enum counter {
 	REWRITTEN,
 	TO_STACK,
@@ -197,6 +218,7 @@ enum counter {
 	GUARDED,
 	TOO_BIG,
 	DROPPED_TOO_BIG,
+	SYN_BLANKED,
 	COUNTERS
 };
 

@@ -3,7 +3,7 @@
 // What a router says of a flow's segments that are too big for a way. For `ingress`, which has no
 // other use for ICMP.
 
-#include "segments.h"
+#include "syn.h"
 
 // What an ICMP message says of a segment that couldn't be passed on (RFC 792, RFC 1191).
 struct too_big {

@@ -166,6 +166,23 @@ pub const END_FIRST: u32 = 8;
 /// In [`Gate::mss`]: what the server says may be cut into fragments on its way.
 pub const CUT: u32 = 1 << 31;
 
+/// In [`Gate::mss`], and of a listener: SYNs are to be without time stamps.
+pub const WITHOUT_TIMESTAMPS: u32 = 1 << 16;
+/// Likewise, without leave to acknowledge selectively.
+pub const WITHOUT_SACK: u32 = 1 << 17;
+
+layout! {
+    /// Where clients come in whose sessions may be flows, in network order; 0.0.0.0 for all.
+    pub struct Listener {
+        /// Its address.
+        address: Ipv4Addr,
+        /// Its port.
+        port: [u8; 2],
+        /// Nothing.
+        reserved: Reserved<2>,
+    }
+}
+
 layout! {
     /// What becomes of a flow's segments; read and written in place, word by word.
     pub struct Gate {
@@ -192,7 +209,7 @@ layout! {
         /// What user space has to do with its record, in its own words.
         recorded: u32,
         /// The largest segment that the server's SYN says it takes, options included; 0 for nothing.
-        /// With [`CUT`].
+        /// With [`CUT`], and with what our own SYN is to be without ([`Without`](crate::Without)).
         mss: u32,
     }
 }

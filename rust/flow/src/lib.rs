@@ -3,7 +3,7 @@
 //!
 //! [`layout`] is what the tables hold, [`tables`] reaches them, [`program`] loads `bpf/flow.bpf.c`
 //! (and `attach` puts it on interfaces), [`self_test`] sees whether it works here. [`segment`] is what is said in a peer's name,
-//! [`earlier`] what other versions left.
+//! [`earlier`] what other versions left, [`without`] what SYNs may not offer.
 
 mod attach;
 pub mod earlier;
@@ -12,6 +12,7 @@ pub mod program;
 pub mod segment;
 mod self_test;
 pub mod tables;
+pub mod without;
 
 pub use aya::maps::MapError as TableError;
 pub use earlier::Earlier;
@@ -20,3 +21,4 @@ pub use program::{Program, Unavailable, flush, is_built};
 pub use segment::Segment;
 pub use self_test::self_test;
 pub use tables::{Counter, MOST_FLOWS, Tables};
+pub use without::Without;

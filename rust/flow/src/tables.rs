@@ -1,6 +1,7 @@
 //! Reaches the program's tables.
 
 use std::fmt;
+use std::net::SocketAddrV4;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -8,14 +9,23 @@ use aya::Ebpf;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use serde::Serialize;
 
-use crate::layout::{Flow, Gate, Key, Late, Place};
+use crate::layout::{Flow, Gate, Key, Late, Listener, Place};
 use crate::program::Unavailable;
+use crate::without::{Without, listener};
 
 /// The most flows that there may be a place for.
 pub const MOST_FLOWS: u32 = 1 << 20;
 
 /// All of them by name.
-pub(crate) const TABLES: [&str; 6] = ["places", "gates", "flows", "lingering", "moved", "counters"];
+pub(crate) const TABLES: [&str; 7] = [
+    "places",
+    "gates",
+    "flows",
+    "lingering",
+    "moved",
+    "listeners",
+    "counters",
+];
 /// Keys that there are places for at least, those that linger above all: 3 000 sessions a second for
 /// a minute have 360 000.
 const LEAST_KEYS: u32 = 1 << 19;
@@ -55,11 +65,13 @@ pub enum Counter {
     TooBig,
     /// Those about what nobody is known to have said, dropped.
     DroppedTooBig,
+    /// SYNs of clients, or to servers, that offered what the other leg hasn't: they offer it no more.
+    SynBlanked,
 }
 
 impl Counter {
     /// Every one.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Rewritten,
         Self::ToStack,
         Self::Held,
@@ -68,6 +80,7 @@ impl Counter {
         Self::Guarded,
         Self::TooBig,
         Self::DroppedTooBig,
+        Self::SynBlanked,
     ];
 }
 
@@ -77,6 +90,7 @@ pub struct Tables {
     gates: Array<MapData, [u8; Gate::SIZE]>,
     flows: Array<MapData, [u8; Flow::SIZE]>,
     lingering: HashMap<MapData, [u8; Key::SIZE], [u8; Late::SIZE]>,
+    listeners: HashMap<MapData, [u8; Listener::SIZE], u32>,
     counters: PerCpuArray<MapData, u64>,
     /// The same tables, in this order.
     handles: [OwnedFd; TABLES.len()],
@@ -133,7 +147,8 @@ impl Tables {
             gates: Array::try_from(table(1)?)?,
             flows: Array::try_from(table(2)?)?,
             lingering: HashMap::try_from(table(3)?)?,
-            counters: PerCpuArray::try_from(table(5)?)?,
+            listeners: HashMap::try_from(table(5)?)?,
+            counters: PerCpuArray::try_from(table(6)?)?,
             handles,
         })
     }
@@ -260,6 +275,27 @@ impl Tables {
             Ok((Key::from_bytes(&key), Place::from_bytes(&place)))
         });
         found.collect()
+    }
+
+    /// Has the SYNs of clients at these addresses be without that; at no others.
+    ///
+    /// # Errors
+    /// What the kernel says: there are more than 4096, say.
+    pub fn set_listeners(&mut self, listeners: &[(SocketAddrV4, Without)]) -> Result<(), MapError> {
+        let wanted = listeners
+            .iter()
+            .map(|(at, without)| (listener(*at), without.bits()));
+        let wanted: Vec<_> = wanted.collect();
+        let there: Vec<_> = self.listeners.keys().collect::<Result<_, _>>()?;
+        for key in there {
+            if !wanted.iter().any(|(at, _)| *at == key) {
+                self.listeners.remove(&key)?;
+            }
+        }
+        for (key, bits) in wanted {
+            self.listeners.insert(key, bits, 0)?;
+        }
+        Ok(())
     }
 
     /// Replaces a gate; it is read and written in place otherwise.

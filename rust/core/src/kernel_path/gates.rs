@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{self, Relaxed, SeqCst};
 
 use mailweir_flow::layout::{CUT, GATE_WORDS};
-use mailweir_flow::{State, Tables, Word};
+use mailweir_flow::{State, Tables, Without, Word};
 
 use crate::record::EndReason;
 use crate::sys::MappedWords;
@@ -125,7 +125,17 @@ impl<'a> MappedGate<'a> {
 
     /// The largest segment that the server takes, options included; 0 where it said nothing.
     pub(super) fn server_mss(self) -> u32 {
-        self.word(Word::Mss).load(SeqCst) & !CUT
+        self.word(Word::Mss).load(SeqCst) & u32::from(u16::MAX)
+    }
+
+    /// Has our SYN to the server be without that; before it is said.
+    pub(super) fn set_unoffered(self, unoffered: Without) {
+        self.word(Word::Mss).store(unoffered.bits(), SeqCst);
+    }
+
+    /// What our SYN to the server was without.
+    pub(super) fn unoffered(self) -> Without {
+        Without::of(self.word(Word::Mss).load(SeqCst))
     }
 
     /// Whether what the server says may be cut into fragments on its way.

@@ -208,13 +208,21 @@ impl Legs {
         let client = Info::read(&self.client).map_err(system)?;
         let server = Info::read(&self.server).map_err(system)?;
         if of_server.scale.hear(server.peer_scale(), Instant::now()) {
-            passage.path().rescaled.store(true, Relaxed);
+            passage.path().outdated.store(true, Relaxed);
+        }
+        let unoffered = passage.gate().unoffered();
+        let answers = &of_server.answers;
+        if answers.hear(server.lacking(), unoffered, Instant::now()) {
+            passage.path().outdated.store(true, Relaxed);
         }
         if !client.is_established() || !server.is_established() {
             return Err(Refusal::Closed);
         }
         client.check()?;
         server.check()?;
+        if client.lacking() != server.lacking() {
+            return Err(Refusal::Options);
+        }
         let [_, way_to_server] = passage.gate().ways();
         if !passage.path().interfaces.has(way_to_server) {
             let [_, from_server] = passage.keys;
@@ -331,16 +339,25 @@ impl Translation {
     fn flow(&self, passage: &Passage, note: &Note) -> Result<Flow, Refusal> {
         let [client, server] = self.numbers;
         let [of_client, of_server] = self.infos;
+        // Without time stamps there is nothing to be told of.
+        let has_clocks = !of_client.lacking().timestamps;
         let clocks = passage.gate().clocks();
         let [client_clock, server_clock] = clocks;
-        if clocks.contains(&0) {
+        if has_clocks && clocks.contains(&0) {
             return Err(Refusal::Clock);
         }
         let greeting_end = client.snd_nxt.wrapping_add(self.rest);
         let to_server = server.snd_nxt.wrapping_sub(client.rcv_nxt);
         let to_client = greeting_end.wrapping_sub(server.rcv_nxt);
-        let client_ahead = server.clock.wrapping_sub(client_clock);
-        let server_ahead = client.clock.wrapping_sub(server_clock);
+        let ahead = |ours: u32, theirs| {
+            if has_clocks {
+                ours.wrapping_sub(theirs)
+            } else {
+                0
+            }
+        };
+        let client_ahead = ahead(server.clock, client_clock);
+        let server_ahead = ahead(client.clock, server_clock);
         let [from_client, from_server] = passage.keys;
         Ok(Flow {
             greeting_begin: client.snd_nxt,

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use crate::sys;
-use mailweir_flow::Key;
+use mailweir_flow::{Key, Without};
 
 use super::refusal::Refusal;
 
@@ -31,7 +31,7 @@ const ESTABLISHED: u8 = 1;
 const INFO_SIZE: usize = 232;
 /// Of IPv4 and TCP, without options.
 const HEADERS: u32 = 40;
-/// In each segment, with what makes it a multiple of 4.
+/// In each segment that has them, with what makes it a multiple of 4.
 const TIMESTAMPS_SIZE: u32 = 12;
 /// What a peer takes that says nothing (RFC 9293, 3.7.1).
 const LEAST_TAKEN: u16 = 536;
@@ -60,17 +60,26 @@ impl Info {
         self.0[0] == ESTABLISHED
     }
 
-    /// Whether its options can be translated to those of another leg.
+    /// The options that neither peer uses.
+    pub(super) fn lacking(&self) -> Without {
+        Without {
+            timestamps: !self.has(TIMESTAMPS),
+            sack: !self.has(SACK),
+        }
+    }
+
+    fn has(&self, option: u8) -> bool {
+        self.0[5] & option != 0
+    }
+
+    /// Whether its options can be translated to those of another leg that has the same.
     ///
     /// # Errors
     /// Why not.
     pub(super) fn check(&self) -> Result<(), Refusal> {
-        let options = self.0[5];
-        if options & (TIMESTAMPS | SACK) != TIMESTAMPS | SACK {
-            Err(Refusal::Options)
-        } else if options & ECN != 0 {
+        if self.has(ECN) {
             Err(Refusal::Ecn)
-        } else if options & MICROSECONDS != 0 {
+        } else if self.has(MICROSECONDS) {
             Err(Refusal::Clock)
         } else {
             Ok(())
@@ -99,7 +108,12 @@ impl Info {
     /// The largest segment that the peer was told we take, options included (RFC 6691). The kernel
     /// takes those off that each segment has.
     pub(super) fn announced(&self) -> u32 {
-        self.word(84) + TIMESTAMPS_SIZE
+        let options = if self.has(TIMESTAMPS) {
+            TIMESTAMPS_SIZE
+        } else {
+            0
+        };
+        self.word(84) + options
     }
 
     /// The largest segment to the peer that the way takes, as far as it is known.
@@ -216,6 +230,8 @@ pub(super) struct Syn {
     /// Bytes that it takes at once; never scaled here.
     pub(super) window: u16,
     pub(super) tsval: Option<u32>,
+    /// It takes selective acknowledgements.
+    pub(super) sack: bool,
     /// None where its windows are never scaled.
     pub(super) scale: Option<u8>,
     /// Nobody on the way may cut what it says into fragments (DF).
@@ -248,6 +264,14 @@ impl Syn {
         takes(self.mss).min(self.window)
     }
 
+    /// The options that its connection is without.
+    pub(super) fn lacking(&self) -> Without {
+        Without {
+            timestamps: self.tsval.is_none(),
+            sack: !self.sack,
+        }
+    }
+
     /// Whether a server can be told what it says.
     ///
     /// # Errors
@@ -276,6 +300,7 @@ impl Syn {
             mss: None,
             window: short(14)?,
             tsval: None,
+            sack: false,
             scale: None,
             whole: ip.get(6)? & 0x40 != 0,
         };
@@ -288,6 +313,7 @@ impl Syn {
                 (_, [size, ..]) if *size >= 2 && usize::from(*size) <= rest.len() => {
                     match rest[..usize::from(*size)] {
                         [3, 3, scale] => found.scale = Some(scale),
+                        [4, 2] => found.sack = true,
                         [2, 4, a, b] => found.mss = Some(u16::from_be_bytes([a, b])),
                         [8, 10, a, b, c, d, ..] => {
                             found.tsval = Some(u32::from_be_bytes([a, b, c, d]));
@@ -368,6 +394,7 @@ mod tests {
             mss: Some(1460),
             window: 64_240,
             tsval: Some(0x1234_5678),
+            sack: true,
             scale: Some(7),
             whole: true,
         };
@@ -375,6 +402,7 @@ mod tests {
         let silent = Syn {
             mss: None,
             tsval: None,
+            sack: false,
             scale: None,
             ..expected
         };

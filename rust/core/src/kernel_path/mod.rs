@@ -41,7 +41,9 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use mailweir_flow::{Counter, Key, MOST_FLOWS, Program, SCHEMA, State, Tables, Unavailable};
+use mailweir_flow::{
+    Counter, Key, MOST_FLOWS, Program, SCHEMA, State, Tables, Unavailable, Without,
+};
 use serde::Serialize;
 
 use crate::metrics::{Counter as Count, PerWorker, Tally, WorkerCounters, WorkerId};
@@ -119,8 +121,8 @@ pub(crate) struct KernelPath {
     refusals: PerWorker<Tally<{ Refusal::ALL.len() }>>,
     handed_over: PerWorker<Count>,
     adopted: Count,
-    /// A server announces another window scale than it did.
-    rescaled: AtomicBool,
+    /// A server announces another window scale than it did, or takes other options.
+    outdated: AtomicBool,
     /// The process ends, and the next one goes on with the listening sockets.
     handed_on: AtomicBool,
 }
@@ -176,7 +178,7 @@ impl KernelPath {
             refusals: PerWorker::new(workers),
             handed_over: PerWorker::new(workers),
             adopted: Count::default(),
-            rescaled: AtomicBool::new(false),
+            outdated: AtomicBool::new(false),
             handed_on: AtomicBool::new(false),
         };
         path.interfaces
@@ -210,9 +212,15 @@ impl KernelPath {
         self.interfaces.ends_with_process().is_none()
     }
 
-    /// Whether what listeners announce is to be looked at anew.
-    pub(crate) fn is_rescaled(&self) -> bool {
-        self.rescaled.swap(false, Relaxed)
+    /// Whether what listeners announce and clients offer is to be looked at anew.
+    pub(crate) fn is_outdated(&self) -> bool {
+        self.outdated.swap(false, Relaxed)
+    }
+
+    /// Has clients at these listeners, which are all, offer nothing that their servers lack.
+    pub(crate) fn blank_offers(&self, lacking: &[(SocketAddrV4, Without)]) {
+        // Refused, sessions that it concerns take the relay, which is counted.
+        let _ = lock(self.of_sweeper()).set_listeners(lacking);
     }
 
     /// What there is to say of it.

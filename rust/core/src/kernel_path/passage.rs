@@ -3,9 +3,10 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
+use std::time::Instant;
 
 use fail::fail_point;
-use mailweir_flow::{Flow, Key, Place, State, TableError};
+use mailweir_flow::{Flow, Key, Place, State, TableError, Without};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::client::Client;
@@ -129,7 +130,9 @@ impl Passage {
             has_port: true,
             is_kept: false,
         };
-        passage.place(guest)?;
+        let unoffered = &member.server.answers;
+        let unoffered = unoffered.unoffered(guest.syn.lacking(), Instant::now());
+        passage.place(guest, unoffered)?;
         fail_point!("passage_placed");
         // So that the server never says more in a segment than the client takes.
         let mss = passage.client_mss.min(leg::MOST_SEGMENT).into();
@@ -140,8 +143,9 @@ impl Passage {
         Ok((passage, socket))
     }
 
-    fn place(&mut self, guest: &Guest) -> Result<(), Refusal> {
+    fn place(&mut self, guest: &Guest, unoffered: Without) -> Result<(), Refusal> {
         self.gate().clear();
+        self.gate().set_unoffered(unoffered);
         self.gate()
             .set_client_rcv_nxt(guest.syn.isn.wrapping_add(1));
         self.gate()

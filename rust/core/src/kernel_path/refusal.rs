@@ -24,7 +24,7 @@ pub enum Refusal {
     /// The server's greeting was no whole one in time, longer than is kept of it (64 KiB), or
     /// something came behind it.
     Greeting,
-    /// Time stamps or SACK are off on a leg.
+    /// Time stamps or SACK are off on one leg alone: what this server takes wasn't known yet, say.
     Options,
     /// A peer's segments may be cut into fragments on their way (no DF).
     Fragments,

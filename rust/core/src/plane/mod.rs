@@ -233,9 +233,9 @@ impl DataPlane {
             shared.doors.set(bound.values().copied().collect());
         }
         control.listen(opened);
-        if kernel {
-            // Those that listened before.
-            control.prepare_for_kernel_path(&snapshot);
+        if let Some(path) = shared.kernel.get() {
+            // Those that listened before too.
+            control.prepare_for_kernel_path(&snapshot, path);
         }
         shared.leave(&mut control, Parting::ForGood, |key| {
             snapshot.listener_at(key).is_none()

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::unix::AsyncFd;
 
-use crate::kernel_path;
+use crate::kernel_path::{self, KernelPath};
 use crate::listener::{self, Parting};
 use crate::registry::Registry;
 use crate::snapshot::{BindKey, Listener, Snapshot};
@@ -148,18 +148,26 @@ impl Control {
     }
 
     /// Has the sockets, which listen already, go by what is known by now: who comes from now on
-    /// may take the kernel path, and is announced what fits the servers.
-    pub(super) fn prepare_for_kernel_path(&self, snapshot: &Snapshot) {
+    /// may take the kernel path, is announced what fits the servers, and offers no more than they
+    /// take.
+    pub(super) fn prepare_for_kernel_path(&self, snapshot: &Snapshot, path: &KernelPath) {
+        let mut lacking = vec![];
         for (key, doubles) in &self.doubles {
             let Some(listener) = snapshot.listener_at(key) else {
                 continue;
             };
-            let scale = scale(&snapshot.listeners[listener], true);
+            let listener = &snapshot.listeners[listener];
+            let scale = scale(listener, true);
             for socket in doubles.iter().flatten() {
                 // Where it is refused, their clients take the relay, which is counted.
                 let _ = kernel_path::prepare_listener(socket, key.address, scale);
             }
+            let address = doubles.iter().flatten().next().map(StdListener::local_addr);
+            if let (Some(_), Some(Ok(SocketAddr::V4(address)))) = (scale, address) {
+                lacking.push((address, listener.pool.lacking()));
+            }
         }
+        path.blank_offers(&lacking);
     }
 
     /// Leaves these addresses; waits until no worker accepts there any more.

@@ -1,6 +1,6 @@
 //! Looks after the workers: the sockets of one that doesn't move are taken out of use, so that
 //! new clients go to the others, and given back once it moves again. Has listening sockets
-//! announce what servers are found to announce.
+//! announce what servers are found to announce, and offer what they take.
 
 use std::io;
 use std::sync::Arc;
@@ -54,9 +54,11 @@ impl Watchdog {
 
 fn look(shared: &Watched) {
     look_at_workers(shared);
-    if shared.kernel.get().is_some_and(|path| path.is_rescaled()) {
+    if let Some(path) = shared.kernel.get()
+        && path.is_outdated()
+    {
         let control = lock(&shared.control);
-        control.prepare_for_kernel_path(&shared.current.load());
+        control.prepare_for_kernel_path(&shared.current.load(), path);
     }
 }
 

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use mailweir_flow::Without;
+
 use crate::hashing::{Hashing, Maglev, Rendezvous};
 use crate::registry::Registry;
 use crate::roster::{Roster, SeatTerms, Settings};
@@ -112,6 +114,12 @@ impl Pool {
     pub(crate) fn window_scale(&self) -> u8 {
         let heard = self.members.iter().map(|one| one.server.scale.smallest());
         scales::fitting(heard)
+    }
+
+    /// What clients' SYNs are to be without, since a server lacks it.
+    pub(crate) fn lacking(&self) -> Without {
+        let servers = self.members.iter().map(|one| one.server.answers.lacking());
+        servers.fold(Without::default(), Without::or)
     }
 
     /// The member that has this seat, by its index. A seat is nobody else's as long as a snapshot

@@ -117,6 +117,7 @@ written!(u64 as [u8; 8], Self::to_ne_bytes, Self::from_ne_bytes);
 written!(bool as u32, u32::from, |number| number != 0);
 written!(Ipv4Addr as [u8; 4], |ip| ip.octets(), Self::from);
 written!(Reserved<1> as [u8; 1], |_| [0; 1], |_| Self);
+written!(Reserved<2> as [u8; 2], |_| [0; 2], |_| Self);
 written!(Reserved<4> as [u8; 4], |_| [0; 4], |_| Self);
 
 impl Value for u8 {

@@ -5,7 +5,7 @@ use std::net::SocketAddrV4;
 
 use mailweir_flow::layout::{
     CUT, Direction, END_FIN, END_FIN_ACKED, END_FIRST, END_RST, Field, Flow, GATE_WORDS, Gate, Key,
-    Late, MARK, Place, State, Translation, Word,
+    Late, Listener, MARK, Place, State, Translation, WITHOUT_SACK, WITHOUT_TIMESTAMPS, Word,
 };
 use mailweir_flow::{Counter, Unavailable};
 use proptest::prelude::*;
@@ -31,6 +31,7 @@ fn structs_are_as_in_c() {
     };
     for (name, size, fields) in [
         ("key", Key::SIZE, Key::FIELDS),
+        ("listener", Listener::SIZE, Listener::FIELDS),
         ("place", Place::SIZE, Place::FIELDS),
         ("gate", Gate::SIZE, Gate::FIELDS),
         ("side", Direction::SIZE, Direction::FIELDS),
@@ -74,6 +75,8 @@ fn constants_are_as_in_c() {
         ("LINGERS", Place::LINGERS),
         ("FORGOTTEN", Place::FORGOTTEN),
         ("CUT", CUT),
+        ("WITHOUT_TIMESTAMPS", WITHOUT_TIMESTAMPS),
+        ("WITHOUT_SACK", WITHOUT_SACK),
         ("END_FIN", END_FIN),
         ("END_FIN_ACKED", END_FIN_ACKED),
         ("END_RST", END_RST),

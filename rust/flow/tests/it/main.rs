@@ -10,5 +10,6 @@ mod late;
 mod layout;
 mod rig;
 mod segment;
+mod syn;
 mod too_big;
 mod vectors;

@@ -8,6 +8,10 @@ pub(crate) const SYN: u8 = 0x02;
 pub(crate) const RST: u8 = 0x04;
 pub(crate) const PSH: u8 = 0x08;
 pub(crate) const ACK: u8 = 0x10;
+pub(crate) const ECE: u8 = 0x40;
+pub(crate) const CWR: u8 = 0x80;
+/// In [`Segment::reserved`].
+pub(crate) const AE: u8 = 0x01;
 
 const ETHERNET: usize = 14;
 
@@ -18,6 +22,8 @@ pub(crate) struct Segment {
     pub(crate) seq: u32,
     pub(crate) ack: u32,
     pub(crate) flags: u8,
+    /// The four bits beside the offset.
+    pub(crate) reserved: u8,
     pub(crate) window: u16,
     /// Of the TCP header; a multiple of 4.
     pub(crate) options: Vec<u8>,
@@ -37,6 +43,7 @@ impl Segment {
             seq: 1,
             ack: 1,
             flags: ACK,
+            reserved: 0,
             window: 1000,
             options: vec![],
             ip_options: vec![],
@@ -53,7 +60,7 @@ impl Segment {
         tcp.extend(self.to.port().to_be_bytes());
         tcp.extend(self.seq.to_be_bytes());
         tcp.extend(self.ack.to_be_bytes());
-        tcp.push((((20 + self.options.len()) / 4) << 4) as u8);
+        tcp.push((((20 + self.options.len()) / 4) << 4) as u8 | self.reserved);
         tcp.push(self.flags);
         tcp.extend(self.window.to_be_bytes());
         tcp.extend([0; 4]);
@@ -101,6 +108,7 @@ impl Segment {
             seq: four(4),
             ack: four(8),
             flags: tcp[13],
+            reserved: tcp[12] & 15,
             window: two(14),
             options: tcp[20..start].to_vec(),
             ip_options: ip[20..head].to_vec(),
