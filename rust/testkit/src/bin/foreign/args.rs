@@ -4,6 +4,9 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 
+use super::habits::TIMESTAMPS;
+use super::segment::each_option;
+
 /// SMTP over a TCP stack that isn't Linux's.
 #[derive(Parser)]
 #[command(version)]
@@ -41,6 +44,13 @@ pub(crate) struct Habits {
     /// No window scale
     #[arg(long)]
     pub(crate) no_scale: bool,
+    /// The options of its SYNs, as hexadecimal digits: their order, segment size and scale. One
+    /// without time stamps has none. Answers have those of them that were asked for
+    #[arg(long, value_parser = bytes)]
+    pub(crate) syn: Option<Options>,
+    /// ECN is asked for
+    #[arg(long)]
+    pub(crate) ecn: Option<Ecn>,
     /// Announce this segment size
     #[arg(long)]
     pub(crate) mss: Option<u16>,
@@ -68,6 +78,9 @@ pub(crate) struct Habits {
     /// A keepalive with a byte of old each so many milliseconds
     #[arg(long)]
     pub(crate) keep_alive: Option<u64>,
+    /// Nor its SYN
+    #[arg(long)]
+    pub(crate) never_df: bool,
     /// No segment but the SYN forbids that it is cut into fragments
     #[arg(long)]
     pub(crate) no_df: bool,
@@ -86,6 +99,39 @@ pub(crate) struct Habits {
     /// So many bytes of something behind each packet without payload, in its frame
     #[arg(long, default_value_t = 0)]
     pub(crate) padding: usize,
+}
+
+/// Of a SYN, as it has them.
+#[derive(Clone)]
+pub(crate) struct Options(pub(crate) Vec<u8>);
+
+fn bytes(digits: &str) -> Result<Options, String> {
+    let pairs = digits.as_bytes().chunks(2);
+    let byte = |pair: &[u8]| {
+        let pair = str::from_utf8(pair).map_err(|error| error.to_string())?;
+        u8::from_str_radix(pair, 16).map_err(|error| error.to_string())
+    };
+    pairs.map(byte).collect::<Result<_, _>>().map(Options)
+}
+
+/// How ECN is asked for.
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+pub(crate) enum Ecn {
+    /// RFC 3168
+    Plain,
+    /// RFC 9768
+    Accurate,
+}
+
+impl Habits {
+    pub(crate) fn has_timestamps(&self) -> bool {
+        let says = |Options(wanted): &Options| {
+            let mut says = false;
+            each_option(&mut wanted.clone(), |kind, _| says |= kind == TIMESTAMPS);
+            says
+        };
+        !self.no_timestamps && self.syn.as_ref().is_none_or(says)
+    }
 }
 
 #[derive(Subcommand)]

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 
 use smoltcp::wire::TcpSeqNumber;
 
-use super::args::Habits;
+use super::args::{Ecn, Habits, Options};
 use super::segment::{Segment, each_option};
 
 const MSS: u8 = 2;
 const SCALE: u8 = 3;
-const TIMESTAMPS: u8 = 8;
+pub(crate) const TIMESTAMPS: u8 = 8;
 /// With what makes it a multiple of 4.
 const TIMESTAMPS_LEN: u16 = 12;
 
@@ -18,6 +18,8 @@ pub(crate) struct Wire {
     habits: Habits,
     /// By what the numbers of each connection are moved, by its ports.
     moved: HashMap<(u16, u16), u32>,
+    /// By how many bits more the windows of each are scaled than the stack does.
+    scaled: HashMap<(u16, u16), u8>,
     /// One that the next one overtakes.
     held: Option<Vec<u8>>,
     segments: u32,
@@ -30,6 +32,7 @@ impl Wire {
         Self {
             habits: habits.clone(),
             moved: HashMap::new(),
+            scaled: HashMap::new(),
             held: None,
             segments: 0,
             payloads: 0,
@@ -121,6 +124,10 @@ impl Wire {
         if let Some(by) = self.moved.get(&ports) {
             segment.move_seq(*by);
         }
+        if let Some(by) = self.scaled.get(&ports).filter(|_| !is_syn) {
+            let window = segment.tcp().window_len() >> by;
+            segment.tcp().set_window_len(window);
+        }
         if self.habits.odd_options && !is_syn {
             let options = odd(segment.options());
             segment.set_options(&options);
@@ -130,7 +137,7 @@ impl Wire {
         }
         let mut ip = segment.ip();
         ip.set_hop_limit(self.habits.ttl);
-        ip.set_dont_frag(is_syn || !self.habits.no_df);
+        ip.set_dont_frag(!self.habits.never_df && (is_syn || !self.habits.no_df));
         if self.habits.congested && !is_syn {
             ip.set_ecn(3);
             segment.tcp().set_ece(true);
@@ -144,6 +151,20 @@ impl Wire {
             let TcpSeqNumber(own) = segment.tcp().seq_number();
             let by = first.wrapping_sub(own.cast_unsigned());
             self.moved.insert(ports, by);
+        }
+        let is_answer = segment.tcp().ack();
+        if let Some(ecn) = self.habits.ecn.filter(|_| !is_answer) {
+            let mut tcp = segment.tcp();
+            tcp.set_ece(true);
+            tcp.set_cwr(true);
+            // The bit that ECN nonces had before.
+            tcp.set_ns(ecn == Ecn::Accurate);
+        }
+        if let Some(Options(wanted)) = &self.habits.syn {
+            let (options, by) = arranged(wanted.clone(), &mut segment.options());
+            self.scaled.insert(ports, by);
+            segment.set_options(&options);
+            return;
         }
         let mut options = vec![];
         each_option(&mut segment.options(), |kind, value| {
@@ -166,6 +187,35 @@ impl Wire {
         self.random ^= self.random << 5;
         self.random
     }
+}
+
+/// Options as they are wanted: those of them that the stack has too, with its time; and by how many
+/// bits more windows are scaled.
+fn arranged(mut wanted: Vec<u8>, own: &mut [u8]) -> (Vec<u8>, u8) {
+    let mut had = HashMap::new();
+    each_option(own, |kind, value| {
+        had.insert(kind, value.to_vec());
+    });
+    let mut by = 0;
+    let (mut at, all) = (0, wanted.len());
+    while let [kind, rest @ ..] = &mut wanted[at..] {
+        let size = match (*kind, &*rest) {
+            (0, _) => break,
+            (1, _) => 1,
+            (_, [size, ..]) => usize::from(*size).clamp(2, all - at),
+            _ => break,
+        };
+        let value = rest.get_mut(1..size - 1).unwrap_or_default();
+        match (*kind, had.get(kind)) {
+            (TIMESTAMPS, Some(times)) => value.copy_from_slice(times),
+            (SCALE, Some(scale)) => by = value[0].saturating_sub(scale[0]),
+            (1 | MSS, _) | (_, Some(_)) => {}
+            // It wasn't asked for.
+            (_, None) => wanted[at..at + size].fill(1),
+        }
+        at += size;
+    }
+    (wanted, by)
 }
 
 /// For the time stamps, which the stack doesn't take off what it may say (RFC 6691).

@@ -8,10 +8,10 @@ use sha2::{Digest, Sha256};
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::{Socket, State};
 
-use super::args::{Place, SinkArgs};
+use super::args::{Habits, Place, SinkArgs};
 use super::client::hex;
 use super::say;
-use super::stack::Stack;
+use super::stack::{self, Stack};
 
 /// Takes sessions until it is ended from outside.
 ///
@@ -24,7 +24,8 @@ pub(crate) fn run(place: &Place, args: &SinkArgs) -> io::Result<ExitCode> {
     loop {
         stack.turn()?;
         for seat in &mut seats {
-            seat.go_on(stack.sockets.get_mut::<Socket>(seat.handle), args)?;
+            let socket = stack.sockets.get_mut::<Socket>(seat.handle);
+            seat.go_on(socket, args, &place.habits)?;
         }
     }
 }
@@ -54,7 +55,12 @@ impl Seat {
         }
     }
 
-    fn go_on(&mut self, socket: &mut Socket<'_>, args: &SinkArgs) -> io::Result<()> {
+    fn go_on(
+        &mut self,
+        socket: &mut Socket<'static>,
+        args: &SinkArgs,
+        habits: &Habits,
+    ) -> io::Result<()> {
         let has_peer = socket.may_send() || socket.may_recv();
         if let Some(session) = &mut self.session {
             session.go_on(socket, args);
@@ -72,6 +78,7 @@ impl Seat {
                 ..SinkSession::default()
             });
         } else if !socket.is_open() {
+            *socket = stack::socket(habits);
             let listens = socket.listen(args.port);
             listens.map_err(|error| io::Error::other(format!("{error:?}")))?;
         }

@@ -58,13 +58,7 @@ impl Stack {
     }
 
     pub(crate) fn socket(&self) -> Socket<'static> {
-        let buffer = |size| SocketBuffer::new(vec![0; size]);
-        let mut socket = Socket::new(buffer(self.habits.buffer), buffer(SEND_BUFFER));
-        if !self.habits.no_timestamps {
-            socket.set_tsval_generator(Some(clock));
-        }
-        socket.set_keep_alive(self.habits.keep_alive.map(Duration::from_millis));
-        socket
+        socket(&self.habits)
     }
 
     pub(crate) fn context(&mut self) -> (&mut Interface, &mut SocketSet<'static>) {
@@ -86,6 +80,17 @@ impl Stack {
         }
         Ok(())
     }
+}
+
+/// A socket for one connection: it keeps what its peer lacked.
+pub(crate) fn socket(habits: &Habits) -> Socket<'static> {
+    let buffer = |size| SocketBuffer::new(vec![0; size]);
+    let mut socket = Socket::new(buffer(habits.buffer), buffer(SEND_BUFFER));
+    if habits.has_timestamps() {
+        socket.set_tsval_generator(Some(clock));
+    }
+    socket.set_keep_alive(habits.keep_alive.map(Duration::from_millis));
+    socket
 }
 
 static CLOCK_BEGINS: AtomicU32 = AtomicU32::new(0);
