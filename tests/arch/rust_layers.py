@@ -29,7 +29,7 @@ LAYERS = (
     "metrics",
     "client",
     "spec sources",
-    "scales",
+    "scales answers",
     "sys moment occupancy doors tls hashing prefixes bounded panics",
 )
 HEIGHT = {module: -depth for depth, layer in enumerate(LAYERS) for module in layer.split()}

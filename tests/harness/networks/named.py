@@ -43,6 +43,14 @@ class NamedNetworks:
         assert done.returncode == 0, f"{command}: {done.stderr}"
         return done.stdout
 
+    @contextmanager
+    def kernel_setting(self, network: str, name: str, value: str) -> Iterator[None]:
+        """A setting of a network's kernel, as it is in the block."""
+        before = self.run(network, "sysctl", "-n", name).strip()
+        self.run(network, "sysctl", f"{name}={value}")
+        yield
+        self.run(network, "sysctl", f"{name}={before}")
+
     def inside(self, network: str, task: Callable[[], Value]) -> Future[Value]:
         """What a task returns that a thread runs in a network."""
         future: Future[Value] = Future()
