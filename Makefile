@@ -17,7 +17,8 @@ BIN := $(VENV)/bin
 AT_ONCE := $(shell expr $$(nproc) '*' 2 + 1)
 TESTS_AT_ONCE := $(AT_ONCE)
 TESTS_ALONE := 1
-export RUST_TEST_THREADS ?= $(AT_ONCE)
+# Those of Rust wait longer yet, and start nothing.
+export RUST_TEST_THREADS ?= $(shell expr $$(nproc) '*' 5)
 PYTEST = $(BIN)/pytest --numprocesses $(TESTS_AT_ONCE) --dist worksteal
 # What the extension is made of. The folders count too: a file that is gone is a change.
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(wildcard rust/*/Cargo.toml) rust/flow/build.rs \

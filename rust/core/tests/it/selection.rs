@@ -131,6 +131,7 @@ async fn where_tls_comes_first_a_refusal_is_silent() {
     let dead = unbound_port().unwrap();
     let mut spec = spec(&[dead.addr()]);
     spec.listeners[0].protocol = mailweir_core::spec::Protocol::Smtps;
+    spec.listeners[0].timeouts.accept_total = Duration::from_secs(1);
     let rig = Rig::start_with(spec);
     let mut client = TcpStream::connect(rig.addr()).await.unwrap();
     client.write_all(b"\x16\x03\x01").await.unwrap();
