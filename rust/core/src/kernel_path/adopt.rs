@@ -146,11 +146,8 @@ impl Heir<'_> {
     ) {
         // Before its record may be noted as written.
         path.flows.send(Errand::Owed(number, keys));
-        let carried = self.carried(keys[0], flow);
-        if !carried.close(path, number, Some(flow), None, why) {
-            path.gates.of(number).set_recorded();
-            path.flows.send(Errand::Recorded(number));
-        }
+        self.carried(keys[0], flow)
+            .close(path, number, Some(flow), None, why);
     }
 
     fn carried(&self, client: Key, flow: &Flow) -> Carried {

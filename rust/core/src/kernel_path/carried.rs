@@ -111,7 +111,7 @@ impl Carried {
         (at, words.owed(reason))
     }
 
-    /// Closes the record; whether it is to be waited for until that is in the log.
+    /// Closes the record. Its place is the session's until that is in the log.
     pub(super) fn close(
         self,
         path: &SharedPath,
@@ -119,7 +119,7 @@ impl Carried {
         flow: Option<&Flow>,
         client: Option<TcpStream>,
         why: Option<EndReason>,
-    ) -> bool {
+    ) {
         let gate = path.gates.of(number);
         if let Some(client) = client {
             leg::silence(&client);
@@ -141,9 +141,11 @@ impl Carried {
             path: SharedPath::clone(path),
             number,
         };
-        let is_logged = record.close_and_tell(end, Box::new(recorded));
+        if !record.close_and_tell(end, Box::new(recorded)) {
+            // It isn't to be in the log.
+            gate.set_recorded();
+        }
         drop((place, in_flight));
-        is_logged
     }
 
     /// It goes on, and this process doesn't.
@@ -186,7 +188,8 @@ pub(super) fn ended(gate: MappedGate<'_>, flow: Option<&Flow>) -> End {
         .unwrap_or_else(|| End::ours(EndReason::Stopped))
 }
 
-/// Notes that a flow's record is in the log.
+/// Notes that a flow's record is in the log. Dropped, it is there or will never be: its place is kept
+/// no longer.
 #[derive(Debug)]
 struct Recorded {
     path: SharedPath,
@@ -196,6 +199,11 @@ struct Recorded {
 impl Told for Recorded {
     fn written(&self) {
         self.path.gates.of(self.number).set_recorded();
+    }
+}
+
+impl Drop for Recorded {
+    fn drop(&mut self) {
         self.path.flows.send(Errand::Recorded(self.number));
     }
 }

@@ -275,7 +275,7 @@ impl<S, C> FlowTable<S, C> {
         self.end(number, Some(why));
     }
 
-    /// Its record is in the log, or isn't to be there.
+    /// Its record is in the log, or will never be.
     pub(super) fn recorded(&mut self, now: Instant, number: u32) {
         let is_owed = self
             .entry(number)

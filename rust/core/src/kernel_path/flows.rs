@@ -49,7 +49,7 @@ pub(super) struct Arrival {
 /// What the thread is to do.
 #[derive(Debug)]
 pub(super) enum Errand {
-    /// The record of a flow is in the log.
+    /// The record of a flow is in the log, or will never be.
     Recorded(u32),
     /// The record of a flow was closed by whoever found it, and isn't in the log.
     Owed(u32, [Key; 2]),

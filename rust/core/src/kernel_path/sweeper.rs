@@ -267,11 +267,7 @@ impl Sweep {
         let flow = self.path.flow(number);
         self.path.flows.live.fetch_sub(1, Relaxed);
         fail_point!("flow_closes");
-        if !session.close(&self.path, number, flow.as_ref(), client, why) {
-            // It isn't to be in the log.
-            self.path.gates.of(number).set_recorded();
-            self.table.recorded(Instant::now(), number);
-        }
+        session.close(&self.path, number, flow.as_ref(), client, why);
         self.in_hand = None;
     }
 
