@@ -1,6 +1,6 @@
 //! Random histories of a table, beside a world that knows the truth.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use super::*;
@@ -62,10 +62,10 @@ struct World {
     planted: Option<Planted>,
     free: Vec<u32>,
     ports: Vec<u16>,
-    flows: HashMap<u32, Truth>,
+    flows: BTreeMap<u32, Truth>,
     /// What the program has marked.
-    marked: HashSet<u32>,
-    over: HashMap<u32, Instant>,
+    marked: BTreeSet<u32>,
+    over: BTreeMap<u32, Instant>,
     lingers: HashMap<Key, Instant>,
     sessions: u64,
     closed: u64,
@@ -86,9 +86,9 @@ impl World {
             planted,
             free: (0..NUMBERS).collect(),
             ports: (0..PORTS).collect(),
-            flows: HashMap::new(),
-            marked: HashSet::new(),
-            over: HashMap::new(),
+            flows: BTreeMap::new(),
+            marked: BTreeSet::new(),
+            over: BTreeMap::new(),
             lingers: HashMap::new(),
             sessions: 0,
             closed: 0,
