@@ -122,10 +122,10 @@ impl World {
             (7, Some(number)) if self.draw(8) == 0 => self.is_killed(number),
             (8, _) if self.draw(64) == 0 => self.panics(),
             (9, _) => self.writes_the_log(),
-            (10, _) if self.draw(4) == 0 => self.waits(Duration::from_secs(1 + self.random % 90)),
-            _ => self.waits(Duration::from_millis(20)),
+            (10, _) if self.draw(4) == 0 => self.now += Duration::from_secs(1 + self.random % 90),
+            _ => self.now += Duration::from_millis(20),
         }
-        self.looks()?;
+        self.looks();
         self.carries_out()?;
         self.is_as_it_should()
     }
@@ -234,12 +234,8 @@ impl World {
         }
     }
 
-    fn waits(&mut self, time: Duration) {
-        self.now += time;
-    }
-
     /// As the sweeper does.
-    fn looks(&mut self) -> Checked {
+    fn looks(&mut self) {
         for number in std::mem::take(&mut self.marked) {
             if let Some(truth) = self.flows.get(&number) {
                 self.table.look(self.now, number, truth.sight);
@@ -257,7 +253,6 @@ impl World {
         {
             self.table.recorded(self.now, *number);
         }
-        Ok(())
     }
 
     fn carries_out(&mut self) -> Checked {
@@ -452,9 +447,9 @@ impl World {
     fn ends_well(&mut self) -> Checked {
         self.settles = true;
         for _ in 0..2_000 {
-            self.waits(Duration::from_secs(1));
+            self.now += Duration::from_secs(1);
             self.writes_the_log();
-            self.looks()?;
+            self.looks();
             self.carries_out()?;
             self.is_as_it_should()?;
             if self.ports.len() == usize::from(PORTS) && self.free.len() == NUMBERS as usize {
