@@ -32,8 +32,8 @@ inline_ void hear_options(struct __sk_buff *skb, struct gate *gate, struct flow 
 		return;
 	find_options(&options, length, &found);
 	if (from == SERVER && (tcp->flags & SYN))
-		gate->mss = (gate->mss & ~0xffff) | read_at(&options, found.mss) >> 16;
-	tsval = read_at(&options, found.timestamps);
+		gate->mss = (gate->mss & ~0xffff) | read_at(&options, found.at[OPTION_MSS]) >> 16;
+	tsval = read_at(&options, found.at[OPTION_TIMESTAMPS]);
 	lock(&flow->lock);
 	if (tsval && (!gate->tsval[from] || after(tsval, gate->tsval[from])))
 		gate->tsval[from] = tsval;
@@ -250,7 +250,7 @@ static __attribute__((noinline)) int carry(struct __sk_buff *skb)
 	if (segment.fragmented)
 		return count(DROPPED_FRAGMENT, TC_ACT_SHOT);
 	// When what was said is heard.
-	if (swap(tcp.ack) + flow->sides[from].ack_add != flow->sides[!from].snd_una)
+	if (swap(tcp.ack) + flow->sides[from].told_as.ack_add != flow->sides[!from].snd_una)
 		now = now_ns();
 	said = note(gate, flow, from, &segment, &tcp, now, words_of(skb, from, &segment));
 	if (said & LAST) {
@@ -271,8 +271,7 @@ static __attribute__((noinline)) int carry(struct __sk_buff *skb)
 		if (is_ours)
 			return count(TO_STACK, TC_ACT_UNSPEC);
 	}
-	return rewrite(skb, gate->out[!from], (struct translation *)&flow->sides[from], &segment,
-		       &tcp);
+	return rewrite(skb, gate->out[!from], &flow->sides[from].told_as, &segment, &tcp);
 }
 
 SEC("classifier/ingress")
@@ -299,7 +298,7 @@ inline_ int tell_time(struct __sk_buff *skb, struct gate *gate, struct flow *flo
 	if (segment->options < sizeof(usual) || load_bytes(skb, at, &usual, sizeof(usual)) ||
 	    usual.begin != USUAL)
 		return TC_ACT_UNSPEC;
-	now = swap(gate->tsval[SERVER] + flow->sides[SERVER].tsval_add);
+	now = swap(gate->tsval[SERVER] + flow->sides[SERVER].told_as.tsval_add);
 	l4_csum_replace(skb, segment->tcp + __builtin_offsetof(struct tcp, checksum), usual.tsval,
 			now, 4);
 	store_bytes(skb, at + __builtin_offsetof(struct usual, tsval), &now, 4, 0);

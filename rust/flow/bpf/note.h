@@ -25,7 +25,7 @@ inline_ int is_heard(struct side *side, struct side *other, __u32 ack)
 {
 	int has_ended = (other->ends & END_FIN) && after(other->fin, other->snd_nxt);
 	__u32 top = has_ended ? other->fin : other->snd_nxt;
-	__u32 most = (__u32)side->max_window << (side->scale & 15);
+	__u32 most = (__u32)side->max_window << (side->told_as.scale & 15);
 
 	return !after(ack, top) && !after(other->snd_una - most, ack);
 }
@@ -99,9 +99,9 @@ inline_ int note(struct gate *gate, struct flow *flow, __u32 from, struct segmen
 		 struct tcp *tcp, __u64 now, struct words words)
 {
 	struct side *side = &flow->sides[from], *other = &flow->sides[!from];
-	__u32 seq = swap(tcp->seq), ack = swap(tcp->ack) + side->ack_add;
+	__u32 seq = swap(tcp->seq), ack = swap(tcp->ack) + side->told_as.ack_add;
 	__u32 last = seq + segment->payload, end = last + !!(tcp->flags & FIN);
-	__u32 edge = ack + ((__u32)swap16(tcp->window) << (side->scale & 15)), ends = 0;
+	__u32 edge = ack + ((__u32)swap16(tcp->window) << (side->told_as.scale & 15)), ends = 0;
 	// Our stack has acknowledged the greeting; the client may have to hear it yet.
 	__u32 least = from == SERVER && gate->greeting ? flow->greeting_seq : side->snd_una;
 	int said = 0;

@@ -176,23 +176,43 @@ inline_ void add_at(struct options *options, __u64 at, __u32 amount)
 #define OPTION_SACK 5
 #define OPTION_TIMESTAMPS 8
 
-// Where what is read of the options stands in them; nothing stands at 0.
+// Where each kind of option that is read has its value, and how long it is with kind and length; 0
+// where there is none. Place 0 is for what isn't read.
+#define KINDS 16
+
 struct found {
-	__u64 timestamps; // TSval, TSecr behind it
-	__u64 sack, edges;
-	__u64 sack_permitted; // behind it
-	__u64 mss;
+	__u8 at[KINDS], size[KINDS];
 };
+
+// A value by kind, four bits each.
+#define OF_KIND(kind, value) ((__u64)(value) << 4 * (kind))
+
+// How long each is that is read; a SACK has up to three more edges of 8 bytes (RFC 2018, 3).
+#define SIZES                                                                                      \
+	(OF_KIND(OPTION_MSS, 4) | OF_KIND(OPTION_SACK_PERMITTED, 2) | OF_KIND(OPTION_SACK, 10) |   \
+	 OF_KIND(OPTION_TIMESTAMPS, 10))
+#define MORE_EDGES 0x38
 
 // Each turn takes a byte at least.
 #define MOST_TURNS MOST_OPTIONS
 #define MOST_EDGES 8
 
+// 1 for 0, 0 for anything else, without a branch.
+inline_ __u64 is_zero(__u64 value)
+{
+	__u64 top = value | -value;
+
+	// Or the compiler makes one of it after all.
+	asm volatile("" : "+r"(top));
+	return top >> 63 ^ 1;
+}
+
 // Goes through options as Linux does: from where they make no sense on they say nothing, and the
 // segment counts for the rest of what it is. Of several of a kind the last counts. 0 for `found`.
 //
 // A function of its own, and not static: so the verifier looks at it once, and not for each way to
-// it. The place is masked for it: whatever was added, it is any.
+// it. The place is masked for it: whatever was added, it is any. And a turn has one way through it:
+// the verifier goes through all of them, by turns many times as many.
 __attribute__((noinline)) int find_options(const struct options *options, __u32 length,
 					   struct found *found)
 {
@@ -202,7 +222,7 @@ __attribute__((noinline)) int find_options(const struct options *options, __u32 
 		return 0;
 #pragma clang loop unroll(disable)
 	for (int turn = 0; turn < MOST_TURNS; turn++) {
-		__u64 kind, size;
+		__u64 kind, size, is_nothing, differs;
 
 		asm volatile("" : "+r"(at));
 		// The last byte can only be an end or nothing.
@@ -211,21 +231,15 @@ __attribute__((noinline)) int find_options(const struct options *options, __u32 
 		kind = options->bytes[at];
 		if (kind == OPTION_END)
 			break;
-		size = options->bytes[at + 1];
-		if (kind == OPTION_NOTHING)
-			size = 1;
-		else if (size < 2 || at + size > length)
+		is_nothing = is_zero(kind ^ OPTION_NOTHING);
+		size = (options->bytes[at + 1] & (is_nothing - 1)) | is_nothing;
+		if (size + is_nothing < 2 || at + size > length)
 			break;
-		if (kind == OPTION_MSS && size == 4)
-			found->mss = at + 2;
-		if (kind == OPTION_SACK_PERMITTED && size == 2)
-			found->sack_permitted = at + 2;
-		if (kind == OPTION_TIMESTAMPS && size == 10)
-			found->timestamps = at + 2;
-		if (kind == OPTION_SACK && size > 2 && (size & 7) == 2) {
-			found->sack = at + 2;
-			found->edges = size >> 2;
-		}
+		differs = size - (SIZES >> (4 * kind & 63) & 15);
+		differs &= ~(MORE_EDGES & -is_zero(kind ^ OPTION_SACK));
+		kind &= -is_zero(differs | kind / KINDS) & (KINDS - 1);
+		found->at[kind] = at + 2;
+		found->size[kind] = size;
 		at = (at + size) & 63;
 	}
 	return 0;
@@ -235,17 +249,19 @@ __attribute__((noinline)) int find_options(const struct options *options, __u32 
 inline_ void translate_options(struct translation *side, struct options *options, __u32 length)
 {
 	struct found found = {};
+	__u64 at;
 
 	find_options(options, length, &found);
-	if (found.timestamps) {
-		add_at(options, found.timestamps, side->tsval_add);
-		add_at(options, found.timestamps + 4, side->tsecr_add);
+	at = found.at[OPTION_TIMESTAMPS];
+	if (at) {
+		add_at(options, at, side->tsval_add);
+		add_at(options, at + 4, side->tsecr_add);
 	}
 	// Of the other peer's bytes, as acknowledgements are (RFC 2018, RFC 2883).
 #pragma clang loop unroll(full)
 	for (__u64 edge = 0; edge < MOST_EDGES; edge++)
-		if (edge < found.edges)
-			add_at(options, found.sack + edge * 4, side->ack_add);
+		if (edge < found.size[OPTION_SACK] / 4)
+			add_at(options, found.at[OPTION_SACK] + edge * 4, side->ack_add);
 }
 
 // What the other one takes is announced in units of its own scale, and told in ours.

@@ -53,9 +53,9 @@ __attribute__((noinline)) int blank_offers(struct __sk_buff *skb, __u32 without)
 
 			find_options(&new, length, &found);
 			if (without & WITHOUT_TIMESTAMPS)
-				any |= blank(&new, found.timestamps, 10);
+				any |= blank(&new, found.at[OPTION_TIMESTAMPS], 10);
 			if (without & WITHOUT_SACK)
-				any |= blank(&new, found.sack_permitted, 2);
+				any |= blank(&new, found.at[OPTION_SACK_PERMITTED], 2);
 		}
 		changed += (__u32)csum_diff(&old, sizeof(old), &new, sizeof(new), 0);
 		store_bytes(skb, at, &new, length, 0);

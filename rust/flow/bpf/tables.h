@@ -95,14 +95,19 @@ struct listener {
 	__u16 reserved;
 };
 
-// What one peer says, and what the other one is told. Numbers are in host order.
-struct side {
+// How a side's segments are told to the other one.
+struct translation {
 	struct key told; // by whom and to whom the rewritten segment goes
 	__u32 seq_add, ack_add;
 	__u32 tsval_add, tsecr_add;
 	__u8 left, right; // the announced window is shifted by the difference of the scales
 	__u8 scale;       // this peer's own
 	__u8 reserved;
+};
+
+// What one peer says, and how the other one is told that. Numbers are in host order.
+struct side {
+	struct translation told_as;
 	__u32 snd_nxt;    // behind the last byte that it said, in its own numbers (RFC 9293, 3.3.1)
 	__u32 snd_una;    // up to where the other has acknowledged that
 	__u32 wnd_end;    // up to where the other has ever said that it takes it
@@ -115,16 +120,6 @@ struct side {
 	__u64 acked_ns; // when the other last acknowledged something new of it
 	// Of the payload that was new last how it begins; of a client's in plain text how it ends.
 	__u64 words;
-};
-
-// How a side's segments are told to the other one: as `side` begins.
-struct translation {
-	struct key told;
-	__u32 seq_add, ack_add;
-	__u32 tsval_add, tsecr_add;
-	__u8 left, right;
-	__u8 scale;
-	__u8 reserved;
 };
 
 // What is left of a flow that is over, for what one side says late.
@@ -152,8 +147,6 @@ _Static_assert(sizeof(struct gate) == 64, "a gate");
 _Static_assert(sizeof(struct side) == 88, "what a side says");
 _Static_assert(sizeof(struct flow) == 256, "a flow");
 _Static_assert(sizeof(struct late) == 40, "what is left of a side");
-_Static_assert(__builtin_offsetof(struct side, snd_nxt) == sizeof(struct translation),
-	       "how a side begins");
 
 // User space says how many of each there are when it loads them (src/program.rs).
 struct {

@@ -57,7 +57,7 @@ inline_ int too_big(struct __sk_buff *skb)
 	if (!gate || !flow || gate->state != LIVE || gate->greeting)
 		return TC_ACT_UNSPEC;
 	other = !(place->side & 1);
-	number = swap(old.seq) - flow->sides[other].seq_add;
+	number = swap(old.seq) - flow->sides[other].told_as.seq_add;
 	way = swap16(old.mtu) < LEAST_WAY ? LEAST_WAY : swap16(old.mtu);
 	if (after(flow->sides[other].snd_una, number) || !after(flow->sides[other].snd_nxt, number) ||
 	    way >= flow->sides[place->side & 1].mss + sizeof(struct iphdr) + FIXED)
@@ -65,7 +65,7 @@ inline_ int too_big(struct __sk_buff *skb)
 
 	new = old;
 	new.mtu = swap16(way);
-	key = flow->sides[place->side & 1].told;
+	key = flow->sides[place->side & 1].told_as.told;
 	new.ip.saddr = key.to;
 	new.ip.daddr = key.from;
 	new.from_port = key.to_port;

@@ -71,8 +71,8 @@ pub enum State {
 }
 
 layout! {
-    /// What one side says, and what the other one is told instead.
-    pub struct Direction {
+    /// How a side's segments are told to the other one.
+    pub struct Translation {
         /// By whom and to whom the rewritten segment goes.
         told: Key,
         /// What is added to sequence numbers.
@@ -91,6 +91,14 @@ layout! {
         scale: u8,
         /// Nothing.
         reserved: Reserved<1>,
+    }
+}
+
+layout! {
+    /// What one side says, and how the other one is told that.
+    pub struct Direction {
+        /// How its segments are told.
+        told_as: Translation,
         /// Behind the last byte that it said (RFC 9293, 3.3.1: SND.NXT).
         snd_nxt: u32,
         /// Up to where the other side has acknowledged that.
@@ -115,30 +123,6 @@ layout! {
         /// Of the payload that was new last, acknowledged or not, the first bytes; of a client's in plain
         /// text the last ones of all that it has said, zeros before them.
         words: [u8; 8],
-    }
-}
-
-layout! {
-    /// How a side's segments are told to the other one: what a [`Direction`] begins with.
-    pub struct Translation {
-        /// [`Direction::told`], and so on.
-        told: Key,
-        /// Of sequence numbers.
-        seq_add: u32,
-        /// Of acknowledgements.
-        ack_add: u32,
-        /// Of time stamps.
-        tsval_add: u32,
-        /// Of their echoes.
-        tsecr_add: u32,
-        /// Of windows.
-        left: u8,
-        /// Likewise.
-        right: u8,
-        /// This side's own.
-        scale: u8,
-        /// Nothing.
-        reserved: Reserved<1>,
     }
 }
 
@@ -370,29 +354,23 @@ impl Gate {
     }
 }
 
-impl Direction {
-    /// How its segments are told, whatever it says.
+impl Translation {
+    /// Told by these to those, and as it is.
     #[must_use]
-    pub fn translation(&self) -> Translation {
-        Translation {
-            told: self.told,
-            seq_add: self.seq_add,
-            ack_add: self.ack_add,
-            tsval_add: self.tsval_add,
-            tsecr_add: self.tsecr_add,
-            left: self.left,
-            right: self.right,
-            scale: self.scale,
-            reserved: self.reserved,
-        }
-    }
-
-    /// A side that has said nothing yet, whose next byte is `snd_nxt` and whose words are told as they
-    /// are.
-    #[must_use]
-    pub fn begin(told: Key, snd_nxt: u32) -> Self {
+    pub fn to(told: Key) -> Self {
         Self {
             told,
+            ..Self::from_bytes(&[0; Self::SIZE])
+        }
+    }
+}
+
+impl Direction {
+    /// A side that has said nothing yet, whose next byte is `snd_nxt`.
+    #[must_use]
+    pub fn begin(told_as: Translation, snd_nxt: u32) -> Self {
+        Self {
+            told_as,
             snd_nxt,
             snd_una: snd_nxt,
             wnd_end: snd_nxt,

@@ -16,7 +16,9 @@ pub mod without;
 
 pub use aya::maps::MapError as TableError;
 pub use earlier::Earlier;
-pub use layout::{Direction, Flow, Gate, Key, Late, Place, Reserved, SCHEMA, State, Word, ticks};
+pub use layout::{
+    Direction, Flow, Gate, Key, Late, Place, Reserved, SCHEMA, State, Translation, Word, ticks,
+};
 pub use program::{Program, Unavailable, flush, is_built};
 pub use segment::Segment;
 pub use self_test::self_test;

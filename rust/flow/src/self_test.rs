@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 
-use crate::layout::{Direction, Flow, Gate, Key, NOTE_SIZE, Place, Reserved, State};
+use crate::layout::{Direction, Flow, Gate, Key, NOTE_SIZE, Place, Reserved, State, Translation};
 use crate::program::{Program, Unavailable};
 use crate::segment::{ACK, FIN, Segment};
 
@@ -117,13 +117,18 @@ fn expect(
 /// differ by 500 and 1 000.
 fn flow() -> Flow {
     let side = |told: Key, seq_add: u32, ack_add: u32, next: u32| Direction {
-        seq_add,
-        ack_add,
-        tsval_add: 500,
-        tsecr_add: 0_u32.wrapping_sub(1_000),
-        scale: 7,
         wnd_end: next + 65_535,
-        ..Direction::begin(told, next)
+        ..Direction::begin(
+            Translation {
+                seq_add,
+                ack_add,
+                tsval_add: 500,
+                tsecr_add: 0_u32.wrapping_sub(1_000),
+                scale: 7,
+                ..Translation::to(told)
+            },
+            next,
+        )
     };
     Flow {
         greeting_begin: 0,

@@ -80,8 +80,8 @@ pub(crate) fn adopt(path: &SharedPath, heir: &Heir<'_>) {
         // Its client came back from the same port: that key is another session's.
         let told = flow.filter(|_| had_begun).map(|flow| flow.sides);
         let [client, server] = found;
-        let client = client.or_else(|| told.map(|[_, server]| server.told.reversed()));
-        let server = server.or_else(|| told.map(|[client, _]| client.told.reversed()));
+        let client = client.or_else(|| told.map(|[_, server]| server.told_as.told.reversed()));
+        let server = server.or_else(|| told.map(|[client, _]| client.told_as.told.reversed()));
         match (client, server, flow) {
             (Some(client), Some(server), Some(flow)) => {
                 path.claim_port(server);

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use fail::fail_point;
-use mailweir_flow::{Direction, Flow, Key, Reserved, State};
+use mailweir_flow::{Direction, Flow, Reserved, State, Translation};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -181,13 +181,13 @@ impl Legs {
         let rest = (self.said.len() - self.told) as u32;
         let numbers = self.numbers(passage)?;
         fail_point!("hand_over_read");
-        let translation = Translation {
+        let known = Known {
             numbers,
             infos,
             said: self.said.len() as u32,
             rest,
         };
-        let flow = translation.flow(passage, &Note::of(outline, self.said.len()))?;
+        let flow = known.flow(passage, &Note::of(outline, self.said.len()))?;
         let set = passage.set_flow(&flow);
         set.map_err(|_| Refusal::System)?;
         let gate = passage.gate();
@@ -326,7 +326,7 @@ impl Legs {
 
 /// What is known of both legs before the one's segments become the other's: of the client's, then
 /// of the server's.
-struct Translation {
+struct Known {
     numbers: [Numbers; 2],
     infos: [Info; 2],
     /// Bytes of the greeting, and of it that the client wasn't told.
@@ -334,7 +334,7 @@ struct Translation {
     rest: u32,
 }
 
-impl Translation {
+impl Known {
     /// How the segments of both are told.
     fn flow(&self, passage: &Passage, note: &Note) -> Result<Flow, Refusal> {
         let [client, server] = self.numbers;
@@ -359,6 +359,20 @@ impl Translation {
         let client_ahead = ahead(server.clock, client_clock);
         let server_ahead = ahead(client.clock, server_clock);
         let [from_client, from_server] = passage.keys;
+        let told_to_server = Translation {
+            seq_add: to_server,
+            ack_add: 0_u32.wrapping_sub(to_client),
+            tsval_add: client_ahead,
+            tsecr_add: 0_u32.wrapping_sub(server_ahead),
+            ..Translation::to(from_server.reversed())
+        };
+        let told_to_client = Translation {
+            seq_add: to_client,
+            ack_add: 0_u32.wrapping_sub(to_server),
+            tsval_add: server_ahead,
+            tsecr_add: 0_u32.wrapping_sub(client_ahead),
+            ..Translation::to(from_client.reversed())
+        };
         Ok(Flow {
             greeting_begin: client.snd_nxt,
             greeting_end,
@@ -367,20 +381,12 @@ impl Translation {
             note: note.to_bytes(),
             sides: [
                 Direction {
-                    seq_add: to_server,
-                    ack_add: 0_u32.wrapping_sub(to_client),
-                    tsval_add: client_ahead,
-                    tsecr_add: 0_u32.wrapping_sub(server_ahead),
                     mss: passage.client_mss,
-                    ..side(from_server, client.rcv_nxt, &of_client, &of_server)
+                    ..side(told_to_server, client.rcv_nxt, &of_client, &of_server)
                 },
                 Direction {
-                    seq_add: to_client,
-                    ack_add: 0_u32.wrapping_sub(to_server),
-                    tsval_add: server_ahead,
-                    tsecr_add: 0_u32.wrapping_sub(client_ahead),
                     mss: server_mss(passage),
-                    ..side(from_client, server.rcv_nxt, &of_server, &of_client)
+                    ..side(told_to_client, server.rcv_nxt, &of_server, &of_client)
                 },
             ],
         })
@@ -392,15 +398,18 @@ fn server_mss(passage: &Passage) -> u16 {
     leg::takes(u16::try_from(passage.gate().server_mss()).ok())
 }
 
-/// A side that is `heard` up to there, and whose words go where the other's come from.
-fn side(other: Key, heard: u32, own: &Info, others: &Info) -> Direction {
+/// A side that is `heard` up to there, with its windows told in our scale.
+fn side(told_as: Translation, heard: u32, own: &Info, others: &Info) -> Direction {
     let (peers, ours) = (own.peer_scale(), others.our_scale());
-    Direction {
+    let told_as = Translation {
         left: peers.saturating_sub(ours),
         right: ours.saturating_sub(peers),
         scale: peers,
+        ..told_as
+    };
+    Direction {
         max_window: FIRST_WINDOW.div_ceil(1 << peers) as u16,
         wnd_end: heard.wrapping_add(FIRST_WINDOW.max(own.told_window())),
-        ..Direction::begin(other.reversed(), heard)
+        ..Direction::begin(told_as, heard)
     }
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use mailweir_flow::Program;
@@ -89,8 +89,8 @@ impl Interfaces {
         })
     }
 
-    /// What changes within `limit`, or until the bell rings. Of links it is told at once: a segment that comes by one that
-    /// isn't attached to gets to the stack, which resets its flow.
+    /// What changes within `limit`, or until the bell rings. Of links it is told at once: a segment
+    /// that comes by a link that it isn't attached to gets to the stack, which resets its flow.
     pub(super) fn news_within(&self, limit: Duration, bell: BorrowedFd<'_>) -> News {
         let until = Instant::now() + limit;
         let mut all = News::default();
@@ -125,8 +125,7 @@ impl Interfaces {
 
     /// Whether segments that come in by this interface are seen.
     pub(super) fn has(&self, index: u32) -> bool {
-        let attached = self.attached.read().unwrap_or_else(PoisonError::into_inner);
-        attached.contains_key(&index)
+        self.attached().contains_key(&index)
     }
 
     /// Where it can't be, by name, and why.
@@ -158,18 +157,14 @@ impl Interfaces {
         if program.pin_again() {
             self.unpinned.add(1);
         }
-        let mut attached = self
-            .attached
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        let mut lost = HashSet::new();
-        for (index, name) in &*attached {
-            if carriers.get(index) == Some(name) && program.is_missing(name) {
-                lost.insert(*index);
-            }
-        }
-        self.taken_off.add(lost.len() as u64);
-        attached.retain(|index, name| carriers.get(index) == Some(name) && !lost.contains(index));
+        // Each question may wait for others that change interfaces, and workers are not to wait for
+        // it: nobody else changes what is attached.
+        let mut attached = self.attached().clone();
+        attached.retain(|index, name| carriers.get(index) == Some(name));
+        let before = attached.len();
+        attached.retain(|_, name| !program.is_missing(name));
+        self.taken_off.add((before - attached.len()) as u64);
+        self.set_attached(attached.clone());
         let mut refused = BTreeMap::new();
         let mut result = Ok(());
         for (index, name) in carriers {
@@ -183,8 +178,21 @@ impl Interfaces {
                 }
             }
         }
+        let is_anywhere = !attached.is_empty();
+        self.set_attached(attached);
         *lock(&self.refused) = refused;
-        if attached.is_empty() { result } else { Ok(()) }
+        if is_anywhere { Ok(()) } else { result }
+    }
+
+    fn attached(&self) -> RwLockReadGuard<'_, HashMap<u32, String>> {
+        self.attached.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_attached(&self, attached: HashMap<u32, String>) {
+        *self
+            .attached
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = attached;
     }
 }
 

@@ -51,7 +51,7 @@ impl KernelPath {
                 .filter(|_| gate.state() == Some(State::Closing));
             let lingers = late.is_some_and(|flow| {
                 let late = Late {
-                    told_as: flow.sides[side as usize].translation(),
+                    told_as: flow.sides[side as usize].told_as,
                     out: gate.ways()[1 - side as usize],
                     until: seconds() + LINGER.as_secs() as u32,
                 };

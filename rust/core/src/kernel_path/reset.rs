@@ -31,8 +31,10 @@ impl Resets {
     pub(super) fn end_early(&self, flow: &Flow) {
         self.end(flow);
         let [client, server] = &flow.sides;
-        let segment = reset(server.told, flow.greeting_begin, client.snd_nxt);
-        let _ = self.0.send_to(&segment, &SockAddr::from(server.told.to));
+        let segment = reset(server.told_as.told, flow.greeting_begin, client.snd_nxt);
+        let _ = self
+            .0
+            .send_to(&segment, &SockAddr::from(server.told_as.told.to));
     }
 
     /// Ends a flow that is held: a reset to each peer, with the number that it waits for. Where
@@ -41,10 +43,12 @@ impl Resets {
         let [client, server] = &flow.sides;
         for (speaker, hearer) in [(client, server), (server, client)] {
             for number in [speaker.snd_una, speaker.snd_nxt] {
-                let seq = number.wrapping_add(speaker.seq_add);
-                let segment = reset(speaker.told, seq, hearer.snd_nxt);
+                let seq = number.wrapping_add(speaker.told_as.seq_add);
+                let segment = reset(speaker.told_as.told, seq, hearer.snd_nxt);
                 // One that is lost is like any: the peer hears of it when it says something.
-                let _ = self.0.send_to(&segment, &SockAddr::from(speaker.told.to));
+                let _ = self
+                    .0
+                    .send_to(&segment, &SockAddr::from(speaker.told_as.told.to));
             }
         }
     }

@@ -150,6 +150,11 @@ impl Sweep {
     fn look(&mut self) {
         fail_point!("flows_look");
         let now = Instant::now();
+        // Flows that are known end before later ones do: a session between the same ports is behind
+        // the one that it follows, in the log as well. What moves from here on is marked again.
+        for number in self.path.moved.take() {
+            self.look_at(now, number);
+        }
         for arrival in self.path.flows.take_arrivals() {
             let number = arrival.number;
             arrival.carried.wakes(&self.path, number);
@@ -164,9 +169,6 @@ impl Sweep {
         }
         for errand in self.path.flows.take_errands() {
             self.obey(now, errand);
-        }
-        for number in self.path.moved.take() {
-            self.look_at(now, number);
         }
         self.table.tick(now);
         self.carry_out();

@@ -27,8 +27,8 @@ fn any_segment_is_moved_by_the_differences() {
         let ([seq, ack], [tsval, tsecr], [seq_add, ack_add, tsval_add, tsecr_add]) = numbers;
         let mut flow = flow();
         let side = &mut flow.sides[0];
-        (side.seq_add, side.ack_add) = (seq_add, ack_add);
-        (side.tsval_add, side.tsecr_add) = (tsval_add, tsecr_add);
+        (side.told_as.seq_add, side.told_as.ack_add) = (seq_add, ack_add);
+        (side.told_as.tsval_add, side.told_as.tsecr_add) = (tsval_add, tsecr_add);
         let mut rig = rig.borrow_mut();
         rig.replace(&gate(State::Live), &flow);
         let options = |tsval, tsecr, add: u32| {

@@ -20,7 +20,7 @@ fn over() -> Option<Rig> {
     let of = flow();
     for (side, key) in (0..).zip(keys()) {
         let late = Late {
-            told_as: of.sides[side as usize].translation(),
+            told_as: of.sides[side as usize].told_as,
             out: 1,
             until: 7,
         };

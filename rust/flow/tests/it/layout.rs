@@ -185,7 +185,8 @@ fn reserved() -> impl Iterator<Item = usize> {
     let find = |fields: &[Field], name| *fields.iter().find(|field| field.name == name).unwrap();
     let lock = find(Flow::FIELDS, "lock");
     let sides = find(Flow::FIELDS, "sides").offset;
-    let in_side = find(Direction::FIELDS, "reserved").offset;
+    let in_side =
+        find(Direction::FIELDS, "told_as").offset + find(Translation::FIELDS, "reserved").offset;
     let in_sides = [sides + in_side, sides + Direction::SIZE + in_side];
     (lock.offset..lock.offset + lock.size).chain(in_sides)
 }

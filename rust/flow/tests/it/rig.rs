@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use aya::maps::{Array, Map, MapData};
 use aya::programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions};
 use mailweir_flow::{
-    Counter, Direction, Flow, Gate, Key, Place, Program, Reserved, State, Unavailable,
+    Counter, Direction, Flow, Gate, Key, Place, Program, Reserved, State, Translation, Unavailable,
 };
 
 use crate::segment::Segment;
@@ -37,17 +37,22 @@ pub(crate) fn gate(state: State) -> Gate {
 }
 
 pub(crate) fn flow() -> Flow {
-    let side = |told: Key, own: [u32; 2], other: [u32; 2]| Direction {
-        // The other peer knows these bytes by our numbers towards it.
-        seq_add: other[1].wrapping_sub(own[0]),
-        ack_add: other[0].wrapping_sub(own[1]),
-        tsval_add: 5_000,
-        tsecr_add: 0_u32.wrapping_sub(9_000),
-        scale: 7,
-        max_window: 512,
-        mss: 1460,
-        wnd_end: own[0].wrapping_add(64 * 1024),
-        ..Direction::begin(told, own[0])
+    let side = |told: Key, own: [u32; 2], other: [u32; 2]| {
+        let told_as = Translation {
+            // The other peer knows these bytes by our numbers towards it.
+            seq_add: other[1].wrapping_sub(own[0]),
+            ack_add: other[0].wrapping_sub(own[1]),
+            tsval_add: 5_000,
+            tsecr_add: 0_u32.wrapping_sub(9_000),
+            scale: 7,
+            ..Translation::to(told)
+        };
+        Direction {
+            max_window: 512,
+            mss: 1460,
+            wnd_end: own[0].wrapping_add(64 * 1024),
+            ..Direction::begin(told_as, own[0])
+        }
     };
     let [client, server] = keys();
     Flow {

@@ -95,7 +95,8 @@ fn windows_are_told_in_our_own_scale() {
         .chain([(7, 0, 60_000, 65_535)])
     {
         let mut flow = flow();
-        (flow.sides[0].left, flow.sides[0].right) = (left, right);
+        let told_as = &mut flow.sides[0].told_as;
+        (told_as.left, told_as.right) = (left, right);
         let Some(mut rig) = Rig::with(&gate(State::Live), &flow) else {
             return;
         };
