@@ -7,13 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import pytest
 
 from harness.mailweir.kernel_rig import GREETING, PORT, kernel_rig, rig_configuration, serving_there
 from harness.networks.row import LISTENER, row
-from harness.networks.slow_path import Way, slow_path
+from harness.networks.slow_path import Leg, Way, slow_path
 from harness.scale import count
 from harness.servers.exact import echo, exchange
 from harness.servers.scripted import Stream
@@ -29,8 +28,6 @@ _SWAPPED = Way(delay=0.01, swapped=0.05)
 _DOUBLED = Way(delay=0.01, doubled=0.05)
 _SOME_SWAPPED = Way(swapped=0.02)
 _ALL = Way(delay=0.01, swapped=0.05, doubled=0.05, lost=0.01)
-
-Leg = Literal["c", "s"]
 
 pytestmark = pytest.mark.needs("iproute2", "nftables", "clang")
 

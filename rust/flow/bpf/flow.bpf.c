@@ -3,7 +3,8 @@
 // The kernel path: segments of a session that was handed over go from one peer to the other here,
 // with addresses, ports, sequence numbers, time stamps, SACK blocks and windows of the other leg.
 //
-// `ingress` is attached to every interface that carries a leg, `guard` to the same on egress.
+// `ingress` is attached to every interface that carries a leg, `guard` to the same on egress; where
+// an interface's frames have no Ethernet header, the same under names of their own.
 // A segment that belongs to no flow goes its way (TC_ACT_UNSPEC: later programs run). One that
 // belongs to a live flow and can't be rewritten is dropped and counted: the stack has no socket
 // for it and would answer with a reset.
@@ -139,7 +140,7 @@ inline_ int rewrite(struct __sk_buff *skb, __u32 out, struct translation *side,
 	addresses = change(segment->key.from, side->told.from) +
 		    change(segment->key.to, side->told.to);
 
-	ip = ip_header(skb);
+	ip = ip_header(skb, segment->frame);
 	if (!ip)
 		return count(DROPPED_HEADER, TC_ACT_SHOT);
 	ttl[0] = swap16((__u16)ip->ttl << 8);
@@ -158,7 +159,7 @@ inline_ int rewrite(struct __sk_buff *skb, __u32 out, struct translation *side,
 
 	skb->mark = MARK;
 	count(REWRITTEN, 0);
-	return redirect_neigh(out, 0, 0, 0);
+	return send(skb, segment->frame, out);
 }
 
 // A payload-free segment of a client that hasn't acknowledged all of the greeting yet is for our
@@ -195,7 +196,7 @@ inline_ int to_stack(struct tcp *tcp)
 }
 
 // What becomes of a segment. A function of its own: the stack holds this or what blanks offers.
-static __attribute__((noinline)) int carry(struct __sk_buff *skb)
+static __attribute__((noinline)) int carry(struct __sk_buff *skb, __u32 frame)
 {
 	struct segment segment;
 	struct place *place;
@@ -210,8 +211,8 @@ static __attribute__((noinline)) int carry(struct __sk_buff *skb)
 	// Not for this interface: for one that stands on it, which has its turn, or for nobody here.
 	if (skb->pkt_type != PACKET_HOST)
 		return TC_ACT_UNSPEC;
-	if (!parse(skb, &segment, &tcp))
-		return too_big(skb);
+	if (!parse(skb, frame, &segment, &tcp))
+		return too_big(skb, frame);
 	place = map_lookup(&places, &segment.key);
 	if (!place)
 		return to_stack(&tcp);
@@ -274,12 +275,23 @@ static __attribute__((noinline)) int carry(struct __sk_buff *skb)
 	return rewrite(skb, gate->out[!from], &flow->sides[from].told_as, &segment, &tcp);
 }
 
+inline_ int come_in(struct __sk_buff *skb, __u32 frame)
+{
+	int verdict = carry(skb, frame);
+
+	return verdict == OFFERED ? let_in(skb, frame) : verdict;
+}
+
 SEC("classifier/ingress")
 int ingress(struct __sk_buff *skb)
 {
-	int verdict = carry(skb);
+	return come_in(skb, ETHERNET);
+}
 
-	return verdict == OFFERED ? let_in(skb) : verdict;
+SEC("classifier/ingress_bare")
+int ingress_bare(struct __sk_buff *skb)
+{
+	return come_in(skb, BARE);
 }
 
 // From the hand-over on our socket says the time of the server's newest segment, as the client is
@@ -326,8 +338,7 @@ inline_ void follow(struct gate *gate, __u32 to, __u32 ifindex, struct segment *
 
 // What our own stack says on a connection that it has given up: nothing that ends it. Of what
 // goes out it is seen where it goes.
-SEC("classifier/guard")
-int guard(struct __sk_buff *skb)
+inline_ int go_out(struct __sk_buff *skb, __u32 frame)
 {
 	struct segment segment;
 	struct key key;
@@ -338,7 +349,7 @@ int guard(struct __sk_buff *skb)
 	__u32 to;
 	int lives;
 
-	if (skb->mark == MARK || !parse(skb, &segment, &tcp))
+	if (skb->mark == MARK || !parse(skb, frame, &segment, &tcp))
 		return TC_ACT_UNSPEC;
 	key.from = segment.key.to;
 	key.to = segment.key.from;
@@ -359,8 +370,20 @@ int guard(struct __sk_buff *skb)
 	to = place->side & 1;
 	follow(gate, to, skb->ifindex, &segment, &tcp);
 	if (gate->state == SETUP && to == SERVER && offers(&tcp))
-		return blank_offers(skb, gate->mss);
+		return blank_offers(skb, frame, gate->mss);
 	return lives && to == CLIENT ? tell_time(skb, gate, flow, &segment) : TC_ACT_UNSPEC;
+}
+
+SEC("classifier/guard")
+int guard(struct __sk_buff *skb)
+{
+	return go_out(skb, ETHERNET);
+}
+
+SEC("classifier/guard_bare")
+int guard_bare(struct __sk_buff *skb)
+{
+	return go_out(skb, BARE);
 }
 
 char licence[] SEC("license") = "Dual MIT/GPL";

@@ -25,8 +25,13 @@ struct tcp {
 #define FIXED sizeof(struct tcp)
 #define MOST_OPTIONS 40
 
+// What an interface's frames begin with: an Ethernet header, or IPv4 (a tunnel's, PPP's).
+#define ETHERNET ETH_HLEN
+#define BARE 0
+
 struct segment {
 	struct key key;
+	__u32 frame;     // ETHERNET or BARE: bytes before its IPv4 header
 	__u32 tcp;       // its header's offset
 	__u32 options;   // bytes
 	__u32 payload;   // bytes
@@ -61,9 +66,15 @@ inline_ int count(__u32 what, int verdict)
 }
 
 // Its IPv4 header in memory, or 0 where it has none; what comes behind it may lie elsewhere.
-inline_ struct iphdr *ip_header(struct __sk_buff *skb)
+inline_ struct iphdr *ip_header(struct __sk_buff *skb, __u64 frame)
 {
-	struct iphdr *ip = (void *)(long)skb->data + ETH_HLEN;
+	struct iphdr *ip;
+
+	// The verifier has to see it where it isn't known.
+	asm volatile("" : "+r"(frame));
+	if (frame > ETHERNET)
+		return 0;
+	ip = (void *)(long)skb->data + frame;
 
 	// What is tagged has its turn at the interface of its VLAN.
 	if (skb->protocol != swap16(ETH_P_IP) || skb->vlan_present)
@@ -85,9 +96,9 @@ inline_ struct tcp *tcp_header(struct __sk_buff *skb, __u64 at)
 }
 
 // Reads what is needed to find a flow; 0 where it isn't a TCP segment of IPv4.
-inline_ int parse(struct __sk_buff *skb, struct segment *segment, struct tcp *tcp)
+inline_ int parse(struct __sk_buff *skb, __u32 frame, struct segment *segment, struct tcp *tcp)
 {
-	struct iphdr *ip = ip_header(skb);
+	struct iphdr *ip = ip_header(skb, frame);
 	struct tcp *found;
 	__u32 head, all, own;
 
@@ -97,7 +108,8 @@ inline_ int parse(struct __sk_buff *skb, struct segment *segment, struct tcp *tc
 	if (ip->frag_off & swap16(0x1fff))
 		return 0;
 	own = ip->ihl * 4;
-	segment->tcp = ETH_HLEN + own;
+	segment->frame = frame;
+	segment->tcp = frame + own;
 	segment->key.from = ip->saddr;
 	segment->key.to = ip->daddr;
 	segment->fragmented = !!(ip->frag_off & swap16(0x2000));
@@ -106,7 +118,7 @@ inline_ int parse(struct __sk_buff *skb, struct segment *segment, struct tcp *tc
 	// Not the skb's length: short frames are padded. 0 for what was put together beyond 64 KiB.
 	all = swap16(ip->tot_len);
 	if (!all)
-		all = skb->len - ETH_HLEN;
+		all = skb->len - frame;
 	found = tcp_header(skb, segment->tcp);
 	if (!found)
 		return 0;
@@ -117,6 +129,14 @@ inline_ int parse(struct __sk_buff *skb, struct segment *segment, struct tcp *tc
 	segment->options = head - FIXED;
 	segment->payload = all - own - head;
 	return head >= FIXED && all >= own + head;
+}
+
+// Sends a segment out by another interface; an Ethernet header is what the kernel takes off.
+inline_ int send(struct __sk_buff *skb, __u32 frame, __u32 out)
+{
+	if (frame == BARE && change_head(skb, ETH_HLEN, 0))
+		return count(DROPPED_HEADER, TC_ACT_SHOT);
+	return redirect_neigh(out, 0, 0, 0);
 }
 
 // How the sum of RFC 1071 differs where a word has changed; any number of these may be added.

@@ -26,7 +26,7 @@ inline_ int blank(struct options *options, __u64 at, const __u32 size)
 
 // Takes options off a SYN, and ECN always: the numbers that its segments carry can't be told.
 // SYNs are few: a function of its own, which the verifier looks at once.
-__attribute__((noinline)) int blank_offers(struct __sk_buff *skb, __u32 without)
+__attribute__((noinline)) int blank_offers(struct __sk_buff *skb, __u32 frame, __u32 without)
 {
 	struct options old = {}, new;
 	struct segment segment;
@@ -35,7 +35,7 @@ __attribute__((noinline)) int blank_offers(struct __sk_buff *skb, __u32 without)
 	__u64 changed;
 	int any;
 
-	if (!parse(skb, &segment, &tcp))
+	if (!parse(skb, frame, &segment, &tcp))
 		return TC_ACT_UNSPEC;
 	told = tcp;
 	told.offset &= ~AE;
@@ -70,7 +70,7 @@ __attribute__((noinline)) int blank_offers(struct __sk_buff *skb, __u32 without)
 }
 
 // A client's SYN on its way to a listener of ours, if it is.
-__attribute__((noinline)) int let_in(struct __sk_buff *skb)
+__attribute__((noinline)) int let_in(struct __sk_buff *skb, __u32 frame)
 {
 	struct bpf_fib_lookup way = {};
 	struct listener listener = {};
@@ -79,7 +79,7 @@ __attribute__((noinline)) int let_in(struct __sk_buff *skb)
 	__u32 *without;
 	long answer;
 
-	if (!parse(skb, &segment, &tcp))
+	if (!parse(skb, frame, &segment, &tcp))
 		return TC_ACT_UNSPEC;
 	listener.address = segment.key.to;
 	listener.port = segment.key.to_port;
@@ -99,5 +99,5 @@ __attribute__((noinline)) int let_in(struct __sk_buff *skb)
 	answer = fib_lookup(skb, &way, sizeof(way), 0);
 	if (answer != BPF_FIB_LKUP_RET_NOT_FWDED && answer != BPF_FIB_LKUP_RET_FWD_DISABLED)
 		return TC_ACT_UNSPEC;
-	return blank_offers(skb, *without);
+	return blank_offers(skb, frame, *without);
 }

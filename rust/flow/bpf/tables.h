@@ -31,6 +31,7 @@ static long (*lock)(struct bpf_spin_lock *lock) = (void *)BPF_FUNC_spin_lock;
 static long (*unlock)(struct bpf_spin_lock *lock) = (void *)BPF_FUNC_spin_unlock;
 static long (*fib_lookup)(void *skb, struct bpf_fib_lookup *params, int len, __u32 flags) =
 	(void *)BPF_FUNC_fib_lookup;
+static long (*change_head)(void *skb, __u32 len, __u64 flags) = (void *)BPF_FUNC_skb_change_head;
 static long (*redirect_neigh)(__u32 ifindex, void *params, int len, __u64 flags) =
 	(void *)BPF_FUNC_redirect_neigh;
 

@@ -26,10 +26,10 @@ struct too_big {
 // big (RFC 1191). Whoever said it is told, with its own numbers. Only about what was said and isn't
 // acknowledged: who guesses the addresses doesn't know that. And only if segments of this flow can
 // be as big as that: whoever receives them may say what it likes.
-inline_ int too_big(struct __sk_buff *skb)
+inline_ int too_big(struct __sk_buff *skb, __u32 frame)
 {
 	struct too_big old, new;
-	__u32 number, other, way, at = ETH_HLEN + sizeof(struct iphdr);
+	__u32 number, other, way, at = frame + sizeof(struct iphdr);
 	struct place *place;
 	struct flow *flow;
 	struct gate *gate;
@@ -38,7 +38,7 @@ inline_ int too_big(struct __sk_buff *skb)
 	__s64 difference;
 
 	if (skb->protocol != swap16(ETH_P_IP) || skb->vlan_present ||
-	    load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)) || ip.version != 4 || ip.ihl != 5 ||
+	    load_bytes(skb, frame, &ip, sizeof(ip)) || ip.version != 4 || ip.ihl != 5 ||
 	    ip.protocol != IPPROTO_ICMP || (ip.frag_off & swap16(0x3fff)) ||
 	    load_bytes(skb, at, &old, sizeof(old)) || old.type != UNREACHABLE ||
 	    old.code != FRAGMENTATION_NEEDED || old.ip.version != 4 || old.ip.ihl != 5 ||
@@ -76,10 +76,10 @@ inline_ int too_big(struct __sk_buff *skb)
 	difference = csum_diff(&old, sizeof(old), &new, sizeof(new), 0);
 	store_bytes(skb, at, &new, sizeof(new), 0);
 	l4_csum_replace(skb, at + __builtin_offsetof(struct too_big, checksum), 0, difference, 0);
-	l3_csum_replace(skb, ETH_HLEN + __builtin_offsetof(struct iphdr, check), ip.daddr, key.to,
+	l3_csum_replace(skb, frame + __builtin_offsetof(struct iphdr, check), ip.daddr, key.to,
 			4);
-	store_bytes(skb, ETH_HLEN + __builtin_offsetof(struct iphdr, daddr), &key.to, 4, 0);
+	store_bytes(skb, frame + __builtin_offsetof(struct iphdr, daddr), &key.to, 4, 0);
 	skb->mark = MARK;
 	count(TOO_BIG, 0);
-	return redirect_neigh(gate->out[other], 0, 0, 0);
+	return send(skb, frame, gate->out[other]);
 }

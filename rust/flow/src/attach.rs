@@ -24,11 +24,42 @@ pub(crate) enum Hook {
     Clsact,
 }
 
+/// What an interface's frames begin with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Framing {
+    /// An Ethernet header.
+    Ethernet,
+    /// An IP header.
+    Bare,
+}
+
 /// A part of the program, and where it goes.
-pub(crate) const PARTS: [(&str, TcAttachType); 2] = [
-    ("guard", TcAttachType::Egress),
-    ("ingress", TcAttachType::Ingress),
-];
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub(crate) name: &'static str,
+    pub(crate) way: TcAttachType,
+    pub(crate) framing: Framing,
+}
+
+impl Part {
+    const ALL: [Self; 4] = [
+        Self::new("guard", TcAttachType::Egress, Framing::Ethernet),
+        Self::new("ingress", TcAttachType::Ingress, Framing::Ethernet),
+        Self::new("guard_bare", TcAttachType::Egress, Framing::Bare),
+        Self::new("ingress_bare", TcAttachType::Ingress, Framing::Bare),
+    ];
+
+    const fn new(name: &'static str, way: TcAttachType, framing: Framing) -> Self {
+        Self { name, way, framing }
+    }
+
+    /// What goes to an interface.
+    pub(crate) fn for_framing(framing: Framing) -> impl Iterator<Item = Self> {
+        Self::ALL
+            .into_iter()
+            .filter(move |part| part.framing == framing)
+    }
+}
 
 /// Where a part is attached, and what outlives the process by.
 pub(crate) struct Spot<'a> {
@@ -39,29 +70,24 @@ pub(crate) struct Spot<'a> {
 }
 
 /// The name of the file that says that a part is at an interface.
-pub(crate) fn pin_name(part: &str, interface: &str) -> String {
+pub(crate) fn pin_name(part: Part, interface: &str) -> String {
     // A BPF file system takes no dots, which interfaces of VLANs have.
-    format!("{part}:{}", interface.replace('.', "%2e"))
+    format!("{}:{}", part.name, interface.replace('.', "%2e"))
 }
 
-/// The opposite of [`pin_name`]: number among [`PARTS`], and interface.
-pub(crate) fn pinned(name: &str) -> Option<(usize, String)> {
-    PARTS.iter().enumerate().find_map(|(number, (part, _))| {
-        let interface = name.strip_prefix(part)?.strip_prefix(':')?;
-        Some((number, interface.replace("%2e", ".")))
+/// The opposite of [`pin_name`].
+pub(crate) fn pinned(name: &str) -> Option<(Part, String)> {
+    Part::ALL.into_iter().find_map(|part| {
+        let interface = name.strip_prefix(part.name)?.strip_prefix(':')?;
+        Some((part, interface.replace("%2e", ".")))
     })
 }
 
 impl<'a> Spot<'a> {
-    pub(crate) fn new(
-        part: &str,
-        way: TcAttachType,
-        interface: &'a str,
-        pins: Option<&'a Path>,
-    ) -> Self {
+    pub(crate) fn new(part: Part, interface: &'a str, pins: Option<&'a Path>) -> Self {
         Self {
             interface,
-            way,
+            way: part.way,
             pin: pins.map(|pins| (pins, pin_name(part, interface))),
         }
     }
@@ -213,10 +239,10 @@ mod tests {
 
     #[test]
     fn pins_say_where_a_part_is() {
-        for (number, (part, _)) in PARTS.into_iter().enumerate() {
+        for part in Part::ALL {
             let name = pin_name(part, "eth0.7");
             assert!(!name.contains('.'));
-            assert_eq!(pinned(&name), Some((number, "eth0.7".to_owned())));
+            assert_eq!(pinned(&name), Some((part, "eth0.7".to_owned())));
         }
         assert_eq!(pinned("places"), None);
     }

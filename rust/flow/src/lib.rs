@@ -14,6 +14,7 @@ mod self_test;
 pub mod tables;
 pub mod without;
 
+pub use attach::Framing;
 pub use aya::maps::MapError as TableError;
 pub use earlier::Earlier;
 pub use layout::{

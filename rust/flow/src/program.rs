@@ -13,7 +13,7 @@ use aya::programs::tc::SchedClassifierLink;
 use aya::programs::{ProgramError, SchedClassifier};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 
-use crate::attach::{Hook, PARTS, Spot, pin_link, pin_name, pinned};
+use crate::attach::{Framing, Hook, Part, Spot, pin_link, pin_name, pinned};
 use crate::tables::{self, TABLES, Tables};
 
 /// Empty where it was built without clang.
@@ -69,7 +69,7 @@ pub struct Program {
     /// Why what somebody removed there can't be pinned again, if that is so.
     lost: Option<String>,
     /// How it is attached to each interface.
-    hooks: HashMap<String, Hook>,
+    hooks: HashMap<String, (Hook, Framing)>,
     /// What keeps it there, by the names that pins have or would have.
     held: HashMap<String, SchedClassifierLink>,
 }
@@ -114,10 +114,11 @@ impl Program {
             }
         }
         let mut bpf = loader.load(OBJECT)?;
-        for (part, _) in PARTS {
-            classifier(&mut bpf, part)?.load()?;
+        // Those for other interfaces are loaded where there is one.
+        for part in Part::for_framing(Framing::Ethernet) {
+            classifier(&mut bpf, part.name)?.load()?;
         }
-        let tables = Tables::take(&mut bpf)?;
+        let tables = Tables::of(&bpf)?;
         Ok(Self {
             bpf,
             tables,
@@ -144,27 +145,38 @@ impl Program {
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn attach(&mut self, interface: &str) -> Result<(), Unavailable> {
+    pub fn attach(&mut self, interface: &str, framing: Framing) -> Result<(), Unavailable> {
+        for part in Part::for_framing(framing) {
+            let classifier = classifier(&mut self.bpf, part.name)?;
+            if classifier.fd().is_err() {
+                classifier.load()?;
+            }
+        }
         // Nobody says whether a refusal is about this interface or about every one.
-        let hook = match self.attach_by(interface, Hook::Tcx) {
+        let hook = match self.attach_by(interface, framing, Hook::Tcx) {
             Ok(()) => Hook::Tcx,
             Err(_) => {
-                self.attach_by(interface, Hook::Clsact)?;
+                self.attach_by(interface, framing, Hook::Clsact)?;
                 Hook::Clsact
             }
         };
-        self.hooks.insert(interface.to_owned(), hook);
+        self.hooks.insert(interface.to_owned(), (hook, framing));
         Ok(())
     }
 
-    fn attach_by(&mut self, interface: &str, hook: Hook) -> Result<(), Unavailable> {
-        for (part, way) in PARTS {
+    fn attach_by(
+        &mut self,
+        interface: &str,
+        framing: Framing,
+        hook: Hook,
+    ) -> Result<(), Unavailable> {
+        for part in Part::for_framing(framing) {
             let pins = match &self.lost {
                 Some(_) => None,
                 None => self.pins.as_deref().ok(),
             };
-            let spot = Spot::new(part, way, interface, pins);
-            let classifier = classifier(&mut self.bpf, part)?;
+            let spot = Spot::new(part, interface, pins);
+            let classifier = classifier(&mut self.bpf, part.name)?;
             let name = pin_name(part, interface);
             if hook == Hook::Tcx
                 && self.held.contains_key(&name)
@@ -182,34 +194,36 @@ impl Program {
     }
 
     /// Takes it off all interfaces but these: it may be there by an earlier process.
-    pub fn leave_others(&mut self, interfaces: &HashSet<&str>) {
+    pub fn leave_others(&mut self, interfaces: &HashMap<&str, Framing>) {
         let pins = self.pins.as_deref().ok();
         let there = pins.map(names).unwrap_or_default();
         let there: HashSet<String> = there.into_iter().chain(self.held.keys().cloned()).collect();
+        let is_wanted = |interface: &str, framing| interfaces.get(interface) == Some(&framing);
         for name in there {
-            let Some((number, interface)) = pinned(&name) else {
+            let Some((part, interface)) = pinned(&name) else {
                 continue;
             };
-            if !interfaces.contains(interface.as_str()) {
-                let (part, way) = PARTS[number];
+            if !is_wanted(&interface, part.framing) {
                 // What can't be removed is tried again.
-                let _ = Spot::new(part, way, &interface, pins).clear();
+                let _ = Spot::new(part, &interface, pins).clear();
                 self.held.remove(&name);
             }
         }
         self.hooks
-            .retain(|interface, _| interfaces.contains(interface.as_str()));
+            .retain(|interface, (_, framing)| is_wanted(interface, *framing));
     }
 
     /// Whether somebody took it off an interface that it was attached to, as far as that can be
     /// seen: where it is attached by links.
     pub fn is_missing(&mut self, interface: &str) -> bool {
-        self.hooks.get(interface) == Some(&Hook::Tcx)
-            && PARTS.into_iter().any(|(part, way)| {
-                let spot = Spot::new(part, way, interface, None);
-                let classifier = classifier(&mut self.bpf, part);
-                classifier.is_ok_and(|classifier| spot.has(classifier) == Some(false))
-            })
+        let Some((Hook::Tcx, framing)) = self.hooks.get(interface).copied() else {
+            return false;
+        };
+        Part::for_framing(framing).any(|part| {
+            let spot = Spot::new(part, interface, None);
+            let classifier = classifier(&mut self.bpf, part.name);
+            classifier.is_ok_and(|classifier| spot.has(classifier) == Some(false))
+        })
     }
 
     /// Pins again what somebody removed the pins of: what these were of never went. Whether that
@@ -220,9 +234,9 @@ impl Program {
         };
         let is_missing = |name: &str| !pins.join(name).exists();
         let mut missing = vec![];
-        for interface in self.hooks.keys() {
-            let parts = PARTS.map(|(part, _)| (part, pin_name(part, interface)));
-            missing.extend(parts.into_iter().filter(|(_, name)| is_missing(name)));
+        for (interface, (_, framing)) in &self.hooks {
+            let parts = Part::for_framing(*framing).map(|part| (part, pin_name(part, interface)));
+            missing.extend(parts.filter(|(_, name)| is_missing(name)));
         }
         if missing.is_empty() && !TABLES.into_iter().any(is_missing) {
             self.lost = None;
@@ -234,11 +248,7 @@ impl Program {
         is_news
     }
 
-    fn pin_to(
-        &mut self,
-        pins: &Path,
-        missing: Vec<(&'static str, String)>,
-    ) -> Result<(), Unavailable> {
+    fn pin_to(&mut self, pins: &Path, missing: Vec<(Part, String)>) -> Result<(), Unavailable> {
         own_folder(pins)?;
         self.tables.pin(pins)?;
         for (part, name) in missing {
@@ -246,7 +256,7 @@ impl Program {
             match self.held.remove(&name) {
                 Some(link) => drop(self.held.insert(name, pin_link(link, &pin)?)),
                 // A filter is there by itself.
-                None => classifier(&mut self.bpf, part)?.pin(&pin)?,
+                None => classifier(&mut self.bpf, part.name)?.pin(&pin)?,
             }
         }
         Ok(())
@@ -293,10 +303,7 @@ impl Program {
 pub fn flush(pins: &Path) -> io::Result<()> {
     for name in names(pins) {
         match pinned(&name) {
-            Some((number, interface)) => {
-                let (part, way) = PARTS[number];
-                Spot::new(part, way, &interface, Some(pins)).clear()?;
-            }
+            Some((part, interface)) => Spot::new(part, &interface, Some(pins)).clear()?,
             None => fs::remove_file(pins.join(name))?,
         }
     }

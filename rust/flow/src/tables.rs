@@ -97,20 +97,21 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// Of a program that was loaded: what isn't yet finds its tables by their descriptors.
-    pub(crate) fn take(bpf: &mut Ebpf) -> Result<Self, MapError> {
-        let mut handle = |name: &'static str| {
+    /// Of a program, which keeps its own descriptors: a part that isn't loaded yet finds them by
+    /// these.
+    pub(crate) fn of(bpf: &Ebpf) -> Result<Self, MapError> {
+        let handle = |name: &'static str| {
             let missing = || MapError::InvalidName {
                 name: name.to_owned(),
             };
-            match bpf.take_map(name).ok_or_else(missing)? {
+            match bpf.map(name).ok_or_else(missing)? {
                 Map::HashMap(data) | Map::Array(data) | Map::PerCpuArray(data) => {
                     again(data.fd().as_fd())
                 }
                 _ => Err(missing()),
             }
         };
-        Self::open(each(TABLES.map(&mut handle))?)
+        Self::open(each(TABLES.map(handle))?)
     }
 
     /// What an earlier process left in a folder of pins, or what one that runs keeps there; none

@@ -1,7 +1,8 @@
 """A long and bad way between two networks, where the kernel has no netem. Needs /dev/net/tun.
 
-A pair of TAP devices in place of a leg: Ethernet on both ends, as the kernel path wants it, and a
-thread between them that holds frames back, loses, swaps and doubles them.
+A pair of TAP devices in place of a leg, with Ethernet on both ends, or of TUN devices, whose frames
+begin with an IP header; and a thread between them that holds frames back, loses, swaps and doubles
+them.
 """
 
 import fcntl
@@ -23,9 +24,11 @@ from harness.needs import missing
 from harness.networks.row import LEGS, Row
 from harness.waiting import LIMIT
 
+Leg = Literal["c", "s"]
+
 _TUN = "/dev/net/tun"
 _TUNSETIFF = 0x400454CA
-_IFF_TAP, _IFF_NO_PI = 0x0002, 0x1000
+_IFF_TUN, _IFF_TAP, _IFF_NO_PI = 0x0001, 0x0002, 0x1000
 _FRAME = 1 << 16
 # Frames that may wait for the thread, so that it loses none that it isn't to lose.
 _QUEUE = "10000"
@@ -40,6 +43,7 @@ class Way:
     swapped: float = 0.0
     doubled: float = 0.0
     late: float = 0.005  # seconds, for those that let others go first
+    ethernet: bool = True
     seed: int = 1
 
 
@@ -115,7 +119,7 @@ class _Relay:
 
 
 @contextmanager
-def slow_path(networks: Row, leg: Literal["c", "s"], way: Way) -> Iterator[Passed]:
+def slow_path(networks: Row, leg: Leg, way: Way) -> Iterator[Passed]:
     """Such a way between the balancer and clients or servers; begin it before the balancer."""
     if not os.path.exists(_TUN):
         missing(f"needs {_TUN}")
@@ -124,7 +128,7 @@ def slow_path(networks: Row, leg: Literal["c", "s"], way: Way) -> Iterator[Passe
     with ExitStack() as exits:
         devices = []
         for network, device, address in (("l", name, here), (leg, "balancer", there)):
-            made = networks.inside(network, partial(_tap, device)).result(LIMIT)
+            made = networks.inside(network, partial(_device, device, way.ethernet)).result(LIMIT)
             exits.callback(os.close, made)
             devices.append(made)
             networks.run(network, "ip", "link", "set", device, "txqueuelen", _QUEUE, "up")
@@ -139,9 +143,10 @@ def slow_path(networks: Row, leg: Literal["c", "s"], way: Way) -> Iterator[Passe
         yield relay.passed
 
 
-def _tap(name: str) -> int:
+def _device(name: str, ethernet: bool) -> int:
     """Make a device in the network that this runs in; it lives as long as the descriptor."""
     device = os.open(_TUN, os.O_RDWR | os.O_NONBLOCK)
-    request = struct.pack("16sH22x", name.encode(), _IFF_TAP | _IFF_NO_PI)
+    flags = (_IFF_TAP if ethernet else _IFF_TUN) | _IFF_NO_PI
+    request = struct.pack("16sH22x", name.encode(), flags)
     fcntl.ioctl(device, _TUNSETIFF, request)
     return device

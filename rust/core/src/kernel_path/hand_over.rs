@@ -181,13 +181,13 @@ impl Legs {
         let rest = (self.said.len() - self.told) as u32;
         let numbers = self.numbers(passage)?;
         fail_point!("hand_over_read");
-        let known = Known {
+        let both = BothLegs {
             numbers,
             infos,
             said: self.said.len() as u32,
             rest,
         };
-        let flow = known.flow(passage, &Note::of(outline, self.said.len()))?;
+        let flow = both.flow(passage, &Note::of(outline, self.said.len()))?;
         let set = passage.set_flow(&flow);
         set.map_err(|_| Refusal::System)?;
         let gate = passage.gate();
@@ -326,7 +326,7 @@ impl Legs {
 
 /// What is known of both legs before the one's segments become the other's: of the client's, then
 /// of the server's.
-struct Known {
+struct BothLegs {
     numbers: [Numbers; 2],
     infos: [Info; 2],
     /// Bytes of the greeting, and of it that the client wasn't told.
@@ -334,7 +334,7 @@ struct Known {
     rest: u32,
 }
 
-impl Known {
+impl BothLegs {
     /// How the segments of both are told.
     fn flow(&self, passage: &Passage, note: &Note) -> Result<Flow, Refusal> {
         let [client, server] = self.numbers;

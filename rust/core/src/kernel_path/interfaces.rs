@@ -2,7 +2,7 @@
 //! and takes it off those that don't any more.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -17,7 +17,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::metrics::Counter;
 
-use super::{links, lock, netlink};
+use super::links::{self, Carrier};
+use super::{lock, netlink};
 
 /// Groups of linux/rtnetlink.h: links; addresses, routes and rules of IPv4; next hops.
 const GROUPS: u32 = 1 | 0x10 | 0x40 | 0x80 | 1 << 31;
@@ -28,7 +29,7 @@ const OF_LINKS: [u16; 2] = [16, 17];
 pub(super) struct Interfaces {
     program: Mutex<Program>,
     /// By number.
-    attached: RwLock<HashMap<u32, String>>,
+    attached: RwLock<HashMap<u32, Carrier>>,
     /// Where it can't be, by name, and why.
     refused: Mutex<BTreeMap<String, String>>,
     /// Readable when something has changed.
@@ -152,27 +153,27 @@ impl Interfaces {
     pub(super) fn attach(&self) -> io::Result<()> {
         let carriers = links::carriers(&links::all()?);
         let mut program = lock(&self.program);
-        let names: HashSet<_> = carriers.values().map(String::as_str).collect();
-        program.leave_others(&names);
+        let wanted = carriers.values();
+        program.leave_others(&wanted.map(|one| (one.name.as_str(), one.framing)).collect());
         if program.pin_again() {
             self.unpinned.add(1);
         }
         // Each question may wait for others that change interfaces, and workers are not to wait for
         // it: nobody else changes what is attached.
         let mut attached = self.attached().clone();
-        attached.retain(|index, name| carriers.get(index) == Some(name));
+        attached.retain(|index, carrier| carriers.get(index) == Some(carrier));
         let before = attached.len();
-        attached.retain(|_, name| !program.is_missing(name));
+        attached.retain(|_, carrier| !program.is_missing(&carrier.name));
         self.taken_off.add((before - attached.len()) as u64);
         self.set_attached(attached.clone());
         let mut refused = BTreeMap::new();
         let mut result = Ok(());
-        for (index, name) in carriers {
+        for (index, carrier) in carriers {
             if let Entry::Vacant(place) = attached.entry(index) {
-                match program.attach(&name) {
-                    Ok(()) => drop(place.insert(name)),
+                match program.attach(&carrier.name, carrier.framing) {
+                    Ok(()) => drop(place.insert(carrier)),
                     Err(error) => {
-                        refused.insert(name, error.to_string());
+                        refused.insert(carrier.name, error.to_string());
                         result = Err(io::Error::other(error));
                     }
                 }
@@ -184,11 +185,11 @@ impl Interfaces {
         if is_anywhere { Ok(()) } else { result }
     }
 
-    fn attached(&self) -> RwLockReadGuard<'_, HashMap<u32, String>> {
+    fn attached(&self) -> RwLockReadGuard<'_, HashMap<u32, Carrier>> {
         self.attached.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set_attached(&self, attached: HashMap<u32, String>) {
+    fn set_attached(&self, attached: HashMap<u32, Carrier>) {
         *self
             .attached
             .write()

@@ -7,6 +7,8 @@
 use std::collections::HashMap;
 use std::io;
 
+use mailweir_flow::Framing;
+
 use super::netlink::{Netlink, attributes, number};
 
 /// linux/rtnetlink.h.
@@ -25,13 +27,16 @@ const MACVLAN_MODE_PASSTHRU: u32 = 8;
 const INFO: usize = 16;
 /// linux/if_arp.h: Ethernet, also of virtual interfaces.
 const ETHERNET: u16 = 1;
+/// linux/if_arp.h: PPP; a modem's; a tunnel without a header of its own (TUN, WireGuard).
+const BARE: [u16; 3] = [512, 519, 0xfffe];
 
 /// A link, as far as it matters here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Link {
     index: u32,
     name: String,
-    is_ethernet: bool,
+    /// None where the program doesn't know its frames.
+    framing: Option<Framing>,
     /// The bridge, bond or the like that it is a port of.
     master: Option<u32>,
     stands: Stands,
@@ -58,24 +63,32 @@ pub(super) fn all() -> io::Result<Vec<Link>> {
     Ok(found.iter().filter_map(|body| Link::parse(body)).collect())
 }
 
-/// Names of those that the program is to be at, by their numbers.
+/// Where the program is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Carrier {
+    pub(super) name: String,
+    pub(super) framing: Framing,
+}
+
+/// Those that the program is to be at, by their numbers.
 ///
 /// What comes to a port of a bridge or a bond is its master's, and what goes out there as well:
 /// the master has the addresses. A VRF has no frames, and routes of its own for its ports: its
 /// sessions take the relay.
-pub(super) fn carriers(links: &[Link]) -> HashMap<u32, String> {
+pub(super) fn carriers(links: &[Link]) -> HashMap<u32, Carrier> {
     let is_taken = |index| {
         let mut others = links.iter();
         others.any(|other| other.stands == Stands::InPlaceOf(index))
     };
     let carriers = links.iter().filter(|link| {
-        link.is_ethernet
-            && link.master.is_none()
-            && link.stands != Stands::Nowhere
-            && !is_taken(link.index)
+        link.master.is_none() && link.stands != Stands::Nowhere && !is_taken(link.index)
     });
     carriers
-        .map(|link| (link.index, link.name.clone()))
+        .filter_map(|link| {
+            let name = link.name.clone();
+            let framing = link.framing?;
+            Some((link.index, Carrier { name, framing }))
+        })
         .collect()
 }
 
@@ -101,10 +114,18 @@ impl Link {
         Some(Self {
             index,
             name: String::from_utf8(name?.to_vec()).ok()?,
-            is_ethernet: hardware == ETHERNET,
+            framing: framing(hardware),
             master,
             stands: Stands::of(info, lower),
         })
+    }
+}
+
+fn framing(hardware: u16) -> Option<Framing> {
+    match hardware {
+        ETHERNET => Some(Framing::Ethernet),
+        hardware if BARE.contains(&hardware) => Some(Framing::Bare),
+        _ => None,
     }
 }
 
@@ -142,7 +163,7 @@ mod tests {
         Link {
             index,
             name: name.into(),
-            is_ethernet: true,
+            framing: Some(Framing::Ethernet),
             master: None,
             stands: Stands::Apart,
         }
@@ -156,7 +177,7 @@ mod tests {
     }
 
     fn at(links: &[Link]) -> Vec<String> {
-        let mut names: Vec<_> = carriers(links).into_values().collect();
+        let mut names: Vec<_> = carriers(links).into_values().map(|one| one.name).collect();
         names.sort();
         names
     }
@@ -200,12 +221,17 @@ mod tests {
     }
 
     #[test]
-    fn tunnels_and_the_loopback_are_left_out() {
-        let tunnel = Link {
-            is_ethernet: false,
+    fn what_has_other_frames_is_left_out() {
+        let loopback = Link {
+            framing: None,
             ..link(1, "lo")
         };
-        assert_eq!(at(&[tunnel]), [""; 0]);
+        let tunnel = Link {
+            framing: Some(Framing::Bare),
+            ..link(2, "wg0")
+        };
+        assert_eq!(at(&[loopback, tunnel.clone()]), ["wg0"]);
+        assert_eq!(carriers(&[tunnel])[&2].framing, Framing::Bare);
     }
 
     /// As the kernel says it of a link of this kind.
@@ -269,11 +295,19 @@ mod tests {
         ] {
             assert_eq!(Link::parse(&body(ETHERNET, &more)), Some(expected));
         }
-        let tunnel = Link {
-            is_ethernet: false,
-            ..some
-        };
-        assert_eq!(Link::parse(&body(65534, &[])), Some(tunnel));
+        // TUN and WireGuard, PPP; the loopback, GRE.
+        for (hardware, framing) in [
+            (65534, Some(Framing::Bare)),
+            (512, Some(Framing::Bare)),
+            (772, None),
+            (778, None),
+        ] {
+            let link = Link {
+                framing,
+                ..some.clone()
+            };
+            assert_eq!(Link::parse(&body(hardware, &[])), Some(link));
+        }
         assert_eq!(Link::parse(&[0; 9]), None);
     }
 
