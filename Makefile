@@ -34,12 +34,14 @@ demo: setup  ## run a balancer with servers and load on this machine, and show i
 
 .PHONY: test
 test: setup  ## run all tests, Rust's and Python's (ARGS goes to pytest)
-	cargo test --locked --quiet
-	@beside=0 alone=0; \
+	@said=$$(mktemp); rust=0 beside=0 alone=0; \
+	cargo test --locked --quiet >"$$said" 2>&1 & cargo=$$!; \
+	trap 'kill $$cargo 2>/dev/null; rm "$$said"' EXIT; \
 	$(PYTEST) -m "not alone" $(ARGS) || beside=$$?; \
+	wait $$cargo || rust=$$?; cat "$$said"; \
 	$(BIN)/pytest --numprocesses $(TESTS_ALONE) -m alone $(ARGS) || alone=$$?; \
 	# 5: of these ARGS choose none. \
-	[[ "$$beside $$alone" =~ ^(0 0|0 5|5 0)$$ ]]
+	[[ "$$rust $$beside $$alone" =~ ^0\ (0 0|0 5|5 0)$$ ]]
 
 .PHONY: test-quick
 test-quick: setup  ## run those tests of Python alone that need no root: at each change

@@ -1,8 +1,13 @@
 """SYNs of the systems that mail comes from and goes to, as they are by default unless they say so.
 
 Layouts are written as p0f 3 writes them, with what matters of a value behind it. Its data base is
-of 2012 to 2016: scales that have grown since are of later kernels. Weights are a guess at how many
-of a hundred sessions of a mixed farm each has: servers that send mail, clients that submit it.
+of 2012 to 2016: scales that have grown since are of later kernels.
+
+Weights are a guess at how many of a hundred sessions of a mixed farm each has: servers that send
+mail, clients that submit it. Of servers alone 97 % are Unix and 2.6 % Windows by their software
+(Security Space's survey of December 2023, 609 000 servers: Exim 55.7, Postfix 37.7, Sendmail 3.5,
+MailEnable 1.8, MDaemon 0.5, Microsoft 0.2 %; 10 servers are OpenVMS). What is carried doesn't
+depend on the guess: it is every system but OpenVMS.
 """
 
 from dataclasses import dataclass
@@ -55,9 +60,11 @@ CLIENTS = [
     # netsh int tcp set global timestamps=enabled; the order is that of p0f's answers of "Windows 7
     # or 8" to whoever has them.
     Stack("Windows with time stamps", 4, "mss=1460,nop,ws=8,sok,ts", ttl=128),
-    # p0f: "Mac OS X"; scale 6 and ECN by default of later ones (tcp_ecn in XNU's bsd/netinet).
+    # p0f: "Mac OS X"; scale 6 of later ones, and ECN: net.inet.tcp.ecn is 1 by default in macOS 26
+    # (developer.apple.com/forums/thread/815209, which doesn't see it asked for by IPv4).
     Stack("macOS", 5, "mss=1460,nop,ws=6,nop,nop,ts,sok,eol,eol", ecn="plain"),
-    # p0f: "iPhone or iPad"; accurate ECN as L4S has it (RFC 9330, RFC 9768).
+    # p0f: "iPhone or iPad"; accurate ECN as L4S has it (RFC 9330, RFC 9768), which is a setting
+    # there: the harder case.
     Stack("iOS", 5, "mss=1400,nop,ws=6,nop,nop,ts,sok,eol,eol", ecn="accurate"),
     # p0f: "FreeBSD 9.x".
     Stack("FreeBSD", 5, "mss=1460,nop,ws=6,sok,ts"),

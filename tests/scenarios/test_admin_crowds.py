@@ -35,8 +35,6 @@ _SAID = (
 # Of the other descriptors that come and go: checks, a command's connection.
 _OTHERS = 10
 
-pytestmark = pytest.mark.alone("measures what a flood, or what hangs, costs others")
-
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
