@@ -34,6 +34,7 @@ from benches.peers.processes import running  # noqa: E402
 
 PORT = 2525
 ROUTER, NAT = "routed", "nft-dnat"
+_SERVERS = (f"{SERVER}:{PORT}", f"{SERVER}:{PORT + 1}")
 _READY_LIMIT = 20.0
 _WARM_UP_SHARE = 20
 _CASES = ("1k", "20x1k", "8m")
@@ -55,6 +56,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--peers", default=",".join([ROUTER, NAT, *ROUTED]))
     parser.add_argument("--cases", default=",".join(_CASES))
+    parser.add_argument("--part", type=int, default=1, help="one of so many parts of each case")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--mailweir", default=str(ROOT / ".venv/bin/mailweir"))
     parser.add_argument("--smtpload", default=str(ROOT / "target/release/smtpload"))
@@ -73,8 +75,8 @@ def main() -> int:
                 with _peer(made, peer, options, Path(directory)) as address:
                     for name in options.cases.split(","):
                         case = CASES[name]
-                        _load(made, options.smtpload, address, case, _WARM_UP_SHARE)
-                        figures.append(_run(made, options.smtpload, address, case, peer))
+                        _load(made, options.smtpload, address, case, _WARM_UP_SHARE * options.part)
+                        figures.append(_run(made, options, address, case, peer))
             print(f"round {number + 1} of {options.rounds} done", file=sys.stderr)
     peers = [peer for peer in options.peers.split(",") if peer in ROUTED]
     head = heading(peers, options.mailweir, options.rounds, options.workers)
@@ -91,7 +93,8 @@ def main() -> int:
 
 @contextmanager
 def _sink(made: Networks, smtpload: str, directory: Path) -> Iterator[None]:
-    argv = [*made.inside("servers"), smtpload, "sink", f"--listen={SERVER}:{PORT}"]
+    listen = [f"--listen={address}" for address in _SERVERS]
+    argv = [*made.inside("servers"), smtpload, "sink", *listen]
     with running(argv, directory / "sink.log") as process:
         assert process.stdout  # a pipe, by the contract of `running`
         process.stdout.readline()
@@ -102,7 +105,7 @@ def _sink(made: Networks, smtpload: str, directory: Path) -> Iterator[None]:
 def _peer(made: Networks, name: str, options: argparse.Namespace, directory: Path) -> Iterator[str]:
     """What is between clients and servers; where clients connect to."""
     if name == ROUTER:
-        yield f"{SERVER}:{PORT}"
+        yield _SERVERS[0]
     elif name == NAT:
         rule = f"ip daddr {LISTENER} tcp dport {PORT} dnat to {SERVER}"
         chain = f"type nat hook prerouting priority -100;\n {rule}"
@@ -114,37 +117,44 @@ def _peer(made: Networks, name: str, options: argparse.Namespace, directory: Pat
     else:
         own = directory / f"{name}-{time.monotonic_ns()}"
         own.mkdir()
-        server = f"{SERVER}:{PORT}"
-        site = Site(own, LISTENER, PORT, 8899, (server, server), options.workers, options.mailweir)
+        site = Site(own, LISTENER, PORT, 8899, _SERVERS, options.workers, options.mailweir)
         argv = [*made.inside("balancer"), *ROUTED[name](site)]
-        with running(argv, own / "errors.log"):
-            _wait_for_greeting(made, options.smtpload)
+        log = own / "errors.log"
+        with running(argv, log):
+            _wait_for_greeting(made, options.smtpload, log)
             yield f"{LISTENER}:{PORT}"
 
 
-def _wait_for_greeting(made: Networks, smtpload: str) -> None:
+def _wait_for_greeting(made: Networks, smtpload: str, log: Path) -> None:
     deadline = time.monotonic() + _READY_LIMIT
     one = Case("one", sessions=1, messages=1, size="1k", concurrency=1)
     while _load(made, smtpload, f"{LISTENER}:{PORT}", one, 1):
         if time.monotonic() > deadline:
-            raise RuntimeError("the peer passes no session")
+            raise RuntimeError(f"the peer passes no session:\n{log.read_text()}")
         time.sleep(0.1)
 
 
-def _run(made: Networks, smtpload: str, address: str, case: Case, peer: str) -> Figure:
+def _run(
+    made: Networks, options: argparse.Namespace, address: str, case: Case, peer: str
+) -> Figure:
     before = machine_cpu_ns()
-    failed = _load(made, smtpload, address, case, 1)
+    failed = _load(made, options.smtpload, address, case, options.part)
     cpu = machine_cpu_ns() - before
-    return Figure(case.name, peer, cpu / 1000 / case.sessions, failed)
+    return Figure(case.name, peer, cpu / 1000 / _share(case, options.part), failed)
 
 
 def _load(made: Networks, smtpload: str, address: str, case: Case, share: int) -> int:
     """Runs a share of a case; how many sessions failed."""
-    arguments = case.arguments(max(1, case.sessions // share))
+    arguments = case.arguments(_share(case, share))
     source = [smtpload, "--json", "source", f"--connect={address}", *arguments]
     argv = [*made.inside("clients"), *source]
     done = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=False)
     return int(json.loads(done.stdout)["sessions"]["failed"]) if done.stdout else 1
+
+
+def _share(case: Case, share: int) -> int:
+    """How many sessions one of so many parts has."""
+    return max(1, case.sessions // share)
 
 
 def _print(figures: list[Figure]) -> None:
