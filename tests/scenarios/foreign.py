@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.clients.dialogue import Address
 from harness.networks.row import LEGS, Row
 from harness.process import Running, run, running
-from harness.waiting import LIMIT
+from harness.waiting import LIMIT, until
 from scenarios.offloads import turn_off
 
 # In the networks of clients and of servers.
@@ -26,6 +26,21 @@ class Talk:
 
 
 @dataclass(frozen=True)
+class Wire:
+    """What became of the segments that one end sent, as it tells at its end or in a pause."""
+
+    passed: dict[str, int]
+    delayed: dict[str, int]
+
+    def __str__(self) -> str:
+        of_passed = ("lost", "twice", "swapped")
+        figures = [f"{self.passed[name]} {name}" for name in of_passed if self.passed[name]]
+        if overtaken := self.delayed["overtaken"]:
+            figures.append(f"{overtaken} overtaken")
+        return ", ".join([f"{self.passed['segments']} segments", *figures])
+
+
+@dataclass(frozen=True)
 class Foreign:
     """The program, in these networks."""
 
@@ -34,10 +49,17 @@ class Foreign:
 
     def clients(self, server: Address, habits: str, *more: str) -> list[Talk]:
         """What each session was of clients with these habits."""
+        talks, _ = self.clients_and_wire(server, habits, *more)
+        return talks
+
+    def clients_and_wire(
+        self, server: Address, habits: str, *more: str, limit: float = 3 * LIMIT
+    ) -> tuple[list[Talk], Wire]:
+        """The same, and what became of what they sent."""
         what = ("client", "--connect", "{}:{}".format(*server), *more)
-        done = run([*self._command("c", habits), *what], limit=3 * LIMIT)
+        done = run([*self._command("c", habits), *what], limit=limit)
         assert done.returncode in (0, 1), done.stderr
-        return _talks(done.stdout)
+        return _talks(done.stdout), _wires(done.stdout)[-1]
 
     @contextmanager
     def sink(self, directory: Path, port: int, habits: str, *more: str) -> Iterator["Sink"]:
@@ -63,8 +85,23 @@ class Sink:
 
     def talks(self) -> list[Talk]:
         """The sessions that are over."""
-        return _talks(self.process.out.partition("\n")[2])
+        return _talks(self._told())
+
+    def wire(self) -> Wire:
+        """What became of what they sent, once none is under way."""
+        until(lambda: '"wire"' in self._told().rpartition("\n")[2], "all sessions to be over")
+        return _wires(self._told())[-1]
+
+    def _told(self) -> str:
+        """Whole lines, behind the first."""
+        return self.process.out.partition("\n")[2].rpartition("\n")[0]
 
 
 def _talks(lines: str) -> list[Talk]:
-    return [Talk(**json.loads(line)) for line in lines.splitlines()]
+    told = [json.loads(line) for line in lines.splitlines()]
+    return [Talk(**one) for one in told if "wire" not in one]
+
+
+def _wires(lines: str) -> list[Wire]:
+    told = [json.loads(line) for line in lines.splitlines()]
+    return [Wire(**one["wire"]) for one in told if "wire" in one]

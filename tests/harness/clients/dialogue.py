@@ -16,7 +16,17 @@ class Client:
     def __init__(self, address: Address, source: int = 0, host: str = "") -> None:
         """`source` and `host` are its own port and address, where they matter."""
         source_address = (host, source) if source or host else None
-        self.socket = socket.create_connection(address, LIMIT, source_address)
+        self._take(socket.create_connection(address, LIMIT, source_address))
+
+    @classmethod
+    def of(cls, connected: socket.socket) -> Self:
+        """By a socket that is connected, whatever its limit."""
+        client = cls.__new__(cls)
+        client._take(connected)
+        return client
+
+    def _take(self, connected: socket.socket) -> None:
+        self.socket = connected
         # A dialogue of small turns, which Nagle's algorithm would hold back.
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._reader = self.socket.makefile("rb")
@@ -43,7 +53,11 @@ class Client:
 
     def line(self) -> str:
         """The next line without its end; empty at the end of the stream."""
-        return self._reader.readline().decode("ascii").removesuffix("\r\n")
+        return self.read_line().decode("ascii").removesuffix("\r\n")
+
+    def read_line(self) -> bytes:
+        """The next line as it is."""
+        return self._reader.readline()
 
     def reply(self) -> str:
         """The last line of the next reply, which may have several."""

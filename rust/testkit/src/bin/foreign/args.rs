@@ -75,6 +75,15 @@ pub(crate) struct Habits {
     /// One in so many segments comes twice
     #[arg(long)]
     pub(crate) twice: Option<u32>,
+    /// Each segment comes so many milliseconds later
+    #[arg(long, default_value_t = 0)]
+    pub(crate) delay: u32,
+    /// And by chance up to so many more, so that some overtake others
+    #[arg(long, default_value_t = 0)]
+    pub(crate) jitter: u32,
+    /// What chance begins with: the same again is the same chances again
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) seed: u32,
     /// A keepalive with a byte of old each so many milliseconds
     #[arg(long)]
     pub(crate) keep_alive: Option<u64>,
@@ -124,6 +133,11 @@ pub(crate) enum Ecn {
 }
 
 impl Habits {
+    /// Milliseconds that a segment may be under way here.
+    pub(crate) fn longest_delay(&self) -> u64 {
+        u64::from(self.delay) + u64::from(self.jitter)
+    }
+
     pub(crate) fn has_timestamps(&self) -> bool {
         let says = |Options(wanted): &Options| {
             let mut says = false;
@@ -150,6 +164,9 @@ pub(crate) struct ClientArgs {
     /// So many, all at a time
     #[arg(long, default_value_t = 1)]
     pub(crate) sessions: u16,
+    /// Mails in each
+    #[arg(long, default_value_t = 1)]
+    pub(crate) messages: u16,
     /// Bytes of each mail, about
     #[arg(long, default_value_t = 1000)]
     pub(crate) size: usize,

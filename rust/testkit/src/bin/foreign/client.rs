@@ -1,16 +1,17 @@
-//! Sessions that send a mail each.
+//! Sessions that send mails.
 
+use std::collections::VecDeque;
 use std::io;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use sha2::{Digest, Sha256};
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::{Socket, State};
 
 use super::args::{ClientArgs, Ending, Place};
 use super::say;
+use super::speech::{Speech, Words, lines};
 use super::stack::Stack;
 
 const FIRST_PORT: u16 = 20_000;
@@ -39,27 +40,23 @@ pub(crate) fn run(place: &Place, args: &ClientArgs) -> io::Result<ExitCode> {
         }
     }
     // What is still to be said: an end, or a reset.
-    let until = Instant::now() + Duration::from_millis(300);
+    let until = Instant::now() + Duration::from_millis(300 + 2 * place.habits.longest_delay());
     while Instant::now() < until {
         stack.turn()?;
     }
     for session in &sessions {
         say(&session.report())?;
     }
+    say(&stack.wire_report())?;
     let is_fine = |session: &ClientSession| session.outcome == Some("fine");
     Ok(ExitCode::from(u8::from(!sessions.iter().all(is_fine))))
 }
 
 struct ClientSession {
     handle: SocketHandle,
-    /// What it says, each behind a reply that begins so.
-    script: Vec<(&'static str, Vec<u8>)>,
-    step: usize,
-    /// What it is about to say.
-    owed: Vec<u8>,
-    line: Vec<u8>,
-    said: Sha256,
-    heard: Sha256,
+    /// What it says yet, each behind a reply that begins so.
+    script: VecDeque<(&'static str, Vec<Words>)>,
+    speech: Speech,
     until: Instant,
     pauses_until: Option<Instant>,
     outcome: Option<&'static str>,
@@ -67,24 +64,22 @@ struct ClientSession {
 
 impl ClientSession {
     fn new(handle: SocketHandle, number: u16, args: &ClientArgs) -> Self {
-        let mut script = script(number, args);
-        let owed = if args.early {
-            std::mem::take(&mut script[0].1)
-        } else {
-            vec![]
-        };
-        Self {
+        let mut session = Self {
             handle,
-            script,
-            step: 0,
-            owed,
-            line: vec![],
-            said: Sha256::new(),
-            heard: Sha256::new(),
+            script: script(number, args),
+            speech: Speech::default(),
             until: Instant::now() + Duration::from_secs(args.limit),
             pauses_until: None,
             outcome: None,
+        };
+        if args.early
+            && let Some((_, words)) = session.script.front_mut()
+        {
+            std::mem::take(words)
+                .into_iter()
+                .for_each(|words| session.speech.say_all(words));
         }
+        session
     }
 
     fn go_on(&mut self, socket: &mut Socket<'_>, args: &ClientArgs) {
@@ -97,13 +92,13 @@ impl ClientSession {
             return;
         }
         self.read(socket, args);
-        self.write(socket);
-        if self.outcome.is_none() && self.is_done() && self.owed.is_empty() {
+        self.speech.write(socket);
+        if self.outcome.is_none() && self.is_done() && self.speech.is_silent() {
             self.end(socket, args.end);
         }
         // Its end stands behind QUIT already.
-        let says_quit = args.end == Ending::Half && self.step + 1 == self.script.len();
-        if says_quit && self.owed.is_empty() {
+        let says_quit = args.end == Ending::Half && self.script.len() == 1;
+        if says_quit && self.speech.is_silent() {
             socket.close();
         }
         if self.outcome.is_none() && socket.state() == State::Closed {
@@ -123,11 +118,8 @@ impl ClientSession {
         {
             return;
         }
-        while socket.can_recv() {
-            let taken = socket.recv(|bytes| (bytes.len(), bytes.to_vec()));
-            for byte in taken.unwrap_or_default() {
-                self.hear(byte);
-            }
+        for line in self.speech.read(socket) {
+            self.hear(&line);
         }
         // The server's end, whoever's was first.
         let is_over = matches!(
@@ -140,29 +132,18 @@ impl ClientSession {
         }
     }
 
-    fn hear(&mut self, byte: u8) {
-        self.heard.update([byte]);
-        self.line.push(byte);
-        if byte != b'\n' {
-            return;
-        }
-        let line = std::mem::take(&mut self.line);
+    fn hear(&mut self, line: &[u8]) {
         if line.get(3) == Some(&b'-') {
             return;
         }
-        match self.script.get_mut(self.step) {
+        match self.script.pop_front() {
             Some((expected, words)) if line.starts_with(expected.as_bytes()) => {
-                self.owed.append(words);
-                self.step += 1;
+                words
+                    .into_iter()
+                    .for_each(|words| self.speech.say_all(words));
             }
             _ => self.outcome = Some("otherwise"),
         }
-    }
-
-    fn write(&mut self, socket: &mut Socket<'_>) {
-        let taken = socket.send_slice(&self.owed).unwrap_or(0);
-        self.said.update(&self.owed[..taken]);
-        self.owed.drain(..taken);
     }
 
     /// It has had all replies, and has nothing more to say.
@@ -180,63 +161,54 @@ impl ClientSession {
     }
 
     fn is_done(&self) -> bool {
-        self.step == self.script.len()
+        self.script.is_empty()
     }
 
     fn report(&self) -> serde_json::Value {
-        json!({
-            "outcome": self.outcome,
-            "said": hex(&self.said),
-            "heard": hex(&self.heard),
-        })
+        let [said, heard] = self.speech.hashes();
+        json!({ "outcome": self.outcome, "said": said, "heard": heard })
     }
 }
 
-pub(crate) fn hex(hash: &Sha256) -> String {
-    let bytes = hash.clone().finalize();
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn script(number: u16, args: &ClientArgs) -> Vec<(&'static str, Vec<u8>)> {
-    let mut mail = mail(number, args.size);
-    if args.end == Ending::Cut {
-        mail.truncate(mail.len() / 2);
+fn script(number: u16, args: &ClientArgs) -> VecDeque<(&'static str, Vec<Words>)> {
+    let line = |words: &str| vec![once(words)];
+    let mut script = VecDeque::from([("220", line("EHLO foreign.test\r\n"))]);
+    for message in 0..args.messages {
+        script.push_back(("250", line("MAIL FROM:<a@foreign.test>\r\n")));
+        script.push_back(("250", line("RCPT TO:<b@server.test>\r\n")));
+        script.push_back(("250", line("DATA\r\n")));
+        script.push_back(("354", mail(number, message, args)));
     }
-    let mut script = vec![
-        ("220", b"EHLO foreign.test\r\n".to_vec()),
-        ("250", b"MAIL FROM:<a@foreign.test>\r\n".to_vec()),
-        ("250", b"RCPT TO:<b@server.test>\r\n".to_vec()),
-        ("250", b"DATA\r\n".to_vec()),
-        ("354", mail),
-    ];
     match args.end {
         Ending::Cut => {}
-        Ending::Leave => script.push(("250", vec![])),
+        Ending::Leave => script.push_back(("250", vec![])),
         Ending::Close | Ending::Half | Ending::Reset => {
-            script.push(("250", b"QUIT\r\n".to_vec()));
-            script.push(("221", vec![]));
+            script.push_back(("250", line("QUIT\r\n")));
+            script.push_back(("221", vec![]));
         }
     }
     if args.hasty {
         let all = script
             .iter_mut()
             .flat_map(|(_, words)| std::mem::take(words));
-        script[0].1 = all.collect();
+        let all = all.collect();
+        if let Some((_, words)) = script.front_mut() {
+            *words = all;
+        }
     }
     script
 }
 
-/// Another one for each session, with its dot.
-fn mail(number: u16, size: usize) -> Vec<u8> {
-    let mut mail = format!("Subject: {number}\r\n\r\n").into_bytes();
-    let mut state = u32::from(number) + 1;
-    while mail.len() < size {
-        for _ in 0..60 {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            mail.push(b'a' + (state >> 24) as u8 % 26);
-        }
-        mail.extend(b"\r\n");
+/// Another one for each session and message, with its dot; half of it where it is to be cut.
+fn mail(number: u16, message: u16, args: &ClientArgs) -> Vec<Words> {
+    let head = format!("Subject: {number}.{message}\r\n\r\n");
+    let seed = u32::from(number) << 16 | u32::from(message);
+    if args.end == Ending::Cut {
+        return vec![once(&head), lines(seed, args.size / 2, "")];
     }
-    mail.extend(b".\r\n");
-    mail
+    vec![once(&head), lines(seed, args.size, ""), once(".\r\n")]
+}
+
+fn once(words: &str) -> Words {
+    Box::new(std::iter::once(words.as_bytes().to_vec()))
 }

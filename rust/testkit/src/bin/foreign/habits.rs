@@ -1,10 +1,14 @@
 //! What becomes of segments between the stack and the wire.
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
+use serde::Serialize;
+use serde_json::json;
 use smoltcp::wire::TcpSeqNumber;
 
 use super::args::{Ecn, Habits, Options};
+use super::delay::DelayLine;
 use super::segment::{Segment, each_option};
 
 const MSS: u8 = 2;
@@ -22,9 +26,19 @@ pub(crate) struct Wire {
     scaled: HashMap<(u16, u16), u8>,
     /// One that the next one overtakes.
     held: Option<Vec<u8>>,
+    delayed: DelayLine,
+    passed: Passed,
+    random: u32,
+}
+
+/// What became of segments with these habits.
+#[derive(Default, Serialize)]
+pub(crate) struct Passed {
     segments: u32,
     payloads: u32,
-    random: u32,
+    lost: u32,
+    twice: u32,
+    swapped: u32,
 }
 
 impl Wire {
@@ -34,14 +48,14 @@ impl Wire {
             moved: HashMap::new(),
             scaled: HashMap::new(),
             held: None,
-            segments: 0,
-            payloads: 0,
-            random: 1,
+            delayed: DelayLine::default(),
+            passed: Passed::default(),
+            random: habits.seed,
         }
     }
 
-    /// What is sent instead of this frame, in its order.
-    pub(crate) fn out(&mut self, frame: Vec<u8>) -> Vec<Vec<u8>> {
+    /// What is sent now instead of this frame, in its order.
+    pub(crate) fn out(&mut self, now: Instant, frame: Vec<u8>) -> Vec<Vec<u8>> {
         let Some(segment) = Segment::read(&frame) else {
             return vec![frame];
         };
@@ -49,12 +63,38 @@ impl Wire {
         for segment in self.pieces(segment) {
             self.send(segment, &mut out);
         }
-        out
+        self.delay(now, out)
     }
 
-    /// What waits to be overtaken, and wasn't.
-    pub(crate) fn rest(&mut self) -> Option<Vec<u8>> {
-        self.held.take()
+    /// What waits to be overtaken, and wasn't; and what is late enough.
+    pub(crate) fn rest(&mut self, now: Instant) -> Vec<Vec<u8>> {
+        let held = self.held.take().into_iter().collect();
+        let mut rest = self.delay(now, held);
+        rest.extend(self.delayed.take(now));
+        rest
+    }
+
+    /// When the next one is late enough.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        self.delayed.next()
+    }
+
+    /// What became of segments so far.
+    pub(crate) fn report(&self) -> serde_json::Value {
+        json!({ "passed": self.passed, "delayed": self.delayed.passed() })
+    }
+
+    fn delay(&mut self, now: Instant, frames: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+        let Habits { delay, jitter, .. } = self.habits;
+        if delay == 0 && jitter == 0 {
+            return frames;
+        }
+        for frame in frames {
+            let late = delay + self.random() % (jitter + 1);
+            self.delayed
+                .hold(now + Duration::from_millis(late.into()), frame);
+        }
+        vec![]
     }
 
     /// What the stack gets instead of this frame.
@@ -91,12 +131,13 @@ impl Wire {
     fn send(&mut self, mut segment: Segment, out: &mut Vec<Vec<u8>>) {
         self.change(&mut segment);
         let has_payload = !segment.payload().is_empty();
-        self.segments += 1;
-        self.payloads += u32::from(has_payload);
+        self.passed.segments += 1;
+        self.passed.payloads += u32::from(has_payload);
         let is_due =
             |each: Option<u32>, count: u32| each.is_some_and(|each| count.is_multiple_of(each));
-        let is_first = self.habits.lose_first && self.payloads == 1;
-        if has_payload && (is_first || is_due(self.habits.lose, self.payloads)) {
+        let is_first = self.habits.lose_first && self.passed.payloads == 1;
+        if has_payload && (is_first || is_due(self.habits.lose, self.passed.payloads)) {
+            self.passed.lost += 1;
             return;
         }
         let mut frame = segment.into_frame();
@@ -104,10 +145,12 @@ impl Wire {
             // There is room for it.
             frame.extend(vec![0xa5; self.habits.padding]);
         }
-        if is_due(self.habits.twice, self.segments) {
+        if is_due(self.habits.twice, self.passed.segments) {
+            self.passed.twice += 1;
             out.push(frame.clone());
         }
-        if self.held.is_none() && is_due(self.habits.swap, self.segments) {
+        if self.held.is_none() && is_due(self.habits.swap, self.passed.segments) {
+            self.passed.swapped += 1;
             self.held = Some(frame);
             return;
         }

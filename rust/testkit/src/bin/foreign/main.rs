@@ -6,9 +6,11 @@
 
 mod args;
 mod client;
+mod delay;
 mod habits;
 mod segment;
 mod sink;
+mod speech;
 mod stack;
 
 use std::io::{self, Write};

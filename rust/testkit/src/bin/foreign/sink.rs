@@ -4,13 +4,12 @@ use std::io;
 use std::process::ExitCode;
 
 use serde_json::json;
-use sha2::{Digest, Sha256};
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::{Socket, State};
 
 use super::args::{Habits, Place, SinkArgs};
-use super::client::hex;
 use super::say;
+use super::speech::{Speech, lines};
 use super::stack::{self, Stack};
 
 /// Takes sessions until it is ended from outside.
@@ -21,12 +20,18 @@ pub(crate) fn run(place: &Place, args: &SinkArgs) -> io::Result<ExitCode> {
     let mut stack = Stack::new(place)?;
     let mut seats: Vec<Seat> = (0..args.places).map(|_| Seat::new(&mut stack)).collect();
     say(&json!({ "listening": args.port }))?;
+    let mut had_sessions = false;
     loop {
         stack.turn()?;
         for seat in &mut seats {
             let socket = stack.sockets.get_mut::<Socket>(seat.handle);
             seat.go_on(socket, args, &place.habits)?;
         }
+        let has_sessions = seats.iter().any(|seat| seat.session.is_some());
+        if had_sessions && !has_sessions {
+            say(&stack.wire_report())?;
+        }
+        had_sessions = has_sessions;
     }
 }
 
@@ -38,12 +43,9 @@ struct Seat {
 
 #[derive(Default)]
 struct SinkSession {
-    line: Vec<u8>,
     in_mail: bool,
     leaves: bool,
-    owed: Vec<u8>,
-    said: Sha256,
-    heard: Sha256,
+    speech: Speech,
 }
 
 impl Seat {
@@ -68,15 +70,15 @@ impl Seat {
                 socket.state(),
                 State::Closed | State::TimeWait | State::Listen
             ) {
-                say(&json!({ "said": hex(&session.said), "heard": hex(&session.heard) }))?;
+                let [said, heard] = session.speech.hashes();
+                say(&json!({ "said": said, "heard": heard }))?;
                 self.session = None;
                 socket.abort();
             }
         } else if has_peer {
-            self.session = Some(SinkSession {
-                owed: b"220 foreign.test ESMTP\r\n".to_vec(),
-                ..SinkSession::default()
-            });
+            let mut session = SinkSession::default();
+            session.speech.say(b"220 foreign.test ESMTP\r\n");
+            self.session = Some(session);
         } else if !socket.is_open() {
             *socket = stack::socket(habits);
             let listens = socket.listen(args.port);
@@ -88,54 +90,38 @@ impl Seat {
 
 impl SinkSession {
     fn go_on(&mut self, socket: &mut Socket<'_>, args: &SinkArgs) {
-        while socket.can_recv() {
-            let taken = socket.recv(|bytes| (bytes.len(), bytes.to_vec()));
-            for byte in taken.unwrap_or_default() {
-                self.hear(byte, args);
-            }
+        for line in self.speech.read(socket) {
+            self.hear(&line, args);
         }
-        let taken = socket.send_slice(&self.owed).unwrap_or(0);
-        self.said.update(&self.owed[..taken]);
-        self.owed.drain(..taken);
+        self.speech.write(socket);
         let is_over = self.leaves || (socket.state() == State::CloseWait && !socket.may_recv());
-        if is_over && self.owed.is_empty() {
+        if is_over && self.speech.is_silent() {
             socket.close();
         }
     }
 
-    fn hear(&mut self, byte: u8, args: &SinkArgs) {
-        self.heard.update([byte]);
-        self.line.push(byte);
-        if byte != b'\n' {
-            return;
-        }
-        let line = std::mem::take(&mut self.line);
+    fn hear(&mut self, line: &[u8], args: &SinkArgs) {
         if self.in_mail {
             if line == b".\r\n" {
                 self.in_mail = false;
-                self.owed.extend(b"250 taken\r\n");
+                self.speech.say(b"250 taken\r\n");
             }
             return;
         }
         match line.get(..4).unwrap_or_default() {
             b"DATA" => {
                 self.in_mail = true;
-                self.owed.extend(b"354 go\r\n");
+                self.speech.say(b"354 go\r\n");
             }
             b"QUIT" => {
                 self.leaves = true;
-                self.owed.extend(b"221 bye\r\n");
+                self.speech.say(b"221 bye\r\n");
             }
             b"EHLO" => {
-                let more = b"250-X-WORDS ";
-                for _ in 0..args.reply / 62 {
-                    self.owed.extend(more);
-                    self.owed.extend([b'x'; 48]);
-                    self.owed.extend(b"\r\n");
-                }
-                self.owed.extend(b"250 fine\r\n");
+                self.speech.say_all(lines(1, args.reply, "250-X-WORDS "));
+                self.speech.say(b"250 fine\r\n");
             }
-            _ => self.owed.extend(b"250 fine\r\n"),
+            _ => self.speech.say(b"250 fine\r\n"),
         }
     }
 }

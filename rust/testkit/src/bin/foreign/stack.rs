@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration as Wait, Instant as Moment};
 
+use serde_json::json;
 use smoltcp::iface::{Config, Interface, SocketSet};
 use smoltcp::phy::{self, Device, DeviceCapabilities, Medium, RawSocket, RxToken, TxToken};
 use smoltcp::socket::tcp::{Socket, SocketBuffer};
@@ -73,12 +74,20 @@ impl Stack {
         self.interface
             .poll(Instant::now(), &mut self.line, &mut self.sockets);
         let wait = self.interface.poll_delay(Instant::now(), &self.sockets);
-        let wait = wait.map_or(LOOK, |wait| LOOK.min(wait.into()));
+        let mut wait = wait.map_or(LOOK, |wait| LOOK.min(wait.into()));
+        if let Some(next) = self.line.wire.next() {
+            wait = wait.min(next.saturating_duration_since(Moment::now()));
+        }
         phy::wait(self.line.raw.as_raw_fd(), Some(wait.into()))?;
-        if let Some(frame) = self.line.wire.rest() {
+        for frame in self.line.wire.rest(Moment::now()) {
             self.line.write(&frame);
         }
         Ok(())
+    }
+
+    /// What became of its segments so far.
+    pub(crate) fn wire_report(&self) -> serde_json::Value {
+        json!({ "wire": self.line.wire.report() })
     }
 }
 
@@ -148,7 +157,7 @@ impl TxToken for Out<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, write: F) -> R {
         let mut frame = vec![0; length];
         let result = write(&mut frame);
-        for frame in self.0.wire.out(frame) {
+        for frame in self.0.wire.out(Moment::now(), frame) {
             self.0.write(&frame);
         }
         result
