@@ -1,7 +1,7 @@
 //! Loads the program.
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -12,6 +12,8 @@ use aya::programs::links::LinkError;
 use aya::programs::tc::SchedClassifierLink;
 use aya::programs::{ProgramError, SchedClassifier};
 use aya::{Ebpf, EbpfError, EbpfLoader};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use crate::attach::{Framing, Hook, Part, Spot, pin_link, pin_name, pinned};
 use crate::tables::{self, TABLES, Tables};
@@ -66,6 +68,8 @@ pub struct Program {
     tables: Tables,
     /// The folder of what outlives the process; or why nothing does.
     pins: Result<PathBuf, String>,
+    /// That folder, as long as nobody else may have it.
+    own: Option<File>,
     /// Why what somebody removed there can't be pinned again, if that is so.
     lost: Option<String>,
     /// How it is attached to each interface.
@@ -85,19 +89,24 @@ impl Program {
 
     /// Loads it into the kernel, with tables for so many `flows`. In the folder `pins`, on a BPF file
     /// system, tables and attachments are kept and outlive the process; those that are there are
-    /// used, of another size too unless they are empty. Where that can't be, nothing does.
+    /// used, of another size too unless they are empty. Where that can't be, since another process has
+    /// the folder, say, nothing does.
     ///
     /// # Errors
     /// Why it can't be loaded.
     pub fn load_pinned(pins: &Path, flows: u32) -> Result<Self, Unavailable> {
-        let kept = Tables::pinned(pins).ok().flatten();
-        let is_other = |tables: &Tables| tables.most_flows() != flows && tables.is_empty();
-        if kept.is_some_and(|tables| is_other(&tables)) {
+        let own = own_folder(pins);
+        if own.is_ok() && !are_usable(pins, flows) {
             // What can't be removed is used as it is.
-            let _ = flush(pins);
+            let _ = clear(pins);
         }
-        let folder = own_folder(pins).map(|()| pins.to_owned());
-        Self::load_with(folder.map_err(|why| why.to_string()), flows)
+        let folder = match &own {
+            Ok(_) => Ok(pins.to_owned()),
+            Err(why) => Err(why.to_string()),
+        };
+        let mut program = Self::load_with(folder, flows)?;
+        program.own = own.ok();
+        Ok(program)
     }
 
     fn load_with(pins: Result<PathBuf, String>, flows: u32) -> Result<Self, Unavailable> {
@@ -123,6 +132,7 @@ impl Program {
             bpf,
             tables,
             pins,
+            own: None,
             lost: None,
             hooks: HashMap::new(),
             held: HashMap::new(),
@@ -249,7 +259,9 @@ impl Program {
     }
 
     fn pin_to(&mut self, pins: &Path, missing: Vec<(Part, String)>) -> Result<(), Unavailable> {
-        own_folder(pins)?;
+        if !is_at(self.own.as_ref(), pins) {
+            self.own = Some(own_folder(pins)?);
+        }
         self.tables.pin(pins)?;
         for (part, name) in missing {
             let pin = pins.join(&name);
@@ -269,7 +281,7 @@ impl Program {
     pub fn flush(&mut self) -> io::Result<()> {
         self.held.clear();
         match &self.pins {
-            Ok(pins) => flush(pins),
+            Ok(pins) => remove(pins),
             Err(_) => Ok(()),
         }
     }
@@ -299,18 +311,47 @@ impl Program {
 /// Removes what was pinned in a folder: flows that are there end with it.
 ///
 /// # Errors
-/// What the system says; no folder is no error.
+/// What the system says: a process has it, say. No folder is no error.
 pub fn flush(pins: &Path) -> io::Result<()> {
+    if !pins.exists() {
+        return Ok(());
+    }
+    let _own = own_folder(pins)?;
+    remove(pins)
+}
+
+fn remove(pins: &Path) -> io::Result<()> {
+    clear(pins)?;
+    match fs::remove_dir(pins) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+/// Whether what is pinned there can be gone on with, where so many flows are wanted: all of it, of
+/// sizes that fit each other. What there is nothing of can.
+fn are_usable(pins: &Path, flows: u32) -> bool {
+    let there = TABLES.iter().filter(|name| pins.join(name).exists());
+    match there.count() {
+        0 => true,
+        some if some < TABLES.len() => false,
+        // What can't be looked at is left for those who may.
+        _ => Tables::pinned(pins).ok().flatten().is_none_or(|tables| {
+            let fits = tables.most_flows() == flows || !tables.is_empty();
+            fits && tables.fit_each_other()
+        }),
+    }
+}
+
+/// Leaves nothing in a folder.
+fn clear(pins: &Path) -> io::Result<()> {
     for name in names(pins) {
         match pinned(&name) {
             Some((part, interface)) => Spot::new(part, &interface, Some(pins)).clear()?,
             None => fs::remove_file(pins.join(name))?,
         }
     }
-    match fs::remove_dir(pins) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result,
-    }
+    Ok(())
 }
 
 /// Of the files in a folder; none where it can't be read.
@@ -322,8 +363,9 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 /// Makes a folder for pins, or takes the one that is there if it is ours alone: whoever can write
-/// there says what becomes of segments.
-fn own_folder(pins: &Path) -> io::Result<()> {
+/// there says what becomes of segments. No other process can take it as long as it is open here: one
+/// of another container may see the same BPF file system and call its folder alike.
+fn own_folder(pins: &Path) -> io::Result<File> {
     match fs::DirBuilder::new().mode(0o700).create(pins) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => {
@@ -335,7 +377,19 @@ fn own_folder(pins: &Path) -> io::Result<()> {
     let found = fs::symlink_metadata(pins)?;
     let ours = rustix::process::geteuid().as_raw();
     if found.is_dir() && found.uid() == ours && found.mode() & OTHERS_WRITE == 0 {
-        return Ok(());
+        let folder = File::open(pins)?;
+        return match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(folder),
+            Err(Errno::WOULDBLOCK) => Err(io::Error::new(
+                io::ErrorKind::ResourceBusy,
+                format!(
+                    "{} is another process's, in another container say; give this one a `state_dir` of \
+                     another name",
+                    pins.display()
+                ),
+            )),
+            Err(error) => Err(error.into()),
+        };
     }
     Err(io::Error::new(
         io::ErrorKind::PermissionDenied,
@@ -346,6 +400,13 @@ fn own_folder(pins: &Path) -> io::Result<()> {
             found.mode() & 0o7777
         ),
     ))
+}
+
+/// Whether this is the folder that is there.
+fn is_at(own: Option<&File>, pins: &Path) -> bool {
+    let inode = |data: fs::Metadata| (data.dev(), data.ino());
+    let here = own.and_then(|folder| folder.metadata().ok()).map(inode);
+    here.is_some() && here == fs::symlink_metadata(pins).ok().map(inode)
 }
 
 fn classifier<'a>(bpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, ProgramError> {

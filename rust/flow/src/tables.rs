@@ -167,6 +167,19 @@ impl Tables {
         self.gates.len()
     }
 
+    /// Whether each has a place for each flow that another has one for: somebody may have put others in
+    /// their places.
+    pub(crate) fn fit_each_other(&self) -> bool {
+        let [_, gates, flows, _, moved, ..] = &self.handles;
+        let sizes = [gates, flows, moved].map(|handle| {
+            let data = again(handle).and_then(MapData::from_fd);
+            data.and_then(|data| Ok(data.info()?.max_entries())).ok()
+        });
+        let most = self.most_flows();
+        let wanted = [most, most, most.div_ceil(u64::BITS)];
+        sizes == wanted.map(Some)
+    }
+
     /// Kernel memory of the tables, whatever is in them: values of arrays, buckets of hashes.
     pub fn bytes(&self) -> u64 {
         let [(_, keys), .., (_, words)] = entries(self.most_flows());
