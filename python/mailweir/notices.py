@@ -95,6 +95,11 @@ def _of_kernel_path(old: KernelPathStats | None, new: KernelPathStats) -> Iterat
         yield "sessions of another version go on by themselves", {"sessions": new.earlier}
     if old and old.earlier and not new.earlier:
         yield "sessions of another version have ended", {}
+    if new.max_flows < new.wanted_flows and not old:
+        yield (
+            "the kernel path has fewer places than max_flows, those that its flows began with",
+            {"places": new.max_flows, "max_flows": new.wanted_flows},
+        )
     if new.ends_with_process and not (old and old.ends_with_process):
         yield "flows end with the process", {"reason": new.ends_with_process}
     for interface in sorted(set(new.not_at) - set(old.not_at if old else ())):

@@ -147,6 +147,8 @@ class KernelPathStats(Struct, frozen=True, gc=False):
     tables_bytes: int
     """Of the kernel's memory, whatever is in them."""
     max_flows: int
+    wanted_flows: int
+    """As configured: there are fewer as long as tables of an earlier process are gone on with."""
     handed_over: int
     """Sessions that took it, ever."""
     adopted: int

@@ -14,6 +14,7 @@ import pytest
 
 from harness.clients.smtpload import Smtpload, build
 from harness.mailweir.run import Mailweir, Tree, mailweir
+from harness.mailweir.rust_example import rust_example
 from harness.needs import missing
 from harness.networks.row import pins, remove_pins
 from harness.pair.rig import Rig, pair_rig
@@ -64,6 +65,13 @@ def pair(built: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]
 def smtpload_binary() -> Path:
     """The load generator."""
     return build()
+
+
+@pytest.fixture(scope="module")
+def victim() -> Iterator[Path]:
+    """A balancer that dies where it is told to; what it leaves in the kernel is removed at last."""
+    yield rust_example("victim", "failpoints")
+    remove_pins({folder for folder in pins() if folder.name.endswith("-victim")})
 
 
 @pytest.fixture

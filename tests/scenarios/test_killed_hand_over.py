@@ -4,10 +4,8 @@ in the log leaves that to the next.
 """
 
 import json
-import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -15,11 +13,11 @@ import pytest
 
 from harness.clients.dialogue import Client
 from harness.mailweir.kernel_rig import PORT, polite, serving_there
-from harness.mailweir.rust_example import rust_example
-from harness.networks.row import LISTENER, SERVER, Row, bpf_files, row
+from harness.networks.row import LISTENER, bpf_files, row
 from harness.process import Running, running
 from harness.scale import count
 from harness.waiting import LIMIT, until
+from scenarios.victims import LOG, Counts, Victim, counts
 
 _STEPS = {
     # Before anybody was greeted: both peers see an end.
@@ -36,7 +34,6 @@ _STEPS = {
 }
 _TIMES = count(5, 50)
 _LATE = count(10, 100)
-_LOG = "sessions.log"
 _BOX, _LONGER = "box@server.test", "another.box@server.test"
 # What a client says for that.
 _RECEIVED = 117
@@ -44,14 +41,6 @@ _RECEIVED = 117
 Counted = Callable[[str], None]
 
 pytestmark = pytest.mark.needs("iproute2", "nftables", "clang")
-
-
-@pytest.fixture(scope="module")
-def victim() -> Iterator[Path]:
-    """A balancer that dies where it is told to; what it leaves in the kernel is removed at last."""
-    yield rust_example("victim", "failpoints")
-    for left in Path("/sys/fs/bpf").glob("mailweir-*-victim"):
-        shutil.rmtree(left)
 
 
 @pytest.mark.timeout(count(120, 1200))
@@ -63,13 +52,13 @@ def test_every_session_goes_on_or_ends(
     outcomes: Counter[str] = Counter()
     with row() as networks, serving_there(networks, polite):
         for number in range(_TIMES):
-            with _running(networks, victim, tmp_path, f"dies-{number}", step) as dies:
+            with Victim(victim, networks, tmp_path).runs(f"dies-{number}", step) as dies:
                 client = networks.inside("c", lambda: Client((LISTENER, PORT))).result(20)
                 assert dies.wait() == -9, "it died at its step"
-            with _running(networks, victim, tmp_path, f"heir-{number}", "never") as heir:
+            with Victim(victim, networks, tmp_path).runs(f"heir-{number}", "never") as heir:
                 outcomes[_outcome(client)] += 1
                 client.close()
-                until(lambda heir=heir: _counts(heir)[:3] == [0, 0, 0], "nothing to be left")  # type: ignore[misc]
+                until(lambda heir=heir: _counts(heir).has_nothing, "nothing to be left")  # type: ignore[misc]
     counted(f"{step}: {dict(outcomes)}")
     assert outcomes.total() == _TIMES
     assert outcomes.keys() <= _STEPS[step]
@@ -82,7 +71,7 @@ def test_a_late_acknowledgement_of_ours_hangs_none(
     bpf_files()
     outcomes: Counter[str] = Counter()
     with row() as networks, serving_there(networks, polite):
-        with _running(networks, victim, tmp_path, "late", "late"):
+        with Victim(victim, networks, tmp_path).runs("late", "late"):
             for _ in range(_LATE):
                 client = networks.inside("c", lambda: Client((LISTENER, PORT))).result(20)
                 outcomes[_outcome(client)] += 1
@@ -95,16 +84,32 @@ def test_a_record_that_two_processes_left(tmp_path: Path, victim: Path) -> None:
     """Both die as they write it, and in between the client asks for a new session."""
     bpf_files()
     with row() as networks, serving_there(networks, polite):
-        with _running(networks, victim, tmp_path, "first", "log_writes") as first:
+        with Victim(victim, networks, tmp_path).runs("first", "log_writes") as first:
             ended = networks.inside("c", _session).result(LIMIT)
             assert first.wait() == -9
         again = networks.inside("c", lambda: Client((LISTENER, PORT), source=ended))
         assert isinstance(again.exception(LIMIT), ConnectionRefusedError)
         # Perhaps before it is ready.
-        with running(_argv(networks, victim, tmp_path, "log_writes"), tmp_path, "second") as second:
+        with running(
+            Victim(victim, networks, tmp_path).argv("log_writes"), tmp_path, "second"
+        ) as second:
             assert second.wait() == -9
-        with _running(networks, victim, tmp_path, "heir", "never"):
+        with Victim(victim, networks, tmp_path).runs("heir", "never"):
             until(lambda: len(_logged(tmp_path)) == 1, "it to be in the log")
+    assert _logged(tmp_path) == [(ended, _RECEIVED)]
+
+
+def test_a_record_that_was_just_written(tmp_path: Path, victim: Path) -> None:
+    """It dies before it can note that: the next one finds it in the log."""
+    bpf_files()
+    with row() as networks, serving_there(networks, polite):
+        with Victim(victim, networks, tmp_path).runs("first", "log_written") as first:
+            ended = networks.inside("c", _session).result(LIMIT)
+            assert first.wait() == -9
+        assert _logged(tmp_path) == [(ended, _RECEIVED)]
+        with Victim(victim, networks, tmp_path).runs("heir", "never") as heir:
+            until(lambda: _counts(heir).has_nothing, "its place to be free")
+            until(lambda: _counts(heir).lingering == 0, "its keys to be gone")
     assert _logged(tmp_path) == [(ended, _RECEIVED)]
 
 
@@ -114,15 +119,15 @@ def test_a_client_that_comes_back_before_its_record_is_written(
     """Of the old one a server's key is left, so that both are known when the process dies."""
     bpf_files()
     with row() as networks, serving_there(networks, polite):
-        with _running(networks, victim, tmp_path, "unwritten", "unwritten") as unwritten:
+        with Victim(victim, networks, tmp_path).runs("unwritten", "unwritten") as unwritten:
             ended = networks.inside("c", _session).result(LIMIT)
-            until(lambda: _counts(unwritten)[:2] == [0, 0], "its end to be seen")
+            until(lambda: _is_silent(unwritten), "its end to be seen")
             # Its MAIL says more than the first one's.
             more = networks.inside("c", partial(_session, ended, _LONGER))
             assert more.result(LIMIT) == ended
-            until(lambda: _counts(unwritten)[:2] == [0, 0], "its end to be seen")
+            until(lambda: _is_silent(unwritten), "its end to be seen")
             unwritten.kill()
-        with _running(networks, victim, tmp_path, "heir", "never"):
+        with Victim(victim, networks, tmp_path).runs("heir", "never"):
             until(lambda: len(_logged(tmp_path)) == 2, "both to be in the log")
     longer = _RECEIVED + len(_LONGER) - len(_BOX)
     assert sorted(_logged(tmp_path)) == [(ended, _RECEIVED), (ended, longer)]
@@ -132,22 +137,22 @@ def test_a_panic_of_the_flows_thread_ends_one_session(tmp_path: Path, victim: Pa
     """It begins again with the same flows. The record that it was closing says what happened."""
     bpf_files()
     with row() as networks, serving_there(networks, polite):
-        with _running(networks, victim, tmp_path, "panics", "panics") as panics:
+        with Victim(victim, networks, tmp_path).runs("panics", "panics") as panics:
             lasting = networks.inside("c", lambda: Client((LISTENER, PORT))).result(LIMIT)
             lasting.expect("220")
-            until(lambda: _counts(panics)[-1] == 2, "both panics of a look")
+            until(lambda: _counts(panics).restarts == 2, "both panics of a look")
             for _ in range(3):
                 networks.inside("c", _session).result(LIMIT)
-            until(lambda: _counts(panics)[-1] == 3, "that of a close")
+            until(lambda: _counts(panics).restarts == 3, "that of a close")
             lasting.expect("250", "EHLO client.test")
             lasting.close()
-            until(lambda: _counts(panics)[:3] == [0, 0, 0], "all places to be free")
+            until(lambda: _counts(panics).has_nothing, "all places to be free")
             until(lambda: len(_reasons(tmp_path)) == 4, "all to be in the log")
     assert sorted(_reasons(tmp_path)) == ["client_closed", "client_quit", "client_quit", "panicked"]
 
 
 def _reasons(directory: Path) -> list[str]:
-    lines = map(json.loads, (directory / _LOG).read_text().splitlines())
+    lines = map(json.loads, (directory / LOG).read_text().splitlines())
     return [line["end_reason"] for line in lines]
 
 
@@ -163,28 +168,19 @@ def _session(source: int = 0, box: str = _BOX) -> int:
 
 def _logged(directory: Path) -> list[tuple[int, int]]:
     """Of each session in the log its client's port, and how much that said."""
-    lines = map(json.loads, (directory / _LOG).read_text().splitlines())
+    lines = map(json.loads, (directory / LOG).read_text().splitlines())
     return [(int(line["client"].rpartition(":")[2]), line["received_bytes"]) for line in lines]
 
 
-@contextmanager
-def _running(
-    networks: Row, victim: Path, directory: Path, name: str, step: str
-) -> Iterator[Running]:
-    with running(_argv(networks, victim, directory, step), directory, name) as process:
-        process.until(lambda: "ready" in process.out, "it to be ready")
-        yield process
+def _counts(process: Running) -> Counts:
+    """Once it has said what there is."""
+    return process.until(lambda: counts(process), "its counts") or Counts()
 
 
-def _argv(networks: Row, victim: Path, directory: Path, step: str) -> list[str | Path]:
-    ends = [f"{LISTENER}:{PORT}", f"{SERVER}:{PORT}"]
-    return [*networks.before("l"), victim, step, *ends, directory / _LOG]
-
-
-def _counts(heir: Running) -> list[int]:
-    """Sessions, flows and places now, and sessions that it found."""
-    *lines, _ = heir.out.split("\n")
-    return [int(word) for word in lines[-1].split()] if lines[-1] != "ready" else []
+def _is_silent(process: Running) -> bool:
+    """Whether it has no session."""
+    counted = _counts(process)
+    return (counted.active, counted.flows) == (0, 0)
 
 
 def _outcome(client: Client) -> str:

@@ -35,6 +35,7 @@ KERNEL_PATH = KernelPathStats(
     restarts=1,
     tables_bytes=38 << 20,
     max_flows=100,
+    wanted_flows=100,
     handed_over=20,
     adopted=3,
     taken_off=0,

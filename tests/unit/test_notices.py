@@ -117,6 +117,14 @@ def test_what_another_version_left() -> None:
     assert said(there, gone) == ["sessions of another version have ended"]
 
 
+def test_tables_of_an_earlier_process_are_too_small() -> None:
+    few = structs.replace(CALM, kernel_path=structs.replace(figures.KERNEL_PATH, wanted_flows=900))
+    assert said(CALM, few) == [
+        "the kernel path has fewer places than max_flows, those that its flows began with"
+    ]
+    assert said(few, few) == []
+
+
 def test_splice_is_refused_once() -> None:
     budgeted = structs.replace(CALM, relay=structs.replace(figures.RELAY, pipe_budget=8))
     refused = structs.replace(

@@ -45,6 +45,12 @@ def kernel_path_lacks(path: Mapping[str, Any] | None) -> list[str]:
     lines = [
         f"the kernel path isn't at {name}: {why}" for name, why in sorted(path["not_at"].items())
     ]
+    if path["max_flows"] < path["wanted_flows"]:
+        lines.append(
+            f"the kernel path has places for {path['max_flows']} flows, not for max_flows"
+            f" {path['wanted_flows']}: flows of an earlier process go on in its tables; restart"
+            " mailweir once they have ended"
+        )
     if path["ends_with_process"]:
         lines.append(f"sessions in the kernel end with the process: {path['ends_with_process']}")
     return lines

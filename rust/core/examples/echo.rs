@@ -218,6 +218,7 @@ impl Any {
             restarts: self.number(),
             tables_bytes: self.number(),
             max_flows: self.number(),
+            wanted_flows: self.number(),
             handed_over: self.number(),
             adopted: self.number(),
             taken_off: self.number(),

@@ -3,7 +3,8 @@
 //!     cargo run -p mailweir-core --example victim --features failpoints -- STEP LISTEN SERVER LOG
 //!
 //! It says `ready`, then twenty times a second how many sessions, flows and places there are, how many
-//! sessions it found, and how often the flows' thread began again. At STEP it kills itself as `kill -9` does; `never` is none, `late`
+//! sessions it found, how many were handed over, keys that linger, records that were lost, and how often
+//! the flows' thread began again. At STEP it kills itself as `kill -9` does; `never` is none, `late`
 //! stands still in the middle of each hand-over for longer than an acknowledgement waits, `unwritten`
 //! doesn't write its log, and `panics` has that thread panic three times: twice as it looks, and when
 //! it closes the second record.
@@ -50,8 +51,13 @@ fn main() -> Result<(), Box<dyn Error>> {
             let (active, adopted) = (stats.active, path.adopted);
             writeln!(
                 out,
-                "{active} {} {} {adopted} {}",
-                path.flows, path.places_taken, path.restarts
+                "{active} {} {} {adopted} {} {} {} {}",
+                path.flows,
+                path.places_taken,
+                path.handed_over,
+                path.lingering,
+                stats.log.dropped,
+                path.restarts
             )?;
             let refused = path.refusals.iter().find(|(_, count)| *count > 0);
             if let Some((why, _)) = refused.filter(|_| step != "unwritten") {

@@ -1,6 +1,6 @@
 //! What an earlier process left: flows that live go on as if it were still there.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,7 +9,7 @@ use mailweir_flow::{Flow, Key, Place, State};
 
 use crate::moment::nanos;
 use crate::occupancy::Occupancy;
-use crate::record::{EndReason, Ledger, Record, SessionPlace, Side};
+use crate::record::{EndReason, Ledger, Record, SessionId, SessionPlace, Side};
 use crate::roster::InFlight;
 use crate::server::Server;
 use crate::snapshot::{Listener, Snapshot};
@@ -19,6 +19,7 @@ use super::carried::Carried;
 use super::course::LastWords;
 use super::flows::{Arrival, Errand};
 use super::note::{Note, hash};
+use super::owed::Claim;
 use super::{SharedPath, lock};
 
 /// The process that goes on with them.
@@ -29,6 +30,8 @@ pub(crate) struct Heir<'a> {
     pub(crate) snapshot: &'a Arc<Snapshot>,
     /// Sessions of the whole process.
     pub(crate) occupancy: &'a Arc<Occupancy>,
+    /// Which the log ends with.
+    pub(crate) written: HashSet<SessionId>,
     pub(crate) workers: usize,
 }
 
@@ -42,8 +45,14 @@ pub(super) struct FoundFlows {
 }
 
 impl FoundFlows {
+    /// Whether there is no flow.
     pub(super) fn is_empty(&self) -> bool {
         self.flows.is_empty()
+    }
+
+    /// Whether there is no key either.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.flows.is_empty() && self.over.is_empty()
     }
 }
 
@@ -95,6 +104,11 @@ pub(crate) fn adopt(path: &SharedPath, heir: &Heir<'_>) {
 impl Heir<'_> {
     fn adopt_flow(&self, path: &SharedPath, number: u32, keys: [Key; 2], flow: &Flow) {
         let gate = path.gates.of(number);
+        let is_written = self.written.contains(&Note::from_bytes(&flow.note).id);
+        if is_written && gate.owes_record() {
+            // The process that wrote it hadn't noted that yet.
+            gate.set_recorded();
+        }
         match gate.state() {
             Some(State::Live) if gate.greeting_is_due() => {
                 path.abandon(number);
@@ -110,7 +124,7 @@ impl Heir<'_> {
                 self.close(path, number, keys, flow, None);
             }
             Some(State::Closing) if gate.is_recorded() => {
-                path.flows.send(Errand::Owed(number, keys));
+                path.flows.send(Errand::Owed(number, keys, Claim::new()));
                 path.flows.send(Errand::Recorded(number));
             }
             // Also what has ended while nobody was there: its record is still to be closed.
@@ -145,9 +159,10 @@ impl Heir<'_> {
         why: Option<EndReason>,
     ) {
         // Before its record may be noted as written.
-        path.flows.send(Errand::Owed(number, keys));
+        let claim = Claim::new();
+        path.flows.send(Errand::Owed(number, keys, claim.clone()));
         self.carried(keys[0], flow)
-            .close(path, number, Some(flow), None, why);
+            .close(path, (number, claim), Some(flow), None, why);
     }
 
     fn carried(&self, client: Key, flow: &Flow) -> Carried {

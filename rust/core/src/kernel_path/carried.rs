@@ -4,11 +4,10 @@
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use mailweir_flow::layout::{END_FIN_ACKED, ticks};
+use mailweir_flow::layout::END_FIN_ACKED;
 use mailweir_flow::{Direction, Flow};
-use rustix::time::{ClockId, clock_gettime};
 
 use crate::limits::{Silence, Standing, Terms};
 use crate::moment::ProcessDrain;
@@ -17,11 +16,13 @@ use crate::record::{End, EndBy, EndReason, Record, SessionPlace, Side, Told};
 use crate::roster::InFlight;
 use crate::snapshot::{Listener, Snapshot};
 
+use super::clock;
 use super::course::{self, LastWords};
 use super::flows::Errand;
 use super::gates::MappedGate;
 use super::leg;
 use super::note::Note;
+use super::owed::Claim;
 use super::{KernelPath, SharedPath};
 
 /// A session that was handed over.
@@ -111,11 +112,12 @@ impl Carried {
         (at, words.owed(reason))
     }
 
-    /// Closes the record. Its place is the session's until that is in the log.
+    /// Closes the record. Its place is the session's until that is in the log, or until `claim` was
+    /// given up.
     pub(super) fn close(
         self,
         path: &SharedPath,
-        number: u32,
+        (number, claim): (u32, Claim),
         flow: Option<&Flow>,
         client: Option<TcpStream>,
         why: Option<EndReason>,
@@ -140,6 +142,7 @@ impl Carried {
         let recorded = Recorded {
             path: SharedPath::clone(path),
             number,
+            claim,
         };
         if !record.close_and_tell(end, Box::new(recorded)) {
             // It isn't to be in the log.
@@ -194,17 +197,20 @@ pub(super) fn ended(gate: MappedGate<'_>, flow: Option<&Flow>) -> End {
 struct Recorded {
     path: SharedPath,
     number: u32,
+    claim: Claim,
 }
 
 impl Told for Recorded {
     fn written(&self) {
-        self.path.gates.of(self.number).set_recorded();
+        let gate = self.path.gates.of(self.number);
+        self.claim.with_place(|| gate.set_recorded());
     }
 }
 
 impl Drop for Recorded {
     fn drop(&mut self) {
-        self.path.flows.send(Errand::Recorded(self.number));
+        let errand = Errand::Recorded(self.number);
+        self.claim.with_place(|| self.path.flows.send(errand));
     }
 }
 
@@ -224,35 +230,9 @@ impl Wake for Marks {
 fn spoken(gate: MappedGate<'_>, now: Instant) -> [Option<Instant>; 2] {
     // Before the clock: it may go on meanwhile.
     let acked = gate.acked();
-    let time = clock_gettime(ClockId::Monotonic);
-    let nanos = Duration::new(
-        u64::try_from(time.tv_sec).unwrap_or_default(),
-        u32::try_from(time.tv_nsec).unwrap_or_default(),
-    );
-    let ticks_now = ticks(u64::try_from(nanos.as_nanos()).unwrap_or(u64::MAX));
+    let ticks = clock::kernel_ticks();
     acked.map(|acked| {
-        let before = Duration::from_nanos(u64::from(age(ticks_now, acked)) << 20);
-        let spoke = now.checked_sub(before);
+        let spoke = now.checked_sub(clock::since(ticks, acked));
         spoke.filter(|_| acked != 0)
     })
-}
-
-/// How many ticks ago something was said; none where another CPU is ahead of this one.
-fn age(now: u32, said: u32) -> u32 {
-    let ago = now.wrapping_sub(said);
-    if ago > i32::MAX as u32 { 0 } else { ago }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_was_said_in_the_future() {
-        assert_eq!(age(1_000, 990), 10);
-        assert_eq!(age(5, u32::MAX), 6);
-        for ahead in [1, 3, 1 << 20] {
-            assert_eq!(age(1_000, 1_000 + ahead), 0);
-        }
-    }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,6 +17,7 @@ use crate::metrics::{Counter, PerWorker, WorkerId};
 use crate::record::SessionId;
 
 use super::carried::Carried;
+use super::owed::Claim;
 
 /// For the thread to answer: it looks far more often.
 const ANSWER: Duration = Duration::from_secs(1);
@@ -26,6 +27,8 @@ const ANSWER: Duration = Duration::from_secs(1);
 pub(super) struct Flows {
     arrivals: PerWorker<Mutex<Vec<Arrival>>>,
     errands: Mutex<Vec<Errand>>,
+    /// A session has found no place or no port.
+    wants_room: AtomicBool,
     /// Readable when an errand is not to wait for the next look.
     bell: OwnedFd,
     /// Sessions that were handed over and haven't ended.
@@ -52,7 +55,7 @@ pub(super) enum Errand {
     /// The record of a flow is in the log, or will never be.
     Recorded(u32),
     /// The record of a flow was closed by whoever found it, and isn't in the log.
-    Owed(u32, [Key; 2]),
+    Owed(u32, [Key; 2], Claim),
     /// A key of a flow that is over; whether the server says it.
     Lingers(Key, bool),
     /// Say our end of each flow's connection with its server.
@@ -70,6 +73,7 @@ impl Flows {
         Ok(Self {
             arrivals: PerWorker::new(workers),
             errands: Mutex::default(),
+            wants_room: AtomicBool::new(false),
             bell: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             live: AtomicU64::new(0),
             lingering: AtomicU64::new(0),
@@ -94,6 +98,16 @@ impl Flows {
             // Full, it rings already.
             let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
         }
+    }
+
+    /// A session has found no place or no port: what can be given up is to be.
+    pub(super) fn want_room(&self) {
+        self.wants_room.store(true, Relaxed);
+    }
+
+    /// Whether any has since the last call.
+    pub(super) fn is_room_wanted(&self) -> bool {
+        self.wants_room.swap(false, Relaxed)
     }
 
     /// Our end of each flow's connection with its server; none once the thread has ended.

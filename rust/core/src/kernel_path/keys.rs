@@ -5,10 +5,10 @@
 //! client may come back from a port whose key lingers yet.
 
 use mailweir_flow::{Key, Late, Place, State};
-use rustix::time::{ClockId, clock_gettime};
 
 use crate::metrics::WorkerId;
 
+use super::clock;
 use super::flow_table::LINGER;
 use super::refusal::Refusal;
 use super::{KernelPath, lock};
@@ -94,17 +94,16 @@ impl KernelPath {
         self.free_number(number);
     }
 
-    /// The number that was freed first is given first: late segments had the most time.
+    /// None where as many are used as may be.
     pub(super) fn take_number(&self) -> Option<u32> {
-        lock(&self.numbers).pop_front()
+        lock(&self.numbers).take()
     }
 
     pub(super) fn free_number(&self, number: u32) {
-        lock(&self.numbers).push_back(number);
+        lock(&self.numbers).free(number);
     }
 }
 
-/// Of the monotonic clock.
 fn seconds() -> u32 {
-    clock_gettime(ClockId::Monotonic).tv_sec as u32
+    clock::kernel_time().as_secs() as u32
 }

@@ -11,9 +11,11 @@
 
 mod adopt;
 mod carried;
+mod clock;
 mod conntrack;
 mod course;
 mod earlier;
+mod flow_numbers;
 mod flow_table;
 mod flows;
 mod gates;
@@ -26,6 +28,7 @@ mod links;
 mod moved;
 mod netlink;
 mod note;
+mod owed;
 mod passage;
 mod prepare;
 mod refusal;
@@ -33,7 +36,7 @@ mod reset;
 mod sweeper;
 mod ways;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -58,6 +61,7 @@ use earlier::Earlier;
 
 pub(crate) use adopt::{Heir, adopt};
 pub(crate) use carried::Carried;
+use flow_numbers::FlowNumbers;
 use flows::{Errand, Flows};
 use gates::Gates;
 pub(crate) use hand_over::{Handed, Legs, hand_over};
@@ -104,11 +108,9 @@ pub(crate) struct KernelPath {
     inherited: Mutex<adopt::FoundFlows>,
     /// What processes of other versions left.
     earlier: Mutex<Vec<Earlier>>,
-    /// Numbers of flows that aren't used, the next first.
-    numbers: Mutex<VecDeque<u32>>,
+    numbers: Mutex<FlowNumbers>,
     /// Whose it is to change a key that leads somewhere.
     turn: Mutex<()>,
-    most: u32,
     ports: Ports,
     /// The address that the route to a server gives, and how often routes may have changed before.
     routes: Mutex<HashMap<Ipv4Addr, (Ipv4Addr, u64)>>,
@@ -149,12 +151,10 @@ impl KernelPath {
         let gates = Gates::map(program.tables()).map_err(system("its gates can't be mapped"))?;
         let moved = Moved::map(program.tables()).map_err(system("its gates can't be mapped"))?;
         let resets = Resets::open().map_err(system("it has no raw socket"))?;
-        // Those of an earlier process, with flows in them, may be for fewer.
-        let most = wanted.min(program.tables().most_flows());
         let places = program.tables().places().map_err(Unavailable::from)?;
         let inherited = adopt::found(places);
-        let free = (0..most).filter(|number| !inherited.flows.contains_key(number));
-        let free = free.collect();
+        let all = program.tables().most_flows();
+        let numbers = FlowNumbers::new(all, wanted, |number| inherited.flows.contains_key(&number));
         let interfaces = Interfaces::new(program).map_err(system("interfaces aren't told of"))?;
         let ports = Ports::new(spec.source_ports.clone());
         let earlier = Earlier::found(&bpf_files(), &spec.instance, &ports, Instant::now());
@@ -166,9 +166,8 @@ impl KernelPath {
             ways: Ways::new(Instant::now()).map_err(system("routes can't be asked for"))?,
             inherited: Mutex::new(inherited),
             earlier: Mutex::new(earlier),
-            numbers: Mutex::new(free),
+            numbers: Mutex::new(numbers),
             turn: Mutex::default(),
-            most,
             ports,
             routes: Mutex::default(),
             resets,
@@ -234,13 +233,18 @@ impl KernelPath {
             let tables = lock(self.of_sweeper());
             Counter::ALL.map(|what| (what, tables.counted(what).unwrap_or_default()))
         };
+        let [places_taken, max_flows, wanted_flows] = {
+            let numbers = lock(&self.numbers);
+            [numbers.used(), numbers.most(), numbers.wanted()].map(u64::from)
+        };
         KernelPathStats {
             flows: self.flows.live.load(Relaxed),
             lingering: self.flows.lingering.load(Relaxed),
             restarts: self.flows.restarts.value(),
-            places_taken: u64::from(self.most).saturating_sub(lock(&self.numbers).len() as u64),
+            places_taken,
             tables_bytes: lock(self.of_sweeper()).bytes(),
-            max_flows: u64::from(self.most),
+            max_flows,
+            wanted_flows,
             handed_over: self.handed_over.sum(|one| one),
             adopted: self.adopted.value(),
             taken_off: self.interfaces.taken_off.value(),
@@ -256,6 +260,11 @@ impl KernelPath {
             refusals: refusals.into(),
             segments: segments.into(),
         }
+    }
+
+    /// Whether an earlier process left something that nobody goes on with yet.
+    pub(crate) fn is_to_be_adopted(&self) -> bool {
+        !lock(&self.inherited).is_nothing()
     }
 
     /// Our end of each flow's connection with its server.
@@ -406,6 +415,8 @@ pub struct KernelPathStats {
     pub tables_bytes: u64,
     /// The most that may be taken.
     pub max_flows: u64,
+    /// What is configured: there are fewer as long as tables of an earlier process are gone on with.
+    pub wanted_flows: u64,
     /// Sessions that took it, ever.
     pub handed_over: u64,
     /// Sessions that an earlier process began.

@@ -9,15 +9,19 @@ use mailweir_flow::layout::NOTE_SIZE;
 use crate::record::{FailedAttempt, Greeted, Outline, SessionId};
 use crate::server::{ConnectFailure, GreetingFailure};
 
+use super::clock;
+
 /// Servers tried in vain that there is room for; later ones are only counted.
 const TRIED: usize = 3;
 
 /// A session's record before the hand-over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Note {
-    id: SessionId,
-    /// Microseconds since 1970.
+    pub(super) id: SessionId,
+    /// When it was accepted: microseconds since 1970, as the log says it, and the kernel's ticks, by
+    /// which its age goes whatever becomes of the other.
     accepted: u64,
+    began: u32,
     pub(super) listener: u32,
     pub(super) pool: u32,
     pub(super) server: u32,
@@ -48,6 +52,7 @@ impl Note {
                     .duration_since(UNIX_EPOCH)
                     .unwrap_or_default(),
             ),
+            began: clock::kernel_ticks().wrapping_sub(clock::ticks(outline.age)),
             listener: hash(&outline.listener),
             pool: hash(&outline.pool),
             server: hash(&outline.server),
@@ -67,6 +72,7 @@ impl Note {
         Outline {
             id: self.id,
             accepted: UNIX_EPOCH + Duration::from_micros(self.accepted),
+            age: clock::since(clock::kernel_ticks(), self.began),
             listener: name(self.listener),
             pool: name(self.pool),
             server: name(self.server),
@@ -87,6 +93,7 @@ impl Note {
         bytes.extend(self.id.0.to_ne_bytes());
         bytes.extend(self.accepted.to_ne_bytes());
         for word in [
+            self.began,
             self.listener,
             self.pool,
             self.server,
@@ -111,7 +118,7 @@ impl Note {
     pub(super) fn from_bytes(bytes: &[u8; NOTE_SIZE]) -> Self {
         let mut rest = &bytes[..];
         let [id, accepted] = std::array::from_fn(|_| u64::from_ne_bytes(take(&mut rest)));
-        let [listener, pool, server, wait, connect, greeting] =
+        let [began, listener, pool, server, wait, connect, greeting] =
             std::array::from_fn(|_| u32::from_ne_bytes(take(&mut rest)));
         let [code, greeted] = std::array::from_fn(|_| u16::from_ne_bytes(take(&mut rest)));
         let [tries] = take(&mut rest);
@@ -123,6 +130,7 @@ impl Note {
         Self {
             id: SessionId(id),
             accepted,
+            began,
             listener,
             pool,
             server,
@@ -209,6 +217,7 @@ mod tests {
         let outline = Outline {
             id: SessionId(0x0123_4567_89ab_cdef),
             accepted: UNIX_EPOCH + Duration::from_micros(1_700_000_000_123_456),
+            age: Duration::from_secs(100_000),
             listener: "mx".into(),
             pool: "farm".into(),
             server: "a".into(),
@@ -224,7 +233,10 @@ mod tests {
             ],
         };
         let bytes = Note::of(&outline, 20).to_bytes();
-        let found = Note::from_bytes(&bytes).outline(|name| by_hash[&name].into());
+        let mut found = Note::from_bytes(&bytes).outline(|name| by_hash[&name].into());
+        // It is older by now.
+        assert!(found.age + Duration::from_millis(3) >= outline.age);
+        found.age = outline.age;
         assert_eq!(format!("{found:?}"), format!("{outline:?}"));
     }
 }

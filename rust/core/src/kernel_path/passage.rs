@@ -104,7 +104,8 @@ impl Passage {
             return Err(Refusal::Ipv6);
         };
         let source = source(path, member, server)?;
-        let number = path.take_number().ok_or(Refusal::TableFull)?;
+        let number = path.take_number().ok_or(Refusal::TableFull);
+        let number = number.inspect_err(|_| path.flows.want_room())?;
         let (socket, source) = match bind(path, source, server) {
             Ok(bound) => bound,
             Err(why) => {
@@ -262,7 +263,8 @@ fn bind(
         .set_reuse_address(true)
         .map_err(|_| Refusal::System)?;
     for _ in 0..TRIES {
-        let number = path.ports.take(source, server).ok_or(Refusal::NoPort)?;
+        let number = path.ports.take(source, server).ok_or(Refusal::NoPort);
+        let number = number.inspect_err(|_| path.flows.want_room())?;
         let address = SocketAddrV4::new(source, number);
         let Err(error) = socket.bind(&address.into()) else {
             return Ok((socket, address));

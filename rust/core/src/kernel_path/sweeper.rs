@@ -19,6 +19,7 @@ use super::carried::Carried;
 use super::flow_table::{Effect, FlowTable, Sight};
 use super::flows::Errand;
 use super::leg;
+use super::owed::{Claim, Owed};
 use super::{KernelPath, NoKernelPath, SharedPath, lock};
 
 /// Between looks at the flows that moved: what a session's end is late by.
@@ -95,6 +96,7 @@ fn run(path: SharedPath) -> bool {
     let mut sweep = Sweep {
         path,
         table: FlowTable::new(Instant::now()),
+        owed: Owed::default(),
         in_hand: None,
         stops: false,
         long: Instant::now(),
@@ -112,6 +114,7 @@ fn run(path: SharedPath) -> bool {
 struct Sweep {
     path: SharedPath,
     table: Table,
+    owed: Owed,
     /// The flow whose record is about to be closed.
     in_hand: Option<u32>,
     stops: bool,
@@ -170,6 +173,11 @@ impl Sweep {
         for errand in self.path.flows.take_errands() {
             self.obey(now, errand);
         }
+        if self.path.flows.is_room_wanted() {
+            for number in self.owed.give_up(now) {
+                self.table.recorded(now, number);
+            }
+        }
         self.table.tick(now);
         self.carry_out();
         self.path
@@ -184,8 +192,11 @@ impl Sweep {
 
     fn obey(&mut self, now: Instant, errand: Errand) {
         match errand {
-            Errand::Recorded(number) => self.table.recorded(now, number),
-            Errand::Owed(number, keys) => self.table.owe(number, keys),
+            Errand::Recorded(number) => self.recorded(now, number),
+            Errand::Owed(number, keys, claim) => {
+                self.owed.begin(now, number, claim);
+                self.table.owe(number, keys);
+            }
             Errand::Lingers(key, of_server) => self.table.linger(now, key, of_server),
             Errand::Sources(answer) => {
                 let sessions = self.table.sessions();
@@ -269,8 +280,16 @@ impl Sweep {
         let flow = self.path.flow(number);
         self.path.flows.live.fetch_sub(1, Relaxed);
         fail_point!("flow_closes");
-        session.close(&self.path, number, flow.as_ref(), client, why);
+        let claim = Claim::new();
+        self.owed.begin(Instant::now(), number, claim.clone());
+        session.close(&self.path, (number, claim), flow.as_ref(), client, why);
         self.in_hand = None;
+    }
+
+    /// A record is in the log, or will never be.
+    fn recorded(&mut self, now: Instant, number: u32) {
+        self.owed.end(number);
+        self.table.recorded(now, number);
     }
 
     /// Connections whose sockets are closed, by who began them.
@@ -290,7 +309,7 @@ impl Sweep {
         self.table = table.again(now);
         if let Some(number) = self.in_hand.take() {
             self.path.gates.of(number).set_recorded();
-            self.table.recorded(now, number);
+            self.recorded(now, number);
         }
         // What keeps on doing that isn't to have a processor for itself.
         thread::sleep(LOOK);
@@ -311,14 +330,18 @@ impl Sweep {
                 carried.leave(gate, flow.as_ref());
                 continue;
             }
-            if gate.change(State::Live, State::Hold)
-                && let Some(flow) = &flow
-            {
-                path.resets.end(flow);
+            if gate.change(State::Live, State::Hold) {
+                match (&flow, &client) {
+                    (Some(flow), Some(_)) => path.resets.end_early(flow),
+                    (Some(flow), None) => path.resets.end(flow),
+                    (None, _) => {}
+                }
+                // Whoever didn't hear of it is told when he says something.
+                gate.set(State::Closing);
             }
             carried.close(
                 path,
-                number,
+                (number, Claim::new()),
                 flow.as_ref(),
                 client,
                 Some(EndReason::Stopped),

@@ -26,7 +26,9 @@ use crate::metrics::{BoundsStats, PerWorker, WorkerCounters, WorkerId};
 use crate::moment::ProcessDrain;
 use crate::occupancy::Occupancy;
 use crate::prefixes::Prefix;
-use crate::record::{Ledger, LiveSessions, SessionFilter, SessionId, SessionLog, SessionStats};
+use crate::record::{
+    Ledger, LiveSessions, SessionFilter, SessionId, SessionLog, SessionStats, last_written,
+};
 use crate::registry::Registry;
 use crate::relay::pipes::{Budget, Pipes};
 use crate::select;
@@ -226,7 +228,7 @@ impl DataPlane {
             control.log = spec.log.clone();
         }
         // Which are written there, where they have ended.
-        shared.adopt_flows(&snapshot);
+        shared.adopt_flows(&snapshot, &spec.log);
         {
             let mut bound = lock(&shared.bound);
             bound.extend(opened.bound.iter().copied());
@@ -424,13 +426,16 @@ impl DataPlane {
 
 impl Watched {
     /// Goes on with what an earlier process left in the kernel.
-    fn adopt_flows(&self, snapshot: &Arc<Snapshot>) {
-        if let Some(path) = self.kernel.get() {
+    fn adopt_flows(&self, snapshot: &Arc<Snapshot>, log: &LogSpec) {
+        if let Some(path) = self.kernel.get()
+            && path.is_to_be_adopted()
+        {
             let heir = Heir {
                 ledger: &self.ledger,
                 snapshot,
                 occupancy: &self.occupancy,
                 workers: self.counters.iter().count(),
+                written: last_written(log),
             };
             adopt(path, &heir);
         }

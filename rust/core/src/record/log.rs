@@ -351,6 +351,7 @@ impl Writer {
         *lock(&self.shared.writing) = Some(Instant::now());
         let written = self.sink.write(&self.text, self.lines);
         *lock(&self.shared.writing) = None;
+        fail_point!("log_written");
         self.shared.lines.add(written.lines);
         let lost = self.lines.saturating_sub(written.lines);
         self.shared.dropped.add(lost);

@@ -11,6 +11,7 @@ mod log;
 mod place;
 mod reason;
 mod sink;
+mod tail;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::SocketAddr;
@@ -35,6 +36,7 @@ pub(crate) use log::{SessionLog, Told};
 pub(crate) use place::SessionPlace;
 pub(crate) use reason::End;
 pub use reason::{EndBy, EndReason};
+pub(crate) use tail::last_written;
 
 /// Where a worker's sessions are written down.
 #[derive(Debug)]
@@ -96,6 +98,8 @@ pub(crate) struct Greeted {
 pub(crate) struct Outline {
     pub(crate) id: SessionId,
     pub(crate) accepted: SystemTime,
+    /// Since then, whatever became of the clock.
+    pub(crate) age: Duration,
     pub(crate) listener: Arc<str>,
     pub(crate) pool: Arc<str>,
     pub(crate) server: Arc<str>,
@@ -151,14 +155,13 @@ impl Record {
     ) -> Self {
         listener.counters.of(ledger.worker).accepted.add(1);
         ledger.counters.of(ledger.worker).begun.add(1);
-        let age = outline.accepted.elapsed().unwrap_or_default();
         let now = Instant::now();
         let begin = Begin {
             id: outline.id,
             listener: &outline.listener,
             pool: &outline.pool,
             client,
-            accepted: now.checked_sub(age).unwrap_or(now),
+            accepted: now.checked_sub(outline.age).unwrap_or(now),
             waker: None,
         };
         let live = ledger.live.insert(ledger.worker, begin);
@@ -184,6 +187,7 @@ impl Record {
         Some(Outline {
             id: self.live.id,
             accepted: self.accepted.into(),
+            age: self.live.accepted.elapsed(),
             listener: Arc::clone(&self.live.listener),
             pool: Arc::clone(&self.live.pool),
             server: Arc::clone(self.live.server.get()?),
