@@ -76,47 +76,48 @@ def test_there_are_to_be_more(tmp_path: Path) -> None:
     """Which there can't be while some go on in the tables that there are: that is said."""
     config = rig_configuration(tmp_path, max_flows=2)
     with row() as networks, serving_there(networks, polite):
-        with kernel_rig(networks, tmp_path, config) as rig:
-            client = rig.client()
-            client.expect("220")
-            until(lambda: rig.flows() == 1, "the session to be a flow")
-            rig.balancer.process.kill()
-        with kernel_rig(networks, tmp_path, config | {"max_flows": 9}) as rig, client:
-            assert _places(rig) == (1, 2)
+        _left(networks, tmp_path, config, pins())
+        with kernel_rig(networks, tmp_path, config | {"max_flows": 9}) as rig:
+            assert _places(rig)[1] == 2
             said = "fewer places than max_flows"
             until(lambda: said in rig.balancer.process.err, "it to be said")
             said = "the kernel path has places for 2 flows, not for max_flows 9: "
             assert said in rig.balancer.command("status").stdout
 
 
-@pytest.mark.parametrize("what", ["some are gone", "one is of another size"])
+@pytest.mark.parametrize("what", ["some are gone", "one is of another size", "others are"])
 def test_pins_that_are_not_whole(tmp_path: Path, what: str) -> None:
     """Nothing can go on with them, so it begins anew."""
     config, before = rig_configuration(tmp_path), pins()
     with row() as networks, serving_there(networks, polite):
         gone = what == "some are gone"
-        folder = _left(networks, tmp_path, config | ({"max_flows": 2} if gone else {}), before)
+        first = config | ({"max_flows": 3} if gone else {})
+        folder = _left(networks, tmp_path, first, before, flows=3)
         if gone:
             (folder / "places").unlink()
             (folder / "flows").unlink()
         else:
-            smaller = config | {"max_flows": 64, "state_dir": str(tmp_path / "other")}
+            smaller = config | {"max_flows": 1, "state_dir": str(tmp_path / "other")}
             other = _left(networks, tmp_path, smaller, pins())
-            (other / "moved").rename(folder / "moved")
-        with kernel_rig(networks, tmp_path, config) as rig, _crowd(rig, 3) as clients:
-            until(lambda: rig.flows() == 3, "flows")
+            for name in ["moved"] if what.startswith("one") else ["gates", "flows", "moved"]:
+                (other / name).rename(folder / name)
+        with kernel_rig(networks, tmp_path, config) as rig, _crowd(rig, 5) as clients:
             for client in clients:
                 client.mail()
                 client.close()
-            until(lambda: len(rig.balancer.session_log()) == 3, "all in the log")
-            assert {line["path"] for line in rig.balancer.session_log()} == {"kernel"}
+            until(lambda: len(_quits(rig)) == 5, "all in the log")
+            # Of those of another size that fit each other there is one place.
+            assert what == "others are" or {line["path"] for line in _quits(rig)} == {"kernel"}
 
 
-def _left(networks: Row, directory: Path, config: Tree, before: set[Path]) -> Path:
-    """What a process leaves that is killed with a flow."""
-    with kernel_rig(networks, directory, config) as rig, rig.client() as client:
-        client.expect("220")
-        until(lambda: rig.flows() == 1, "the session to be a flow")
+def _quits(rig: Rig) -> list[Tree]:
+    return [line for line in rig.balancer.session_log() if line["end_reason"] == "client_quit"]
+
+
+def _left(networks: Row, directory: Path, config: Tree, before: set[Path], flows: int = 1) -> Path:
+    """What a process leaves that is killed with flows."""
+    with kernel_rig(networks, directory, config) as rig, _crowd(rig, flows):
+        until(lambda: rig.flows() == flows, "flows")
         rig.balancer.process.kill()
     (folder,) = pins() - before
     return folder

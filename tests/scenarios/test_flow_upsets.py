@@ -38,7 +38,8 @@ _SENDERS = count(10, 30)
 # Each sender has these alone, and comes back from them all the time.
 _PORTS = 5
 _FLOWS = 40
-_STILL = 1.5  # seconds, at most, that something is out
+# Seconds, at most, that something is out: longer than a worker may stand still.
+_STILL = count(1.5, 4.0)
 _PATIENCE = 5.0  # seconds, of a client for a reply
 _LINGER = 60.0  # seconds, of the keys of a flow that is over
 _RESET = struct.pack("ii", 1, 0)

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -76,6 +77,7 @@ pub(super) fn found(places: Vec<(Key, Place)>) -> FoundFlows {
 /// one that it had or, where the program had taken over already, are now.
 pub(crate) fn adopt(path: &SharedPath, heir: &Heir<'_>) {
     let found = std::mem::take(&mut *lock(&path.inherited));
+    let heir = NamedHeir::new(heir);
     for (key, of_server) in found.over {
         if of_server {
             path.claim_port(key);
@@ -101,7 +103,53 @@ pub(crate) fn adopt(path: &SharedPath, heir: &Heir<'_>) {
     }
 }
 
-impl Heir<'_> {
+/// The same, with what a note may name by its hash: made once for all flows.
+#[derive(Debug)]
+struct NamedHeir<'a> {
+    heir: &'a Heir<'a>,
+    names: HashMap<u32, Arc<str>>,
+    listeners: HashMap<u32, usize>,
+    /// A pool's index in the snapshot and a seat there, by the pool and the server.
+    seats: HashMap<(u32, u32), (usize, usize)>,
+}
+
+impl<'a> Deref for NamedHeir<'a> {
+    type Target = Heir<'a>;
+
+    fn deref(&self) -> &Self::Target {
+        self.heir
+    }
+}
+
+impl<'a> NamedHeir<'a> {
+    fn new(heir: &'a Heir<'a>) -> Self {
+        let mut named = Self {
+            heir,
+            names: HashMap::new(),
+            listeners: HashMap::new(),
+            seats: HashMap::new(),
+        };
+        for (index, listener) in heir.snapshot.listeners.iter().enumerate() {
+            let name = named.name(&listener.state.name);
+            named.listeners.entry(name).or_insert(index);
+        }
+        for (index, pool) in heir.snapshot.pools.iter().enumerate() {
+            let of_pool = named.name(&pool.name);
+            for member in &pool.members {
+                let server = named.name(&member.name);
+                let seat = (index, member.seat);
+                named.seats.entry((of_pool, server)).or_insert(seat);
+            }
+        }
+        named
+    }
+
+    fn name(&mut self, name: &Arc<str>) -> u32 {
+        let hash = hash(name);
+        self.names.entry(hash).or_insert_with(|| Arc::clone(name));
+        hash
+    }
+
     fn adopt_flow(&self, path: &SharedPath, number: u32, keys: [Key; 2], flow: &Flow) {
         let gate = path.gates.of(number);
         let is_written = self.written.contains(&Note::from_bytes(&flow.note).id);
@@ -167,17 +215,14 @@ impl Heir<'_> {
 
     fn carried(&self, client: Key, flow: &Flow) -> Carried {
         let note = Note::from_bytes(&flow.note);
-        let names = self.names();
-        let outline = note.outline(|hash| match names.get(&hash) {
+        let outline = note.outline(|hash| match self.names.get(&hash) {
             Some(name) => Arc::clone(name),
             // It isn't configured any more.
             None => format!("#{hash:08x}").into(),
         });
         let listeners = &self.snapshot.listeners;
-        let listener = listeners
-            .iter()
-            .position(|one| hash(&one.state.name) == note.listener)
-            .unwrap_or_default();
+        let listener = self.listeners.get(&note.listener).copied();
+        let listener = listener.unwrap_or_default();
         let state = &listeners[listener].state;
         let client = SocketAddr::V4(client.from);
         let record = Record::restore(self.ledger, state, client, outline);
@@ -216,31 +261,12 @@ impl Heir<'_> {
     }
 
     fn in_flight(&self, note: &Note) -> InFlight {
-        let pools = self.snapshot.pools.iter();
-        let mut of_pool = pools.filter(|pool| hash(&pool.name) == note.pool);
-        let found = of_pool.next().and_then(|pool| {
-            let mut members = pool.members.iter();
-            let member = members.find(|one| hash(&one.name) == note.server)?;
-            Some(pool.roster.adopt(member.seat))
-        });
-        found.unwrap_or_else(|| {
-            // It isn't configured any more: left, and counted where nobody looks.
-            let gone = Server::new("", self.workers);
-            gone.set_state(ServerState::Drain);
-            InFlight::apart(gone)
-        })
-    }
-
-    /// All that the record of a flow may name, by its hash.
-    fn names(&self) -> HashMap<u32, Arc<str>> {
-        let listeners = self.snapshot.listeners.iter();
-        let listeners = listeners.map(|one| &one.state.name);
-        let pools = self.snapshot.pools.iter();
-        let pools = pools.flat_map(|pool| {
-            let members = pool.members.iter().map(|one| &one.name);
-            members.chain([&pool.name])
-        });
-        let all = listeners.chain(pools);
-        all.map(|name| (hash(name), Arc::clone(name))).collect()
+        if let Some((pool, seat)) = self.seats.get(&(note.pool, note.server)) {
+            return self.snapshot.pools[*pool].roster.adopt(*seat);
+        }
+        // It isn't configured any more: left, and counted where nobody looks.
+        let gone = Server::new("", self.workers);
+        gone.set_state(ServerState::Drain);
+        InFlight::apart(gone)
     }
 }

@@ -45,7 +45,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use mailweir_flow::{
-    Counter, Key, MOST_FLOWS, Program, SCHEMA, State, Tables, Unavailable, Without,
+    Counter, Key, MOST_FLOWS, Place, Program, SCHEMA, State, Tables, Unavailable, Without,
 };
 use serde::Serialize;
 
@@ -152,8 +152,15 @@ impl KernelPath {
         let moved = Moved::map(program.tables()).map_err(system("its gates can't be mapped"))?;
         let resets = Resets::open().map_err(system("it has no raw socket"))?;
         let places = program.tables().places().map_err(Unavailable::from)?;
-        let inherited = adopt::found(places);
         let all = program.tables().most_flows();
+        let leads = |place: &Place| place.number().is_none_or(|number| number < all);
+        let (places, nowhere): (Vec<_>, Vec<_>) =
+            places.into_iter().partition(|(_, place)| leads(place));
+        for (key, _) in nowhere {
+            // Somebody has put other tables beside these.
+            let _ = program.tables().remove(key);
+        }
+        let inherited = adopt::found(places);
         let numbers = FlowNumbers::new(all, wanted, |number| inherited.flows.contains_key(&number));
         let interfaces = Interfaces::new(program).map_err(system("interfaces aren't told of"))?;
         let ports = Ports::new(spec.source_ports.clone());

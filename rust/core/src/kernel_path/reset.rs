@@ -31,26 +31,32 @@ impl Resets {
     pub(super) fn end_early(&self, flow: &Flow) {
         self.end(flow);
         let [client, server] = &flow.sides;
-        let segment = reset(server.told_as.told, flow.greeting_begin, client.snd_nxt);
-        let _ = self
-            .0
-            .send_to(&segment, &SockAddr::from(server.told_as.told.to));
+        self.say(server.told_as.told, flow.greeting_begin, client.snd_nxt);
     }
 
     /// Ends a flow that is held: a reset to each peer, with the number that it waits for. Where
-    /// it hasn't heard everything yet, that is an earlier one, which it is told as well.
-    pub(super) fn end(&self, flow: &Flow) {
+    /// it hasn't heard everything yet, that is an earlier one, which it is told as well. Whether there
+    /// was room for all: a link that is busy has some for later.
+    pub(super) fn end(&self, flow: &Flow) -> bool {
         let [client, server] = &flow.sides;
+        let mut has_room = true;
         for (speaker, hearer) in [(client, server), (server, client)] {
             for number in [speaker.snd_una, speaker.snd_nxt] {
                 let seq = number.wrapping_add(speaker.told_as.seq_add);
-                let segment = reset(speaker.told_as.told, seq, hearer.snd_nxt);
-                // One that is lost is like any: the peer hears of it when it says something.
-                let _ = self
-                    .0
-                    .send_to(&segment, &SockAddr::from(speaker.told_as.told.to));
+                has_room &= self.say(speaker.told_as.told, seq, hearer.snd_nxt);
             }
         }
+        has_room
+    }
+
+    /// Whether there was room for it. One that is lost otherwise is like any: the peer hears of it when
+    /// it says something.
+    fn say(&self, key: Key, seq: u32, ack: u32) -> bool {
+        let sent = self
+            .0
+            .send_to(&reset(key, seq, ack), &SockAddr::from(key.to));
+        let code = sent.err().and_then(|error| error.raw_os_error());
+        !matches!(code, Some(libc::EAGAIN | libc::ENOBUFS))
     }
 }
 

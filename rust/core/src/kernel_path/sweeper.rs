@@ -333,10 +333,12 @@ impl Sweep {
             if gate.change(State::Live, State::Hold) {
                 match (&flow, &client) {
                     (Some(flow), Some(_)) => path.resets.end_early(flow),
-                    (Some(flow), None) => path.resets.end(flow),
+                    (Some(flow), None) => {
+                        // Whoever can't be told now is when he says something.
+                        let _ = path.resets.end(flow);
+                    }
                     (None, _) => {}
                 }
-                // Whoever didn't hear of it is told when he says something.
                 gate.set(State::Closing);
             }
             carried.close(
@@ -382,8 +384,8 @@ impl KernelPath {
         }
     }
 
-    /// Ends a flow for this reason, unless more came than was `counted` when that was found;
-    /// whether it did.
+    /// Ends a flow for this reason, unless more came than was `counted` when that was found, or its peers
+    /// can't be told now; whether it did.
     fn cut(&self, number: u32, why: EndReason, counted: [u32; 2]) -> bool {
         let gate = self.gates.of(number);
         if !gate.change(State::Live, State::Hold) {
@@ -394,8 +396,12 @@ impl KernelPath {
             gate.change(State::Hold, State::Live);
             return false;
         }
-        if let Some(flow) = self.flow(number) {
-            self.resets.end(&flow);
+        if let Some(flow) = self.flow(number)
+            && !self.resets.end(&flow)
+        {
+            // Its peers would go on: it is tried again.
+            gate.change(State::Hold, State::Live);
+            return false;
         }
         gate.set(State::Closing);
         true
