@@ -270,3 +270,6 @@ impl<'a> NamedHeir<'a> {
         InFlight::apart(gone)
     }
 }
+
+#[cfg(test)]
+mod tests;
