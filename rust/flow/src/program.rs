@@ -316,7 +316,7 @@ pub fn flush(pins: &Path) -> io::Result<()> {
     if !pins.exists() {
         return Ok(());
     }
-    let _own = own_folder(pins)?;
+    let _own = lock(pins)?;
     remove(pins)
 }
 
@@ -377,19 +377,7 @@ fn own_folder(pins: &Path) -> io::Result<File> {
     let found = fs::symlink_metadata(pins)?;
     let ours = rustix::process::geteuid().as_raw();
     if found.is_dir() && found.uid() == ours && found.mode() & OTHERS_WRITE == 0 {
-        let folder = File::open(pins)?;
-        return match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(folder),
-            Err(Errno::WOULDBLOCK) => Err(io::Error::new(
-                io::ErrorKind::ResourceBusy,
-                format!(
-                    "{} is another process's, in another container say; give this one a `state_dir` of \
-                     another name",
-                    pins.display()
-                ),
-            )),
-            Err(error) => Err(error.into()),
-        };
+        return lock(pins);
     }
     Err(io::Error::new(
         io::ErrorKind::PermissionDenied,
@@ -400,6 +388,23 @@ fn own_folder(pins: &Path) -> io::Result<File> {
             found.mode() & 0o7777
         ),
     ))
+}
+
+/// Whoever it belongs to.
+fn lock(pins: &Path) -> io::Result<File> {
+    let folder = File::open(pins)?;
+    match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(folder),
+        Err(Errno::WOULDBLOCK) => Err(io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            format!(
+                "{} is another process's, in another container say; give this one a `state_dir` of \
+                 another name",
+                pins.display()
+            ),
+        )),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Whether this is the folder that is there.

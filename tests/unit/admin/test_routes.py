@@ -123,6 +123,10 @@ async def test_the_page_says_what_is_wanted_and_is_not_there(
     balancer.now = replace(now, stats=stats)
     text = await (await readable.get("/")).text()
     assert "The kernel path isn&#x27;t at eth7: no memory. Sessions in the kernel end" in text
+    path = structs.replace(figures.KERNEL_PATH, wanted_flows=900)
+    balancer.now = replace(now, stats=structs.replace(now.stats, kernel_path=path))
+    text = await (await readable.get("/")).text()
+    assert "The kernel path has places for 100 flows, not for max_flows 900: flows of an" in text
 
 
 async def test_reload_on_the_socket(writable: Client, balancer: FakeBalancer) -> None:
