@@ -19,12 +19,25 @@
 // A server that goes on for longer than that before it is done greeting takes the relay.
 #define NEAR 65536
 
-// What time it is for this peer, and what its SYN says. No segment turns a clock back, on whatever
-// CPU it comes.
+// What time it is for this peer. No segment turns a clock back, on whatever CPU it comes.
+inline_ void hear_time(struct gate *gate, struct flow *flow, __u32 from, __u32 tsval)
+{
+	__u32 heard = *(volatile __u32 *)&gate->tsval[from];
+
+	// Mostly it says the same again: clocks tick once a millisecond.
+	if (!tsval || (heard && !after(tsval, heard)))
+		return;
+	lock(&flow->lock);
+	if (!gate->tsval[from] || after(tsval, gate->tsval[from]))
+		gate->tsval[from] = tsval;
+	unlock(&flow->lock);
+}
+
+// What time it is for this peer, and what its SYN says.
 inline_ void hear_options(struct __sk_buff *skb, struct gate *gate, struct flow *flow, __u32 from,
 			  struct segment *segment, struct tcp *tcp)
 {
-	__u32 length = segment->options, tsval;
+	__u32 length = segment->options;
 	struct options options = {};
 	struct found found = {};
 
@@ -34,11 +47,7 @@ inline_ void hear_options(struct __sk_buff *skb, struct gate *gate, struct flow 
 	find_options(&options, length, &found);
 	if (from == SERVER && (tcp->flags & SYN))
 		gate->mss = (gate->mss & ~0xffff) | read_at(&options, found.at[OPTION_MSS]) >> 16;
-	tsval = read_at(&options, found.at[OPTION_TIMESTAMPS]);
-	lock(&flow->lock);
-	if (tsval && (!gate->tsval[from] || after(tsval, gate->tsval[from])))
-		gate->tsval[from] = tsval;
-	unlock(&flow->lock);
+	hear_time(gate, flow, from, read_at(&options, found.at[OPTION_TIMESTAMPS]));
 }
 
 // Before the hand-over: where this peer is, and what time it is for it. Whoever sends in its name
@@ -76,7 +85,7 @@ struct usual {
 
 // Translates options as they usually are, in place; 0 where they aren't.
 inline_ int rewrite_usual(struct __sk_buff *skb, struct translation *side, struct segment *segment,
-			  __u64 *changed)
+			  __u64 *changed, __u32 *tsval)
 {
 	struct tcp *tcp = tcp_header(skb, segment->tcp);
 	struct usual *usual, old;
@@ -87,7 +96,8 @@ inline_ int rewrite_usual(struct __sk_buff *skb, struct translation *side, struc
 	if ((void *)(usual + 1) > (void *)(long)skb->data_end || usual->begin != USUAL)
 		return 0;
 	old = *usual;
-	usual->tsval = swap(swap(old.tsval) + side->tsval_add);
+	*tsval = swap(old.tsval);
+	usual->tsval = swap(*tsval + side->tsval_add);
 	usual->tsecr = swap(swap(old.tsecr) + side->tsecr_add);
 	*changed += change(old.tsval, usual->tsval) + change(old.tsecr, usual->tsecr);
 	return 1;
@@ -95,7 +105,7 @@ inline_ int rewrite_usual(struct __sk_buff *skb, struct translation *side, struc
 
 // Translates options of any kind; 0 where they can't be had.
 inline_ int rewrite_options(struct __sk_buff *skb, struct translation *side, struct segment *segment,
-			    __u64 *changed)
+			    __u64 *changed, __u32 *tsval)
 {
 	struct options old = {}, new;
 	__u32 length = segment->options, at = segment->tcp + FIXED;
@@ -107,15 +117,15 @@ inline_ int rewrite_options(struct __sk_buff *skb, struct translation *side, str
 	if (length > MOST_OPTIONS || load_bytes(skb, at, &old, length))
 		return 0;
 	new = old;
-	translate_options(side, &new, length);
+	*tsval = translate_options(side, &new, length);
 	difference = csum_diff(&old, sizeof(old), &new, sizeof(new), 0);
 	*changed += (__u32)difference;
 	return !store_bytes(skb, at, &new, length, 0);
 }
 
-// Rewrites a segment and sends it to the other peer.
+// Rewrites a segment and sends it to the other peer; `tsval` becomes its time stamp, as it was said.
 inline_ int rewrite(struct __sk_buff *skb, __u32 out, struct translation *side,
-		    struct segment *segment, struct tcp *old)
+		    struct segment *segment, struct tcp *old, __u32 *tsval)
 {
 	__u32 check = segment->tcp + __builtin_offsetof(struct tcp, checksum);
 	__u64 addresses, changed = 0;
@@ -123,8 +133,8 @@ inline_ int rewrite(struct __sk_buff *skb, __u32 out, struct translation *side,
 	struct iphdr *ip;
 	__be16 ttl[2];
 
-	if (!rewrite_usual(skb, side, segment, &changed) &&
-	    !rewrite_options(skb, side, segment, &changed))
+	if (!rewrite_usual(skb, side, segment, &changed, tsval) &&
+	    !rewrite_options(skb, side, segment, &changed, tsval))
 		return count(DROPPED_HEADER, TC_ACT_SHOT);
 	new.from_port = side->told.from_port;
 	new.to_port = side->told.to_port;
@@ -204,9 +214,9 @@ static __attribute__((noinline)) int carry(struct __sk_buff *skb, __u32 frame)
 	struct gate *gate;
 	struct flow *flow;
 	struct tcp tcp;
-	__u32 from, state, before, greets;
+	__u32 from, state, before, tsval = 0;
 	__u64 now = 0;
-	int said;
+	int said, verdict;
 
 	// Not for this interface: for one that stands on it, which has its turn, or for nobody here.
 	if (skb->pkt_type != PACKET_HOST)
@@ -222,7 +232,7 @@ static __attribute__((noinline)) int carry(struct __sk_buff *skb, __u32 frame)
 			return count(TO_STACK, to_stack(&tcp));
 		if (segment.fragmented)
 			return count(DROPPED_FRAGMENT, TC_ACT_SHOT);
-		return rewrite(skb, late->out, &late->told_as, &segment, &tcp);
+		return rewrite(skb, late->out, &late->told_as, &segment, &tcp, &tsval);
 	}
 	gate = map_lookup(&gates, &place->flow);
 	flow = map_lookup(&flows, &place->flow);
@@ -260,11 +270,7 @@ static __attribute__((noinline)) int carry(struct __sk_buff *skb, __u32 frame)
 	} else if (said & FITS) {
 		mark(place->flow);
 	}
-	greets = gate->greeting;
-	// It says again what it thinks isn't heard, perhaps before the client has our greeting.
-	if (greets && from == SERVER && (said & FITS))
-		hear_options(skb, gate, flow, SERVER, &segment, &tcp);
-	if (greets && from == CLIENT && (said & FITS)) {
+	if (gate->greeting && from == CLIENT && (said & FITS)) {
 		int is_ours = is_about_greeting(gate, flow, &segment, &tcp);
 
 		if (!gate->greeting)
@@ -272,7 +278,12 @@ static __attribute__((noinline)) int carry(struct __sk_buff *skb, __u32 frame)
 		if (is_ours)
 			return count(TO_STACK, TC_ACT_UNSPEC);
 	}
-	return rewrite(skb, gate->out[!from], &flow->sides[from].told_as, &segment, &tcp);
+	verdict = rewrite(skb, gate->out[!from], &flow->sides[from].told_as, &segment, &tcp, &tsval);
+	// Whoever speaks in its name says no earlier one: our socket until the client has acknowledged
+	// the greeting, and keepalives from then on.
+	if (said & FITS)
+		hear_time(gate, flow, from, tsval);
+	return verdict;
 }
 
 inline_ int come_in(struct __sk_buff *skb, __u32 frame)

@@ -265,14 +265,16 @@ __attribute__((noinline)) int find_options(const struct options *options, __u32 
 	return 0;
 }
 
-// Translates time stamps and SACK blocks.
-inline_ void translate_options(struct translation *side, struct options *options, __u32 length)
+// Translates time stamps and SACK blocks. The time stamp as it was said; 0 for none.
+inline_ __u32 translate_options(struct translation *side, struct options *options, __u32 length)
 {
 	struct found found = {};
+	__u32 tsval;
 	__u64 at;
 
 	find_options(options, length, &found);
 	at = found.at[OPTION_TIMESTAMPS];
+	tsval = read_at(options, at);
 	if (at) {
 		add_at(options, at, side->tsval_add);
 		add_at(options, at + 4, side->tsecr_add);
@@ -282,6 +284,7 @@ inline_ void translate_options(struct translation *side, struct options *options
 	for (__u64 edge = 0; edge < MOST_EDGES; edge++)
 		if (edge < found.size[OPTION_SACK] / 4)
 			add_at(options, found.at[OPTION_SACK] + edge * 4, side->ack_add);
+	return tsval;
 }
 
 // What the other one takes is announced in units of its own scale, and told in ours.

@@ -68,8 +68,7 @@ struct place {
 struct gate {
 	__u32 state;
 	__u32 greeting;   // 1 while the client hasn't acknowledged all of it
-	__u32 tsval[2];   // that each side said last, until it is live; the server's until the client
-			  // has acknowledged all of the greeting
+	__u32 tsval[2];   // that each side said last; 0 for none
 	__u32 counted[2]; // bytes of payload that came in any state, and one for each FIN or RST
 	__u32 out[2];     // the interface that our own segments to each side went out by first; user
 			  // space's to change where routes change

@@ -174,8 +174,7 @@ layout! {
         state: Option<State>,
         /// Whether our own socket still waits for the client to acknowledge the greeting.
         greeting: bool,
-        /// The time stamp that each side said last, before the flow was live; the server's until the
-        /// greeting is acknowledged. 0 for none.
+        /// The time stamp that each side said last; 0 for none.
         tsval: [u32; 2],
         /// Bytes of payload that came from each side in any state, and one for each FIN or RST; what
         /// comes again counts again.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // a test ends by the one and reports by the other
 mod any;
 mod btf;
+mod clocks;
 mod cost;
 mod hand_over;
 mod heard;
