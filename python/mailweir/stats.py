@@ -153,6 +153,10 @@ class KernelPathStats(Struct, frozen=True, gc=False):
     """Sessions that took it, ever."""
     adopted: int
     """Sessions that an earlier process began."""
+    keepalives: int
+    """Segments that asked silent peers whether they are there."""
+    unanswered: int
+    """Sessions that ended since a peer answered none of these."""
     taken_off: int
     """How often somebody took its program off an interface; it was attached again."""
     earlier: int

@@ -28,6 +28,8 @@ class Counts:
     lingering: int = 0
     lost: int = 0
     restarts: int = 0
+    keepalives: int = 0
+    unanswered: int = 0
 
     @property
     def has_nothing(self) -> bool:

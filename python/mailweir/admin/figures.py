@@ -266,6 +266,16 @@ _KERNEL_PATH = Group[Stats, KernelPathStats](
         lambda path: path.adopted,
     ),
     Counter(
+        "mailweir_kernel_path_keepalives",
+        "Segments that asked silent peers of sessions whether they are there.",
+        lambda path: path.keepalives,
+    ),
+    Counter(
+        "mailweir_kernel_path_unanswered",
+        "Sessions that ended since a peer answered no keepalive.",
+        lambda path: path.unanswered,
+    ),
+    Counter(
         "mailweir_kernel_path_bytes",
         "Bytes that the kernel carried by itself.",
         lambda path: path.bytes,

@@ -221,6 +221,8 @@ impl Any {
             wanted_flows: self.number(),
             handed_over: self.number(),
             adopted: self.number(),
+            keepalives: self.number(),
+            unanswered: self.number(),
             taken_off: self.number(),
             earlier: self.number(),
             unpinned: self.number(),

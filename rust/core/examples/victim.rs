@@ -3,11 +3,13 @@
 //!     cargo run -p mailweir-core --example victim --features failpoints -- STEP LISTEN SERVER LOG
 //!
 //! It says `ready`, then twenty times a second how many sessions, flows and places there are, how many
-//! sessions it found, how many were handed over, keys that linger, records that were lost, and how often
-//! the flows' thread began again. At STEP it kills itself as `kill -9` does; `never` is none, `late`
+//! sessions it found, how many were handed over, keys that linger, records that were lost, how often
+//! the flows' thread began again, how many keepalives it said, and how many flows ended for want of an
+//! answer. At STEP it kills itself as `kill -9` does; `never` is none, `late`
 //! stands still in the middle of each hand-over for longer than an acknowledgement waits, `unwritten`
-//! doesn't write its log, and `panics` has that thread panic three times: twice as it looks, and when
-//! it closes the second record.
+//! doesn't write its log, `panics` has that thread panic three times: twice as it looks, and when
+//! it closes the second record. With `asks` it asks silent peers after a second, and gives them six, and
+//! so it does with `asks_relay`, which has no kernel path and says how many sessions there are.
 
 use std::error::Error;
 use std::io::Write;
@@ -33,6 +35,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     match step.as_str() {
         "never" => {}
+        "asks" | "asks_relay" => {
+            fail::cfg("keepalive", "return(1)")?;
+            fail::cfg("user_timeout", "return(6)")?;
+        }
         "late" => fail::cfg("hand_over_live", "sleep(100)")?,
         "unwritten" => fail::cfg("log_writes", "pause")?,
         "panics" => {
@@ -42,7 +48,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         step => fail::cfg_callback(step, die)?,
     }
     let plane = DataPlane::start(2, &[])?;
-    plane.apply(&spec(listen.parse()?, server.parse()?, log.into()))?;
+    let mut spec = spec(listen.parse()?, server.parse()?, log.into());
+    match step.as_str() {
+        // It is measured with many flows; others are to run out of ports.
+        "asks" => spec.kernel.source_ports = 10_000..=11_999,
+        "asks_relay" => spec.listeners[0].forwarding = Forwarding::Relay,
+        _ => {}
+    }
+    plane.apply(&spec)?;
     let mut out = std::io::stdout();
     writeln!(out, "ready")?;
     loop {
@@ -51,18 +64,22 @@ fn main() -> Result<(), Box<dyn Error>> {
             let (active, adopted) = (stats.active, path.adopted);
             writeln!(
                 out,
-                "{active} {} {} {adopted} {} {} {} {}",
+                "{active} {} {} {adopted} {} {} {} {} {} {}",
                 path.flows,
                 path.places_taken,
                 path.handed_over,
                 path.lingering,
                 stats.log.dropped,
-                path.restarts
+                path.restarts,
+                path.keepalives,
+                path.unanswered
             )?;
             let refused = path.refusals.iter().find(|(_, count)| *count > 0);
             if let Some((why, _)) = refused.filter(|_| step != "unwritten") {
                 return Err(format!("a session takes the relay: {why:?}").into());
             }
+        } else {
+            writeln!(out, "{}", stats.active)?;
         }
         thread::sleep(Duration::from_millis(50));
     }
@@ -80,9 +97,9 @@ fn spec(listen: SocketAddr, server: SocketAddr, log: PathBuf) -> PlaneSpec {
     };
     PlaneSpec {
         hostname: "victim.invalid".into(),
-        max_sessions: 1000,
+        max_sessions: 2000,
         room: RoomSpec {
-            sessions: 1000,
+            sessions: 2000,
             spare: 100,
         },
         drain: DrainSpec::default(),
@@ -93,7 +110,7 @@ fn spec(listen: SocketAddr, server: SocketAddr, log: PathBuf) -> PlaneSpec {
         kernel: KernelSpec {
             instance: "victim".into(),
             source_ports: 10_000..=10_100,
-            max_flows: 1000,
+            max_flows: 2000,
             counted: false,
         },
         listeners: vec![ListenerSpec {

@@ -15,7 +15,7 @@ use fields::{Value, layout, written};
 pub use fields::{Field, Reserved};
 
 /// Of what the tables hold: another one for each change of it.
-pub const SCHEMA: u32 = 7;
+pub const SCHEMA: u32 = 8;
 /// Bytes of [`Flow::note`].
 pub const NOTE_SIZE: usize = 64;
 /// The 32-bit words of a [`Gate`].

@@ -10,7 +10,7 @@ use mailweir_flow::{Flow, Key, Place, State};
 
 use crate::moment::nanos;
 use crate::occupancy::Occupancy;
-use crate::record::{EndReason, Ledger, Record, SessionId, SessionPlace, Side};
+use crate::record::{End, EndReason, Ledger, Record, SessionId, SessionPlace, Side};
 use crate::roster::InFlight;
 use crate::server::Server;
 use crate::snapshot::{Listener, Snapshot};
@@ -160,12 +160,24 @@ impl<'a> NamedHeir<'a> {
         match gate.state() {
             Some(State::Live) if gate.greeting_is_due() => {
                 path.abandon(number);
-                self.close(path, number, keys, flow, Some(EndReason::Stopped));
+                self.close(
+                    path,
+                    number,
+                    keys,
+                    flow,
+                    Some(End::ours(EndReason::Stopped)),
+                );
             }
             // Its peers were told by the sockets that the process had.
             Some(State::Hold) if gate.owes_record() => {
                 gate.set(State::Passed);
-                self.close(path, number, keys, flow, Some(EndReason::Stopped));
+                self.close(
+                    path,
+                    number,
+                    keys,
+                    flow,
+                    Some(End::ours(EndReason::Stopped)),
+                );
             }
             // It had ended, and its client came back from the same port.
             Some(State::Passed) if gate.owes_record() => {
@@ -198,14 +210,7 @@ impl<'a> NamedHeir<'a> {
 
     /// Closes the record of one that is over. Its place is kept until that is in the log: this
     /// process may be gone before.
-    fn close(
-        &self,
-        path: &SharedPath,
-        number: u32,
-        keys: [Key; 2],
-        flow: &Flow,
-        why: Option<EndReason>,
-    ) {
+    fn close(&self, path: &SharedPath, number: u32, keys: [Key; 2], flow: &Flow, why: Option<End>) {
         // Before its record may be noted as written.
         let claim = Claim::new();
         path.flows.send(Errand::Owed(number, keys, claim.clone()));

@@ -12,7 +12,7 @@ use mailweir_flow::{Direction, Flow};
 use crate::limits::{Silence, Standing, Terms};
 use crate::moment::ProcessDrain;
 use crate::occupancy::Occupied;
-use crate::record::{End, EndBy, EndReason, Record, SessionPlace, Side, Told};
+use crate::record::{End, EndReason, Record, SessionPlace, Side, Told};
 use crate::roster::InFlight;
 use crate::snapshot::{Listener, Snapshot};
 
@@ -77,16 +77,16 @@ impl Carried {
             .note(LastWords::of(flow).course(), self.silent_since(gate, now));
     }
 
-    /// Until when it may go on as things stand, and why it ends then.
+    /// Until when it may go on as things stand, and why we end it then.
     pub(super) fn limit(
         &self,
         path: &KernelPath,
         gate: MappedGate<'_>,
         flow: &Flow,
         now: Instant,
-    ) -> (Instant, EndReason) {
+    ) -> (Instant, End) {
         if self.record.live().is_killed() {
-            return (now, EndReason::Killed);
+            return (now, End::ours(EndReason::Killed));
         }
         let since = self.silent_since(gate, now);
         let words = LastWords::of(flow);
@@ -109,7 +109,7 @@ impl Carried {
             // That of the process ends the process, which the flow needn't notice.
             (at, reason) = limit(&nobody);
         }
-        (at, words.owed(reason))
+        (at, End::ours(words.owed(reason)))
     }
 
     /// Closes the record. Its place is the session's until that is in the log, or until `claim` was
@@ -120,7 +120,7 @@ impl Carried {
         (number, claim): (u32, Claim),
         flow: Option<&Flow>,
         client: Option<TcpStream>,
-        why: Option<EndReason>,
+        why: Option<End>,
     ) {
         let gate = path.gates.of(number);
         if let Some(client) = client {
@@ -135,10 +135,10 @@ impl Carried {
             in_flight,
             ..
         } = self;
-        let end = why.map_or_else(|| ended(gate, flow), End::ours);
-        if end.by == EndBy::Balancer {
-            gate.set_ended_for(end.reason);
+        if let Some(end) = why {
+            gate.set_ended_for(end);
         }
+        let end = why.unwrap_or_else(|| ended(gate, flow));
         let recorded = Recorded {
             path: SharedPath::clone(path),
             number,
@@ -186,8 +186,9 @@ impl Carried {
 
 /// How a flow ended, which it has.
 pub(super) fn ended(gate: MappedGate<'_>, flow: Option<&Flow>) -> End {
-    let ours = gate.ended_for().map(End::ours);
-    ours.or_else(|| flow.map(course::end))
+    let from_here = gate.ended_for();
+    from_here
+        .or_else(|| flow.map(course::end))
         .unwrap_or_else(|| End::ours(EndReason::Stopped))
 }
 

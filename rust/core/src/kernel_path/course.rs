@@ -103,6 +103,23 @@ pub(super) fn end(flow: &Flow) -> End {
     words.end().unwrap_or_else(|| end_by_segments(flow, words))
 }
 
+/// How a flow ended one of whose peers is gone without a word: as if it had reset it.
+pub(super) fn lost(flow: &Flow, side: Side) -> End {
+    let mut flow = *flow;
+    let is_first = flow.sides.iter().all(|side| side.ends == 0);
+    let [client, server] = &mut flow.sides;
+    let gone = match side {
+        Side::Client => client,
+        Side::Server => server,
+    };
+    gone.ends |= if is_first {
+        END_RST | END_FIRST
+    } else {
+        END_RST
+    };
+    end(&flow)
+}
+
 fn end_by_segments(flow: &Flow, words: LastWords<'_>) -> End {
     let [client, server] = &flow.sides;
     let has = |ends: u32, bits: u32| ends & bits == bits;
@@ -269,6 +286,48 @@ mod tests {
             (Client, [text, text], [rst, 0], ("client_lost", "client")),
         ] {
             assert_eq!(ended(first, last, ends), expected, "{last:?} {ends:?}");
+        }
+    }
+
+    /// As on the relay, whose socket finds that.
+    #[test]
+    fn who_is_gone_without_a_word_is_lost_unless_that_was_the_end() {
+        use Side::{Client, Server};
+        let (ok, noop) = (b"250 ok\r\n", b"\r\nNOOP\r\n");
+        let (text, alert) = (b"\x17\x03\x03\x01\x02abc", b"\x17\x03\x03\x00\x13abc");
+        for (gone, said, ends, expected) in [
+            (Client, [noop, ok], [0, 0], ("client_lost", "client")),
+            (Server, [noop, ok], [0, 0], ("server_lost", "server")),
+            (
+                Server,
+                [noop, b"421 bye\r"],
+                [0, 0],
+                ("server_421", "server"),
+            ),
+            (
+                Client,
+                [b"\r\nQUIT\r\n", ok],
+                [0, 0],
+                ("client_quit", "client"),
+            ),
+            (Client, [text, text], [0, 0], ("client_lost", "client")),
+            (Client, [text, alert], [0, 0], ("tls_closed", "client")),
+            (
+                Server,
+                [noop, ok],
+                [END_FIRST | END_FIN, 0],
+                ("client_closed", "client"),
+            ),
+        ] {
+            let mut flow = Flow::from_bytes(&[0; Flow::SIZE]);
+            for (side, (words, ends)) in flow.sides.iter_mut().zip(said.into_iter().zip(ends)) {
+                (side.words, side.ends) = (*words, ends);
+            }
+            // The server spoke last.
+            flow.sides[1].acked_ns = 2;
+            let end = lost(&flow, gone);
+            let found = (end.reason.label(), end.by.label());
+            assert_eq!(found, expected, "{gone:?} {said:?} {ends:?}");
         }
     }
 }

@@ -8,12 +8,15 @@
 //! A flow is [greeting](Phase::Greets) its client, lives, owes its record to the log, and is over.
 //! Then its keys linger, and its number is free.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use mailweir_flow::{Key, State};
 
-use crate::record::EndReason;
+use crate::record::End;
+
+use super::calendar::Calendar;
+use super::keepalive::{Keepalive, Patience, Step};
 
 /// For a client to acknowledge its greeting.
 const GREETING_LIMIT: Duration = Duration::from_secs(60);
@@ -36,8 +39,9 @@ pub(super) struct FlowTable<S, C> {
     flows: Vec<Option<Box<Known<S, C>>>>,
     /// When each flow is to be looked at, whether or not it moves: by seconds since `began`. A flow
     /// may stand at several; the one that it has itself counts.
-    due: BTreeMap<u64, Vec<u32>>,
+    due: Calendar,
     began: Instant,
+    patience: Patience,
     /// Flows that moved since they were counted last.
     moved: Vec<u32>,
     /// Keys of flows that are over, the first first.
@@ -56,6 +60,8 @@ struct Known<S, C> {
     due: u64,
     /// Whether it is in `moved`.
     has_moved: bool,
+    /// Since its peers are nobody's else to ask whether they are there.
+    keepalive: Keepalive,
 }
 
 #[derive(Debug)]
@@ -106,7 +112,7 @@ pub(super) enum Effect<S, C> {
         /// Its client's socket, if it still had that.
         client: Option<C>,
         /// None where it ended by itself.
-        why: Option<EndReason>,
+        why: Option<End>,
     },
     /// From now on it is nothing but keys.
     Linger(u32, [Key; 2]),
@@ -137,11 +143,12 @@ impl Sight {
 }
 
 impl<S, C> FlowTable<S, C> {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(super) fn new(now: Instant, patience: Patience) -> Self {
         Self {
             flows: vec![],
-            due: BTreeMap::new(),
+            due: Calendar::default(),
             began: now,
+            patience,
             moved: vec![],
             lingering: VecDeque::new(),
             freed: VecDeque::new(),
@@ -186,40 +193,31 @@ impl<S, C> FlowTable<S, C> {
         session: S,
         client: Option<C>,
     ) {
-        let phase = match client {
-            Some(client) => Phase::Greets {
-                session,
-                client,
-                until: now + GREETING_LIMIT,
-            },
-            None => Phase::Lives { session },
+        let second = self.second_of(now);
+        let (phase, keepalive) = match client {
+            Some(client) => {
+                let until = now + GREETING_LIMIT;
+                let phase = Phase::Greets {
+                    session,
+                    client,
+                    until,
+                };
+                (phase, Keepalive::begin(second, &self.patience))
+            }
+            None => {
+                let keepalive = Keepalive::go_on(second, number, &self.patience);
+                (Phase::Lives { session }, keepalive)
+            }
         };
-        let at = number as usize;
-        if self.flows.len() <= at {
-            self.flows.resize_with(at + 1, || None);
-        }
-        self.flows[at] = Some(Box::new(Known {
-            keys,
-            phase,
-            due: 0,
-            has_moved: false,
-        }));
+        self.put(number, keys, phase, keepalive);
         self.moves(number);
     }
 
     /// One whose record is owed: closed by whoever found it, known by its keys until that is in
     /// the log.
-    pub(super) fn owe(&mut self, number: u32, keys: [Key; 2]) {
-        let at = number as usize;
-        if self.flows.len() <= at {
-            self.flows.resize_with(at + 1, || None);
-        }
-        self.flows[at] = Some(Box::new(Known {
-            keys,
-            phase: Phase::Owes,
-            due: 0,
-            has_moved: false,
-        }));
+    pub(super) fn owe(&mut self, now: Instant, number: u32, keys: [Key; 2]) {
+        let keepalive = Keepalive::begin(self.second_of(now), &self.patience);
+        self.put(number, keys, Phase::Owes, keepalive);
     }
 
     /// A key of a flow that is over, which an earlier process left.
@@ -236,6 +234,23 @@ impl<S, C> FlowTable<S, C> {
         if self.see(now, number, sight) {
             self.moves(number);
         }
+    }
+
+    /// It was measured, and its peers had said so many segments: whom of them to ask, and when it is to be
+    /// measured again for that. None where its client's own socket waits for an answer.
+    pub(super) fn hear(
+        &mut self,
+        now: Instant,
+        number: u32,
+        said: [u32; 2],
+    ) -> Option<(Step, Instant)> {
+        let (second, began, patience) = (self.second_of(now), self.began, self.patience);
+        let entry = self.entry(number)?;
+        if !matches!(entry.phase, Phase::Lives { .. }) {
+            return None;
+        }
+        let step = entry.keepalive.look(second, said, &patience);
+        Some((step, began + Duration::from_secs(step.next.into())))
     }
 
     /// It was measured, and may go on until then. Whether it is to be cut now: unless it moves
@@ -261,17 +276,18 @@ impl<S, C> FlowTable<S, C> {
             // It is looked at again where it moved meanwhile.
             _ => (now + EXACT, true),
         };
-        let second = 1 + until.saturating_duration_since(began).as_secs();
+        let second = until.saturating_duration_since(began);
+        let second = second.as_secs() + u64::from(second.subsec_nanos() > 0);
         // The one that it stands at, if any, is soon enough otherwise.
         if entry.due == 0 || second < entry.due {
             entry.due = second;
-            self.due.entry(second).or_default().push(number);
+            self.due.put(second, number);
         }
         is_over
     }
 
     /// It was cut.
-    pub(super) fn was_cut(&mut self, number: u32, why: EndReason) {
+    pub(super) fn was_cut(&mut self, number: u32, why: End) {
         self.end(number, Some(why));
     }
 
@@ -291,8 +307,9 @@ impl<S, C> FlowTable<S, C> {
         }
     }
 
-    /// Time went on: numbers and keys that are over.
+    /// Time went on: numbers and keys that are over, and flows whose second has come.
     pub(super) fn tick(&mut self, now: Instant) {
+        self.effects.extend(self.due.tick().map(Effect::Measure));
         while let Some((since, number)) = self.freed.front().copied()
             && now >= since + GRACE
         {
@@ -319,19 +336,12 @@ impl<S, C> FlowTable<S, C> {
             }
         }
         let second = now.saturating_duration_since(self.began).as_secs();
-        while let Some(first) = self.due.first_entry()
-            && *first.key() <= second
-        {
-            let (at, numbers) = first.remove_entry();
-            for number in numbers {
-                if let Some(entry) = self.entry(number)
-                    && entry.due == at
-                {
-                    entry.due = 0;
-                    self.effects.push_back(Effect::Measure(number));
-                }
-            }
-        }
+        let flows = &mut self.flows;
+        self.due.reach(second, |number, at| {
+            let entry = flows.get_mut(number as usize).and_then(Option::as_mut);
+            let due = entry.map(|entry| &mut entry.due);
+            due.filter(|due| **due == at).map(std::mem::take).is_some()
+        });
     }
 
     /// What is to be done next.
@@ -342,7 +352,7 @@ impl<S, C> FlowTable<S, C> {
     /// After a panic in the middle of something: the same flows, each to be looked at anew. One whose
     /// session was under way is over.
     pub(super) fn again(mut self, now: Instant) -> Self {
-        let mut table = Self::new(now);
+        let mut table = Self::new(now, self.patience);
         table.lingering = std::mem::take(&mut self.lingering);
         table.freed = std::mem::take(&mut self.freed);
         table.effects = std::mem::take(&mut self.effects);
@@ -353,7 +363,7 @@ impl<S, C> FlowTable<S, C> {
                     session, client, ..
                 } => table.arrive(now, number, entry.keys, session, Some(client)),
                 Phase::Lives { session } => table.arrive(now, number, entry.keys, session, None),
-                Phase::Owes => table.owe(number, entry.keys),
+                Phase::Owes => table.owe(now, number, entry.keys),
             }
         }
         table
@@ -394,6 +404,24 @@ impl<S, C> FlowTable<S, C> {
         sight.lives()
     }
 
+    fn put(&mut self, number: u32, keys: [Key; 2], phase: Phase<S, C>, keepalive: Keepalive) {
+        let at = number as usize;
+        if self.flows.len() <= at {
+            self.flows.resize_with(at + 1, || None);
+        }
+        self.flows[at] = Some(Box::new(Known {
+            keys,
+            phase,
+            due: 0,
+            has_moved: false,
+            keepalive,
+        }));
+    }
+
+    fn second_of(&self, now: Instant) -> u32 {
+        now.saturating_duration_since(self.began).as_secs() as u32
+    }
+
     fn entry(&mut self, number: u32) -> Option<&mut Known<S, C>> {
         self.flows.get_mut(number as usize)?.as_deref_mut()
     }
@@ -426,7 +454,7 @@ impl<S, C> FlowTable<S, C> {
         }
     }
 
-    fn end(&mut self, number: u32, why: Option<EndReason>) {
+    fn end(&mut self, number: u32, why: Option<End>) {
         let Some(entry) = self.entry(number) else {
             return;
         };
@@ -455,5 +483,7 @@ impl<S, C> Phase<S, C> {
     }
 }
 
+#[cfg(test)]
+mod asking;
 #[cfg(test)]
 mod tests;

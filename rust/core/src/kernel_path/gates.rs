@@ -7,11 +7,11 @@ use std::sync::atomic::Ordering::{self, Relaxed, SeqCst};
 use mailweir_flow::layout::{CUT, GATE_WORDS};
 use mailweir_flow::{State, Tables, Without, Word};
 
-use crate::record::EndReason;
+use crate::record::{End, EndBy, EndReason};
 use crate::sys::MappedWords;
 
 /// What [`Word::Recorded`] says: there is nothing to record yet; the record is in the log; it is owed,
-/// or owed by a flow that was ended from here, and why.
+/// or owed by a flow that was ended from here, and why: a reason and who ended it.
 const NOTHING: u32 = 0;
 const RECORDED: u32 = 1;
 const OWED: u32 = 2;
@@ -164,17 +164,22 @@ impl<'a> MappedGate<'a> {
     }
 
     /// Why it was ended from here, if it was and isn't in the log.
-    pub(super) fn ended_for(self) -> Option<EndReason> {
+    pub(super) fn ended_for(self) -> Option<End> {
         let word = self.word(Word::Recorded).load(SeqCst);
-        let number = word.checked_sub(ENDED)?;
-        EndReason::ALL.get(number as usize).copied()
+        let number = word.checked_sub(ENDED)? as usize;
+        let [reason, by] = [number / EndBy::ALL.len(), number % EndBy::ALL.len()];
+        let reason = *EndReason::ALL.get(reason)?;
+        Some(End {
+            reason,
+            by: EndBy::ALL[by],
+        })
     }
 
     /// It was ended from here: if this process is gone before that is in the log, the next one
     /// is to know.
-    pub(super) fn set_ended_for(self, reason: EndReason) {
-        self.word(Word::Recorded)
-            .store(ENDED + reason as u32, SeqCst);
+    pub(super) fn set_ended_for(self, end: End) {
+        let number = end.reason as u32 * EndBy::ALL.len() as u32 + end.by as u32;
+        self.word(Word::Recorded).store(ENDED + number, SeqCst);
     }
 
     fn pair(self, word: Word, order: Ordering) -> [u32; 2] {
@@ -200,12 +205,10 @@ mod tests {
         gate.owe_record(true);
         assert!(gate.owes_record() && !gate.is_recorded());
         assert_eq!(gate.ended_for(), None);
-        for reason in EndReason::ALL {
-            gate.set_ended_for(reason);
-            assert_eq!(
-                (gate.ended_for(), gate.is_recorded()),
-                (Some(reason), false)
-            );
+        let ends = EndReason::ALL.map(|reason| EndBy::ALL.map(|by| End { reason, by }));
+        for end in ends.into_iter().flatten() {
+            gate.set_ended_for(end);
+            assert_eq!((gate.ended_for(), gate.is_recorded()), (Some(end), false));
         }
         assert!(gate.owes_record());
         gate.set_recorded();

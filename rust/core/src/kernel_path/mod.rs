@@ -10,6 +10,7 @@
 //! counted by its [`refusal`].
 
 mod adopt;
+mod calendar;
 mod carried;
 mod clock;
 mod conntrack;
@@ -22,6 +23,7 @@ mod gates;
 mod greeting_progress;
 mod hand_over;
 mod interfaces;
+mod keepalive;
 mod keys;
 mod leg;
 mod links;
@@ -32,8 +34,8 @@ mod owed;
 mod passage;
 mod prepare;
 mod refusal;
-mod reset;
 mod sweeper;
+mod voice;
 mod ways;
 
 use std::collections::{BTreeMap, HashMap};
@@ -70,8 +72,8 @@ use moved::Moved;
 pub(crate) use passage::{Guest, Passage, Port};
 pub(crate) use prepare::{prepare_acknowledgements, prepare_listener};
 pub use refusal::Refusal;
-use reset::Resets;
 pub(crate) use sweeper::Sweeper;
+use voice::Voice;
 use ways::Ways;
 
 /// Where systems mount the BPF file system: for root alone, mostly. So where there is a folder of
@@ -114,7 +116,7 @@ pub(crate) struct KernelPath {
     ports: Ports,
     /// The address that the route to a server gives, and how often routes may have changed before.
     routes: Mutex<HashMap<Ipv4Addr, (Ipv4Addr, u64)>>,
-    resets: Resets,
+    voice: Voice,
     /// None where there is none, as far as we may ask.
     conntrack: Option<Conntrack>,
     flows: Flows,
@@ -123,6 +125,10 @@ pub(crate) struct KernelPath {
     refusals: PerWorker<Tally<{ Refusal::ALL.len() }>>,
     handed_over: PerWorker<Count>,
     adopted: Count,
+    /// Keepalives said.
+    keepalives: Count,
+    /// Flows that ended since a peer answered none.
+    unanswered: Count,
     /// A server announces another window scale than it did, or takes other options.
     outdated: AtomicBool,
     /// The process ends, and the next one goes on with the listening sockets.
@@ -150,7 +156,7 @@ impl KernelPath {
         let system = |what| move |cause| NoKernelPath::System { what, cause };
         let gates = Gates::map(program.tables()).map_err(system("its gates can't be mapped"))?;
         let moved = Moved::map(program.tables()).map_err(system("its gates can't be mapped"))?;
-        let resets = Resets::open().map_err(system("it has no raw socket"))?;
+        let voice = Voice::open().map_err(system("it has no raw socket"))?;
         let places = program.tables().places().map_err(Unavailable::from)?;
         let all = program.tables().most_flows();
         let leads = |place: &Place| place.number().is_none_or(|number| number < all);
@@ -177,13 +183,15 @@ impl KernelPath {
             turn: Mutex::default(),
             ports,
             routes: Mutex::default(),
-            resets,
+            voice,
             conntrack: Conntrack::open().ok(),
             flows: Flows::new(workers).map_err(system("there is no descriptor left"))?,
             drains,
             refusals: PerWorker::new(workers),
             handed_over: PerWorker::new(workers),
             adopted: Count::default(),
+            keepalives: Count::default(),
+            unanswered: Count::default(),
             outdated: AtomicBool::new(false),
             handed_on: AtomicBool::new(false),
         };
@@ -254,6 +262,8 @@ impl KernelPath {
             wanted_flows,
             handed_over: self.handed_over.sum(|one| one),
             adopted: self.adopted.value(),
+            keepalives: self.keepalives.value(),
+            unanswered: self.unanswered.value(),
             taken_off: self.interfaces.taken_off.value(),
             bytes: workers.sum(|one| &one.kernel_bytes),
             earlier: lock(&self.earlier)
@@ -428,6 +438,10 @@ pub struct KernelPathStats {
     pub handed_over: u64,
     /// Sessions that an earlier process began.
     pub adopted: u64,
+    /// Segments that asked silent peers whether they are there.
+    pub keepalives: u64,
+    /// Sessions that ended since a peer answered none of these.
+    pub unanswered: u64,
     /// How often somebody took its program off an interface; it was attached again.
     pub taken_off: u64,
     /// Sessions that began in a process of another version, and go on by themselves.

@@ -12,12 +12,15 @@ use std::time::{Duration, Instant};
 use fail::fail_point;
 use mailweir_flow::{Flow, Key, State};
 
-use crate::record::EndReason;
+use crate::record::{End, EndReason, Side};
 use crate::sys;
 
 use super::carried::Carried;
+use super::course;
 use super::flow_table::{Effect, FlowTable, Sight};
 use super::flows::Errand;
+use super::gates::MappedGate;
+use super::keepalive::{Patience, said};
 use super::leg;
 use super::owed::{Claim, Owed};
 use super::{KernelPath, NoKernelPath, SharedPath, lock};
@@ -95,7 +98,7 @@ impl Sweeper {
 fn run(path: SharedPath) -> bool {
     let mut sweep = Sweep {
         path,
-        table: FlowTable::new(Instant::now()),
+        table: FlowTable::new(Instant::now(), Patience::here()),
         owed: Owed::default(),
         in_hand: None,
         stops: false,
@@ -195,7 +198,7 @@ impl Sweep {
             Errand::Recorded(number) => self.recorded(now, number),
             Errand::Owed(number, keys, claim) => {
                 self.owed.begin(now, number, claim);
-                self.table.owe(number, keys);
+                self.table.owe(now, number, keys);
             }
             Errand::Lingers(key, of_server) => self.table.linger(now, key, of_server),
             Errand::Sources(answer) => {
@@ -215,10 +218,10 @@ impl Sweep {
     }
 
     fn carry_out(&mut self) {
-        let mut silenced = vec![];
+        let mut untracked = vec![];
         while let Some(effect) = self.table.next_effect() {
             match effect {
-                Effect::Measure(number) => self.measure(number),
+                Effect::Measure(number) => untracked.extend(self.measure(number)),
                 Effect::Silence {
                     number,
                     keys,
@@ -231,7 +234,7 @@ impl Sweep {
                     leg::silence(&client);
                     fail_point!("hand_over_silent");
                     drop(client);
-                    silenced.extend(begun(keys));
+                    untracked.extend(begun(keys));
                 }
                 Effect::Abandon(number) => self.path.abandon(number),
                 Effect::Close {
@@ -245,28 +248,40 @@ impl Sweep {
                 Effect::Forget { key, of_server } => self.path.forget(key, of_server),
             }
         }
-        self.forget_in_conntrack(&silenced);
+        self.forget_in_conntrack(&untracked);
     }
 
-    /// Counts what it has carried, and ends it where it has reached a limit.
-    fn measure(&mut self, number: u32) {
+    /// Counts what it has carried, ends it where it has reached a limit or a peer is gone, and asks peers
+    /// that are silent: connection tracking takes that for a connection that begins. Which, is said.
+    fn measure(&mut self, number: u32) -> Vec<Key> {
         let (now, gate) = (Instant::now(), self.path.gates.of(number));
         // Before anything else is looked at: what comes later is seen by that.
         let counted = gate.counted();
         let Some(flow) = self.path.flow(number) else {
-            return;
+            return vec![];
         };
         let Some(carried) = self.table.session(number) else {
-            return;
+            return vec![];
         };
         carried.count(gate, &flow, now);
-        let (until, why) = carried.limit(&self.path, gate, &flow, now);
-        let is_over = self
-            .table
-            .stands(now, number, self.path.sight(number), until);
+        let (mut until, mut why) = carried.limit(&self.path, gate, &flow, now);
+        let (mut asks, mut lost) = ([false; 2], None);
+        if let Some((step, next)) = self.table.hear(now, number, said(&flow)) {
+            (asks, lost) = (step.asks, step.lost.filter(|_| until > now));
+            until = until.min(next);
+        }
+        if let Some(side) = lost {
+            (until, why) = (now, course::lost(&flow, side));
+        }
+        let sight = self.path.sight(number);
+        let is_over = self.table.stands(now, number, sight, until);
         if is_over && self.path.cut(number, why, counted) {
             self.table.was_cut(number, why);
+            self.path.unanswered.add(u64::from(lost.is_some()));
+        } else if !is_over && sight.state == Some(State::Live) {
+            return self.path.ask(gate, &flow, asks);
         }
+        vec![]
     }
 
     fn close(
@@ -274,7 +289,7 @@ impl Sweep {
         number: u32,
         session: Carried,
         client: Option<TcpStream>,
-        why: Option<EndReason>,
+        why: Option<End>,
     ) {
         self.in_hand = Some(number);
         let flow = self.path.flow(number);
@@ -305,7 +320,8 @@ impl Sweep {
     fn begin_again(&mut self) {
         self.path.flows.restarts.add(1);
         let now = Instant::now();
-        let table = std::mem::replace(&mut self.table, FlowTable::new(now));
+        let new = FlowTable::new(now, Patience::here());
+        let table = std::mem::replace(&mut self.table, new);
         self.table = table.again(now);
         if let Some(number) = self.in_hand.take() {
             self.path.gates.of(number).set_recorded();
@@ -321,7 +337,8 @@ impl Sweep {
         self.settle();
         let path = &self.path;
         let mut goes_on = false;
-        let table = std::mem::replace(&mut self.table, FlowTable::new(Instant::now()));
+        let none = FlowTable::new(Instant::now(), Patience::here());
+        let table = std::mem::replace(&mut self.table, none);
         for (number, carried, client) in table.into_sessions() {
             let (gate, flow) = (path.gates.of(number), path.flow(number));
             path.flows.live.fetch_sub(1, Relaxed);
@@ -332,10 +349,10 @@ impl Sweep {
             }
             if gate.change(State::Live, State::Hold) {
                 match (&flow, &client) {
-                    (Some(flow), Some(_)) => path.resets.end_early(flow),
+                    (Some(flow), Some(_)) => path.voice.end_early(flow),
                     (Some(flow), None) => {
                         // Whoever can't be told now is when he says something.
-                        let _ = path.resets.end(flow);
+                        let _ = path.voice.end(flow);
                     }
                     (None, _) => {}
                 }
@@ -346,7 +363,7 @@ impl Sweep {
                 (number, Claim::new()),
                 flow.as_ref(),
                 client,
-                Some(EndReason::Stopped),
+                Some(End::ours(EndReason::Stopped)),
             );
         }
         goes_on
@@ -384,20 +401,31 @@ impl KernelPath {
         }
     }
 
+    /// Asks client and server whether they are there, as far as they are to be asked: by whom each was
+    /// asked.
+    fn ask(&self, gate: MappedGate<'_>, flow: &Flow, asks: [bool; 2]) -> Vec<Key> {
+        let sides = [Side::Client, Side::Server].into_iter().zip(asks);
+        let asked = sides.filter(|(_, is_asked)| *is_asked);
+        let said = asked.filter_map(|(side, _)| self.voice.ask(flow, side, gate.clocks()));
+        let said: Vec<Key> = said.collect();
+        self.keepalives.add(said.len() as u64);
+        said
+    }
+
     /// Ends a flow for this reason, unless more came than was `counted` when that was found, or its peers
     /// can't be told now; whether it did.
-    fn cut(&self, number: u32, why: EndReason, counted: [u32; 2]) -> bool {
+    fn cut(&self, number: u32, why: End, counted: [u32; 2]) -> bool {
         let gate = self.gates.of(number);
         if !gate.change(State::Live, State::Hold) {
             return false;
         }
-        let moves = gate.counted() != counted && why != EndReason::Killed;
+        let moves = gate.counted() != counted && why.reason != EndReason::Killed;
         if moves {
             gate.change(State::Hold, State::Live);
             return false;
         }
         if let Some(flow) = self.flow(number)
-            && !self.resets.end(&flow)
+            && !self.voice.end(&flow)
         {
             // Its peers would go on: it is tried again.
             gate.change(State::Hold, State::Live);
@@ -412,7 +440,7 @@ impl KernelPath {
         let gate = self.gates.of(number);
         gate.set(State::Hold);
         if let Some(flow) = self.flow(number) {
-            self.resets.end_early(&flow);
+            self.voice.end_early(&flow);
         }
         gate.set(State::Closing);
     }

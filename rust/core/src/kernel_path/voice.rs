@@ -1,17 +1,20 @@
-//! Resets to both peers of a flow: nobody else can say them any more.
+//! What is said to the peers of a flow in each other's name, since there is no socket that would:
+//! resets, and keepalives.
 
 use std::io;
 
 use mailweir_flow::layout::MARK;
 use mailweir_flow::segment::{ACK, RST, Segment};
-use mailweir_flow::{Flow, Key};
+use mailweir_flow::{Direction, Flow, Key};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-/// Says resets.
-#[derive(Debug)]
-pub(super) struct Resets(Socket);
+use crate::record::Side;
 
-impl Resets {
+/// Says segments.
+#[derive(Debug)]
+pub(super) struct Voice(Socket);
+
+impl Voice {
     /// # Errors
     /// What the kernel says: without CAP_NET_RAW, for one.
     pub(super) fn open() -> io::Result<Self> {
@@ -31,7 +34,8 @@ impl Resets {
     pub(super) fn end_early(&self, flow: &Flow) {
         self.end(flow);
         let [client, server] = &flow.sides;
-        self.say(server.told_as.told, flow.greeting_begin, client.snd_nxt);
+        let told = server.told_as.told;
+        self.say(&reset(told, flow.greeting_begin, client.snd_nxt));
     }
 
     /// Ends a flow that is held: a reset to each peer, with the number that it waits for. Where
@@ -43,25 +47,41 @@ impl Resets {
         for (speaker, hearer) in [(client, server), (server, client)] {
             for number in [speaker.snd_una, speaker.snd_nxt] {
                 let seq = number.wrapping_add(speaker.told_as.seq_add);
-                has_room &= self.say(speaker.told_as.told, seq, hearer.snd_nxt);
+                has_room &= self.say(&reset(speaker.told_as.told, seq, hearer.snd_nxt));
             }
         }
         has_room
     }
 
-    /// Whether there was room for it. One that is lost otherwise is like any: the peer hears of it when
-    /// it says something.
-    fn say(&self, key: Key, seq: u32, ack: u32) -> bool {
-        let sent = self
-            .0
-            .send_to(&reset(key, seq, ack), &SockAddr::from(key.to));
+    /// Asks a peer whether it is there: by whom it is asked, if there was room for that. `clocks` are the time stamps
+    /// that client and server said last.
+    pub(super) fn ask(&self, flow: &Flow, whom: Side, clocks: [u32; 2]) -> Option<Key> {
+        let [client, server] = &flow.sides;
+        let [of_client, of_server] = clocks;
+        let (speaker, hearer, said, heard) = match whom {
+            Side::Client => (server, client, of_server, of_client),
+            Side::Server => (client, server, of_client, of_server),
+        };
+        let options = time_stamps(speaker, said, heard);
+        let has_room = self.say(&Segment {
+            options: options.as_ref().map_or(&[], |options| options),
+            ..keepalive(speaker, hearer)
+        });
+        has_room.then_some(speaker.told_as.told)
+    }
+
+    /// Whether there was room for it. One that is lost otherwise is like any: the peer is asked again, or
+    /// hears of its end when it says something.
+    fn say(&self, segment: &Segment<'_>) -> bool {
+        let to = SockAddr::from(segment.key.to);
+        let sent = self.0.send_to(&segment.packet(), &to);
         let code = sent.err().and_then(|error| error.raw_os_error());
         !matches!(code, Some(libc::EAGAIN | libc::ENOBUFS))
     }
 }
 
-fn reset(key: Key, seq: u32, ack: u32) -> Vec<u8> {
-    let segment = Segment {
+fn reset(key: Key, seq: u32, ack: u32) -> Segment<'static> {
+    Segment {
         key,
         seq,
         ack,
@@ -69,6 +89,111 @@ fn reset(key: Key, seq: u32, ack: u32) -> Vec<u8> {
         window: 0,
         options: &[],
         payload: &[],
-    };
-    segment.packet()
+    }
+}
+
+/// Nothing that the hearer hasn't heard: the number before the one that it waits for, which has to be
+/// answered (RFC 9293, 3.8.4).
+fn keepalive(speaker: &Direction, hearer: &Direction) -> Segment<'static> {
+    let heard = speaker.snd_una.wrapping_add(speaker.told_as.seq_add);
+    Segment {
+        key: speaker.told_as.told,
+        seq: heard.wrapping_sub(1),
+        ack: hearer.snd_una,
+        flags: ACK,
+        window: window(speaker, hearer),
+        options: &[],
+        payload: &[],
+    }
+}
+
+/// What the speaker has said that it takes: some hear that also of a segment that is outside their
+/// own window. As the program tells windows.
+fn window(speaker: &Direction, hearer: &Direction) -> u16 {
+    let told = &speaker.told_as;
+    let ahead = hearer.wnd_end.wrapping_sub(hearer.snd_una);
+    let is_shut = ahead > i32::MAX as u32;
+    let units = if is_shut { 0 } else { ahead >> told.scale };
+    let units = units.min(speaker.max_window.into()) << told.left >> told.right;
+    u16::try_from(units).unwrap_or(u16::MAX)
+}
+
+/// The last that the speaker said, as the hearer knows it: an earlier one isn't answered by all (FreeBSD
+/// says nothing to an empty segment that fails PAWS; RFC 7323, 5.3). None where the connections have
+/// none. That of somebody who forges segments is harmless: outside of its window, no peer goes by it.
+fn time_stamps(speaker: &Direction, said: u32, heard: u32) -> Option<[u8; 12]> {
+    if said == 0 || heard == 0 {
+        return None;
+    }
+    let mut options = [1, 1, 8, 10, 0, 0, 0, 0, 0, 0, 0, 0];
+    let said = said.wrapping_add(speaker.told_as.tsval_add);
+    options[4..8].copy_from_slice(&said.to_be_bytes());
+    options[8..].copy_from_slice(&heard.to_be_bytes());
+    Some(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddrV4};
+
+    use mailweir_flow::Translation;
+
+    use super::*;
+
+    fn side(last: u8) -> Direction {
+        let at = |last| SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, last), 25);
+        let told = Translation::to(Key {
+            from: at(last),
+            to: at(last + 1),
+        });
+        Direction::begin(told, 0)
+    }
+
+    /// Numbers begin again from 0 in the middle of it.
+    #[test]
+    fn a_keepalive_is_what_the_peer_has_heard() {
+        let (mut speaker, mut hearer) = (side(1), side(3));
+        (speaker.snd_una, speaker.snd_nxt) = (0xffff_fff0, 5);
+        speaker.told_as.seq_add = 0x10;
+        (hearer.snd_una, hearer.snd_nxt) = (77, 99);
+        let said = keepalive(&speaker, &hearer);
+        assert_eq!((said.seq, said.ack, said.flags), (0xffff_ffff, 77, ACK));
+        assert_eq!(said.key, speaker.told_as.told);
+        assert!(said.payload.is_empty() && said.options.is_empty());
+    }
+
+    #[test]
+    fn a_window_is_the_one_that_was_announced() {
+        // How far, of the speaker's scale and its largest, told in ours.
+        for (ahead, scale, most, [left, right], expected) in [
+            (1000_u32, 0, 65_535, [0, 0], 1000),
+            (64_000, 7, 512, [0, 0], 500),
+            (64_000, 7, 512, [4, 0], 8000),
+            (64_000, 7, 512, [0, 2], 125),
+            (64_000, 0, 65_535, [1, 0], 65_535),
+            // It was taken to be larger before it said so.
+            (65_535, 0, 4000, [0, 0], 4000),
+            (0, 7, 512, [0, 0], 0),
+            (0_u32.wrapping_sub(5), 7, 512, [0, 0], 0),
+        ] {
+            let (mut speaker, mut hearer) = (side(1), side(3));
+            let told = &mut speaker.told_as;
+            (told.scale, told.left, told.right) = (scale, left, right);
+            speaker.max_window = most;
+            hearer.snd_una = 0xffff_fff0;
+            hearer.wnd_end = hearer.snd_una.wrapping_add(ahead);
+            let case = (ahead, scale, left, right);
+            assert_eq!(window(&speaker, &hearer), expected, "{case:?}");
+        }
+    }
+
+    #[test]
+    fn time_stamps_are_the_last_that_each_said() {
+        let mut speaker = side(1);
+        speaker.told_as.tsval_add = 3;
+        let options = [1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 9];
+        assert_eq!(time_stamps(&speaker, 0xffff_fffe, 9), Some(options));
+        assert_eq!(time_stamps(&speaker, 0, 9), None);
+        assert_eq!(time_stamps(&speaker, 9, 0), None);
+    }
 }

@@ -2,6 +2,7 @@
 
 mod idle;
 mod leave;
+mod lost;
 
 use std::time::Instant;
 
@@ -11,7 +12,8 @@ use crate::spec::{DrainSpec, Timeouts};
 
 pub(crate) use idle::Silence;
 use leave::Moment;
-pub(crate) use leave::{AGAIN, Leave, Standing};
+pub(crate) use leave::{AGAIN, Leave, Standing, share};
+pub(crate) use lost::{keepalive, user_timeout};
 
 /// What limits a session.
 #[derive(Debug)]

@@ -159,6 +159,9 @@ pub enum EndBy {
 }
 
 impl EndBy {
+    /// Everybody there is.
+    pub const ALL: [Self; 3] = [Self::Client, Self::Server, Self::Balancer];
+
     /// As logs write it.
     #[must_use]
     pub fn label(self) -> &'static str {
@@ -206,9 +209,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_list_is_in_the_order_of_its_numbers() {
+    fn the_lists_are_in_the_order_of_their_numbers() {
         for (number, reason) in EndReason::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, number);
+        }
+        for (number, by) in EndBy::ALL.into_iter().enumerate() {
+            assert_eq!(by as usize, number);
         }
     }
 }

@@ -22,7 +22,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep_until};
 
-use crate::limits::{AGAIN, Standing, Terms};
+use crate::limits::{AGAIN, Standing, Terms, keepalive, user_timeout};
 use crate::record::{End, EndReason, Side};
 use crate::spec::Protocol;
 use crate::sys;
@@ -36,12 +36,6 @@ use pipes::Pipes;
 /// How long a session is carried before its connections are watched over: most are over by then,
 /// and are spared the calls and the timers. Less than the silence after which they are probed.
 const WATCHED_AFTER: Duration = Duration::from_secs(5);
-/// Between probes of a connection on which nothing moves. Firewalls on the way forget a
-/// silent one after some minutes; a server may think about a message for ten.
-const KEEPALIVE: Duration = Duration::from_secs(60);
-/// For the other end to acknowledge what was sent to it. Above both idle limits' defaults,
-/// which are to come first; what a longer limit allows, a peer that is gone doesn't get.
-const USER_TIMEOUT: Duration = Duration::from_secs(720);
 /// What may be unacknowledged where no more than a goodbye was on its way: acknowledgements are
 /// delayed, and a reset carries none.
 const LAST_WORD: usize = 1024;
@@ -101,8 +95,8 @@ pub(crate) fn relay<'a>(
 fn watch_over(socket: &TcpStream) {
     let socket = SockRef::from(socket);
     // Refused, the idle limits find it.
-    let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
-    let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));
+    let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(keepalive()));
+    let _ = socket.set_tcp_user_timeout(Some(user_timeout()));
 }
 
 #[derive(Debug)]

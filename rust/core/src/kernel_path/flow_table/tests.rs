@@ -80,7 +80,7 @@ impl World {
     fn new(seed: u64, planted: Option<Planted>) -> Self {
         let now = Instant::now();
         Self {
-            table: FlowTable::new(now),
+            table: FlowTable::new(now, Patience::here()),
             now,
             random: seed,
             planted,
@@ -212,13 +212,13 @@ impl World {
     }
 
     fn panics(&mut self) {
-        let mut table = std::mem::replace(&mut self.table, FlowTable::new(self.now));
+        let new = FlowTable::new(self.now, Patience::here());
+        let mut table = std::mem::replace(&mut self.table, new);
         if self.is_planted(Planted::PanicLosesFlows) {
             table.flows.pop();
         }
         self.table = table.again(self.now);
-        let all: Vec<u32> = self.flows.keys().copied().collect();
-        self.marked.extend(all);
+        self.marked.extend(self.flows.keys().copied());
     }
 
     fn writes_the_log(&mut self) {
@@ -360,7 +360,8 @@ impl World {
                 return Err("one that moves is cut".into());
             }
             truth.sight.state = Some(State::Closing);
-            self.table.was_cut(number, EndReason::IdleClient);
+            self.table
+                .was_cut(number, End::ours(crate::record::EndReason::IdleClient));
         }
         Ok(())
     }
