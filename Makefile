@@ -86,6 +86,11 @@ bench-bulk: setup  ## how long 20 MB take to and from far away, on each path (to
 	@.ci/need bench
 	$(BIN)/python benches/peers/bulk.py $(ARGS)
 
+.PHONY: bench-flows
+bench-flows: setup  ## the kernel path with 60 000 and 200 000 flows (ARGS goes to benches/flows/run.py)
+	@.ci/need flows
+	$(BIN)/python benches/flows/run.py $(ARGS)
+
 .PHONY: bench-choosing
 bench-choosing: setup  ## measure ways to balance and slow start (ARGS goes to benches/choosing/slow.py)
 	@.ci/need bench

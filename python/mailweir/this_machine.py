@@ -39,6 +39,10 @@ def is_own(address: IPv4Address | IPv6Address) -> bool:
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as asking:
+            if address.version == 4:
+                # Of several addresses in a network the first is taken, unless another one is asked
+                # for; connecting from one that isn't here fails.
+                asking.bind((str(address), 0))
             asking.connect((str(address), _DISCARD))
             return bool(asking.getsockname()[0] == str(address))
     except OSError:

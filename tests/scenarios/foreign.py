@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.clients.dialogue import Address
+from harness.networks.offloads import turn_off
 from harness.networks.row import LEGS, Row
 from harness.process import Running, run, running
 from harness.waiting import LIMIT, until
-from scenarios.offloads import turn_off
 
 # In the networks of clients and of servers.
 ADDRESSES = {"c": "10.1.0.7", "s": "10.2.0.7"}

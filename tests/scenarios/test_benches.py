@@ -12,9 +12,10 @@ from harness.waiting import LIMIT
 
 _ROOT = Path(__file__).resolve().parents[2]
 
-pytestmark = pytest.mark.needs("iproute2", "nftables", "haproxy", "clang")
+pytestmark = pytest.mark.needs("iproute2", "clang")
 
 
+@pytest.mark.needs("nftables", "haproxy")
 def test_the_kernel_path_beside_others(smtpload_binary: Path) -> None:
     bpf_files()
     what = ("--rounds=1", "--part=1000", "--peers=routed,haproxy,mailweir,mailweir-kernel")
@@ -24,3 +25,18 @@ def test_the_kernel_path_beside_others(smtpload_binary: Path) -> None:
     assert "failed sessions: 0" in done.stdout
     rows = re.findall(r"^\| mailweir-kernel \|", done.stdout, re.M)
     assert len(rows) == len(("1k", "20x1k", "8m"))
+
+
+@pytest.mark.needs("bpftool")
+def test_many_flows(smtpload_binary: Path) -> None:
+    """The session logs and the figures say that none failed, or the bench does."""
+    assert smtpload_binary.with_name("packets").exists()
+    bpf_files()
+    load = ("--levels=0,20,60", "--rounds=1", "--load=100", "--rate=200", "--seconds=1")
+    rest = ("--speaking=60", "--looks=1", "--look=1", "--flows=200")
+    bench = (_ROOT / "benches/flows/run.py", *load, *rest)
+    done = run([sys.executable, *bench], limit=6 * LIMIT)
+    assert done.returncode == 0, done.stderr
+    for figure in ("200 done, failed", "200 lines in the session log", "| 60 | idle |"):
+        assert figure in done.stdout
+    assert len(re.findall(r"^\| (0|20|60) \|.*\| 0 \| 0 \|$", done.stdout, re.M)) == 3
