@@ -16,7 +16,7 @@ use mailweir_flow::{Key, State};
 use crate::record::End;
 
 use super::calendar::Calendar;
-use super::keepalive::{Keepalive, Patience, Step};
+use super::keepalive::{Keepalive, Outlook, Patience};
 
 /// For a client to acknowledge its greeting.
 const GREETING_LIMIT: Duration = Duration::from_secs(60);
@@ -243,7 +243,7 @@ impl<S, C> FlowTable<S, C> {
         now: Instant,
         number: u32,
         said: [u32; 2],
-    ) -> Option<(Step, Instant)> {
+    ) -> Option<(Outlook, Instant)> {
         let (second, began, patience) = (self.second_of(now), self.began, self.patience);
         let entry = self.entry(number)?;
         if !matches!(entry.phase, Phase::Lives { .. }) {

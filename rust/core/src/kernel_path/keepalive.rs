@@ -68,7 +68,7 @@ struct Peer {
 
 /// What follows from a look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Step {
+pub(super) struct Outlook {
     /// Whether client and server are to be asked now.
     pub(super) asks: [bool; 2],
     /// Who is gone.
@@ -101,7 +101,7 @@ impl Keepalive {
     }
 
     /// Looks at both, by what they have [`said`].
-    pub(super) fn look(&mut self, now: u32, said: [u32; 2], patience: &Patience) -> Step {
+    pub(super) fn look(&mut self, now: u32, said: [u32; 2], patience: &Patience) -> Outlook {
         let [client, server] = &mut self.peers;
         let [of_client, of_server] = said;
         let is_lost = [
@@ -115,7 +115,7 @@ impl Keepalive {
             [Asked::InVain, _] => Some(Side::Client),
             _ => None,
         };
-        Step {
+        Outlook {
             asks: is_lost.map(|asked| asked == Asked::Now),
             lost,
             next: client.due.min(server.due),

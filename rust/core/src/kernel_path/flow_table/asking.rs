@@ -17,7 +17,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 /// A flow as it really is.
 #[derive(Debug, Clone, Copy)]
-struct Truth {
+struct SilentFlow {
     /// Segments of client and server, and when each said one last.
     said: [u32; 2],
     last: [u64; 2],
@@ -27,17 +27,17 @@ struct Truth {
     is_over: bool,
 }
 
-struct World {
+struct SilentWorld {
     table: FlowTable<u32, u32>,
     began: Instant,
     second: u64,
-    flows: BTreeMap<u32, Truth>,
+    flows: BTreeMap<u32, SilentFlow>,
     /// How many were measured with the tick that had most of them.
     most: usize,
     lost: Vec<(u64, u32, Side)>,
 }
 
-impl World {
+impl SilentWorld {
     fn new() -> Self {
         let began = Instant::now();
         Self {
@@ -63,7 +63,7 @@ impl World {
         let client = greets.then_some(number);
         self.table
             .arrive(self.now(), number, [key; 2], number, client);
-        let truth = Truth {
+        let truth = SilentFlow {
             said: [u32::from(!greets); 2],
             last: [self.second; 2],
             answers,
@@ -159,7 +159,7 @@ impl World {
 
 #[test]
 fn silent_peers_of_many_flows_are_asked_a_few_at_a_time() {
-    let mut world = World::new();
+    let mut world = SilentWorld::new();
     for number in 0..3000 {
         world.arrives(number, [true; 2], false);
     }
@@ -178,7 +178,7 @@ fn silent_peers_of_many_flows_are_asked_a_few_at_a_time() {
 
 #[test]
 fn who_is_gone_is_found_and_the_others_stay() {
-    let mut world = World::new();
+    let mut world = SilentWorld::new();
     world.arrives(0, [true, true], true);
     world.arrives(1, [false, true], true);
     world.arrives(2, [true, false], true);
@@ -202,7 +202,7 @@ fn who_is_gone_is_found_and_the_others_stay() {
 /// Its own socket waits for its client, which may have all of that time.
 #[test]
 fn nobody_is_asked_before_the_client_is_greeted() {
-    let mut world = World::new();
+    let mut world = SilentWorld::new();
     world.arrives(0, [true; 2], true);
     for _ in 0..59 {
         world.goes_on();
@@ -230,7 +230,7 @@ proptest! {
         events in prop::collection::vec((0_u32..8, 0_usize..2, 1_u64..90, 0_u32..30), 1..60),
         answers in prop::collection::vec(any::<[bool; 2]>(), 8),
     ) {
-        let mut world = World::new();
+        let mut world = SilentWorld::new();
         for (number, answers) in (0..).zip(answers) {
             world.arrives(number, answers, false);
         }
