@@ -95,7 +95,7 @@ impl Program {
     /// # Errors
     /// Why it can't be loaded.
     pub fn load_pinned(pins: &Path, flows: u32) -> Result<Self, Unavailable> {
-        let own = own_folder(pins);
+        let own = make_folder(pins).and_then(|()| lock(pins));
         if own.is_ok() && !are_usable(pins, flows) {
             // What can't be removed is used as it is.
             let _ = clear(pins);
@@ -259,8 +259,9 @@ impl Program {
     }
 
     fn pin_to(&mut self, pins: &Path, missing: Vec<(Part, String)>) -> Result<(), Unavailable> {
+        make_folder(pins)?;
         if !is_at(self.own.as_ref(), pins) {
-            self.own = Some(own_folder(pins)?);
+            self.own = Some(lock(pins)?);
         }
         self.tables.pin(pins)?;
         for (part, name) in missing {
@@ -363,9 +364,8 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 /// Makes a folder for pins, or takes the one that is there if it is ours alone: whoever can write
-/// there says what becomes of segments. No other process can take it as long as it is open here: one
-/// of another container may see the same BPF file system and call its folder alike.
-fn own_folder(pins: &Path) -> io::Result<File> {
+/// there says what becomes of segments.
+fn make_folder(pins: &Path) -> io::Result<()> {
     match fs::DirBuilder::new().mode(0o700).create(pins) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => {
@@ -377,7 +377,7 @@ fn own_folder(pins: &Path) -> io::Result<File> {
     let found = fs::symlink_metadata(pins)?;
     let ours = rustix::process::geteuid().as_raw();
     if found.is_dir() && found.uid() == ours && found.mode() & OTHERS_WRITE == 0 {
-        return lock(pins);
+        return Ok(());
     }
     Err(io::Error::new(
         io::ErrorKind::PermissionDenied,
@@ -390,7 +390,8 @@ fn own_folder(pins: &Path) -> io::Result<File> {
     ))
 }
 
-/// Whoever it belongs to.
+/// No other process can take a folder as long as it is open here: one of another container may see the
+/// same BPF file system and call its folder alike.
 fn lock(pins: &Path) -> io::Result<File> {
     let folder = File::open(pins)?;
     match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
