@@ -169,7 +169,8 @@ def _print(figures: list[Figure]) -> None:
             for peer, values in by_peer.items()
         }
         others = [above[peer] for peer in ("nginx", "haproxy", "haproxy-splice") if peer in above]
-        better = min(others, default=float("nan"))
+        # Of a part of a case nothing may be above routing.
+        better = min(others, default=0.0) or float("nan")
         print(f"\n## {case}: {CASES[case].describe()}\n")
         print("| peer | CPU us/session | min-max | above routing | / better of haproxy, nginx |")
         print("|---|---:|---:|---:|---:|")

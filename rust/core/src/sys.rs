@@ -185,6 +185,70 @@ impl Drop for MappedWords {
     }
 }
 
+/// linux/bpf.h: what BPF_MAP_LOOKUP_BATCH takes.
+#[repr(C)]
+struct Batch {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map: u32,
+    elem_flags: u64,
+    flags: u64,
+}
+
+/// linux/bpf.h, Linux 5.6.
+const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
+
+/// Reads entries of a BPF array from `first` on into `values`, as many as it has room for, each of `size`
+/// bytes; how many these were. None has a field that the kernel keeps for itself in less or more bytes.
+///
+/// # Errors
+/// What the kernel says: there is none from there on, say.
+pub(crate) fn read_array(
+    table: impl AsFd,
+    first: u32,
+    size: usize,
+    values: &mut [u8],
+) -> io::Result<usize> {
+    let room = values.len() / size;
+    let (mut keys, before, mut last) = (vec![0_u32; room], first.wrapping_sub(1), 0_u32);
+    let address = |pointer: *mut u32| pointer as u64;
+    let mut batch = Batch {
+        in_batch: if first == 0 {
+            0
+        } else {
+            (&raw const before) as u64
+        },
+        out_batch: address(&raw mut last),
+        keys: address(keys.as_mut_ptr()),
+        values: values.as_mut_ptr() as u64,
+        count: u32::try_from(room).unwrap_or(u32::MAX),
+        map: table.as_fd().as_raw_fd().cast_unsigned(),
+        elem_flags: 0,
+        flags: 0,
+    };
+    // SAFETY: the kernel reads and writes `batch`, reads `before` and writes `last`, and writes at most
+    // `count` keys of 4 bytes and values of `size` bytes, for which there is room; all of them outlive
+    // the call, and so does the descriptor.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            BPF_MAP_LOOKUP_BATCH,
+            &raw mut batch,
+            size_of::<Batch>(),
+        )
+    };
+    let error = (result < 0).then(io::Error::last_os_error);
+    match error {
+        // ENOENT: the last one was among them.
+        Some(error) if error.raw_os_error() != Some(libc::ENOENT) => Err(error),
+        Some(error) if batch.count == 0 => Err(error),
+        _ => Ok(batch.count as usize),
+    }
+}
+
 /// Sets an option of a socket that has a number as its value.
 ///
 /// # Errors

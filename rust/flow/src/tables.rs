@@ -193,6 +193,11 @@ impl Tables {
         self.handles[1].as_fd()
     }
 
+    /// The table of flows, to be read many at a time: [`Flow::SIZE`] for each.
+    pub fn flows_handle(&self) -> impl AsFd {
+        self.handles[2].as_fd()
+    }
+
     /// The table of flows that moved, which can be mapped into memory: a bit for each flow, in an even
     /// number of words of 32.
     pub fn moved_handle(&self) -> impl AsFd {

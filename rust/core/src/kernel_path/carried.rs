@@ -48,8 +48,9 @@ impl Carried {
         self.record.live().is_woken_by(waker);
     }
 
-    /// What it has carried since it was counted last, and where it has got to.
-    pub(super) fn count(&self, gate: MappedGate<'_>, flow: &Flow, now: Instant) {
+    /// What it has carried since it was counted last, and where it has got to. Since when nobody has
+    /// acknowledged anything new, is given back.
+    pub(super) fn count(&self, gate: MappedGate<'_>, flow: &Flow, now: Instant) -> Instant {
         let Self {
             record, in_flight, ..
         } = self;
@@ -72,29 +73,30 @@ impl Carried {
         record.listener().sent_bytes.add(sent);
         record.live().carried(Side::Client, received);
         record.live().carried(Side::Server, sent);
+        let silent_since = self.silent_since(gate, now);
         record
             .live()
-            .note(LastWords::of(flow).course(), self.silent_since(gate, now));
+            .note(LastWords::of(flow).course(), silent_since);
+        silent_since
     }
 
     /// Until when it may go on as things stand, and why we end it then.
     pub(super) fn limit(
         &self,
         path: &KernelPath,
-        gate: MappedGate<'_>,
         flow: &Flow,
         now: Instant,
+        silent_since: Instant,
     ) -> (Instant, End) {
         if self.record.live().is_killed() {
             return (now, End::ours(EndReason::Killed));
         }
-        let since = self.silent_since(gate, now);
         let words = LastWords::of(flow);
-        let mut silence = Silence::new(since);
-        silence.broken_by(words.heard_last(), since);
+        let mut silence = Silence::new(silent_since);
+        silence.broken_by(words.heard_last(), silent_since);
         for (side, said) in [Side::Client, Side::Server].into_iter().zip(&flow.sides) {
             if said.ends & END_FIN_ACKED != 0 {
-                silence.closed_by(side, since);
+                silence.closed_by(side, silent_since);
             }
         }
         // Of a flow it is never certain that its silence is that between two commands.

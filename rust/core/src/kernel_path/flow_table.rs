@@ -42,8 +42,8 @@ pub(super) struct FlowTable<S, C> {
     due: Calendar,
     began: Instant,
     patience: Patience,
-    /// Flows that moved since they were counted last.
-    moved: Vec<u32>,
+    /// Flows that moved since they were counted last, a bit for each.
+    moved: Vec<u64>,
     /// Keys of flows that are over, the first first.
     lingering: VecDeque<Lingering>,
     /// Numbers that are about to be free.
@@ -58,8 +58,6 @@ struct Known<S, C> {
     phase: Phase<S, C>,
     /// The second in which it is to be looked at.
     due: u64,
-    /// Whether it is in `moved`.
-    has_moved: bool,
     /// Since its peers are nobody's else to ask whether they are there.
     keepalive: Keepalive,
 }
@@ -328,11 +326,12 @@ impl<S, C> FlowTable<S, C> {
     /// A second has gone by: those that moved in it are to be counted, and those whose time has come
     /// are to be looked at.
     pub(super) fn second(&mut self, now: Instant) {
-        for number in std::mem::take(&mut self.moved) {
-            if let Some(entry) = self.entry(number)
-                && std::mem::take(&mut entry.has_moved)
-            {
+        for (word, bits) in (0..).zip(&mut self.moved) {
+            let mut bits = std::mem::take(bits);
+            while bits != 0 {
+                let number = word * u64::BITS + bits.trailing_zeros();
                 self.effects.push_back(Effect::Measure(number));
+                bits &= bits - 1;
             }
         }
         let second = now.saturating_duration_since(self.began).as_secs();
@@ -413,7 +412,6 @@ impl<S, C> FlowTable<S, C> {
             keys,
             phase,
             due: 0,
-            has_moved: false,
             keepalive,
         }));
     }
@@ -427,11 +425,11 @@ impl<S, C> FlowTable<S, C> {
     }
 
     fn moves(&mut self, number: u32) {
-        if let Some(entry) = self.entry(number)
-            && !std::mem::replace(&mut entry.has_moved, true)
-        {
-            self.moved.push(number);
+        let (word, bit) = ((number / u64::BITS) as usize, number % u64::BITS);
+        if self.moved.len() <= word {
+            self.moved.resize(word + 1, 0);
         }
+        self.moved[word] |= 1 << bit;
     }
 
     fn silence(&mut self, number: u32) {

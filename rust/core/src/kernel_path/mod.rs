@@ -10,6 +10,7 @@
 //! counted by its [`refusal`].
 
 mod adopt;
+mod ahead;
 mod calendar;
 mod carried;
 mod clock;

@@ -15,6 +15,7 @@ use mailweir_flow::{Flow, Key, State};
 use crate::record::{End, EndReason, Side};
 use crate::sys;
 
+use super::ahead::Ahead;
 use super::carried::Carried;
 use super::course;
 use super::flow_table::{Effect, FlowTable, Sight};
@@ -145,7 +146,7 @@ impl Sweep {
             if is_due {
                 self.long = Instant::now();
                 self.table.second(self.long);
-                self.carry_out();
+                self.carry_out(self.long);
                 self.path.leave_earlier(self.long);
             }
         }
@@ -161,6 +162,7 @@ impl Sweep {
         for number in self.path.moved.take() {
             self.look_at(now, number);
         }
+        let mut untracked = vec![];
         for arrival in self.path.flows.take_arrivals() {
             let number = arrival.number;
             arrival.carried.wakes(&self.path, number);
@@ -168,11 +170,12 @@ impl Sweep {
             self.table
                 .arrive(now, number, arrival.keys, arrival.carried, arrival.client);
             if !has_socket {
-                self.forget_in_conntrack(&begun(arrival.keys));
+                untracked.extend(begun(arrival.keys));
             }
             // It may have ended before anybody looked.
             self.look_at(now, number);
         }
+        self.forget_in_conntrack(&untracked);
         for errand in self.path.flows.take_errands() {
             self.obey(now, errand);
         }
@@ -182,7 +185,7 @@ impl Sweep {
             }
         }
         self.table.tick(now);
-        self.carry_out();
+        self.carry_out(now);
         self.path
             .flows
             .lingering
@@ -217,54 +220,79 @@ impl Sweep {
         }
     }
 
-    fn carry_out(&mut self) {
+    fn carry_out(&mut self, now: Instant) {
         let mut untracked = vec![];
-        while let Some(effect) = self.table.next_effect() {
-            match effect {
-                Effect::Measure(number) => untracked.extend(self.measure(number)),
-                Effect::Silence {
-                    number,
-                    keys,
-                    client,
-                } => {
-                    if let Some(carried) = self.table.session(number) {
-                        carried.held = None;
-                    }
-                    fail_point!("hand_over_acknowledged");
-                    leg::silence(&client);
-                    fail_point!("hand_over_silent");
-                    drop(client);
-                    untracked.extend(begun(keys));
-                }
-                Effect::Abandon(number) => self.path.abandon(number),
-                Effect::Close {
-                    number,
-                    session,
-                    client,
-                    why,
-                } => self.close(number, session, client, why),
-                Effect::Linger(number, keys) => self.path.linger(number, keys),
-                Effect::FreeNumber(number) => self.path.free_number(number),
-                Effect::Forget { key, of_server } => self.path.forget(key, of_server),
+        loop {
+            let effects: Vec<_> = std::iter::from_fn(|| self.table.next_effect()).collect();
+            if effects.is_empty() {
+                break;
+            }
+            let mut ahead = Ahead::of(effects.iter().filter_map(|effect| match effect {
+                Effect::Measure(number) => Some(*number),
+                _ => None,
+            }));
+            for effect in effects {
+                self.carry_out_one(now, effect, &mut ahead, &mut untracked);
             }
         }
         self.forget_in_conntrack(&untracked);
     }
 
+    fn carry_out_one(
+        &mut self,
+        now: Instant,
+        effect: Effect<Carried, TcpStream>,
+        ahead: &mut Ahead,
+        untracked: &mut Vec<Key>,
+    ) {
+        match effect {
+            Effect::Measure(number) => {
+                let flow = ahead.flow(&self.path, number);
+                untracked.extend(self.measure(now, number, flow));
+            }
+            Effect::Silence {
+                number,
+                keys,
+                client,
+            } => {
+                if let Some(carried) = self.table.session(number) {
+                    carried.held = None;
+                }
+                fail_point!("hand_over_acknowledged");
+                leg::silence(&client);
+                fail_point!("hand_over_silent");
+                drop(client);
+                untracked.extend(begun(keys));
+            }
+            Effect::Abandon(number) => self.path.abandon(number),
+            Effect::Close {
+                number,
+                session,
+                client,
+                why,
+            } => self.close(number, session, client, why),
+            Effect::Linger(number, keys) => self.path.linger(number, keys),
+            Effect::FreeNumber(number) => self.path.free_number(number),
+            Effect::Forget { key, of_server } => self.path.forget(key, of_server),
+        }
+    }
+
     /// Counts what it has carried, ends it where it has reached a limit or a peer is gone, and asks peers
     /// that are silent: connection tracking takes that for a connection that begins. Which, is said.
-    fn measure(&mut self, number: u32) -> Vec<Key> {
-        let (now, gate) = (Instant::now(), self.path.gates.of(number));
+    /// What was read ahead ends none: it may have moved since.
+    fn measure(&mut self, now: Instant, number: u32, read_ahead: Option<Flow>) -> Vec<Key> {
+        let gate = self.path.gates.of(number);
         // Before anything else is looked at: what comes later is seen by that.
         let counted = gate.counted();
-        let Some(flow) = self.path.flow(number) else {
+        let is_ahead = read_ahead.is_some();
+        let Some(flow) = read_ahead.or_else(|| self.path.flow(number)) else {
             return vec![];
         };
         let Some(carried) = self.table.session(number) else {
             return vec![];
         };
-        carried.count(gate, &flow, now);
-        let (mut until, mut why) = carried.limit(&self.path, gate, &flow, now);
+        let silent_since = carried.count(gate, &flow, now);
+        let (mut until, mut why) = carried.limit(&self.path, &flow, now, silent_since);
         let (mut asks, mut lost) = ([false; 2], None);
         if let Some((step, next)) = self.table.hear(now, number, said(&flow)) {
             (asks, lost) = (step.asks, step.lost.filter(|_| until > now));
@@ -275,6 +303,9 @@ impl Sweep {
         }
         let sight = self.path.sight(number);
         let is_over = self.table.stands(now, number, sight, until);
+        if is_over && is_ahead {
+            return self.measure(Instant::now(), number, None);
+        }
         if is_over && self.path.cut(number, why, counted) {
             self.table.was_cut(number, why);
             self.path.unanswered.add(u64::from(lost.is_some()));

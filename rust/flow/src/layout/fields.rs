@@ -78,6 +78,8 @@ macro_rules! layout {
                 $(self.$field.write(to);)*
             }
 
+            // Each flow that moved is read each second.
+            #[inline]
             fn read(from: &mut &[u8]) -> Self {
                 Self { $($field: Value::read(from),)* }
             }
@@ -97,6 +99,7 @@ macro_rules! written {
                 other(*self).write(to);
             }
 
+            #[inline]
             fn read(from: &mut &[u8]) -> Self {
                 let value: fn($other) -> Self = $from;
                 value(Value::read(from))
@@ -127,6 +130,7 @@ impl Value for u8 {
         to.put_u8(*self);
     }
 
+    #[inline]
     fn read(from: &mut &[u8]) -> Self {
         from.get_u8()
     }
@@ -141,6 +145,7 @@ impl<T: Value, const N: usize> Value for [T; N] {
         }
     }
 
+    #[inline]
     fn read(from: &mut &[u8]) -> Self {
         std::array::from_fn(|_| T::read(from))
     }

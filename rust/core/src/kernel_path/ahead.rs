@@ -1,0 +1,99 @@
+//! Flows that are looked at together, read from their table many at a time: a call of bpf(2) for each
+//! costs more than all that is done with it.
+
+use std::collections::HashMap;
+
+use mailweir_flow::Flow;
+
+use crate::sys::read_array;
+
+use super::{KernelPath, lock};
+
+/// Flows that are read at once, one behind the other.
+const BLOCK: u32 = 256;
+/// Where so many of them are wanted: the others are read for nothing.
+const ENOUGH: u32 = BLOCK / 8;
+
+/// Which flows are wanted, and those that were read last.
+#[derive(Debug, Default)]
+pub(super) struct Ahead {
+    /// How many of each block.
+    wanted: HashMap<u32, u32>,
+    /// The block that was read, and all of it.
+    read: Option<u32>,
+    bytes: Vec<u8>,
+}
+
+impl Ahead {
+    /// For flows that are about to be looked at.
+    pub(super) fn of(numbers: impl Iterator<Item = u32>) -> Self {
+        let mut ahead = Self::default();
+        for number in numbers {
+            *ahead.wanted.entry(number / BLOCK).or_default() += 1;
+        }
+        ahead.wanted.retain(|_, wanted| *wanted >= ENOUGH);
+        ahead
+    }
+
+    /// A flow as it was a moment ago; none where it wasn't read with others.
+    pub(super) fn flow(&mut self, path: &KernelPath, number: u32) -> Option<Flow> {
+        let block = number / BLOCK;
+        if self.read != Some(block) {
+            self.wanted.remove(&block)?;
+            self.read = Some(block);
+            self.bytes.resize(BLOCK as usize * Flow::SIZE, 0);
+            let found = {
+                let tables = lock(path.of_sweeper());
+                let (first, size) = (block * BLOCK, Flow::SIZE);
+                read_array(tables.flows_handle(), first, size, &mut self.bytes)
+            };
+            // What can't be had so is read one by one.
+            self.bytes.truncate(found.unwrap_or(0) * Flow::SIZE);
+        }
+        let (flows, _) = self.bytes.as_chunks();
+        flows.get((number % BLOCK) as usize).map(Flow::from_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mailweir_flow::Program;
+
+    use super::*;
+
+    /// Where the program can be loaded at all; the flow crate's tests fail in CI where it can't.
+    #[test]
+    fn those_of_a_block_are_read_at_once() {
+        let Ok(mut program) = Program::load() else {
+            return;
+        };
+        let tables = program.tables();
+        let all = tables.most_flows();
+        for number in 0..all {
+            let mut flow = Flow::from_bytes(&[0; Flow::SIZE]);
+            flow.greeting_seq = 1_000 + number;
+            tables.set_flow(number, &flow).unwrap();
+        }
+        let read = |first, most: u32| {
+            let mut bytes = vec![0; most as usize * Flow::SIZE];
+            let found = read_array(tables.flows_handle(), first, Flow::SIZE, &mut bytes);
+            let (flows, _) = bytes.as_chunks();
+            let flows = flows.iter().take(found?).map(Flow::from_bytes);
+            std::io::Result::Ok(flows.map(|flow| flow.greeting_seq).collect::<Vec<_>>())
+        };
+        for (first, most, expected) in [(0, 10, 0..10), (7, 9, 7..16), (0, 2 * all, 0..all)] {
+            let expected: Vec<_> = expected.map(|number| 1_000 + number).collect();
+            assert_eq!(read(first, most).unwrap(), expected);
+        }
+        assert_eq!(read(all - 1, 5).unwrap(), [1_000 + all - 1]);
+        assert!(read(all, 5).is_err());
+    }
+
+    #[test]
+    fn a_few_are_not_worth_it() {
+        let wanted = |numbers: std::ops::Range<u32>| Ahead::of(numbers).wanted;
+        assert!(wanted(0..ENOUGH - 1).is_empty());
+        assert_eq!(wanted(0..ENOUGH), HashMap::from([(0, ENOUGH)]));
+        assert_eq!(wanted(BLOCK - 5..2 * BLOCK), HashMap::from([(1, BLOCK)]));
+    }
+}
