@@ -34,6 +34,7 @@ demo: setup  ## run a balancer with servers and load on this machine, and show i
 
 .PHONY: test
 test: setup  ## run all tests, Rust's and Python's (ARGS goes to pytest)
+	cargo test --locked --quiet --no-run
 	@said=$$(mktemp); rust=0 beside=0 alone=0; \
 	cargo test --locked --quiet >"$$said" 2>&1 & cargo=$$!; \
 	trap 'kill $$cargo 2>/dev/null; rm "$$said"' EXIT; \

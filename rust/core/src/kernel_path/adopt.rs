@@ -157,27 +157,16 @@ impl<'a> NamedHeir<'a> {
             // The process that wrote it hadn't noted that yet.
             gate.set_recorded();
         }
+        let stopped = Some(End::ours(EndReason::Stopped));
         match gate.state() {
             Some(State::Live) if gate.greeting_is_due() => {
                 path.abandon(number);
-                self.close(
-                    path,
-                    number,
-                    keys,
-                    flow,
-                    Some(End::ours(EndReason::Stopped)),
-                );
+                self.close(path, number, keys, flow, stopped);
             }
             // Its peers were told by the sockets that the process had.
             Some(State::Hold) if gate.owes_record() => {
                 gate.set(State::Passed);
-                self.close(
-                    path,
-                    number,
-                    keys,
-                    flow,
-                    Some(End::ours(EndReason::Stopped)),
-                );
+                self.close(path, number, keys, flow, stopped);
             }
             // It had ended, and its client came back from the same port.
             Some(State::Passed) if gate.owes_record() => {
