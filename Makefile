@@ -37,7 +37,7 @@ test: setup  ## run all tests, Rust's and Python's (ARGS goes to pytest)
 	cargo test --locked --quiet --no-run
 	@said=$$(mktemp); rust=0 beside=0 alone=0; \
 	cargo test --locked --quiet >"$$said" 2>&1 & cargo=$$!; \
-	trap 'kill $$cargo 2>/dev/null; rm "$$said"' EXIT; \
+	trap 'kill $$cargo 2>/dev/null || true; rm "$$said"' EXIT; \
 	$(PYTEST) -m "not alone" $(ARGS) || beside=$$?; \
 	wait $$cargo || rust=$$?; cat "$$said"; \
 	$(BIN)/pytest --numprocesses $(TESTS_ALONE) -m alone $(ARGS) || alone=$$?; \

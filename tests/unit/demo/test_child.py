@@ -30,7 +30,8 @@ async def answering(child: Child, answers: dict[str, object]) -> web.AppRunner:
             return web.json_response(answer)
 
         app.router.add_get(route, handle)
-    runner = web.AppRunner(app)
+    # Otherwise it waits a minute for connections that somebody keeps.
+    runner = web.AppRunner(app, shutdown_timeout=1)
     await runner.setup()
     await web.UnixSite(runner, str(child.socket)).start()
     return runner
@@ -54,7 +55,7 @@ def test_the_configuration_is_a_good_one(tmp_path: Path) -> None:
 
 
 async def test_it_is_ready_when_it_says_so(tmp_path: Path) -> None:
-    child = playing(tmp_path, "import time; time.sleep(600)")
+    child = playing(tmp_path, "import time; time.sleep(60)")
     await child.start()
     answers = {"/api/v1/status": {"ready": True}, "/api/v1/servers": {"servers": [{"name": "x"}]}}
     runner = await answering(child, answers)
@@ -88,7 +89,7 @@ async def test_a_child_that_does_not_answer(
 ) -> None:
     monkeypatch.setattr(module, "_START", 0.2)
     monkeypatch.setattr(module, "_NOTICE", 0.1)
-    child = playing(tmp_path, "import time; time.sleep(600)")
+    child = playing(tmp_path, "import time; time.sleep(60)")
     await child.start()
     runner = await answering(child, {"/api/v1/status": {"ready": False}})
     with pytest.raises(StartError, match="isn't ready after 0 s; it said nothing"):
