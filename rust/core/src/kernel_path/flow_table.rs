@@ -343,6 +343,14 @@ impl<S, C> FlowTable<S, C> {
         });
     }
 
+    /// Flows that are to be measured, as far as is known.
+    pub(super) fn to_be_measured(&self) -> impl Iterator<Item = u32> {
+        self.effects.iter().filter_map(|effect| match effect {
+            Effect::Measure(number) => Some(*number),
+            _ => None,
+        })
+    }
+
     /// What is to be done next.
     pub(super) fn next_effect(&mut self) -> Option<Effect<S, C>> {
         self.effects.pop_front()

@@ -222,18 +222,10 @@ impl Sweep {
 
     fn carry_out(&mut self, now: Instant) {
         let mut untracked = vec![];
-        loop {
-            let effects: Vec<_> = std::iter::from_fn(|| self.table.next_effect()).collect();
-            if effects.is_empty() {
-                break;
-            }
-            let mut ahead = Ahead::of(effects.iter().filter_map(|effect| match effect {
-                Effect::Measure(number) => Some(*number),
-                _ => None,
-            }));
-            for effect in effects {
-                self.carry_out_one(now, effect, &mut ahead, &mut untracked);
-            }
+        let mut ahead = Ahead::of(self.table.to_be_measured());
+        // One by one: after a panic the others are still there.
+        while let Some(effect) = self.table.next_effect() {
+            self.carry_out_one(now, effect, &mut ahead, &mut untracked);
         }
         self.forget_in_conntrack(&untracked);
     }
