@@ -237,6 +237,9 @@ def _words_differ(typist: Typist, block: str) -> None:
     """What operators say on one node; and that node dies."""
     command, first, rest = block.split("\n", 2)
     _, *rows = rest.splitlines()
+    if typist.held.only != "a":
+        typist.types("mailweir ha switch")
+        typist.sees("a")
     for row in rows[1:]:
         typist.types(row.removeprefix("a").strip())
     command = command.removeprefix("$ ")
