@@ -1,6 +1,5 @@
 """Sessions while the process is killed again and again: each flow is in the log, once."""
 
-import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from harness.mailweir.kernel_rig import (
     serving_there,
 )
 from harness.mailweir.run import Tree
+from harness.mailweir.torn_log import torn_log
 from harness.networks.row import CLIENT, LISTENER, row
 from harness.scale import count
 from harness.waiting import LIMIT, until
@@ -63,7 +63,7 @@ def test_each_flow_is_recorded_once(tmp_path: Path, counted: Callable[[str], Non
         with kernel_rig(networks, tmp_path, config) as rig:
             until(lambda: rig.balancer.status()["sessions"] == 0, "all to end")
         # It ends when all is in the log.
-        whole, torn = _lines(tmp_path / "sessions.log")
+        whole, torn = torn_log(tmp_path / "sessions.log")
     log = _quits(whole)
     ids = Counter(line["id"] for line in log)
     counted(
@@ -80,18 +80,6 @@ def test_each_flow_is_recorded_once(tmp_path: Path, counted: Callable[[str], Non
 
 def _has_handed_over(rig: Rig, sessions: int) -> bool:
     return rig.balancer.metric("mailweir_kernel_path_hand_overs_total") >= sessions
-
-
-def _lines(path: Path) -> tuple[list[Tree], int]:
-    """The session log, and how many lines were cut off: the kernel leaves a write that a kill
-    comes upon, at the end of a page; the next process begins a line of its own behind that."""
-    whole, torn = [], 0
-    for line in path.read_text().splitlines():
-        try:
-            whole.append(json.loads(line))
-        except json.JSONDecodeError:
-            torn += 1
-    return whole, torn
 
 
 def _quits(log: list[Tree]) -> list[Tree]:

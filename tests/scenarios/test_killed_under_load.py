@@ -2,7 +2,6 @@
 on, each session that ended is in the log, once, and nothing is left.
 """
 
-import json
 import random
 import secrets
 import time
@@ -17,6 +16,7 @@ import pytest
 from harness.clients.smtpload import Sent, Smtpload
 from harness.mailweir.kernel_rig import PORT, kernel_rig, rig_configuration
 from harness.mailweir.run import COMMAND, Mailweir, Tree, write
+from harness.mailweir.torn_log import torn_log
 from harness.networks.row import LISTENER, SERVER, Row, bpf_files, row
 from harness.process import running
 from harness.scale import count
@@ -64,7 +64,7 @@ def test_no_session_is_lost(
                 assert rig.balancer.status()["sessions"] == 0
                 assert rig.balancer.servers()["a"]["active"] == 0
         report = sink.report()
-    log, torn = _lines(tmp_path / "sessions.log")
+    log, torn = torn_log(tmp_path / "sessions.log")
     ids = Counter(line["id"] for line in log)
     twice = [line for line in log if ids[line["id"]] > 1]
     counted(
@@ -121,14 +121,3 @@ def _is_well(sent: Sent, report: Tree) -> None:
     messages = report["message_ids"]
     assert (messages["damaged"], messages["duplicates"]) == (0, {})
     assert messages["distinct"] == sent.acknowledged == _MAILS * sent.ok
-
-
-def _lines(path: Path) -> tuple[list[Tree], int]:
-    """The session log, and how many lines were torn by a kill, each of which is there again."""
-    whole, torn = [], 0
-    for line in path.read_text().splitlines():
-        try:
-            whole.append(json.loads(line))
-        except json.JSONDecodeError:
-            torn += 1
-    return whole, torn
