@@ -1,7 +1,7 @@
 //! Flows that are looked at together, read from their table many at a time: a call of bpf(2) for each
 //! costs more than all that is done with it.
 
-use std::collections::HashMap;
+use std::ops::Range;
 
 use mailweir_flow::Flow;
 
@@ -17,8 +17,8 @@ const ENOUGH: u32 = BLOCK / 8;
 /// Which flows are wanted, and those that were read last.
 #[derive(Debug, Default)]
 pub(super) struct Ahead {
-    /// How many of each block.
-    wanted: HashMap<u32, u32>,
+    /// How many of each block, as far as was asked.
+    wanted: Vec<u32>,
     /// The block that was read, and all of it.
     read: Option<u32>,
     bytes: Vec<u8>,
@@ -29,18 +29,32 @@ impl Ahead {
     pub(super) fn of(numbers: impl Iterator<Item = u32>) -> Self {
         let mut ahead = Self::default();
         for number in numbers {
-            *ahead.wanted.entry(number / BLOCK).or_default() += 1;
+            let block = (number / BLOCK) as usize;
+            if ahead.wanted.len() <= block {
+                ahead.wanted.resize(block + 1, 0);
+            }
+            ahead.wanted[block] += 1;
         }
-        ahead.wanted.retain(|_, wanted| *wanted >= ENOUGH);
         ahead
     }
 
-    /// A flow as it was a moment ago; none where it wasn't read with others.
-    pub(super) fn flow(&mut self, path: &KernelPath, number: u32) -> Option<Flow> {
+    /// A flow as it was a moment ago; none where it wasn't read with others. `fetch` is told all that are
+    /// read at once, before it.
+    pub(super) fn flow(
+        &mut self,
+        path: &KernelPath,
+        number: u32,
+        fetch: impl FnOnce(Range<u32>),
+    ) -> Option<Flow> {
         let block = number / BLOCK;
         if self.read != Some(block) {
-            self.wanted.remove(&block)?;
+            let wanted = self.wanted.get_mut(block as usize)?;
+            // Once: what moves later isn't as it was.
+            if std::mem::take(wanted) < ENOUGH {
+                return None;
+            }
             self.read = Some(block);
+            fetch(block * BLOCK..(block + 1) * BLOCK);
             self.bytes.resize(BLOCK as usize * Flow::SIZE, 0);
             let found = {
                 let tables = lock(path.of_sweeper());
@@ -92,8 +106,8 @@ mod tests {
     #[test]
     fn a_few_are_not_worth_it() {
         let wanted = |numbers: std::ops::Range<u32>| Ahead::of(numbers).wanted;
-        assert!(wanted(0..ENOUGH - 1).is_empty());
-        assert_eq!(wanted(0..ENOUGH), HashMap::from([(0, ENOUGH)]));
-        assert_eq!(wanted(BLOCK - 5..2 * BLOCK), HashMap::from([(1, BLOCK)]));
+        assert_eq!(wanted(0..0), [0; 0]);
+        assert_eq!(wanted(0..ENOUGH), [ENOUGH]);
+        assert_eq!(wanted(BLOCK - 5..2 * BLOCK), [5, BLOCK]);
     }
 }

@@ -2,7 +2,9 @@
 //! [`FlowTable`] what happens, and carries out what that says.
 
 use std::collections::HashMap;
+use std::hint::black_box;
 use std::net::TcpStream;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -239,7 +241,8 @@ impl Sweep {
     ) {
         match effect {
             Effect::Measure(number) => {
-                let flow = ahead.flow(&self.path, number);
+                let table = &mut self.table;
+                let flow = ahead.flow(&self.path, number, |numbers| fetch(table, numbers));
                 untracked.extend(self.measure(now, number, flow));
             }
             Effect::Silence {
@@ -404,6 +407,16 @@ impl Sweep {
             thread::sleep(SETTLE / 50);
         }
     }
+}
+
+/// Has the processor fetch what is kept of these flows, of many at a time: one by one, each look
+/// waits for memory.
+fn fetch(table: &mut Table, numbers: Range<u32>) {
+    let received = numbers.filter_map(|number| {
+        let carried = table.session(number)?;
+        Some(carried.record.live().bytes().0)
+    });
+    black_box(received.fold(0, u64::wrapping_add));
 }
 
 /// Both connections of a flow, by who began them: we began the one with the server.

@@ -25,6 +25,15 @@ pub(super) trait Value {
 
     /// Reads it, and goes on behind it.
     fn read(from: &mut &[u8]) -> Self;
+
+    /// So many, one behind the other.
+    #[inline(always)]
+    fn read_all<const N: usize>(from: &mut &[u8]) -> [Self; N]
+    where
+        Self: Sized,
+    {
+        std::array::from_fn(|_| Self::read(from))
+    }
 }
 
 /// Declares a struct. Its size, where its fields are, and how it is written and read follow from the
@@ -78,8 +87,8 @@ macro_rules! layout {
                 $(self.$field.write(to);)*
             }
 
-            // Each flow that moved is read each second.
-            #[inline]
+            // Each flow that moved is read each second: in the end these are moves in memory.
+            #[inline(always)]
             fn read(from: &mut &[u8]) -> Self {
                 Self { $($field: Value::read(from),)* }
             }
@@ -99,7 +108,7 @@ macro_rules! written {
                 other(*self).write(to);
             }
 
-            #[inline]
+            #[inline(always)]
             fn read(from: &mut &[u8]) -> Self {
                 let value: fn($other) -> Self = $from;
                 value(Value::read(from))
@@ -130,9 +139,17 @@ impl Value for u8 {
         to.put_u8(*self);
     }
 
-    #[inline]
+    #[inline(always)]
     fn read(from: &mut &[u8]) -> Self {
         from.get_u8()
+    }
+
+    /// At once: of bytes every other field is made.
+    #[inline(always)]
+    fn read_all<const N: usize>(from: &mut &[u8]) -> [Self; N] {
+        let mut bytes = [0; N];
+        from.copy_to_slice(&mut bytes);
+        bytes
     }
 }
 
@@ -145,8 +162,8 @@ impl<T: Value, const N: usize> Value for [T; N] {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn read(from: &mut &[u8]) -> Self {
-        std::array::from_fn(|_| T::read(from))
+        T::read_all(from)
     }
 }
