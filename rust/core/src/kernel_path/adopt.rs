@@ -21,7 +21,7 @@ use super::course::LastWords;
 use super::flows::{Arrival, Errand};
 use super::note::{Note, hash};
 use super::owed::Claim;
-use super::{SharedPath, lock};
+use super::{KernelPath, SharedPath, lock};
 
 /// The process that goes on with them.
 #[derive(Debug)]
@@ -98,9 +98,14 @@ pub(crate) fn adopt(path: &SharedPath, heir: &Heir<'_>) {
                 path.claim_port(server);
                 heir.adopt_flow(path, number, [client, server], &flow);
             }
-            _ => path.drop_places(number, found),
+            _ => drop_places(path, number, found.into_iter().flatten()),
         }
     }
+}
+
+/// Of a flow that nobody goes on with.
+fn drop_places(path: &KernelPath, number: u32, keys: impl IntoIterator<Item = Key>) {
+    path.drop_places(|| lock(path.of_sweeper()), number, keys);
 }
 
 /// The same, with what a note may name by its hash: made once for all flows.
@@ -191,7 +196,7 @@ impl<'a> NamedHeir<'a> {
             }
             _ => {
                 gate.set(State::Passed);
-                path.drop_places(number, keys.map(Some));
+                drop_places(path, number, keys);
                 path.give_port(keys[1]);
             }
         }

@@ -4,7 +4,9 @@
 //! Workers put keys, the sweeper takes them away. Who changes one that is there has its turn: a
 //! client may come back from a port whose key lingers yet.
 
-use mailweir_flow::{Key, Late, Place, State};
+use std::sync::MutexGuard;
+
+use mailweir_flow::{Key, Late, Place, State, Tables};
 
 use crate::metrics::WorkerId;
 
@@ -82,14 +84,16 @@ impl KernelPath {
         }
     }
 
-    /// Forgets what of a flow is in the tables.
-    pub(super) fn drop_places(&self, number: u32, keys: [Option<Key>; 2]) {
+    /// Forgets what of a flow is in the tables; `tables` are taken when it is its turn.
+    pub(super) fn drop_places<'a>(
+        &self,
+        tables: impl FnOnce() -> MutexGuard<'a, Tables>,
+        number: u32,
+        keys: impl IntoIterator<Item = Key>,
+    ) {
         {
-            let mut tables = lock(self.of_sweeper());
-            for key in keys.into_iter().flatten() {
-                // It can only be gone already.
-                let _ = tables.remove(key);
-            }
+            let _turn = lock(&self.turn);
+            remove_own(&mut tables(), number, keys);
         }
         self.free_number(number);
     }
@@ -104,6 +108,47 @@ impl KernelPath {
     }
 }
 
+/// Removes keys that lead to this flow: one may lead to a later session of the same client by now.
+fn remove_own(tables: &mut Tables, number: u32, keys: impl IntoIterator<Item = Key>) {
+    for key in keys {
+        if tables.place(key).is_some_and(|place| place.flow == number) {
+            // It can only be gone already.
+            let _ = tables.remove(key);
+        }
+    }
+}
+
 fn seconds() -> u32 {
     clock::kernel_time().as_secs() as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddrV4};
+
+    use mailweir_flow::Program;
+
+    use super::*;
+
+    /// Where the program can be loaded at all; the flow crate's tests fail in CI where it can't.
+    #[test]
+    fn the_key_of_a_client_that_came_back_stays() {
+        let Ok(mut program) = Program::load() else {
+            return;
+        };
+        let tables = program.tables();
+        let [client, server] = [25, 26].map(|port| Key {
+            from: SocketAddrV4::new(Ipv4Addr::LOCALHOST, port),
+            to: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 2525),
+        });
+        let place = |flow| Place { flow, side: 0 };
+        tables.put(client, place(1)).unwrap();
+        tables.put(server, place(1)).unwrap();
+        tables.replace(client, place(2)).unwrap();
+        remove_own(tables, 1, [client, server]);
+        assert_eq!(tables.place(client), Some(place(2)));
+        assert_eq!(tables.place(server), None);
+        remove_own(tables, 2, [client]);
+        assert_eq!(tables.place(client), None);
+    }
 }

@@ -224,13 +224,9 @@ impl Drop for Passage {
             return;
         }
         self.gate().set(State::Passed);
-        let mut tables = self.path.tables(self.worker);
-        for key in &self.keys[..usize::from(self.placed)] {
-            // It can only be gone already.
-            let _ = tables.remove(*key);
-        }
-        drop(tables);
-        self.path.free_number(self.number);
+        let placed = self.keys.into_iter().take(self.placed.into());
+        let tables = || self.path.tables(self.worker);
+        self.path.drop_places(tables, self.number, placed);
         if self.has_port {
             let [_, server] = self.keys;
             self.path.give_port(server);
