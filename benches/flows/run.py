@@ -3,7 +3,8 @@
     .venv/bin/python benches/flows/run.py --parts cost,sweeper,steady,many
 
 Clients and servers are packets alone (`packets` of rust/testkit). Needs root, iproute2, bpftool and
-clang. The networks are those of the tests. The method is in the README.md next to this file.
+clang; the part `calls`, which runs where it is named, perf as well. The networks are those of the
+tests. The method is in the README.md next to this file.
 """
 
 import argparse
@@ -15,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / "tests"))
 
-from benches.flows import cost, many, steady, sweeper  # noqa: E402
+from benches.flows import calls, cost, many, steady, sweeper  # noqa: E402
 from benches.peers.machine import heading  # noqa: E402
 
 from harness.networks.row import pins, remove_pins  # noqa: E402
@@ -27,7 +28,9 @@ def main() -> int:
     parser.add_argument("--parts", default="cost,sweeper,steady,many")
     parser.add_argument("--levels", default="0,10000,60000", help="idle flows of `cost`")
     parser.add_argument("--rounds", type=int, default=30, help="of `cost`")
-    parser.add_argument("--load", type=int, default=1200, help="sessions in a run of `cost`")
+    parser.add_argument(
+        "--load", type=int, default=1200, help="sessions in a run of `cost`; `calls`: x 10"
+    )
     parser.add_argument("--load-rate", type=int, default=600, help="of these, a second")
     parser.add_argument("--speaking", type=int, default=60_000, help="flows of `sweeper`")
     parser.add_argument("--looks", type=int, default=3, help="at these")
@@ -56,6 +59,7 @@ def _parts(options: argparse.Namespace) -> dict[str, Callable[[], str]]:
         "cost": lambda: cost.table(
             cost.measured(levels, options.rounds, options.load, options.load_rate)
         ),
+        "calls": lambda: calls.table(calls.measured(10 * options.load, options.load_rate)),
         "sweeper": lambda: sweeper.table(
             sweeper.measured(options.looks, options.speaking, options.look)
         ),

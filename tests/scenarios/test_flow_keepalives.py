@@ -318,7 +318,6 @@ def test_a_foreign_stack_answers(
     assert [line["end_reason"] for line in _logged(tmp_path)] == ["client_quit"]
 
 
-@pytest.mark.alone("it measures what a thread spends")
 def test_what_it_costs(tmp_path: Path, victim: Path, counted: Callable[[str], None]) -> None:
     """Idle flows that are asked so often as 60 times as many are otherwise."""
 
