@@ -157,6 +157,9 @@ class KernelPathStats(Struct, frozen=True, gc=False):
     """Segments that asked silent peers whether they are there."""
     unanswered: int
     """Sessions that ended since a peer answered none of these."""
+    given_up: int
+    """Records that waited for the log and gave up their places: a kill before they are in it loses
+    them."""
     taken_off: int
     """How often somebody took its program off an interface; it was attached again."""
     earlier: int

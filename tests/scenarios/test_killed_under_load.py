@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from harness.waiting import LIMIT, until
 
 _KILLS = count(6, 200)
 _AT_A_TIME = 200
-_RATE = 100  # sessions a second
+_RATE = 300  # sessions a second, as far as _AT_A_TIME lets them
 _MAILS = 20  # in each, for four seconds
 _THINK = 0.2  # seconds
 # After which the process dies, at most: since it began, or since it listens.
@@ -54,7 +55,7 @@ def test_no_session_is_lost(
         sink = exits.enter_context(servers.sink("sink", "--hash", listen=(f"{SERVER}:{PORT}",)))
         clients = Smtpload(smtpload_binary, tmp_path, networks.before("c"))
         with clients.source("load", (LISTENER, PORT), *_load()) as source:
-            ready = sum(_dies(networks, tmp_path, config, chance) for _ in range(_KILLS))
+            dead = [_dies(networks, tmp_path, config, chance) for _ in range(_KILLS)]
             with kernel_rig(networks, tmp_path, config) as rig:
                 source.stop()
                 sent = source.sent(4 * LIMIT)
@@ -67,6 +68,9 @@ def test_no_session_is_lost(
     log, torn = torn_log(tmp_path / "sessions.log")
     ids = Counter(line["id"] for line in log)
     twice = [line for line in log if ids[line["id"]] > 1]
+    ready = sum(one.listened for one in dead)
+    busy = sorted(one.sessions for one in dead)
+    counted(f"sessions at a kill: {busy[0]} to {busy[-1]}, {busy[len(busy) // 2]} in the middle")
     counted(
         f"{_KILLS} kills, {ready} of them of one that listened: {sent.ok} sessions,"
         f" {sent.acknowledged} mails, failed {sent.failures}; in the log {len(ids)},"
@@ -92,16 +96,33 @@ def _load() -> Sequence[str]:
     )
 
 
-def _dies(networks: Row, directory: Path, config: Tree, chance: random.Random) -> bool:
-    """A process that is killed, at some time: whether it had got so far as to listen."""
+@dataclass(frozen=True)
+class _Dead:
+    """A process that was killed: whether it had got so far as to listen, and how many sessions were
+    open then.
+    """
+
+    listened: bool
+    sessions: int
+
+
+def _dies(networks: Row, directory: Path, config: Tree, chance: random.Random) -> _Dead:
+    """One that is killed, at some time."""
     waits, soon = chance.random() < 0.7, _SOON * chance.random()
     with _started(networks, directory, config) as balancer:
         if waits:
             until(balancer.is_listening, "it to listen")
         time.sleep(soon)
         listened = waits or balancer.is_listening()
+        sessions = networks.inside("c", _connections).result(LIMIT)
         balancer.process.kill()
-    return listened
+    return _Dead(listened, sessions)
+
+
+def _connections() -> int:
+    """Of this thread's network, established."""
+    lines = Path("/proc/thread-self/net/tcp").read_text().splitlines()
+    return sum(line.split()[3] == "01" for line in lines[1:])
 
 
 @contextmanager

@@ -40,6 +40,7 @@ KERNEL_PATH = KernelPathStats(
     adopted=3,
     keepalives=12,
     unanswered=1,
+    given_up=0,
     taken_off=0,
     earlier=0,
     unpinned=0,

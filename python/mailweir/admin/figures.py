@@ -276,6 +276,12 @@ _KERNEL_PATH = Group[Stats, KernelPathStats](
         lambda path: path.unanswered,
     ),
     Counter(
+        "mailweir_kernel_path_given_up",
+        "Records that waited for the session log and gave up their places to new sessions; a kill"
+        " before they are in the log loses them.",
+        lambda path: path.given_up,
+    ),
+    Counter(
         "mailweir_kernel_path_bytes",
         "Bytes that the kernel carried by itself.",
         lambda path: path.bytes,

@@ -223,6 +223,7 @@ impl Any {
             adopted: self.number(),
             keepalives: self.number(),
             unanswered: self.number(),
+            given_up: self.number(),
             taken_off: self.number(),
             earlier: self.number(),
             unpinned: self.number(),

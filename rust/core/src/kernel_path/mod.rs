@@ -130,6 +130,8 @@ pub(crate) struct KernelPath {
     keepalives: Count,
     /// Flows that ended since a peer answered none.
     unanswered: Count,
+    /// Records that gave up their places before they were in the log.
+    given_up: Count,
     /// A server announces another window scale than it did, or takes other options.
     outdated: AtomicBool,
     /// The process ends, and the next one goes on with the listening sockets.
@@ -193,6 +195,7 @@ impl KernelPath {
             adopted: Count::default(),
             keepalives: Count::default(),
             unanswered: Count::default(),
+            given_up: Count::default(),
             outdated: AtomicBool::new(false),
             handed_on: AtomicBool::new(false),
         };
@@ -265,6 +268,7 @@ impl KernelPath {
             adopted: self.adopted.value(),
             keepalives: self.keepalives.value(),
             unanswered: self.unanswered.value(),
+            given_up: self.given_up.value(),
             taken_off: self.interfaces.taken_off.value(),
             bytes: workers.sum(|one| &one.kernel_bytes),
             earlier: lock(&self.earlier)
@@ -443,6 +447,8 @@ pub struct KernelPathStats {
     pub keepalives: u64,
     /// Sessions that ended since a peer answered none of these.
     pub unanswered: u64,
+    /// Records that waited for the log and gave up their places: a kill before they are in it loses them.
+    pub given_up: u64,
     /// How often somebody took its program off an interface; it was attached again.
     pub taken_off: u64,
     /// Sessions that began in a process of another version, and go on by themselves.

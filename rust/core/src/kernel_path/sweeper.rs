@@ -183,6 +183,7 @@ impl Sweep {
         }
         if self.path.flows.is_room_wanted() {
             for number in self.owed.give_up(now) {
+                self.path.given_up.add(1);
                 self.table.recorded(now, number);
             }
         }
