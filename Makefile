@@ -20,6 +20,8 @@ TESTS_ALONE := 1
 # Those of Rust wait longer yet, and start nothing.
 export RUST_TEST_THREADS ?= $(shell expr $$(nproc) '*' 5)
 PYTEST = $(BIN)/pytest --numprocesses $(TESTS_AT_ONCE) --dist worksteal
+# Each worker of pytest would compile every test and module again.
+unexport PYTHONDONTWRITEBYTECODE
 # What the extension is made of. The folders count too: a file that is gone is a change.
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(wildcard rust/*/Cargo.toml) rust/flow/build.rs \
 	$(shell find rust/core/src rust/ffi/src rust/flow/src rust/flow/bpf)

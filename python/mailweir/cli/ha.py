@@ -34,22 +34,25 @@ def ha_run(config_file: Path) -> None:
 
     HUP reloads the configuration, TERM gives the addresses to the other node and ends.
     """
-    import asyncio
-    import os
+    from mailweir import importing
 
-    from mailweir import inherited, logs
-    from mailweir.ha import realtime
-    from mailweir.journal import Journal
-    from mailweir.supervisor import Supervisor
+    with importing.cheaply():
+        import asyncio
+        import os
 
-    try:
-        from mailweir.ha.agent import Agent
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] != "pyroute2":
-            raise
-        raise MailweirError(
-            "a pair needs pyroute2, which isn't installed: pip install 'mailweir[vip]'"
-        ) from None
+        from mailweir import inherited, logs
+        from mailweir.ha import realtime
+        from mailweir.journal import Journal
+        from mailweir.supervisor import Supervisor
+
+        try:
+            from mailweir.ha.agent import Agent
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.partition(".")[0] != "pyroute2":
+                raise
+            raise MailweirError(
+                "a pair needs pyroute2, which isn't installed: pip install 'mailweir[vip]'"
+            ) from None
     inherited.hear_signals()
     inherited.need_descriptors()
     inherited.spare_address_space()
@@ -68,13 +71,16 @@ def ha_run(config_file: Path) -> None:
 @config_option
 def ha_witness(config_file: Path) -> None:
     """Be the third node that the two of a pair ask, in the foreground; with the same file."""
-    import asyncio
-    import os
+    from mailweir import importing
 
-    from mailweir import inherited, logs
-    from mailweir.ha import realtime
-    from mailweir.ha.witness import Answering
-    from mailweir.supervisor import Supervisor
+    with importing.cheaply():
+        import asyncio
+        import os
+
+        from mailweir import inherited, logs
+        from mailweir.ha import realtime
+        from mailweir.ha.witness import Answering
+        from mailweir.supervisor import Supervisor
 
     inherited.hear_signals()
     inherited.need_descriptors()

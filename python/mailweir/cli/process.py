@@ -26,7 +26,7 @@ def run(config_file: Path, verbose: bool) -> None:
     """
     import signal
 
-    from mailweir import inherited
+    from mailweir import importing, inherited
 
     # A reload that comes before anything was loaded: there is nothing to do. By default it
     # would end the process. The daemon takes over as soon as it can.
@@ -35,14 +35,15 @@ def run(config_file: Path, verbose: bool) -> None:
     inherited.need_descriptors()
     inherited.spare_address_space()
 
-    from importlib.metadata import version
+    with importing.cheaply():
+        from importlib.metadata import version
 
-    import uvloop
+        import uvloop
 
-    from mailweir import logs
-    from mailweir.daemon import Daemon
-    from mailweir.journal import Journal
-    from mailweir.supervisor import Supervisor
+        from mailweir import logs
+        from mailweir.daemon import Daemon
+        from mailweir.journal import Journal
+        from mailweir.supervisor import Supervisor
 
     journal = Journal()
     logs.configure(verbose=verbose, also=journal.take)
@@ -87,14 +88,17 @@ def check(config_file: Path, quiet: bool, as_json: bool) -> None:
 
 def _check(file: Path) -> tuple[str, Sequence[Problem]]:
     """What a file configures, in a sentence, and what is odd about it. Raises ConfigError."""
-    import socket
+    from mailweir import importing
 
-    from mailweir import plane, room
-    from mailweir.config.load import load
-    from mailweir.state.desired import fold
-    from mailweir.state.diff import describe
-    from mailweir.state.overrides import Overrides
-    from mailweir.this_machine import this_machine
+    with importing.cheaply():
+        import socket
+
+        from mailweir import plane, room
+        from mailweir.config.load import load
+        from mailweir.state.desired import fold
+        from mailweir.state.diff import describe
+        from mailweir.state.overrides import Overrides
+        from mailweir.this_machine import this_machine
 
     loaded = load(file, this_machine())
     found = room.read().where(loaded.config.max_sessions)
