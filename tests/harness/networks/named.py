@@ -43,6 +43,12 @@ class NamedNetworks:
         assert done.returncode == 0, f"{command}: {done.stderr}"
         return done.stdout
 
+    def set_up(self, network: str, *commands: str) -> None:
+        """Have one process do all these commands of `ip` in a network, in order."""
+        told = "\n".join(commands)
+        done = run([*self.before(network), program("ip"), "-batch", "-"], told=told)
+        assert done.returncode == 0, f"{told}\n{done.stderr}"
+
     @contextmanager
     def kernel_setting(self, network: str, name: str, value: str) -> Iterator[None]:
         """A setting of a network's kernel, as it is in the block."""
@@ -73,14 +79,14 @@ class NamedNetworks:
         """They are there, with nothing but loopback, until the block ends."""
         if os.geteuid() != 0:
             missing("needs root, to make networks")
-        ip = program("ip")
+        names = [self.name(network) for network in networks]
+        ip = [program("ip"), "-force", "-batch", "-"]  # to the end, whatever fails
         try:
+            done = run(ip, told="".join(f"netns add {name}\n" for name in names))
+            if done.returncode:
+                missing(f"needs networks of its own: {done.stderr}")
             for network in networks:
-                done = run([ip, "netns", "add", self.name(network)])
-                if done.returncode:
-                    missing(f"needs networks of its own: {done.stderr}")
-                self.run(network, "ip", "link", "set", "lo", "up")
+                self.set_up(network, "link set lo up")
             yield
         finally:
-            for network in networks:
-                run([ip, "netns", "delete", self.name(network)])
+            run(ip, told="".join(f"netns delete {name}\n" for name in names))

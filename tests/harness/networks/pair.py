@@ -182,35 +182,27 @@ class Pair(NamedNetworks):
     def _connect(self, network: str, link: Link, addresses: tuple[str, str]) -> None:
         """A cable to the switch."""
         device, port = DEVICES[link], f"{network}-{link}"
-        peer = ["type", "veth", "peer", "name", port, "netns", self.name("sw")]
-        self.run(network, "ip", "link", "add", device, *peer)
-        self.run("sw", "ip", "link", "set", port, "master", link, "up")
-        self._address(network, device, addresses)
-
-    def _address(self, network: str, device: str, addresses: tuple[str, str]) -> None:
-        self.run(network, "ip", "link", "set", device, "up")
-        for address, length in zip(addresses, (24, 64), strict=True):
-            more = ["nodad"] if length == 64 else []
-            self.run(network, "ip", "address", "add", f"{address}/{length}", "dev", device, *more)
+        peer = f"peer name {port} netns {self.name('sw')}"
+        self.set_up(network, f"link add {device} type veth {peer}", *_up(device, addresses))
+        self.set_up("sw", f"link set {port} master {link} up")
 
     def _route(self, network: str, gateways: tuple[str, str]) -> None:
-        for gateway in gateways:
-            self.run(network, "ip", "route", "add", "default", "via", gateway)
+        self.set_up(network, *(f"route add default via {gateway}" for gateway in gateways))
 
     def build(self, *, witness: bool) -> None:
         """Connect what `made` has made. Called by `pair_networks` alone."""
         self.run("sw", "sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1")
         for link in DEVICES:
-            bridge = ["type", "bridge", "forward_delay", "0", "mcast_snooping", "0"]
-            self.run("sw", "ip", "link", "add", link, *bridge)
-            self.run("sw", "ip", "link", "set", link, "up")
+            bridge = "type bridge forward_delay 0 mcast_snooping 0"
+            self.set_up("sw", f"link add {link} {bridge}", f"link set {link} up")
         self.run("sw", "nft", "add table bridge losses")
         self.run(
             "sw", "nft", "add chain bridge losses forward { type filter hook forward priority 0; }"
         )
-        # What is the machines' own needn't be looked for; what floats comes when that is over.
+        # What is the machines' own needn't be looked for, nor be waited for, up to a second; what
+        # floats comes when that is over.
         for network in (*NODES, *_AROUND):
-            self.run(network, "sysctl", "-qw", "net.ipv6.conf.default.dad_transmits=0")
+            self.run(network, *_checks("default", transmits=0, delay=0))
         for network, addresses in _AROUND.items():
             self._connect(network, "lan", addresses)
         for node in NODES:
@@ -224,17 +216,38 @@ class Pair(NamedNetworks):
         everyone = (*NODES, *_AROUND)
         until(lambda: all(map(self._settled, everyone)), "all addresses to be usable")
         for node in NODES:
+            # A device that is put in has its addresses a moment later, as on any machine.
+            self.run(node, *_checks("default", transmits=0, delay=1))
             for link, device in DEVICES.items():
-                self.run(node, "sysctl", "-qw", f"net.ipv6.conf.{device}.dad_transmits=1")
+                self.run(node, *_checks(device, transmits=1, delay=1))
                 self._own[node, link] = frozenset(self.addresses(node, link))
 
     def _witness(self) -> None:
         self.run("gw", "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
-        peer = ["type", "veth", "peer", "name", "eth0", "netns", self.name("w")]
-        self.run("gw", "ip", "link", "add", "eth1", *peer)
-        self._address("gw", "eth1", _TO_WITNESS)
-        self._address("w", "eth0", (WITNESS, WITNESS6))
+        peer = f"peer name eth0 netns {self.name('w')}"
+        self.set_up("gw", f"link add eth1 type veth {peer}", *_up("eth1", _TO_WITNESS))
+        self.set_up("w", *_up("eth0", (WITNESS, WITNESS6)))
         self._route("w", _TO_WITNESS)
+
+
+def _checks(device: str, *, transmits: int, delay: int) -> tuple[str, ...]:
+    """Looks for an address so often; begins within so many seconds (RFC 4862, 5.4.2)."""
+    name = f"net.ipv6.conf.{device}"
+    return (
+        "sysctl",
+        "-qw",
+        f"{name}.dad_transmits={transmits}",
+        f"{name}.router_solicitation_delay={delay}",
+    )
+
+
+def _up(device: str, addresses: tuple[str, str]) -> tuple[str, str, str]:
+    four, six = addresses
+    return (
+        f"link set {device} up",
+        f"address add {four}/24 dev {device}",
+        f"address add {six}/64 dev {device} nodad",
+    )
 
 
 def _signal(pids: Iterable[int], number: signal.Signals) -> None:

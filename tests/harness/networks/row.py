@@ -22,11 +22,9 @@ class Row(NamedNetworks):
     def connect(self, network: str) -> None:
         """Connect clients or servers with the balancer; again, where the leg was deleted."""
         leg, here, there = LEGS[network]
-        pair = ["type", "veth", "peer", "name", "balancer", "netns", self.name(network)]
-        self.run("l", "ip", "link", "add", leg, *pair)
-        for where, device, address in (("l", leg, here), (network, "balancer", there)):
-            self.run(where, "ip", "address", "add", f"{address}/24", "dev", device)
-            self.run(where, "ip", "link", "set", device, "up")
+        peer = f"peer name balancer netns {self.name(network)}"
+        self.set_up("l", f"link add {leg} type veth {peer}", *_up(leg, here))
+        self.set_up(network, *_up("balancer", there))
 
     def route(self) -> None:
         """The balancer's host routes between clients and servers."""
@@ -42,6 +40,10 @@ class Row(NamedNetworks):
             self.run(
                 network, "nft", f"table inet loss {{\n chain in {{\n {chain}\n {rule}\n }}\n}}"
             )
+
+
+def _up(device: str, address: str) -> tuple[str, str]:
+    return f"address add {address}/24 dev {device}", f"link set {device} up"
 
 
 def bpf_files() -> None:

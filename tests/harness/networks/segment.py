@@ -62,29 +62,31 @@ class Segment(NamedNetworks):
 
     def connect(self, machine: str) -> None:
         """Give it its card, or another one where that is gone."""
-        port = f"port-{machine}"
-        peer = ["peer", "name", "eth0", "netns", self.name(machine)]
-        self.ip(_SWITCH, "link", "add", port, "type", "veth", *peer)
-        self.ip(_SWITCH, "link", "set", port, "up", "master", "bridge")
-        self.ip(machine, "link", "set", "eth0", "up")
+        self._plug_in(machine, "eth0", f"port-{machine}")
         number = self._machines.index(machine) + 1
-        self.ip(machine, "address", "add", f"192.0.2.{number}/24", "dev", "eth0")
-        self.ip(machine, "address", "add", f"2001:db8::{number}/64", "dev", "eth0", "nodad")
+        self.set_up(
+            machine,
+            "link set eth0 up",
+            f"address add 192.0.2.{number}/24 dev eth0",
+            f"address add 2001:db8::{number}/64 dev eth0 nodad",
+        )
 
     def connect_again(self, machine: str, device: str) -> None:
         """One more card for it, without an address, and up."""
-        port = f"port-{machine}-{device}"
-        peer = ["peer", "name", device, "netns", self.name(machine)]
-        self.ip(_SWITCH, "link", "add", port, "type", "veth", *peer)
-        self.ip(_SWITCH, "link", "set", port, "up", "master", "bridge")
-        self.ip(machine, "link", "set", device, "up")
+        self._plug_in(machine, device, f"port-{machine}-{device}")
+        self.set_up(machine, f"link set {device} up")
+
+    def _plug_in(self, machine: str, device: str, port: str) -> None:
+        peer = f"peer name {device} netns {self.name(machine)}"
+        self.set_up(
+            _SWITCH, f"link add {port} type veth {peer}", f"link set {port} up master bridge"
+        )
 
     @contextmanager
     def built(self) -> Iterator[None]:
         """All of it, until the block ends."""
         with self.made((_SWITCH, *self._machines)):
-            self.ip(_SWITCH, "link", "add", "bridge", "type", "bridge")
-            self.ip(_SWITCH, "link", "set", "bridge", "up")
+            self.set_up(_SWITCH, "link add bridge type bridge", "link set bridge up")
             for name in self._machines:
                 self.connect(name)
             yield
