@@ -12,7 +12,8 @@ from contextlib import contextmanager
 
 # Seen by the libraries alone, and while they are imported.
 _TOLD = {
-    # OpenSSL: aiohttp has its client read the machine's certificates. We have no use for a client.
+    # OpenSSL: aiohttp's client reads the machine's certificates. Who uses it gives it a context of
+    # its own.
     "SSL_CERT_FILE": os.devnull,
     "SSL_CERT_DIR": os.devnull,
     # pydantic looks for plugins among all that is installed. None belongs into a balancer.
