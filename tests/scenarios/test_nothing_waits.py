@@ -34,7 +34,8 @@ _STRANGERS = ("daemon", "bin", "sys", "sync", "games", "man")
 _SCRAPES = 1000
 Counted = Callable[[str], None]
 
-pytestmark = pytest.mark.alone("measures what a flood, or what hangs, costs others")
+# What hangs until it is given up costs little meanwhile: these tests run beside others.
+_alone = pytest.mark.alone("measures what a flood, or what hangs, costs others")
 
 
 @pytest.fixture
@@ -43,6 +44,7 @@ def server() -> Iterator[str]:
         yield address
 
 
+@_alone
 def test_a_log_that_nobody_reads(
     tmp_path: Path, start: Start, server: str, counted: Counted
 ) -> None:
@@ -66,6 +68,7 @@ def test_a_log_that_nobody_reads(
         _tell(counted, prompt, end(balancer))
 
 
+@_alone
 def test_a_new_pool_that_is_silent(
     tmp_path: Path, start: Start, server: str, counted: Counted
 ) -> None:
@@ -95,6 +98,7 @@ def test_a_new_pool_that_is_silent(
         _tell(counted, prompt, end(balancer))
 
 
+@_alone
 def test_a_first_pool_that_is_silent(tmp_path: Path, counted: Counted) -> None:
     with (
         serving(_say_nothing) as silent,
@@ -107,6 +111,7 @@ def test_a_first_pool_that_is_silent(tmp_path: Path, counted: Counted) -> None:
         _tell(counted, prompt, end(balancer))
 
 
+@_alone
 @pytest.mark.needs("clang")
 def test_names_that_nobody_tells(
     tmp_path: Path, start: Start, server: str, counted: Counted
@@ -128,6 +133,7 @@ def test_names_that_nobody_tells(
         _tell(counted, prompt, end(balancer))
 
 
+@_alone
 def test_scrapes_that_are_given_up(
     tmp_path: Path, start: Start, server: str, counted: Counted
 ) -> None:
@@ -151,6 +157,7 @@ def test_scrapes_that_are_given_up(
     _tell(counted, prompt, end(balancer))
 
 
+@_alone
 @pytest.mark.needs("clang")
 def test_a_state_folder_that_hangs(
     tmp_path: Path, start: Start, server: str, counted: Counted
@@ -219,6 +226,7 @@ def test_a_session_log_that_hangs_costs_a_reload_alone(
     _tell(counted, prompt, end(balancer))
 
 
+@_alone
 def test_a_start_that_hangs_is_ended(tmp_path: Path, counted: Counted) -> None:
     fifo = tmp_path / "mailweir.yaml"
     os.mkfifo(fifo)
@@ -232,6 +240,7 @@ def test_a_start_that_hangs_is_ended(tmp_path: Path, counted: Counted) -> None:
     assert took < MOST
 
 
+@_alone
 @pytest.mark.parametrize("what", ["/proc/kmsg", "fifo"])
 def test_what_is_no_file_is_told_at_once(tmp_path: Path, what: str) -> None:
     os.mkfifo(tmp_path / "fifo")
