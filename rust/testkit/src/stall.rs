@@ -58,7 +58,7 @@ impl StalledReader {
     pub async fn finish(mut self) -> io::Result<Vec<u8>> {
         self.stream.shutdown().await?;
         let mut rest = Vec::new();
-        within_limit("read to the end", self.stream.read_to_end(&mut rest)).await?;
+        while within_limit("read to the end", self.stream.read_buf(&mut rest)).await? > 0 {}
         Ok(rest)
     }
 }
