@@ -27,10 +27,18 @@ class Talk:
 
 @dataclass(frozen=True)
 class Wire:
-    """What became of the segments that one end sent, as it tells at its end or in a pause."""
+    """What became of the segments that one end sent, and of frames that came to it, as it tells at
+    its end or in a pause.
+    """
 
     passed: dict[str, int]
     delayed: dict[str, int]
+    frames: dict[str, int]
+
+    @property
+    def lost_for_want_of_room(self) -> int:
+        """Frames that this end lost though none of its habits says so."""
+        return sum(self.frames.values()) + self.delayed["lost"]
 
     def __str__(self) -> str:
         of_passed = ("lost", "twice", "swapped")

@@ -20,7 +20,7 @@ from harness.networks.row import LISTENER, SERVER, Row, row
 from harness.scale import LONG, count
 from harness.servers.scripted import Stream
 from harness.waiting import until
-from scenarios.foreign import ADDRESSES, Foreign, Talk
+from scenarios.foreign import ADDRESSES, Foreign, Talk, Wire
 
 _LISTENER = (LISTENER, PORT)
 _LARGE = count(300_000, 8_000_000)  # bytes of a mail or of a reply
@@ -67,7 +67,7 @@ _CROWDS = {
     "20 mails": _Crowd(count(20, 200), messages=20),
     "a large mail": _Crowd(count(3, 20), size=_LARGE),
     "a large reply": _Crowd(count(3, 20), reply=_LARGE),
-    "large both ways": _Crowd(count(2, 200), size=_LARGE, reply=_LARGE),
+    "large both ways": _Crowd(count(20, 200), size=_LARGE, reply=_LARGE),
 }
 # A server's greeting that comes twice is taken for more than a greeting, by the relay.
 _OF_CLIENTS = "--twice 11"
@@ -79,7 +79,7 @@ _WAYS = {
     "far, uneven and losing": "--delay 10 --jitter 15 --lose 60 --seed 7",
 }
 # In the suite a few, which have each of these once; otherwise all.
-_ENDS = ("clients", "servers", "both")
+_FOREIGN = {"clients": 1, "servers": 1, "both": 2}
 _FEW = [
     ("clients", "one mail", "far, uneven and losing"),
     ("clients", "large both ways", "losing"),
@@ -88,10 +88,11 @@ _FEW = [
     ("both", "20 mails", "swapping"),
     ("both", "a large mail", "far"),
     ("both", "one mail", "good"),
+    ("both", "large both ways", "good"),
 ]
 _ALL = [
     (ends, crowd, way)
-    for ends in _ENDS
+    for ends in _FOREIGN
     for crowd, way in itertools.product(_CROWDS, _WAYS)
     # Hundreds of large ones have enough to do as it is.
     if way == "good" or crowd != "large both ways"
@@ -119,11 +120,15 @@ def test_every_byte_arrives(
             config["pools"]["farm"]["servers"]["a"]["address"] = f"{servers.host}:{PORT}"
             with kernel_rig(networks, tmp_path, config) as rig:
                 relayed = _known(rig, foreign, servers)
-                clients, said = _clients(foreign, load, habits, ends != "servers")
+                clients, of_clients = _clients(foreign, load, habits, ends != "servers")
                 until(lambda: len(servers.talks()) == relayed + load.sessions, "servers to be done")
                 _nothing_is_left(rig, relayed + load.sessions)
                 log = rig.balancer.session_log()[relayed:]
-                counted(f"{load}; clients: {said}; servers: {servers.wire()}")
+                wires = {"clients": of_clients, "servers": servers.wire()}
+    said = [f"{who}: {wire or 'Linux'}" for who, wire in wires.items()]
+    counted("; ".join([str(load), *said]))
+    # Else it would tell of its own ends, and not of what is between them.
+    assert [wire.lost_for_want_of_room for wire in wires.values() if wire] == [0] * _FOREIGN[ends]
     assert Counter(talk.outcome for talk in clients) == {"fine": load.sessions}
     heard = Counter((talk.said, talk.heard) for talk in clients)
     assert heard == Counter((talk.heard, talk.said) for talk in servers.talks()[relayed:])
@@ -137,7 +142,7 @@ def test_every_byte_arrives(
 def _known(rig: Rig, foreign: Foreign, servers: "_Servers") -> int:
     """Sessions that it took until the kernel carried one: of a new server it may not."""
     for turn in range(1, _FIRST):
-        (talk,) = foreign.clients(_LISTENER, _BUFFERS)
+        (talk,), _ = _clients_of(foreign, _BUFFERS, "--limit", str(_LIMIT))
         assert talk.outcome == "fine"
         until(lambda: len(servers.talks()) == turn, "the server to be done")  # noqa: B023
         if rig.record(turn)["path"] == "kernel":
@@ -160,7 +165,7 @@ class _Servers:
 
     host: str
     talks: Callable[[], list[Talk]]
-    wire: Callable[[], str]
+    wire: Callable[[], Wire | None]
 
 
 @contextmanager
@@ -171,11 +176,11 @@ def _servers(
         # A few more, for those whose end isn't through yet.
         more = ("--places", str(load.sessions + 20), "--reply", str(load.reply))
         with foreign.sink(directory, PORT, habits, *more) as sink:
-            yield _Servers(ADDRESSES["s"], lambda: _spoken(sink.talks()), lambda: str(sink.wire()))
+            yield _Servers(ADDRESSES["s"], lambda: _spoken(sink.talks()), sink.wire)
         return
     talks: list[Talk] = []
     with serving_there(foreign.networks, partial(_serve, talks, load)):
-        yield _Servers(SERVER, lambda: _spoken(talks), lambda: "Linux")
+        yield _Servers(SERVER, lambda: _spoken(talks), lambda: None)
 
 
 def _spoken(talks: list[Talk]) -> list[Talk]:
@@ -185,12 +190,15 @@ def _spoken(talks: list[Talk]) -> list[Talk]:
 
 def _clients(
     foreign: Foreign, load: _Crowd, habits: str, are_foreign: bool
-) -> tuple[list[Talk], str]:
+) -> tuple[list[Talk], Wire | None]:
     """What was said, and what became of what they sent."""
     if not are_foreign:
-        return _linux_clients(foreign.networks, load), "Linux"
-    talks, wire = foreign.clients_and_wire(_LISTENER, habits, *load.words, limit=2 * _LIMIT)
-    return talks, str(wire)
+        return _linux_clients(foreign.networks, load), None
+    return _clients_of(foreign, habits, *load.words)
+
+
+def _clients_of(foreign: Foreign, habits: str, *words: str) -> tuple[list[Talk], Wire]:
+    return foreign.clients_and_wire(_LISTENER, habits, *words, limit=2 * _LIMIT)
 
 
 def _serve(talks: list[Talk], load: _Crowd, stream: Stream) -> None:

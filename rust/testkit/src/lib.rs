@@ -11,6 +11,7 @@
 //! | [`client`] | a small SMTP client |
 //! | [`exchange`] | hashed transfers in both directions, in every order of half-closes |
 //! | [`stall`] | clients that read nothing, read a little, or send a reset |
+//! | [`frames`] | an interface's frames, for peers that need no socket of the kernel's |
 //! | [`port`] | an address that refuses connections |
 //! | [`wait`] | the limit after which a step that waits gives up |
 //! | [`smtp`], [`data`], [`digest`] | the server's side of SMTP as a state machine without sockets |
@@ -23,6 +24,7 @@ pub mod client;
 pub mod data;
 pub mod digest;
 pub mod exchange;
+pub mod frames;
 pub mod message;
 pub mod port;
 pub mod proxy;

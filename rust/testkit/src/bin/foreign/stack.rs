@@ -1,14 +1,14 @@
 //! The stack: smoltcp at an interface, with habits between.
 
 use std::io;
-use std::os::fd::AsRawFd;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration as Wait, Instant as Moment};
 
+use mailweir_testkit::frames::{Frames, Heard, MOST};
 use serde_json::json;
 use smoltcp::iface::{Config, Interface, SocketSet};
-use smoltcp::phy::{self, Device, DeviceCapabilities, Medium, RawSocket, RxToken, TxToken};
+use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp::{Socket, SocketBuffer};
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{EthernetAddress, IpCidr};
@@ -17,6 +17,8 @@ use super::args::{Habits, Place};
 use super::habits::Wire;
 
 const SEND_BUFFER: usize = 1 << 20;
+/// Hundreds of peers may each send all that a large window takes before any of it is read.
+const ROOM: usize = 512 << 20;
 /// Its interface is looked at so often.
 const LOOK: Wait = Wait::from_millis(5);
 
@@ -31,10 +33,10 @@ impl Stack {
     /// # Errors
     /// What the kernel says of the interface.
     pub(crate) fn new(place: &Place) -> io::Result<Self> {
-        let raw = RawSocket::new(&place.interface, Medium::Ethernet)?;
         let mut line = Line {
-            raw,
+            frames: Frames::open(&place.interface, Heard::All, ROOM)?,
             wire: Wire::new(&place.habits),
+            failed: None,
         };
         let [.., last] = place.address.octets();
         let own = EthernetAddress([0x02, 0, 0, 0, 0x25, last]);
@@ -73,21 +75,24 @@ impl Stack {
     pub(crate) fn turn(&mut self) -> io::Result<()> {
         self.interface
             .poll(Instant::now(), &mut self.line, &mut self.sockets);
+        self.line.result()?;
         let wait = self.interface.poll_delay(Instant::now(), &self.sockets);
         let mut wait = wait.map_or(LOOK, |wait| LOOK.min(wait.into()));
         if let Some(next) = self.line.wire.next() {
             wait = wait.min(next.saturating_duration_since(Moment::now()));
         }
-        phy::wait(self.line.raw.as_raw_fd(), Some(wait.into()))?;
+        self.line.frames.wait(wait)?;
         for frame in self.line.wire.rest(Moment::now()) {
-            self.line.write(&frame);
+            self.line.frames.send(&frame)?;
         }
         Ok(())
     }
 
-    /// What became of its segments so far.
+    /// What became of its segments so far, and of those that came.
     pub(crate) fn wire_report(&self) -> serde_json::Value {
-        json!({ "wire": self.line.wire.report() })
+        let mut report = self.line.wire.report();
+        report["frames"] = json!(self.line.frames.losses());
+        json!({ "wire": report })
     }
 }
 
@@ -112,15 +117,15 @@ fn clock() -> u32 {
 
 /// The interface, behind the habits.
 struct Line {
-    raw: RawSocket,
+    frames: Frames,
     wire: Wire,
+    /// What the stack can't be told.
+    failed: Option<io::Error>,
 }
 
 impl Line {
-    fn write(&mut self, frame: &[u8]) {
-        if let Some(token) = self.raw.transmit(Instant::now()) {
-            token.consume(frame.len(), |room| room.copy_from_slice(frame));
-        }
+    fn result(&mut self) -> io::Result<()> {
+        self.failed.take().map_or(Ok(()), Err)
     }
 }
 
@@ -128,10 +133,17 @@ impl Device for Line {
     type RxToken<'a> = Come;
     type TxToken<'a> = Out<'a>;
 
-    fn receive(&mut self, now: Instant) -> Option<(Come, Out<'_>)> {
-        let (frame, _) = self.raw.receive(now)?;
-        let frame = self.wire.come(frame.consume(<[u8]>::to_vec));
-        Some((Come(frame), Out(self)))
+    fn receive(&mut self, _: Instant) -> Option<(Come, Out<'_>)> {
+        match self.frames.receive() {
+            Ok(frame) => {
+                let frame = self.wire.come(frame?.to_vec());
+                Some((Come(frame), Out(self)))
+            }
+            Err(error) => {
+                self.failed = Some(error);
+                None
+            }
+        }
     }
 
     fn transmit(&mut self, _: Instant) -> Option<Out<'_>> {
@@ -139,7 +151,10 @@ impl Device for Line {
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
-        self.raw.capabilities()
+        let mut capabilities = DeviceCapabilities::default();
+        capabilities.medium = Medium::Ethernet;
+        capabilities.max_transmission_unit = MOST;
+        capabilities
     }
 }
 
@@ -158,7 +173,9 @@ impl TxToken for Out<'_> {
         let mut frame = vec![0; length];
         let result = write(&mut frame);
         for frame in self.0.wire.out(Moment::now(), frame) {
-            self.0.write(&frame);
+            if let Err(error) = self.0.frames.send(&frame) {
+                self.0.failed = Some(error);
+            }
         }
         result
     }

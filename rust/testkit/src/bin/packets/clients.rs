@@ -83,7 +83,7 @@ pub(crate) fn run(args: &ClientsArgs) -> io::Result<ExitCode> {
         }
     }
     let mut report = tally.report();
-    report["frames"] = wire.losses.report();
+    report["frames"] = wire.report();
     report["took_s"] = began.elapsed().as_secs_f64().into();
     say(&report)?;
     Ok(ExitCode::from(u8::from(tally.failed() > 0)))

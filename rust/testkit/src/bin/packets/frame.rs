@@ -16,8 +16,6 @@ const SCALE: u8 = 7;
 /// In a SYN as it is, else scaled.
 const WINDOW: u16 = 64_240;
 const TCP_LEN: usize = 20;
-/// The largest frame that anybody sends here.
-pub(crate) const MOST: usize = 1514;
 
 /// A segment, by whom and to whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -179,6 +177,8 @@ fn number(TcpSeqNumber(number): TcpSeqNumber) -> u32 {
 mod tests {
     use super::*;
     use std::net::Ipv4Addr;
+
+    use mailweir_testkit::frames::MOST;
 
     const OWN: EthernetAddress = EthernetAddress([2, 0, 0, 0, 0x25, 1]);
     const NEXT: EthernetAddress = EthernetAddress([2, 0, 0, 0, 0x25, 2]);

@@ -46,7 +46,7 @@ pub(crate) fn run(args: &ServeArgs) -> io::Result<ExitCode> {
         "not_as_sent": server.not_as_sent,
         "closed": server.closed,
         "reset": server.reset,
-        "frames": wire.losses.report(),
+        "frames": wire.report(),
     }))?;
     Ok(ExitCode::SUCCESS)
 }

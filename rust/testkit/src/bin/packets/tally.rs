@@ -5,19 +5,6 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
-/// Frames that nobody could make anything of, or that weren't sent.
-#[derive(Default)]
-pub(crate) struct Losses {
-    pub(crate) broken: u64,
-    pub(crate) unsent: u64,
-}
-
-impl Losses {
-    pub(crate) fn report(&self) -> Value {
-        json!({"broken": self.broken, "unsent": self.unsent})
-    }
-}
-
 /// How long something took, many times.
 pub(crate) struct Times(Histogram<u64>);
 

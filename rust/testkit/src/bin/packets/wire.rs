@@ -1,24 +1,19 @@
-//! An interface's frames, by AF_PACKET.
+//! Segments by an interface.
 
 use std::io;
 use std::net::Ipv4Addr;
-use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use nix::ifaddrs::getifaddrs;
-use nix::sys::socket::{LinkAddr, MsgFlags, SockaddrLike, bind, recv, send};
-use smoltcp::phy;
+use mailweir_testkit::frames::{Frames, Heard, MOST};
+use serde_json::{Value, json};
 use smoltcp::wire::EthernetAddress;
-use socket2::{Domain, Protocol, SockFilter, Socket, Type};
+use socket2::SockFilter;
 
 use super::args::Addresses;
-use super::frame::{self, MOST, NoSegment, Segment};
-use super::tally::Losses;
+use super::frame::{self, NoSegment, Segment};
 
-/// Only what comes in, and holds IPv4 (linux/if_ether.h, in network order).
-const IPV4: i32 = 0x0800_u16.to_be() as i32;
 /// What waits to be read: tens of thousands of short frames.
-const BUFFER: usize = 64 << 20;
+const ROOM: usize = 64 << 20;
 /// Frames that are read before anything else is done.
 const TURN: usize = 256;
 
@@ -27,10 +22,10 @@ const OWN: EthernetAddress = EthernetAddress([0x02, 0, 0, 0, 0x25, 0]);
 
 /// An interface.
 pub(crate) struct Wire {
-    socket: Socket,
-    room: Box<[u8; MOST + 1]>,
-    frame: Vec<u8>,
-    pub(crate) losses: Losses,
+    frames: Frames,
+    said: Vec<u8>,
+    /// Frames that nobody could make anything of.
+    broken: u64,
 }
 
 impl Wire {
@@ -39,18 +34,12 @@ impl Wire {
     /// # Errors
     /// What the system says: no such interface, or nobody but root may.
     pub(crate) fn open(interface: &str, of: Option<Addresses>) -> io::Result<Self> {
-        let address = link_address(interface)?;
-        let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(IPV4)))?;
-        rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, BUFFER)?;
-        if let Some(addresses) = of {
-            socket.attach_filter(&filter(addresses))?;
-        }
-        bind(socket.as_raw_fd(), &address)?;
+        let filter = of.map(filter);
+        let heard = Heard::Ipv4(filter.as_ref().map_or(&[], |filter| &filter[..]));
         Ok(Self {
-            socket,
-            room: Box::new([0; MOST + 1]),
-            frame: Vec::with_capacity(MOST),
-            losses: Losses::default(),
+            frames: Frames::open(interface, heard, ROOM)?,
+            said: Vec::with_capacity(MOST),
+            broken: 0,
         })
     }
 
@@ -64,20 +53,13 @@ impl Wire {
         mut answer: impl FnMut(&Segment<'_>) -> Option<Segment<'a>>,
     ) -> io::Result<bool> {
         for turn in 0..TURN {
-            let read = recv(
-                self.socket.as_raw_fd(),
-                &mut self.room[..],
-                MsgFlags::MSG_DONTWAIT,
-            );
-            let length = match read {
-                Ok(length) => length,
-                Err(nix::Error::EAGAIN) => return Ok(turn > 0),
-                Err(error) => return Err(error.into()),
+            let Some(frame) = self.frames.receive()? else {
+                return Ok(turn > 0);
             };
-            let (next, said) = match frame::read(&self.room[..length]) {
+            let (next, said) = match frame::read(frame) {
                 Ok((next, segment)) => (next, answer(&segment)),
                 Err(NoSegment::Broken) => {
-                    self.losses.broken += 1;
+                    self.broken += 1;
                     continue;
                 }
                 Err(NoSegment::Other) => continue,
@@ -95,15 +77,8 @@ impl Wire {
     /// # Errors
     /// What the system says.
     pub(crate) fn say(&mut self, next: EthernetAddress, said: &Segment<'_>) -> io::Result<()> {
-        frame::write(&mut self.frame, [OWN, next], said);
-        match send(self.socket.as_raw_fd(), &self.frame, MsgFlags::empty()) {
-            Ok(_) => Ok(()),
-            Err(nix::Error::ENOBUFS) => {
-                self.losses.unsent += 1;
-                Ok(())
-            }
-            Err(error) => Err(error.into()),
-        }
+        frame::write(&mut self.said, [OWN, next], said);
+        self.frames.send(&self.said)
     }
 
     /// Waits until something comes, or for so long.
@@ -111,21 +86,14 @@ impl Wire {
     /// # Errors
     /// What the system says.
     pub(crate) fn wait(&self, limit: Duration) -> io::Result<()> {
-        match phy::wait(self.socket.as_raw_fd(), Some(limit.into())) {
-            // Whoever is told to stop looks at that next.
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
-            result => result,
-        }
+        self.frames.wait(limit)
     }
-}
 
-fn link_address(interface: &str) -> io::Result<LinkAddr> {
-    let mut all = getifaddrs()?.filter(|one| one.interface_name == interface);
-    let found = all.find_map(|one| one.address?.as_link_addr().copied());
-    let missing = || io::Error::new(io::ErrorKind::NotFound, format!("no interface {interface}"));
-    found
-        .filter(|address| address.len() > 0)
-        .ok_or_else(missing)
+    /// Frames that were of no use or lost at this end.
+    pub(crate) fn report(&self) -> Value {
+        let losses = self.frames.losses();
+        json!({"broken": self.broken, "unheard": losses.unheard, "unsent": losses.unsent})
+    }
 }
 
 /// A program of the classic packet filter: takes what is for these addresses.
