@@ -14,8 +14,6 @@ use super::segment::{Segment, each_option};
 const MSS: u8 = 2;
 const SCALE: u8 = 3;
 pub(crate) const TIMESTAMPS: u8 = 8;
-/// With what makes it a multiple of 4.
-const TIMESTAMPS_LEN: u16 = 12;
 
 /// Changes what goes out, and takes back in what comes what concerns that.
 pub(crate) struct Wire {
@@ -103,9 +101,6 @@ impl Wire {
             return frame;
         };
         let (from, to) = segment.ports();
-        if segment.tcp().syn() {
-            make_room(&mut segment);
-        }
         if let Some(by) = self.moved.get(&(to, from)) {
             segment.move_ack(0_u32.wrapping_sub(*by));
         }
@@ -259,16 +254,6 @@ fn arranged(mut wanted: Vec<u8>, own: &mut [u8]) -> (Vec<u8>, u8) {
         at += size;
     }
     (wanted, by)
-}
-
-/// For the time stamps, which the stack doesn't take off what it may say (RFC 6691).
-fn make_room(segment: &mut Segment) {
-    each_option(segment.tcp().options_mut(), |kind, value| {
-        if let (MSS, [high, low]) = (kind, value) {
-            let mss = u16::from_be_bytes([*high, *low]).saturating_sub(TIMESTAMPS_LEN);
-            [*high, *low] = mss.to_be_bytes();
-        }
-    });
 }
 
 /// The same options, time stamps last and at an odd place.
