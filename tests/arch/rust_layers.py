@@ -33,7 +33,7 @@ LAYERS = (
     "sys moment occupancy doors tls hashing prefixes bounded panics",
 )
 HEIGHT = {module: -depth for depth, layer in enumerate(LAYERS) for module in layer.split()}
-UNSAFE = "core/src/sys.rs"
+UNSAFE = ("core/src/sys.rs", "flow/src/sys.rs")
 MAX_LINES = 500
 
 
@@ -44,9 +44,9 @@ def problems(rust: Path) -> list[str]:
         name = file.relative_to(rust).as_posix()
         source = file.read_text()
         found += [f"{name}: {problem}" for problem in _of_file(source)]
-        if name != UNSAFE:
+        if name not in UNSAFE:
             found += [
-                f"{name}:{token.line}: `unsafe` outside {UNSAFE}"
+                f"{name}:{token.line}: `unsafe` outside sys.rs"
                 for token in tokens(source)
                 if token.text in ("unsafe", "unsafe_code")
             ]

@@ -3,7 +3,7 @@
 //!
 //! [`layout`] is what the tables hold, [`tables`] reaches them, [`program`] loads `bpf/flow.bpf.c`
 //! (and `attach` puts it on interfaces), [`self_test`] sees whether it works here. [`segment`] is what is said in a peer's name,
-//! [`earlier`] what other versions left, [`without`] what SYNs may not offer.
+//! [`earlier`] what other versions left, [`without`] what SYNs may not offer. `sys` has what aya lacks.
 
 mod attach;
 pub mod earlier;
@@ -11,6 +11,7 @@ pub mod layout;
 pub mod program;
 pub mod segment;
 mod self_test;
+mod sys;
 pub mod tables;
 pub mod without;
 

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::layout::{Flow, Gate, Key, Late, Listener, Place};
 use crate::program::Unavailable;
+use crate::sys;
 use crate::without::{Without, listener};
 
 /// The most flows that there may be a place for.
@@ -193,11 +194,6 @@ impl Tables {
         self.handles[1].as_fd()
     }
 
-    /// The table of flows, to be read many at a time: [`Flow::SIZE`] for each.
-    pub fn flows_handle(&self) -> impl AsFd {
-        self.handles[2].as_fd()
-    }
-
     /// The table of flows that moved, which can be mapped into memory: a bit for each flow, in an even
     /// number of words of 32.
     pub fn moved_handle(&self) -> impl AsFd {
@@ -220,6 +216,12 @@ impl Tables {
         Ok(Flow::from_bytes(&self.flows.get(&number, 0)?))
     }
 
+    /// Flows from `first` on as they are now, read at once into `bytes`, as many as these have room for:
+    /// [`Flow::SIZE`] for each. How many there were.
+    pub fn flows_from(&self, first: u32, bytes: &mut [u8]) -> usize {
+        sys::read_array(&self.handles[2], first, Flow::SIZE, bytes).unwrap_or(0)
+    }
+
     /// Has the segments of one side find a flow.
     ///
     /// # Errors
@@ -229,22 +231,28 @@ impl Tables {
         self.places.insert(key.to_bytes(), place.to_bytes(), NEW)
     }
 
-    /// Has them find another one, whatever they found.
+    /// Has them find another one, whatever they found: of one that is over nothing is left.
     ///
     /// # Errors
     /// What the kernel says; the table is full, say.
     pub fn replace(&mut self, key: Key, place: Place) -> Result<(), MapError> {
-        self.places.insert(key.to_bytes(), place.to_bytes(), 0)
+        self.places.insert(key.to_bytes(), place.to_bytes(), 0)?;
+        // It lingers rarely.
+        let _ = self.lingering.remove(&key.to_bytes());
+        Ok(())
     }
 
-    /// Has late ones of a flow that is over told to its other side.
-    ///
-    /// # Errors
-    /// What the kernel says; the table is full, say.
-    pub fn linger(&mut self, key: Key, side: u32, late: &Late) -> Result<(), MapError> {
-        self.lingering.insert(key.to_bytes(), late.to_bytes(), 0)?;
+    /// Has late segments of flows that are over told to the other side: those with that key, which this
+    /// side says. For which there is no room, they find nothing.
+    pub fn linger(&mut self, over: &[(Key, u32, Late)]) {
+        let keys: Vec<_> = over.iter().map(|(key, _, _)| key.to_bytes()).collect();
+        let lates: Vec<_> = over.iter().map(|(_, _, late)| late.to_bytes()).collect();
         let flow = Place::LINGERS;
-        self.replace(key, Place { flow, side })
+        let places = over.iter().map(|(_, side, _)| Place { flow, side: *side });
+        let places: Vec<_> = places.map(Place::to_bytes).collect();
+        let known = sys::put_all(&self.handles[3], &keys, &lates);
+        let led = sys::put_all(&self.handles[0], &keys[..known], &places[..known]);
+        sys::remove_all(&self.handles[0], &keys[led..]);
     }
 
     /// Until when late ones are told, as user space noted it; none of what doesn't linger.
@@ -253,16 +261,11 @@ impl Tables {
         Some(Late::from_bytes(&late).until)
     }
 
-    /// Forgets a key that lingers; one that leads to a flow again stays.
-    pub fn forget(&mut self, key: Key) {
-        // Either can only be gone already.
-        let _ = self.lingering.remove(&key.to_bytes());
-        if self
-            .place(key)
-            .is_some_and(|place| place.number().is_none())
-        {
-            let _ = self.remove(key);
-        }
+    /// Forgets keys that linger.
+    pub fn forget(&mut self, keys: &[Key]) {
+        let keys: Vec<_> = keys.iter().map(|key| key.to_bytes()).collect();
+        sys::remove_all(&self.handles[3], &keys);
+        sys::remove_all(&self.handles[0], &keys);
     }
 
     /// Has them find it no more.

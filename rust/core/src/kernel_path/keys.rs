@@ -38,49 +38,51 @@ impl KernelPath {
         put.map_err(|_| Refusal::TableFull)
     }
 
-    /// From now on a flow is nothing but keys; of one whose client came back not even that.
-    pub(super) fn linger(&self, number: u32, keys: [Key; 2]) {
-        let gate = self.gates.of(number);
-        let flow = self.flow(number);
+    /// From now on these flows are nothing but keys; of one whose client came back not even that.
+    pub(super) fn linger(&self, over: &[(u32, [Key; 2])]) {
+        let flows: Vec<_> = over.iter().map(|(number, _)| self.flow(*number)).collect();
         let _turn = lock(&self.turn);
-        for (side, key) in (0..).zip(keys) {
-            let mut tables = lock(self.of_sweeper());
-            if tables.place(key).is_none_or(|place| place.flow != number) {
+        let mut tables = lock(self.of_sweeper());
+        let mut late = vec![];
+        for ((number, keys), flow) in over.iter().zip(flows) {
+            let gate = self.gates.of(*number);
+            // Its keys are its own as long as its client hasn't come back.
+            let Some(flow) = flow.filter(|_| gate.state() == Some(State::Closing)) else {
+                remove_own(&mut tables, *number, *keys);
                 continue;
-            }
-            let late = flow
-                .as_ref()
-                .filter(|_| gate.state() == Some(State::Closing));
-            let lingers = late.is_some_and(|flow| {
-                let late = Late {
-                    told_as: flow.sides[side as usize].told_as,
-                    out: gate.ways()[1 - side as usize],
-                    until: seconds() + LINGER.as_secs() as u32,
+            };
+            let [client, server] = gate.ways();
+            let until = seconds() + LINGER.as_secs() as u32;
+            for (side, out) in [server, client].into_iter().enumerate() {
+                let told_as = flow.sides[side].told_as;
+                let told = Late {
+                    told_as,
+                    out,
+                    until,
                 };
-                tables.linger(key, side, &late).is_ok()
-            });
-            if !lingers {
-                // It can only be gone already.
-                let _ = tables.remove(key);
+                late.push((keys[side], side as u32, told));
             }
         }
+        tables.linger(&late);
     }
 
-    /// No late segment of it can come any more.
-    pub(super) fn forget(&self, key: Key, of_server: bool) {
+    /// No late segments with these keys can come any more; whether it is the server that says it, by
+    /// each.
+    pub(super) fn forget(&self, over: &[(Key, bool)]) {
         {
             let _turn = lock(&self.turn);
             let mut tables = lock(self.of_sweeper());
-            // That of a later session between the same ports may linger by now.
-            if tables
-                .lingers_until(key)
-                .is_none_or(|until| until <= seconds() + 1)
-            {
-                tables.forget(key);
-            }
+            let now = seconds() + 1;
+            // A client may have come back from its port: there is a flow, or a later one lingers. Ours
+            // with the server is nobody else's yet.
+            let ended = over.iter().filter(|(key, of_server)| {
+                *of_server || tables.lingers_until(*key).is_some_and(|until| until <= now)
+            });
+            let ended: Vec<_> = ended.map(|(key, _)| *key).collect();
+            tables.forget(&ended);
         }
-        if of_server {
-            self.give_port(key);
+        for (key, _) in over.iter().filter(|(_, of_server)| *of_server) {
+            self.give_port(*key);
         }
     }
 

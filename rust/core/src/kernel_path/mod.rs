@@ -11,6 +11,7 @@
 
 mod adopt;
 mod ahead;
+mod by_number;
 mod calendar;
 mod carried;
 mod clock;

@@ -14,19 +14,18 @@ use std::time::{Duration, Instant};
 use fail::fail_point;
 use mailweir_flow::{Flow, Key, State};
 
-use crate::record::{End, EndReason, Side};
+use crate::record::{End, EndReason};
 use crate::sys;
 
 use super::ahead::Ahead;
 use super::carried::Carried;
 use super::course;
-use super::flow_table::{Effect, FlowTable, Sight};
+use super::flow_table::{Effect, FlowTable};
 use super::flows::Errand;
-use super::gates::MappedGate;
 use super::keepalive::{Patience, said};
 use super::leg;
 use super::owed::{Claim, Owed};
-use super::{KernelPath, NoKernelPath, SharedPath, lock};
+use super::{NoKernelPath, SharedPath, lock};
 
 /// Between looks at the flows that moved: what a session's end is late by.
 const LOOK: Duration = Duration::from_millis(20);
@@ -103,6 +102,8 @@ fn run(path: SharedPath) -> bool {
         path,
         table: FlowTable::new(Instant::now(), Patience::here()),
         owed: Owed::default(),
+        over: vec![],
+        forgotten: vec![],
         in_hand: None,
         stops: false,
         long: Instant::now(),
@@ -121,6 +122,10 @@ struct Sweep {
     path: SharedPath,
     table: Table,
     owed: Owed,
+    /// Flows that are about to be nothing but keys, and keys that are about to be forgotten, with whether
+    /// the server says it: after a panic they are still there.
+    over: Vec<(u32, [Key; 2])>,
+    forgotten: Vec<(Key, bool)>,
     /// The flow whose record is about to be closed.
     in_hand: Option<u32>,
     stops: bool,
@@ -231,6 +236,19 @@ impl Sweep {
             self.carry_out_one(now, effect, &mut ahead, &mut untracked);
         }
         self.forget_in_conntrack(&untracked);
+        self.carry_out_together();
+    }
+
+    /// What costs a call of bpf(2) each time, however many it is for.
+    fn carry_out_together(&mut self) {
+        if !self.over.is_empty() {
+            self.path.linger(&self.over);
+            self.over.clear();
+        }
+        if !self.forgotten.is_empty() {
+            self.path.forget(&self.forgotten);
+            self.forgotten.clear();
+        }
     }
 
     fn carry_out_one(
@@ -267,9 +285,9 @@ impl Sweep {
                 client,
                 why,
             } => self.close(number, session, client, why),
-            Effect::Linger(number, keys) => self.path.linger(number, keys),
+            Effect::Linger(number, keys) => self.over.push((number, keys)),
             Effect::FreeNumber(number) => self.path.free_number(number),
-            Effect::Forget { key, of_server } => self.path.forget(key, of_server),
+            Effect::Forget { key, of_server } => self.forgotten.push((key, of_server)),
         }
     }
 
@@ -281,10 +299,10 @@ impl Sweep {
         // Before anything else is looked at: what comes later is seen by that.
         let counted = gate.counted();
         let is_ahead = read_ahead.is_some();
-        let Some(flow) = read_ahead.or_else(|| self.path.flow(number)) else {
+        let Some(carried) = self.table.session(number) else {
             return vec![];
         };
-        let Some(carried) = self.table.session(number) else {
+        let Some(flow) = read_ahead.or_else(|| self.path.flow(number)) else {
             return vec![];
         };
         let silent_since = carried.count(gate, &flow, now);
@@ -423,62 +441,4 @@ fn fetch(table: &mut Table, numbers: Range<u32>) {
 /// Both connections of a flow, by who began them: we began the one with the server.
 fn begun([client, server]: [Key; 2]) -> [Key; 2] {
     [client, server.reversed()]
-}
-
-impl KernelPath {
-    pub(super) fn flow(&self, number: u32) -> Option<Flow> {
-        lock(self.of_sweeper()).flow(number).ok()
-    }
-
-    fn sight(&self, number: u32) -> Sight {
-        let gate = self.gates.of(number);
-        Sight {
-            state: gate.state(),
-            greeting_is_due: gate.greeting_is_due(),
-        }
-    }
-
-    /// Asks client and server whether they are there, as far as they are to be asked: by whom each was
-    /// asked.
-    fn ask(&self, gate: MappedGate<'_>, flow: &Flow, asks: [bool; 2]) -> Vec<Key> {
-        let sides = [Side::Client, Side::Server].into_iter().zip(asks);
-        let asked = sides.filter(|(_, is_asked)| *is_asked);
-        let said = asked.filter_map(|(side, _)| self.voice.ask(flow, side, gate.clocks()));
-        let said: Vec<Key> = said.collect();
-        self.keepalives.add(said.len() as u64);
-        said
-    }
-
-    /// Ends a flow for this reason, unless more came than was `counted` when that was found, or its peers
-    /// can't be told now; whether it did.
-    fn cut(&self, number: u32, why: End, counted: [u32; 2]) -> bool {
-        let gate = self.gates.of(number);
-        if !gate.change(State::Live, State::Hold) {
-            return false;
-        }
-        let moves = gate.counted() != counted && why.reason != EndReason::Killed;
-        if moves {
-            gate.change(State::Hold, State::Live);
-            return false;
-        }
-        if let Some(flow) = self.flow(number)
-            && !self.voice.end(&flow)
-        {
-            // Its peers would go on: it is tried again.
-            gate.change(State::Hold, State::Live);
-            return false;
-        }
-        gate.set(State::Closing);
-        true
-    }
-
-    /// Ends a flow whose peers nobody else can tell so.
-    pub(super) fn abandon(&self, number: u32) {
-        let gate = self.gates.of(number);
-        gate.set(State::Hold);
-        if let Some(flow) = self.flow(number) {
-            self.voice.end_early(&flow);
-        }
-        gate.set(State::Closing);
-    }
 }

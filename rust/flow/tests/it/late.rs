@@ -24,7 +24,7 @@ fn over() -> Option<Rig> {
             out: 1,
             until: 7,
         };
-        rig.program.tables().linger(key, side, &late).unwrap();
+        rig.program.tables().linger(&[(key, side, late)]);
     }
     Some(rig)
 }
@@ -86,8 +86,8 @@ fn it_is_forgotten_and_what_leads_to_a_flow_stays() {
         side: 0,
     };
     tables.replace(client, place).unwrap();
+    tables.forget(&[server]);
     for key in [client, server] {
-        tables.forget(key);
         assert_eq!(tables.lingers_until(key), None);
     }
     assert_eq!(tables.place(client), Some(place));

@@ -1,0 +1,176 @@
+//! Calls of bpf(2) for many entries of a table at a time, which aya lacks. The only `unsafe` code of the
+//! crate. Linux 5.6.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+/// linux/bpf.h: what the commands below take.
+#[repr(C)]
+#[derive(Default)]
+struct Batch {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map: u32,
+    elem_flags: u64,
+    flags: u64,
+}
+
+/// linux/bpf.h.
+const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
+const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
+const BPF_MAP_DELETE_BATCH: libc::c_long = 27;
+
+/// Reads entries of an array from `first` on into `values`, as many as it has room for, each of `size`
+/// bytes; how many these were. None has a field that the kernel keeps for itself in less or more bytes.
+///
+/// # Errors
+/// What the kernel says: there is none from there on, say.
+pub(crate) fn read_array(
+    table: impl AsFd,
+    first: u32,
+    size: usize,
+    values: &mut [u8],
+) -> io::Result<usize> {
+    let room = values.len() / size;
+    let (mut keys, before, mut last) = (vec![0_u32; room], first.wrapping_sub(1), 0_u32);
+    let mut batch = Batch {
+        in_batch: if first == 0 {
+            0
+        } else {
+            (&raw const before) as u64
+        },
+        out_batch: (&raw mut last) as u64,
+        keys: keys.as_mut_ptr() as u64,
+        values: values.as_mut_ptr() as u64,
+        count: u32::try_from(room).unwrap_or(u32::MAX),
+        ..Batch::default()
+    };
+    // SAFETY: it reads `before` and writes `last`, and writes at most `count` keys of 4 bytes and values
+    // of `size` bytes, for which there is room; all of them outlive the call.
+    let done = unsafe { call(BPF_MAP_LOOKUP_BATCH, table, &mut batch) };
+    match done {
+        // ENOENT: the last one was among them.
+        Err(error) if error.raw_os_error() != Some(libc::ENOENT) || batch.count == 0 => Err(error),
+        _ => Ok(batch.count as usize),
+    }
+}
+
+/// Puts entries into a hash, whatever that has for their keys; how many: the first that finds no room is
+/// the last that is tried.
+pub(crate) fn put_all<const K: usize, const V: usize>(
+    table: impl AsFd,
+    keys: &[[u8; K]],
+    values: &[[u8; V]],
+) -> usize {
+    let count = keys.len().min(values.len());
+    let mut batch = Batch {
+        keys: keys.as_ptr() as u64,
+        values: values.as_ptr() as u64,
+        count: u32::try_from(count).unwrap_or(u32::MAX),
+        ..Batch::default()
+    };
+    // SAFETY: it reads `count` keys of `K` bytes and values of `V` bytes, as many as there are, which
+    // outlive the call. What a table has for a key and a value is as large: its owner says so.
+    match unsafe { call(BPF_MAP_UPDATE_BATCH, table, &mut batch) } {
+        Ok(()) => count,
+        // The table is full.
+        Err(error) if error.raw_os_error() == Some(libc::E2BIG) => batch.count as usize,
+        Err(_) => 0,
+    }
+}
+
+/// Removes keys from a hash, those that are there.
+pub(crate) fn remove_all<const K: usize>(table: impl AsFd, mut keys: &[[u8; K]]) {
+    while !keys.is_empty() {
+        let mut batch = Batch {
+            keys: keys.as_ptr() as u64,
+            count: u32::try_from(keys.len()).unwrap_or(u32::MAX),
+            ..Batch::default()
+        };
+        // SAFETY: it reads `count` keys of `K` bytes, as many as there are, which outlive the call.
+        let done = unsafe { call(BPF_MAP_DELETE_BATCH, &table, &mut batch) };
+        match done {
+            // This one isn't there: on behind it.
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+                keys = keys.get(batch.count as usize + 1..).unwrap_or_default();
+            }
+            _ => return,
+        }
+    }
+}
+
+/// # Safety
+/// What `batch` points to is as the command needs it, and outlives the call.
+unsafe fn call(command: libc::c_long, table: impl AsFd, batch: &mut Batch) -> io::Result<()> {
+    batch.map = table.as_fd().as_raw_fd().cast_unsigned();
+    if batch.count == 0 {
+        return Ok(());
+    }
+    // SAFETY: the kernel reads and writes `batch`, and what that points to as the caller says.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command,
+            std::ptr::from_mut(batch),
+            size_of::<Batch>(),
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddrV4};
+
+    use crate::{Key, Late, Place, Program, Translation};
+
+    fn key(number: u16) -> Key {
+        let at = |port| SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
+        Key {
+            from: at(number),
+            to: at(25),
+        }
+    }
+
+    /// Where the program can be loaded at all; tests/it fails in CI where it can't.
+    #[test]
+    fn many_linger_and_are_forgotten_at_once() {
+        let Ok(mut program) = Program::load() else {
+            return;
+        };
+        let tables = program.tables();
+        let late = |until| Late {
+            told_as: Translation::to(key(7)),
+            out: 3,
+            until,
+        };
+        let all: Vec<_> = (1..=300).map(|n| (key(n), 0, late(n.into()))).collect();
+        tables.linger(&all);
+        for (key, _, late) in &all {
+            assert_eq!(tables.lingers_until(*key), Some(late.until));
+            assert_eq!(tables.place(*key).unwrap().flow, Place::LINGERS);
+        }
+        // One that is there again, and one that was never.
+        tables.replace(key(5), Place { flow: 9, side: 0 }).unwrap();
+        assert_eq!(tables.lingers_until(key(5)), None);
+        let gone: Vec<_> = (1..=200)
+            .filter(|n| *n != 5)
+            .chain([999])
+            .map(key)
+            .collect();
+        tables.forget(&gone);
+        tables.forget(&[key(998)]);
+        for number in 1..=300 {
+            let lingers = number > 200;
+            assert_eq!(tables.lingers_until(key(number)).is_some(), lingers);
+            assert_eq!(tables.place(key(number)).is_some(), lingers || number == 5);
+        }
+    }
+}
