@@ -55,6 +55,8 @@ _OF_BROWSERS = (
 )
 # Each changing route, with what can stand in it.
 _CHANGES = {
+    # First: another word ends all sessions of an address.
+    "/api/v1/sessions/{session}/kill": ["/api/v1/sessions/{session}/kill"],
     "/api/v1/reload": ["/api/v1/reload"],
     "/api/v1/servers/{pool}/{server}/{word}": [
         *(f"/api/v1/servers/farm/a/{word}" for word in ("drain", "maint", "ready", "own-weight")),
@@ -70,7 +72,6 @@ _CHANGES = {
     "/api/v1/ha/{role}": ["/api/v1/ha/active?by=native", "/api/v1/ha/stopped"],
     # Of a process that doesn't end it changes nothing, whoever says so.
     "/api/v1/ha/move": ["/api/v1/ha/move"],
-    "/api/v1/sessions/{session}/kill": ["/api/v1/sessions/{session}/kill"],
 }
 
 
