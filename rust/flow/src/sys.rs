@@ -173,4 +173,35 @@ mod tests {
             assert_eq!(tables.place(key(number)).is_some(), lingers || number == 5);
         }
     }
+
+    /// Late segments of those that find no room go up to the stack, and no key leads anywhere else.
+    #[test]
+    fn where_a_table_is_full_the_others_are_found_no_more() {
+        let Ok(mut program) = Program::load() else {
+            return;
+        };
+        let most = crate::tables::entries(1)[0].1;
+        let key = |number: u32| Key {
+            from: SocketAddrV4::new(number.into(), 25),
+            to: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 25),
+        };
+        let late = Late {
+            told_as: Translation::to(key(7)),
+            out: 3,
+            until: 1,
+        };
+        let tables = program.tables();
+        let all: Vec<_> = (0..most + 10).map(|n| (key(n), 0, late)).collect();
+        tables.linger(&all);
+        let last = key(most - 1);
+        assert_eq!(
+            tables.place(last).map(|place| place.flow),
+            Some(Place::LINGERS)
+        );
+        assert_eq!(tables.lingers_until(last), Some(1));
+        for number in most..most + 10 {
+            assert_eq!(tables.place(key(number)), None);
+            assert_eq!(tables.lingers_until(key(number)), None);
+        }
+    }
 }

@@ -67,8 +67,8 @@ impl KernelPath {
     }
 
     /// No late segments with these keys can come any more; whether it is the server that says it, by
-    /// each.
-    pub(super) fn forget(&self, over: &[(Key, bool)]) {
+    /// each. None is left.
+    pub(super) fn forget(&self, over: &mut Vec<(Key, bool)>) {
         {
             let _turn = lock(&self.turn);
             let mut tables = lock(self.of_sweeper());
@@ -81,8 +81,11 @@ impl KernelPath {
             let ended: Vec<_> = ended.map(|(key, _)| *key).collect();
             tables.forget(&ended);
         }
-        for (key, _) in over.iter().filter(|(_, of_server)| *of_server) {
-            self.give_port(*key);
+        // One by one: after a panic no port is given back twice.
+        while let Some((key, of_server)) = over.pop() {
+            if of_server {
+                self.give_port(key);
+            }
         }
     }
 

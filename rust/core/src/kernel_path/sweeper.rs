@@ -229,6 +229,8 @@ impl Sweep {
     }
 
     fn carry_out(&mut self, now: Instant) {
+        // What a panic left, before a number of it is free.
+        self.carry_out_together();
         let mut untracked = vec![];
         let mut ahead = Ahead::of(self.table.to_be_measured());
         // One by one: after a panic the others are still there.
@@ -246,8 +248,7 @@ impl Sweep {
             self.over.clear();
         }
         if !self.forgotten.is_empty() {
-            self.path.forget(&self.forgotten);
-            self.forgotten.clear();
+            self.path.forget(&mut self.forgotten);
         }
     }
 
