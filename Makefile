@@ -14,7 +14,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Most tests wait most of the time.
-AT_ONCE := $(shell expr $$(nproc) '*' 2 + 1)
+AT_ONCE := $(shell expr $$(nproc) '*' 3 + 1)
 TESTS_AT_ONCE := $(AT_ONCE)
 TESTS_ALONE := 1
 # Those of Rust wait longer yet, and start nothing.
