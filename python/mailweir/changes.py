@@ -22,9 +22,9 @@ from mailweir.config.load import Loaded
 from mailweir.config.model import Config
 from mailweir.errors import ConfigError, MailweirError, Problem
 from mailweir.faults import FaultPart, Faults
-from mailweir.health import check
 from mailweir.health.first import first_checks
 from mailweir.health.monitor import Monitor
+from mailweir.health.target import CheckKey, Target, targets
 from mailweir.lanes import Lane
 from mailweir.operator import Operator
 from mailweir.plane import Plane
@@ -277,13 +277,20 @@ class Changes:
     def _fold(self, loaded: Loaded) -> DesiredState:
         health, words = self._parts.monitor.health(), self._parts.operator.overrides
         where = self._parts.room.where(loaded.config.max_sessions)
-        return fold(loaded.config, health, words, hostname=self._parts.hostname, room=where.room)
+        return fold(
+            loaded.config,
+            health,
+            words,
+            hostname=self._parts.hostname,
+            room=where.room,
+            wishes=self._parts.monitor.wishes(),
+        )
 
     def watch_servers(self) -> None:
         """Check those of the configuration that runs, and of one that comes, and count what comes
         of them.
         """
-        self._parts.monitor.update(self._targets())
+        self._check_targets()
         configs = [one.config for one in (self.loaded, self._loaded_to_come) if one]
         self._parts.metrics.keep(
             {
@@ -294,20 +301,25 @@ class Changes:
             }
         )
 
-    def _targets(self) -> dict[ServerKey, check.Target]:
+    def _check_targets(self) -> None:
+        found = self._targets()
+        self._parts.monitor.update(found)
+        self._parts.metrics.keep_checks(found.keys())
+
+    def _targets(self) -> dict[CheckKey, Target]:
         """What is to be checked: all servers of the configuration that runs, and those of one that
         comes, so that new servers are known before sessions go there.
         """
         words = self._parts.operator.overrides
-        found = check.targets(self._loaded_to_come.config, words) if self._loaded_to_come else {}
-        return found | check.targets(self.loaded.config, words)
+        found = targets(self._loaded_to_come.config, words) if self._loaded_to_come else {}
+        return found | targets(self.loaded.config, words)
 
     async def _act_on_states(self) -> None:
         self._intents.states_changed = False
         waiting, self._waiting = self._waiting, []
         refused = ""
         try:
-            self._parts.monitor.update(self._targets())
+            self._check_targets()
             # Before that the listeners aren't open, and are opened with all that was said.
             if self.reconciler.applied is not None:
                 desired = self._fold(self.loaded)

@@ -37,22 +37,48 @@ class Reports:
 
     def checked(self, result: Result) -> None:
         """A check's result. Called by the monitor."""
-        outcome = result.outcome
-        self._metrics.checked(result.key, failed_step=outcome.step, seconds=outcome.seconds)
-        reason = f"{outcome.step}: {outcome.detail}" if outcome.step else "check passed"
-        if result.before is result.after:
-            _log.debug("checked", server=str(result.key), health=result.after, reason=reason)
-            return
-        say = _log.warning if result.after is Health.DOWN else _log.info
-        say(
-            "server changed",
-            server=str(result.key),
-            change=f"{result.before} -> {result.after}",
-            reason=reason,
+        self._metrics.checked(
+            result.key.server,
+            result.key.check,
+            verdict=result.outcome.verdict if result.outcome.conclusive else None,
+            failed_step=result.outcome.step,
+            seconds=result.outcome.seconds,
+            alarm=result.alarm,
+            certificate_end=result.outcome.certificate_end,
         )
-        if result.before is not Health.UNKNOWN:
-            self._metrics.transition(result.key)
-        self._on_change()
+        self._say_alarm(result)
+        reason = _reason(result)
+        if result.before is result.after:
+            _log.debug("checked", server=str(result.key.server), health=result.after, reason=reason)
+        else:
+            say = _log.info if result.after is Health.UP else _log.warning
+            say(
+                "server changed",
+                server=str(result.key.server),
+                change=f"{result.before} -> {result.after}",
+                reason=reason,
+            )
+            if result.before is not Health.UNKNOWN:
+                self._metrics.transition(result.key.server)
+        was, now = result.wish
+        if was != now:
+            _log.info(
+                "agent's word", server=str(result.key.server), says=result.outcome.learned.agent
+            )
+        if was != now or result.before is not result.after:
+            self._on_change()
+
+    def _say_alarm(self, result: Result) -> None:
+        """What comes of a check that takes no server out of use: somebody has to see to it."""
+        if result.alarm == result.was_alarm or result.before is not result.after:
+            return
+        if result.key.is_main and result.outcome.conclusive:
+            return
+        about = {"server": str(result.key.server), "check": result.key.check}
+        if result.alarm:
+            _log.warning("check alarm", **about, reason=result.outcome.alarm or _reason(result))
+        else:
+            _log.info("check alarm is over", **about)
 
     def take(self) -> None:
         """Servers failed live sessions: their checks needn't wait. Or a thread of the data plane
@@ -67,3 +93,9 @@ class Reports:
             self._hurry(key)
         for panic in self._plane.take_panics():
             self._faults.note(FaultPart.DATA_PLANE, panic)
+
+
+def _reason(result: Result) -> str:
+    outcome = result.outcome
+    reason = f"{outcome.step}: {outcome.detail}" if outcome.step else "check passed"
+    return reason if result.key.is_main else f"{result.key.check}: {reason}"

@@ -72,7 +72,7 @@ class Running:
             faults=self._parts.faults.told(),
             lines_dropped=logs.dropped(),
             socket_problem=self._parts.admin.problem,
-            last_check=self._parts.monitor.last,
+            checks=self._parts.monitor.checks,
             next_server=self.plane.next_server,
             admission=self.plane.admission,
             role=self.role.told,

@@ -9,19 +9,28 @@ from functools import cached_property
 from typing import Protocol
 
 from mailweir.config.model import Config
-from mailweir.config.words import CheckKind, HaKeeper, HaRole
+from mailweir.config.words import CheckKind, Decides, HaKeeper, HaRole
 from mailweir.faults import Fault
 from mailweir.reload import ReloadOutcome
 from mailweir.spec import ServerKey
+from mailweir.state.desired import Health
 from mailweir.state.overrides import Overrides
 from mailweir.stats import Admission, ServerStats, Stats
 
 
-class LastCheck(Protocol):
-    """The last check of a server, as the monitor keeps it."""
+class CheckResult(Protocol):
+    """A check that was made, as the monitor keeps it."""
 
     @property
     def ok(self) -> bool: ...
+    @property
+    def verdict(self) -> Health: ...
+    @property
+    def alarm(self) -> str: ...
+    @property
+    def certificate_end(self) -> float | None: ...
+    @property
+    def agent(self) -> str: ...
     @property
     def step(self) -> str: ...
     @property
@@ -30,6 +39,23 @@ class LastCheck(Protocol):
     def seconds(self) -> float: ...
     @property
     def at(self) -> float: ...
+
+
+class CheckTold(Protocol):
+    """A check of a server, and its last results; the pool's own is called MAIN_CHECK."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> CheckKind: ...
+    @property
+    def decides(self) -> Decides: ...
+    @property
+    def health(self) -> Health: ...
+    @property
+    def alarm(self) -> str: ...
+    @property
+    def results(self) -> Sequence[CheckResult]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +91,7 @@ class Situation:
     lines_dropped: int  # of the process's log, which nobody read
     socket_problem: str  # why the admin socket can't be found; empty where it can
     not_kept: str  # why words of operators won't outlive the process; empty where they will
-    last_check: Callable[[ServerKey], LastCheck | None]
+    checks: Callable[[ServerKey], Sequence[CheckTold]]  # the pool's own comes first
     next_server: Callable[[str, str], str | None]  # pool, client
     admission: Callable[[str, str], Admission]  # listener, client
     role: RoleTold | None  # in a pair; None where nobody has told
@@ -85,8 +111,3 @@ class Situation:
         for server in self.servers:
             members.setdefault(server.pool, []).append(server)
         return members
-
-    @cached_property
-    def check_kinds(self) -> dict[str, CheckKind]:
-        """What servers are asked, by pool. Made once: each server asks for it."""
-        return {name: self.config.check_kind(name) for name in self.config.pools}

@@ -18,11 +18,16 @@ from mailweir.admin.process_faults import FAULTS
 from mailweir.faults import Faults
 from mailweir.reload import ReloadOutcome
 from mailweir.spec import ServerKey
+from mailweir.state.desired import Health
 from mailweir.stats import Histogram as Times
 from mailweir.stats import ServerStats, Stats
 
 # A loopback EHLO takes 2 ms, postscreen delays its greeting by 6 s.
 _CHECK_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0)
+
+
+# A check of a server, by its name.
+_Check = tuple[ServerKey, str]
 
 
 class Source(Protocol):
@@ -50,6 +55,9 @@ class Metrics:
         # Only of servers that are configured.
         self.check_times: dict[str, Times] = {}  # by pool
         self.check_failures: Tally[tuple[ServerKey, str]] = Tally()  # by the step that failed
+        self.check_results: Tally[tuple[_Check, str]] = Tally()  # by verdict
+        self.check_alarms: dict[_Check, bool] = {}
+        self.certificate_ends: dict[_Check, float] = {}
         self.transitions: Tally[ServerKey] = Tally()
         self.troubles: Tally[ServerKey] = Tally()
         self._servers: Set[ServerKey] = frozenset()
@@ -73,6 +81,8 @@ class Metrics:
         self.check_failures = Tally(
             {what: times for what, times in self.check_failures.items() if what[0] in servers}
         )
+        known = {one for one in self.check_alarms if one[0] in servers}
+        self.keep_checks(known)
         self.transitions = _of(servers, self.transitions)
         self.troubles = _of(servers, self.troubles)
 
@@ -91,8 +101,20 @@ class Metrics:
             self.last_reload_succeeded = False
             self.reload_failures += 1
 
-    def checked(self, key: ServerKey, *, failed_step: str, seconds: float) -> None:
-        """A check ended; `failed_step` is empty where it succeeded."""
+    def checked(
+        self,
+        key: ServerKey,
+        check: str,
+        *,
+        verdict: Health | None,
+        failed_step: str,
+        seconds: float,
+        alarm: bool,
+        certificate_end: float | None,
+    ) -> None:
+        """A check ended; `failed_step` is empty where it succeeded, `verdict` None where it
+        couldn't be made. `certificate_end` is in seconds since 1970.
+        """
         if key not in self._servers:
             return
         before = self.check_times.get(key.pool, _NO_TIMES)
@@ -101,6 +123,20 @@ class Metrics:
         self.check_times[key.pool] = Times(tuple(counts), before.sum + seconds)
         if failed_step:
             self.check_failures[key, failed_step] += 1
+        self.check_results[(key, check), verdict or "none"] += 1
+        self.check_alarms[key, check] = alarm
+        if certificate_end is not None:
+            self.certificate_ends[key, check] = certificate_end
+
+    def keep_checks(self, checks: Set[_Check]) -> None:
+        """The same as `keep`, of checks by server and name."""
+        self.check_results = Tally(
+            {what: times for what, times in self.check_results.items() if what[0] in checks}
+        )
+        self.check_alarms = {one: is_ for one, is_ in self.check_alarms.items() if one in checks}
+        self.certificate_ends = {
+            one: end for one, end in self.certificate_ends.items() if one in checks
+        }
 
     def trouble(self, key: ServerKey) -> None:
         """A server failed live sessions."""
@@ -176,6 +212,40 @@ _CHECK_FAILURES = Group[Metrics, int](
         "mailweir_check_failures", "Checks that failed, by the step that did.", lambda times: times
     ),
 )
+_CHECK_RESULTS = Group[Metrics, int](
+    ("pool", "server", "check", "verdict"),
+    lambda counted: (
+        ((*key, check, verdict), times)
+        for ((key, check), verdict), times in dict(counted.check_results).items()
+    ),
+    Counter(
+        "mailweir_check_results",
+        "Checks by name and verdict: up, drain, down, or none where it couldn't be made.",
+        lambda times: times,
+    ),
+)
+_CHECK_ALARMS = Group[Metrics, bool](
+    ("pool", "server", "check"),
+    lambda counted: (
+        ((*key, check), is_) for (key, check), is_ in dict(counted.check_alarms).items()
+    ),
+    Gauge(
+        "mailweir_check_alarm",
+        "1 where a check fails, couldn't be made, or saw what is about to go wrong.",
+        lambda is_: is_,
+    ),
+)
+_CERTIFICATES = Group[Metrics, float](
+    ("pool", "server", "check"),
+    lambda counted: (
+        ((*key, check), end) for (key, check), end in dict(counted.certificate_ends).items()
+    ),
+    Gauge(
+        "mailweir_check_certificate_end_timestamp_seconds",
+        "When the certificate that a check saw ends.",
+        lambda end: end,
+    ),
+)
 _TRANSITIONS = Group[Metrics, int](
     ("pool", "server"),
     lambda counted: dict(counted.transitions).items(),
@@ -199,6 +269,9 @@ _COUNTED: tuple[Group[Metrics, Any], ...] = (
     _PROCESS,
     _CHECKED_POOLS,
     _CHECK_FAILURES,
+    _CHECK_RESULTS,
+    _CHECK_ALARMS,
+    _CERTIFICATES,
     _TRANSITIONS,
     _TROUBLES,
 )

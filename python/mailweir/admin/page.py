@@ -4,13 +4,15 @@ from base64 import b64encode
 from dataclasses import asdict
 from hashlib import sha256
 from html import escape
+from typing import Any
 
 from mailweir.admin import text
-from mailweir.admin.answers.servers import servers
+from mailweir.admin.answers.servers import server, servers
 from mailweir.admin.answers.status import kernel_path, role
 from mailweir.admin.readiness import panics, unready
 from mailweir.admin.text import state
 from mailweir.situation import Situation
+from mailweir.spec import ServerKey
 
 _STYLE = (
     "body{font:14px/1.5 system-ui,sans-serif;margin:2em}table{border-collapse:collapse}"
@@ -48,27 +50,43 @@ def render(situation: Situation) -> str:
     head.append(
         f"{stats.active} sessions{''.join(waiting)}, generation {situation.last_load.generation}."
     )
-    rows = "".join(_row(server) for server in servers(situation))
+    rows = "".join(_row(one) for one in servers(situation))
     heads = "".join(f"<th>{column}</th>" for column in (*_COLUMNS, "last check", "operator"))
+    return _document(
+        "mailweir",
+        f"<p>{escape(' '.join(head))}</p>"
+        f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>",
+    )
+
+
+def render_server(situation: Situation, key: ServerKey) -> str:
+    """The page of one server: its checks with their last results. Raises UnknownError."""
+    text_of = text.server(server(situation, key))
+    return _document(str(key), f'<p><a href="/">all servers</a></p><pre>{escape(text_of)}</pre>')
+
+
+def _document(title: str, body: str) -> str:
+    """`body` is HTML."""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta http-equiv="refresh" content="5"><title>mailweir</title>'
-        f"<style>{_STYLE}</style></head><body><h1>mailweir</h1>"
-        f"<p>{escape(' '.join(head))}</p>"
-        f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></body></html>"
+        f"<style>{_STYLE}</style></head><body><h1>{escape(title)}</h1>{body}</body></html>"
     )
 
 
-def _row(server: dict[str, object]) -> str:
+def _row(server: dict[str, Any]) -> str:
     cells = "".join(
         f'<td class="{server["state"]}">{escape(state(server))}</td>'
         if column == "state"
+        else f'<td><a href="/servers/{server["pool"]}/{server["name"]}">'
+        f"{escape(str(server['name']))}</a></td>"
+        if column == "name"
         else f"<td>{escape(str(server[column]))}</td>"
         for column in _COLUMNS
     )
+    checks = "; ".join([_check(server["check"]), *map(str, server["alarms"])])
     return (
-        f"<tr>{cells}<td>{escape(_check(server['check']))}</td>"
-        f"<td>{escape(str(server['operator'] or ''))}</td></tr>"
+        f"<tr>{cells}<td>{escape(checks)}</td><td>{escape(str(server['operator'] or ''))}</td></tr>"
     )
 
 

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from mailweir.admin import page
 from mailweir.admin.access import Access
 from mailweir.admin.answers.explain import client_of, explain
-from mailweir.admin.answers.servers import servers
+from mailweir.admin.answers.servers import server, servers
 from mailweir.admin.answers.sessions import session
 from mailweir.admin.answers.status import status
 from mailweir.admin.balancer import Balancer
@@ -45,6 +45,7 @@ def answers(balancer: Balancer, registry: CollectorRegistry, journal: Journal) -
     def read_only(guard: Middleware) -> web.Application:
         app = web.Application(middlewares=[guard])
         _add_reading(app, balancer, scraping)
+        _add_servers(app, balancer)
         return app
 
     return read_write, read_only
@@ -116,13 +117,33 @@ def _add_reading(app: web.Application, balancer: Balancer, scraping: Scraping) -
     async def show_status(_: web.Request) -> web.Response:
         return web.json_response(status(balancer.situation()))
 
-    async def show_servers(_: web.Request) -> web.Response:
-        return web.json_response({"servers": servers(balancer.situation())})
-
     app.router.add_get("/", index)
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/metrics", scraping.answer)
     app.router.add_get("/api/v1/health", show_health)
     app.router.add_get("/api/v1/status", show_status)
+
+
+def _add_servers(app: web.Application, balancer: Balancer) -> None:
+    async def show_servers(_: web.Request) -> web.Response:
+        return web.json_response({"servers": servers(balancer.situation())})
+
+    async def show_server(request: web.Request) -> web.Response:
+        key = ServerKey(request.match_info["pool"], request.match_info["server"])
+        try:
+            return web.json_response(server(balancer.situation(), key))
+        except UnknownError as error:
+            return web.json_response({"error": str(error)}, status=404)
+
+    async def server_page(request: web.Request) -> web.Response:
+        key = ServerKey(request.match_info["pool"], request.match_info["server"])
+        try:
+            text = page.render_server(balancer.situation(), key)
+        except UnknownError as error:
+            return web.Response(text=f"{error}\n", status=404)
+        return web.Response(text=text, content_type="text/html", headers=page.HEADERS)
+
+    app.router.add_get("/servers/{pool}/{server}", server_page)
     app.router.add_get("/api/v1/servers", show_servers)
+    app.router.add_get("/api/v1/servers/{pool}/{server}", show_server)

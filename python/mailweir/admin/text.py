@@ -219,6 +219,10 @@ def servers(answer: Mapping[str, Any]) -> str:
         ]
         for server in answer["servers"]
     ]
+    alarms = ["; ".join(server["alarms"]) for server in answer["servers"]]
+    if any(alarms):
+        head.append("ALARMS")
+        rows = [[*row, alarm or "-"] for row, alarm in zip(rows, alarms, strict=True)]
     words = [server["operator"] for server in answer["servers"]]
     if any(words):
         head.append("OPERATOR")
@@ -233,7 +237,51 @@ def state(server: Mapping[str, Any]) -> str:
         more.append(f"slow start {int(server['ramp'] * 100)}%")
     if server["backup"]:
         more.append("backup")
+    if server["by_checks"] and _is_news(server):
+        more.append(server["by_checks"])
     return f"{server['state']} ({', '.join(more)})" if more else str(server["state"])
+
+
+def _is_news(server: Mapping[str, Any]) -> bool:
+    """Whether the last check, which stands beside it, doesn't say why it is so."""
+    check = server["check"]
+    return server["state"] != "down" or not check or check["ok"]
+
+
+def server(answer: Mapping[str, Any]) -> str:
+    """`mailweir servers POOL/SERVER`."""
+    caps = answer["max_sessions"]
+    lines = [
+        f"{answer['pool']}/{answer['name']} at {answer['address']}: {state(answer)}",
+        f"weight {answer['weight']}, {answer['active']} sessions now"
+        f"{f' of {caps}' if caps else ''}, {answer['sessions']} in all",
+    ]
+    if answer["operator"]:
+        lines.append(f"operator: {answer['operator']}")
+    for check in answer["checks"]:
+        lines += ["", *_check_in_full(check)]
+    return "\n".join([*lines, ""])
+
+
+def _check_in_full(check: Mapping[str, Any]) -> list[str]:
+    decides = "" if check["decides"] == "state" else f", decides {check['decides']}"
+    lines = [f"check {check['name']} ({check['kind']}{decides}): {check['health']}"]
+    if check["alarm"]:
+        lines.append(f"ALARM: {check['alarm']}")
+    if check["agent"]:
+        lines.append(f"agent says: {check['agent']}")
+    rows = [
+        (
+            f"{span(one['age_seconds'])} ago",
+            one["verdict"] if one["step"] != "local" else "-",
+            f"{one['seconds'] * 1000:.0f} ms",
+            f"{one['step']}: {one['detail']}" if one["step"] else "ok",
+        )
+        for one in check["results"]
+    ]
+    if not rows:
+        return [*lines, "not made yet"]
+    return [*lines, table(("WHEN", "VERDICT", "TOOK", "RESULT"), rows).rstrip("\n")]
 
 
 def sessions(answer: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from mailweir.cli import names
-from mailweir.cli.shared import ask, json_option, show, socket_option
+from mailweir.cli.shared import ask, json_option, server_path, show, socket_option
 from mailweir.errors import Exit, UnknownError
 
 # Seconds. Whoever asks this does so every few seconds, and has to be told.
@@ -49,12 +49,19 @@ def healthcheck(listener: str | None, socket_path: str, as_json: bool) -> None:
 
 
 @click.command()
+@click.argument("server", metavar="[POOL/SERVER]", required=False, shell_complete=names.servers)
 @socket_option
 @json_option
-def servers(socket_path: str, as_json: bool) -> None:
-    """List the servers with their states, sessions and last checks."""
+def servers(server: str | None, socket_path: str, as_json: bool) -> None:
+    """List the servers with their states, sessions and last checks, or show one with all its
+    checks and their last results.
+    """
     from mailweir.admin import text
 
+    if server is not None:
+        route = f"/api/v1/servers/{server_path(server)}"
+        show(ask(socket_path, "GET", route), as_json, text.server)
+        return
     show(ask(socket_path, "GET", "/api/v1/servers"), as_json, text.servers)
 
 

@@ -43,6 +43,8 @@ _PORTS = re.compile(r"([0-9]{1,5})-([0-9]{1,5})", re.ASCII)
 # Patterns, and files that they stand for.
 MAX_INCLUDES = 1000
 _MOST_HOSTS = 100
+# What `check` of a pool is called among its checks.
+MAIN_CHECK = "check"
 # What a group's name begins with where users' names can stand too.
 GROUP = "@"
 # No rule of passwd(5) binds a directory's names; none has these.

@@ -2,19 +2,17 @@
 
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, PlainValidator, StrictBool, StrictInt, WithJsonSchema
+from pydantic import BeforeValidator, Field, PlainValidator, StrictBool, StrictInt
 
 from mailweir.config.address import Address, parse_server
+from mailweir.config.check_keys import Check, FurtherCheck
 from mailweir.config.kinds import (
     COUNT_OR_NONE,
     HOUR,
     TEXT,
     Bits4,
     Bits6,
-    Count,
     Duration,
-    Host,
-    Interval,
     Name,
     Part,
     Percentage,
@@ -25,10 +23,9 @@ from mailweir.config.kinds import (
     none_is,
 )
 from mailweir.config.units import parse_share
-from mailweir.config.words import Balance, CheckKind, Proxy, StickyBy
+from mailweir.config.words import Balance, Proxy, StickyBy
 
 MAX_WEIGHT = 1000
-_KINDS = WithJsonSchema({"enum": ["auto", *CheckKind]})
 
 
 def _from_short_form(value: object) -> object:
@@ -112,45 +109,6 @@ class Queue(Part):
     )
 
 
-class Check(Part):
-    """How the servers of a pool are checked."""
-
-    kind: Annotated[CheckKind | None, none_from("auto"), _KINDS] = Field(
-        None,
-        json_schema_extra=none_is("auto"),
-        description="`auto`: `ehlo` where only smtp listeners use the pool, since a server that"
-        " accepts but doesn't greet is no use; else `tcp`.",
-    )
-    helo: Annotated[Host | None, none_from("auto")] = Field(
-        None,
-        json_schema_extra=none_is("auto"),
-        description="What `ehlo` calls itself: a host name that servers find in DNS, where they ask"
-        " for that. `auto` is the address that the check comes from, as [192.0.2.1]: Postfix and"
-        " Exim take it whatever they ask of names.",
-    )
-    every: Interval = Field(
-        10.0, description="Between checks when nothing changes. Each is a session on the server."
-    )
-    fast: Interval = Field(2.0, description="Between checks while a change isn't confirmed yet.")
-    rise: Count = Field(2, description="Successes in a row until a server is up again.")
-    fall: Count = Field(
-        3,
-        description="Failures in a row until it is down. Clients don't suffer from it: a session"
-        " whose server doesn't accept goes to the next one.",
-    )
-    timeout: Interval = Field(
-        15.0,
-        description="For a whole check. Greetings are delayed on purpose by postscreen (6s) and"
-        " by DNS lookups. Accepting isn't: that may take as long as sessions wait for it"
-        " (`timeouts.connect`).",
-    )
-
-    @property
-    def soon(self) -> float:
-        """Seconds between checks while a change isn't confirmed: never longer than else."""
-        return min(self.fast, self.every)
-
-
 class Pool(Part):
     """Servers that share sessions."""
 
@@ -188,3 +146,9 @@ class Pool(Part):
         dict[Name, Annotated[Server, BeforeValidator(_from_short_form)]], Field(min_length=1)
     ] = Field(description="Each under a name of your own. The short form is `mx1: 10.0.2.11:25`.")
     check: Check = Check()
+    more_checks: dict[Name, FurtherCheck] = Field(
+        {},
+        description="Further checks, each under a name of your own and at its own pace, as"
+        " `certificate: {kind: starttls, decides: alarm, every: 1h}`. They have the keys of"
+        " `check`, `kind` has to be there, and `decides` says what comes of it.",
+    )

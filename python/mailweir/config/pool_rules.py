@@ -1,4 +1,5 @@
-"""What concerns more than one key of a pool: its servers, how one is chosen, its checks.
+"""What concerns more than one key of a pool: its servers, how one is chosen. Its
+checks are `check_rules`'.
 
 Called by `rules`. Pure.
 """
@@ -6,15 +7,11 @@ Called by `rules`. Pure.
 from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address
 
+from mailweir.config.check_rules import check_findings
 from mailweir.config.finding import Finding, Path, listed, one_source
 from mailweir.config.listener import Listener
-from mailweir.config.model import default_check_kind
-from mailweir.config.pool import Check, HashKey, Pool
-from mailweir.config.units import format_duration
-from mailweir.config.words import HASHES, CheckKind, Protocol
-
-# What a check is like where nothing is written.
-_USUAL = Check()
+from mailweir.config.pool import HashKey, Pool
+from mailweir.config.words import HASHES
 
 
 def pool_findings(
@@ -29,8 +26,7 @@ def pool_findings(
     yield from _choice(path, pool)
     yield from _queue((*path, "queue"), pool, users)
     yield from _weights((*path, "servers"), pool)
-    yield from _pace((*path, "check"), pool.check)
-    yield from _check((*path, "check"), pool, users)
+    yield from check_findings(path, pool, users)
     if users:
         yield from _strangers((*path, "servers"), pool)
 
@@ -118,26 +114,6 @@ def _weights(path: Path, pool: Pool) -> Iterator[Finding]:
         )
 
 
-def _pace(path: Path, check: Check) -> Iterator[Finding]:
-    """Checks that come less often than it seems."""
-    written = check.model_fields_set
-    if "fast" in written and check.fast > check.every:
-        yield Finding(
-            (*path, "fast"),
-            f"is longer than `every` ({format_duration(check.every)}): a change would be confirmed"
-            " later than it was found",
-        )
-    by_default = check.timeout <= _USUAL.timeout and check.every >= _USUAL.every
-    if "timeout" in written and check.timeout > check.every and not by_default:
-        slowest = check.fall * check.timeout + (check.fall - 1) * check.soon
-        yield Finding(
-            (*path, "timeout"),
-            f"is longer than `every` ({format_duration(check.every)}): a server that accepts and"
-            f" says nothing is down only after {format_duration(slowest)}",
-            warning=True,
-        )
-
-
 def _strangers(path: Path, pool: Pool) -> Iterator[Finding]:
     """Servers that take mailweir for the client, where nobody said that this is meant."""
     names = [n for n, one in pool.servers.items() if "proxy" not in one.model_fields_set]
@@ -149,29 +125,3 @@ def _strangers(path: Path, pool: Pool) -> Iterator[Finding]:
             " meant",
             warning=True,
         )
-
-
-def _check(path: Path, pool: Pool, users: Mapping[str, Listener]) -> Iterator[Finding]:
-    protocols = {listener.protocol for listener in users.values()}
-    kind = pool.check.kind or default_check_kind(protocols)
-    if kind is not CheckKind.EHLO:
-        if users and pool.check.helo is not None:
-            message = "nothing uses it: these checks are by `tcp`, and say no EHLO"
-            yield Finding((*path, "helo"), message, warning=True)
-        return
-    for name, listener in users.items():
-        if listener.protocol is Protocol.SMTPS:
-            yield Finding(
-                (*path, "kind"),
-                f"`ehlo` can't check this pool: listener `{name}` is smtps, where TLS comes first"
-                " and the servers send no greeting; use `tcp`",
-            )
-            return
-        if listener.protocol is Protocol.TCP:
-            yield Finding(
-                (*path, "kind"),
-                f"listener `{name}` is tcp: servers that don't speak SMTP in plain text are never"
-                " up by `ehlo`; use `tcp` for them",
-                warning=True,
-            )
-            return

@@ -84,8 +84,54 @@ class LogFormat(StrEnum):
 class CheckKind(StrEnum):
     """What a check asks of a server."""
 
-    EHLO = "ehlo"
     TCP = "tcp"
+    GREETING = "greeting"
+    EHLO = "ehlo"
+    STARTTLS = "starttls"
+    AUTH = "auth"
+    RCPT = "rcpt"
+    MESSAGE = "message"
+    HTTP = "http"
+    HTTPS = "https"
+    AGENT = "agent"
+
+
+# Those that speak SMTP with the server.
+SMTP_KINDS = frozenset(
+    (
+        CheckKind.GREETING,
+        CheckKind.EHLO,
+        CheckKind.STARTTLS,
+        CheckKind.AUTH,
+        CheckKind.RCPT,
+        CheckKind.MESSAGE,
+    )
+)
+# Those at a port of their own.
+HTTP_KINDS = frozenset((CheckKind.HTTP, CheckKind.HTTPS))
+
+
+class Decides(StrEnum):
+    """What comes of a check."""
+
+    STATE = "state"
+    WEIGHT = "weight"
+    ALARM = "alarm"
+
+
+class Verify(StrEnum):
+    """What of a certificate has to be right, beside its time."""
+
+    CHAIN = "chain"
+    NAME = "name"
+    NONE = "none"
+
+
+class Initial(StrEnum):
+    """What a server is before its first check is over."""
+
+    UP = "up"
+    DOWN = "down"
 
 
 class HaMode(StrEnum):

@@ -2,32 +2,29 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from mailweir.config.address import Address
-from mailweir.config.model import Config
-from mailweir.config.pool import Check
 from mailweir.config.units import format_duration
-from mailweir.config.words import CheckKind, Protocol, Proxy
+from mailweir.config.words import CheckKind
 from mailweir.foreign import shown
-from mailweir.health.probes import ehlo, tcp
-from mailweir.health.probes.dial import LocalError, ProbeError, Progress, connect
-from mailweir.spec import ServerKey, ServerState
-from mailweir.state.overrides import Overrides
+from mailweir.health.probes import agents, auth, ehlo, greeting, message, rcpt, starttls, tcp, web
+from mailweir.health.probes.dial import NOTHING_LEARNED, Learned, LocalError, ProbeError, Progress
+from mailweir.health.target import Target
+from mailweir.state.desired import Health
 
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What to check, and how. A server that doesn't accept within `connect` seconds has failed:
-    that is the most that a session waits for it.
-    """
-
-    address: Address
-    connect: float
-    kind: CheckKind
-    smtp: bool
-    proxy: Proxy
-    check: Check
+_PROBES: Mapping[CheckKind, Callable[[Target, Progress], Awaitable[None]]] = {
+    CheckKind.TCP: tcp.probe,
+    CheckKind.GREETING: greeting.probe,
+    CheckKind.EHLO: ehlo.probe,
+    CheckKind.STARTTLS: starttls.probe,
+    CheckKind.AUTH: auth.probe,
+    CheckKind.RCPT: rcpt.probe,
+    CheckKind.MESSAGE: message.probe,
+    CheckKind.HTTP: web.probe,
+    CheckKind.HTTPS: web.probe,
+    CheckKind.AGENT: agents.probe,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,28 +34,33 @@ class Outcome:
     One that isn't `conclusive` couldn't be made and says nothing of the server.
     """
 
-    ok: bool
+    verdict: Health  # never UNKNOWN
     step: str
     detail: str
     seconds: float
     at: float  # on time.monotonic's clock
     conclusive: bool = True
+    learned: Learned = NOTHING_LEARNED
 
+    @property
+    def ok(self) -> bool:
+        """Whether the server passed."""
+        return self.verdict is Health.UP and not self.step
 
-def targets(config: Config, overrides: Overrides) -> dict[ServerKey, Target]:
-    """Every server of the configuration as something to check, but those in maintenance."""
-    found = {}
-    for pool_name, pool in config.pools.items():
-        kind = config.check_kind(pool_name)
-        smtp = config.protocols(pool_name) == {Protocol.SMTP}
-        patience = (one.timeouts.connect for _, one in config.users(pool_name))
-        limit = max(patience, default=pool.check.timeout)
-        for name, server in pool.servers.items():
-            key = ServerKey(pool_name, name)
-            if overrides.server_state(key) is ServerState.MAINT:
-                continue
-            found[key] = Target(server.address, limit, kind, smtp, server.proxy, pool.check)
-    return found
+    @property
+    def alarm(self) -> str:
+        """What is about to go wrong, though the server passed."""
+        return self.learned.alarm
+
+    @property
+    def certificate_end(self) -> float | None:
+        """Of the server's, in seconds since 1970."""
+        return self.learned.certificate_end
+
+    @property
+    def agent(self) -> str:
+        """What an agent said."""
+        return self.learned.agent
 
 
 async def run(target: Target) -> Outcome:
@@ -66,23 +68,23 @@ async def run(target: Target) -> Outcome:
     progress = Progress()
     started = time.monotonic()
     step = detail = ""
-    conclusive = True
+    verdict, conclusive = Health.UP, True
     try:
         async with asyncio.timeout(target.check.timeout):
-            sock = await connect(target.address, target.proxy, target.connect)
-            if target.kind is CheckKind.EHLO:
-                await ehlo.probe(sock, progress, helo=target.check.helo)
-            else:
-                await tcp.probe(sock, progress, smtp=target.smtp)
+            await _PROBES[target.kind](target, progress)
     except ProbeError as error:
-        step, detail = error.step, error.detail
+        verdict, step, detail = error.verdict, error.step, error.detail
     except LocalError as error:
-        step, detail, conclusive = "local", str(error), False
+        verdict, step, detail, conclusive = Health.DOWN, "local", str(error), False
     except TimeoutError:
-        if not progress.passed:
-            step = progress.step
+        if (failed := progress.failed) is not None:
+            verdict, step, detail = failed.verdict, failed.step, failed.detail
+        elif not progress.passed:
+            verdict, step, conclusive = Health.DOWN, progress.step, progress.conclusive
             detail = f"no answer within {format_duration(target.check.timeout)}"
     except Exception as error:
         # A bug of ours or of a library: it must not end the checks of this server.
-        step, detail = progress.step, shown(f"internal error: {error!r}")
-    return Outcome(not step, step, detail, time.monotonic() - started, started, conclusive)
+        verdict, step = Health.DOWN, progress.step
+        detail = shown(f"internal error: {error!r}")
+    seconds = time.monotonic() - started
+    return Outcome(verdict, step, detail, seconds, started, conclusive, progress.learned)

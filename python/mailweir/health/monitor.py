@@ -1,4 +1,4 @@
-"""Checks every server at its own pace and keeps what was found.
+"""Makes every check at its own pace and keeps what was found.
 
 Owned by the daemon, which gives it targets at start and at each reload and is called
 back with every result. What is known of a server survives reloads by its identity.
@@ -6,22 +6,33 @@ back with every result. What is known of a server survives reloads by its identi
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
+from mailweir.config.check_keys import Check
+from mailweir.config.words import CheckKind, Decides
 from mailweir.faults import FaultPart, Faults
-from mailweir.health.check import Outcome, Target
-from mailweir.health.track import Track, interval, renewed, step
+from mailweir.health.agent_words import NOTHING_SAID, AgentSays, heard
+from mailweir.health.budget import Budget
+from mailweir.health.check import Outcome
+from mailweir.health.target import CheckKey, Target
+from mailweir.health.track import Track, interval, renewed, step, unseen, worst
 from mailweir.spec import ServerKey
-from mailweir.state.desired import Health
+from mailweir.state.desired import NO_WISH, Health, Wish
 
 # Checks at a time. Each holds a descriptor; dead servers hold theirs for a whole
 # time-out, so it is wide enough that they don't keep the living from being asked.
 MAX_CHECKS = 256
 # Spread of the intervals, so that servers aren't asked in step, by one node or by two.
 JITTER = 0.2
+# Results that are kept of each check.
+KEPT = 10
+
+# Keys of a check that say when it is made, and not what it asks.
+_PACE = ("every", "fast", "rise", "fall", "timeout", "initial")
 
 Probe = Callable[[Target], Awaitable[Outcome]]
 # Until the event is set, or so many seconds are over.
@@ -30,23 +41,58 @@ Pause = Callable[[asyncio.Event, float], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A check's outcome and what it made of the server's health."""
+    """A check's outcome, and what it made of it: of what the check says, and of the server."""
 
-    key: ServerKey
+    key: CheckKey
+    target: Target
     outcome: Outcome
-    before: Health
+    said: Health  # by this check, before
+    says: Health
+    before: Health  # the server's
     after: Health
+    wish: tuple[Wish, Wish]  # of an agent, before and after
+    alarm: bool  # whether there is one now
+    was_alarm: bool
 
 
 @dataclass(slots=True)
-class _Watched:
+class Watched:
+    """One check of one server, and what it has found."""
+
+    name: str
     target: Target
-    track: Track = field(default_factory=Track)
-    last: Outcome | None = None
+    track: Track
+    results: deque[Outcome] = field(default_factory=lambda: deque(maxlen=KEPT))
+    agent: AgentSays = NOTHING_SAID
     began: float = 0.0  # the last check, on the monitor's clock
     # Set where the next check needn't wait for its turn.
     hurried: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = field(default=None, repr=False)
+
+    @property
+    def kind(self) -> CheckKind:
+        """What it asks."""
+        return self.target.kind
+
+    @property
+    def decides(self) -> Decides:
+        """What comes of it."""
+        return self.target.decides
+
+    @property
+    def health(self) -> Health:
+        """What it says of the server."""
+        return self.track.health
+
+    @property
+    def alarm(self) -> str:
+        """What of this check somebody should see to; empty where nothing is."""
+        if not self.results:
+            return ""
+        last = self.results[-1]
+        if self.track.health in (Health.DOWN, Health.DRAIN) or not last.conclusive:
+            return f"{last.step}: {last.detail}" if last.step else "not confirmed yet"
+        return last.alarm
 
 
 class Monitor:
@@ -69,49 +115,65 @@ class Monitor:
         self._pause = pause or _until
         self._clock = clock
         self._slots = asyncio.Semaphore(MAX_CHECKS)
-        self._watched: dict[ServerKey, _Watched] = {}
+        self._budget = Budget(clock)
+        self._watched: dict[CheckKey, Watched] = {}
+        self._servers: dict[ServerKey, list[Watched]] = {}  # the pool's own check comes first
         self._unknown: set[ServerKey] = set()
         self._unknown_pools: set[str] = set()
         self._all_known = asyncio.Event()
         self._pools_known = asyncio.Event()
 
-    def update(self, targets: Mapping[ServerKey, Target]) -> None:
-        """Check these servers from now on, and no others.
+    def update(self, targets: Mapping[CheckKey, Target]) -> None:
+        """Make these checks from now on, and no others.
 
-        A new server is checked at once. A known one keeps its health; where its
-        address or kind of check changed, the next result decides at once.
+        A new one is made at once. What a known one found is kept; where its
+        address or kind changed, the next result decides at once.
         """
         for key in self._watched.keys() - targets.keys():
             _cancel(self._watched.pop(key))
         for key, target in targets.items():
             watched = self._watched.get(key)
             if watched is None:
-                watched = self._watched[key] = _Watched(target)
+                watched = Watched(key.check, target, unseen(target.check))
+                self._watched[key] = watched
             elif watched.target == target:
                 continue
             else:
                 _cancel(watched)
                 if _asks_otherwise(watched.target, target):
                     watched.track = renewed(watched.track)
+                    watched.agent = NOTHING_SAID
                 watched.target = target
             watched.task = asyncio.create_task(self._watch(key, watched))
-        self._unknown = {k for k, w in self._watched.items() if w.track.health is Health.UNKNOWN}
-        known = {key.pool for key in self._watched.keys() - self._unknown}
+        self._budget.keep({target.address.ip for target in targets.values()})
+        self._servers = {}
+        for key in targets:
+            self._servers.setdefault(key.server, []).append(self._watched[key])
+        self._unknown = {k for k in self._servers if self._of(k) is Health.UNKNOWN}
+        known = {key.pool for key in self._servers.keys() - self._unknown}
         self._unknown_pools = {key.pool for key in self._unknown} - known
         self._note_known()
 
     def health(self) -> dict[ServerKey, Health]:
-        """What is known now."""
-        return {key: watched.track.health for key, watched in self._watched.items()}
+        """What is known now of each server, by all checks that decide."""
+        return {key: self._of(key) for key in self._servers}
+
+    def wishes(self) -> dict[ServerKey, Wish]:
+        """What agents say that their servers are to have."""
+        found: dict[ServerKey, Wish] = {}
+        for key, checks in self._servers.items():
+            for watched in checks:
+                if (wish := _wish(watched)) != NO_WISH:
+                    found[key] = wish
+        return found
 
     def __len__(self) -> int:
         """How many servers are checked."""
-        return len(self._watched)
+        return len(self._servers)
 
-    def last(self, key: ServerKey) -> Outcome | None:
-        """The last finished check of a server."""
-        watched = self._watched.get(key)
-        return watched.last if watched else None
+    def checks(self, key: ServerKey) -> Sequence[Watched]:
+        """The checks of a server, the pool's own first."""
+        return self._servers.get(key, ())
 
     def hurry(self, key: ServerKey) -> None:
         """Check a server at once: it failed a live session, so its state is in doubt.
@@ -119,9 +181,9 @@ class Monitor:
         One that was checked less than `fast` ago isn't: failing sessions may come by the
         hundred, and each check is one more session for it.
         """
-        watched = self._watched.get(key)
-        if watched and self._clock() - watched.began >= watched.target.check.soon:
-            watched.hurried.set()
+        for watched in self._servers.get(key, ())[:1]:
+            if self._clock() - watched.began >= watched.target.check.soon:
+                watched.hurried.set()
 
     async def first_results(self) -> None:
         """Wait until every server has been checked once."""
@@ -137,11 +199,16 @@ class Monitor:
         self.update({})
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _watch(self, key: ServerKey, watched: _Watched) -> None:
+    def _of(self, key: ServerKey) -> Health:
+        main, *further = self._servers[key]
+        deciding = [one.track.health for one in further if one.target.decides is Decides.STATE]
+        return worst(main.track.health, deciding)
+
+    async def _watch(self, key: CheckKey, watched: Watched) -> None:
         first = True
         while True:
             try:
-                async with self._slots:
+                async with self._budget.turn(watched.target.address.ip), self._slots:
                     watched.began = self._clock()
                     outcome = await self._probe(watched.target)
                 self._record(key, watched, outcome)
@@ -154,24 +221,62 @@ class Monitor:
             first = False
             await self._wait(watched, delay * self._random.uniform(low, high))
 
-    async def _wait(self, watched: _Watched, delay: float) -> None:
+    async def _wait(self, watched: Watched, delay: float) -> None:
         """Until the next check is due, or is hurried."""
         watched.hurried.clear()
         await self._pause(watched.hurried, delay)
 
-    def _record(self, key: ServerKey, watched: _Watched, outcome: Outcome) -> None:
-        before = watched.track.health
-        watched.last = outcome
-        if outcome.conclusive:
-            watched.track = step(watched.track, outcome.ok, watched.target.check)
-            self._unknown.discard(key)
-            self._unknown_pools.discard(key.pool)
+    def _record(self, key: CheckKey, watched: Watched, outcome: Outcome) -> None:
+        before, said = self._of(key.server), watched.track.health
+        wish, was_alarm = _wish(watched), bool(watched.alarm)
+        if watched.target.kind is CheckKind.AGENT and outcome.conclusive:
+            watched.agent = heard(watched.agent, outcome.learned.agent)
+            outcome = _by_agent(outcome, watched.agent)
+            # An agent's word counts at once: it knows, and doesn't guess.
+            watched.track = Track(outcome.verdict, fresh=False)
+        elif outcome.conclusive:
+            check, now = watched.target.check, self._clock()
+            watched.track = step(watched.track, outcome.verdict, check, now)
+        watched.results.append(outcome)
+        if outcome.conclusive and key.is_main:
+            self._unknown.discard(key.server)
+            self._unknown_pools.discard(key.server.pool)
             self._note_known()
-        self._on_result(Result(key, outcome, before, watched.track.health))
+        self._on_result(
+            Result(
+                key,
+                watched.target,
+                outcome,
+                said=said,
+                says=watched.track.health,
+                before=before,
+                after=self._of(key.server),
+                wish=(wish, _wish(watched)),
+                alarm=bool(watched.alarm),
+                was_alarm=was_alarm,
+            )
+        )
 
     def _note_known(self) -> None:
         _set(self._all_known, not self._unknown)
         _set(self._pools_known, not self._unknown_pools)
+
+
+def _wish(watched: Watched) -> Wish:
+    """What an agent's words come to: with `weight` nothing of the state, with `alarm` nothing."""
+    match watched.target.decides:
+        case Decides.STATE:
+            return watched.agent.wish
+        case Decides.WEIGHT:
+            return replace(watched.agent.wish, state=None)
+        case Decides.ALARM:
+            return NO_WISH
+
+
+def _by_agent(outcome: Outcome, says: AgentSays) -> Outcome:
+    if not says.down:
+        return outcome
+    return replace(outcome, verdict=Health.DOWN, step="agent", detail=says.down)
 
 
 async def _until(hurried: asyncio.Event, seconds: float) -> None:
@@ -190,9 +295,14 @@ def _set(event: asyncio.Event, value: bool) -> None:
 
 def _asks_otherwise(old: Target, new: Target) -> bool:
     """Whether earlier results say nothing about the new target. Mere pace doesn't count."""
-    return (old.address, old.kind, old.proxy) != (new.address, new.kind, new.proxy)
+    return _asked(old) != _asked(new)
 
 
-def _cancel(watched: _Watched) -> None:
+def _asked(target: Target) -> Target:
+    pace = {name: Check.model_fields[name].default for name in _PACE}
+    return replace(target, connect=0.0, check=target.check.model_copy(update=pace))
+
+
+def _cancel(watched: Watched) -> None:
     if watched.task is not None:
         watched.task.cancel()

@@ -4,7 +4,10 @@ Called by the daemon.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
+from typing import Literal
 
 from msgspec.structs import replace
 
@@ -33,7 +36,7 @@ from mailweir.spec import (
     ServerKey,
     ServerState,
 )
-from mailweir.state.overrides import Overrides
+from mailweir.state.overrides import Overrides, shared
 
 # Seconds of silence before a cut where nothing can be read of what is said (TLS) or where an
 # answer may belong to an earlier chunk (BDAT, RFC 3030).
@@ -41,11 +44,34 @@ _QUIET_OPAQUE = 30.0
 
 
 class Health(StrEnum):
-    """What the checks say of a server."""
+    """What the checks say of a server. DRAIN is what a server says of itself: it is there, and
+    wants no new sessions for now (421, a full disk).
+    """
 
     UNKNOWN = "unknown"
     UP = "up"
+    DRAIN = "drain"
     DOWN = "down"
+
+
+_BY_HEALTH = {
+    Health.UNKNOWN: ServerState.DOWN,
+    Health.UP: ServerState.UP,
+    Health.DRAIN: ServerState.DRAIN,
+    Health.DOWN: ServerState.DOWN,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What an agent on a server says that it is to have; None and 1 where it says nothing."""
+
+    state: Literal[ServerState.DRAIN, ServerState.MAINT] | None = None
+    share: float = 1.0
+    max_sessions: int | None = None
+
+
+NO_WISH = Wish()
 
 
 def fold(
@@ -55,15 +81,17 @@ def fold(
     *,
     hostname: str,
     room: DesiredRoom,
+    wishes: Mapping[ServerKey, Wish] = MappingProxyType({}),
 ) -> DesiredState:
     """What the data plane is to do. `room` is what descriptors and memory are enough for.
 
     What operators said counts more than the configuration and, of servers that are to be out
-    of use, more than their health.
+    of use, more than their health. What an agent wishes counts less than their words, and more
+    than the configuration: but no server gets more sessions than that has.
 
     A server is up only where a check said so: one that nobody has checked yet (not in
     `health`, or unknown) is down, since a session sent to it might wait in vain. Where too few
-    of a pool are up, those that checks found down are used all the same (panic).
+    of a pool are up, those that checks took out (down, drain) are used all the same (panic).
     """
     drain = config.drain
     return DesiredState(
@@ -88,7 +116,10 @@ def fold(
             _listener(name, li, config.forwarding, paused=overrides.pause_of(name) is not None)
             for name, li in config.listeners.items()
         ),
-        pools=tuple(_pool(name, pool, health, overrides) for name, pool in config.pools.items()),
+        pools=tuple(
+            _pool(name, pool, _Known(health, wishes, overrides))
+            for name, pool in config.pools.items()
+        ),
         denied=tuple(overrides.denied),
     )
 
@@ -146,15 +177,33 @@ def _dry_run(given: bool | list[DryRun]) -> tuple[DryRun, ...]:
     return tuple(word for word in DryRun if word in given)
 
 
-def _pool(
-    name: str, pool: Pool, health: Mapping[ServerKey, Health], overrides: Overrides
-) -> DesiredPool:
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of servers beside the configuration."""
+
+    health: Mapping[ServerKey, Health]
+    wishes: Mapping[ServerKey, Wish]
+    overrides: Overrides
+
+    def state(self, key: ServerKey) -> ServerState:
+        """Who operates says more than an agent, and an agent more than the checks."""
+        told = self.overrides.server_state(key) or self.wishes.get(key, NO_WISH).state
+        return told or _BY_HEALTH[self.health.get(key, Health.UNKNOWN)]
+
+    def is_out_by_checks(self, key: ServerKey) -> bool:
+        """Whether checks alone keep a server from sessions, and not for want of a first one."""
+        if self.overrides.server_state(key) or self.wishes.get(key, NO_WISH).state:
+            return False
+        return self.health.get(key) in (Health.DOWN, Health.DRAIN)
+
+
+def _pool(name: str, pool: Pool, known: _Known) -> DesiredPool:
     key, sticky, queue = pool.hash_key, pool.sticky, pool.queue
     desired = DesiredPool(
         name=name,
         balance=pool.balance,
         servers=tuple(
-            _server(ServerKey(name, server_name), server, health, overrides)
+            _server(ServerKey(name, server_name), server, known)
             for server_name, server in pool.servers.items()
         ),
         hash_key=DesiredHashKey(DesiredSource(key.prefix4, key.prefix6), key.seed),
@@ -164,20 +213,21 @@ def _pool(
         slow_start=pool.slow_start,
         queue=DesiredQueue(queue.length, queue.wait) if queue else None,
     )
-    return _panicking(desired, health) if _too_few_are_up(desired, pool.panic) else desired
+    # As it is in a panic: there it counts that checks say drain, not that operators do.
+    panicking = _panicking(desired, known)
+    return panicking if _too_few_are_up(panicking, pool.panic) else desired
 
 
-def _server(
-    key: ServerKey, server: Server, health: Mapping[ServerKey, Health], overrides: Overrides
-) -> DesiredServer:
-    weighs = overrides.weights.get(str(key))
-    healthy = ServerState.UP if health.get(key) is Health.UP else ServerState.DOWN
+def _server(key: ServerKey, server: Server, known: _Known) -> DesiredServer:
+    weighs = known.overrides.weights.get(str(key))
+    wish = known.wishes.get(key, NO_WISH)
+    caps = [cap for cap in (server.max_sessions, wish.max_sessions) if cap is not None]
     return DesiredServer(
         name=key.server,
         address=str(server.address),
-        weight=weighs.weight_for(server.weight) if weighs else server.weight,
-        state=overrides.server_state(key) or healthy,
-        max_sessions=server.max_sessions,
+        weight=weighs.weight_for(server.weight) if weighs else shared(server.weight, wish.share),
+        state=known.state(key),
+        max_sessions=min(caps, default=None),
         proxy=server.proxy,
         source=tuple(str(ip) for ip in server.source),
         backup=server.backup,
@@ -201,12 +251,11 @@ def _stands_in(server: DesiredServer) -> bool:
     return server.backup and server.state is ServerState.UP and server.weight > 0
 
 
-def _panicking(pool: DesiredPool, health: Mapping[ServerKey, Health]) -> DesiredPool:
-    """With those that checks found down in use; one that nobody has checked yet stays down."""
+def _panicking(pool: DesiredPool, known: _Known) -> DesiredPool:
+    """With those that checks took out in use; one that nobody has checked yet stays down."""
 
     def used(server: DesiredServer) -> DesiredServer:
-        known = health.get(ServerKey(pool.name, server.name)) is Health.DOWN
-        is_down = server.state is ServerState.DOWN and known and server.weight > 0
-        return replace(server, state=ServerState.PANIC) if is_down else server
+        out = known.is_out_by_checks(ServerKey(pool.name, server.name)) and server.weight > 0
+        return replace(server, state=ServerState.PANIC) if out else server
 
     return replace(pool, servers=tuple(map(used, pool.servers)))

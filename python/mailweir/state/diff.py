@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from msgspec import Struct
 from msgspec.structs import fields, replace
 
+from mailweir.config.check_keys import FurtherCheck
 from mailweir.config.kinds import Part
 from mailweir.config.model import Config
 from mailweir.config.units import format_duration, format_rate
@@ -77,6 +78,20 @@ def settings(old: Config, new: Config) -> Iterator[str]:
             yield f"pool {name}: {part}"
         for part in _keys(before.check, pool.check, type(pool.check).model_fields):
             yield f"pool {name}: check {part}"
+        for part in _further_checks(before.more_checks, pool.more_checks):
+            yield f"pool {name}: {part}"
+
+
+def _further_checks(
+    old: Mapping[str, FurtherCheck], new: Mapping[str, FurtherCheck]
+) -> Iterator[str]:
+    for name, check in new.items():
+        if name not in old:
+            yield f"check {name} added ({check.kind}, decides {check.decides})"
+            continue
+        for part in _keys(old[name], check, FurtherCheck.model_fields):
+            yield f"check {name}: {part}"
+    yield from (f"check {name} removed" for name in old if name not in new)
 
 
 def _keys(old: Part, new: Part, keys: Iterable[str]) -> Iterator[str]:
@@ -90,6 +105,8 @@ def _setting(value: object) -> str:
     """As the file has it."""
     if isinstance(value, list):
         return " ".join(map(str, value)) or "none"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {one}" for key, one in value.items()) or "none"
     return "by default" if value is None else _written(value)
 
 

@@ -69,9 +69,13 @@ class WeightWord(Word):
         """What that comes to; a share of something is never nothing unless it is 0%."""
         if not self.weight.endswith("%"):
             return int(self.weight)
-        percent = int(self.weight[:-1])
-        least = 1 if percent and configured else 0
-        return min(MAX_WEIGHT, max(least, round(configured * percent / 100)))
+        return shared(configured, int(self.weight[:-1]) / 100)
+
+
+def shared(configured: int, share: float) -> int:
+    """A share of a weight, `MAX_WEIGHT` at most; one of something is nothing only where it is 0."""
+    least = 1 if share and configured else 0
+    return min(MAX_WEIGHT, max(least, round(configured * share)))
 
 
 _Word = TypeVar("_Word", bound=Word)

@@ -1,5 +1,6 @@
 """A Situation to ask the admin side about."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from msgspec import structs
@@ -9,9 +10,11 @@ from mailweir.admin.balancer import Change
 from mailweir.admin.digests import Digests
 from mailweir.admin.ha_role import NodeRole
 from mailweir.admin.node_health import HealthReader, NodeHealth
+from mailweir.config.model import MAIN_CHECK
+from mailweir.config.words import CheckKind, Decides
 from mailweir.operator import Operator
 from mailweir.reload import Difference, ReloadOutcome
-from mailweir.situation import LastCheck, RoleTold, Situation
+from mailweir.situation import CheckTold, RoleTold, Situation
 from mailweir.spec import ServerKey
 from mailweir.state.desired import Health, fold
 from mailweir.state.overrides import Overrides
@@ -23,11 +26,31 @@ A, B = ServerKey("farm", "a"), ServerKey("farm", "b")
 
 @dataclass(frozen=True)
 class FakeCheck:
-    ok: bool
+    """A check by EHLO that was made once."""
+
+    verdict: Health
     step: str
     detail: str
     seconds: float = 0.0123
     at: float = 40.0
+    alarm: str = ""
+    certificate_end: float | None = None
+    agent: str = ""
+    name: str = MAIN_CHECK
+    kind: CheckKind = CheckKind.EHLO
+    decides: Decides = Decides.STATE
+
+    @property
+    def ok(self) -> bool:
+        return self.verdict is Health.UP
+
+    @property
+    def health(self) -> Health:
+        return self.verdict
+
+    @property
+    def results(self) -> Sequence["FakeCheck"]:
+        return [self]
 
 
 def situation(
@@ -43,9 +66,9 @@ def situation(
         plane = FakePlane()
         health = {ServerKey("farm", name): Health.UP for name in up}
         plane.apply(fold(config(text), health, NOTHING_SAID, hostname="h", room=ROOM))
-    checks: dict[ServerKey, LastCheck] = {
-        A: FakeCheck(True, "", ""),
-        B: FakeCheck(False, "greeting", "421 <b>busy</b>"),
+    checks: dict[ServerKey, list[CheckTold]] = {
+        A: [FakeCheck(Health.UP, "", "")],
+        B: [FakeCheck(Health.DOWN, "greeting", "421 <b>busy</b>")],
     }
     return Situation(
         version="1.2.3",
@@ -66,7 +89,7 @@ def situation(
         faults=(),
         lines_dropped=0,
         socket_problem="",
-        last_check=checks.get,
+        checks=lambda key: checks.get(key, ()),
         next_server=plane.next_server,
         admission=plane.admission,
         role=role,

@@ -11,10 +11,12 @@ from prometheus_client import CollectorRegistry
 from mailweir.admin.exposition import Table, encode
 from mailweir.admin.figures import FIGURES, SERVERS, Servers
 from mailweir.admin.metrics import Metrics
+from mailweir.config.model import MAIN_CHECK
 from mailweir.faults import Faults
 from mailweir.reload import ReloadOutcome
 from mailweir.situation import Situation
 from mailweir.spec import ServerKey
+from mailweir.state.desired import Health
 from mailweir.stats import KernelPathStats, ServerStats, Stats
 from unit import figures
 from unit.admin import scraped
@@ -49,11 +51,23 @@ def metrics(source: Read) -> Metrics:
     made = Metrics(source, Faults(), version="1.2.3", started=900.0)
     made.keep({A})
     made.loaded(ReloadOutcome(True, 1, "", 901.0))
-    made.checked(A, failed_step="", seconds=0.02)
-    made.checked(A, failed_step="greeting", seconds=15.0)
+    checked(made, A, "", 0.02)
+    checked(made, A, "greeting", 15.0)
     made.transition(A)
     made.reloaded(ReloadOutcome(False, 1, "", 950.0))
     return made
+
+
+def checked(metrics: Metrics, key: ServerKey, step: str, seconds: float) -> None:
+    metrics.checked(
+        key,
+        MAIN_CHECK,
+        verdict=Health.DOWN if step else Health.UP,
+        failed_step=step,
+        seconds=seconds,
+        alarm=bool(step),
+        certificate_end=None,
+    )
 
 
 def samples(metrics: Metrics) -> dict[str, float]:
@@ -169,14 +183,14 @@ def test_what_is_gone_is_not_scraped(metrics: Metrics) -> None:
     other, third = ServerKey("farm", "b"), ServerKey("park", "a")
     metrics.keep({A, other, third})
     for key in (other, third):
-        metrics.checked(key, failed_step="connect", seconds=0.1)
+        checked(metrics, key, "connect", 0.1)
         metrics.transition(key)
         metrics.trouble(key)
-    assert len(_counted(metrics, "server=b")) == len(_counted(metrics, "pool=park,server=a")) == 3
+    assert len(_counted(metrics, "server=b")) == len(_counted(metrics, "pool=park,server=a")) == 5
     metrics.keep({A})
     # Some come late, of sessions that went on.
     metrics.trouble(other)
-    metrics.checked(third, failed_step="connect", seconds=0.1)
+    checked(metrics, third, "connect", 0.1)
     assert _counted(metrics, "server=b") == _counted(metrics, "pool=park") == {}
     # What stays has what it had.
     found = _counted(metrics, "pool=farm")

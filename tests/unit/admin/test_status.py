@@ -118,6 +118,7 @@ def test_servers_have_their_last_check() -> None:
     assert a["check"] == {
         "kind": "ehlo",
         "ok": True,
+        "verdict": "up",
         "step": "",
         "detail": "",
         "seconds": 0.0123,

@@ -186,9 +186,10 @@ BAD: list[tuple[str, list[str]]] = [
      "  b: {bind: [192.0.2.1:25], pool: farm}\n",
      ["f.yaml:4:14: listeners.b.bind.0: 192.0.2.1:25 is bound by listener `a` already"]),
     ("pools: {farm: {check: {kind: ehlo}, servers: {a: 10.0.0.1:465}}}\n"
-     "listeners: {mx: {bind: [192.0.2.1:465], pool: farm, protocol: smtps}}\n",
+     "listeners: {mx: {bind: [192.0.2.1:465], pool: farm, protocol: smtps},\n"
+     "  in: {bind: [192.0.2.1:25], pool: farm}}\n",
      ["f.yaml:1:30: pools.farm.check.kind: `ehlo` can't check this pool: listener `mx` is smtps,"
-      " where TLS comes first and the servers send no greeting; use `tcp`"]),
+      " where TLS comes first, and others of its listeners aren't; use `tcp`, or a pool for each"]),
     (HEAD + "listeners: {mx: {bind: [192.0.2.1:25], pool: farm, timeouts: {idle_server: 5m}}}\n",
      ["f.yaml:2:76: listeners.mx.timeouts.idle_server: must be at least 600s: RFC 5321 gives a"
       " server 10 min to answer the final dot, and a session cut before that is sent again"

@@ -202,7 +202,8 @@ _POOLS: list[tuple[dict[str, str], list[str]]] = [
      ["W pools.farm.check.kind: listener `mx` is tcp: servers that don't speak SMTP in plain text"
       " are never up by `ehlo`; use `tcp` for them"]),
     ({"pool": "check: {kind: tcp, helo: lb1.example.com}"},
-     ["W pools.farm.check.helo: nothing uses it: these checks are by `tcp`, and say no EHLO"]),
+     ["W pools.farm.check.helo: a check by `tcp` has no use for it: checks by auth, ehlo,"
+      " message, rcpt, starttls have it"]),
     ({"pool": "check: {helo: lb_1}"},
      ["E pools.farm.check.helo: must be a host name such as lb1.example.com, not 'lb_1'"]),
 ]  # fmt: skip

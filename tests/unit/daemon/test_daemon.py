@@ -46,7 +46,7 @@ async def test_a_server_that_takes_too_long_is_not_waited_for(
     async def never(*_: object, **__: object) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr("mailweir.health.check.connect", never)
+    monkeypatch.setattr("mailweir.health.probes.dialogue.connect", never)
     async with serving(tmp_path, with_silent) as running:
         assert set(running.plane.applied[0].server_states().values()) == {ServerState.DOWN}
         assert running.logged("not ready")[0]["reason"] == "pool farm: no server is up"

@@ -129,7 +129,8 @@ async def test_a_reload_does_not_hold_up_what_operators_say(
         assert running.plane.states[A] is ServerState.DRAIN
         assert not reloading.done()
         # It is checked by now, and not dropped by what was said meanwhile.
-        await until(lambda: running.balancer.situation().last_check(ServerKey("farm", "c")))
+        c_key = ServerKey("farm", "c")
+        await until(lambda: any(one.results for one in running.balancer.situation().checks(c_key)))
         waited.set()
         assert (await reloading).ok
         assert running.plane.states[A] is ServerState.DRAIN

@@ -72,7 +72,7 @@ async def test_a_server_in_maintenance_is_not_checked(
     async with serving(tmp_path, servers) as running:
         await running.balancer.operate(maint, what="maint farm/a", by="root")
         assert running.plane.states[A] is ServerState.MAINT
-        assert running.balancer.situation().last_check(A) is None
+        assert running.balancer.situation().checks(A) == ()
 
 
 async def test_what_cannot_be_kept_counts_and_is_said(

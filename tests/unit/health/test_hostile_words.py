@@ -40,8 +40,8 @@ async def _told(said: bytes) -> str:
     reader.feed_eof()
     replies = Replies(reader)
     try:
-        verdict, text = await replies.greeting()
-        return text if verdict is not Greeting.ACCEPTS else await replies.text()
+        verdict, reply = await replies.greeting()
+        return (reply if verdict is not Greeting.ACCEPTS else await replies.reply()).text
     except NoReplyError as error:
         return str(error)
     except EOFError:

@@ -3,25 +3,29 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from random import Random
 
 from mailweir.config.address import parse_server
-from mailweir.config.pool import Check
+from mailweir.config.check_keys import Check
+from mailweir.config.model import MAIN_CHECK
 from mailweir.config.words import CheckKind, Proxy
 from mailweir.faults import FaultPart, Faults
-from mailweir.health.check import Outcome, Target
+from mailweir.health.check import Outcome
 from mailweir.health.monitor import JITTER, MAX_CHECKS, Monitor, Result
+from mailweir.health.target import CheckKey, Speech, Target
 from mailweir.spec import ServerKey
 from mailweir.state.desired import Health
 
 A, B = ServerKey("farm", "a"), ServerKey("farm", "b")
+OF_A, OF_B = CheckKey(A, MAIN_CHECK), CheckKey(B, MAIN_CHECK)
 
 
 def target(port: int, check: Check | None = None) -> Target:
-    address = parse_server(f"10.0.0.1:{port}")
+    # Each a host of its own: the budget of a host is another test's.
+    address = parse_server(f"10.0.{port >> 8}.{port & 255}:{port}")
     check = check or Check()
-    return Target(address, 3.0, CheckKind.EHLO, smtp=True, proxy=Proxy.OFF, check=check)
+    return Target(address, 3.0, CheckKind.EHLO, Speech.SMTP, proxy=Proxy.OFF, check=check)
 
 
 @dataclass
@@ -45,7 +49,8 @@ class World:
         self.running -= 1
         ok = self.up.get(target.address.port, True)
         step, detail = ("", "") if ok else ("connect", "refused")
-        return Outcome(ok, step, detail, 0.01, 1.0, self.conclusive)
+        verdict = Health.UP if ok else Health.DOWN
+        return Outcome(verdict, step, detail, 0.01, 1.0, self.conclusive)
 
     async def pause(self, hurried: asyncio.Event, seconds: float) -> None:
         self.pauses.append(seconds)
@@ -57,7 +62,8 @@ class World:
                 one.cancel()
 
     async def tick(self) -> None:
-        """Let every pause end once."""
+        """Let every pause end once, a second later."""
+        self.now += 1.0
         ending, self.next = self.next, asyncio.Event()
         ending.set()
         await settle()
@@ -86,21 +92,19 @@ async def monitoring(world: World) -> AsyncIterator[Monitor]:
 async def test_first_results_come_at_once_and_decide() -> None:
     world = World(up={2: False})
     async with monitoring(world) as monitor:
-        monitor.update({A: target(1), B: target(2)})
+        monitor.update({OF_A: target(1), OF_B: target(2)})
         assert monitor.health() == {A: Health.UNKNOWN, B: Health.UNKNOWN}
-        assert monitor.last(A) is None
+        assert not monitor.checks(A)[0].results
         await monitor.first_results()
         assert monitor.health() == {A: Health.UP, B: Health.DOWN}
-        last = monitor.last(B)
-        assert last is not None
-        assert last.detail == "refused"
+        assert monitor.checks(B)[0].results[-1].detail == "refused"
 
 
 async def test_first_results_wait_for_the_last() -> None:
     world = World()
     async with monitoring(world) as monitor:
         world.gate.clear()
-        monitor.update({A: target(1)})
+        monitor.update({OF_A: target(1)})
         waiting = asyncio.create_task(monitor.first_results())
         await settle()
         assert not waiting.done()
@@ -111,30 +115,28 @@ async def test_first_results_wait_for_the_last() -> None:
 async def test_a_pool_is_known_by_one_of_its_servers() -> None:
     world = World()
     async with monitoring(world) as monitor:
-        monitor.update({A: target(1)})
+        monitor.update({OF_A: target(1)})
         await monitor.first_results()
         world.gate.clear()
         other = ServerKey("other", "c")
-        monitor.update({A: target(1), B: target(2), other: target(3)})
+        monitor.update({OF_A: target(1), OF_B: target(2), CheckKey(other, MAIN_CHECK): target(3)})
         waiting = asyncio.create_task(monitor.first_of_each_pool())
         await settle()
         assert not waiting.done()
-        monitor.update({A: target(1), B: target(2)})
+        monitor.update({OF_A: target(1), OF_B: target(2)})
         await waiting
 
 
 async def test_a_check_that_could_not_be_made_changes_nothing() -> None:
     world = World()
     async with monitoring(world) as monitor:
-        monitor.update({A: target(1)})
+        monitor.update({OF_A: target(1)})
         await monitor.first_results()
         world.up, world.conclusive = {1: False}, False
         for _ in range(10):
             await world.tick()
         assert monitor.health() == {A: Health.UP}
-        last = monitor.last(A)
-        assert last is not None
-        assert last.detail == "refused"
+        assert monitor.checks(A)[0].results[-1].detail == "refused"
         world.conclusive = True
         for _ in range(3):
             await world.tick()
@@ -155,7 +157,7 @@ async def test_a_bug_costs_one_check_and_not_the_others() -> None:
         faults=faults,
         pause=lambda *_: asyncio.sleep(0),
     )
-    monitor.update({A: target(1)})
+    monitor.update({OF_A: target(1)})
     async with asyncio.timeout(10):
         while len(checked) < 3:  # noqa: ASYNC110 - the probe has no event of its own
             await asyncio.sleep(0)
@@ -172,7 +174,9 @@ async def test_nothing_to_check_is_nothing_to_wait_for() -> None:
 async def test_the_second_check_is_spread_and_later_ones_jitter() -> None:
     world = World()
     async with monitoring(world) as monitor:
-        monitor.update({ServerKey("farm", str(i)): target(i + 1) for i in range(50)})
+        monitor.update(
+            {CheckKey(ServerKey("farm", str(i)), MAIN_CHECK): target(i + 1) for i in range(50)}
+        )
         await monitor.first_results()
         await settle()
         first = list(world.pauses)
@@ -188,7 +192,7 @@ async def test_the_second_check_is_spread_and_later_ones_jitter() -> None:
 async def test_a_pending_change_is_looked_at_fast() -> None:
     world = World()
     async with monitoring(world) as monitor:
-        monitor.update({A: target(1)})
+        monitor.update({OF_A: target(1)})
         await monitor.first_results()
         await settle()
         world.up[1] = False
@@ -205,12 +209,12 @@ async def test_a_pending_change_is_looked_at_fast() -> None:
 async def test_what_is_known_survives_an_update() -> None:
     world = World()
     async with monitoring(world) as monitor:
-        monitor.update({A: target(1)})
+        monitor.update({OF_A: target(1)})
         await monitor.first_results()
-        monitor.update({A: target(1), B: target(2)})
+        monitor.update({OF_A: target(1), OF_B: target(2)})
         assert monitor.health() == {A: Health.UP, B: Health.UNKNOWN}
         await monitor.first_results()
-        monitor.update({B: target(2)})
+        monitor.update({OF_B: target(2)})
         assert monitor.health() == {B: Health.UP}
         assert len(world.results) == 2
 
@@ -218,10 +222,10 @@ async def test_what_is_known_survives_an_update() -> None:
 async def test_a_changed_address_keeps_health_until_its_first_result() -> None:
     world = World(up={2: False})
     async with monitoring(world) as monitor:
-        monitor.update({A: target(1)})
+        monitor.update({OF_A: target(1)})
         await monitor.first_results()
         world.gate.clear()
-        monitor.update({A: target(2)})
+        monitor.update({OF_A: target(2)})
         await monitor.first_results()
         assert monitor.health() == {A: Health.UP}
         world.gate.set()
@@ -232,10 +236,10 @@ async def test_a_changed_address_keeps_health_until_its_first_result() -> None:
 async def test_a_changed_pace_forgets_nothing() -> None:
     world = World()
     async with monitoring(world) as monitor:
-        monitor.update({A: target(1)})
+        monitor.update({OF_A: target(1)})
         await monitor.first_results()
         world.up[1] = False
-        monitor.update({A: target(1, Check.model_validate({"every": "1s"}))})
+        monitor.update({OF_A: target(1, Check.model_validate({"every": "1s"}))})
         await settle()
         assert monitor.health() == {A: Health.UP}
         assert monitor.health() == {A: Health.UP}
@@ -245,7 +249,7 @@ async def test_a_removed_server_is_not_asked_again() -> None:
     world = World()
     async with monitoring(world) as monitor:
         world.gate.clear()
-        monitor.update({A: target(1)})
+        monitor.update({OF_A: target(1)})
         await settle()
         monitor.update({})
         world.gate.set()
@@ -257,8 +261,8 @@ async def test_checks_are_bounded() -> None:
     world = World()
     async with monitoring(world) as monitor:
         world.gate.clear()
-        keys = [ServerKey("farm", str(i)) for i in range(MAX_CHECKS + 20)]
-        monitor.update({key: replace(target(1)) for key in keys})
+        keys = [CheckKey(ServerKey("farm", str(i)), MAIN_CHECK) for i in range(MAX_CHECKS + 20)]
+        monitor.update({key: target(i + 1) for i, key in enumerate(keys)})
         await settle()
         assert world.running == MAX_CHECKS
         world.gate.set()
@@ -270,7 +274,7 @@ async def test_checks_are_bounded() -> None:
 async def test_a_server_in_doubt_is_checked_at_once_and_not_hammered() -> None:
     world = World()
     async with monitoring(world) as monitor:
-        monitor.update({A: target(1)})
+        monitor.update({OF_A: target(1)})
         await monitor.first_results()
         await settle()
         monitor.hurry(A)  # it was checked just now

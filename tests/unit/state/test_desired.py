@@ -179,8 +179,9 @@ def test_when_a_pool_panics_and_what_of_it(
     stood_in = not up - backups and bool(up & backups)
     panics = not enough and not stood_in
     for key in keys:
-        if key in may and health.get(key) is Health.DOWN:
-            assert states[key] is (ServerState.PANIC if panics else ServerState.DOWN)
+        found_bad = {Health.DOWN: ServerState.DOWN, Health.DRAIN: ServerState.DRAIN}
+        if key in may and (alone := found_bad.get(health.get(key, Health.UNKNOWN))):
+            assert states[key] is (ServerState.PANIC if panics else alone)
         else:
             assert states[key] is not ServerState.PANIC
     assert {key for key in keys if states[key] is ServerState.UP and key in may} == up

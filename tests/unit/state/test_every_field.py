@@ -173,16 +173,56 @@ _OTHERS: dict[str, object] = {
     "pools.servers.backup": True,
     "pools.check.kind": "tcp",
     "pools.check.helo": "lb.example",
+    "pools.check.source": "10.0.0.254",
     "pools.check.every": "9s",
     "pools.check.fast": "1s",
     "pools.check.rise": 1,
     "pools.check.fall": 1,
     "pools.check.timeout": "9s",
+    "pools.check.initial": "up",
+    "pools.check.requires": ["SIZE"],
+    "pools.check.verify": "none",
+    "pools.check.name": "mx.example",
+    "pools.check.ca": "/etc/ca.pem",
+    "pools.check.days": 7,
+    "pools.check.user": "check",
+    "pools.check.password_file": "/etc/password",
+    "pools.check.mail_from": "check@client.example",
+    "pools.check.rcpt_to": "check@mx.example",
+    "pools.check.arrives.maildir": "/var/mail/check",
+    "pools.check.arrives.smtp": "127.0.0.1:2526",
+    "pools.check.arrives.lmtp": "127.0.0.1:2524",
+    "pools.check.port": 8080,
+    "pools.check.path": "/health",
+    "pools.check.status": [204],
+    "pools.check.match": "fine",
+    "pools.check.header": {"Host": "mx.example"},
+    "pools.check.client_certificate": "/etc/client.pem",
+    "pools.more_checks.decides": "alarm",
     "ha": {"mode": "external"},
 }
+# What keys of a check go with, before and after they have another value.
+_LOGIN = {"kind": "auth", "user": "u", "password_file": "/etc/p"}
+_WITH: dict[str, dict[str, object]] = {
+    **dict.fromkeys(("verify", "name", "ca", "days"), {"kind": "starttls"}),
+    **dict.fromkeys(("user", "password_file"), _LOGIN),
+    "mail_from": {"kind": "rcpt", "rcpt_to": "a@mx.example"},
+    "rcpt_to": {"kind": "rcpt", "rcpt_to": "a@mx.example"},
+    "arrives": {"kind": "message", "rcpt_to": "a@mx.example"},
+    **dict.fromkeys(("port", "path", "status", "match", "header"), {"kind": "http"}),
+    "client_certificate": {"kind": "https"},
+}
+# Of keys of which one has to be there.
+_BEFORE = {"maildir": "/var/mail/other", "smtp": "127.0.0.1:2527", "lmtp": "127.0.0.1:2527"}
+# A further check has the keys of the pool's own.
+_OTHERS |= {
+    f"pools.more_checks.{key.removeprefix('pools.check.')}": value
+    for key, value in _OTHERS.items()
+    if key.startswith("pools.check.")
+} | {"pools.more_checks.initial": "down"}
 # Keys that are no setting: they have one value alone, or only tell what may be written elsewhere.
 _NO_EFFECT = {"include", "listeners.timeouts.i_accept_duplicates", "pools.sticky.by"}
-_MEMBERS = {"listeners": "mx", "pools": "farm", "servers": "a"}
+_MEMBERS = {"listeners": "mx", "pools": "farm", "servers": "a", "more_checks": "further"}
 
 
 def keys(model: type[BaseModel], place: str = "") -> Iterator[str]:
@@ -201,17 +241,24 @@ def _part(annotation: Any) -> type[BaseModel] | None:
     return next((part for part in parts if part), None)
 
 
-def changed(key: str, value: object) -> str:
-    """That configuration with another value of a key."""
+def changed(key: str, value: object) -> tuple[str, str]:
+    """That configuration with what a key goes with, and the same with another value of the key."""
     tree = yaml.safe_load(_WHOLE)
     *steps, last = key.split(".")
     inner = tree
     for step in steps:
         inner = inner.setdefault(step, {})
         if step in _MEMBERS:
-            inner = inner[_MEMBERS[step]]
+            inner = inner.setdefault(_MEMBERS[step], {})
+        if step == "more_checks":
+            inner["kind"] = "ehlo"
+        if step in ("check", "more_checks"):
+            inner |= _WITH.get(key.split(".")[2], {})
+    if last in _BEFORE:
+        inner[last] = _BEFORE[last]
+    before = yaml.safe_dump(tree)
     inner[last] = value
-    return yaml.safe_dump(tree)
+    return before, yaml.safe_dump(tree)
 
 
 def test_every_key_has_another_value_here() -> None:
@@ -221,7 +268,7 @@ def test_every_key_has_another_value_here() -> None:
 
 @pytest.mark.parametrize("key", _OTHERS)
 def test_every_key_of_the_configuration_is_told(key: str) -> None:
-    old, new = loaded(_WHOLE), loaded(changed(key, _OTHERS[key]))
+    old, new = map(loaded, changed(key, _OTHERS[key]))
     was, now = (fold(one.config, {}, NOTHING_SAID, hostname="h", room=ROOM) for one in (old, new))
     told = diff.changes(was, now, diff.settings(old.config, new.config))
     refused = restart_needed(old, new, kernel_path=False)

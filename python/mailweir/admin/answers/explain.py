@@ -239,7 +239,9 @@ def _why_not(row: Row) -> str | None:
         check = row["check"]
         if check and not check["ok"]:
             return f"down: {check['step']}: {check['detail']}"
-        return "down: not checked often enough yet"
+        return f"down: {row['by_checks'] or 'not checked often enough yet'}"
+    if row["by_checks"] and not _is_used(row):
+        return f"{row['state']}: {row['by_checks']}"
     if not _is_used(row):
         return str(row["operator"] or (row["state"] if row["weight"] else "weight 0"))
     most = row["max_sessions"]

@@ -1,17 +1,24 @@
-"""The answer to `mailweir servers`: each with its state, its load and its last check. Pure."""
+"""The answer to `mailweir servers`: each with its state, its load and its last check; and of one
+server with all its checks. Pure.
+"""
 
-from mailweir.situation import Situation
-from mailweir.spec import ServerKey
+from typing import Any
+
+from mailweir.config.words import CheckKind, Decides
+from mailweir.errors import UnknownError
+from mailweir.situation import CheckResult, CheckTold, Situation
+from mailweir.spec import ServerKey, ServerState
+from mailweir.state.desired import Health
 from mailweir.state.overrides import told
 from mailweir.stats import ServerStats
 
 
-def servers(situation: Situation) -> list[dict[str, object]]:
+def servers(situation: Situation) -> list[dict[str, Any]]:
     """The answer to `mailweir servers`, in the file's order."""
     return [_server(server, situation) for server in situation.servers]
 
 
-def _server(server: ServerStats, situation: Situation) -> dict[str, object]:
+def _server(server: ServerStats, situation: Situation) -> dict[str, Any]:
     key = ServerKey(server.pool, server.name)
     pool = situation.config.pools.get(server.pool)
     configured = pool.servers.get(server.name) if pool else None
@@ -31,6 +38,10 @@ def _server(server: ServerStats, situation: Situation) -> dict[str, object]:
         "connect_failures": sum(server.connect_failures.values()),
         "greeting_failures": sum(server.greeting_failures.values()),
         "check": _check(key, situation),
+        "by_checks": _by_checks(server, situation),
+        "alarms": [
+            f"{check.name}: {check.alarm}" for check in situation.checks(key) if check.alarm
+        ],
     }
 
 
@@ -46,14 +57,63 @@ def _told_of(key: ServerKey, situation: Situation) -> str | None:
 
 
 def _check(key: ServerKey, situation: Situation) -> dict[str, object] | None:
-    last = situation.last_check(key)
-    if last is None:
+    """The last one of the pool's own check."""
+    checks = situation.checks(key)
+    if not checks or not checks[0].results:
         return None
+    return {"kind": checks[0].kind, **_result(checks[0].results[-1], situation)}
+
+
+def _result(result: CheckResult, situation: Situation) -> dict[str, object]:
     return {
-        "kind": situation.check_kinds.get(key.pool, ""),
-        "ok": last.ok,
-        "step": last.step,
-        "detail": last.detail,
-        "seconds": round(last.seconds, 4),
-        "age_seconds": round(situation.moment - last.at, 1),
+        "ok": result.ok,
+        "verdict": result.verdict,
+        "step": result.step,
+        "detail": result.detail,
+        "seconds": round(result.seconds, 4),
+        "age_seconds": round(situation.moment - result.at, 1),
+    }
+
+
+def _by_checks(server: ServerStats, situation: Situation) -> str | None:
+    """Which check keeps a server from sessions, and why; None where none does."""
+    key = ServerKey(server.pool, server.name)
+    if server.state == ServerState.UP or situation.overrides.server_state(key):
+        return None
+    for check in situation.checks(key):
+        if check.kind is CheckKind.AGENT and check.decides is Decides.STATE and check.results:
+            if (said := check.results[-1].agent) and check.health is Health.UP:
+                agent = f"{check.name}: agent says {said}"
+                if server.state in (ServerState.DRAIN, ServerState.MAINT):
+                    return agent
+        if check.decides is Decides.STATE and check.health in (Health.DOWN, Health.DRAIN):
+            failed = next((one for one in reversed(check.results) if not one.ok), None)
+            why = f"{failed.detail}" if failed else "not confirmed yet"
+            return f"{check.name}: {why}"
+    return None
+
+
+def server(situation: Situation, key: ServerKey) -> dict[str, object]:
+    """The answer to `mailweir servers POOL/SERVER`. Raises UnknownError."""
+    found = [one for one in situation.members.get(key.pool, ()) if one.name == key.server]
+    if not found:
+        raise UnknownError(f"there is no server {key}; `mailweir servers` lists all")
+    return {
+        **_server(found[0], situation),
+        "checks": [_check_in_full(check, situation) for check in situation.checks(key)],
+    }
+
+
+def _check_in_full(check: CheckTold, situation: Situation) -> dict[str, object]:
+    last = check.results[-1] if check.results else None
+    return {
+        "name": check.name,
+        "kind": check.kind,
+        "decides": check.decides,
+        "health": check.health,
+        "alarm": check.alarm,
+        "certificate_end": last.certificate_end if last else None,
+        "agent": last.agent if last else "",
+        # The newest first.
+        "results": [_result(one, situation) for one in reversed(check.results)],
     }

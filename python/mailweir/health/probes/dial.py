@@ -4,23 +4,30 @@ import asyncio
 import errno
 import os
 import socket
+from dataclasses import dataclass
 
 from mailweir.config.address import Address
 from mailweir.config.units import format_duration
-from mailweir.config.words import Proxy
 from mailweir.health.probes import proxy
+from mailweir.health.target import Target
+from mailweir.state.desired import Health
 
+# linux/in.h; Python has no name for it before 3.12.
+_BIND_ADDRESS_NO_PORT = 24
 # What a connect fails with where this machine has no port, buffer or memory left.
-_OURS = {errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM}
+OURS = {errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM}
 
 
 class ProbeError(Exception):
-    """A probe failed at `step` (connect, greeting, ehlo); `detail` says how."""
+    """A probe failed at `step` (connect, greeting, ehlo); `detail` says how, `verdict` what comes
+    of it: DOWN, or DRAIN.
+    """
 
-    def __init__(self, step: str, detail: str) -> None:
+    def __init__(self, step: str, detail: str, verdict: Health = Health.DOWN) -> None:
         super().__init__(f"{step}: {detail}")
         self.step = step
         self.detail = detail
+        self.verdict = verdict
 
 
 class LocalError(Exception):
@@ -29,25 +36,41 @@ class LocalError(Exception):
     """
 
 
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What a probe found out beside its verdict."""
+
+    alarm: str = ""  # what is about to go wrong; empty where nothing is
+    certificate_end: float | None = None  # seconds since 1970
+    agent: str = ""  # what an agent said, made fit to be shown
+
+
+NOTHING_LEARNED = Learned()
+
+
 class Progress:
     """Where a probe is, so that a deadline can be blamed on a step.
 
-    `passed` is set where the verdict is in already and only courtesies are left:
-    then a deadline ends them and the check has succeeded.
+    `passed` is set where the verdict is in already and only courtesies are left, `failed`
+    where that is a failure: then a deadline ends them and changes nothing.
     """
 
     def __init__(self) -> None:
         self.step = "connect"
         self.passed = False
+        self.failed: ProbeError | None = None
+        self.learned = NOTHING_LEARNED
+        self.conclusive = True  # whether it says something of the server that it isn't in time
 
 
-async def connect(address: Address, kind: Proxy, limit: float) -> socket.socket:
+async def connect(target: Target) -> socket.socket:
     """A connected, non-blocking socket, its PROXY header sent. Raises ProbeError, also where the
-    server hasn't accepted within `limit` seconds.
+    server hasn't accepted within `target.connect` seconds.
 
     Raises LocalError where it can't be tried. Dialled by hand, so that a refused connect and
     a missing greeting are told apart.
     """
+    address = target.address
     family = socket.AF_INET6 if address.ip.version == 6 else socket.AF_INET
     try:
         sock = socket.socket(family, socket.SOCK_STREAM)
@@ -55,19 +78,32 @@ async def connect(address: Address, kind: Proxy, limit: float) -> socket.socket:
         raise LocalError(_cause(error)) from None
     sock.setblocking(False)
     try:
-        await _accepted(sock, address, limit)
-        first = proxy.header(kind, sock.getsockname()[:2], sock.getpeername()[:2])
+        _bind(sock, target)
+        await _accepted(sock, address, target.connect)
+        first = proxy.header(target.proxy, sock.getsockname()[:2], sock.getpeername()[:2])
         if first:
             await asyncio.get_running_loop().sock_sendall(sock, first)
     except OSError as error:
         sock.close()
-        if error.errno in _OURS:
+        if error.errno in OURS:
             raise LocalError(_cause(error)) from None
         raise ProbeError("connect", _cause(error)) from None
-    except (asyncio.CancelledError, ProbeError):
+    except (asyncio.CancelledError, ProbeError, LocalError):
         sock.close()
         raise
     return sock
+
+
+def _bind(sock: socket.socket, target: Target) -> None:
+    """Raises OSError where the address isn't this machine's."""
+    if target.source is None:
+        return
+    # The kernel chooses the port when it knows the server: there are enough for each.
+    sock.setsockopt(socket.IPPROTO_IP, _BIND_ADDRESS_NO_PORT, 1)
+    try:
+        sock.bind((str(target.source), 0))
+    except OSError as error:
+        raise LocalError(f"from {target.source}: {_cause(error)}") from None
 
 
 async def _accepted(sock: socket.socket, address: Address, limit: float) -> None:

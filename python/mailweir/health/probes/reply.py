@@ -1,4 +1,4 @@
-"""Replies of a server (RFC 5321, 4.2) as they come. Used by the probe that speaks SMTP.
+"""Replies of a server (RFC 5321, 4.2) as they come. Used by the probes that speak SMTP.
 
 A greeting is read by the same rule as for sessions (rust/core/src/smtp/greeting.rs): by one that
 is more lenient here, a server would pass its checks and fail every session; by one that is
@@ -7,6 +7,7 @@ stricter it would be kept from sessions that it serves.
 
 import asyncio
 from enum import StrEnum
+from typing import NamedTuple
 
 from mailweir.foreign import shown_bytes
 
@@ -30,6 +31,14 @@ class Greeting(StrEnum):
 _VERDICTS = {b"2": Greeting.ACCEPTS, b"4": Greeting.REFUSES_NOW, b"5": Greeting.REFUSES}
 
 
+class Reply(NamedTuple):
+    """What a server answered."""
+
+    code: str
+    text: str  # code and lines in one, fit to be shown
+    lines: tuple[bytes, ...]  # without codes
+
+
 class NoReplyError(Exception):
     """What a server says is no reply; `str` of it says why."""
 
@@ -50,7 +59,7 @@ def greeting(said: bytes) -> Greeting:
 class Replies:
     """Reads one reply after the other. Waits for as long as it takes: its caller cancels.
 
-    What it gives out is fit to be shown: here is where servers' words come in.
+    The text that it gives out is fit to be shown: here is where servers' words come in.
     """
 
     def __init__(self, reader: asyncio.StreamReader) -> None:
@@ -59,16 +68,20 @@ class Replies:
         # Where the next line begins in it.
         self._at = 0
 
-    async def greeting(self) -> tuple[Greeting, str]:
-        """What a greeting is, and its text. Raises NoReplyError; EOFError where there is none."""
+    async def greeting(self) -> tuple[Greeting, Reply]:
+        """What a greeting is, and all of it. Raises NoReplyError; EOFError where there is none."""
         while (verdict := greeting(self._said)) is Greeting.INCOMPLETE:
             await self._more()
         if verdict is Greeting.NONSENSE:
             raise NoReplyError(f"no SMTP: {shown_bytes(self._said, _SHOWN_OF_NONSENSE)}")
-        return verdict, await self.text()
+        return verdict, await self.reply()
 
-    async def text(self) -> str:
-        """The next reply, its lines in one, with its code. Raises as `greeting` does."""
+    def holds_more(self) -> bool:
+        """Whether something came behind the last reply."""
+        return self._at < len(self._said)
+
+    async def reply(self) -> Reply:
+        """The next reply. Raises as `greeting` does."""
         taken = 0
         said: list[bytes] = []
         while True:
@@ -78,7 +91,9 @@ class Replies:
                 raise NoReplyError(f"no reply: {shown_bytes(line, _SHOWN_OF_NONSENSE)}")
             said.append(line[_CODE + 1 :])
             if line[_CODE : _CODE + 1] != b"-":
-                return shown_bytes(b" ".join([line[:_CODE], *b" ".join(said).split()]))
+                code = line[:_CODE]
+                text = shown_bytes(b" ".join([code, *b" ".join(said).split()]))
+                return Reply(code.decode("ascii"), text, tuple(said))
             if taken > _MOST:
                 raise NoReplyError("a reply without an end")
 

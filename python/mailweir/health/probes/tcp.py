@@ -1,37 +1,43 @@
 """Checks that a server accepts connections.
 
-Where the pool speaks SMTP the connection still ends as a mail server likes it: the
-greeting is read if it comes soon and QUIT is said, so that its log stays clean. The
-verdict doesn't depend on that.
+Where the pool speaks SMTP the connection still ends as a mail server likes it: in TLS where that
+comes first, the greeting is read if it comes soon and QUIT is said, so that its log stays clean.
+The verdict doesn't depend on that.
 """
 
 import asyncio
 import socket
+from contextlib import suppress
 
-from mailweir.health.probes.dial import Progress
+from mailweir.health.probes import tls
+from mailweir.health.probes.dial import ProbeError, Progress, connect
+from mailweir.health.probes.dialogue import Dialogue
+from mailweir.health.probes.reply import NoReplyError
+from mailweir.health.target import Speech, Target
 
-_COURTESY = 1.0  # seconds for each, the greeting and the answer to QUIT
-_MOST = 4096  # bytes; a greeting isn't longer, and what is isn't waited for
+_COURTESY = 10.0  # seconds for all of it; postscreen's greeting takes 6
 
 
-async def probe(sock: socket.socket, progress: Progress, *, smtp: bool) -> None:
-    """`sock` is connected, which is all that is asked; this closes it."""
+async def probe(target: Target, progress: Progress) -> None:
+    """Raises ProbeError at connect."""
+    sock = await connect(target)
     progress.passed = True
-    if not smtp:
+    if target.speech is Speech.OPAQUE:
         sock.close()
         return
-    reader, writer = await asyncio.open_connection(sock=sock)
+    with suppress(ProbeError, NoReplyError, EOFError, OSError):
+        async with asyncio.timeout(_COURTESY):
+            await _end(sock, target, progress)
+
+
+async def _end(sock: socket.socket, target: Target, progress: Progress) -> None:
+    streams = await asyncio.open_connection(sock=sock)
+    dialogue = Dialogue(streams, progress)
     try:
-        await _leave(reader, writer)
-    except (OSError, TimeoutError):
-        return
+        if target.speech is Speech.SMTPS:
+            await dialogue.begin_tls(tls.ANY, target.check.name)
+        with suppress(ProbeError):  # it greeted, with whatever
+            await dialogue.greeting()
+        await dialogue.leave()
     finally:
-        writer.close()
-
-
-async def _leave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    async with asyncio.timeout(_COURTESY):
-        await reader.read(_MOST)
-    writer.write(b"QUIT\r\n")
-    async with asyncio.timeout(_COURTESY):
-        await reader.read(_MOST)
+        streams[1].close()
