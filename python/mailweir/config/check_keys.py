@@ -160,7 +160,7 @@ class Check(Part):
     )
     days: Annotated[StrictInt, Field(ge=0, le=398)] = Field(
         14,
-        description="Of `starttls` and `https`: a certificate that ends sooner than in so many days"
+        description="Of `starttls`: a certificate that ends sooner than in so many days"
         " is an alarm; one that has ended is a failure. ACME renews 30 days before.",
     )
     user: Annotated[Plain | None, none_from("none")] = Field(

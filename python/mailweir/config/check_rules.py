@@ -25,8 +25,7 @@ from mailweir.config.words import (
 _USUAL = Check()
 _LOGS_IN = frozenset((CheckKind.AUTH, CheckKind.RCPT, CheckKind.MESSAGE))
 _MAILS = frozenset((CheckKind.RCPT, CheckKind.MESSAGE))
-_CERTIFIED = frozenset((CheckKind.STARTTLS, CheckKind.HTTPS))
-_TLS = _CERTIFIED | _LOGS_IN
+_TLS = frozenset((CheckKind.STARTTLS, CheckKind.HTTPS)) | _LOGS_IN
 # The kinds that have a use for a key; others than these are of all kinds.
 _OF_KINDS: Mapping[str, frozenset[CheckKind]] = {
     "helo": SMTP_KINDS - {CheckKind.GREETING},
@@ -34,7 +33,7 @@ _OF_KINDS: Mapping[str, frozenset[CheckKind]] = {
     "verify": _TLS,
     "name": _TLS,
     "ca": _TLS,
-    "days": _CERTIFIED,
+    "days": frozenset((CheckKind.STARTTLS,)),
     "user": _LOGS_IN,
     "password_file": _LOGS_IN,
     "mail_from": _MAILS,

@@ -3,7 +3,7 @@ there is a part of the sentence, or a reload is refused for it.
 """
 
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from operator import attrgetter
 from types import NoneType, UnionType
@@ -203,13 +203,13 @@ _OTHERS: dict[str, object] = {
 }
 # What keys of a check go with, before and after they have another value.
 _LOGIN = {"kind": "auth", "user": "u", "password_file": "/etc/p"}
-_WITH: dict[str, dict[str, object]] = {
-    **dict.fromkeys(("verify", "name", "ca", "days"), {"kind": "starttls"}),
-    **dict.fromkeys(("user", "password_file"), _LOGIN),
+_WITH: Mapping[str, Mapping[str, object]] = {
+    **{key: {"kind": "starttls"} for key in ("verify", "name", "ca", "days")},
+    **{key: _LOGIN for key in ("user", "password_file")},
     "mail_from": {"kind": "rcpt", "rcpt_to": "a@mx.example"},
     "rcpt_to": {"kind": "rcpt", "rcpt_to": "a@mx.example"},
     "arrives": {"kind": "message", "rcpt_to": "a@mx.example"},
-    **dict.fromkeys(("port", "path", "status", "match", "header"), {"kind": "http"}),
+    **{key: {"kind": "http"} for key in ("port", "path", "status", "match", "header")},
     "client_certificate": {"kind": "https"},
 }
 # Of keys of which one has to be there.

@@ -1,0 +1,263 @@
+"""Checks by message, HTTP and agent, of servers that are as they should be, and of others."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from ssl import CERT_REQUIRED, SSLContext
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiosmtpd.smtp import SMTP, Envelope, Session
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.servers.certificates import certificate
+from mailweir.config.address import Address, parse_server
+from mailweir.config.words import CheckKind
+from mailweir.health.agent_words import NOTHING_SAID, AgentSays, heard
+from mailweir.health.probes import arrival
+from mailweir.spec import ServerState
+from mailweir.state.desired import Health, Wish
+from unit.health.asking import BOX, NAME, PASSED, check, serving, smtp, told
+from unit.health.scripted import playing
+
+# --- mails -------------------------------------------------------------------
+
+Deliver = Callable[[bytes], Awaitable[None]]
+
+
+class _Taking:
+    """A server that hands on what it takes."""
+
+    def __init__(self, deliver: Deliver) -> None:
+        self._deliver = deliver
+
+    async def handle_DATA(self, _: SMTP, __: Session, envelope: Envelope) -> str:  # noqa: N802
+        assert isinstance(envelope.content, bytes)
+        await self._deliver(b"Received: by mx\r\n" + envelope.content)
+        return "250 2.0.0 taken"
+
+
+async def _nowhere(_: bytes) -> None:
+    return
+
+
+async def test_a_message_is_taken() -> None:
+    mails: list[bytes] = []
+
+    async def keep(mail: bytes) -> None:
+        mails.append(mail)
+
+    async with smtp(_Taking(keep)) as address:
+        assert told(await check(address, CheckKind.MESSAGE, rcpt_to=BOX)) == PASSED
+    [mail] = mails
+    assert b"Auto-Submitted: auto-generated" in mail
+    assert len(arrival.token_of(mail)) == 32
+
+
+async def test_a_message_arrives_in_a_maildir(tmp_path: Path) -> None:
+    new = tmp_path / "new"
+    new.mkdir()
+    (new / "other").write_bytes(b"Subject: somebody else's\n\nX-Mailweir-Check: x\n")
+
+    async def deliver(mail: bytes) -> None:
+        (new / "1").write_bytes(mail.replace(b"\r\n", b"\n"))
+
+    async with smtp(_Taking(deliver)) as address:
+        keys: dict[str, Any] = {"rcpt_to": BOX, "arrives": {"maildir": str(tmp_path)}}
+        assert told(await check(address, CheckKind.MESSAGE, **keys)) == PASSED
+    # Ours is taken away, and no other.
+    assert [file.name for file in new.iterdir()] == ["other"]
+
+
+async def test_a_message_that_is_lost(tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    async with smtp(_Taking(_nowhere)) as address:
+        keys: dict[str, Any] = {
+            "rcpt_to": BOX,
+            "arrives": {"maildir": str(tmp_path)},
+            "timeout": "1s",
+        }
+        outcome = await check(address, CheckKind.MESSAGE, **keys)
+    assert told(outcome) == (Health.DOWN, "arrival", "no answer within 1s")
+
+
+@pytest.mark.parametrize("way", ["smtp", "lmtp"])
+async def test_a_message_arrives_where_we_listen(way: str, unused: Address) -> None:
+    async def deliver(mail: bytes) -> None:
+        asyncio.get_running_loop().create_task(_hand_over(way, unused, mail))
+
+    try:
+        async with smtp(_Taking(deliver)) as address:
+            keys: dict[str, Any] = {"rcpt_to": BOX, "arrives": {way: str(unused)}}
+            assert told(await check(address, CheckKind.MESSAGE, **keys)) == PASSED
+        assert (await _hand_over(way, unused, b"Subject: x\r\n\r\nhello\r\n")).startswith(
+            "550 5.7.1"
+        )
+    finally:
+        arrival.SINKS.close()
+
+
+@pytest.fixture
+def unused() -> Address:
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return parse_server(f"127.0.0.1:{free.getsockname()[1]}")
+
+
+async def _hand_over(way: str, to: Address, mail: bytes) -> str:
+    """What is answered to the mail."""
+    reader, writer = await asyncio.open_connection(str(to.ip), to.port)
+    await reader.readline()
+    said = b""
+    hello = b"EHLO mx\r\n" if way == "smtp" else b"LHLO mx\r\n"
+    for command in (hello, b"MAIL FROM:<>\r\n", f"RCPT TO:<{BOX}>\r\n".encode(), b"DATA\r\n"):
+        writer.write(command)
+        while (said := await reader.readline())[3:4] == b"-":
+            pass
+    writer.write(mail + b".\r\n")
+    said = await reader.readline()
+    writer.write(b"QUIT\r\n")
+    await reader.read()
+    writer.close()
+    return said.decode()
+
+
+# --- HTTP --------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def http(context: SSLContext | None = None) -> AsyncIterator[Address]:
+    async def answer(request: web.Request) -> web.Response:
+        if request.path == "/moved":
+            raise web.HTTPFound("/")
+        if request.path == "/busy":
+            return web.Response(status=503, text="queue \x1b[2J full")
+        seen = {"host": request.host, "name": request.headers.get("X-Name"), "state": "fine"}
+        return web.Response(text=json.dumps(seen))
+
+    app = web.Application()
+    app.router.add_get("/{any:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
+    await site.start()
+    try:
+        yield parse_server(f"127.0.0.1:{runner.addresses[0][1]}")
+    finally:
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize(
+    ("keys", "result"),
+    [
+        ({}, PASSED),
+        ({"match": '"state": "fine"'}, PASSED),
+        ({"match": "dead"}, (Health.DOWN, "http", "the answer doesn't have the words of `match`")),
+        ({"path": "/busy"}, (Health.DOWN, "http", "status 503")),
+        ({"path": "/busy", "status": [503]}, PASSED),
+        ({"path": "/moved"}, (Health.DOWN, "http", "status 302")),
+        ({"header": {"Host": "mx.test", "X-Name": "n"}, "match": '"mx.test", "name": "n"'}, PASSED),
+    ],
+)
+async def test_http(keys: dict[str, Any], result: tuple[Health, str, str]) -> None:
+    async with http() as address:
+        outcome = await check(address, CheckKind.HTTP, **keys)
+    assert told(outcome)[:2] == result[:2], outcome
+    assert outcome.detail.startswith(result[2])
+    assert outcome.detail.isprintable()
+
+
+@pytest.mark.needs("openssl")
+async def test_https_and_its_certificates(tmp_path: Path) -> None:
+    made, ours = (certificate(tmp_path, name, days=90) for name in (NAME, "lb.test"))
+    context = serving(made)
+    context.verify_mode = CERT_REQUIRED
+    context.load_verify_locations(ours.cert)
+    both = tmp_path / "both.pem"
+    both.write_text(ours.cert.read_text() + ours.key.read_text())
+    async with http(context) as address:
+        keys: dict[str, Any] = {"ca": str(made.cert), "name": NAME, "client_certificate": str(both)}
+        good = await check(address, CheckKind.HTTPS, **keys)
+        unknown = await check(address, CheckKind.HTTPS, ca=str(made.cert), name=NAME)
+        wrong = await check(address, CheckKind.HTTPS, **{**keys, "name": "other.test"})
+        untrusted = await check(address, CheckKind.HTTPS, client_certificate=str(both))
+    assert told(good) == PASSED
+    assert unknown.verdict is Health.DOWN
+    assert (wrong.step, untrusted.step) == ("certificate", "certificate")
+    assert untrusted.detail == "self-signed certificate"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"", b"220 mx ESMTP\r\n", b"HTTP/1.1 \xff\x1b[2J\r\n\r\n", b"HTTP/1.1 200 \x1b\r\n\r\n"],
+)
+async def test_no_http(said: bytes) -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(said)
+        writer.close()
+
+    async with playing(script) as server:
+        outcome = await check(server.address, CheckKind.HTTP, match="x")
+    assert told(outcome)[:2] == (Health.DOWN, "http")
+    assert outcome.detail.isprintable()
+
+
+# --- agents ------------------------------------------------------------------
+
+
+async def test_an_agent_is_heard_and_its_absence_says_nothing() -> None:
+    async def script(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"ready up 75%\nmore")
+        writer.close()
+
+    async def mute(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with playing(script) as server:
+        outcome = await check(server.address, CheckKind.AGENT, port=1)
+    assert (told(outcome), outcome.agent) == (PASSED, "ready up 75%")
+    async with playing(mute) as server:
+        outcome = await check(server.address, CheckKind.AGENT, port=1)
+        gone = server.address
+    assert (outcome.conclusive, outcome.detail) == (False, "agent: it said nothing")
+    outcome = await check(gone, CheckKind.AGENT, port=1)
+    assert (outcome.conclusive, outcome.detail) == (False, "agent: Connection refused")
+
+
+@pytest.mark.parametrize(
+    ("lines", "wish", "down"),
+    [
+        (["75%"], Wish(share=0.75), ""),
+        (["up 100%, maxconn:30"], Wish(max_sessions=30), ""),
+        (["maxconn:30", "50%"], Wish(share=0.5, max_sessions=30), ""),
+        (["maxconn:30", "maxconn:0"], Wish(), ""),
+        (["drain"], Wish(state=ServerState.DRAIN), ""),
+        (["maint 0%"], Wish(state=ServerState.MAINT, share=0.0), ""),
+        (["drain", "READY"], Wish(), ""),
+        (["down#disk full, 3 left"], Wish(), "down#disk full, 3 left"),
+        (["stopped"], Wish(), "stopped"),
+        (["fail", "75%"], Wish(share=0.75), "fail"),
+        (["down", "up"], Wish(), ""),
+        (["nonsense 75 maxconn:x 1e3% \\x1b"], Wish(), ""),
+    ],
+)
+def test_the_words_of_agents(lines: list[str], wish: Wish, down: str) -> None:
+    says = NOTHING_SAID
+    for line in lines:
+        says = heard(says, line)
+    assert says == AgentSays(wish, down)
+
+
+@given(st.lists(st.text(max_size=40)))
+def test_whatever_an_agent_says_means_something(lines: list[str]) -> None:
+    says = NOTHING_SAID
+    for line in lines:
+        says = heard(says, line)
+    assert says.wish.share >= 0
