@@ -40,7 +40,10 @@ async def smtp(handler: object = None, **options: Any) -> AsyncIterator[Address]
     """aiosmtpd, as a server or in TLS from the first byte (`ssl`)."""
     loop = asyncio.get_running_loop()
     first = options.pop("ssl", None)
-    made: Callable[[], SMTP] = lambda: SMTP(handler or Sink(), loop=loop, **options)
+
+    def made() -> SMTP:
+        return SMTP(handler or Sink(), loop=loop, **options)
+
     server = await loop.create_server(made, "127.0.0.1", 0, ssl=first)
     async with server:
         yield parse_server(f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
