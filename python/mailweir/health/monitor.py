@@ -18,6 +18,7 @@ from mailweir.faults import FaultPart, Faults
 from mailweir.health.agent_words import NOTHING_SAID, AgentSays, heard
 from mailweir.health.budget import Budget
 from mailweir.health.check import Outcome
+from mailweir.health.probes.arrival import SINKS
 from mailweir.health.target import CheckKey, Target
 from mailweir.health.track import Track, interval, renewed, step, unseen, worst
 from mailweir.spec import ServerKey
@@ -67,7 +68,7 @@ class Watched:
     began: float = 0.0  # the last check, on the monitor's clock
     # Set where the next check needn't wait for its turn.
     hurried: asyncio.Event = field(default_factory=asyncio.Event)
-    task: asyncio.Task[None] | None = field(default=None, repr=False)
+    rounds: "_Rounds | None" = field(default=None, repr=False)
 
     @property
     def kind(self) -> CheckKind:
@@ -118,6 +119,7 @@ class Monitor:
         self._budget = Budget(clock)
         self._watched: dict[CheckKey, Watched] = {}
         self._servers: dict[ServerKey, list[Watched]] = {}  # the pool's own check comes first
+        self._tasks: set[asyncio.Task[None]] = set()
         self._unknown: set[ServerKey] = set()
         self._unknown_pools: set[str] = set()
         self._all_known = asyncio.Event()
@@ -130,7 +132,7 @@ class Monitor:
         address or kind changed, the next result decides at once.
         """
         for key in self._watched.keys() - targets.keys():
-            _cancel(self._watched.pop(key))
+            self._end(self._watched.pop(key))
         for key, target in targets.items():
             watched = self._watched.get(key)
             if watched is None:
@@ -139,12 +141,15 @@ class Monitor:
             elif watched.target == target:
                 continue
             else:
-                _cancel(watched)
+                self._end(watched)
                 if _asks_otherwise(watched.target, target):
                     watched.track = renewed(watched.track)
                     watched.agent = NOTHING_SAID
                 watched.target = target
-            watched.task = asyncio.create_task(self._watch(key, watched))
+            watched.rounds = rounds = _Rounds()
+            rounds.task = task = asyncio.create_task(self._watch(key, watched, rounds))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         self._budget.keep({target.address.ip for target in targets.values()})
         self._servers = {}
         for key in targets:
@@ -195,31 +200,52 @@ class Monitor:
 
     async def close(self) -> None:
         """End all checks."""
-        tasks = [watched.task for watched in self._watched.values() if watched.task]
         self.update({})
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        SINKS.close()
 
     def _of(self, key: ServerKey) -> Health:
         main, *further = self._servers[key]
         deciding = [one.track.health for one in further if one.target.decides is Decides.STATE]
         return worst(main.track.health, deciding)
 
-    async def _watch(self, key: CheckKey, watched: Watched) -> None:
+    def _end(self, watched: Watched) -> None:
+        """No more checks; what is under way comes to its end, and counts no more."""
+        if (rounds := watched.rounds) and rounds.task:
+            rounds.are_over = True
+            if not rounds.is_busy:
+                rounds.task.cancel()
+
+    async def _watch(self, key: CheckKey, watched: Watched, rounds: "_Rounds") -> None:
         first = True
-        while True:
+        while not rounds.are_over:
             try:
-                async with self._budget.turn(watched.target.address.ip), self._slots:
-                    watched.began = self._clock()
-                    outcome = await self._probe(watched.target)
-                self._record(key, watched, outcome)
+                await self._check(key, watched, rounds)
             except Exception as error:
                 # A bug of ours costs one check, not those that would come after it.
                 self._faults.note(FaultPart.CHECK, error)
+            if rounds.are_over:
+                return
             delay = interval(watched.track, watched.target.check)
             # The first checks come all at once; the second ones spread over the interval.
             low, high = (0.0, 1.0) if first else (1 - JITTER, 1 + JITTER)
             first = False
             await self._wait(watched, delay * self._random.uniform(low, high))
+
+    async def _check(self, key: CheckKey, watched: Watched, rounds: "_Rounds") -> None:
+        """Once, when it is its turn."""
+        target = watched.target
+        async with self._budget.turn(target.address.ip), self._slots:
+            watched.began = self._clock()
+            rounds.is_busy = True
+            try:
+                outcome = await self._probe(target)
+            finally:
+                rounds.is_busy = False
+        if not rounds.are_over:
+            self._record(key, watched, outcome)
 
     async def _wait(self, watched: Watched, delay: float) -> None:
         """Until the next check is due, or is hurried."""
@@ -303,6 +329,10 @@ def _asked(target: Target) -> Target:
     return replace(target, connect=0.0, check=target.check.model_copy(update=pace))
 
 
-def _cancel(watched: Watched) -> None:
-    if watched.task is not None:
-        watched.task.cancel()
+@dataclass(slots=True)
+class _Rounds:
+    """Checks of one target, one after the other. Of another target there are others."""
+
+    is_busy: bool = False  # one is under way
+    are_over: bool = False
+    task: asyncio.Task[None] | None = None

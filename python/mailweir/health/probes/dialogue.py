@@ -37,7 +37,7 @@ class Dialogue:
         reader, self._writer = streams
         self._replies = Replies(reader)
         self._progress = progress
-        self._was_greeted = False
+        self._was_greeted = self._said_quit = False
         self._name = ""
         self.extensions: dict[str, tuple[str, ...]] = {}
         self.tls: SSLObject | None = None  # its state, once it has begun
@@ -80,23 +80,25 @@ class Dialogue:
     async def ask(self, step: str, command: str, *, good: str = "2") -> Reply:
         """Say a line; the reply, whose code has to begin with `good`."""
         self._progress.step = step
-        self.say(f"{command}\r\n".encode("ascii"))
+        self._writer.write(f"{command}\r\n".encode("ascii"))
         reply = await self._replies.reply()
         if not reply.code.startswith(good):
             raise refused(step, reply)
         return reply
-
-    def say(self, data: bytes) -> None:
-        """Without waiting for an answer."""
-        self._writer.write(data)
 
     async def leave(self) -> None:
         """QUIT, and its answer; whatever that is. Nothing before a greeting."""
         if not self._was_greeted:
             return
         with suppress(NoReplyError, EOFError, OSError):
-            self.say(b"QUIT\r\n")
+            self.say_quit()
             await self._replies.reply()
+
+    def say_quit(self) -> None:
+        """Once, where the server has greeted."""
+        if self._was_greeted and not self._said_quit:
+            self._said_quit = True
+            self._writer.write(b"QUIT\r\n")
 
 
 @asynccontextmanager
@@ -123,6 +125,10 @@ async def conversing(
         with suppress(TimeoutError):
             async with asyncio.timeout(_COURTESY):
                 await dialogue.leave()
+        raise
+    except asyncio.CancelledError:
+        # The check is given up: its server reads QUIT when it gets there.
+        dialogue.say_quit()
         raise
     finally:
         streams[1].close()

@@ -91,7 +91,8 @@ def failures() -> Iterator[None]:
         raise ProbeError("certificate", shown(error.verify_message)) from None
     except ssl.SSLError as error:
         raise ProbeError("tls", shown(error.reason or str(error))) from None
-    except (ConnectionError, EOFError):
+    except (ConnectionError, EOFError, RuntimeError):
+        # RuntimeError is uvloop's word for a connection that is closed by then.
         raise ProbeError("tls", "connection closed by the server") from None
 
 

@@ -1,0 +1,108 @@
+"""Debian's OpenSMTPD, out of its package and beside an installed MTA, which excludes it.
+
+Needs root, the libraries of LIBRARIES, and mounts of its own.
+"""
+
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from harness.needs import missing, private_mounts, unpacked
+from harness.networks.ports import SERVER_HOST
+from harness.process import Running, running
+from harness.servers.certificates import Certificate
+from harness.waiting import until
+
+LIBRARIES = ("libdb5.3", "libevent-2.1-7", "openssl")
+_NUMBER = 64997  # no user's and no group's of Debian, nor the next one
+_USERS = ("opensmtpd", "opensmtpq")
+
+_CONFIGURATION = """\
+pki mx.test cert "{cert}"
+pki mx.test key "{key}"
+listen on {host} port {smtp} tls pki mx.test hostname mx.test
+listen on {host} port {smtps} smtps pki mx.test hostname mx.test
+action "nowhere" relay host smtp://127.0.0.1:9
+match from any for any action "nowhere"
+"""
+
+# Where it keeps things is built in.
+_BEGIN = """\
+mount --bind "$0/passwd" /etc/passwd && mount --bind "$0/group" /etc/group &&
+mount -t tmpfs own /var/spool && mkdir -m 711 /var/spool/smtpd &&
+mount -t tmpfs own /var/lib && mkdir -p /var/lib/opensmtpd/empty &&
+mount -t tmpfs own /run && mount --bind "$0/opensmtpd/usr/libexec" /usr/libexec && exec "$@"
+"""
+
+
+class OpenSmtpd(NamedTuple):
+    """It while it runs."""
+
+    smtp: str
+    smtps: str
+    process: Running
+
+    @property
+    def log(self) -> str:
+        """What it has said so far."""
+        return self.process.err + self.process.out
+
+
+@contextmanager
+def opensmtpd(directory: Path, certificate: Certificate) -> Iterator[OpenSmtpd]:
+    """It takes mail for anybody, by SMTP and by SMTPS."""
+    if os.geteuid() != 0:
+        missing("needs root, to run OpenSMTPD")
+    # Not below pytest's folder: the users that it becomes can't enter that.
+    home = Path(tempfile.mkdtemp(prefix="mailweir-opensmtpd-"))
+    try:
+        home.chmod(0o755)
+        package = unpacked("opensmtpd", home)
+        passwd, group = Path("/etc/passwd").read_text(), Path("/etc/group").read_text()
+        for number, user in enumerate(_USERS, _NUMBER):
+            passwd += f"{user}:x:{number}:{number}::/var/lib/opensmtpd/empty:/usr/sbin/nologin\n"
+            group += f"{user}:x:{number}:\n"
+        (home / "passwd").write_text(passwd)
+        (home / "group").write_text(group)
+        file = home / "smtpd.conf"
+        smtp, smtps = _free_ports()
+        file.write_text(
+            _CONFIGURATION.format(
+                host=SERVER_HOST,
+                cert=certificate.cert,
+                key=certificate.key,
+                smtp=smtp,
+                smtps=smtps,
+            )
+        )
+        program = package / "usr/sbin/smtpd"
+        command: list[str | Path] = [
+            *private_mounts(),
+            "sh",
+            "-c",
+            _BEGIN,
+            home,
+            program,
+            "-d",
+            "-f",
+            file,
+        ]
+        with running(command, directory, "opensmtpd") as process:
+            found = OpenSmtpd(f"{SERVER_HOST}:{smtp}", f"{SERVER_HOST}:{smtps}", process)
+            until(lambda: "starting" in found.log, "OpenSMTPD to start")
+            yield found
+    finally:
+        shutil.rmtree(home)
+
+
+def _free_ports() -> tuple[int, int]:
+    """It takes no 0 for a port. Nobody else asks for some at this address."""
+    with socket.socket() as one, socket.socket() as other:
+        for free in (one, other):
+            free.bind((SERVER_HOST, 0))
+        return one.getsockname()[1], other.getsockname()[1]

@@ -1,0 +1,213 @@
+"""Checks of every kind against real mail servers, again and again: up all the time, and what their
+logs have of it is what the documented filters take out.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from harness.mailweir.run import Mailweir, Tree, configuration
+from harness.programs.exim import LIBRARIES, exim
+from harness.programs.opensmtpd import LIBRARIES as OPENSMTPD_LIBRARIES
+from harness.programs.opensmtpd import opensmtpd
+from harness.programs.postfix import DOMAIN, postfix
+from harness.scale import count
+from harness.servers.certificates import Certificate, certificate
+from harness.waiting import LIMIT
+from scenarios.conftest import Start
+
+Counted = Callable[[str], None]
+
+_TIMES = count(3, 100)  # checks of each kind
+_PACE = {"every": "1s", "fast": "1s", "timeout": "20s"}
+_BOX = f"box@{DOMAIN}"
+# What a server says of clients that don't behave.
+_COMPLAINTS = re.compile(
+    r"lost connection|PREGREET|HANGUP|improper|SSL_accept error|haproxy read|TLS error|timeout"
+)
+# As docs/checks.md has them; checks come from 127.0.0.1 here.
+_POSTFIX_FILTER = re.compile(r"postfix/(?:smtpd|postscreen|tlsproxy)\[.*\[127\.0\.0\.1\]")
+_OPENSMTPD_FILTER = re.compile(
+    r"smtp (?:connected address=127\.0\.0\.1 |tls ciphers=|disconnected reason=quit)"
+)
+# Postfix's own beginning and end.
+_OF_POSTFIX = re.compile(
+    r"postfix/(?:postfix-script|master|postlog)\[|postfix/postscreen\[\d+\]: cache "
+)
+_POSTSCREEN = (
+    "127.0.0.1:0 inet  n - n - 1     postscreen",
+    "127.0.0.2:0 inet  n - n - -     smtpd -o smtpd_tls_wrappermode=yes"
+    " -o smtpd_upstream_proxy_protocol=",
+    "smtpd      pass   - - n - -     smtpd",
+    "tlsproxy   unix   - - n - 0     tlsproxy",
+    "dnsblog    unix   - - n - 0     dnsblog",
+)
+_SETTINGS = {
+    "postscreen_upstream_proxy_protocol": "haproxy",
+    "postscreen_greet_banner": "wait for it",
+    "postscreen_greet_wait": "6s",
+    "postscreen_greet_action": "enforce",
+    "postscreen_access_list": "",
+    # Nobody is remembered: each check waits.
+    "postscreen_greet_ttl": "1s",
+    "smtpd_peername_lookup": "no",
+}
+
+
+def _checks(certificate_name: str, *, mails: Mapping[str, object]) -> Tree:
+    """Every kind that speaks SMTP, but AUTH."""
+    tls = {"kind": "starttls", "verify": "none", "name": certificate_name}
+    return {
+        "connect": {"kind": "tcp", **_PACE},
+        "greets": {"kind": "greeting", **_PACE},
+        "certificate": {**tls, "decides": "alarm", **_PACE},
+        "recipient": {"kind": "rcpt", "rcpt_to": _BOX, **_PACE},
+        **({"mail": {"kind": "message", "rcpt_to": _BOX, **_PACE, **mails}} if mails else {}),
+    }
+
+
+def _made(balancer: Mailweir, pool: str, checks: list[str]) -> None:
+    """So many of each, all of them up."""
+    for name in checks:
+        labels = {"pool": pool, "check": name, "verdict": "up"}
+
+        def enough(labels: dict[str, str] = labels) -> bool:
+            try:
+                return balancer.metric("mailweir_check_results_total", **labels) >= _TIMES
+            except AssertionError:
+                return False  # none yet
+
+        balancer.process.until(enough, f"checks {pool} {name}", limit=LIMIT + 15 * _TIMES)
+    answer = balancer.page("/metrics")
+    bad = [
+        line
+        for line in answer.splitlines()
+        if line.startswith("mailweir_check_results_total") and 'verdict="up"' not in line
+    ]
+    assert bad == []
+
+
+@pytest.mark.needs("postfix", "openssl")
+def test_postfix_with_postscreen(tmp_path: Path, start: Start, counted: Counted) -> None:
+    with postfix(tmp_path, services=_POSTSCREEN, settings=_SETTINGS) as server:
+        screened, wrapped = (f"127.0.0.{n}:{port}" for n, port in enumerate(server.ports, 1))
+        config = configuration(tmp_path, {"a": {"address": screened, "proxy": "v2"}}, check=_PACE)
+        config["pools"]["farm"]["more_checks"] = _checks(f"mx.{DOMAIN}", mails={"mail_from": ""})
+        checks = {"farm": ["check", *config["pools"]["farm"]["more_checks"]]}
+        for pool, kind in (("tls", "ehlo"), ("tls_by_connect", "tcp")):
+            config["pools"][pool] = {
+                "servers": {"s": {"address": wrapped, "proxy": "off"}},
+                "check": {"kind": kind, **_PACE},
+                "more_checks": _checks(f"mx.{DOMAIN}", mails={}) if kind == "ehlo" else {},
+            }
+            checks[pool] = ["check", *config["pools"][pool]["more_checks"]]
+            config["listeners"][pool] = {
+                "bind": ["127.0.0.1:0"],
+                "pool": pool,
+                "protocol": "smtps",
+            }
+        balancer = start(config)
+        for pool, names in checks.items():
+            _made(balancer, pool, names)
+        # While checks go on: those that wait for a greeting when mailweir ends are cut.
+        lines = server.log.splitlines()
+    assert [line for line in lines if _COMPLAINTS.search(line)] == []
+    mails = _of_mails(lines)
+    left = [
+        line
+        for line in lines
+        if not (_POSTFIX_FILTER.search(line) or _OF_POSTFIX.search(line) or line in mails)
+    ]
+    assert left == []
+    counted(f"{_TIMES} checks of each kind: {len(lines)} lines, none of them left, no complaint")
+
+
+_EXIM = """\
+tls_advertise_hosts = *
+tls_certificate = {cert}
+tls_privatekey = {key}
+acl_smtp_rcpt = accept
+queue_only
+
+begin authenticators
+plain:
+  driver = plaintext
+  public_name = PLAIN
+  server_condition = ${{if and{{{{eq{{$auth2}}{{check}}}}{{eq{{$auth3}}{{a secret}}}}}}}}
+  server_set_id = $auth2
+"""
+
+
+@pytest.mark.needs("openssl", *LIBRARIES)
+def test_exim(tmp_path: Path, start: Start, counted: Counted) -> None:
+    password = tmp_path / "password"
+    password.write_text("a secret\n")
+    password.chmod(0o400)
+    with exim() as program, _readable("mx.test", 90) as made:
+        login = {"user": "check", "password_file": str(password), "ca": str(made.cert)}
+        settings = _EXIM.format(cert=made.cert, key=made.key)
+        with program.serving("checked", settings) as address:
+            config = configuration(tmp_path, {"a": address}, check=_PACE)
+            further = _checks("mx.test", mails={"mail_from": "check@client.test"})
+            further["login"] = {"kind": "auth", **login, **_PACE}
+            config["pools"]["farm"]["more_checks"] = further
+            balancer = start(config)
+            _made(balancer, "farm", ["check", *further])
+            lines = program.log.splitlines()
+            shown = balancer.command("config", "show").stdout + balancer.process.err
+    assert "a secret" not in shown
+    # One for each mail that it took.
+    left = [
+        line for line in lines if not re.search(r" <= check@client\.test .*\[127\.0\.0\.1\]", line)
+    ]
+    assert left == []
+    counted(f"{_TIMES} checks of each kind: {len(lines)} lines, one for each mail")
+
+
+@pytest.mark.needs(*OPENSMTPD_LIBRARIES)
+def test_opensmtpd(tmp_path: Path, start: Start, counted: Counted) -> None:
+    made = certificate(tmp_path, "mx.test", days=90)
+    with opensmtpd(tmp_path, made) as server:
+        config = configuration(tmp_path, {"a": server.smtp}, check=_PACE)
+        config["pools"]["farm"]["more_checks"] = _checks("mx.test", mails={})
+        config["pools"]["tls"] = {
+            "servers": {"s": {"address": server.smtps, "proxy": "off"}},
+            "check": {"kind": "ehlo", **_PACE},
+            "more_checks": _checks("mx.test", mails={}),
+        }
+        config["listeners"]["tls"] = {
+            "bind": ["127.0.0.1:0"],
+            "pool": "tls",
+            "protocol": "smtps",
+        }
+        balancer = start(config)
+        for pool in ("farm", "tls"):
+            _made(balancer, pool, ["check", *config["pools"][pool]["more_checks"]])
+        lines = server.log.splitlines()
+    assert [line for line in lines if _COMPLAINTS.search(line)] == []
+    left = [line for line in lines if not _OPENSMTPD_FILTER.search(line)]
+    assert left == ["info: OpenSMTPD 6.8.0p2 starting"]
+    counted(f"{_TIMES} checks of each kind: {len(lines)} lines, none of them left, no complaint")
+
+
+@contextmanager
+def _readable(name: str, days: float) -> Iterator[Certificate]:
+    """A certificate that a server's own user can read."""
+    with TemporaryDirectory(prefix="mailweir-exim-") as folder:
+        Path(folder).chmod(0o755)
+        made = certificate(Path(folder), name, days=days)
+        made.key.chmod(0o644)
+        yield made
+
+
+def _of_mails(lines: list[str]) -> set[str]:
+    """What Postfix's other processes say of mails by their numbers: those are mails."""
+    return {
+        line
+        for line in lines
+        if re.search(r"postfix/(?:cleanup|qmgr|virtual|smtpd)\[\d+\]: \w+: ", line)
+    }
