@@ -86,6 +86,11 @@ class Watched:
         return self.track.health
 
     @property
+    def cap(self) -> int | None:
+        """How many sessions its agent lets the server have."""
+        return _wish(self).max_sessions
+
+    @property
     def alarm(self) -> str:
         """What of this check somebody should see to; empty where nothing is."""
         if not self.results:

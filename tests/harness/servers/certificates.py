@@ -44,8 +44,7 @@ def certificate(directory: Path, name: str, *, days: float) -> Certificate:
     now = datetime.now(UTC)
     begin, end = now - timedelta(days=400), now + timedelta(days=days)
     _openssl(
-        # OpenSMTPD of Debian 12 can't use those of elliptic curves.
-        *("req", "-new", "-newkey", "rsa:2048", "-nodes"),
+        *("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
         *("-subj", f"/CN={name}", "-keyout", str(key), "-out", str(request)),
     )
     _openssl(

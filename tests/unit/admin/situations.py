@@ -36,6 +36,7 @@ class FakeCheck:
     alarm: str = ""
     certificate_end: float | None = None
     agent: str = ""
+    cap: int | None = None
     name: str = MAIN_CHECK
     kind: CheckKind = CheckKind.EHLO
     decides: Decides = Decides.STATE

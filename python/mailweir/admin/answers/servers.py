@@ -22,6 +22,8 @@ def _server(server: ServerStats, situation: Situation) -> dict[str, Any]:
     key = ServerKey(server.pool, server.name)
     pool = situation.config.pools.get(server.pool)
     configured = pool.servers.get(server.name) if pool else None
+    caps = [configured.max_sessions if configured else None]
+    caps += [check.cap for check in situation.checks(key)]
     return {
         "pool": server.pool,
         "name": server.name,
@@ -31,7 +33,7 @@ def _server(server: ServerStats, situation: Situation) -> dict[str, Any]:
         "backup": server.backup,
         "weight": server.weight,
         "operator": _told_of(key, situation),
-        "max_sessions": configured.max_sessions if configured else None,
+        "max_sessions": min(filter(None, caps), default=None),
         "proxy": configured.proxy if configured else None,
         "active": server.active,
         "sessions": server.sessions,

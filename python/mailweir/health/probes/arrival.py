@@ -91,7 +91,10 @@ async def _look(folder: Path, known: frozenset[str], token: str) -> frozenset[st
 
 def _look_into(folder: Path, known: frozenset[str], token: bytes) -> frozenset[str]:
     """In the lane. Mails of checks are removed, also those that are late."""
-    names = frozenset(os.listdir(folder))
+    try:
+        names = frozenset(os.listdir(folder))
+    except FileNotFoundError:
+        return frozenset()  # servers make it for the first mail
     arrived = False
     for name in sorted(names - known)[:_MOST_MAILS]:
         path = folder / name
