@@ -56,7 +56,13 @@ def test_nothing_gets_through(tmp_path: Path, start: Start, counted: Callable[[s
     with ExitStack() as exits:
         servers = {f"s{n}": exits.enter_context(serving(serve)) for n in range(_SERVERS)}
         pace = {"every": "100ms", "fast": "100ms", "rise": 1, "fall": 1}
-        balancer = start(configuration(tmp_path, servers, check=pace))
+        config = configuration(tmp_path, servers, check=pace)
+        config["pools"]["farm"]["more_checks"] = {
+            "recipient": {"kind": "rcpt", "rcpt_to": "a@mx.test", **pace},
+            "tls": {"kind": "starttls", "verify": "none", **pace},
+            "extensions": {"kind": "ehlo", "requires": ["SIZE"], **pace},
+        }
+        balancer = start(config)
         looks = 0
 
         def is_enough() -> bool:
@@ -79,13 +85,20 @@ def test_nothing_gets_through(tmp_path: Path, start: Start, counted: Callable[[s
 
 def _look(balancer: Mailweir) -> None:
     """At all places where words of servers are shown."""
-    for command in (["servers"], ["events", "--limit", "50"], ["status"], ["explain", "127.0.0.1"]):
+    for command in (
+        ["servers"],
+        ["servers", "farm/s0"],
+        ["events", "--limit", "50"],
+        ["status"],
+        ["explain", "127.0.0.1"],
+    ):
         shown = balancer.command(*command)
         assert (shown.returncode, shown.stderr) == (0, ""), command
         _is_plain(shown.stdout)
-    page = balancer.page("/")
-    _is_plain(page)
-    assert "<script" not in page
+    for route in ("/", "/servers/farm/s0"):
+        page = balancer.page(route)
+        _is_plain(page)
+        assert "<script" not in page
     _is_plain(balancer.page("/metrics"))
 
 

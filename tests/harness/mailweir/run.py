@@ -101,6 +101,10 @@ class Mailweir:
         answer = ask(str(self._socket), "GET", "/api/v1/servers")
         return {server["name"]: server for server in answer["servers"]}
 
+    def server(self, name: str, pool: str = "farm") -> Tree:
+        """What `mailweir servers POOL/SERVER --json` prints."""
+        return ask(str(self._socket), "GET", f"/api/v1/servers/{pool}/{name}")
+
     def address(self, listener: str = "mx") -> tuple[str, int]:
         """Where a listener really listens."""
         found = {one["name"]: one["addresses"] for one in self.status()["listeners"]}

@@ -88,6 +88,11 @@ class Postfix:
         """Its mail log so far."""
         return (self._home / "mail.log").read_text()
 
+    @property
+    def box(self) -> Path:
+        """The maildir that mails for DOMAIN are delivered to; made for the first one."""
+        return self._home / "mail" / "box"
+
     def flush(self) -> None:
         """Try to deliver everything that waits, now."""
         done = run([program("postqueue"), "-c", str(self._home), "-f"])
@@ -95,7 +100,7 @@ class Postfix:
 
     def delivered(self, number: int) -> list[bytes]:
         """The mails in the box, in the order of arrival, once there are `number`."""
-        box = self._home / "mail" / "box" / "new"
+        box = self.box / "new"
 
         def arrived() -> list[Path]:
             files = sorted(box.glob("*"), key=lambda file: file.stat().st_mtime_ns)
