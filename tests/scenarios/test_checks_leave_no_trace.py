@@ -29,10 +29,13 @@ _BOX = f"box@{DOMAIN}"
 _COMPLAINTS = re.compile(
     r"lost connection|PREGREET|HANGUP|improper|SSL_accept error|haproxy read|TLS error|timeout"
 )
-# As docs/checks.md has them; checks come from 127.0.0.1 here.
-_POSTFIX_FILTER = re.compile(r"postfix/(?:smtpd|postscreen|tlsproxy)\[.*\[127\.0\.0\.1\]")
-_OPENSMTPD_FILTER = re.compile(r"smtp (?:connected address=127\.0\.0\.1 |disconnected reason=quit)")
-# Postfix's own beginning and end.
+# Postfix's, Exim's and OpenSMTPD's, as the page has them for rsyslog. Checks come from 127.0.0.1.
+_PAGE = Path(__file__).resolve().parents[2] / "docs/checks.md"
+_POSTFIX_FILTER, _EXIM_FILTER, _OPENSMTPD_FILTER = (
+    re.compile(one.replace("192[.]0[.]2[.]1", r"127\.0\.0\.1").replace("[[]", r"\["))
+    for one in re.findall(r':rawmsg, ereregex, "(.*)" stop', _PAGE.read_text())
+)
+# Postfix's own beginning.
 _OF_POSTFIX = re.compile(
     r"postfix/(?:postfix-script|master|postlog)\[|postfix/postscreen\[\d+\]: cache "
 )
@@ -125,6 +128,7 @@ def test_postfix_with_postscreen(tmp_path: Path, start: Start, counted: Counted)
 
 
 _EXIM = """\
+log_selector = +smtp_connection
 tls_advertise_hosts = *
 tls_certificate = {cert}
 tls_privatekey = {key}

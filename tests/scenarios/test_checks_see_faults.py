@@ -11,6 +11,7 @@ import pytest
 from harness.mailweir.run import Mailweir, Tree, configuration
 from harness.needs import program
 from harness.process import run
+from harness.programs.alerts import fired
 from harness.programs.postfix import DOMAIN, postfix
 from harness.servers.certificates import certificate
 from harness.waiting import LIMIT, until
@@ -91,7 +92,7 @@ def test_a_queue_that_is_full(tmp_path: Path, start: Start, counted: Counted) ->
     assert seconds < bound + LIMIT / 10
 
 
-@pytest.mark.needs("postfix", "openssl")
+@pytest.mark.needs("postfix", "openssl", "prometheus")
 def test_a_certificate_that_ended(tmp_path: Path, start: Start) -> None:
     made = certificate(tmp_path, f"mx.{DOMAIN}", days=-1)
     settings = {"smtpd_tls_cert_file": str(made.cert), "smtpd_tls_key_file": str(made.key)}
@@ -103,6 +104,8 @@ def test_a_certificate_that_ended(tmp_path: Path, start: Start) -> None:
         assert "certificate: certificate: it ended on 2" in balancer.command("servers").stdout
         labels = {"pool": "farm", "server": "a", "check": "certificate"}
         assert balancer.metric("mailweir_check_alarm", **labels) == 1
+        found = fired("mailweir.rules.yml", balancer.page("/metrics"), tmp_path)
+        assert "MailweirCheckAlarm" in found
 
 
 @pytest.mark.needs("postfix", "openssl")

@@ -79,6 +79,11 @@ def agreed_config(config: Config) -> Tree:
             written.pop("source", None)
             if shared:
                 written["source"] = shared
+        in_pool = _under(tree, "pools", name)
+        further = cast(Tree, in_pool.get("more_checks", {}))
+        for check in (in_pool.get("check", {}), *further.values()):
+            # Checks come from an address of the node's own.
+            cast(Tree, check).pop("source", None)
     for name, listener in config.listeners.items():
         written = _under(tree, "listeners", name)
         for key, prefixes in (("allow", listener.allow), ("deny", listener.deny)):

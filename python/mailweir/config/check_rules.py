@@ -5,6 +5,7 @@ Called by `pool_rules`. Pure.
 """
 
 from collections.abc import Iterator, Mapping
+from ipaddress import IPv4Address, IPv6Address
 
 from mailweir.config.check_keys import Arrives, Check, FurtherCheck
 from mailweir.config.finding import Finding, Path
@@ -57,8 +58,15 @@ _NEEDED: Mapping[CheckKind, tuple[str, ...]] = {
 _HARMLESS = ("helo",)
 
 
-def check_findings(path: Path, pool: Pool, users: Mapping[str, Listener]) -> Iterator[Finding]:
-    """What is wrong or odd in the checks of a pool, whose listeners are `users`."""
+def check_findings(
+    path: Path,
+    pool: Pool,
+    users: Mapping[str, Listener],
+    bound: Mapping[IPv4Address | IPv6Address, str],
+) -> Iterator[Finding]:
+    """What is wrong or odd in the checks of a pool, whose listeners are `users`; `bound` says which
+    listener binds an address.
+    """
     protocols = {listener.protocol for listener in users.values()}
     main = pool.check.kind or default_check_kind(protocols)
     yield from _pace((*path, "check"), pool.check)
@@ -71,6 +79,7 @@ def check_findings(path: Path, pool: Pool, users: Mapping[str, Listener]) -> Ite
     else:
         yield from _keys((*path, "check"), pool.check, main, in_use=bool(users))
     yield from _protocols((*path, "check"), main, users)
+    yield from _source((*path, "check"), pool.check, pool, bound)
     for name, check in pool.more_checks.items():
         at = (*path, "more_checks", name)
         if name == MAIN_CHECK:
@@ -78,6 +87,7 @@ def check_findings(path: Path, pool: Pool, users: Mapping[str, Listener]) -> Ite
         yield from _pace(at, check)
         yield from _keys(at, check, check.kind, in_use=True)
         yield from _decides(at, check)
+        yield from _source(at, check, pool, bound)
         yield from _protocols(at, check.kind, users)
 
 
@@ -129,6 +139,25 @@ def _arrives(path: Path, arrives: Arrives) -> Iterator[Finding]:
     given = [one for one in (arrives.maildir, arrives.smtp, arrives.lmtp) if one is not None]
     if len(given) != 1:
         yield Finding(path, "must have one of `maildir`, `smtp` and `lmtp`")
+
+
+def _source(
+    path: Path, check: Check, pool: Pool, bound: Mapping[IPv4Address | IPv6Address, str]
+) -> Iterator[Finding]:
+    """An address from which a check can't come."""
+    if (source := check.source) is None:
+        return
+    at = (*path, "source")
+    for server in pool.servers.values():
+        if server.address.ip.version != source.version:
+            yield Finding(at, f"{source} can't reach {server.address}: not the same IP version")
+            return
+    if source in bound:
+        yield Finding(
+            at,
+            f"listener `{bound[source]}` binds {source}: a virtual address isn't there on the node"
+            " that stands by, whose checks could not be made; take one of the node's own",
+        )
 
 
 def _decides(path: Path, check: FurtherCheck) -> Iterator[Finding]:

@@ -7,7 +7,9 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from mailweir.config.check_keys import Check
 from mailweir.config.finding import Finding
+from mailweir.config.finding import Path as Place
 from mailweir.config.model import Config
 
 # Of `state_dir`: the lock, operators' words, and what a pair keeps.
@@ -22,6 +24,7 @@ def file_findings(config: Config, read: Iterable[str]) -> Iterator[Finding]:
     yield from _state_dir(config.state_dir)
     if config.log.sessions not in _NO_FILE:
         yield from _session_log(config, read)
+    yield from _of_checks(config)
 
 
 def _state_dir(folder: Path) -> Iterator[Finding]:
@@ -59,6 +62,30 @@ def _session_log(config: Config, read: Iterable[str]) -> Iterator[Finding]:
     kinds = {stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe"}
     kind = kinds.get(stat.S_IFMT(mode), "a device")
     yield Finding(path, f"{log} is {kind}; write the path of a file")
+
+
+def _of_checks(config: Config) -> Iterator[Finding]:
+    """Files without which a check can't be made. They may come later: it is told of, no more."""
+    for name, pool in config.pools.items():
+        at: Place = ("pools", name)
+        checks: list[tuple[Place, Check]] = [((*at, "check"), pool.check)]
+        checks += [((*at, "more_checks", key), one) for key, one in pool.more_checks.items()]
+        for path, check in checks:
+            for key in ("ca", "client_certificate", "password_file"):
+                file = getattr(check, key)
+                if file and (why := _unusable(file, secret=key == "password_file")):
+                    yield Finding((*path, key), f"{file} {why}", warning=True)
+
+
+def _unusable(file: Path, *, secret: bool) -> str:
+    mode = _mode(file)
+    if mode is None:
+        return "isn't there, or can't be looked at: the check can't be made"
+    if not stat.S_ISREG(mode):
+        return "is no file: the check can't be made"
+    if secret and mode & (stat.S_IRWXG | stat.S_IRWXO):
+        return "can be read by others than its owner, and isn't used: chmod 400"
+    return ""
 
 
 def _others(config: Config, read: Iterable[str]) -> Iterator[tuple[str, str]]:

@@ -26,7 +26,7 @@ def pool_findings(
     yield from _choice(path, pool)
     yield from _queue((*path, "queue"), pool, users)
     yield from _weights((*path, "servers"), pool)
-    yield from check_findings(path, pool, users)
+    yield from check_findings(path, pool, users, bound)
     if users:
         yield from _strangers((*path, "servers"), pool)
 

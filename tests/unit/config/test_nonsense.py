@@ -204,6 +204,44 @@ _POOLS: list[tuple[dict[str, str], list[str]]] = [
     ({"pool": "check: {kind: tcp, helo: lb1.example.com}"},
      ["W pools.farm.check.helo: a check by `tcp` has no use for it: checks by auth, ehlo,"
       " message, rcpt, starttls have it"]),
+    ({"pool": "check: {kind: tcp, days: 3, rcpt_to: a@b.test}"},
+     ["E pools.farm.check.days: a check by `tcp` has no use for it: checks by starttls have it",
+      "E pools.farm.check.rcpt_to: a check by `tcp` has no use for it: checks by message, rcpt"
+      " have it"]),
+    ({"pool": "check: {kind: agent, port: 8000}"},
+     ["E pools.farm.check.kind: an agent that doesn't answer says nothing of the server: have it"
+      " under `more_checks`, beside a check that decides"]),
+    ({"pool": "more_checks: {load: {kind: agent}}"},
+     ["E pools.farm.more_checks.load: a check by `agent` needs `port`"]),
+    ({"pool": "more_checks: {load: {kind: agent, port: 80, decides: weight}}"}, []),
+    ({"pool": "more_checks: {w: {kind: ehlo, decides: weight}}"},
+     ["E pools.farm.more_checks.w.decides: a check by `ehlo` says nothing of weights, only an"
+      " `agent` does: write `state` or `alarm`"]),
+    ({"pool": "more_checks: {check: {kind: tcp}}"},
+     ["E pools.farm.more_checks.check: `check` is what the pool's own check is called; rename it"]),
+    ({"pool": "more_checks: {a: {kind: auth, user: u}}"},
+     ["E pools.farm.more_checks.a: a check by `auth` needs `password_file`"]),
+    ({"pool": "more_checks: {a: {kind: rcpt, rcpt_to: a@b.test, user: u}}"},
+     ["E pools.farm.more_checks.a: `user` and `password_file` go together: give both or neither"]),
+    ({"pool": "more_checks: {a: {kind: rcpt, rcpt_to: a@b.test, name: mx.test}}"},
+     ["E pools.farm.more_checks.a: TLS is for a login alone: give `user` and `password_file` as"
+      " well"]),
+    ({"pool": "more_checks: {a: {kind: starttls, verify: name}}"},
+     ["E pools.farm.more_checks.a.verify: `name` has to say which name the certificate is for"]),
+    ({"pool": "more_checks: {a: {kind: message, rcpt_to: a@b.test, arrives: {}}}"},
+     ["E pools.farm.more_checks.a.arrives: must have one of `maildir`, `smtp` and `lmtp`"]),
+    ({"pool": "more_checks: {a: {kind: starttls, ca: /no/such.pem}}"},
+     ["W pools.farm.more_checks.a.ca: /no/such.pem isn't there, or can't be looked at: the check"
+      " can't be made"]),
+    ({"pool": "check: {source: '2001:db8::9'}"},
+     ["E pools.farm.check.source: 2001:db8::9 can't reach 10.0.0.1:25: not the same IP version"]),
+    ({"pool": "check: {source: 192.0.2.1}"},
+     ["E pools.farm.check.source: listener `mx` binds 192.0.2.1: a virtual address isn't there on"
+      " the node that stands by, whose checks could not be made; take one of the node's own"]),
+    ({"pool": "check: {kind: rcpt, rcpt_to: 'a b@c'}"},
+     ["E pools.farm.check.rcpt_to: must be an address such as check@example.com, not 'a b@c'"]),
+    ({"pool": "check: {kind: rcpt, rcpt_to: 'a@b>c'}"},
+     ["E pools.farm.check.rcpt_to: must be an address such as check@example.com, not 'a@b>c'"]),
     ({"pool": "check: {helo: lb_1}"},
      ["E pools.farm.check.helo: must be a host name such as lb1.example.com, not 'lb_1'"]),
 ]  # fmt: skip
