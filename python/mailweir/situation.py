@@ -12,7 +12,7 @@ from mailweir.config.model import Config
 from mailweir.config.words import CheckKind, Decides, HaKeeper, HaRole
 from mailweir.faults import Fault
 from mailweir.reload import ReloadOutcome
-from mailweir.spec import ServerKey
+from mailweir.spec import ServerKey, ServerState
 from mailweir.state.desired import Health
 from mailweir.state.overrides import Overrides
 from mailweir.stats import Admission, ServerStats, Stats
@@ -52,6 +52,8 @@ class CheckTold(Protocol):
     def decides(self) -> Decides: ...
     @property
     def health(self) -> Health: ...
+    @property
+    def wished(self) -> ServerState | None: ...  # by an agent
     @property
     def cap(self) -> int | None: ...  # sessions, by an agent
     @property

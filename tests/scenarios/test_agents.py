@@ -67,7 +67,7 @@ def test_what_agents_say_counts(tmp_path: Path, start: Start) -> None:
         becomes("up ready 100%", state="up", weight=40, max_sessions=None)
         becomes("75%", state="up", weight=30)
         becomes("drain", state="drain", weight=30)
-        assert "drain (load: agent says drain)" in balancer.command("servers").stdout
+        assert "drain (load: the agent says drain)" in balancer.command("servers").stdout
         becomes("ready 100%", state="up", weight=40)
         becomes("down#disk full", state="down")
         assert "load: down#disk full" in balancer.command("servers").stdout
@@ -86,8 +86,8 @@ def test_what_agents_say_counts(tmp_path: Path, start: Start) -> None:
         until(lambda: balancer.servers()["a"]["weight"] != 10, "the operator's weight to be gone")
         weight = balancer.servers()["a"]["weight"]
     # The agent is gone, and its servers go on as they were; that is an alarm.
-    until(lambda: balancer.servers()["a"]["alarms"], "the alarm")
-    assert balancer.servers()["a"]["alarms"] == ["load: local: agent: Connection refused"]
+    alarm = ["load: local: agent: Connection refused"]
+    until(lambda: balancer.servers()["a"]["alarms"] == alarm, "the alarm")
     assert balancer.servers()["a"]["weight"] == weight
 
 

@@ -79,7 +79,7 @@ def test_servers_that_only_checks_refuse(
             assert set(where.values()) == {_SESSIONS // 3}
 
         servers["b"].serves_checks = True
-        until(lambda: _states(balancer) == ["up", "up", "down"], "the panic to be over")
+        until(lambda: _states(balancer) == ["up", "up", "drain"], "the panic to be over")
         assert balancer.metric("mailweir_pool_panic", pool="farm") == 0
         assert _logged(balancer, "panic is over") == 1
         assert set(_sources_come(balancer.address())) == {"a", "b"}

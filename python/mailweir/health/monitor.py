@@ -21,7 +21,7 @@ from mailweir.health.check import Outcome
 from mailweir.health.probes.arrival import SINKS
 from mailweir.health.target import CheckKey, Target
 from mailweir.health.track import Track, interval, renewed, step, unseen, worst
-from mailweir.spec import ServerKey
+from mailweir.spec import ServerKey, ServerState
 from mailweir.state.desired import NO_WISH, Health, Wish
 
 # Checks at a time. Each holds a descriptor; dead servers hold theirs for a whole
@@ -86,6 +86,11 @@ class Watched:
         return self.track.health
 
     @property
+    def wished(self) -> ServerState | None:
+        """What its agent wants the server to be."""
+        return _wish(self).state
+
+    @property
     def cap(self) -> int | None:
         """How many sessions its agent lets the server have."""
         return _wish(self).max_sessions
@@ -97,8 +102,14 @@ class Watched:
             return ""
         last = self.results[-1]
         if self.track.health in (Health.DOWN, Health.DRAIN) or not last.conclusive:
-            return f"{last.step}: {last.detail}" if last.step else "not confirmed yet"
+            return f"{last.step}: {last.detail}" if last.step else self._why_not_up
         return last.alarm
+
+    @property
+    def _why_not_up(self) -> str:
+        """Of a server that passes this check."""
+        is_held = self.track.streak >= self.target.check.rise
+        return "held back for a minute: it came and went" if is_held else "not confirmed yet"
 
 
 class Monitor:

@@ -115,7 +115,9 @@ def panics(old: DesiredState | None, new: DesiredState) -> Iterator[tuple[str, b
     before = {pool.name for pool in old.pools if pool.is_in_panic()} if old else set()
     for pool in new.pools:
         if (now := pool.is_in_panic()) != (pool.name in before):
-            counted = pool.counted()
+            # Those that drain by a check count in a panic, and drain again behind it.
+            drain = [one for one in pool.servers if one.state is ServerState.DRAIN]
+            counted = [*pool.counted(), *(one for one in drain if one.weight and not one.backup)]
             up = sum(one.state is ServerState.UP for one in counted)
             yield pool.name, now, f"{up} of {_count(len(counted), 'server')} up"
 

@@ -15,7 +15,7 @@ from mailweir.config.words import CheckKind, Decides
 from mailweir.operator import Operator
 from mailweir.reload import Difference, ReloadOutcome
 from mailweir.situation import CheckTold, RoleTold, Situation
-from mailweir.spec import ServerKey
+from mailweir.spec import ServerKey, ServerState
 from mailweir.state.desired import Health, fold
 from mailweir.state.overrides import Overrides
 from unit import figures
@@ -37,6 +37,7 @@ class FakeCheck:
     certificate_end: float | None = None
     agent: str = ""
     cap: int | None = None
+    wished: ServerState | None = None
     name: str = MAIN_CHECK
     kind: CheckKind = CheckKind.EHLO
     decides: Decides = Decides.STATE

@@ -4,7 +4,7 @@ server with all its checks. Pure.
 
 from typing import Any
 
-from mailweir.config.words import CheckKind, Decides
+from mailweir.config.words import Decides
 from mailweir.errors import UnknownError
 from mailweir.situation import CheckResult, CheckTold, Situation
 from mailweir.spec import ServerKey, ServerState
@@ -82,16 +82,14 @@ def _by_checks(server: ServerStats, situation: Situation) -> str | None:
     key = ServerKey(server.pool, server.name)
     if server.state == ServerState.UP or situation.overrides.server_state(key):
         return None
-    for check in situation.checks(key):
-        if check.kind is CheckKind.AGENT and check.decides is Decides.STATE and check.results:
-            if (said := check.results[-1].agent) and check.health is Health.UP:
-                agent = f"{check.name}: agent says {said}"
-                if server.state in (ServerState.DRAIN, ServerState.MAINT):
-                    return agent
+    checks = situation.checks(key)
+    for check in checks:
+        if check.wished:
+            return f"{check.name}: the agent says {check.wished}"
+    for check in checks:
         if check.decides is Decides.STATE and check.health in (Health.DOWN, Health.DRAIN):
-            failed = next((one for one in reversed(check.results) if not one.ok), None)
-            why = f"{failed.detail}" if failed else "not confirmed yet"
-            return f"{check.name}: {why}"
+            last = check.results[-1]
+            return f"{check.name}: {check.alarm if last.ok else last.detail}"
     return None
 
 
