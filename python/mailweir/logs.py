@@ -75,6 +75,8 @@ def configure(
     root.setLevel(logging.DEBUG if verbose else logging.INFO)
     # asyncio says at debug which selector it uses, and the like.
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+    # aiosmtpd's, which tells of every session and every command.
+    logging.getLogger("mail").setLevel(logging.ERROR)
 
 
 def _take_over_standard_error() -> None:

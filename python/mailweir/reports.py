@@ -72,8 +72,8 @@ class Reports:
         """What comes of a check that takes no server out of use: somebody has to see to it."""
         if result.alarm == result.was_alarm or result.before is not result.after:
             return
-        if result.key.is_main and result.outcome.conclusive:
-            return
+        if result.key.is_main:
+            return  # it says of the server what there is to say
         about = {"server": str(result.key.server), "check": result.key.check}
         if result.alarm:
             _log.warning("check alarm", **about, reason=result.outcome.alarm or _reason(result))

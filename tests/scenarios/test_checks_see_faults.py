@@ -1,5 +1,6 @@
 """Real faults of a real Postfix: each is seen by the check of its kind, and by no other."""
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,9 +11,10 @@ import pytest
 
 from harness.mailweir.run import Mailweir, Tree, configuration
 from harness.needs import program
+from harness.networks.ports import SERVER_HOST, unused_port
 from harness.process import run
 from harness.programs.alerts import fired
-from harness.programs.postfix import DOMAIN, postfix
+from harness.programs.postfix import DOMAIN, SMTPD, postfix
 from harness.servers.certificates import certificate
 from harness.waiting import LIMIT, until
 from scenarios.conftest import Start
@@ -90,6 +92,25 @@ def test_a_queue_that_is_full(tmp_path: Path, start: Start, counted: Counted) ->
         f"drain {seconds:.1f} s after the queue was full; fall x every is {bound:.1f} s at most"
     )
     assert seconds < bound + LIMIT / 10
+
+
+@pytest.mark.needs("postfix", "openssl")
+def test_mails_arrive_where_mailweir_listens(tmp_path: Path, start: Start) -> None:
+    """Postfix brings them by LMTP; nothing is said of each in the log."""
+    place = f"{SERVER_HOST}:{unused_port()}"
+    services = (SMTPD, "lmtp unix - - n - - lmtp")
+    host, _, port = place.partition(":")
+    settings = {"virtual_transport": f"lmtp:inet:{host}:{port}"}
+    with postfix(tmp_path, services=services, settings=settings) as server:
+        config = _config(tmp_path, server.address, server.box)
+        config["pools"]["farm"]["more_checks"]["mail"]["arrives"] = {"lmtp": place}
+        balancer = start(config)
+        until(lambda: _passed(balancer, "mail") > _FALL, "mails to arrive")
+        assert _says(balancer)["mail"] == "up"
+        log = balancer.process.err
+    assert [line for line in log.splitlines() if not line.startswith("ts=")] == []
+    assert "level=info" in log
+    assert not re.search("RCPT|DATA|LHLO|connection lost", log)
 
 
 @pytest.mark.needs("postfix", "openssl", "prometheus")

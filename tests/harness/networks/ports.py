@@ -15,3 +15,11 @@ def refusing() -> Iterator[str]:
     with socket.socket() as kept:
         kept.bind((SERVER_HOST, 0))
         yield f"{SERVER_HOST}:{kept.getsockname()[1]}"
+
+
+def unused_port() -> int:
+    """For programs that take no 0 for a port. Nobody else asks for one at SERVER_HOST."""
+    with socket.socket() as free:
+        free.bind((SERVER_HOST, 0))
+        port: int = free.getsockname()[1]
+        return port

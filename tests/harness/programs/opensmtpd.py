@@ -6,7 +6,6 @@ every client's handshake with an internal error here (OpenSSL 3).
 
 import os
 import shutil
-import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.needs import missing, private_mounts, unpacked
-from harness.networks.ports import SERVER_HOST
+from harness.networks.ports import SERVER_HOST, unused_port
 from harness.process import Running, running
 from harness.waiting import until
 
@@ -66,7 +65,7 @@ def opensmtpd(directory: Path) -> Iterator[OpenSmtpd]:
         (home / "passwd").write_text(passwd)
         (home / "group").write_text(group)
         file = home / "smtpd.conf"
-        port = _free_port()
+        port = unused_port()
         file.write_text(_CONFIGURATION.format(host=SERVER_HOST, port=port))
         program = package / "usr/sbin/smtpd"
         command: list[str | Path] = [
@@ -86,11 +85,3 @@ def opensmtpd(directory: Path) -> Iterator[OpenSmtpd]:
             yield found
     finally:
         shutil.rmtree(home)
-
-
-def _free_port() -> int:
-    """It takes no 0 for a port. Nobody else asks for one at this address."""
-    with socket.socket() as free:
-        free.bind((SERVER_HOST, 0))
-        port: int = free.getsockname()[1]
-        return port

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -273,6 +274,45 @@ def test_a_server_may_take_as_long_to_accept_as_for_the_most_patient_session() -
         "a": 4,
         "b": 9,
         "c": 15,
+    }
+
+
+async def test_a_check_comes_from_its_source() -> None:
+    seen: list[str] = []
+
+    async def script(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(writer.get_extra_info("peername")[0])
+
+    async with playing(script) as server:
+        ours = replace(target(server.address, CheckKind.TCP), speech=Speech.OPAQUE)
+        assert (await run(replace(ours, source=ip_address("127.9.8.7")))).ok
+        await server.over.wait()
+        foreign = await run(replace(ours, source=ip_address("192.0.2.77")))
+    assert seen == ["127.9.8.7"]
+    # That says nothing of the server.
+    assert (foreign.conclusive, foreign.step) == (False, "local")
+    assert foreign.detail == "from 192.0.2.77: Cannot assign requested address"
+
+
+def test_checks_come_from_an_address_that_stays() -> None:
+    text = (
+        "listeners: {mx: {bind: ['192.0.2.1:25'], pool: farm}}\n"
+        "pools:\n  farm:\n    servers:\n"
+        "      a: {address: 10.0.0.1:25, source: [10.0.0.253, 10.0.0.7]}\n"
+        "      b: {address: 10.0.0.2:25, source: [10.0.0.253]}\n"
+        "    more_checks: {own: {kind: tcp, source: 10.0.0.9}}\n"
+        "ha:\n  node: a\n  keys: {1: /k}\n"
+        "  nodes: {a: {links: {x: '192.0.2.8:1'}}, b: {links: {x: '192.0.2.9:1'}}}\n"
+        "  virtual: [{address: 192.0.2.1/24, dev: eth0}]\n"
+        "  source: [{address: 10.0.0.253/24, dev: eth1}]\n"
+    )
+    found = targets(config(text), NOTHING_SAID)
+    sources = {(key.server.server, key.check): str(one.source) for key, one in found.items()}
+    assert sources == {
+        ("a", MAIN_CHECK): "10.0.0.7",
+        ("a", "own"): "10.0.0.9",
+        ("b", MAIN_CHECK): "None",
+        ("b", "own"): "10.0.0.9",
     }
 
 

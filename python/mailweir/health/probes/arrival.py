@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
+from weakref import WeakSet
 
 from aiosmtpd.lmtp import LMTP
 from aiosmtpd.smtp import SMTP, Envelope, Session
@@ -154,15 +155,30 @@ async def _listen(kind: type[SMTP], address: Address, waiting: _Waiting) -> asyn
     loop = asyncio.get_running_loop()
     handler = _Handler(waiting)
 
-    def session() -> SMTP:
-        return kind(
+    sessions: WeakSet[SMTP] = WeakSet()
+
+    def session() -> asyncio.Protocol:
+        if sum(one.transport is not None for one in sessions) >= _MOST_SESSIONS:
+            return _Full()
+        made = kind(
             handler, data_size_limit=_MOST_DATA, hostname="mailweir", timeout=_SILENCE, loop=loop
         )
+        sessions.add(made)
+        return made
 
     try:
         return await loop.create_server(session, str(address.ip), address.port)
     except OSError as error:
         raise LocalError(f"arrives at {address}: {os.strerror(error.errno or 0)}") from None
+
+
+class _Full(asyncio.Protocol):
+    """For who comes when there are enough: descriptors are for clients."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """At once."""
+        if isinstance(transport, asyncio.Transport):
+            transport.abort()
 
 
 class _Handler:
