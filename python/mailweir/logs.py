@@ -73,6 +73,10 @@ def configure(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.DEBUG if verbose else logging.INFO)
+    _quieten_libraries()
+
+
+def _quieten_libraries() -> None:
     # asyncio says at debug which selector it uses, and the like.
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     # aiosmtpd's, which tells of every session and every command.
