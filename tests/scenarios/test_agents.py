@@ -4,12 +4,15 @@ changes nothing.
 
 import socketserver
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from harness.clients.dialogue import Client
 from harness.mailweir.run import Mailweir, configuration
+from harness.programs.haproxy import haproxy
 from harness.servers.scripted import Stream, serving
 from harness.waiting import until
 from scenarios.conftest import Start
@@ -89,6 +92,52 @@ def test_what_agents_say_counts(tmp_path: Path, start: Start) -> None:
     alarm = ["load: local: agent: Connection refused"]
     until(lambda: balancer.servers()["a"]["alarms"] == alarm, "the alarm")
     assert balancer.servers()["a"]["weight"] == weight
+
+
+# An agent's line, and what the server then is: its state, its weight of 40, how many sessions.
+_LINES = (
+    ("up ready 100%", ("up", 40, 0)),
+    ("75%", ("up", 30, 0)),
+    ("drain, maxconn:7", ("drain", 30, 7)),
+    ("ready 50%", ("up", 20, 7)),
+    # HAProxy 2.6 wants the space.
+    ("down #disk full", ("down", 20, 7)),
+    ("up 100%", ("up", 40, 7)),
+    ("maint", ("maint", 40, 7)),
+    ("ready", ("up", 40, 7)),
+    ("stopped", ("down", 40, 7)),
+    ("up maxconn:3", ("up", 40, 3)),
+)
+
+
+@pytest.mark.needs("haproxy")
+def test_haproxy_hears_the_same(tmp_path: Path, start: Start) -> None:
+    """One agent, asked by both: what it says of its server is the same to them."""
+    with serving(_serve) as address, _agent() as agent:
+        config = configuration(tmp_path, {"a": {"address": address, "weight": 40}}, check=_PACE)
+        port = agent.server_address[1]
+        further = {"load": {"kind": "agent", "port": port, **_PACE}}
+        config["pools"]["farm"] |= {"more_checks": further, "panic": "0%"}
+        balancer = start(config)
+        asks = f"weight 40 check inter 100ms agent-check agent-port {port} agent-inter 100ms"
+        settings = ("timeout connect 1s", "timeout server 11m", f"default-server {asks}")
+        with haproxy(tmp_path, {"a": address}, settings) as other:
+            for line, means in _LINES:
+                agent.line = line
+                _becomes(lambda: _ours(balancer), means, f"{line} to mailweir")
+                _becomes(lambda: other.told_by_agent("a"), means, f"{line} to HAProxy")
+
+
+_Told = tuple[str, int, int]
+
+
+def _becomes(told: Callable[[], _Told], means: _Told, what: str) -> None:
+    until(lambda: told() == means, f"{what} to mean {means}")
+
+
+def _ours(balancer: Mailweir) -> tuple[str, int, int]:
+    a = balancer.servers()["a"]
+    return a["state"], a["weight"], a["max_sessions"] or 0
 
 
 def _two_get_in(balancer: Mailweir) -> None:

@@ -60,6 +60,12 @@ class HAProxy:
         """Whether sessions go to it."""
         return self._of(server)["status"].startswith("UP")
 
+    def told_by_agent(self, server: str) -> tuple[str, int, int]:
+        """A server's state in mailweir's words, its weight and its `maxconn` (0: none)."""
+        row = self._of(server)
+        state = row["status"].split()[0].lower()
+        return {"no": "up"}.get(state, state), int(row["uweight"]), int(row["slim"] or 0)
+
     def is_listening(self) -> bool:
         """Whether it takes commands, which it does once it listens."""
         try:
