@@ -7,6 +7,7 @@ from time import time
 from typing import Any
 
 import pytest
+import uvloop
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from harness.servers.certificates import certificate
 from mailweir.config.address import parse_server
 from mailweir.config.words import CheckKind
+from mailweir.health.check import Outcome
 from mailweir.health.probes.tls import ends
 from mailweir.health.target import Speech
 from mailweir.state.desired import Health
@@ -158,6 +160,32 @@ async def test_a_server_without_starttls() -> None:
     async with smtp() as address:
         outcome = await check(address, CheckKind.STARTTLS, verify="none")
     assert told(outcome) == (Health.DOWN, "starttls", "the server doesn't offer STARTTLS")
+
+
+@pytest.mark.parametrize("behind", [b"", b"not TLS\r\n", b"\x15\x03\x03\x00\x02\x02\x50"])
+@pytest.mark.parametrize("speech", [Speech.SMTP, Speech.SMTPS])
+def test_a_handshake_that_fails(behind: bytes, speech: Speech) -> None:
+    """On the loop that runs the process: it has words of its own for what is closed."""
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if speech is Speech.SMTP:
+            writer.write(b"220 mx\r\n")
+            await reader.readline()
+            writer.write(b"250-mx\r\n250 STARTTLS\r\n")
+            await reader.readline()
+            writer.write(b"220 go\r\n")
+        await reader.read(1)
+        writer.write(behind)
+        writer.close()
+
+    async def checked(kind: CheckKind) -> Outcome:
+        async with playing(script) as server:
+            keys = {"verify": "none"} if kind is CheckKind.STARTTLS else {}
+            return await check(server.address, kind, speech, **keys)
+
+    assert told(uvloop.run(checked(CheckKind.STARTTLS)))[:2] == (Health.DOWN, "tls")
+    if speech is Speech.SMTPS:
+        assert told(uvloop.run(checked(CheckKind.TCP))) == PASSED
 
 
 async def test_what_is_said_before_tls_is_not_taken_for_what_comes_behind_it() -> None:

@@ -87,13 +87,17 @@ async def test_a_message_that_is_lost(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("way", ["smtp", "lmtp"])
 async def test_a_message_arrives_where_we_listen(way: str, unused: Address) -> None:
+    under_way: list[asyncio.Task[str]] = []
+
     async def deliver(mail: bytes) -> None:
-        asyncio.get_running_loop().create_task(_hand_over(way, unused, mail))
+        under_way.append(asyncio.create_task(_hand_over(way, unused, mail)))
 
     try:
         async with smtp(_Taking(deliver)) as address:
             keys: dict[str, Any] = {"rcpt_to": BOX, "arrives": {way: str(unused)}}
             assert told(await check(address, CheckKind.MESSAGE, **keys)) == PASSED
+            [delivered] = await asyncio.gather(*under_way)
+        assert delivered.startswith("250 ")
         assert (await _hand_over(way, unused, b"Subject: x\r\n\r\nhello\r\n")).startswith(
             "550 5.7.1"
         )

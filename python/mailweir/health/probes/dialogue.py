@@ -37,7 +37,8 @@ class Dialogue:
         reader, self._writer = streams
         self._replies = Replies(reader)
         self._progress = progress
-        self._was_greeted = self._said_quit = False
+        # From its greeting on, until QUIT was said or TLS has failed.
+        self._is_listening = False
         self._name = ""
         self.extensions: dict[str, tuple[str, ...]] = {}
         self.tls: SSLObject | None = None  # its state, once it has begun
@@ -47,15 +48,17 @@ class Dialogue:
         self._progress.step = "tls"
         if self._replies.holds_more():
             raise ProbeError("tls", "the server said more behind its answer to STARTTLS")
+        was_listening, self._is_listening = self._is_listening, False
         with tls.failures():
             await self._writer.start_tls(context, server_hostname=name)
+        self._is_listening = was_listening
         self.tls = self._writer.get_extra_info("ssl_object")
 
     async def greeting(self) -> None:
         """Wait for it."""
         self._progress.step = "greeting"
         verdict, reply = await self._replies.greeting()
-        self._was_greeted = True
+        self._is_listening = True
         if verdict is not Greeting.ACCEPTS:
             raise refused("greeting", reply)
 
@@ -88,7 +91,7 @@ class Dialogue:
 
     async def leave(self) -> None:
         """QUIT, and its answer; whatever that is. Nothing before a greeting."""
-        if not self._was_greeted:
+        if not self._is_listening:
             return
         with suppress(NoReplyError, EOFError, OSError):
             self.say_quit()
@@ -96,8 +99,8 @@ class Dialogue:
 
     def say_quit(self) -> None:
         """Once, where the server has greeted."""
-        if self._was_greeted and not self._said_quit:
-            self._said_quit = True
+        if self._is_listening:
+            self._is_listening = False
             self._writer.write(b"QUIT\r\n")
 
 

@@ -14,4 +14,4 @@ async def probe(target: Target, progress: Progress) -> None:
         await dialogue.ehlo(check.helo)
         if target.speech is not Speech.SMTPS:
             await dialogue.starttls(context, check.name)
-        progress.learned = tls.judged(dialogue.tls, check)
+        tls.judge(dialogue.tls, check, progress)

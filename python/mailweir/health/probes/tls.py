@@ -13,7 +13,7 @@ from mailweir.config.check_keys import Check
 from mailweir.config.words import Verify
 from mailweir.errors import StalledError
 from mailweir.foreign import shown
-from mailweir.health.probes.dial import Learned, LocalError, ProbeError
+from mailweir.health.probes.dial import Learned, LocalError, ProbeError, Progress
 from mailweir.health.probes.files import LIMIT, files
 
 _DAY = 86400.0
@@ -64,8 +64,8 @@ def _any() -> ssl.SSLContext:
 ANY = _any()
 
 
-def judged(state: ssl.SSLObject | None, check: Check) -> Learned:
-    """What the server's certificate comes to. Raises ProbeError where it has ended."""
+def judge(state: ssl.SSLObject | None, check: Check, progress: Progress) -> None:
+    """When the server's certificate ends is put down. Raises ProbeError where it has."""
     der = state.getpeercert(binary_form=True) if state else None
     if not der:
         raise ProbeError("certificate", "the server showed none")
@@ -75,10 +75,11 @@ def judged(state: ssl.SSLObject | None, check: Check) -> Learned:
         raise ProbeError("certificate", f"its end can't be read: {error}") from None
     left = end - time()
     day = f"{datetime.fromtimestamp(end, UTC):%Y-%m-%d}"
+    soon = left < check.days * _DAY
+    alarm = f"certificate ends in {left / _DAY:.0f} days, on {day}" if soon else ""
+    progress.learned = Learned(alarm, end)
     if left <= 0:
         raise ProbeError("certificate", f"it ended on {day}")
-    soon = left < check.days * _DAY
-    return Learned(f"certificate ends in {left / _DAY:.0f} days, on {day}" if soon else "", end)
 
 
 @contextmanager
