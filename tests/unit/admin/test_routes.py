@@ -80,6 +80,21 @@ async def test_json_answers(readable: Client) -> None:
     assert [server["name"] for server in servers["servers"]] == ["a", "b"]
 
 
+async def test_one_server_with_its_checks(readable: Client) -> None:
+    server = await (await readable.get("/api/v1/servers/farm/b")).json()
+    assert (server["name"], server["by_checks"]) == ("b", "check: 421 <b>busy</b>")
+    [check] = server["checks"]
+    assert (check["name"], check["kind"], check["decides"]) == ("check", "ehlo", "state")
+    assert [one["verdict"] for one in check["results"]] == ["down"]
+    answer = await readable.get("/servers/farm/b")
+    assert answer.status == 200
+    assert "421 &lt;b&gt;busy&lt;/b&gt;" in await answer.text()
+    for route in ("/api/v1/servers/farm/x", "/servers/x/b"):
+        answer = await readable.get(route)
+        assert answer.status == 404
+        assert "there is no server " in await answer.text()
+
+
 @pytest.mark.parametrize("accept", ["*/*", "text/plain; version=x", ";,=", "text/plain;version="])
 async def test_metrics_are_in_prometheus_text(readable: Client, accept: str) -> None:
     answer = await readable.get("/metrics", headers={"Accept": accept})

@@ -3,10 +3,11 @@
 import json
 
 from mailweir.admin import text
-from mailweir.admin.answers.servers import servers
+from mailweir.admin.answers.servers import server, servers
 from mailweir.admin.answers.status import status
 from mailweir.config.words import HaKeeper, HaRole
 from mailweir.situation import RoleTold
+from mailweir.spec import ServerKey
 from mailweir.state.overrides import Overrides, StateWord, Word
 from unit.admin.situations import busy, situation
 
@@ -130,6 +131,37 @@ greeting: 421 <b>busy</b>
 farm/longer-name  10.0.0.1:25  up        100       2         3       4  not yet
 """
     )
+
+
+def test_one_server() -> None:
+    answer = json.loads(json.dumps(server(situation(), ServerKey("farm", "b"))))
+    further = {"name": "tls", "kind": "starttls", "decides": "alarm", "health": "up"}
+    answer["checks"].append(
+        answer["checks"][0] | further | {"alarm": "certificate ends in 3 days", "results": []}
+    )
+    assert (
+        text.server(answer)
+        == """\
+farm/b at 10.0.0.2:25: down
+weight 100, 2 sessions now, 3 in all
+
+check check (ehlo): down
+WHEN     VERDICT  TOOK   RESULT
+10s ago  down     12 ms  greeting: 421 <b>busy</b>
+
+check tls (starttls, decides alarm): up
+ALARM: certificate ends in 3 days
+not made yet
+"""
+    )
+
+
+def test_what_checks_say_of_a_state() -> None:
+    drained = {"state": "drain", "backup": False, "by_checks": "disk: 452 full", "check": None}
+    assert text.state(drained) == "drain (disk: 452 full)"
+    # What the last check says stands beside it already.
+    down = {"state": "down", "backup": False, "by_checks": "check: refused", "check": {"ok": False}}
+    assert text.state(down) == "down"
 
 
 def test_a_table_without_rows_is_its_head() -> None:

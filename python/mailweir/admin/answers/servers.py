@@ -2,8 +2,10 @@
 server with all its checks. Pure.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
+from mailweir.config.model import MAIN_CHECK
 from mailweir.config.words import Decides
 from mailweir.errors import UnknownError
 from mailweir.situation import CheckResult, CheckTold, Situation
@@ -41,9 +43,7 @@ def _server(server: ServerStats, situation: Situation) -> dict[str, Any]:
         "greeting_failures": sum(server.greeting_failures.values()),
         "check": _check(key, situation),
         "by_checks": _by_checks(server, situation),
-        "alarms": [
-            f"{check.name}: {check.alarm}" for check in situation.checks(key) if check.alarm
-        ],
+        "alarms": list(_alarms(key, situation)),
     }
 
 
@@ -64,6 +64,17 @@ def _check(key: ServerKey, situation: Situation) -> dict[str, object] | None:
     if not checks or not checks[0].results:
         return None
     return {"kind": checks[0].kind, **_result(checks[0].results[-1], situation)}
+
+
+def _alarms(key: ServerKey, situation: Situation) -> Iterator[str]:
+    """What somebody should see to; of the pool's own check what its last result doesn't say."""
+    for check in situation.checks(key):
+        if check.name == MAIN_CHECK:
+            said = check.results[-1].alarm if check.results else ""
+        else:
+            said = check.alarm
+        if said:
+            yield f"{check.name}: {said}"
 
 
 def _result(result: CheckResult, situation: Situation) -> dict[str, object]:
