@@ -93,6 +93,14 @@ def test_a_check_imports_what_reads_the_file_alone(tmp_path: Path) -> None:
     assert (done.code, done.modules & (HEAVY | OF_NO_USE)) == (0, {"pydantic", "yaml"})
 
 
+def test_doctor_imports_what_reads_the_file_and_talks_alone(tmp_path: Path) -> None:
+    file = tmp_path / "mailweir.yaml"
+    file.write_text(CONFIG.replace(":25", ":1"))  # nobody listens there
+    done = ended("doctor", "-c", file, "--pool", "farm", "--socket", tmp_path / "none.sock")
+    heavy = {"pydantic", "yaml", "asyncio"}
+    assert (done.code, done.modules & (HEAVY | OF_NO_USE)) == (1, heavy), done.err
+
+
 @pytest.mark.parametrize("command", ["run", "ha run", "ha witness"])
 def test_what_runs_imports_nothing_of_no_use(tmp_path: Path, command: str) -> None:
     # Ends where it reads the file; everything is imported by then.

@@ -10,7 +10,7 @@ from io import TextIOWrapper
 
 import click
 
-from mailweir.cli import config, ha, operating, packaging, process, showing
+from mailweir.cli import config, doctor, ha, operating, packaging, process, showing
 from mailweir.cli.shared import Wanted
 from mailweir.errors import ConfigError, MailweirError
 from mailweir.inherited import ensure_standard_streams
@@ -26,6 +26,7 @@ for _command in (
     process.run,
     process.check,
     process.demo,
+    doctor.doctor,
     showing.status,
     showing.healthcheck,
     showing.servers,

@@ -33,6 +33,12 @@ def listeners(context: click.Context, _: click.Parameter, incomplete: str) -> Na
     return _matching(incomplete, ((one["name"], " ".join(one["addresses"])) for one in found))
 
 
+def pools(context: click.Context, _: click.Parameter, incomplete: str) -> Names:
+    """For --pool."""
+    found = _ask(context, "/api/v1/status").get("pools", [])
+    return _matching(incomplete, ((one["name"], "") for one in found))
+
+
 def denied(context: click.Context, _: click.Parameter, incomplete: str) -> Names:
     """For what `undeny` takes back, each with who said it."""
     words = _ask(context, "/api/v1/status").get("operator", {}).get("words", [])
