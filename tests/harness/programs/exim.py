@@ -12,12 +12,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+from harness.machine.proc import listening_ports
 from harness.needs import missing, private_mounts, unpacked
+from harness.process import running
 from harness.servers.scripted import Stream, serving
 from harness.waiting import LIMIT
 
 # Of exim4-daemon-light; an MTA of its own isn't among them.
 LIBRARIES = ("libdb5.3", "libgnutls-dane0", "libidn12", "libnsl2", "libpcre2-8-0")
+# Of exim4-daemon-heavy, which is the one of Debian's that knows PROXY headers, beside those.
+HEAVY_LIBRARIES = (
+    *LIBRARIES,
+    *("libldap-2.5-0", "libmariadb3", "libperl5.36", "libpq5", "libsasl2-2", "libspf2-2"),
+    "libsqlite3-0",
+)
 _USER = "Debian-exim"
 _NUMBER = 64999  # no user's and no group's of Debian
 
@@ -100,17 +108,31 @@ class Exim:
 
         return serving(handle)
 
+    @contextmanager
+    def listening(self, directory: Path, name: str, settings: str, address: str) -> Iterator[str]:
+        """The same as a daemon, which counts its connections, at an IPv4 address with a port: it
+        has no word for any free port.
+        """
+        file = self._home / f"{name}.conf"
+        text = _SERVER.format(exim=self._program, home=self._home, settings=settings)
+        file.write_text(text)
+        where = ["-bdf", "-oX", address.replace(":", ".")]
+        command = [*self._before, str(self._program), "-C", str(file), *where]
+        with running(command, directory, name) as process:
+            process.until(lambda: listening_ports(process.pid), "Exim to listen")
+            yield address
+
 
 @contextmanager
-def exim(before: Sequence[str] = ()) -> Iterator[Exim]:
-    """Exim, whose commands `before` begins."""
+def exim(before: Sequence[str] = (), package: str = "exim4-daemon-light") -> Iterator[Exim]:
+    """Exim, whose commands `before` begins, of one of Debian's packages."""
     if os.geteuid() != 0:
         missing("needs root, to run Exim")
     # Not below pytest's folder: the user that Exim becomes can't enter that.
     home = Path(tempfile.mkdtemp(prefix="mailweir-exim-"))
     try:
         home.chmod(0o755)
-        package = unpacked("exim4-daemon-light", home)
+        files = unpacked(package, home)
         for name in ("spool", "log"):
             (home / name).mkdir()
             os.chown(home / name, _NUMBER, _NUMBER)
@@ -118,6 +140,6 @@ def exim(before: Sequence[str] = ()) -> Iterator[Exim]:
         passwd, group = Path("/etc/passwd").read_text(), Path("/etc/group").read_text()
         (home / "passwd").write_text(f"{passwd}{_USER}:x:{_NUMBER}:{_NUMBER}:{nobody}\n")
         (home / "group").write_text(f"{group}{_USER}:x:{_NUMBER}:\n")
-        yield Exim(home, package / "usr/sbin/exim4", before)
+        yield Exim(home, files / "usr/sbin/exim4", before)
     finally:
         shutil.rmtree(home)
