@@ -5,6 +5,7 @@ ends; what it finds of the machine. Real servers are in `test_doctor.py`.
 import json
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -54,10 +55,15 @@ class Server:
             lines.append(line)
             stream.send(self._answer(line))
             if line == b"QUIT\r\n":
+                self.leave(stream)
+                stream.end()
                 # Whoever waits for the answer is there still.
                 assert stream.line() == b""
                 lines.append(b"")
                 return
+
+    def leave(self, stream: Stream) -> None:
+        """It has said its last word, and is about to close."""
 
     def _header(self, stream: Stream) -> bool:
         """Whether it is the one that is expected."""
@@ -86,6 +92,9 @@ class Server:
                 return b"250 ok\r\n"
 
 
+_LAST_WORD = 0.2  # seconds
+
+
 class Counting(Server):
     """One that calls itself Postfix, and takes so many sessions at a time; `most` is how many there
     were.
@@ -95,22 +104,30 @@ class Counting(Server):
         super().__init__(name="mx.test ESMTP Postfix")
         self.most = 0
         self._limit = limit
-        self._open = 0
+        self._open: set[Stream] = set()
         self._lock = threading.Lock()
 
     def serve(self, stream: Stream) -> None:
         with self._lock:
-            self._open += 1
-            self.most = max(self.most, self._open)
-            refused = self._open > self._limit
+            self._open.add(stream)
+            self.most = max(self.most, len(self._open))
+            refused = len(self._open) > self._limit
         try:
             if refused:
                 stream.send(b"421 4.7.0 mx.test Error: too many connections from 127.0.0.1\r\n")
             else:
                 super().serve(stream)
         finally:
-            with self._lock:
-                self._open -= 1
+            self._forget(stream)
+
+    def leave(self, stream: Stream) -> None:
+        # As Postfix, a moment after its last word.
+        time.sleep(_LAST_WORD)
+        self._forget(stream)
+
+    def _forget(self, stream: Stream) -> None:
+        with self._lock:
+            self._open.discard(stream)
 
 
 def _doctor(

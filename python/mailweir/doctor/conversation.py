@@ -27,6 +27,8 @@ from mailweir.foreign import shown
 _ANSWER = 30.0
 # For the answer to QUIT, and for an end of TLS.
 _FAREWELL = 5.0
+# A server closes first, behind its answer to QUIT (RFC 5321, 4.1.1.10).
+_CLOSES = 1.0
 # RFC 5321, 4.2.3; RFC 3207 has 220 for STARTTLS, and 530 for who has to say that first.
 _GOODBYE, _READY, _TLS_FIRST = 221, 220, 530
 
@@ -173,13 +175,17 @@ class _Talking:
             await self._start_tls()
 
     async def leave(self) -> None:
-        """QUIT, its answer, the end."""
+        """QUIT, its answer, the end: a server counts a session of ours until it has closed it."""
         with suppress(OSError, EOFError, NotSmtpError):
             async with asyncio.timeout(_FAREWELL):
                 if not self._reader.at_eof():
                     self._writer.write(b"QUIT\r\n")
                     while (await reply(self._reader)).code != _GOODBYE:
                         pass  # to what was said before
+        with suppress(OSError):
+            async with asyncio.timeout(_CLOSES):
+                while await self._reader.read(LONGEST_LINE):
+                    pass
         self._writer.close()
         with suppress(OSError):
             async with asyncio.timeout(_FAREWELL):
