@@ -265,20 +265,6 @@ __attribute__((noinline)) int find_options(const struct options *options, __u32 
 	return 0;
 }
 
-// Nearly all segments have time stamps alone, as RFC 7323 (appendix A) lays them out: two of nothing, kind
-// and length, values.
-#define STAMPS_ALONE 0x0101080a
-#define STAMPS_LENGTH 12
-#define STAMPS_AT 4
-
-inline_ int has_stamps_alone(const struct options *options, __u32 length)
-{
-	__be32 begin;
-
-	__builtin_memcpy(&begin, options->bytes, 4);
-	return length == STAMPS_LENGTH && swap(begin) == STAMPS_ALONE;
-}
-
 // SACK blocks tell of the other peer's bytes, as acknowledgements do (RFC 2018, RFC 2883).
 inline_ void translate_edges(struct translation *side, struct options *options, struct found *found)
 {
@@ -292,14 +278,12 @@ inline_ void translate_edges(struct translation *side, struct options *options, 
 inline_ __u32 translate_options(struct translation *side, struct options *options, __u32 length)
 {
 	struct found found = {};
-	__u64 at = STAMPS_AT;
+	__u64 at;
 	__u32 tsval;
 
-	if (!has_stamps_alone(options, length)) {
-		find_options(options, length, &found);
-		translate_edges(side, options, &found);
-		at = found.at[OPTION_TIMESTAMPS];
-	}
+	find_options(options, length, &found);
+	translate_edges(side, options, &found);
+	at = found.at[OPTION_TIMESTAMPS];
 	tsval = read_at(options, at);
 	if (at) {
 		add_at(options, at, side->tsval_add);
