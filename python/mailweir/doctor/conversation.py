@@ -9,6 +9,7 @@ import asyncio
 import os
 import socket
 import ssl
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -18,10 +19,10 @@ from mailweir.doctor import trust
 from mailweir.doctor.certificates import BadChain, Certificate
 from mailweir.doctor.mta import Mta
 from mailweir.doctor.opening import IP, Opening
-from mailweir.doctor.replies_by_line import LONGEST_LINE, NotSmtpError, reply
 from mailweir.doctor.reply_words import TimedReply
 from mailweir.doctor.sessions_heard import RECIPIENT, Broken, Heard, literal
-from mailweir.foreign import shown
+from mailweir.foreign import shown, shown_bytes
+from mailweir.health.probes.reply import NoReplyError, Replies
 
 # Seconds. Servers look names up before they answer to a recipient.
 _ANSWER = 30.0
@@ -29,6 +30,7 @@ _ANSWER = 30.0
 _FAREWELL = 5.0
 # A server closes first, behind its answer to QUIT (RFC 5321, 4.1.1.10).
 _CLOSES = 1.0
+_AT_ONCE = 4096  # bytes
 # RFC 5321, 4.2.3; RFC 3207 has 220 for STARTTLS, and 530 for who has to say that first.
 _GOODBYE, _READY, _TLS_FIRST = 221, 220, 530
 
@@ -69,7 +71,7 @@ async def talk(dial: Dial, opening: Opening, asked: Asked) -> Heard:
     except OSError as error:
         return Heard(opening, broken=Broken("connect", _how(error, dial.connect)))
     own, there = sock.getsockname()[:2], sock.getpeername()[:2]
-    reader, writer = await asyncio.open_connection(sock=sock, limit=LONGEST_LINE)
+    reader, writer = await asyncio.open_connection(sock=sock)
     helo = asked.helo or literal(str(opening.client or own[0]))
     talking = _Talking(dial, opening, asked, own[0], helo, reader, writer)
     try:
@@ -111,7 +113,7 @@ def _how(error: Exception, waited: float) -> str:
         case OSError(errno=int(number)):
             # Not strerror: asyncio puts its own words there.
             return os.strerror(number)
-        case NotSmtpError():
+        case NoReplyError():
             return str(error)
         case EOFError() | OSError():
             return "connection closed by the server"
@@ -130,11 +132,15 @@ class _Talking:
     _helo: str
     _reader: asyncio.StreamReader
     _writer: asyncio.StreamWriter
+    _replies: Replies = field(init=False)
     _step: str = "proxy"
     _waited: float = 0.0
     _certificate: Certificate | BadChain | None = None
     _said: dict[str, TimedReply] = field(default_factory=dict)
     _broken: Broken | None = None
+
+    def __post_init__(self) -> None:
+        self._replies = Replies(self._reader)
 
     def breaks(self, error: Exception) -> None:
         """It ends before its time."""
@@ -176,15 +182,15 @@ class _Talking:
 
     async def leave(self) -> None:
         """QUIT, its answer, the end: a server counts a session of ours until it has closed it."""
-        with suppress(OSError, EOFError, NotSmtpError):
+        with suppress(OSError, EOFError, NoReplyError):
             async with asyncio.timeout(_FAREWELL):
                 if not self._reader.at_eof():
                     self._writer.write(b"QUIT\r\n")
-                    while (await reply(self._reader)).code != _GOODBYE:
+                    while int((await self._replies.reply()).code) != _GOODBYE:
                         pass  # to what was said before
         with suppress(OSError):
             async with asyncio.timeout(_CLOSES):
-                while await self._reader.read(LONGEST_LINE):
+                while await self._reader.read(_AT_ONCE):
                     pass
         self._writer.close()
         with suppress(OSError):
@@ -204,7 +210,7 @@ class _Talking:
         again = self._wants_tls()
         ready = await self._ask("starttls", "STARTTLS")
         if ready.code != _READY:
-            raise NotSmtpError(str(ready))
+            raise NoReplyError(str(ready))
         await self._wrap("starttls", _ANSWER)
         await self._ask("ehlo", f"EHLO {self._helo}")
         if again:
@@ -221,6 +227,8 @@ class _Talking:
         async with asyncio.timeout(limit):
             await self._writer.start_tls(context, server_hostname=self.heard().name or None)
         self._certificate = trust.certificate(self._writer.get_extra_info("ssl_object"))
+        # What was said before TLS counts no more (RFC 3207, 4.2).
+        self._replies = Replies(self._reader)
 
     async def _ask(self, step: str, command: str) -> TimedReply:
         self._writer.write(f"{command}\r\n".encode("ascii"))
@@ -229,6 +237,19 @@ class _Talking:
     async def _hear(self, step: str, limit: float, *, opens: bool = False) -> TimedReply:
         self._step, self._waited = step, limit
         async with asyncio.timeout(limit):
-            found = await reply(self._reader, opens=opens)
+            found = await timed_reply(self._replies, opens=opens)
         self._said[step] = found
         return found
+
+
+async def timed_reply(replies: Replies, *, opens: bool = False) -> TimedReply:
+    """The next reply, fit to be shown; with `opens` it is held to what counts as a greeting. Waits
+    for as long as it takes: its caller cancels.
+
+    Raises NoReplyError; EOFError where the server closes; OSError.
+    """
+    began = time.monotonic()
+    said = (await replies.greeting())[1] if opens else await replies.reply()
+    lines = tuple(shown_bytes(line.strip()) for line in said.lines)
+    first = time.monotonic() - began - said.paused
+    return TimedReply(int(said.code), lines, first, said.paused)

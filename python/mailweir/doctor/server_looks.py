@@ -11,12 +11,12 @@ from contextlib import suppress
 from dataclasses import replace
 
 from mailweir.config.words import Proxy
-from mailweir.doctor.conversation import Asked, Dial, connected, talk
+from mailweir.doctor.conversation import Asked, Dial, connected, talk, timed_reply
 from mailweir.doctor.mta import Mta
 from mailweir.doctor.opening import CLIENT4, CLIENT6, IP, Opening
-from mailweir.doctor.replies_by_line import LONGEST_LINE, NotSmtpError, reply
 from mailweir.doctor.sessions_heard import AtOnce, Heard, Looked, is_about_headers
 from mailweir.doctor.subject import Subject
+from mailweir.health.probes.reply import NoReplyError, Replies
 
 # Seconds. Longer than checks wait, so that what comes too late for them is seen; and for a session
 # whose header is a guess.
@@ -93,32 +93,33 @@ async def _at_once(subject: Subject, dial: Dial, wanted: int, live: int) -> AtOn
     """Open sessions one after the other, until so many are open or one is refused; end all."""
     header = Opening(subject.proxy)
     opened, refused = live, None
-    streams: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+    streams: list[tuple[Replies, asyncio.StreamWriter]] = []
     try:
         while opened < wanted and refused is None:
             sock = await connected(dial)
             own, there = sock.getsockname()[:2], sock.getpeername()[:2]
-            reader, writer = await asyncio.open_connection(sock=sock, limit=LONGEST_LINE)
-            streams.append((reader, writer))
+            reader, writer = await asyncio.open_connection(sock=sock)
+            replies = Replies(reader)
+            streams.append((replies, writer))
             writer.write(header.header(own, there))
             async with asyncio.timeout(_PATIENCE):
-                said = await reply(reader, opens=True)
+                said = await timed_reply(replies, opens=True)
             if said.good:
                 opened += 1
             else:
                 refused = said
-    except (OSError, EOFError, NotSmtpError):
+    except (OSError, EOFError, NoReplyError):
         pass  # whatever kept it from being opened, it says nothing of a limit
     finally:
-        await asyncio.gather(*(_leave(reader, writer) for reader, writer in streams))
+        await asyncio.gather(*(_leave(replies, writer) for replies, writer in streams))
     return AtOnce(wanted, opened, refused)
 
 
-async def _leave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(OSError, EOFError, NotSmtpError):
+async def _leave(replies: Replies, writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError, EOFError, NoReplyError):
         async with asyncio.timeout(_PATIENCE):
             writer.write(b"QUIT\r\n")
-            await reply(reader)
+            await replies.reply()
     writer.close()
     with suppress(OSError):
         await writer.wait_closed()

@@ -15,14 +15,15 @@ from mailweir.config.load import parse
 from mailweir.config.words import Proxy
 from mailweir.doctor import machine_facts, port_owners, text
 from mailweir.doctor.certificates import BadChain, Certificate, wrong_with
+from mailweir.doctor.conversation import timed_reply
 from mailweir.doctor.findings import Ailment, Diagnosis, Examined, NotSeen
 from mailweir.doctor.mta import Mta, recognised
 from mailweir.doctor.opening import CLIENT4, CLIENT6, Opening
-from mailweir.doctor.replies_by_line import LONGEST_LINE, NotSmtpError, reply
 from mailweir.doctor.reply_words import TimedReply
 from mailweir.doctor.sessions_heard import Heard, literal
 from mailweir.doctor.subject import subjects
 from mailweir.doctor.trust import context
+from mailweir.health.probes.reply import NoReplyError, Replies
 
 OWN, SERVER = ("10.0.0.25", 40000), ("10.0.0.1", 25)
 DAY = 86400.0
@@ -93,10 +94,10 @@ def test_what_it_calls_itself(lines: tuple[str, ...], name: str) -> None:
 
 
 async def _of(said: bytes) -> TimedReply:
-    reader = asyncio.StreamReader(limit=LONGEST_LINE)
+    reader = asyncio.StreamReader()
     reader.feed_data(said)
     reader.feed_eof()
-    return await reply(reader, opens=True)
+    return await timed_reply(Replies(reader), opens=True)
 
 
 async def test_replies() -> None:
@@ -110,7 +111,7 @@ async def test_replies() -> None:
             await _of(said)
     for said in (b"hello\r\n", b"+OK ready\r\n", b"2200 x\r\n", b"22\r\n", b"220 " + b"A" * 5000,
                  b"220-x\r\n" * 20_000):  # fmt: skip
-        with pytest.raises(NotSmtpError):
+        with pytest.raises(NoReplyError):
             await _of(said)
 
 
@@ -125,7 +126,7 @@ async def test_whatever_a_server_says_is_fit_to_be_shown(counted: Callable[[str]
         said = b"220" + b"".join(random.choices(_PIECES, k=random.randrange(8))) + b"\r\n"
         try:
             greeting = await _of(said)
-        except NotSmtpError as error:
+        except NoReplyError as error:
             words = [str(error)]
         except EOFError:
             continue

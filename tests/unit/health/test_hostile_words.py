@@ -5,6 +5,8 @@ import json
 from collections.abc import Callable
 from random import Random
 
+import pytest
+
 from harness.scale import count
 from mailweir.admin.text import event
 from mailweir.foreign import MOST
@@ -58,6 +60,11 @@ async def test_whatever_a_server_says_is_fit_to_be_shown(counted: Callable[[str]
         longest, shown = max(longest, len(told)), shown + bool(told)
     counted(f"{_REPLIES} replies, {shown} of them told of, {longest} characters at most")
     assert longest <= MOST + len("...")
+
+
+@pytest.mark.parametrize("said", [b"220 mx\r\n\r\n", b"220 mx\r\n25\r\n", b"220 mx\n2\n"])
+async def test_a_code_has_three_digits(said: bytes) -> None:
+    assert (await _told(said)).startswith("no reply: ")
 
 
 def test_a_journal_of_the_longest_words_is_small() -> None:

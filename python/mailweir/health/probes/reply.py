@@ -1,4 +1,5 @@
-"""Replies of a server (RFC 5321, 4.2) as they come. Used by the probes that speak SMTP.
+"""Replies of a server (RFC 5321, 4.2) as they come. Used by the probes that speak SMTP, and by the
+doctor.
 
 A greeting is read by the same rule as for sessions (rust/core/src/smtp/greeting.rs): by one that
 is more lenient here, a server would pass its checks and fail every session; by one that is
@@ -6,6 +7,7 @@ stricter it would be kept from sessions that it serves.
 """
 
 import asyncio
+import time
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -34,9 +36,10 @@ _VERDICTS = {b"2": Greeting.ACCEPTS, b"4": Greeting.REFUSES_NOW, b"5": Greeting.
 class Reply(NamedTuple):
     """What a server answered."""
 
-    code: str
+    code: str  # three digits
     text: str  # code and lines in one, fit to be shown
     lines: tuple[bytes, ...]  # without codes
+    paused: float  # seconds between its first line and its last
 
 
 class NoReplyError(Exception):
@@ -82,18 +85,19 @@ class Replies:
 
     async def reply(self) -> Reply:
         """The next reply. Raises as `greeting` does."""
-        taken = 0
+        taken, began = 0, 0.0
         said: list[bytes] = []
         while True:
             line = await self._line()
             taken += len(line)
-            if not _digits(line[:_CODE]):
+            began = began or time.monotonic()
+            if len(line) < _CODE or not _digits(line[:_CODE]):
                 raise NoReplyError(f"no reply: {shown_bytes(line, _SHOWN_OF_NONSENSE)}")
             said.append(line[_CODE + 1 :])
             if line[_CODE : _CODE + 1] != b"-":
                 code = line[:_CODE]
                 text = shown_bytes(b" ".join([code, *b" ".join(said).split()]))
-                return Reply(code.decode("ascii"), text, tuple(said))
+                return Reply(code.decode("ascii"), text, tuple(said), time.monotonic() - began)
             if taken > _MOST:
                 raise NoReplyError("a reply without an end")
 
