@@ -17,8 +17,8 @@ BIN := $(VENV)/bin
 AT_ONCE := $(shell expr $$(nproc) '*' 3 + 1)
 TESTS_AT_ONCE := $(AT_ONCE)
 TESTS_ALONE := 1
-# Those of Rust wait longer yet, and start nothing.
-export RUST_TEST_THREADS ?= $(shell expr $$(nproc) '*' 5)
+# Those of Rust are over long before those of Python: few at a time leave these more of the machine.
+export RUST_TEST_THREADS ?= $(shell expr $$(nproc) '*' 2)
 PYTEST = $(BIN)/pytest --numprocesses $(TESTS_AT_ONCE) --dist worksteal
 # Each worker of pytest would compile every test and module again.
 unexport PYTHONDONTWRITEBYTECODE

@@ -9,14 +9,14 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from harness.machine.proc import listening_ports
 from harness.needs import missing, private_mounts, unpacked
 from harness.process import running
 from harness.servers.scripted import Stream, serving
-from harness.waiting import LIMIT
+from harness.waiting import LIMIT, until
 
 # Of exim4-daemon-light; an MTA of its own isn't among them.
 LIBRARIES = ("libdb5.3", "libgnutls-dane0", "libidn12", "libnsl2", "libpcre2-8-0")
@@ -142,4 +142,11 @@ def exim(before: Sequence[str] = (), package: str = "exim4-daemon-light") -> Ite
         (home / "group").write_text(f"{group}{_USER}:x:{_NUMBER}:\n")
         yield Exim(home, files / "usr/sbin/exim4", before)
     finally:
-        shutil.rmtree(home)
+        # What delivers ends by itself, behind the daemon.
+        until(lambda: _is_removed(home), "Exim's last process to leave its folder")
+
+
+def _is_removed(folder: Path) -> bool:
+    with suppress(OSError):
+        shutil.rmtree(folder)
+    return not folder.exists()

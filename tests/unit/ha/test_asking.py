@@ -154,11 +154,11 @@ async def test_what_is_no_answer(tmp_path: Path, body: str) -> None:
 
 
 async def test_gone_and_hung(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "_LIMIT", 0.05)
     watched = Asking(tmp_path / "s", Grace(5.0, 10.0), lambda health: None, lambda: False)
     idle = json.dumps({**ANSWER, "sessions": 0})
     async with answering(tmp_path / "s", idle, []):
         assert (await watched.ask()).ok
+    monkeypatch.setattr(asking, "_LIMIT", 0.05)
     (tmp_path / "s").unlink()
     with socket.socket(socket.AF_UNIX) as hung:
         hung.bind(str(tmp_path / "s"))
