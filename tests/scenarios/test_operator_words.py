@@ -73,7 +73,7 @@ def test_a_word_ends_by_itself(tmp_path: Path, start: Start, smtpload: Smtpload)
         servers = {"a": a.addresses[0], "b": b.addresses[0]}
         balancer = start(configuration(tmp_path, servers, check=_FAST))
         until(lambda: balancer.server_is("b", "up"), "a server that is left")
-        _say(balancer, "drain", "farm/a", "--for", "300ms")
+        _say(balancer, "drain", "farm/a", "--for", "2s")
         assert balancer.server_is("a", "drain")
         until(lambda: balancer.server_is("a", "up"), "the drain to end")
 

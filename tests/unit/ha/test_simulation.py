@@ -163,41 +163,43 @@ def _who_drains_takes_them(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Known, "serves", lambda self: self.health.ok)
 
 
-PLANTED: list[tuple[Plant, str, dict[str, Any]]] = [
-    (_the_loser_stays, "2", {"strict": False}),
-    (_one_link_is_listened_to, "10", {"strict": False}),
-    (_nobody_minds_standing_still, "5", {"strict": False}),
-    (_a_release_counts_for_ever, "[268]", {"strict": False}),
-    (_numbers_need_not_rise, "4", {}),
-    (_retired_lives_come_back, "4", {}),
-    (_nobody_is_better, "3", {}),
-    (_preempt_looks_at_nothing_but_priority, "6", {"preempt": True}),
-    (_nobody_is_probed, "[68]", {"strict": False}),
-    (_who_is_cut_off_goes, "8", {"strict": False, "witness": False, "gateways": True}),
-    (_health_does_not_matter, "9", {}),
-    (_carrier_does_not_matter, "7", {}),
-    (_a_word_binds_for_one_lease, "1", STRICT),
-    (_nobody_asks_whether_leave_is_over, "1", STRICT),
-    (_who_drains_takes_them, "11", {}),
+# With the first seed, which is one that finds it soon; the others come behind it.
+PLANTED: list[tuple[Plant, str, int, dict[str, Any]]] = [
+    (_the_loser_stays, "2", 1, {"strict": False}),
+    (_one_link_is_listened_to, "10", 3, {"strict": False}),
+    (_nobody_minds_standing_still, "5", 2, {"strict": False}),
+    (_a_release_counts_for_ever, "[268]", 7, {"strict": False}),
+    (_numbers_need_not_rise, "4", 1, {}),
+    (_retired_lives_come_back, "4", 1, {}),
+    (_nobody_is_better, "3", 3, {}),
+    (_preempt_looks_at_nothing_but_priority, "6", 9, {"preempt": True}),
+    (_nobody_is_probed, "[68]", 1, {"strict": False}),
+    (_who_is_cut_off_goes, "8", 4, {"strict": False, "witness": False, "gateways": True}),
+    (_health_does_not_matter, "9", 1, {}),
+    (_carrier_does_not_matter, "7", 1, {}),
+    (_a_word_binds_for_one_lease, "1", 1, STRICT),
+    (_nobody_asks_whether_leave_is_over, "1", 20, STRICT),
+    (_who_drains_takes_them, "11", 1, {}),
 ]
 
 
 @pytest.mark.parametrize(
-    ("plant", "number", "settings"), PLANTED, ids=[one[0].__name__[1:] for one in PLANTED]
+    ("plant", "number", "seed", "settings"), PLANTED, ids=[one[0].__name__[1:] for one in PLANTED]
 )
 def test_a_planted_fault_is_found(
     plant: Plant,
     number: str,
+    seed: int,
     settings: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
     counted: Callable[[str], None],
 ) -> None:
     """By the invariant with this number."""
     plant(monkeypatch)
-    seed = done = 0
+    done = 0
     while done < _ENOUGH:
-        seed += 1
         sim = Simulation(seed, **settings)
+        seed += 1
         try:
             sim.run(_OF_ONE)
         except AssertionError as error:
