@@ -26,6 +26,7 @@ LAYERS = (
     "registry troubles",
     "roster",
     "ports record server holdings",
+    "conduct",
     "metrics",
     "client",
     "spec sources",

@@ -14,7 +14,7 @@ use mailweir_core::{
     Admission, BoundsStats, ConnectFailure, EndReason, GreetingFailure, HistogramStats,
     KernelPathStats, ListenerStats, LogStats, Path, PoolStats, QueueEnd, Refusal, RelayStats,
     RoomStats, SegmentCounter, ServerStats, ServerTimes, SessionId, SessionStats, Side,
-    SourcesStats, Stats, StickyStats, Trouble, WorkerStats, WouldRefuse,
+    SourcesStats, Spoiled, Stats, StickyStats, Trouble, WorkerStats, WouldRefuse,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -201,6 +201,9 @@ impl Any {
             sessions: self.number(),
             connect_failures: self.counts(&ConnectFailure::ALL),
             greeting_failures: self.counts(&GreetingFailure::ALL),
+            spoiled: self.counts(&Spoiled::ALL),
+            in_vain: self.number(),
+            in_a_row: self.one(&[0, 1, u32::MAX]),
             received_bytes: self.number(),
             sent_bytes: self.number(),
             times: self.maybe(|any| ServerTimes {

@@ -24,7 +24,7 @@
 //! were greeted, by [`ports`] of our own; [`limits`] are the same on both paths.
 //!
 //! A [`client`] is watched only once there is something to wait for. [`worker`] is a thread with its own runtime; [`metrics`] counts per worker, [`stats`] reads;
-//! [`troubles`] tells of servers that failed, and of [`panics`]; [`scales`] has the windows that they announce, [`answers`] the options that they take; [`tls`],
+//! [`troubles`] tells of servers that failed, [`conduct`] has how often and in a row, [`panics`] are told the same way; [`scales`] has the windows that they announce, [`answers`] the options that they take; [`tls`],
 //! [`moment`] and [`occupancy`] are small
 //! parts of these, and [`sys`] has what no library wraps.
 //!
@@ -40,6 +40,7 @@ mod answers;
 pub mod bench;
 mod bounded;
 mod client;
+mod conduct;
 mod connect;
 mod doors;
 mod farewell;
@@ -79,6 +80,7 @@ mod tls;
 mod troubles;
 mod worker;
 
+pub use conduct::Spoiled;
 pub use kernel_path::{KernelPathStats, Left, NoKernelPath, Refusal, flush, left};
 pub use listener::Parting;
 pub use mailweir_flow::Counter as SegmentCounter;

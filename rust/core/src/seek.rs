@@ -14,19 +14,20 @@ use tokio::net::TcpStream;
 use tokio::time::{timeout, timeout_at};
 
 use crate::client::Client;
+use crate::conduct::Spoiled;
 use crate::connect;
 use crate::doors::Doors;
 use crate::greet::FirstWords;
 use crate::hello;
 use crate::holdings::Holdings;
 use crate::kernel_path::{Guest, KernelPath, Passage, Port, Refusal};
-use crate::metrics::CONNECT_BOUNDS;
+use crate::metrics::{CONNECT_BOUNDS, WorkerId};
 use crate::moment::nanos;
 use crate::proxy_header;
 use crate::record::{End, EndBy, EndReason, Record, SessionId};
 use crate::roster::{GreetingOutcome, InFlight};
 use crate::select::{self, Asking, Picked};
-use crate::server::{ConnectFailure, GreetingFailure};
+use crate::server::{ConnectFailure, GreetingFailure, Server};
 use crate::snapshot::{Listener, Member};
 use crate::spec::{Protocol, ProxyVersion};
 use crate::troubles::{Trouble, Troubles};
@@ -134,7 +135,19 @@ async fn hear_and_seek(seeking: &Seeking<'_>, record: &mut Record) -> Result<Fou
         deadline: Instant::now() + listener.timeouts.accept_total,
         tried: vec![],
         reason: None,
+        failed: vec![],
     };
+    let found = seek(seeking, &mut search, asked, record).await;
+    search.blame(&found, record.worker());
+    found
+}
+
+async fn seek(
+    seeking: &Seeking<'_>,
+    search: &mut Search,
+    asked: Vec<u8>,
+    record: &mut Record,
+) -> Result<Found, Unserved> {
     let mut candidates = Candidates::default();
     let none = loop {
         if let Some(words) = candidates.judgement() {
@@ -144,7 +157,7 @@ async fn hear_and_seek(seeking: &Seeking<'_>, record: &mut Record) -> Result<Fou
         let reached = tokio::select! {
             biased;
             Some(winner) = candidates.winner(&asked) => return Ok(winner.take(asked, record)),
-            reached = seeking.reach_another(&mut search, record) => reached,
+            reached = seeking.reach_another(search, record) => reached,
         };
         let mut attempt = match reached {
             Ok(attempt) => attempt,
@@ -154,7 +167,7 @@ async fn hear_and_seek(seeking: &Seeking<'_>, record: &mut Record) -> Result<Fou
             Err(Missed::Over(end)) => return Err(end.into()),
         };
         candidates.leave_surplus();
-        let limit = listener.timeouts.greeting.min(search.left());
+        let limit = seeking.listener.timeouts.greeting.min(search.left());
         let heard = tokio::select! {
             biased;
             Some(winner) = candidates.winner(&asked) => return Ok(winner.take(asked, record)),
@@ -166,12 +179,7 @@ async fn hear_and_seek(seeking: &Seeking<'_>, record: &mut Record) -> Result<Fou
             Err(_) => GreetingFailure::Timeout,
         };
         attempt.failed(failure);
-        seeking.note(
-            Failure::Greeting(failure),
-            attempt.member,
-            record,
-            &mut search,
-        );
+        seeking.note(Failure::Greeting(failure), attempt.member, record, search);
         if failure != GreetingFailure::Timeout {
             candidates.hear_refusal(failure, &attempt.member.server, &attempt.first_words.said);
         } else if let Some(place) = seeking.holdings.overdue() {
@@ -197,11 +205,35 @@ struct Search {
     tried: Vec<usize>,
     /// How the session ends that finds no better server.
     reason: Option<EndReason>,
+    /// Servers that failed it, and how.
+    failed: Vec<(Arc<Server>, Spoiled)>,
 }
 
 impl Search {
     fn left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// Holds against servers that they didn't take the session, where another one did.
+    fn blame(&self, found: &Result<Found, Unserved>, worker: WorkerId) {
+        match found {
+            Ok(found) => {
+                let taker = found.in_flight.server().id;
+                // One that greeted late after all has failed nobody.
+                let others = self.failed.iter().filter(|(one, _)| one.id != taker);
+                others.for_each(|(server, what)| server.spoiled(worker, *what));
+            }
+            // Whoever left may have been about to be taken.
+            Err(unserved) if unserved.end.by == EndBy::Client => {}
+            Err(_) => {
+                for (server, what) in &self.failed {
+                    // 5yz of all is the farm's judgement of this client.
+                    if *what != Spoiled::Refused {
+                        server.counters.of(worker).conduct.in_vain.add(1);
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -378,6 +410,9 @@ impl Seeking<'_> {
         let (step, cause) = failure.labels();
         record.failed(&member.name, step, cause);
         search.reason = Some(failure.reason());
+        if let Some(what) = failure.spoiled() {
+            search.failed.push((Arc::clone(&member.server), what));
+        }
         if matches!(failure, Failure::Connect(ConnectFailure::Local)) {
             return;
         }
@@ -396,6 +431,20 @@ impl Failure {
         match self {
             Self::Connect(cause) => ("connect", cause.label()),
             Self::Greeting(cause) => ("greeting", cause.label()),
+        }
+    }
+
+    /// What the server did to the session; none where that was our doing.
+    fn spoiled(self) -> Option<Spoiled> {
+        match self {
+            Self::Connect(ConnectFailure::Local | ConnectFailure::Loop) => None,
+            Self::Connect(_) => Some(Spoiled::Connect),
+            Self::Greeting(GreetingFailure::RefusedNow) => Some(Spoiled::RefusedNow),
+            Self::Greeting(GreetingFailure::Refused) => Some(Spoiled::Refused),
+            Self::Greeting(GreetingFailure::Closed) => Some(Spoiled::Closed),
+            Self::Greeting(GreetingFailure::Reset) => Some(Spoiled::Reset),
+            Self::Greeting(GreetingFailure::Timeout) => Some(Spoiled::Timeout),
+            Self::Greeting(GreetingFailure::Nonsense) => Some(Spoiled::Nonsense),
         }
     }
 

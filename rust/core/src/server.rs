@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering::
 use std::time::Instant;
 
 use crate::answers::Answers;
+use crate::conduct::{Conduct, ConductCounters, Spoiled};
 use crate::doors::Whose;
-use crate::metrics::{Counter, Histogram, PerWorker, Tally};
+use crate::metrics::{Counter, Histogram, PerWorker, Tally, WorkerId};
 use crate::moment::AtomicMoment;
 use crate::occupancy::Occupancy;
 use crate::scales::HeardScale;
@@ -113,6 +114,7 @@ pub(crate) struct ServerCounters {
     pub(crate) greeting_time: Histogram,
     connect_failures: Tally<{ ConnectFailure::ALL.len() }>,
     greeting_failures: Tally<{ GreetingFailure::ALL.len() }>,
+    pub(crate) conduct: ConductCounters,
 }
 
 impl ServerCounters {
@@ -152,6 +154,7 @@ pub(crate) struct Server {
     pub(crate) answers: Answers,
     /// Whether its address is this machine's, as was seen last.
     pub(crate) whose: Whose,
+    pub(crate) conduct: Conduct,
     /// A failure was reported and isn't looked at yet.
     suspect: AtomicBool,
 }
@@ -175,6 +178,7 @@ impl Server {
             scale: HeardScale::default(),
             answers: Answers::default(),
             whose: Whose::default(),
+            conduct: Conduct::default(),
             suspect: AtomicBool::new(false),
         }
     }
@@ -196,6 +200,12 @@ impl Server {
     /// Which of `number` source addresses is next; they take turns.
     pub(crate) fn next_source(&self, number: usize) -> usize {
         self.next_source.fetch_add(1, Relaxed) % number.max(1)
+    }
+
+    /// It spoiled a session of `worker`.
+    pub(crate) fn spoiled(&self, worker: WorkerId, what: Spoiled) {
+        let counters = &self.counters.of(worker).conduct;
+        self.conduct.spoiled(counters, what, Instant::now());
     }
 
     /// Whether a failure is the first since the last one was looked at.

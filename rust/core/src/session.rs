@@ -184,6 +184,7 @@ impl Session {
                 Err(ending) => ending,
             }
         };
+        in_flight.ended(&record, ending.end);
         drop((place, held, in_flight));
         self.end(ending, None, record).await;
         // The server's socket had it until now.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Serialize, Serializer};
 
+use crate::conduct::Spoiled;
 use crate::holdings::Holdings;
 use crate::kernel_path::KernelPathStats;
 use crate::metrics::{BoundsStats, HistogramStats, PerWorker, WorkerCounters};
@@ -160,6 +161,14 @@ pub struct ServerStats {
     /// Greetings that were no use, by cause; every cause is there.
     #[serde(serialize_with = "wire::counts")]
     pub greeting_failures: Vec<(GreetingFailure, u64)>,
+    /// Sessions that it didn't take and another one did, and those that it cut off in a message, by
+    /// what it did; all of it is there.
+    #[serde(serialize_with = "wire::counts")]
+    pub spoiled: Vec<(Spoiled, u64)>,
+    /// Sessions that it didn't take, and nor did any other; but for those that it said 5yz to.
+    pub in_vain: u64,
+    /// How many it has spoiled in a row by now.
+    pub in_a_row: u32,
     /// From the server.
     pub received_bytes: u64,
     /// To the server.
@@ -203,7 +212,14 @@ macro_rules! told_by_label {
     )*};
 }
 
-told_by_label!(EndReason, ConnectFailure, GreetingFailure, Path, Side);
+told_by_label!(
+    EndReason,
+    ConnectFailure,
+    GreetingFailure,
+    Spoiled,
+    Path,
+    Side
+);
 
 impl RoomStats {
     pub(crate) fn read(holdings: &Holdings) -> Self {
@@ -311,6 +327,14 @@ impl ServerStats {
             sessions: counters.sum(|one| &one.sessions),
             connect_failures: connect_failures.into(),
             greeting_failures: greeting_failures.into(),
+            spoiled: Spoiled::ALL
+                .map(|what| {
+                    let counts = counters.iter().map(|one| one.conduct.spoiled(what));
+                    (what, counts.sum())
+                })
+                .into(),
+            in_vain: counters.sum(|one| &one.conduct.in_vain),
+            in_a_row: member.server.conduct.in_a_row(),
             received_bytes: counters.sum(|one| &one.received_bytes),
             sent_bytes: counters.sum(|one| &one.sent_bytes),
             times: with_times.then(|| ServerTimes {

@@ -141,6 +141,7 @@ impl Carried {
             gate.set_ended_for(end);
         }
         let end = why.unwrap_or_else(|| ended(gate, flow));
+        in_flight.ended(&record, end);
         let recorded = Recorded {
             path: SharedPath::clone(path),
             number,

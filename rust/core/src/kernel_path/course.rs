@@ -139,6 +139,9 @@ fn end_by_segments(flow: &Flow, words: LastWords<'_>) -> End {
         End::by_client(EndReason::TlsClosed)
     } else if closed_first(server) {
         End::by_server(EndReason::ServerClosed)
+    } else if closed_first(client) && words.course().in_data == Some(true) {
+        // It can't be answered any more: it has broken its message off.
+        End::by_client(EndReason::ClientClosed)
     } else if reset_first(server) || has(server, END_RST) && !in_order {
         End::by_server(EndReason::ServerLost)
     } else if closed_first(client) {
@@ -218,6 +221,18 @@ mod tests {
                 [b"\r\nQUIT\r\n", b"354 go\r\n"],
                 [fin, END_FIN],
                 ("client_closed", "client"),
+            ),
+            (
+                Server,
+                [b"text\r\n\r\n", b"354 go\r\n"],
+                [fin, END_RST],
+                ("client_closed", "client"),
+            ),
+            (
+                Server,
+                [b"text\r\n\r\n", b"354 go\r\n"],
+                [END_RST, fin],
+                ("server_closed", "server"),
             ),
             (
                 Client,

@@ -34,9 +34,13 @@ pub use live::{SessionFilter, SessionStats};
 pub use log::LogStats;
 pub(crate) use log::{SessionLog, Told};
 pub(crate) use place::SessionPlace;
-pub(crate) use reason::End;
+pub(crate) use reason::{End, Served};
 pub use reason::{EndBy, EndReason};
 pub(crate) use tail::last_written;
+
+/// A server that ends a session after so long a silence in a message ran out of patience with a
+/// client: the least that RFC 5321, 4.5.3.2.5, has anybody wait is three minutes; some wait less.
+const SERVERS_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where a worker's sessions are written down.
 #[derive(Debug)]
@@ -262,6 +266,20 @@ impl Record {
         self.tried.retain(|attempt| attempt.server != *server);
         // Set once: a session is taken once.
         let _ = self.live.server.set(Arc::clone(server));
+    }
+
+    /// How its server served it, where it ends so.
+    pub(crate) fn served(&self, end: End) -> Served {
+        let taken = self.live.accepted + self.wait.map(Duration::from).unwrap_or_default();
+        let silent = self.live.spoke().elapsed();
+        let is_cut = self.live.course().in_data == Some(true) && silent < SERVERS_PATIENCE;
+        match (end.by, end.reason) {
+            (EndBy::Server, EndReason::ServerClosed | EndReason::ServerLost) if is_cut => {
+                Served::CutOff
+            }
+            (EndBy::Client, _) | (_, EndReason::TlsClosed) => Served::Well { taken },
+            _ => Served::Unclear,
+        }
     }
 
     /// The session ended so.

@@ -1,5 +1,7 @@
 //! Why sessions end, and who ended them. Closed lists: alerts and log searches depend on them.
 
+use std::time::Instant;
+
 /// Why a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndReason {
@@ -178,6 +180,17 @@ impl EndBy {
 pub(crate) struct End {
     pub(crate) reason: EndReason,
     pub(crate) by: EndBy,
+}
+
+/// How a server served a session that it took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Served {
+    /// It was there until the end; when it took it.
+    Well { taken: Instant },
+    /// It left first, without a word, in the middle of a message.
+    CutOff,
+    /// Neither can be said.
+    Unclear,
 }
 
 impl End {

@@ -50,7 +50,13 @@ impl Outcome {
         } else {
             How::Lost
         };
-        let stands = |first: &Gone| had_all && first.how == How::InOrder;
+        let in_message = dialogue.in_data() == Some(true);
+        let stands = |first: &Gone| match first.how {
+            // Who ends in the middle of a message has broken it off, whatever the other does then.
+            How::InOrder | How::Closed if in_message && first.side != side => true,
+            How::InOrder => had_all,
+            How::Closed | How::Lost => false,
+        };
         self.first = self.first.filter(stands).or(Some(Gone { side, how }));
     }
 
@@ -132,6 +138,12 @@ mod tests {
         }
         let asked: [(Side, &[u8]); 2] = [(Server, b"220 mx\r\n"), (Client, b"NOOP\r\n")];
         let answered: [(Side, &[u8]); 3] = [asked[0], asked[1], (Server, b"250 ok\r\n")];
+        let message: [(Side, &[u8]); 4] = [
+            (Server, b"220 mx\r\n"),
+            (Client, b"DATA\r\n"),
+            (Server, b"354 go\r\n"),
+            (Client, b"Subject: a\r\n"),
+        ];
         for (said, events, expected) in [
             (&answered[..], "cs", ("client_closed", "client")),
             (&answered[..], "sc", ("server_closed", "server")),
@@ -148,6 +160,12 @@ mod tests {
             (&asked[..], "2s", ("server_closed", "server")),
             (&asked[..], "2S", ("server_lost", "server")),
             (&asked[..], "2", ("server_lost", "server")),
+            // A message was broken off: by whoever ended first.
+            (&message[..], "cS", ("client_closed", "client")),
+            (&message[..], "cs", ("client_closed", "client")),
+            (&message[..], "sC", ("server_closed", "server")),
+            (&message[..], "sc", ("server_closed", "server")),
+            (&message[..], "S", ("server_lost", "server")),
             (&answered[..], "1", ("client_lost", "client")),
         ] {
             let dialogue = dialogue(Protocol::Smtp, said);

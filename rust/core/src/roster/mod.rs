@@ -16,7 +16,9 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::conduct::Spoiled;
 use crate::moment::nanos;
+use crate::record::{End, Record, Served};
 use crate::server::Server;
 use crate::spec::ServerState;
 
@@ -168,6 +170,15 @@ impl InFlight {
 
     pub(crate) fn server(&self) -> &Server {
         &self.server
+    }
+
+    /// Its session ended so: for what is held against the server, or isn't any more.
+    pub(crate) fn ended(&self, record: &Record, end: End) {
+        match record.served(end) {
+            Served::Well { taken } => self.server.conduct.kept(taken),
+            Served::CutOff => self.server.spoiled(record.worker(), Spoiled::CutInData),
+            Served::Unclear => {}
+        }
     }
 
     /// The server's place in its roster.

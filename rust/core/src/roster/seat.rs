@@ -68,7 +68,9 @@ impl Seat {
         let in_use = match self.state {
             ServerState::Up => true,
             ServerState::Panic => now >= self.rests_until,
-            ServerState::Down | ServerState::Drain | ServerState::Maint => false,
+            ServerState::Down | ServerState::Drain | ServerState::Maint | ServerState::Ejected => {
+                false
+            }
         };
         in_use && self.weight() > 0
     }

@@ -75,6 +75,7 @@ impl Attempt<'_> {
                 .observe(&GREETING_BOUNDS, greeting_time);
         }
         counters.sessions.add(1);
+        self.member.server.conduct.took();
         let greeted = Greeted {
             connect: Some(self.connect_time.into()),
             greeting: self.first_words.greets().then(|| greeting_time.into()),

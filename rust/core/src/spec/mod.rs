@@ -447,11 +447,20 @@ pub enum ServerState {
     Drain,
     /// No new sessions, by an operator's word; no checks.
     Maint,
+    /// No new sessions for a while: it spoiled those that it had.
+    Ejected,
 }
 
 impl ServerState {
     /// Every state there is.
-    pub const ALL: [Self; 5] = [Self::Up, Self::Down, Self::Panic, Self::Drain, Self::Maint];
+    pub const ALL: [Self; 6] = [
+        Self::Up,
+        Self::Down,
+        Self::Panic,
+        Self::Drain,
+        Self::Maint,
+        Self::Ejected,
+    ];
 
     /// Whether sessions are taken off it, each where that can't make a message come twice.
     pub(crate) fn drains(self) -> bool {

@@ -5,6 +5,7 @@ mod admission;
 mod alone;
 mod caps;
 mod closing;
+mod conduct;
 mod drain;
 mod failpoints;
 mod greeting;

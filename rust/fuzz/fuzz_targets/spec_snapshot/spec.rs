@@ -132,6 +132,7 @@ fn server(choices: &mut Choices<'_>, names: &mut Vec<String>) -> ServerSpec {
                 ServerState::Panic,
                 ServerState::Drain,
                 ServerState::Maint,
+                ServerState::Ejected,
             ],
             &[],
         ),
