@@ -24,6 +24,7 @@ from mailweir.errors import ConfigError, MailweirError, Problem
 from mailweir.faults import FaultPart, Faults
 from mailweir.health.first import first_checks
 from mailweir.health.monitor import Monitor
+from mailweir.health.outliers import Outliers
 from mailweir.health.target import CheckKey, Target, targets
 from mailweir.lanes import Lane
 from mailweir.operator import Operator
@@ -94,6 +95,7 @@ class ProcessParts:
     plane: Plane
     lane: Lane  # for what waits in the data plane
     monitor: Monitor
+    outliers: Outliers
     operator: Operator
     keeping: Keeping
     digests: Digests
@@ -284,6 +286,7 @@ class Changes:
             hostname=self._parts.hostname,
             room=where.room,
             wishes=self._parts.monitor.wishes(),
+            ejected=self._parts.outliers.ejected(),
         )
 
     def watch_servers(self) -> None:

@@ -30,11 +30,14 @@ from mailweir.admin.guard import Hosts
 from mailweir.admin.metrics import Metrics
 from mailweir.admin.server import AdminServer
 from mailweir.changes import PATIENCE, Changes, Intents, ProcessParts
+from mailweir.config.model import Config
+from mailweir.ejections import Ejections
 from mailweir.ending import drain
 from mailweir.errors import Exit
 from mailweir.faults import FaultPart, Faults, kept_going
 from mailweir.health import check
-from mailweir.health.monitor import Monitor
+from mailweir.health.monitor import Monitor, Result
+from mailweir.health.outliers import Outliers
 from mailweir.instance import only_instance
 from mailweir.journal import Journal
 from mailweir.lanes import Lane
@@ -44,6 +47,7 @@ from mailweir.plane import EmbeddedPlane, Plane
 from mailweir.reload import Read, Reader, log_problems
 from mailweir.reports import Reports
 from mailweir.running import Running
+from mailweir.spec import DesiredState, ServerKey
 from mailweir.state.keeping import Keeping
 from mailweir.state.overrides_file import OverridesFile
 from mailweir.supervisor import Supervisor
@@ -81,10 +85,12 @@ class Daemon:
         # What waits in the data plane: binding, emptying queues, stopping.
         self._lane = Lane("data plane")
         self._intents = Intents()
+        self._outliers = Outliers()
         self._last_resort: threading.Timer | None = None
         # Made in startup, in this order.
         self._plane: Plane | None = None
         self._reports: Reports
+        self._ejections: Ejections
         self._parts: ProcessParts
         self._changes: Changes
         self.running: Running
@@ -127,7 +133,7 @@ class Daemon:
         log_problems(first.loaded.warnings, level="warning")
         await self._lock(config.state_dir)
         keeping = Keeping(OverridesFile(config.state_dir))
-        operator = await remembering(keeping, config)
+        operator = await remembering(keeping, config, self._on_ready)
         found = room.read()
         self._workers = config.workers or len(os.sched_getaffinity(0))
 
@@ -180,6 +186,14 @@ class Daemon:
             on_change=lambda: self._changes.checked(),
             hurry=lambda key: self._parts.monitor.hurry(key),
         )
+        self._ejections = Ejections(
+            self._outliers,
+            plane,
+            metrics,
+            on_change=self._intents.change_states,
+            hurry=lambda key: self._parts.monitor.hurry(key),
+            is_told=self._is_told,
+        )
         return ProcessParts(
             file=self._file,
             hostname=self._hostname,
@@ -188,10 +202,11 @@ class Daemon:
             lane=self._lane,
             monitor=Monitor(
                 probe=check.run,
-                on_result=self._reports.checked,
+                on_result=self._on_result,
                 random=Random(),  # noqa: S311 - spreads checks, keeps no secret
                 faults=self._faults,
             ),
+            outliers=self._outliers,
             operator=operator,
             keeping=keeping,
             digests=digests,
@@ -250,6 +265,11 @@ class Daemon:
         loop.add_reader(wake_fd, self._reports.take)
         self._exits.callback(loop.remove_reader, wake_fd)
         self._keep_going(FaultPart.NOTICES, lambda: notice(plane.stats))
+        self._keep_going(FaultPart.OUTLIERS, lambda: self._ejections.watch(self._running_now))
+
+    def _running_now(self) -> tuple[Config, DesiredState | None]:
+        """The configuration, and what the data plane was told of it and of all else."""
+        return self._changes.loaded.config, self._changes.reconciler.applied
 
     def _keep_going(self, part: FaultPart, work: Callable[[], Awaitable[None]]) -> None:
         """Until the process ends."""
@@ -286,6 +306,17 @@ class Daemon:
             return  # there is no session log yet
         self._plane.reopen_logs()
         _log.info("USR1: the session log is to be opened anew")
+
+    def _on_result(self, result: Result) -> None:
+        self._reports.checked(result)
+        self._ejections.checked(result)
+
+    def _is_told(self, key: ServerKey) -> bool:
+        wishes = (check.wished for check in self._parts.monitor.checks(key))
+        return bool(self._parts.operator.overrides.server_state(key) or any(wishes))
+
+    def _on_ready(self, key: ServerKey) -> None:
+        self._outliers.pardon(key, time.monotonic())
 
     def _on_loop_fault(self, _: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         """Something that the event loop called failed, or a task that nobody waits for."""

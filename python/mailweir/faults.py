@@ -29,6 +29,7 @@ class FaultPart(StrEnum):
     DATA_PLANE = "data_plane"
     LOOP = "loop"
     NOTICES = "notices"
+    OUTLIERS = "outliers"
     SOCKET = "socket"
     TROUBLES = "troubles"
     WATCHDOG = "watchdog"

@@ -37,9 +37,15 @@ class Operator:
     """
 
     def __init__(
-        self, keep: Callable[[Overrides], object], *, clock: Callable[[], float] = time.time
+        self,
+        keep: Callable[[Overrides], object],
+        *,
+        on_ready: Callable[[ServerKey], None] = lambda _: None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        """`on_ready` is called where a server is wanted in use, whatever is held against it."""
         self._keep = keep
+        self._on_ready = on_ready
         self._clock = clock
         self.overrides = Overrides()
 
@@ -59,8 +65,11 @@ class Operator:
         self._change(states={**self.overrides.states, str(_server(key, config)): word})
 
     def ready(self, key: ServerKey, config: Config) -> None:
-        """Take that back. Raises UnknownError where `config` has none of that name."""
+        """Take that back, and end an ejection. Raises UnknownError where `config` has none of that
+        name.
+        """
         self._change(states=_without(self.overrides.states, str(_server(key, config))))
+        self._on_ready(key)
 
     def set_weight(self, key: ServerKey, weight: str, speaker: Speaker, config: Config) -> None:
         """Give a server another weight, as `parse_weight` takes it. Raises UnknownError."""
@@ -138,14 +147,16 @@ class Operator:
         self._keep(overrides)
 
 
-async def remembering(keeping: Keeping, config: Config) -> Operator:
+async def remembering(
+    keeping: Keeping, config: Config, on_ready: Callable[[ServerKey], None]
+) -> Operator:
     """With what was said to the process before this one, which the log tells. Raises StalledError
     where the disk doesn't answer.
     """
     kept, problem = await keeping.read()
     if problem:
         _log.error("what operators said before isn't known", reason=problem)
-    operator = Operator(keeping.keep)
+    operator = Operator(keeping.keep, on_ready=on_ready)
     operator.remember(kept, config)
     overrides = operator.overrides
     if overrides.denied:

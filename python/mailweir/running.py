@@ -73,6 +73,8 @@ class Running:
             lines_dropped=logs.dropped(),
             socket_problem=self._parts.admin.problem,
             checks=self._parts.monitor.checks,
+            ejection=self._parts.outliers.told,
+            failing=self._parts.outliers.failing(),
             next_server=self.plane.next_server,
             admission=self.plane.admission,
             role=self.role.told,

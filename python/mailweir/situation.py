@@ -3,7 +3,7 @@
 Handed out by the daemon; read by `admin`, and by nobody who decides.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -62,6 +62,17 @@ class CheckTold(Protocol):
     def results(self) -> Sequence[CheckResult]: ...
 
 
+class EjectionTold(Protocol):
+    """Why a server gets no new sessions for a while; times are on time.monotonic's clock."""
+
+    @property
+    def reason(self) -> str: ...
+    @property
+    def until(self) -> float: ...  # at least
+    @property
+    def times(self) -> int: ...  # how often by now
+
+
 @dataclass(frozen=True, slots=True)
 class RoleTold:
     """This node's role in a pair, who said so, and since when it has it."""
@@ -96,6 +107,8 @@ class Situation:
     socket_problem: str  # why the admin socket can't be found; empty where it can
     not_kept: str  # why words of operators won't outlive the process; empty where they will
     checks: Callable[[ServerKey], Sequence[CheckTold]]  # the pool's own comes first
+    ejection: Callable[[ServerKey], EjectionTold | None]  # None where it isn't ejected
+    failing: Mapping[str, Sequence[str]]  # by pool servers that fail sessions and are in use
     next_server: Callable[[str, str], str | None]  # pool, client
     admission: Callable[[str, str], Admission]  # listener, client
     role: RoleTold | None  # in a pair; None where nobody has told

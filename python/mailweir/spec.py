@@ -33,6 +33,7 @@ class ServerState(StrEnum):
     DRAIN = "drain"
     MAINT = "maint"
     PANIC = "panic"  # down, and used all the same
+    EJECTED = "ejected"  # no new sessions for a while: it spoiled those that it had
 
 
 class DesiredTimeouts(Struct, frozen=True):

@@ -82,6 +82,14 @@ class ServerStats(Struct, frozen=True, gc=False):
 
     On `smtps` listeners what a server did instead of answering the ClientHello.
     """
+    spoiled: dict[str, int]
+    """Sessions that it didn't take and another server did, by what it did instead: `connect 4xx
+    5xx closed reset timeout nonsense`; and that it left in the middle of a message: `cut_in_data`.
+    """
+    in_vain: int
+    """Sessions that it didn't take, and nor did another; but for those that it said 5yz to."""
+    in_a_row: int
+    """How many it has spoiled in a row by now."""
     received_bytes: int
     """From the server."""
     sent_bytes: int

@@ -378,6 +378,13 @@ _SERVERS = Group[Servers, ServerStats](
         "reason",
         lambda one: one.greeting_failures,
     ),
+    CounterBy(
+        "mailweir_server_spoiled_sessions",
+        "Sessions that it didn't take and another server did, or that it left in the middle of a"
+        " message.",
+        "reason",
+        lambda one: one.spoiled,
+    ),
     Counter(
         "mailweir_server_received_bytes", "Bytes received from it.", lambda one: one.received_bytes
     ),

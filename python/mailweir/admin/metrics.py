@@ -7,7 +7,7 @@ address. Names: prefix `mailweir_`, base units, `_total` for counters.
 
 from bisect import bisect_left
 from collections import Counter as Tally
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -60,6 +60,8 @@ class Metrics:
         self.certificate_ends: dict[_Check, float] = {}
         self.transitions: Tally[ServerKey] = Tally()
         self.troubles: Tally[ServerKey] = Tally()
+        self.ejections: Tally[tuple[ServerKey, str]] = Tally()  # by cause
+        self.failing: Mapping[str, int] = {}  # servers by pool
         self._servers: Set[ServerKey] = frozenset()
 
         self.registry = CollectorRegistry()
@@ -85,6 +87,9 @@ class Metrics:
         self.keep_checks(known)
         self.transitions = _of(servers, self.transitions)
         self.troubles = _of(servers, self.troubles)
+        self.ejections = Tally(
+            {what: times for what, times in self.ejections.items() if what[0] in servers}
+        )
 
     def loaded(self, outcome: ReloadOutcome) -> None:
         """The first configuration runs."""
@@ -142,6 +147,11 @@ class Metrics:
         """A server failed live sessions."""
         if key in self._servers:
             self.troubles[key] += 1
+
+    def ejected(self, key: ServerKey, cause: str) -> None:
+        """A server was ejected."""
+        if key in self._servers:
+            self.ejections[key, cause] += 1
 
     def transition(self, key: ServerKey) -> None:
         """Checks changed their mind about a server."""
@@ -264,6 +274,26 @@ _TROUBLES = Group[Metrics, int](
         lambda times: times,
     ),
 )
+_EJECTIONS = Group[Metrics, int](
+    ("pool", "server", "reason"),
+    lambda counted: (((*key, cause), n) for (key, cause), n in dict(counted.ejections).items()),
+    Counter(
+        "mailweir_server_ejections",
+        "Times that a server got no new sessions for a while, since it spoiled those that it had:"
+        " so many in a row (consecutive), or a larger share than the others (share).",
+        lambda times: times,
+    ),
+)
+_FAILING = Group[Metrics, int](
+    ("pool",),
+    lambda counted: (((pool,), number) for pool, number in counted.failing.items()),
+    Gauge(
+        "mailweir_pool_failing_servers",
+        "Servers that fail sessions and are used all the same: the others are no better, or no more"
+        " may be ejected.",
+        lambda number: number,
+    ),
+)
 _COUNTED: tuple[Group[Metrics, Any], ...] = (
     _BUILD,
     _PROCESS,
@@ -274,4 +304,6 @@ _COUNTED: tuple[Group[Metrics, Any], ...] = (
     _CERTIFICATES,
     _TRANSITIONS,
     _TROUBLES,
+    _EJECTIONS,
+    _FAILING,
 )

@@ -9,7 +9,7 @@ from typing import Any
 from mailweir.admin import text
 from mailweir.admin.answers.servers import server, servers
 from mailweir.admin.answers.status import kernel_path, role
-from mailweir.admin.readiness import panics, unready
+from mailweir.admin.readiness import failing, panics, unready
 from mailweir.admin.text import state
 from mailweir.situation import Situation
 from mailweir.spec import ServerKey
@@ -17,7 +17,7 @@ from mailweir.spec import ServerKey
 _STYLE = (
     "body{font:14px/1.5 system-ui,sans-serif;margin:2em}table{border-collapse:collapse}"
     "th,td{border-bottom:1px solid #ccc;padding:.2em .8em;text-align:left}"
-    ".up{color:#060}.drain,.maint{color:#850}.down,.panic{color:#a00}"
+    ".up{color:#060}.drain,.maint,.ejected{color:#850}.down,.panic{color:#a00}"
 )
 _STYLE_HASH = b64encode(sha256(_STYLE.encode()).digest()).decode()
 
@@ -36,7 +36,7 @@ def render(situation: Situation) -> str:
     """The page as HTML."""
     stats = situation.stats
     head = [f"{'; '.join(unready(situation)) or 'ready'}."]
-    head += [f"{panic}." for panic in panics(situation)]
+    head += [f"{one}." for one in (*panics(situation), *failing(situation))]
     unusual = text.refused_load(asdict(situation.last_load))
     unusual += text.kernel_path_lacks(kernel_path(stats))
     head += [f"{one[0].upper()}{one[1:]}." for one in unusual]

@@ -15,7 +15,7 @@ from mailweir.state.overrides import Overrides, told
 # Servers that a reason names.
 _MOST_NAMED = 4
 # States of servers that no operator took out of use.
-_BY_CHECKS = (ServerState.UP, ServerState.DOWN, ServerState.PANIC)
+_BY_THEMSELVES = (ServerState.UP, ServerState.DOWN, ServerState.PANIC, ServerState.EJECTED)
 
 
 class Member(Protocol):
@@ -53,7 +53,7 @@ def panics(situation: Situation) -> list[str]:
     for name, of_pool in situation.members.items():
         if not any(server.state == ServerState.PANIC for server in of_pool):
             continue
-        meant = [one for one in of_pool if one.state in _BY_CHECKS and one.weight > 0]
+        meant = [one for one in of_pool if one.state in _BY_THEMSELVES and one.weight > 0]
         meant = [one for one in meant if not one.backup]
         up = sum(one.state == ServerState.UP for one in meant)
         found.append(
@@ -61,6 +61,19 @@ def panics(situation: Situation) -> list[str]:
             " those that are down are tried too"
         )
     return found
+
+
+def failing(situation: Situation) -> list[str]:
+    """Pools whose servers fail sessions and are used all the same. That makes nobody unready: most
+    sessions find another server, and another node has the same ones.
+    """
+    return [
+        f"pool {name}: {', '.join(servers)} fail{'s' if len(servers) == 1 else ''} sessions, and"
+        f" {'is' if len(servers) == 1 else 'are'} used all the same: the others are no better, or"
+        " no more may be ejected"
+        for name, servers in situation.failing.items()
+        if servers
+    ]
 
 
 def told_of_pause(listener: str, situation: Situation) -> str | None:

@@ -111,6 +111,7 @@ def status(answer: Mapping[str, Any]) -> str:
         f" {answer['workers']} workers",
         ready,
         *answer["panics"],
+        *answer["failing"],
         f"{answer['sessions']} sessions, {answer['max_sessions']} at most",
         *_room(answer["room"]),
         f"configuration {answer['config']['file']}, generation {answer['generation']}; "
@@ -237,9 +238,18 @@ def state(server: Mapping[str, Any]) -> str:
         more.append(f"slow start {int(server['ramp'] * 100)}%")
     if server["backup"]:
         more.append("backup")
+    if ejected := server["ejected"]:
+        more.append(_ejected(ejected))
     if server["by_checks"] and _is_news(server):
         more.append(server["by_checks"])
     return f"{server['state']} ({', '.join(more)})" if more else str(server["state"])
+
+
+def _ejected(ejected: Mapping[str, Any]) -> str:
+    left = span(ejected["left_seconds"])
+    until = f"for another {left}" if ejected["left_seconds"] else "until it passes a check"
+    often = f", the {ejected['times']}th time" if ejected["times"] > 3 else ""
+    return f"{ejected['reason']}; {until}{often}"
 
 
 def _is_news(server: Mapping[str, Any]) -> bool:

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, PlainValidator, StrictBool, StrictInt
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, StrictBool, StrictInt
 
 from mailweir.config.address import Address, parse_server
 from mailweir.config.check_keys import Check, FurtherCheck
@@ -22,10 +22,16 @@ from mailweir.config.kinds import (
     none_from,
     none_is,
 )
-from mailweir.config.units import parse_share
+from mailweir.config.units import Share, parse_share
 from mailweir.config.words import Balance, Proxy, StickyBy
 
 MAX_WEIGHT = 1000
+
+
+def _not_none(share: Share) -> Share:
+    if not share:
+        raise ValueError("must be 1% or more; for never write `outlier: none`")
+    return share
 
 
 def _from_short_form(value: object) -> object:
@@ -109,6 +115,29 @@ class Queue(Part):
     )
 
 
+class Outlier(Part):
+    """When a server that passes its checks and yet spoils sessions gets none for a while."""
+
+    consecutive: Annotated[StrictInt, Field(ge=2, le=1000)] = Field(
+        5,
+        description="So many sessions spoiled in a row are enough, as long as the other servers"
+        " spoil hardly any. Fewer may be chance. By its share of spoiled sessions a server is"
+        " ejected too.",
+    )
+    max_ejected: Annotated[Percentage, AfterValidator(_not_none)] = Field(
+        parse_share("50%"),
+        description="Most that may be ejected of the servers in use, but always one; never the last"
+        " one, and none by which the pool would come into panic. Half of a farm can carry it for a"
+        " while.",
+    )
+    base: Annotated[Duration, between(1.0, HOUR)] = Field(
+        30.0,
+        description="How long the first time, twice as long the second time, and so on to ten times"
+        " that. It comes back once a check passes after that. Senders that were turned away don't"
+        " come back sooner than in minutes.",
+    )
+
+
 class Pool(Part):
     """Servers that share sessions."""
 
@@ -135,6 +164,13 @@ class Pool(Part):
         description="Where less than this share of the servers is up, those that are down are"
         " tried too: more likely the checks are wrong, and the few that are left would be flooded."
         " Backups, weight 0 and what operators took out don't count; 0% for never.",
+    )
+    outlier: Annotated[Outlier | None, none_from("none")] = Field(
+        Outlier(),
+        description="Gives a server no new sessions for a while that passes its checks and yet"
+        " spoils them: it can't be connected to, refuses, is late, or leaves in the middle of a"
+        " message. Only what the others of the pool don't do counts; `none` for never.",
+        json_schema_extra=none_is("none"),
     )
     queue: Annotated[Queue | None, none_from("none")] = Field(
         None,

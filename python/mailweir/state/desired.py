@@ -3,7 +3,7 @@
 Called by the daemon.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
@@ -82,6 +82,7 @@ def fold(
     hostname: str,
     room: DesiredRoom,
     wishes: Mapping[ServerKey, Wish] = MappingProxyType({}),
+    ejected: Set[ServerKey] = frozenset(),
 ) -> DesiredState:
     """What the data plane is to do. `room` is what descriptors and memory are enough for.
 
@@ -92,6 +93,8 @@ def fold(
     A server is up only where a check said so: one that nobody has checked yet (not in
     `health`, or unknown) is down, since a session sent to it might wait in vain. Where too few
     of a pool are up, those that checks took out (down, drain) are used all the same (panic).
+    Of `ejected` servers, which spoiled sessions, those that would be up get no new ones, as long as
+    others do and that brings no panic.
     """
     drain = config.drain
     return DesiredState(
@@ -117,7 +120,7 @@ def fold(
             for name, li in config.listeners.items()
         ),
         pools=tuple(
-            _pool(name, pool, _Known(health, wishes, overrides))
+            _pool(name, pool, _Known(health, wishes, overrides, ejected))
             for name, pool in config.pools.items()
         ),
         denied=tuple(overrides.denied),
@@ -184,11 +187,13 @@ class _Known:
     health: Mapping[ServerKey, Health]
     wishes: Mapping[ServerKey, Wish]
     overrides: Overrides
+    ejected: Set[ServerKey]
 
     def state(self, key: ServerKey) -> ServerState:
         """Who operates says more than an agent, and an agent more than the checks."""
         told = self.overrides.server_state(key) or self.wishes.get(key, NO_WISH).state
-        return told or _BY_HEALTH[self.health.get(key, Health.UNKNOWN)]
+        found = told or _BY_HEALTH[self.health.get(key, Health.UNKNOWN)]
+        return ServerState.EJECTED if found is ServerState.UP and key in self.ejected else found
 
     def is_out_by_checks(self, key: ServerKey) -> bool:
         """Whether checks alone keep a server from sessions, and not for want of a first one."""
@@ -213,9 +218,11 @@ def _pool(name: str, pool: Pool, known: _Known) -> DesiredPool:
         slow_start=pool.slow_start,
         queue=DesiredQueue(queue.length, queue.wait) if queue else None,
     )
-    # As it is in a panic: there it counts that checks say drain, not that operators do.
-    panicking = _panicking(desired, known)
-    return panicking if _too_few_are_up(panicking, pool.panic) else desired
+    if not _panics(desired, known, pool.panic) and any(map(_takes, desired.servers)):
+        return desired
+    # Those that spoil sessions are better than none, or than those that are down.
+    desired = replace(desired, servers=tuple(map(_not_ejected, desired.servers)))
+    return _panicking(desired, known) if _panics(desired, known, pool.panic) else desired
 
 
 def _server(key: ServerKey, server: Server, known: _Known) -> DesiredServer:
@@ -234,6 +241,20 @@ def _server(key: ServerKey, server: Server, known: _Known) -> DesiredServer:
     )
 
 
+def _panics(pool: DesiredPool, known: _Known, share: float) -> bool:
+    # As it is in a panic: there it counts that checks say drain, not that operators do.
+    return _too_few_are_up(_panicking(pool, known), share)
+
+
+def _takes(server: DesiredServer) -> bool:
+    return server.state is ServerState.UP and server.weight > 0
+
+
+def _not_ejected(server: DesiredServer) -> DesiredServer:
+    is_out = server.state is ServerState.EJECTED
+    return replace(server, state=ServerState.UP) if is_out else server
+
+
 def _too_few_are_up(pool: DesiredPool, share: float) -> bool:
     """Whether it is less than `share` of those that count.
 
@@ -248,7 +269,7 @@ def _too_few_are_up(pool: DesiredPool, share: float) -> bool:
 
 
 def _stands_in(server: DesiredServer) -> bool:
-    return server.backup and server.state is ServerState.UP and server.weight > 0
+    return server.backup and _takes(server)
 
 
 def _panicking(pool: DesiredPool, known: _Known) -> DesiredPool:

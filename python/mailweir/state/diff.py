@@ -15,6 +15,7 @@ from msgspec.structs import fields, replace
 from mailweir.config.check_keys import FurtherCheck
 from mailweir.config.kinds import Part
 from mailweir.config.model import Config
+from mailweir.config.pool import Outlier
 from mailweir.config.units import format_duration, format_rate
 from mailweir.config.words import Others
 from mailweir.spec import (
@@ -66,7 +67,9 @@ def changes(old: DesiredState, new: DesiredState, settings: Iterable[str] = ()) 
 
 
 def settings(old: Config, new: Config) -> Iterator[str]:
-    """What changed of what the data plane isn't told: who may ask, checks, panic, the pair."""
+    """What changed of what the data plane isn't told: who may ask, checks, panic, ejections, the
+    pair.
+    """
     if old.ha != new.ha:
         yield "ha changed: mailweir ha has to be told (HUP)"
     for part in _keys(old.admin, new.admin, ("operators", "readers", "hosts")):
@@ -76,10 +79,24 @@ def settings(old: Config, new: Config) -> Iterator[str]:
             continue
         for part in _keys(before, pool, ("panic",)):
             yield f"pool {name}: {part}"
+        for part in _outlier(before.outlier, pool.outlier):
+            yield f"pool {name}: outlier {part}"
         for part in _keys(before.check, pool.check, type(pool.check).model_fields):
             yield f"pool {name}: check {part}"
         for part in _further_checks(before.more_checks, pool.more_checks):
             yield f"pool {name}: {part}"
+
+
+def _outlier(old: Outlier | None, new: Outlier | None) -> Iterator[str]:
+    keys = Outlier.model_fields
+    if old and new:
+        yield from _keys(old, new, keys)
+    elif old != new:
+        was, now = (
+            ", ".join(f"{key} {_setting(getattr(one, key))}" for key in keys) if one else "none"
+            for one in (old, new)
+        )
+        yield f"{was} -> {now}"
 
 
 def _further_checks(

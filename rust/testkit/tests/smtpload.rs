@@ -112,6 +112,15 @@ fn a_sink_that_asks_for_a_proxy_header_refuses_plain_clients() {
 }
 
 #[test]
+fn a_sink_refuses_its_share() {
+    let sink = Sink::start("--refuse-every 4");
+    let (report, code) = source(&sink.addr, "--sessions 20");
+    assert_eq!(code, Some(1));
+    assert_eq!(report["failures"]["greeting"]["554"], 5, "{report}");
+    assert_eq!(sink.report()["lost"], 5);
+}
+
+#[test]
 fn failures_are_named() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     for (script, stage, kind) in [

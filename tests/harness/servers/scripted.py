@@ -76,6 +76,8 @@ class _Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
     block_on_close = False
     request_queue_size = 1024
+    # One that comes back, say, where connections of the first are about to be forgotten.
+    allow_reuse_address = True
     handle: Handle
 
 

@@ -92,6 +92,8 @@ def situation(
         lines_dropped=0,
         socket_problem="",
         checks=lambda key: checks.get(key, ()),
+        ejection=lambda _: None,
+        failing={},
         next_server=plane.next_server,
         admission=plane.admission,
         role=role,

@@ -235,6 +235,8 @@ def _is_used(row: Row) -> bool:
 
 def _why_not(row: Row) -> str | None:
     """What keeps sessions off a server."""
+    if row["ejected"]:
+        return f"ejected: {row['ejected']['reason']}"
     if row["state"] == ServerState.DOWN:
         check = row["check"]
         if check and not check["ok"]:

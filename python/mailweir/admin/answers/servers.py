@@ -43,6 +43,7 @@ def _server(server: ServerStats, situation: Situation) -> dict[str, Any]:
         "greeting_failures": sum(server.greeting_failures.values()),
         "check": _check(key, situation),
         "by_checks": _by_checks(server, situation),
+        "ejected": _ejected(server, situation),
         "alarms": list(_alarms(key, situation)),
     }
 
@@ -88,10 +89,25 @@ def _result(result: CheckResult, situation: Situation) -> dict[str, object]:
     }
 
 
+def _ejected(server: ServerStats, situation: Situation) -> dict[str, object] | None:
+    """Why spoiled sessions keep a server from new ones, and for how long; None where they don't."""
+    ejection = situation.ejection(ServerKey(server.pool, server.name))
+    if ejection is None or server.state != ServerState.EJECTED:
+        return None
+    left = max(0.0, ejection.until - situation.moment)
+    return {
+        "reason": ejection.reason,
+        "times": ejection.times,
+        "left_seconds": round(left, 1),
+        "until": round(situation.now + left, 1),
+    }
+
+
 def _by_checks(server: ServerStats, situation: Situation) -> str | None:
     """Which check keeps a server from sessions, and why; None where none does."""
     key = ServerKey(server.pool, server.name)
-    if server.state == ServerState.UP or situation.overrides.server_state(key):
+    in_order = (ServerState.UP, ServerState.EJECTED)
+    if server.state in in_order or situation.overrides.server_state(key):
         return None
     checks = situation.checks(key)
     for check in checks:

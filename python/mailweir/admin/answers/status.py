@@ -5,7 +5,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from mailweir.admin.readiness import panics, told_of_pause, unready
+from mailweir.admin.readiness import failing, panics, told_of_pause, unready
 from mailweir.notices import REFUSALS
 from mailweir.situation import Situation
 from mailweir.spec import ServerState
@@ -25,6 +25,7 @@ def status(situation: Situation) -> dict[str, object]:
         "ready": not reasons,
         "reasons": reasons,
         "panics": panics(situation),
+        "failing": failing(situation),
         "draining": stats.draining,
         "sessions": stats.active,
         "max_sessions": stats.max_sessions,
@@ -100,6 +101,7 @@ def _pools(situation: Situation) -> list[dict[str, object]]:
             "balance": config.pools[name].balance if name in config.pools else None,
             "servers": len(of_pool),
             "up": sum(server.state == ServerState.UP for server in of_pool),
+            "ejected": sum(server.state == ServerState.EJECTED for server in of_pool),
             "panic": any(server.state == ServerState.PANIC for server in of_pool),
             "active": sum(server.active for server in of_pool),
         }

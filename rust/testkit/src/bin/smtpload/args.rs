@@ -52,6 +52,9 @@ pub(crate) struct SinkArgs {
     /// Wait this long before the greeting
     #[arg(long, default_value = "0ms", value_parser = duration, value_name = "TIME")]
     pub(crate) greeting_delay: Duration,
+    /// Say 554 instead of the greeting to every Nth connection, and close
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..), value_name = "N")]
+    pub(crate) refuse_every: Option<u64>,
     /// Name in the greeting
     #[arg(long, default_value = "sink")]
     pub(crate) name: String,

@@ -10,7 +10,7 @@ use std::net::{SocketAddr, TcpListener as StdListener};
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Poll, ready};
 use std::time::Duration;
 
@@ -38,7 +38,19 @@ struct Sink {
     accept_proxy: Option<proxy::Accept>,
     greeting_delay: Duration,
     dot_delay: Duration,
+    refuse_every: Option<u64>,
+    /// Connections, for that.
+    begun: AtomicU64,
     hash: bool,
+}
+
+impl Sink {
+    /// Whether it is this connection's turn to be refused.
+    fn refuses(&self) -> bool {
+        let number = self.begun.fetch_add(1, Relaxed) + 1;
+        self.refuse_every
+            .is_some_and(|every| number.is_multiple_of(every))
+    }
 }
 
 /// Serves until a signal comes, then reports.
@@ -50,6 +62,8 @@ pub(crate) fn run(args: &SinkArgs, json: bool) -> io::Result<ExitCode> {
         accept_proxy: args.proxy.accept(),
         greeting_delay: args.greeting_delay,
         dot_delay: args.dot_delay,
+        refuse_every: args.refuse_every,
+        begun: AtomicU64::new(0),
         hash: args.hash,
     });
     for thread_sockets in sockets {
@@ -173,6 +187,10 @@ async fn converse(stream: &mut TcpStream, listener: usize, sink: &Sink) -> io::R
     }
     if !sink.greeting_delay.is_zero() {
         tokio::time::sleep(sink.greeting_delay).await;
+    }
+    if sink.refuses() {
+        stream.write_all(b"554 5.7.1 sink: refused\r\n").await?;
+        return Ok(false);
     }
     session.greet();
     session.feed(&early);
