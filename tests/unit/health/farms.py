@@ -1,0 +1,106 @@
+"""A pool whose servers fail sessions by chance, second by second, without any of them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+from mailweir.config.pool import Outlier
+from mailweir.health.outliers import Change, Member, Outliers, PoolSeen
+from mailweir.health.suspicion import Counted
+from mailweir.spec import ServerKey
+
+POOL = "farm"
+
+
+@dataclass
+class Farm:
+    """Servers `a`, `b`, ... that fail so much of their sessions; who is down isn't in use."""
+
+    shares: list[float]
+    random: Random
+    settings: Outlier | None = field(default_factory=Outlier)
+    panic: float = 0.5
+    down: set[str] = field(default_factory=set)
+    now: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.outliers = Outliers()
+        self.names = [chr(ord("a") + number) for number in range(len(self.shares))]
+        self._counted = {name: Counted(0, 0, 0, 0, 0) for name in self.names}
+
+    def second(self, sessions: int) -> list[Change]:
+        """So many sessions come in it; what is decided then."""
+        self.come(sessions)
+        self.now += 1.0
+        return self.look()
+
+    def look(self) -> list[Change]:
+        """What is decided now."""
+        return self.outliers.step([self.seen()], self.now)
+
+    def seen(self) -> PoolSeen:
+        """The pool at this moment."""
+        members = [
+            Member(name, "10.0.0.1:25", name not in self.down, self._counted[name])
+            for name in self.names
+        ]
+        return PoolSeen(POOL, self.settings, self.panic, len(self.names), members)
+
+    def come(self, sessions: int) -> None:
+        """Each asks servers in any order until one takes it."""
+        for _ in range(sessions):
+            used = self.used()
+            self.random.shuffle(used)
+            failed = []
+            for name in used:
+                if self.random.random() >= self.shares[self.names.index(name)]:
+                    self._count(name, taken=1)
+                    break
+                failed.append(name)
+            else:
+                for name in failed:
+                    self._count(name, in_vain=1)
+                continue
+            for name in failed:
+                self._count(name, refused=1)
+
+    def used(self) -> list[str]:
+        """Who gets new sessions."""
+        out = self.out()
+        return [name for name in self.names if name not in out and name not in self.down]
+
+    def out(self) -> set[str]:
+        """Who is ejected."""
+        return {key.server for key in self.outliers.ejected()}
+
+    def check(self, *, passes: Callable[[str], bool] = lambda _: True) -> list[Change]:
+        """Those whose time is over."""
+        due = [key for key in self.outliers.due(self.now) if passes(key.server)]
+        found = [self.outliers.checked(key, self.now, self.now) for key in due]
+        return [change for change in found if change]
+
+    def ejected(self, name: str) -> None:
+        """Have one ejected, by a row of failures."""
+        for other in self.used():
+            self._count(other, taken=20)
+        self._count(name, refused=5, in_a_row=5)
+        (change,) = self.look()
+        assert (change.key, change.ended) == (ServerKey(POOL, name), "")
+        self._counted[name] = self._counted[name]._replace(in_a_row=0)
+
+    def _count(
+        self, name: str, *, taken: int = 0, refused: int = 0, in_vain: int = 0, in_a_row: int = 0
+    ) -> None:
+        now = self._counted[name]
+        self._counted[name] = Counted(
+            now.taken + taken,
+            now.refused + refused,
+            now.cut,
+            now.in_vain + in_vain,
+            0 if taken else now.in_a_row + (in_a_row or refused),
+        )
+
+
+def ejections(changes: Sequence[Change]) -> list[str]:
+    """Who was ejected, in order."""
+    return [change.key.server for change in changes if not change.ended]
