@@ -1,6 +1,7 @@
 """The relay and the kernel path say the same of the same sessions."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,13 @@ def _server(stream: Stream) -> None:
     in_data = False
     while line := stream.line():
         command = line.rstrip()
+        if in_data and command == b"vanish":
+            return
+        if in_data and command in (b"reset", b"reset later"):
+            if command == b"reset later":
+                stream.rest()
+            stream.reset()
+            return
         if in_data:
             in_data = command != b"."
             if not in_data:
@@ -58,6 +66,27 @@ def _closes_in_data(client: Client) -> None:
     client.send(b"half a li")
 
 
+def _server_vanishes_in_data(client: Client) -> None:
+    client.expect("354", "DATA")
+    client.send(b"vanish\r\n")
+    assert client.rest() == b""
+
+
+def _server_resets_in_data(client: Client) -> None:
+    client.expect("354", "DATA")
+    client.send(b"reset\r\n")
+    with pytest.raises(ConnectionResetError):
+        client.line()
+
+
+def _closes_in_data_and_is_reset(client: Client) -> None:
+    client.expect("354", "DATA")
+    client.send(b"reset later\r\n")
+    client.socket.shutdown(1)
+    with suppress(ConnectionResetError):
+        client.rest()
+
+
 def _is_told_421(client: Client) -> None:
     client.expect("421", "NOOP leave")
     assert client.rest() == b""
@@ -82,7 +111,10 @@ def _vanishes(client: Client) -> None:
 _SESSIONS: tuple[Callable[[Client], None], ...] = (
     *(Client.mail, _closes, _closes_in_data, _is_told_421),
     *(_server_vanishes, _server_resets, _vanishes),
+    *(_server_vanishes_in_data, _server_resets_in_data, _closes_in_data_and_is_reset),
 )
+# Of those.
+_CUT_BY_THE_SERVER = 2
 
 
 def test_what_is_logged_of_a_session(tmp_path: Path) -> None:
@@ -94,6 +126,9 @@ def test_what_is_logged_of_a_session(tmp_path: Path) -> None:
             config = rig_configuration(directory, forwarding=path)
             with kernel_rig(networks, directory, config) as rig:
                 logs[path] = [_logged(rig, play, n) for n, play in enumerate(_SESSIONS, 1)]
+                # What is held against the server.
+                name, cut = "mailweir_server_spoiled_sessions_total", {"reason": "cut_in_data"}
+                assert rig.balancer.metric(name, **cut) == _CUT_BY_THE_SERVER, path
     assert {line["path"] for line in logs["kernel"]} == {"kernel"}
     assert "kernel" not in {line["path"] for line in logs["relay"]}
     for relayed, flowed, play in zip(logs["relay"], logs["kernel"], _SESSIONS, strict=True):

@@ -83,6 +83,7 @@ class Metrics:
         self.check_failures = Tally(
             {what: times for what, times in self.check_failures.items() if what[0] in servers}
         )
+        self.failing = {pool: number for pool, number in self.failing.items() if pool in pools}
         known = {one for one in self.check_alarms if one[0] in servers}
         self.keep_checks(known)
         self.transitions = _of(servers, self.transitions)

@@ -6,11 +6,12 @@ Called by `rules`. Pure.
 
 from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address
+from math import ceil
 
 from mailweir.config.check_rules import check_findings
 from mailweir.config.finding import Finding, Path, listed, one_source
 from mailweir.config.listener import Listener
-from mailweir.config.pool import HashKey, Pool
+from mailweir.config.pool import HashKey, Outlier, Pool
 from mailweir.config.words import HASHES
 
 
@@ -25,6 +26,7 @@ def pool_findings(
     yield from _backups((*path, "servers"), pool)
     yield from _choice(path, pool)
     yield from _queue((*path, "queue"), pool, users)
+    yield from _outlier((*path, "outlier"), pool)
     yield from _weights((*path, "servers"), pool)
     yield from check_findings(path, pool, users, bound)
     if users:
@@ -103,6 +105,20 @@ def _queue(path: Path, pool: Pool, users: Mapping[str, Listener]) -> Iterator[Fi
             f" `limits.sessions` of the listeners lets in {let_in}",
             warning=True,
         )
+
+
+def _outlier(path: Path, pool: Pool) -> Iterator[Finding]:
+    """Ejections that somebody thought about, and that never come."""
+    if pool.outlier in (None, Outlier()):
+        return
+    used = sum(one.weight > 0 and not one.backup for one in pool.servers.values())
+    if used == 1:
+        why = "the only server that isn't a backup never is"
+    elif used > 1 and used - ceil(used * pool.panic - 1e-6) < 1:
+        why = f"without one of {used} servers the pool would come into `panic: {pool.panic}`"
+    else:
+        return
+    yield Finding(path, f"nobody will ever be ejected: {why}", warning=True)
 
 
 def _weights(path: Path, pool: Pool) -> Iterator[Finding]:

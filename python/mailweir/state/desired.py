@@ -12,7 +12,7 @@ from typing import Literal
 from msgspec.structs import replace
 
 from mailweir.config.listener import Listener, PerSource
-from mailweir.config.model import Config
+from mailweir.config.model import Config, Drain
 from mailweir.config.pool import Pool, Server
 from mailweir.config.words import DryRun, Forwarding, Others
 from mailweir.instance import instance_of
@@ -96,17 +96,11 @@ def fold(
     Of `ejected` servers, which spoiled sessions, those that would be up get no new ones, as long as
     others do and that brings no panic.
     """
-    drain = config.drain
     return DesiredState(
         hostname=hostname,
         max_sessions=config.max_sessions or room.sessions,
         room=room,
-        drain=DesiredDrain(
-            quiet=drain.quiet,
-            quiet_opaque=max(_QUIET_OPAQUE, drain.quiet),
-            spread=drain.spread,
-            deadline=drain.deadline,
-        ),
+        drain=_drain(config.drain),
         log=DesiredLog(sessions=config.log.sessions, format=config.log.format),
         kernel=DesiredKernel(
             instance=instance_of(config.state_dir),
@@ -124,6 +118,15 @@ def fold(
             for name, pool in config.pools.items()
         ),
         denied=tuple(overrides.denied),
+    )
+
+
+def _drain(drain: Drain) -> DesiredDrain:
+    return DesiredDrain(
+        quiet=drain.quiet,
+        quiet_opaque=max(_QUIET_OPAQUE, drain.quiet),
+        spread=drain.spread,
+        deadline=drain.deadline,
     )
 
 

@@ -186,10 +186,14 @@ def test_what_is_gone_is_not_scraped(metrics: Metrics) -> None:
         checked(metrics, key, "connect", 0.1)
         metrics.transition(key)
         metrics.trouble(key)
-    assert len(_counted(metrics, "server=b")) == len(_counted(metrics, "pool=park,server=a")) == 5
+        metrics.ejected(key, "share")
+    metrics.failing = {"farm": 1, "park": 2}
+    for labels in (("pool=farm", "server=b"), ("pool=park", "server=a")):
+        assert len(_counted(metrics, *labels)) == 6
     metrics.keep({A})
     # Some come late, of sessions that went on.
     metrics.trouble(other)
+    metrics.ejected(other, "share")
     checked(metrics, third, "connect", 0.1)
     assert _counted(metrics, "server=b") == _counted(metrics, "pool=park") == {}
     # What stays has what it had.
@@ -197,13 +201,18 @@ def test_what_is_gone_is_not_scraped(metrics: Metrics) -> None:
     assert found["mailweir_check_failures_total{pool=farm,server=a,step=greeting}"] == 1
     assert found["mailweir_server_transitions_total{pool=farm,server=a}"] == 1
     assert found["mailweir_check_duration_seconds_count{pool=farm}"] == 3
+    assert found["mailweir_pool_failing_servers{pool=farm}"] == 1
 
 
-def _counted(metrics: Metrics, labels: str) -> dict[str, float]:
+def _counted(metrics: Metrics, *labels: str) -> dict[str, float]:
     """What Python counts."""
-    names = ("mailweir_check_", "mailweir_server_tr")
+    names = ("mailweir_check_", "mailweir_server_tr", "mailweir_server_ej", "mailweir_pool_failing")
     found = samples(metrics).items()
-    return {name: n for name, n in found if name.startswith(names) and labels in name}
+    return {
+        name: n
+        for name, n in found
+        if name.startswith(names) and all(one in name for one in labels)
+    }
 
 
 def test_what_dashboards_know_stays(metrics: Metrics) -> None:

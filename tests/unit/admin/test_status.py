@@ -54,13 +54,14 @@ def test_status_says_all_of_it_in_json() -> None:
             "sources": None,
         }
     ]
-    assert answer["panics"] == []
+    assert (answer["panics"], answer["failing"]) == ([], [])
     assert answer["pools"] == [
         {
             "name": "farm",
             "balance": "least_conn",
             "servers": 2,
             "up": 1,
+            "ejected": 0,
             "panic": False,
             "active": 4,
             "waiting": 0,

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from mailweir.admin import text
 from mailweir.admin.answers.servers import server, servers
 from mailweir.admin.answers.status import status
@@ -157,11 +159,26 @@ not made yet
 
 
 def test_what_checks_say_of_a_state() -> None:
-    drained = {"state": "drain", "backup": False, "by_checks": "disk: 452 full", "check": None}
+    about = {"backup": False, "ejected": None}
+    drained = {"state": "drain", "by_checks": "disk: 452 full", "check": None, **about}
     assert text.state(drained) == "drain (disk: 452 full)"
     # What the last check says stands beside it already.
-    down = {"state": "down", "backup": False, "by_checks": "check: refused", "check": {"ok": False}}
+    down = {"state": "down", "by_checks": "check: refused", "check": {"ok": False}, **about}
     assert text.state(down) == "down"
+
+
+@pytest.mark.parametrize(
+    ("left", "times", "expected"),
+    [
+        (25.4, 1, "ejected (5 sessions failed in a row; for another 25s)"),
+        (0.0, 3, "ejected (5 sessions failed in a row; until it passes a check)"),
+        (90.0, 4, "ejected (5 sessions failed in a row; for another 1m 30s, the 4th time)"),
+    ],
+)
+def test_how_long_a_server_is_ejected(left: float, times: int, expected: str) -> None:
+    ejected = {"reason": "5 sessions failed in a row", "left_seconds": left, "times": times}
+    server = {"state": "ejected", "backup": False, "by_checks": None, "ejected": ejected}
+    assert text.state(server) == expected
 
 
 def test_a_table_without_rows_is_its_head() -> None:

@@ -155,6 +155,12 @@ BAD: list[tuple[str, list[str]]] = [
       "f.yaml:1:48: pools.farm.slow_start: must be from 0s to 1h, not 2h"]),
     ("pools: {farm: {panic: 50, servers: {a: 10.0.0.1:25}}}\n" + LISTENER,
      ["f.yaml:1:23: pools.farm.panic: needs its unit: write 50%"]),
+    ("pools: {farm: {outlier: {consecutive: 1, max_ejected: 0%, base: 2h}, servers: {a: 10.0.0.1:25}}}"
+     "\n" + LISTENER,
+     ["f.yaml:1:39: pools.farm.outlier.consecutive: must be at least 2, not 1",
+      "f.yaml:1:55: pools.farm.outlier.max_ejected: must be 1% or more; for never write"
+      " `outlier: none`",
+      "f.yaml:1:65: pools.farm.outlier.base: must be from 1s to 1h, not 2h"]),
     ("pools: {farm: {queue: {wait: 5m, length: 0}, servers: {a: 10.0.0.1:25}}}\n" + LISTENER,
      ["f.yaml:1:30: pools.farm.queue.wait: must be from 100ms to 4m, not 5m",
       "f.yaml:1:42: pools.farm.queue.length: must be at least 1, not 0"]),

@@ -177,6 +177,14 @@ _POOLS: list[tuple[dict[str, str], list[str]]] = [
     ({"servers": _TWO % (", weight: 0", ", weight: 0")},
      ["W pools.farm.servers: every server has weight 0 and takes no sessions: clients hear 421"]),
     ({"servers": _TWO % (", weight: 0", "")}, []),
+    ({"pool": "outlier: {base: 1m}, panic: 60%", "servers": _TWO % ("", "")},
+     ["W pools.farm.outlier: nobody will ever be ejected: without one of 2 servers the pool would"
+      " come into `panic: 60%`"]),
+    ({"pool": "outlier: {base: 1m}", "servers": _TWO % ("", ", backup: true")},
+     ["W pools.farm.outlier: nobody will ever be ejected: the only server that isn't a backup never"
+      " is"]),
+    ({"pool": "outlier: {base: 1m}", "servers": _TWO % ("", "")}, []),
+    ({"pool": "outlier: none, panic: 60%", "servers": _TWO % ("", "")}, []),
     ({"pool": "queue: {length: 5}"},
      ["W pools.farm.queue: nobody will ever wait: no server of the pool has `max_sessions`"]),
     ({"servers": _TWO % (", max_sessions: 9", ""), "pool": "queue: {length: 5}"},

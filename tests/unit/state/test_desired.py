@@ -187,6 +187,42 @@ def test_when_a_pool_panics_and_what_of_it(
     assert {key for key in keys if states[key] is ServerState.UP and key in may} == up
 
 
+FOUR = MINIMAL + "      c: 10.0.0.3:25\n      d: 10.0.0.4:25\n"
+ALL = [ServerKey("farm", name) for name in "abcd"]
+
+
+def states_of(
+    up: str, ejected: str, text: str = FOUR, overrides: Overrides = NOTHING_SAID
+) -> dict[str, ServerState]:
+    """Those in `up` pass their checks."""
+    health = {key: Health.UP if key.server in up else Health.DOWN for key in ALL}
+    out = {ServerKey("farm", name) for name in ejected}
+    found = fold(config(text), health, overrides, hostname="h", room=ROOM, ejected=out)
+    return {key.server: state for key, state in found.server_states().items()}
+
+
+def test_an_ejected_server_gets_no_new_sessions_while_it_would_be_up() -> None:
+    ejected, up, down = ServerState.EJECTED, ServerState.UP, ServerState.DOWN
+    assert states_of("abcd", "ab") == {"a": ejected, "b": ejected, "c": up, "d": up}
+    # What checks and operators say stands above.
+    assert states_of("bcd", "ab") == {"a": down, "b": ejected, "c": up, "d": up}
+    word = StateWord(by="root", at=0.0, state="maint")
+    found = states_of("abcd", "a", overrides=Overrides(states={"farm/a": word}))
+    assert found["a"] is ServerState.MAINT
+
+
+def test_ejected_servers_are_used_where_there_are_no_others() -> None:
+    up, panic, down = ServerState.UP, ServerState.PANIC, ServerState.DOWN
+    # With them the pool isn't in panic.
+    assert states_of("ab", "a") == {"a": up, "b": up, "c": down, "d": down}
+    # Nor is it without them enough.
+    assert states_of("a", "a") == {"a": up, "b": panic, "c": panic, "d": panic}
+    never = FOUR.replace("    servers:", "    panic: 0%\n    servers:")
+    assert states_of("a", "a", never) == {"a": up, "b": down, "c": down, "d": down}
+    backup = FOUR.replace("b: 10.0.0.2:25", "b: {address: 10.0.0.2:25, backup: true}")
+    assert states_of("b", "b", backup)["b"] is up
+
+
 @pytest.mark.parametrize(
     ("up", "down", "unknown", "percent", "panics"),
     [

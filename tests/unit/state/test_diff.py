@@ -233,6 +233,15 @@ def test_settings_of_the_control_plane_are_part_of_the_sentence() -> None:
 def test_who_may_ask_is_told() -> None:
     new = MINIMAL + 'admin: {operators: [root, "@root"]}\n'
     assert list(settings(config(), config(new))) == ["admin: operators none -> root @root"]
+    fewer, none = at_pool("outlier: {consecutive: 3, base: 1m}"), at_pool("outlier: none")
+    assert list(settings(config(), config(fewer))) == [
+        "pool farm: outlier consecutive 5 -> 3",
+        "pool farm: outlier base 30s -> 1m",
+    ]
+    whole = "consecutive 5, max_ejected 50%, base 30s"
+    said = list(settings(config(), config(none)))
+    assert said == [f"pool farm: outlier {whole} -> none"]
+    assert list(settings(config(none), config())) == [f"pool farm: outlier none -> {whole}"]
     share = at_pool("panic: 7%")
     assert list(settings(config(), config(share))) == ["pool farm: panic 50% -> 7%"]
     assert list(settings(config(new), config())) == ["admin: operators root @root -> none"]
