@@ -28,12 +28,7 @@ def _server(stream: Stream) -> None:
     in_data = False
     while line := stream.line():
         command = line.rstrip()
-        if in_data and command == b"vanish":
-            return
-        if in_data and command in (b"reset", b"reset later"):
-            if command == b"reset later":
-                stream.rest()
-            stream.reset()
+        if in_data and _leaves(stream, command):
             return
         if in_data:
             in_data = command != b"."
@@ -55,6 +50,15 @@ def _server(stream: Stream) -> None:
             return
         else:
             stream.send(b"250 fine\r\n")
+
+
+def _leaves(stream: Stream, line: bytes) -> bool:
+    """Whether it does, in the middle of a message."""
+    if line == b"reset later":
+        stream.rest()
+    if line in (b"reset", b"reset later"):
+        stream.reset()
+    return line in (b"vanish", b"reset", b"reset later")
 
 
 def _closes(client: Client) -> None:
