@@ -62,6 +62,8 @@ class DataPlane:
         """New descriptors of all listening sockets, which are the caller's to close."""
     def stats(self) -> bytes:
         """Counters and gauges of this moment, but those of servers: a `Stats`."""
+    def conduct(self) -> bytes:
+        """What servers have done to sessions, a list of `PoolConduct`."""
     def servers(self, *, with_times: bool) -> bytes:
         """Servers at this moment: a list of `ServerStats`."""
     def sessions(

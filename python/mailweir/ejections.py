@@ -4,22 +4,22 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
 from mailweir.admin.metrics import Metrics
 from mailweir.config.model import Config
+from mailweir.config.pool import Pool
 from mailweir.config.units import format_duration
 from mailweir.health.monitor import Result
-from mailweir.health.outliers import Change, Member, Outliers, PoolSeen
+from mailweir.health.outliers import EVERY, Change, Member, Outliers, PoolSeen
 from mailweir.health.suspicion import Counted
 from mailweir.plane import Plane
 from mailweir.spec import DesiredPool, DesiredServer, DesiredState, ServerKey, ServerState
-from mailweir.stats import ServerStats
+from mailweir.stats import PoolConduct
 
-# Seconds between two looks.
-_EVERY = 1.0
+_NONE = PoolConduct("", 0, ())
 
 _log = structlog.get_logger("mailweir")
 
@@ -49,11 +49,12 @@ class Ejections:
         self._is_told = is_told
         self._clock = clock
         self._failing: Mapping[str, Sequence[str]] = {}
+        self._before: Mapping[str, PoolConduct] = {}
 
     async def watch(self, running: Callable[[], tuple[Config, DesiredState | None]]) -> None:
         """Look each second at what runs then. Until it is cancelled."""
         while True:
-            await asyncio.sleep(_EVERY)
+            await asyncio.sleep(EVERY)
             config, state = running()
             if state is not None:
                 self.look(config, state)
@@ -61,9 +62,16 @@ class Ejections:
     def look(self, config: Config, state: DesiredState) -> None:
         """Once."""
         now = self._clock()
-        found = self._plane.servers()
-        pools = pools_seen(config, state, found, self._is_told)
-        changes = self._outliers.step([*pools], now)
+        before, self._before = self._before, {one.name: one for one in self._plane.conduct()}
+        known = [pool for pool in state.pools if pool.name in config.pools]
+        self._outliers.keep(pool.name for pool in known)
+        changes = []
+        for pool in known:
+            conduct = self._before.get(pool.name, _NONE)
+            if not self._outliers.rests(pool.name, conduct.bad):
+                told = before.get(pool.name, _NONE)
+                seen = pool_seen(config.pools[pool.name], pool, conduct, told, self._is_told)
+                changes += self._outliers.step(seen, now)
         for change in changes:
             self._say(change)
         if changes:
@@ -106,36 +114,30 @@ class Ejections:
                 _log.info("servers don't fail sessions any more", pool=pool)
 
 
-def pools_seen(
-    config: Config,
-    state: DesiredState,
-    servers: Sequence[ServerStats],
+def pool_seen(
+    settings: Pool,
+    pool: DesiredPool,
+    conduct: PoolConduct,
+    before: PoolConduct,
     is_told: Callable[[ServerKey], bool],
-) -> Iterator[PoolSeen]:
-    """What is decided by, of each pool that runs. Pure."""
-    counted = {(one.pool, one.name): one for one in servers}
-    for pool in state.pools:
-        settings = config.pools.get(pool.name)
-        if settings is None:
-            continue
-        backups = not any(_is_in_use(one, backup=False) for one in pool.servers)
-        yield PoolSeen(
-            pool.name,
-            settings.outlier,
-            settings.panic,
-            # Where backups stand in, there is no panic.
-            0 if backups else _meant(pool, is_told),
-            [
-                Member(
-                    server.name,
-                    server.address,
-                    _is_in_use(server, backup=backups),
-                    _counted(found),
-                )
-                for server in pool.servers
-                if (found := counted.get((pool.name, server.name)))
-            ],
-        )
+) -> PoolSeen:
+    """What is decided by, of a pool that runs; `before` was told a second earlier. Pure."""
+    backups = not any(_is_in_use(one, backup=False) for one in pool.servers)
+    counted = _counted(conduct)
+    return PoolSeen(
+        pool.name,
+        settings.outlier,
+        settings.panic,
+        # Where backups stand in, there is no panic.
+        0 if backups else _meant(pool, is_told),
+        [
+            Member(one.name, one.address, _is_in_use(one, backup=backups), counted[one.name])
+            for one in pool.servers
+            if one.name in counted
+        ],
+        conduct.bad,
+        _counted(before),
+    )
 
 
 def _meant(pool: DesiredPool, is_told: Callable[[ServerKey], bool]) -> int:
@@ -150,7 +152,8 @@ def _is_in_use(server: DesiredServer, *, backup: bool) -> bool:
     return up and server.weight > 0 and server.backup is backup
 
 
-def _counted(server: ServerStats) -> Counted:
-    cut = server.spoiled.get("cut_in_data", 0)
-    refused = sum(server.spoiled.values()) - cut
-    return Counted(server.sessions, refused, cut, server.in_vain, server.in_a_row)
+def _counted(pool: PoolConduct) -> dict[str, Counted]:
+    return {
+        one.name: Counted(one.taken, one.refused, one.cut, one.in_vain, one.in_a_row)
+        for one in pool.servers
+    }

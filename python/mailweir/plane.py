@@ -13,11 +13,12 @@ from msgspec.json import Decoder, encode
 from mailweir import _dataplane
 from mailweir.errors import PlaneError, PlanePanic
 from mailweir.spec import DesiredState, ServerKey, ServerState
-from mailweir.stats import Admission, ServerStats, ServerTrouble, Session, Stats
+from mailweir.stats import Admission, PoolConduct, ServerStats, ServerTrouble, Session, Stats
 
 _stats = Decoder(Stats)
 _sessions = Decoder(list[Session])
 _servers = Decoder(list[ServerStats])
+_conduct = Decoder(list[PoolConduct])
 _troubles = Decoder(list[ServerTrouble])
 _admission = Decoder(Admission)
 
@@ -54,6 +55,9 @@ class Plane(Protocol):
 
         There may be thousands: 45 ms for 10 000 of them, and 30 more for their times.
         """
+
+    def conduct(self) -> list[PoolConduct]:
+        """What servers have done to sessions, pool by pool."""
 
     def sessions(
         self, *, listener: str | None, server: ServerKey | None, limit: int
@@ -126,6 +130,9 @@ class EmbeddedPlane:
 
     def servers(self, *, with_times: bool = False) -> list[ServerStats]:
         return _servers.decode(self._plane.servers(with_times=with_times))
+
+    def conduct(self) -> list[PoolConduct]:
+        return _conduct.decode(self._plane.conduct())
 
     def sessions(
         self, *, listener: str | None, server: ServerKey | None, limit: int

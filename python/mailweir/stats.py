@@ -86,10 +86,6 @@ class ServerStats(Struct, frozen=True, gc=False):
     """Sessions that it didn't take and another server did, by what it did instead: `connect 4xx
     5xx closed reset timeout nonsense`; and that it left in the middle of a message: `cut_in_data`.
     """
-    in_vain: int
-    """Sessions that it didn't take, and nor did another; but for those that it said 5yz to."""
-    in_a_row: int
-    """How many it has spoiled in a row by now."""
     received_bytes: int
     """From the server."""
     sent_bytes: int
@@ -99,6 +95,31 @@ class ServerStats(Struct, frozen=True, gc=False):
     ramp: float
     """The share of its weight that slow start allows now; 1.0 is all."""
     backup: bool
+
+
+class ServerConduct(Struct, frozen=True, gc=False):
+    """What a server has done to sessions by one moment."""
+
+    name: str
+    taken: int
+    """Sessions that it took."""
+    refused: int
+    """Those that it didn't take, and another server did."""
+    cut: int
+    """Those that it left in the middle of a message."""
+    in_vain: int
+    """Those that it didn't take, and nor did another; but for those that it said 5yz to."""
+    in_a_row: int
+    """How many it has refused or cut in a row by now."""
+
+
+class PoolConduct(Struct, frozen=True, gc=False):
+    """What the servers of a pool have done to sessions by one moment."""
+
+    name: str
+    bad: int
+    """Of all servers `refused`, `cut` and `in_vain` together."""
+    servers: tuple[ServerConduct, ...]
 
 
 class StickyStats(Struct, frozen=True, gc=False):

@@ -20,7 +20,7 @@ from ffi.any_values import values
 from harness.mailweir.rust_example import rust_example
 from mailweir import _dataplane
 from mailweir.spec import DesiredState
-from mailweir.stats import Admission, ServerStats, ServerTrouble, Session, Stats
+from mailweir.stats import Admission, PoolConduct, ServerStats, ServerTrouble, Session, Stats
 
 Echo = Callable[[bytes], str]
 
@@ -61,7 +61,9 @@ def test_a_specification_comes_back_as_it_went(echo: Echo, state: DesiredState) 
     assert decode(answer, type=DesiredState) == state
 
 
-Told = tuple[Stats, list[ServerStats], list[Session], list[ServerTrouble], Admission]
+Told = tuple[
+    Stats, list[ServerStats], list[PoolConduct], list[Session], list[ServerTrouble], Admission
+]
 
 
 @settings(deadline=None)

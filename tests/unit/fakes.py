@@ -10,7 +10,16 @@ from mailweir.config.model import Config
 from mailweir.errors import PlaneError, PlanePanic
 from mailweir.spec import DesiredRoom, DesiredState, ServerKey, ServerState
 from mailweir.state.overrides import Overrides
-from mailweir.stats import Admission, KernelPathStats, ServerStats, ServerTrouble, Session, Stats
+from mailweir.stats import (
+    Admission,
+    KernelPathStats,
+    PoolConduct,
+    ServerConduct,
+    ServerStats,
+    ServerTrouble,
+    Session,
+    Stats,
+)
 from unit import figures
 
 NOTHING_SAID = Overrides()
@@ -164,6 +173,12 @@ class FakePlane:
             pools=tuple(pools),
             kernel_path=self.kernel_path,
         )
+
+    def conduct(self) -> list[PoolConduct]:
+        return [
+            PoolConduct(pool.name, 0, tuple(ServerConduct(s.name, *[0] * 5) for s in pool.servers))
+            for pool in (self.applied[-1].pools if self.applied else ())
+        ]
 
     def servers(self, *, with_times: bool = False) -> list[ServerStats]:
         now = self.applied[-1] if self.applied else None

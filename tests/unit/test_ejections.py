@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from mailweir.admin.exposition import encode
 from mailweir.admin.metrics import Metrics
 from mailweir.config.model import MAIN_CHECK
-from mailweir.ejections import Ejections, pools_seen
+from mailweir.ejections import Ejections, pool_seen
 from mailweir.faults import Faults
 from mailweir.health.check import Outcome
 from mailweir.health.monitor import Result
@@ -18,7 +18,7 @@ from mailweir.health.target import CheckKey, targets
 from mailweir.spec import DesiredState, ServerKey
 from mailweir.state.desired import NO_WISH, Health, fold
 from mailweir.state.overrides import Overrides, StateWord
-from mailweir.stats import ServerStats
+from mailweir.stats import PoolConduct
 from unit.admin import scraped
 from unit.fakes import MINIMAL, NOTHING_SAID, ROOM, FakePlane, config
 
@@ -31,14 +31,13 @@ class _Counting(FakePlane):
 
     def __init__(self) -> None:
         super().__init__()
-        self.counted: dict[str, dict[str, object]] = {}
+        self.counted: dict[str, dict[str, int]] = {}
 
-    def servers(self, *, with_times: bool = False) -> list[ServerStats]:
-        none = {"sessions": 0, "spoiled": {}, "in_vain": 0, "in_a_row": 0}
-        return [
-            replace(one, **(none | self.counted.get(one.name, {})))
-            for one in super().servers(with_times=with_times)
-        ]
+    def conduct(self) -> list[PoolConduct]:
+        (pool,) = super().conduct()
+        servers = [replace(one, **self.counted.get(one.name, {})) for one in pool.servers]
+        bad = sum(one.refused + one.cut + one.in_vain for one in servers)
+        return [replace(pool, bad=bad, servers=tuple(servers))]
 
 
 class _Process:
@@ -91,8 +90,8 @@ def test_from_a_row_of_failures_to_the_check_behind_it() -> None:
     with capture_logs() as logs:
         process.look()
         process.plane.counted = {
-            "a": {"spoiled": {"5xx": 4, "cut_in_data": 1}, "in_a_row": 5},
-            "b": {"sessions": 20},
+            "a": {"refused": 4, "cut": 1, "in_a_row": 5},
+            "b": {"taken": 20},
         }
         process.look()
         process.look()
@@ -133,10 +132,10 @@ def test_that_servers_fail_and_are_used_is_said_once() -> None:
     with capture_logs() as logs:
         for second in range(40):
             process.plane.counted = {
-                name: {"sessions": 10 * second, "in_vain": 10 * second} for name in "ab"
+                name: {"taken": 10 * second, "in_vain": 10 * second} for name in "ab"
             }
             process.look()
-        process.plane.counted = {name: {"sessions": 10**6, "in_vain": 400} for name in "ab"}
+        process.plane.counted = {name: {"taken": 10**6, "in_vain": 400} for name in "ab"}
         process.look()
     assert [(one["event"], one["pool"]) for one in logs] == [
         ("servers fail sessions and are used all the same", "farm"),
@@ -186,5 +185,5 @@ def _folded(text: str, up: str, drain: str, overrides: Overrides = NOTHING_SAID)
 def _seen(text: str, state: DesiredState, told: Sequence[ServerKey]) -> PoolSeen:
     plane = FakePlane()
     plane.apply(state)
-    (seen,) = pools_seen(config(text), state, plane.servers(), lambda key: key in told)
-    return seen
+    (conduct,), (pool,) = plane.conduct(), state.pools
+    return pool_seen(config(text).pools["farm"], pool, conduct, conduct, lambda key: key in told)

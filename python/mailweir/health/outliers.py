@@ -6,12 +6,14 @@ of them (a policy, a client that is refused everywhere, a network) ejects none. 
 spoils more than the others; here is what becomes of it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from math import ceil, floor, inf
 
 from mailweir.config.pool import Outlier
 from mailweir.health.suspicion import (
+    STRIDE,
+    WINDOWS,
     Counted,
     EjectionCause,
     History,
@@ -26,6 +28,8 @@ from mailweir.spec import ServerKey
 LONGEST = 10
 # Two ejections of a server begin at least so many seconds apart: one flap a minute.
 APART = 60.0
+# Seconds between two looks.
+EVERY = 1.0
 # For how many seconds servers have to fail until that is told: by then most of them are ejected.
 TOLD_AFTER = 20.0
 
@@ -49,6 +53,8 @@ class PoolSeen:
     panic: float
     meant: int
     members: Sequence[Member]
+    bad: int  # spoiled sessions until now, and those that nobody took
+    before: Mapping[str, Counted]  # what was counted a second ago; empty where nobody looked
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +98,20 @@ class Outliers:
     def __init__(self) -> None:
         self._pools: dict[str, _Pool] = {}
 
-    def step(self, pools: Sequence[PoolSeen], now: float) -> list[Change]:
+    def keep(self, pools: Iterable[str]) -> None:
+        """What is known of others is forgotten."""
+        self._pools = {name: self._pools.get(name) or _Pool() for name in pools}
+
+    def rests(self, pool: str, bad: int) -> bool:
+        """Whether nothing comes of a pool that has spoiled so many sessions until now, so that it
+        needn't be looked at: nearly always, of nearly all.
+        """
+        known = self._pools[pool]
+        return known.rests and known.bad == bad
+
+    def step(self, seen: PoolSeen, now: float) -> list[Change]:
         """What changes by what is counted now."""
-        self._pools = {one.name: self._pools.get(one.name) or _Pool() for one in pools}
-        return [change for one in pools for change in self._pools[one.name].step(one, now)]
+        return self._pools[seen.name].step(seen, now)
 
     def checked(self, key: ServerKey, at: float, now: float) -> Change | None:
         """A server passed a check that began at `at`. It is used again where its time is over."""
@@ -137,7 +153,7 @@ class Outliers:
 
     def _ejected(self) -> Iterator[tuple[ServerKey, Ejection]]:
         for pool_name, pool in self._pools.items():
-            for name, server in pool.servers.items():
+            for name, server in () if pool.rests else pool.servers.items():
                 if server.ejection is not None:
                     yield ServerKey(pool_name, name), server.ejection
 
@@ -173,18 +189,28 @@ class _Pool:
     # Those that fail and aren't ejected, since when; and of those who has been told of.
     failing: dict[str, float] = field(default_factory=dict)
     told: tuple[str, ...] = ()
+    bad: int = 0
+    got_worse: float = -inf
+    # Nothing is under way: the next bad session changes that.
+    rests: bool = False
 
     def step(self, seen: PoolSeen, now: float) -> list[Change]:
         self.servers = {one.name: self._known(one) for one in seen.members}
         counted = {one.name: one.counted for one in seen.members}
         if seen.settings is None:
             self.history.note(counted, [], now)
-            self.failing, self.told = {}, ()
-            return self._back(seen, now, "`outlier: none`", left=0)
-        changes = self._back(seen, now, "too few others are up", left=most_out(seen))
-        self.history.note(counted, self._in_use(seen), now)
+            self.failing, self.told, self.bad, self.rests = {}, (), seen.bad, True
+            out = [(name, one.ejection) for name, one in self.servers.items() if one.ejection]
+            return self._back(seen, out, now, "`outlier: none`")
+        unwanted = self._out(seen)[most_out(seen) :]
+        changes = self._back(seen, unwanted, now, "too few others are up")
+        used = self._in_use(seen)
+        if self.rests and seen.before:
+            self.history.begin_anew(seen.before, used, now - EVERY)
+        self.history.note(counted, used, now)
         changes += self._eject(seen, seen.settings, now)
         self._note_failing(seen, seen.settings, now)
+        self._note_rest(seen, now)
         return changes
 
     def _known(self, member: Member) -> _Server:
@@ -203,9 +229,10 @@ class _Pool:
         out = [(name, ejection) for name, ejection in found if ejection]
         return sorted(out, key=lambda one: one[1].until, reverse=True)
 
-    def _back(self, seen: PoolSeen, now: float, why: str, *, left: int) -> list[Change]:
-        """So many are out; the others are wanted in use."""
-        back = self._out(seen)[left:]
+    def _back(
+        self, seen: PoolSeen, back: Sequence[tuple[str, Ejection]], now: float, why: str
+    ) -> list[Change]:
+        """These are wanted in use."""
         for name, _ in back:
             self.servers[name].is_used(now)
         return [Change(ServerKey(seen.name, name), ejection, why) for name, ejection in back]
@@ -228,3 +255,10 @@ class _Pool:
             if fails(self.history, name, settings.consecutive, now, before=name in self.failing)
         }
         self.told = tuple(n for n, since in self.failing.items() if now - since >= TOLD_AFTER)
+
+    def _note_rest(self, seen: PoolSeen, now: float) -> None:
+        if seen.bad != self.bad:
+            self.bad, self.got_worse = seen.bad, now
+        out = any(one.ejection for one in self.servers.values())
+        under_way = out or self.failing or self.history.has_rows
+        self.rests = not under_way and now - self.got_worse >= WINDOWS[-1] + STRIDE

@@ -104,6 +104,11 @@ class History:
     # The same, when the row of a server began.
     _rows: dict[str, Mapping[str, Counted]] = field(default_factory=dict)
 
+    def begin_anew(self, counted: Mapping[str, Counted], used: Sequence[str], now: float) -> None:
+        """The same as `note`, where nothing bad has come for so long that nobody looked."""
+        self._kept.clear()
+        self.note(counted, used, now)
+
     def note(self, counted: Mapping[str, Counted], used: Sequence[str], now: float) -> None:
         """What is counted at this moment, and of whom it is evidence: those in use."""
         self._before, self.now = self.now, counted
@@ -119,6 +124,11 @@ class History:
             self._kept.append((now, counted))
         while len(self._kept) > 1 and now - self._kept[1][0] >= WINDOWS[-1]:
             self._kept.popleft()
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether a server's last session was spoiled."""
+        return bool(self._rows)
 
     def row(self, name: str) -> int:
         """How many sessions a server has spoiled in a row, as far as that is evidence."""

@@ -12,9 +12,10 @@ use std::time::Duration;
 use mailweir_core::spec::{PlaneSpec, ServerState, decode};
 use mailweir_core::{
     Admission, BoundsStats, ConnectFailure, EndReason, GreetingFailure, HistogramStats,
-    KernelPathStats, ListenerStats, LogStats, Path, PoolStats, QueueEnd, Refusal, RelayStats,
-    RoomStats, SegmentCounter, ServerStats, ServerTimes, SessionId, SessionStats, Side,
-    SourcesStats, Spoiled, Stats, StickyStats, Trouble, WorkerStats, WouldRefuse,
+    KernelPathStats, ListenerStats, LogStats, Path, PoolConduct, PoolStats, QueueEnd, Refusal,
+    RelayStats, RoomStats, SegmentCounter, ServerConduct, ServerStats, ServerTimes, SessionId,
+    SessionStats, Side, SourcesStats, Spoiled, Stats, StickyStats, Trouble, WorkerStats,
+    WouldRefuse,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -37,7 +38,8 @@ fn told(number: u64) -> serde_json::Result<String> {
     let mut any = Any(number);
     let (stats, servers) = (any.stats(), any.some_of(Any::server));
     let (sessions, troubles) = (any.some_of(Any::session), any.troubles());
-    serde_json::to_string(&(stats, servers, sessions, troubles, any.admission()))
+    let conduct = any.some_of(Any::conduct);
+    serde_json::to_string(&(stats, servers, conduct, sessions, troubles, any.admission()))
 }
 
 /// Values of all kinds, one after the other.
@@ -202,13 +204,26 @@ impl Any {
             connect_failures: self.counts(&ConnectFailure::ALL),
             greeting_failures: self.counts(&GreetingFailure::ALL),
             spoiled: self.counts(&Spoiled::ALL),
-            in_vain: self.number(),
-            in_a_row: self.one(&[0, 1, u32::MAX]),
             received_bytes: self.number(),
             sent_bytes: self.number(),
             times: self.maybe(|any| ServerTimes {
                 connect: any.histogram(),
                 greeting: any.histogram(),
+            }),
+        }
+    }
+
+    fn conduct(&mut self) -> PoolConduct {
+        PoolConduct {
+            name: self.text(),
+            bad: self.number(),
+            servers: self.some_of(|any| ServerConduct {
+                name: any.text(),
+                taken: any.number(),
+                refused: any.number(),
+                cut: any.number(),
+                in_vain: any.number(),
+                in_a_row: any.one(&[0, 1, u32::MAX]),
             }),
         }
     }

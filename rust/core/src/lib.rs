@@ -95,7 +95,7 @@ pub use server::{ConnectFailure, GreetingFailure};
 pub use sources::SourcesStats;
 pub use spec::{SpecError, check};
 pub use stats::{
-    Admission, ListenerStats, PoolStats, RelayStats, RoomStats, ServerStats, ServerTimes, Stats,
-    WorkerStats,
+    Admission, ListenerStats, PoolConduct, PoolStats, RelayStats, RoomStats, ServerConduct,
+    ServerStats, ServerTimes, Stats, WorkerStats,
 };
 pub use troubles::Trouble;

@@ -165,16 +165,41 @@ pub struct ServerStats {
     /// what it did; all of it is there.
     #[serde(serialize_with = "wire::counts")]
     pub spoiled: Vec<(Spoiled, u64)>,
-    /// Sessions that it didn't take, and nor did any other; but for those that it said 5yz to.
-    pub in_vain: u64,
-    /// How many it has spoiled in a row by now.
-    pub in_a_row: u32,
     /// From the server.
     pub received_bytes: u64,
     /// To the server.
     pub sent_bytes: u64,
     /// How long things took; none where nobody asked for it.
     pub times: Option<ServerTimes>,
+}
+
+/// What the servers of a pool have done to sessions by one moment.
+#[derive(Debug, Clone, Serialize)]
+pub struct PoolConduct {
+    /// The pool's name.
+    pub name: String,
+    /// Of all its servers `refused`, `cut` and `in_vain` together: as long as that stays, nothing
+    /// but good sessions came.
+    pub bad: u64,
+    /// In the specification's order.
+    pub servers: Vec<ServerConduct>,
+}
+
+/// What a server has done to sessions by one moment.
+#[derive(Debug, Clone, Serialize)]
+pub struct ServerConduct {
+    /// Its name.
+    pub name: String,
+    /// Sessions that it took.
+    pub taken: u64,
+    /// Those that it didn't take, and another one did.
+    pub refused: u64,
+    /// Those that it cut off in a message.
+    pub cut: u64,
+    /// Those that it didn't take, and nor did any other; but for those that it said 5yz to.
+    pub in_vain: u64,
+    /// How many it has refused or cut in a row by now.
+    pub in_a_row: u32,
 }
 
 /// How long a server took to do what it does for each session.
@@ -333,14 +358,44 @@ impl ServerStats {
                     (what, counts.sum())
                 })
                 .into(),
-            in_vain: counters.sum(|one| &one.conduct.in_vain),
-            in_a_row: member.server.conduct.in_a_row(),
             received_bytes: counters.sum(|one| &one.received_bytes),
             sent_bytes: counters.sum(|one| &one.sent_bytes),
             times: with_times.then(|| ServerTimes {
                 connect: HistogramStats::read(&counters.iter().map(|one| &one.connect_time)),
                 greeting: HistogramStats::read(&counters.iter().map(|one| &one.greeting_time)),
             }),
+        }
+    }
+}
+
+impl PoolConduct {
+    pub(crate) fn read(pool: &Pool) -> Self {
+        let servers: Vec<_> = pool.members.iter().map(ServerConduct::read).collect();
+        let bad = servers
+            .iter()
+            .map(|one| one.refused + one.cut + one.in_vain);
+        Self {
+            name: pool.name.to_string(),
+            bad: bad.sum(),
+            servers,
+        }
+    }
+}
+
+impl ServerConduct {
+    fn read(member: &Member) -> Self {
+        let counters = &member.server.counters;
+        let spoiled = |what| counters.iter().map(move |one| one.conduct.spoiled(what));
+        let refused = Spoiled::ALL
+            .into_iter()
+            .filter(|what| *what != Spoiled::CutInData);
+        Self {
+            name: member.name.to_string(),
+            taken: counters.sum(|one| &one.sessions),
+            refused: refused.flat_map(spoiled).sum(),
+            cut: spoiled(Spoiled::CutInData).sum(),
+            in_vain: counters.sum(|one| &one.conduct.in_vain),
+            in_a_row: member.server.conduct.in_a_row(),
         }
     }
 }

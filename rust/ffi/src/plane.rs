@@ -93,6 +93,11 @@ impl DataPlane {
         told(py, || self.0.servers(with_times))
     }
 
+    /// What servers have done to sessions, a list of `PoolConduct` as JSON.
+    fn conduct<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        told(py, || self.0.conduct())
+    }
+
     /// Live sessions, the oldest first, a list of `SessionStats` as JSON; `server` is pool and
     /// name. None is any.
     #[pyo3(signature = (*, listener, server, limit))]

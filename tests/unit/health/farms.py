@@ -25,18 +25,22 @@ class Farm:
 
     def __post_init__(self) -> None:
         self.outliers = Outliers()
+        self.outliers.keep([POOL])
         self.names = [chr(ord("a") + number) for number in range(len(self.shares))]
         self._counted = {name: Counted(0, 0, 0, 0, 0) for name in self.names}
+        self._before: dict[str, Counted] = {}
 
     def second(self, sessions: int) -> list[Change]:
         """So many sessions come in it; what is decided then."""
         self.come(sessions)
         self.now += 1.0
-        return self.look()
+        found = self.look()
+        self._before = dict(self._counted)
+        return found
 
     def look(self) -> list[Change]:
         """What is decided now."""
-        return self.outliers.step([self.seen()], self.now)
+        return self.outliers.step(self.seen(), self.now)
 
     def seen(self) -> PoolSeen:
         """The pool at this moment."""
@@ -44,7 +48,9 @@ class Farm:
             Member(name, "10.0.0.1:25", name not in self.down, self._counted[name])
             for name in self.names
         ]
-        return PoolSeen(POOL, self.settings, self.panic, len(self.names), members)
+        bad = sum(one.refused + one.cut + one.in_vain for one in self._counted.values())
+        meant = len(self.names)
+        return PoolSeen(POOL, self.settings, self.panic, meant, members, bad, self._before)
 
     def come(self, sessions: int) -> None:
         """Each asks servers in any order until one takes it."""
@@ -87,6 +93,13 @@ class Farm:
         (change,) = self.look()
         assert (change.key, change.ended) == (ServerKey(POOL, name), "")
         self._counted[name] = self._counted[name]._replace(in_a_row=0)
+
+    def spoil(self, name: str) -> None:
+        """A session that another one takes, and one for each other."""
+        for other in self.used():
+            if other != name:
+                self._count(other, taken=1)
+        self._count(name, refused=1)
 
     def _count(
         self, name: str, *, taken: int = 0, refused: int = 0, in_vain: int = 0, in_a_row: int = 0

@@ -1,6 +1,7 @@
 """What becomes of servers that spoil sessions: who is out, for how long, and who never is."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -14,8 +15,8 @@ from mailweir.health.outliers import (
     APART,
     LONGEST,
     TOLD_AFTER,
+    Change,
     Member,
-    Outliers,
     PoolSeen,
     most_out,
 )
@@ -40,7 +41,7 @@ def pool(servers: int, *, down: int = 0, share: str = "50%", panic: str = "50%")
         for number in range(servers)
     ]
     found = Outlier.model_validate({"max_ejected": share})
-    return PoolSeen(POOL, found, parse_share(panic), servers, members)
+    return PoolSeen(POOL, found, parse_share(panic), servers, members, 0, {})
 
 
 @pytest.mark.parametrize(
@@ -206,8 +207,8 @@ def test_what_is_kept_by_a_reload_and_what_is_not() -> None:
     # At another address it is another machine.
     seen = found.seen()
     moved = Member("a", "10.0.0.9:25", in_use=True, counted=seen.members[0].counted)
-    other = PoolSeen(POOL, seen.settings, seen.panic, seen.meant, [moved, *seen.members[1:]])
-    assert found.outliers.step([other], found.now) == []
+    other = replace(seen, members=[moved, *seen.members[1:]])
+    assert found.outliers.step(other, found.now) == []
     assert found.out() == set()
 
 
@@ -224,7 +225,41 @@ def test_without_settings_nobody_is_out() -> None:
     found.settings = Outlier()
     found.shares = [0.0] * 4
     assert [change for _ in range(5) for change in found.second(100)] == []
-    assert Outliers().step([], 0.0) == []
+
+
+def test_a_pool_in_which_nothing_happens_is_not_looked_at() -> None:
+    found = farm(0.0, 0.0, 0.0, 0.0)
+    found.second(50)
+    assert found.outliers.rests(POOL, 0)
+    assert not found.outliers.rests(POOL, 1)
+    for _ in range(1000):
+        found.come(50)
+        found.now += 1
+    found.second(50)
+    # What comes then is seen at once, whatever was good before.
+    found.shares = [0.3, 0.0, 0.0, 0.0]
+    changes = [change for _ in range(4) for change in found.second(200)]
+    assert ejections(changes) == ["a"]
+    found.shares = [0.0] * 4
+    found.now += 31
+    assert found.check()
+    for _ in range(70):
+        found.second(50)
+    assert found.outliers.rests(POOL, found.seen().bad)
+
+
+def test_a_row_of_sessions_that_come_seldom() -> None:
+    """One an hour at each server."""
+    found, changes = farm(0.0, 0.0, 0.0, 0.0), list[Change]()
+    found.second(0)
+    for _ in range(5):
+        assert changes == []
+        found.spoil("a")
+        for _ in range(3600):
+            found.now += 1
+            if not found.outliers.rests(POOL, found.seen().bad):
+                changes += found.look()
+    assert ejections(changes) == ["a"]
 
 
 _STEPS = st.lists(
