@@ -156,7 +156,7 @@ async fn a_session_that_it_takes_ends_the_row() {
     for _ in 0..4 {
         mail(&rig).await;
     }
-    let stats = rig.wait_for_ends().await;
+    rig.wait_for_ends().await;
     assert_eq!(conduct(&rig)[0].in_a_row, 2);
     // It is well from now on.
     let well = ScriptedServer::start(Script::Smtp).await.unwrap();
