@@ -13,7 +13,7 @@ from mailweir.config.model import Config
 from mailweir.config.pool import Pool
 from mailweir.config.units import format_duration
 from mailweir.health.monitor import Result
-from mailweir.health.outliers import EVERY, Change, Member, Outliers, PoolSeen
+from mailweir.health.outliers import EVERY, Change, Outliers, PoolSeen, ServerSeen
 from mailweir.health.suspicion import Counted
 from mailweir.plane import Plane
 from mailweir.spec import DesiredPool, DesiredServer, DesiredState, ServerKey, ServerState
@@ -131,7 +131,7 @@ def pool_seen(
         # Where backups stand in, there is no panic.
         0 if backups else _meant(pool, is_told),
         [
-            Member(one.name, one.address, _is_in_use(one, backup=backups), counted[one.name])
+            ServerSeen(one.name, one.address, _is_in_use(one, backup=backups), counted[one.name])
             for one in pool.servers
             if one.name in counted
         ],

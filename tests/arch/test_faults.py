@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = Path(__file__).resolve().parents[1] / "FAULTS.md"
 # What there are parts for.
-_FAULTS = {*range(1, 34), *range(41, 56), 73, *range(75, 80)}
+_FAULTS = {*range(1, 34), *range(41, 56), 57, 58, 73, *range(75, 80)}
 _TEST = re.compile(r"`([\w./]+\.(?:py|rs))::(\w+)`")
 
 

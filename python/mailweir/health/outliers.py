@@ -35,7 +35,7 @@ TOLD_AFTER = 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class ServerSeen:
     """A server of a pool. `in_use`: new sessions go there, or would if it weren't ejected."""
 
     name: str
@@ -52,7 +52,7 @@ class PoolSeen:
     settings: Outlier | None
     panic: float
     meant: int
-    members: Sequence[Member]
+    members: Sequence[ServerSeen]
     bad: int  # spoiled sessions until now, and those that nobody took
     before: Mapping[str, Counted]  # what was counted a second ago; empty where nobody looked
 
@@ -213,7 +213,7 @@ class _Pool:
         self._note_rest(seen, now)
         return changes
 
-    def _known(self, member: Member) -> _Server:
+    def _known(self, member: ServerSeen) -> _Server:
         found = self.servers.get(member.name)
         # At another address it is another machine.
         return found if found and found.address == member.address else _Server(member.address)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from mailweir.config.pool import Outlier
-from mailweir.health.outliers import Change, Member, Outliers, PoolSeen
+from mailweir.health.outliers import Change, Outliers, PoolSeen, ServerSeen
 from mailweir.health.suspicion import Counted
 from mailweir.spec import ServerKey
 
@@ -45,7 +45,7 @@ class Farm:
     def seen(self) -> PoolSeen:
         """The pool at this moment."""
         members = [
-            Member(name, "10.0.0.1:25", name not in self.down, self._counted[name])
+            ServerSeen(name, "10.0.0.1:25", name not in self.down, self._counted[name])
             for name in self.names
         ]
         bad = sum(one.refused + one.cut + one.in_vain for one in self._counted.values())

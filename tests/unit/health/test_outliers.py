@@ -16,8 +16,8 @@ from mailweir.health.outliers import (
     LONGEST,
     TOLD_AFTER,
     Change,
-    Member,
     PoolSeen,
+    ServerSeen,
     most_out,
 )
 from mailweir.health.suspicion import Counted
@@ -37,7 +37,7 @@ def farm(*shares: float, seed: int = 1) -> Farm:
 
 def pool(servers: int, *, down: int = 0, share: str = "50%", panic: str = "50%") -> PoolSeen:
     members = [
-        Member(str(number), "10.0.0.1:25", number >= down, Counted(0, 0, 0, 0, 0))
+        ServerSeen(str(number), "10.0.0.1:25", number >= down, Counted(0, 0, 0, 0, 0))
         for number in range(servers)
     ]
     found = Outlier.model_validate({"max_ejected": share})
@@ -206,7 +206,7 @@ def test_what_is_kept_by_a_reload_and_what_is_not() -> None:
     assert found.out() == {"a"}
     # At another address it is another machine.
     seen = found.seen()
-    moved = Member("a", "10.0.0.9:25", in_use=True, counted=seen.members[0].counted)
+    moved = ServerSeen("a", "10.0.0.9:25", in_use=True, counted=seen.members[0].counted)
     other = replace(seen, members=[moved, *seen.members[1:]])
     assert found.outliers.step(other, found.now) == []
     assert found.out() == set()
