@@ -86,7 +86,7 @@ def maint(
 @socket_option
 @json_option
 def ready(server: str, socket_path: str, as_json: bool) -> None:
-    """Take a server into use again that was drained or in maintenance."""
+    """Take a server into use again that was drained, in maintenance or ejected."""
     answer = _change_server(socket_path, server, "ready")
     row = _row_of(socket_path, server)
     show(

@@ -11,6 +11,8 @@ from mailweir.admin.answers.explain import client_of, explain
 from mailweir.admin.text import explanation
 from mailweir.config.words import Balance
 from mailweir.errors import UnknownError
+from mailweir.health.outliers import Ejection
+from mailweir.health.suspicion import EjectionCause
 from mailweir.situation import Situation
 from mailweir.state.desired import fold
 from mailweir.state.overrides import Overrides, StateWord, Word
@@ -20,6 +22,7 @@ from unit.admin.situations import situation
 from unit.fakes import MINIMAL, ROOM, FakePlane, config
 
 _CLIENT = ip_address("192.0.2.9")
+_SHARE = EjectionCause.SHARE
 
 
 def at_listener(keys: str) -> str:
@@ -61,6 +64,14 @@ def test_the_next_one_and_why_not_the_other() -> None:
     a, b = found["servers"]
     assert (a["next"], a["usable"], a["why"]) == (True, True, "the fewest sessions for its weight")
     assert (b["next"], b["usable"], b["why"]) == (False, False, "down: greeting: 421 <b>busy</b>")
+
+
+def test_one_that_is_ejected() -> None:
+    now = replace(situation(), ejection=lambda _: Ejection(_SHARE, "why", 40.0, 75.0, 2))
+    found = said(with_servers(now, server("a", "ejected"), server("b"), following="b"))
+    a, b = found["servers"]
+    assert (a["usable"], a["why"]) == (False, "ejected: why")
+    assert b["next"]
 
 
 def test_in_words() -> None:

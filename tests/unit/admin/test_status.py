@@ -3,9 +3,13 @@
 import json
 from dataclasses import replace
 
+from msgspec import structs
+
 from mailweir.admin.answers.servers import servers
 from mailweir.admin.answers.status import status
 from mailweir.admin.readiness import panics, unready
+from mailweir.health.outliers import Ejection
+from mailweir.health.suspicion import EjectionCause
 from mailweir.situation import Situation
 from mailweir.spec import ServerKey
 from mailweir.state.desired import Health, fold
@@ -127,3 +131,34 @@ def test_servers_have_their_last_check() -> None:
     }
     assert b["state"] == "down"
     assert b["check"]["step"] == "greeting"
+
+
+def test_ejected_servers_and_those_that_fail_and_are_used() -> None:
+    ejection = Ejection(EjectionCause.SHARE, "3 of 4 sessions failed", 40.0, 75.0, times=2)
+    found = [
+        figures.server_stats("farm", "a", "10.0.0.1:25", 100, "ejected"),
+        figures.server_stats("farm", "b", "10.0.0.2:25", 100, "up"),
+    ]
+    now = replace(
+        situation(),
+        read_servers=lambda: found,
+        ejection=lambda key: ejection if key.server == "a" else None,
+        failing={"farm": ("b",), "park": ()},
+    )
+    a, b = servers(now)
+    assert a["ejected"] == {
+        "reason": "3 of 4 sessions failed",
+        "times": 2,
+        "left_seconds": 25.0,
+        "until": 1025.0,
+    }
+    assert (a["by_checks"], b["ejected"]) == (None, None)
+    answer = json.loads(json.dumps(status(now)))
+    assert answer["pools"][0]["ejected"] == 1
+    assert answer["failing"] == [
+        "pool farm: b fails sessions, and is used all the same: the others are no better, or no"
+        " more may be ejected"
+    ]
+    # What is down is shown as that.
+    down = replace(now, read_servers=lambda: [structs.replace(found[0], state="down")])
+    assert servers(down)[0]["ejected"] is None

@@ -100,6 +100,53 @@ fn a_message_that_was_cut_off_is_told_from_any_other_end() {
     assert_eq!(ended(stopped), [EndReason::CutInData]);
 }
 
+/// How a session is seen as served that ends so, `silent` after a word in a message or outside one.
+fn served(end: End, in_data: Option<bool>, silent: Duration) -> &'static str {
+    let book = Book::new();
+    let record = book.open();
+    let course = Course {
+        in_data,
+        ..record.live().course()
+    };
+    let now = Instant::now();
+    record.live().note(course, now.checked_sub(silent).unwrap());
+    match record.served(end) {
+        Served::Well { taken } => {
+            assert!(taken >= record.began());
+            "well"
+        }
+        Served::CutOff => "cut off",
+        Served::Unclear => "unclear",
+    }
+}
+
+#[test]
+fn a_server_is_blamed_for_what_it_does_alone() {
+    use EndReason::{ClientClosed, ClientLost, Drain, Killed, Server421, ServerClosed, ServerLost};
+    let [soon, late] = [Duration::ZERO, SERVERS_PATIENCE + Duration::from_secs(1)];
+    for (end, in_data, silent, expected) in [
+        (End::by_server(ServerClosed), Some(true), soon, "cut off"),
+        (End::by_server(ServerLost), Some(true), soon, "cut off"),
+        // The client said nothing for so long.
+        (End::by_server(ServerClosed), Some(true), late, "unclear"),
+        (End::by_server(ServerClosed), Some(false), soon, "unclear"),
+        // Inside TLS, say.
+        (End::by_server(ServerLost), None, soon, "unclear"),
+        (End::by_server(Server421), Some(true), soon, "unclear"),
+        (End::by_client(ClientLost), Some(true), soon, "well"),
+        (End::by_client(ClientClosed), Some(false), soon, "well"),
+        (End::by_server(EndReason::TlsClosed), None, soon, "well"),
+        (End::ours(Drain), Some(false), soon, "unclear"),
+        (End::ours(Killed), Some(true), soon, "unclear"),
+    ] {
+        assert_eq!(
+            served(end, in_data, silent),
+            expected,
+            "{end:?} {in_data:?}"
+        );
+    }
+}
+
 #[test]
 fn live_sessions_are_listed_until_they_end() {
     let book = Book::new();
