@@ -268,10 +268,10 @@ impl Record {
         let _ = self.live.server.set(Arc::clone(server));
     }
 
-    /// How its server served it, where it ends so.
-    pub(crate) fn served(&self, end: End) -> Served {
+    /// How its server served it, where it ends so now.
+    pub(crate) fn served(&self, end: End, now: Instant) -> Served {
         let taken = self.live.accepted + self.wait.map(Duration::from).unwrap_or_default();
-        let silent = self.live.spoke().elapsed();
+        let silent = now.saturating_duration_since(self.live.spoke());
         let is_cut = self.live.course().in_data == Some(true) && silent < SERVERS_PATIENCE;
         match (end.by, end.reason) {
             (EndBy::Server, EndReason::ServerClosed | EndReason::ServerLost) if is_cut => {

@@ -108,9 +108,9 @@ fn served(end: End, in_data: Option<bool>, silent: Duration) -> &'static str {
         in_data,
         ..record.live().course()
     };
-    let now = Instant::now();
-    record.live().note(course, now.checked_sub(silent).unwrap());
-    match record.served(end) {
+    let spoke = Instant::now();
+    record.live().note(course, spoke);
+    match record.served(end, spoke + silent) {
         Served::Well { taken } => {
             assert!(taken >= record.began());
             "well"

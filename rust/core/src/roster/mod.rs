@@ -174,7 +174,7 @@ impl InFlight {
 
     /// Its session ended so: for what is held against the server, or isn't any more.
     pub(crate) fn ended(&self, record: &Record, end: End) {
-        match record.served(end) {
+        match record.served(end, Instant::now()) {
             Served::Well { taken } => self.server.conduct.kept(taken),
             Served::CutOff => self.server.spoiled(record.worker(), Spoiled::CutInData),
             Served::Unclear => {}
