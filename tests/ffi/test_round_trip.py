@@ -12,7 +12,7 @@ from ffi import plane_specs as given
 from mailweir import _dataplane
 from mailweir._dataplane import BindError, DataPlane, PlaneError, SpecError
 from mailweir.spec import DesiredQueue, DesiredRate, DesiredRoom, DesiredSource, DesiredSticky
-from mailweir.stats import Admission
+from mailweir.stats import Admission, PoolConduct, ServerConduct
 
 
 @pytest.fixture
@@ -64,6 +64,21 @@ def test_servers_come_back_in_order_as_given(plane: DataPlane) -> None:
         ("farm", "b", "10.0.0.2:25", 0, "drain"),
         ("farm", "a", "[2001:db8::1]:2525", 1000, "maint"),
     ]
+
+
+def test_what_servers_do_to_sessions_is_told_by_pool(plane: DataPlane) -> None:
+    dead = given.server(name="dead", address="127.0.0.1:9")
+    plane.apply(spec=given.spec(pools=[given.pool(dead, given.server(name="b"))]))
+    plane.set_server_states(states=given.states("up", "dead"))
+    plane.set_server_states(states=given.states("down", "b"))
+    told = decode(plane.conduct(), type=list[PoolConduct])
+    nothing = [ServerConduct(name, 0, 0, 0, 0, 0) for name in ("dead", "b")]
+    assert told == [PoolConduct("farm", 0, tuple(nothing))]
+    with socket.create_connection(given.address(plane), timeout=given.LIMIT) as client:
+        assert client.recv(3) == b"421"
+    until(lambda: decode(plane.conduct(), type=list[PoolConduct])[0].bad == 1)
+    (pool,) = decode(plane.conduct(), type=list[PoolConduct])
+    assert pool.servers[0] == ServerConduct("dead", 0, 0, 0, in_vain=1, in_a_row=0)
 
 
 def test_what_a_pool_and_a_listener_keep_comes_back(plane: DataPlane) -> None:
