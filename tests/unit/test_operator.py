@@ -47,6 +47,16 @@ def test_a_word_stays_until_it_is_taken_back(operator: Operator) -> None:
     assert operator.overrides == Overrides()
 
 
+def test_who_is_to_be_ready_is_told() -> None:
+    """Also where no word was said before: it may be ejected."""
+    ready: list[ServerKey] = []
+    operator = Operator(lambda _: None, on_ready=ready.append)
+    with pytest.raises(UnknownError):
+        operator.ready(ServerKey("farm", "c"), config())
+    operator.ready(A, config())
+    assert ready == [A]
+
+
 def test_a_word_ends_when_it_said(operator: Operator, clock: Clock) -> None:
     operator.set_state(A, "drain", Speaker("anna", 7200), config())
     operator.set_weight(A, "10", Speaker("anna", 60), config())
