@@ -24,9 +24,8 @@ from typing import NamedTuple
 
 # How likely chance may be, at most.
 ALPHA = 1e-6
-# How much more of its sessions than the others a server has to fail. Also: of all its sessions,
-# where it and the others are compared with no failures at all. Less isn't worth going without it,
-# since nearly all of those sessions are taken by another server in its place.
+# How much more of its sessions than the others a server has to spoil, and the share from which on it
+# is said to fail them. Less isn't worth going without it: another server takes those sessions.
 MARGIN = 0.05
 # Sessions that a share is made of, at least, of the server and of the others.
 FEWEST = 20
