@@ -24,8 +24,8 @@ from typing import NamedTuple
 
 # How likely chance may be, at most.
 ALPHA = 1e-6
-# How much more of its sessions than the others a server has to spoil, and the share from which on it
-# is said to fail them. Less isn't worth going without it: another server takes those sessions.
+# How much more of its sessions than the others a server has to spoil; also the share from which on
+# it is said to fail them. Less isn't worth going without it: another server takes those sessions.
 MARGIN = 0.05
 # Sessions that a share is made of, at least, of the server and of the others.
 FEWEST = 20
