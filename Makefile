@@ -61,6 +61,11 @@ soak-pair: export MAILWEIR_SOAK ?= 3600
 soak-pair: setup  ## have a pair run with busy processors, an hour long (MAILWEIR_SOAK=seconds)
 	$(BIN)/pytest tests/scenarios/test_pair_soak.py $(ARGS)
 
+.PHONY: soak-checks
+soak-checks: export MAILWEIR_SOAK ?= 3600
+soak-checks: setup  ## have real servers checked at the default pace, an hour long (MAILWEIR_SOAK=seconds)
+	$(BIN)/pytest tests/scenarios/test_checks_leave_no_trace.py -k default_pace $(ARGS)
+
 .PHONY: check
 check:  ## run what CI runs: formats, lints, types, import rules, tests
 	.ci/run

@@ -1,23 +1,30 @@
 """Checks of every kind against real mail servers, again and again: up all the time, and what their
-logs have of it is what the documented filters take out.
+logs have of it is what the documented filters take out. At the default pace for as long as
+MAILWEIR_SOAK says, in seconds (`make soak-checks`: an hour): what name servers are asked, too.
 """
 
+import os
 import re
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
 from harness.mailweir.run import Mailweir, Tree, configuration
+from harness.needs import private_mounts
+from harness.networks.own import own_network
 from harness.programs.exim import LIBRARIES, exim
 from harness.programs.opensmtpd import LIBRARIES as OPENSMTPD_LIBRARIES
-from harness.programs.opensmtpd import opensmtpd
+from harness.programs.opensmtpd import listening, opensmtpd, opensmtpd_files
 from harness.programs.postfix import DOMAIN, postfix
 from harness.scale import count
 from harness.servers.certificates import Certificate, certificate
-from harness.waiting import LIMIT
+from harness.servers.names import name_server
+from harness.waiting import LIMIT, until
 from scenarios.conftest import Start
 
 Counted = Callable[[str], None]
@@ -29,12 +36,18 @@ _BOX = f"box@{DOMAIN}"
 _COMPLAINTS = re.compile(
     r"lost connection|PREGREET|HANGUP|improper|SSL_accept error|haproxy read|TLS error|timeout"
 )
-# Postfix's, Exim's and OpenSMTPD's, as the page has them for rsyslog. Checks come from 127.0.0.1.
 _PAGE = Path(__file__).resolve().parents[2] / "docs/checks.md"
-_POSTFIX_FILTER, _EXIM_FILTER, _OPENSMTPD_FILTER = (
-    re.compile(one.replace("192[.]0[.]2[.]1", r"127\.0\.0\.1").replace("[[]", r"\["))
-    for one in re.findall(r':rawmsg, ereregex, "(.*)" stop', _PAGE.read_text())
-)
+
+
+def _filters(address: str) -> list[re.Pattern[str]]:
+    """Postfix's, Exim's and OpenSMTPD's, as the page has them for rsyslog; of checks from there."""
+    return [
+        re.compile(one.replace("192[.]0[.]2[.]1", re.escape(address)).replace("[[]", r"\["))
+        for one in re.findall(r':rawmsg, ereregex, "(.*)" stop', _PAGE.read_text())
+    ]
+
+
+_POSTFIX_FILTER, _EXIM_FILTER, _OPENSMTPD_FILTER = _filters("127.0.0.1")
 # Postfix's own beginning.
 _OF_POSTFIX = re.compile(
     r"postfix/(?:postfix-script|master|postlog)\[|postfix/postscreen\[\d+\]: cache "
@@ -184,6 +197,131 @@ def test_opensmtpd(tmp_path: Path, start: Start, counted: Counted) -> None:
     left = [line for line in lines if not _OPENSMTPD_FILTER.search(line)]
     assert [line for line in left if not line.startswith(("info: ", "warn: purge_task"))] == []
     counted(f"{_TIMES} checks of each kind: {len(lines)} lines, none of them left, no complaint")
+
+
+_SECONDS = float(os.environ.get("MAILWEIR_SOAK", 20))
+_FROM = "127.0.0.25"  # where these checks come from
+# Seconds for which "no such name" holds: as short as postscreen_dnsbl_min_ttl.
+_TTL = 60
+# With all that Debian's main.cf has of it: who is greeted once isn't tested again for a day.
+_FARM_SETTINGS = {
+    "inet_interfaces": "all",
+    "postscreen_access_list": "",
+    "postscreen_greet_action": "enforce",
+    "postscreen_dnsbl_sites": "dnsbl.test",
+    "postscreen_dnsbl_action": "enforce",
+    "smtpd_delay_reject": "no",
+}
+# A farm whose postscreen knows nobody, and at the next address the same with the balancer among
+# those that it knows.
+_FARM_SERVICES = (
+    "127.0.0.2:25 inet   n - n - 1 postscreen",
+    "127.0.0.2:587 inet  n - n - - smtpd -o syslog_name=postfix/submission",
+    "127.0.0.2:465 inet  n - n - - smtpd -o syslog_name=postfix/smtps -o smtpd_tls_wrappermode=yes",
+    "127.0.0.3:25 inet   n - n - 1 postscreen -o syslog_name=postfix/knows"
+    " -o postscreen_access_list=permit_mynetworks -o postscreen_dnsbl_sites=knows.test"
+    " -o postscreen_cache_map=",
+    *_POSTSCREEN[2:],
+)
+_FARM_OF_EXIM = """\
+daemon_smtp_ports = 25
+log_selector = +smtp_connection
+tls_on_connect_ports = 465
+tls_advertise_hosts = *
+tls_certificate = {cert}
+tls_privatekey = {key}
+"""
+_FARM = {
+    "mx": ("smtp", {"postfix": "2:25", "knows": "3:25", "exim": "4:25", "opensmtpd": "5:25"}),
+    "submission": ("smtp", {"postfix": "2:587", "exim": "4:587", "opensmtpd": "5:587"}),
+    "smtps": ("smtps", {"postfix": "2:465", "exim": "4:465"}),
+}
+
+
+@pytest.mark.timeout(_SECONDS + 120, func_only=True)
+@pytest.mark.needs("postfix", "openssl", *LIBRARIES, *OPENSMTPD_LIBRARIES)
+def test_a_farm_at_the_default_pace(tmp_path: Path, start: Start, counted: Counted) -> None:
+    resolver = tmp_path / "resolv.conf"
+    resolver.write_text("nameserver 127.0.0.1\n")
+    before = [*private_mounts(), "sh", "-c", 'mount --bind "$0" /etc/resolv.conf && exec "$@"']
+    with ExitStack() as exits:
+        mta = exits.enter_context(exim())
+        made = exits.enter_context(_readable("mx.test", 90))
+        files = exits.enter_context(opensmtpd_files())
+        exits.enter_context(own_network())
+        names = exits.enter_context(name_server(("127.0.0.1", 53), _TTL))
+        postfix_server = exits.enter_context(
+            postfix(
+                tmp_path,
+                services=_FARM_SERVICES,
+                settings=_FARM_SETTINGS,
+                before=[*before, str(resolver)],
+            )
+        )
+        settings = _FARM_OF_EXIM.format(cert=made.cert, key=made.key)
+        places = [f"127.0.0.4:{port}" for port in (25, 587, 465)]
+        exits.enter_context(mta.listening(tmp_path, "farm", settings, *places))
+        places = [f"127.0.0.5:{port}" for port in (25, 587)]
+        opensmtpd_server = exits.enter_context(listening(tmp_path, files, places))
+        balancer = start(_farm(tmp_path))
+        began = time.monotonic()
+        until(lambda: time.monotonic() >= began + _SECONDS, "the end", limit=_SECONDS + 60)
+        made_of_each = _all_up(balancer)
+        logs = {
+            "Postfix": postfix_server.log.splitlines(),
+            "Exim": [f"exim[1]: {line}" for line in mta.log.splitlines()],
+            "OpenSMTPD": opensmtpd_server.log.splitlines(),
+        }
+        asked = Counter(names.asked)
+    for pool, number in made_of_each.items():
+        counted(f"{number} checks of {pool} in {_SECONDS:.0f} s")
+    for (program, lines), pattern in zip(logs.items(), _filters(_FROM), strict=True):
+        _is_quiet(program, lines, pattern, counted)
+    counted(f"name servers were asked: {dict(asked)}")
+    backwards = ".".join(reversed(_FROM.split(".")))
+    assert asked.keys() <= {f"{backwards}.dnsbl.test", f"{backwards}.in-addr.arpa"}
+    assert 1 <= asked[f"{backwards}.dnsbl.test"] <= _SECONDS / _TTL + 1
+
+
+def _farm(folder: Path) -> Tree:
+    """A pool and a listener for each of the three ports, with the default checks."""
+    config = configuration(folder, {})
+    config["pools"] = {
+        pool: {
+            "servers": {
+                name: {"address": f"127.0.0.{at}", "proxy": "off"} for name, at in servers.items()
+            },
+            "check": {"source": _FROM},
+        }
+        for pool, (_, servers) in _FARM.items()
+    }
+    config["listeners"] = {
+        pool: {"bind": ["127.0.0.1:0"], "pool": pool, "protocol": protocol}
+        for pool, (protocol, _) in _FARM.items()
+    }
+    return config
+
+
+def _all_up(balancer: Mailweir) -> Counter[str]:
+    """How many checks each pool has had; all of them found a server that is up."""
+    made: Counter[str] = Counter()
+    sample = re.compile(
+        r'^mailweir_check_results_total{.*pool="(\w+)".*verdict="(\w+)"} (.*)$', re.MULTILINE
+    )
+    for pool, verdict, number in sample.findall(balancer.page("/metrics")):
+        assert verdict == "up", pool
+        made[pool] += int(float(number))
+    assert made.keys() == _FARM.keys()
+    return made
+
+
+def _is_quiet(program: str, lines: list[str], pattern: re.Pattern[str], counted: Counted) -> None:
+    """Nothing is left of checks, and nobody complains."""
+    own = re.compile(r"^(info: |warn: purge_task)|exim\[1\]: .* daemon started")
+    of_checks = [line for line in lines if not (_OF_POSTFIX.search(line) or own.search(line))]
+    assert [line for line in of_checks if _COMPLAINTS.search(line)] == []
+    assert [line for line in of_checks if not pattern.search(line)] == []
+    counted(f"{program}: {len(of_checks)} lines of checks, none left by the filter, no complaint")
 
 
 @contextmanager

@@ -109,18 +109,21 @@ class Exim:
         return serving(handle)
 
     @contextmanager
-    def listening(self, directory: Path, name: str, settings: str, address: str) -> Iterator[str]:
-        """The same as a daemon, which counts its connections, at an IPv4 address with a port: it
-        has no word for any free port.
+    def listening(
+        self, directory: Path, name: str, settings: str, *addresses: str
+    ) -> Iterator[str]:
+        """The same as a daemon, which counts its connections, at IPv4 addresses with a port: it
+        has no word for any free port. The first of them is its address.
         """
         file = self._home / f"{name}.conf"
         text = _SERVER.format(exim=self._program, home=self._home, settings=settings)
         file.write_text(text)
-        where = ["-bdf", "-oX", address.replace(":", ".")]
+        places = " : ".join(one.replace(":", ".") for one in addresses)
+        where = ["-bdf", "-oX", places]
         command = [*self._before, str(self._program), "-C", str(file), *where]
         with running(command, directory, name) as process:
             process.until(lambda: listening_ports(process.pid), "Exim to listen")
-            yield address
+            yield addresses[0]
 
 
 @contextmanager

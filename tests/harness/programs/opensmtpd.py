@@ -7,7 +7,7 @@ every client's handshake with an internal error here (OpenSSL 3).
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +22,6 @@ _NUMBER = 64997  # no user's and no group's of Debian, nor the next one
 _USERS = ("opensmtpd", "opensmtpq")
 
 _CONFIGURATION = """\
-listen on {host} port {port} hostname mx.test
 action "nowhere" relay host smtp://127.0.0.1:9
 match from any for any action "nowhere"
 """
@@ -51,37 +50,51 @@ class OpenSmtpd(NamedTuple):
 @contextmanager
 def opensmtpd(directory: Path) -> Iterator[OpenSmtpd]:
     """It takes mail for anybody."""
+    with opensmtpd_files() as home, listening(directory, home) as found:
+        yield found
+
+
+@contextmanager
+def opensmtpd_files() -> Iterator[Path]:
+    """Where it is unpacked; its package comes over the network."""
     if os.geteuid() != 0:
         missing("needs root, to run OpenSMTPD")
     # Not below pytest's folder: the users that it becomes can't enter that.
     home = Path(tempfile.mkdtemp(prefix="mailweir-opensmtpd-"))
     try:
         home.chmod(0o755)
-        package = unpacked("opensmtpd", home)
+        unpacked("opensmtpd", home)
         passwd, group = Path("/etc/passwd").read_text(), Path("/etc/group").read_text()
         for number, user in enumerate(_USERS, _NUMBER):
             passwd += f"{user}:x:{number}:{number}::/var/lib/opensmtpd/empty:/usr/sbin/nologin\n"
             group += f"{user}:x:{number}:\n"
         (home / "passwd").write_text(passwd)
         (home / "group").write_text(group)
-        file = home / "smtpd.conf"
-        port = unused_port()
-        file.write_text(_CONFIGURATION.format(host=SERVER_HOST, port=port))
-        program = package / "usr/sbin/smtpd"
-        command: list[str | Path] = [
-            *private_mounts(),
-            "sh",
-            "-c",
-            _BEGIN,
-            home,
-            program,
-            "-d",
-            "-f",
-            file,
-        ]
-        with running(command, directory, "opensmtpd") as process:
-            found = OpenSmtpd(f"{SERVER_HOST}:{port}", process)
-            until(lambda: "starting" in found.log, "OpenSMTPD to start")
-            yield found
+        yield home
     finally:
         shutil.rmtree(home)
+
+
+@contextmanager
+def listening(directory: Path, home: Path, addresses: Sequence[str] = ()) -> Iterator[OpenSmtpd]:
+    """It with these files, at a free port or at `addresses`, the first of which is its address."""
+    file = home / "smtpd.conf"
+    addresses = addresses or [f"{SERVER_HOST}:{unused_port()}"]
+    places = (one.rpartition(":") for one in addresses)
+    listen = [f"listen on {host} port {port} hostname mx.test\n" for host, _, port in places]
+    file.write_text("".join([*listen, _CONFIGURATION]))
+    command: list[str | Path] = [
+        *private_mounts(),
+        "sh",
+        "-c",
+        _BEGIN,
+        home,
+        home / "opensmtpd/usr/sbin/smtpd",
+        "-d",
+        "-f",
+        file,
+    ]
+    with running(command, directory, "opensmtpd") as process:
+        found = OpenSmtpd(addresses[0], process)
+        until(lambda: "starting" in found.log, "OpenSMTPD to start")
+        yield found
