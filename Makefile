@@ -117,6 +117,10 @@ bench-control: setup  ## measure the control plane by size of the farm (ARGS goe
 	  --benchmark-columns=median,min,max,rounds --benchmark-group-by=func $(ARGS)
 	$(BIN)/python benches/control/large.py
 
+.PHONY: bench-checks
+bench-checks: setup  ## measure what checks of 2 000 servers cost (ARGS goes to benches/checks/run.py)
+	$(BIN)/python benches/checks/run.py $(ARGS)
+
 .PHONY: bench-core
 bench-core: need  ## measure tables of the data plane, in nanoseconds (ARGS goes to criterion)
 	@cargo bench --locked --quiet --package mailweir-core --bench tables -- $(ARGS)

@@ -44,6 +44,7 @@ def configure(
     ]
     structlog.configure(
         processors=[
+            structlog.stdlib.filter_by_level,  # first: what nobody is to see costs no more
             *shared,
             *([also] if also else []),
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
@@ -52,11 +53,8 @@ def configure(
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    renderer: structlog.typing.Processor
-    if stream.isatty() if stream else os.isatty(_STDERR):
-        renderer = structlog.dev.ConsoleRenderer(timestamp_key="ts")
-    else:
-        renderer = _LOGFMT
+    on_terminal = stream.isatty() if stream else os.isatty(_STDERR)
+    renderer = structlog.dev.ConsoleRenderer(timestamp_key="ts") if on_terminal else _LOGFMT
     handler: logging.Handler
     if stream:
         handler = logging.StreamHandler(stream)

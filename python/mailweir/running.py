@@ -39,7 +39,9 @@ class Running:
         """`started` is in seconds since 1970, `began` the same on time.monotonic's clock."""
         self.plane = parts.plane
         self.digests = parts.digests
-        self.role = NodeRole(parts.metrics.registry)
+        self.role = NodeRole(
+            parts.metrics.registry, on_change=lambda told: parts.monitor.slow_down(told.slowness)
+        )
         self._parts = parts
         self._changes = changes
         self._intents = intents

@@ -73,6 +73,11 @@ class EjectionTold(Protocol):
     def times(self) -> int: ...  # how often by now
 
 
+# A node that stands by checks its servers so many times as seldom: it needs to know of those that
+# are long dead, and asks all of them at once when its turn comes.
+_STANDBY = 5
+
+
 @dataclass(frozen=True, slots=True)
 class RoleTold:
     """This node's role in a pair, who said so, and since when it has it."""
@@ -82,6 +87,11 @@ class RoleTold:
     at: float  # seconds since 1970
     moment: float  # the same on time.monotonic's clock
     alarms: int  # of `mailweir ha run`
+
+    @property
+    def slowness(self) -> int:
+        """How many times `every` it is from one check of a server to the next."""
+        return _STANDBY if self.role is HaRole.BACKUP else 1
 
 
 @dataclass(frozen=True)

@@ -40,3 +40,16 @@ def test_many_flows(smtpload_binary: Path) -> None:
     for figure in ("200 done, failed", "200 lines in the session log", "| 60 | idle |"):
         assert figure in done.stdout
     assert len(re.findall(r"^\| (0|20|60) \|.*\| 0 \| 0 \|$", done.stdout, re.M)) == 3
+
+
+def test_many_checks(smtpload_binary: Path) -> None:
+    assert smtpload_binary.exists()
+    what = ("--servers=40", "--every=1", "--seconds=3", "--rounds=1")
+    done = run([sys.executable, _ROOT / "benches/checks/run.py", *what], limit=6 * LIMIT)
+    assert done.returncode == 0, done.stderr
+    # No session failed, says the last column.
+    rows = re.findall(r"^\| (none|tcp|ehlo) \| (\d+) .*\| 0 \|$", done.stdout, re.M)
+    assert [kind for kind, _ in rows] == ["none", "tcp", "ehlo"]
+    assert int(rows[0][1]) == 0
+    # 40 a second at their pace; it is measured from outside, for 3 s.
+    assert all(25 <= int(number) <= 55 for _, number in rows[1:])

@@ -42,6 +42,22 @@ def test_lines() -> None:
     ]
 
 
+def test_a_line_that_is_not_to_be_seen_costs_nothing() -> None:
+    """Not even its time is taken: each of thousands of checks has one."""
+    taken = []
+
+    def take(
+        _: object, method: str, line: structlog.typing.EventDict
+    ) -> structlog.typing.EventDict:
+        taken.append(method)
+        return line
+
+    logs.configure(verbose=False, stream=io.StringIO(), also=take)
+    log = structlog.get_logger("test")
+    log.debug("checked", server="farm/a")
+    assert taken == []
+
+
 def test_verbose() -> None:
     assert lines(verbose=True)[0] == "level=debug event=checked server=farm/a"
 

@@ -25,10 +25,12 @@ class NodeRole:
         self,
         registry: CollectorRegistry,
         *,
+        on_change: Callable[[RoleTold], None],
         clock: Callable[[], float] = time.time,  # seconds since 1970
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self.told: RoleTold | None = None
+        self._on_change = on_change
         self._clock = clock
         self._steady = steady
         registry.register(Table([_TOLD], lambda: self))
@@ -40,8 +42,8 @@ class NodeRole:
         if before and not changed:
             self.told = replace(before, by=by, alarms=alarms)
         else:
-            self.told = RoleTold(role, by, self._clock(), self._steady(), alarms)
-        if changed:
+            self.told = told = RoleTold(role, by, self._clock(), self._steady(), alarms)
+            self._on_change(told)
             was = before.role if before else "unknown"
             _log.info("high availability", change=f"{was} -> {role}", by=by)
         return changed

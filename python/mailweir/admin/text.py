@@ -165,6 +165,8 @@ def _room(room: Mapping[str, Any]) -> list[str]:
 def role(ha: Mapping[str, Any]) -> str:
     """What this node is in a pair."""
     said = f"high availability: {ha['role']} since {span(ha['age_seconds'])} ({ha['by']})"
+    if ha["slower_checks"] > 1:
+        said += f", checks come {ha['slower_checks']} times as seldom"
     alarms = f"{ha['alarms']} alarm{'s' if ha['alarms'] > 1 else ''}"
     return f"{said}, {alarms}: see `mailweir ha status`" if ha["alarms"] else said
 

@@ -22,6 +22,7 @@ from mailweir.doctor.opening import IP, Opening
 from mailweir.doctor.reply_words import TimedReply
 from mailweir.doctor.sessions_heard import RECIPIENT, Broken, Heard, literal
 from mailweir.foreign import shown, shown_bytes
+from mailweir.health.probes.bytestream import ByteStream, opened
 from mailweir.health.probes.reply import NoReplyError, Replies
 
 # Seconds. Servers look names up before they answer to a recipient.
@@ -30,7 +31,6 @@ _ANSWER = 30.0
 _FAREWELL = 5.0
 # A server closes first, behind its answer to QUIT (RFC 5321, 4.1.1.10).
 _CLOSES = 1.0
-_AT_ONCE = 4096  # bytes
 # RFC 5321, 4.2.3; RFC 3207 has 220 for STARTTLS, and 530 for who has to say that first.
 _GOODBYE, _READY, _TLS_FIRST = 221, 220, 530
 
@@ -71,9 +71,9 @@ async def talk(dial: Dial, opening: Opening, asked: Asked) -> Heard:
     except OSError as error:
         return Heard(opening, broken=Broken("connect", _how(error, dial.connect)))
     own, there = sock.getsockname()[:2], sock.getpeername()[:2]
-    reader, writer = await asyncio.open_connection(sock=sock)
+    stream = await opened(sock)
     helo = asked.helo or literal(str(opening.client or own[0]))
-    talking = _Talking(dial, opening, asked, own[0], helo, reader, writer)
+    talking = _Talking(dial, opening, asked, own[0], helo, stream)
     try:
         await talking.through(opening.header(own, there))
     except Exception as error:
@@ -130,8 +130,7 @@ class _Talking:
     _asked: Asked
     _own: str
     _helo: str
-    _reader: asyncio.StreamReader
-    _writer: asyncio.StreamWriter
+    _stream: ByteStream
     _replies: Replies = field(init=False)
     _step: str = "proxy"
     _waited: float = 0.0
@@ -140,7 +139,7 @@ class _Talking:
     _broken: Broken | None = None
 
     def __post_init__(self) -> None:
-        self._replies = Replies(self._reader)
+        self._replies = Replies(self._stream)
 
     def breaks(self, error: Exception) -> None:
         """It ends before its time."""
@@ -165,8 +164,7 @@ class _Talking:
     async def through(self, header: bytes) -> None:
         """From the header to the last answer before QUIT. Raises what ends it early."""
         if header:
-            self._writer.write(header)
-            await self._writer.drain()
+            self._stream.write(header)
         if self._asked.tls_first:
             await self._wrap("tls", self._dial.greeting)
         if not (await self._hear("greeting", self._dial.greeting, opens=True)).good:
@@ -184,19 +182,17 @@ class _Talking:
         """QUIT, its answer, the end: a server counts a session of ours until it has closed it."""
         with suppress(OSError, EOFError, NoReplyError):
             async with asyncio.timeout(_FAREWELL):
-                if not self._reader.at_eof():
-                    self._writer.write(b"QUIT\r\n")
-                    while int((await self._replies.reply()).code) != _GOODBYE:
-                        pass  # to what was said before
+                self._stream.write(b"QUIT\r\n")
+                while int((await self._replies.reply()).code) != _GOODBYE:
+                    pass  # to what was said before
         with suppress(OSError):
             async with asyncio.timeout(_CLOSES):
-                while await self._reader.read(_AT_ONCE):
+                while await self._stream.read():
                     pass
-        self._writer.close()
-        with suppress(OSError):
+        self._stream.close()
+        with suppress(TimeoutError):
             async with asyncio.timeout(_FAREWELL):
-                await self._writer.wait_closed()
-        self._writer.transport.abort()
+                await self._stream.gone()
 
     async def _name_recipient(self) -> None:
         sender = await self._ask("sender", "MAIL FROM:<>")
@@ -225,13 +221,14 @@ class _Talking:
         self._step, self._waited = step, limit
         context = trust.context(verify=self._asked.verify)
         async with asyncio.timeout(limit):
-            await self._writer.start_tls(context, server_hostname=self.heard().name or None)
-        self._certificate = trust.certificate(self._writer.get_extra_info("ssl_object"))
+            await self._stream.begin_tls(context, self.heard().name or None)
+        tls = self._stream.tls
+        self._certificate = trust.certificate(tls) if tls else None
         # What was said before TLS counts no more (RFC 3207, 4.2).
-        self._replies = Replies(self._reader)
+        self._replies = Replies(self._stream)
 
     async def _ask(self, step: str, command: str) -> TimedReply:
-        self._writer.write(f"{command}\r\n".encode("ascii"))
+        self._stream.write(f"{command}\r\n".encode("ascii"))
         return await self._hear(step, _ANSWER)
 
     async def _hear(self, step: str, limit: float, *, opens: bool = False) -> TimedReply:

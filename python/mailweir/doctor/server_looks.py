@@ -16,6 +16,7 @@ from mailweir.doctor.mta import Mta
 from mailweir.doctor.opening import CLIENT4, CLIENT6, IP, Opening
 from mailweir.doctor.sessions_heard import AtOnce, Heard, Looked, is_about_headers
 from mailweir.doctor.subject import Subject
+from mailweir.health.probes.bytestream import ByteStream, opened
 from mailweir.health.probes.reply import NoReplyError, Replies
 
 # Seconds. Longer than checks wait, so that what comes too late for them is seen; and for a session
@@ -93,15 +94,15 @@ async def _at_once(subject: Subject, dial: Dial, wanted: int, live: int) -> AtOn
     """Open sessions one after the other, until so many are open or one is refused; end all."""
     header = Opening(subject.proxy)
     opened, refused = live, None
-    streams: list[tuple[Replies, asyncio.StreamWriter]] = []
+    streams: list[tuple[Replies, ByteStream]] = []
     try:
         while opened < wanted and refused is None:
             sock = await connected(dial)
             own, there = sock.getsockname()[:2], sock.getpeername()[:2]
-            reader, writer = await asyncio.open_connection(sock=sock)
-            replies = Replies(reader)
-            streams.append((replies, writer))
-            writer.write(header.header(own, there))
+            stream = await opened(sock)
+            replies = Replies(stream)
+            streams.append((replies, stream))
+            stream.write(header.header(own, there))
             async with asyncio.timeout(_PATIENCE):
                 said = await timed_reply(replies, opens=True)
             if said.good:
@@ -111,15 +112,13 @@ async def _at_once(subject: Subject, dial: Dial, wanted: int, live: int) -> AtOn
     except (OSError, EOFError, NoReplyError):
         pass  # whatever kept it from being opened, it says nothing of a limit
     finally:
-        await asyncio.gather(*(_leave(replies, writer) for replies, writer in streams))
+        await asyncio.gather(*(_leave(replies, stream) for replies, stream in streams))
     return AtOnce(wanted, opened, refused)
 
 
-async def _leave(replies: Replies, writer: asyncio.StreamWriter) -> None:
+async def _leave(replies: Replies, stream: ByteStream) -> None:
     with suppress(OSError, EOFError, NoReplyError):
         async with asyncio.timeout(_PATIENCE):
-            writer.write(b"QUIT\r\n")
+            stream.write(b"QUIT\r\n")
             await replies.reply()
-    writer.close()
-    with suppress(OSError):
-        await writer.wait_closed()
+    stream.close()

@@ -8,9 +8,10 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from random import Random
+from typing import Protocol
 
 from mailweir.config.check_keys import Check
 from mailweir.config.words import CheckKind, Decides
@@ -31,13 +32,23 @@ MAX_CHECKS = 256
 JITTER = 0.2
 # Results that are kept of each check.
 KEPT = 10
+# Checks a second that are made at once, where all of them are: a core is half busy with those.
+_AT_ONCE = 1000
 
 # Keys of a check that say when it is made, and not what it asks.
 _PACE = ("every", "fast", "rise", "fall", "timeout", "initial")
 
 Probe = Callable[[Target], Awaitable[Outcome]]
-# Until the event is set, or so many seconds are over.
-Pause = Callable[[asyncio.Event, float], Awaitable[None]]
+
+
+class Timer(Protocol):
+    """What is to be called later, unless somebody says otherwise."""
+
+    def cancel(self) -> None: ...
+
+
+# Has something called in so many seconds.
+Later = Callable[[float, Callable[[], None]], Timer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +77,6 @@ class Watched:
     results: deque[Outcome] = field(default_factory=lambda: deque(maxlen=KEPT))
     agent: AgentSays = NOTHING_SAID
     began: float = 0.0  # the last check, on the monitor's clock
-    # Set where the next check needn't wait for its turn.
-    hurried: asyncio.Event = field(default_factory=asyncio.Event)
     rounds: "_Rounds | None" = field(default=None, repr=False)
 
     @property
@@ -122,19 +131,20 @@ class Monitor:
         on_result: Callable[[Result], None],
         random: Random,
         faults: Faults,
-        pause: Pause | None = None,
+        later: Later | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._probe = probe
         self._on_result = on_result
         self._random = random
         self._faults = faults
-        self._pause = pause or _until
+        self._later = later or _later
         self._clock = clock
         self._slots = asyncio.Semaphore(MAX_CHECKS)
         self._budget = Budget(clock)
         self._watched: dict[CheckKey, Watched] = {}
         self._servers: dict[ServerKey, list[Watched]] = {}  # the pool's own check comes first
+        self._slowness = 1
         self._tasks: set[asyncio.Task[None]] = set()
         self._unknown: set[ServerKey] = set()
         self._unknown_pools: set[str] = set()
@@ -162,10 +172,8 @@ class Monitor:
                     watched.track = renewed(watched.track)
                     watched.agent = NOTHING_SAID
                 watched.target = target
-            watched.rounds = rounds = _Rounds()
-            rounds.task = task = asyncio.create_task(self._watch(key, watched, rounds))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            watched.rounds = rounds = _Rounds(key, watched)
+            self._begin(rounds)
         self._budget.keep({target.address.ip for target in targets.values()})
         self._servers = {}
         for key in targets:
@@ -204,7 +212,20 @@ class Monitor:
         """
         for watched in self._servers.get(key, ())[:1]:
             if self._clock() - watched.began >= watched.target.check.soon:
-                watched.hurried.set()
+                self._at_once(watched)
+
+    def slow_down(self, slowness: int) -> None:
+        """Check a server that is as it was so many times as seldom. Where that is less than
+        before, all are checked at once: within a second, or more where they are many.
+        """
+        is_faster, self._slowness = slowness < self._slowness, slowness
+        if not is_faster:
+            return
+        within = max(1.0, len(self._watched) / _AT_ONCE)
+        for watched in self._watched.values():
+            if (rounds := watched.rounds) and rounds.timer:
+                rounds.timer.cancel()
+                self._wait(rounds, self._random.uniform(0.0, within))
 
     async def first_results(self) -> None:
         """Wait until every server has been checked once."""
@@ -224,49 +245,65 @@ class Monitor:
 
     def _of(self, key: ServerKey) -> Health:
         main, *further = self._servers[key]
+        if not further:
+            return main.track.health
         deciding = [one.track.health for one in further if one.target.decides is Decides.STATE]
         return worst(main.track.health, deciding)
 
+    def _begin(self, rounds: "_Rounds") -> None:
+        """A check, now."""
+        rounds.timer = None
+        rounds.task = task = asyncio.create_task(self._round(rounds))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _round(self, rounds: "_Rounds") -> None:
+        try:
+            await self._check(rounds)
+        except Exception as error:
+            # A bug of ours costs one check, not those that would come after it.
+            self._faults.note(FaultPart.CHECK, error)
+        if rounds.are_over:
+            return
+        watched = rounds.watched
+        delay = interval(watched.track, watched.target.check, self._slowness)
+        # The first checks come all at once; the second ones spread over the interval.
+        low, high = (0.0, 1.0) if rounds.is_first else (1 - JITTER, 1 + JITTER)
+        rounds.is_first = False
+        self._wait(rounds, delay * self._random.uniform(low, high))
+
+    def _wait(self, rounds: "_Rounds", seconds: float) -> None:
+        """A check then. Until then it is a timer and no more: there are thousands of them."""
+        rounds.timer = self._later(seconds, partial(self._begin, rounds))
+
+    def _at_once(self, watched: Watched) -> None:
+        """Where its next check waits, that doesn't wait any longer."""
+        if (rounds := watched.rounds) and rounds.timer:
+            rounds.timer.cancel()
+            self._begin(rounds)
+
     def _end(self, watched: Watched) -> None:
         """No more checks; what is under way comes to its end, and counts no more."""
-        if (rounds := watched.rounds) and rounds.task:
-            rounds.are_over = True
-            if not rounds.is_busy:
-                rounds.task.cancel()
+        if (rounds := watched.rounds) is None:
+            return
+        rounds.are_over = True
+        if rounds.timer:
+            rounds.timer.cancel()
+        elif rounds.task and not rounds.is_busy:
+            rounds.task.cancel()
 
-    async def _watch(self, key: CheckKey, watched: Watched, rounds: "_Rounds") -> None:
-        first = True
-        while not rounds.are_over:
-            try:
-                await self._check(key, watched, rounds)
-            except Exception as error:
-                # A bug of ours costs one check, not those that would come after it.
-                self._faults.note(FaultPart.CHECK, error)
-            if rounds.are_over:
-                return
-            delay = interval(watched.track, watched.target.check)
-            # The first checks come all at once; the second ones spread over the interval.
-            low, high = (0.0, 1.0) if first else (1 - JITTER, 1 + JITTER)
-            first = False
-            await self._wait(watched, delay * self._random.uniform(low, high))
-
-    async def _check(self, key: CheckKey, watched: Watched, rounds: "_Rounds") -> None:
+    async def _check(self, rounds: "_Rounds") -> None:
         """Once, when it is its turn."""
-        target = watched.target
+        target = rounds.watched.target
         async with self._budget.turn(target.address.ip), self._slots:
-            watched.began = self._clock()
+            rounds.watched.began = self._clock()
             rounds.is_busy = True
             try:
                 outcome = await self._probe(target)
             finally:
                 rounds.is_busy = False
         if not rounds.are_over:
-            self._record(key, watched, outcome)
-
-    async def _wait(self, watched: Watched, delay: float) -> None:
-        """Until the next check is due, or is hurried."""
-        watched.hurried.clear()
-        await self._pause(watched.hurried, delay)
+            self._record(rounds.key, rounds.watched, outcome)
 
     def _record(self, key: CheckKey, watched: Watched, outcome: Outcome) -> None:
         before, said = self._of(key.server), watched.track.health
@@ -321,11 +358,8 @@ def _by_agent(outcome: Outcome, says: AgentSays) -> Outcome:
     return replace(outcome, verdict=Health.DOWN, step="agent", detail=says.down)
 
 
-async def _until(hurried: asyncio.Event, seconds: float) -> None:
-    """Without a task of its own: thousands of servers wait so, and all end at once."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await hurried.wait()
+def _later(seconds: float, what: Callable[[], None]) -> Timer:
+    return asyncio.get_running_loop().call_later(seconds, what)
 
 
 def _set(event: asyncio.Event, value: bool) -> None:
@@ -349,6 +383,10 @@ def _asked(target: Target) -> Target:
 class _Rounds:
     """Checks of one target, one after the other. Of another target there are others."""
 
+    key: CheckKey
+    watched: Watched
+    timer: Timer | None = None  # of the next one, while it waits
+    is_first: bool = True
     is_busy: bool = False  # one is under way
     are_over: bool = False
     task: asyncio.Task[None] | None = None

@@ -72,8 +72,8 @@ def renewed(track: Track) -> Track:
     return Track(track.health)
 
 
-def interval(track: Track, check: Check) -> float:
-    """Seconds until the next check.
+def interval(track: Track, check: Check, slowness: int = 1) -> float:
+    """Seconds until the next check: where nothing is about to change, `slowness` times `every`.
 
     `soon` only while a change is pending, so that it is confirmed or dropped soon. A
     server that is steadily down is asked at `every` like one that is up: it can't be
@@ -81,7 +81,7 @@ def interval(track: Track, check: Check) -> float:
     is held back.
     """
     needed = check.rise if track.rises else check.fall
-    return check.soon if 0 < track.streak < needed else check.every
+    return check.soon if 0 < track.streak < needed else check.every * slowness
 
 
 def worst(main: Health, further: list[Health]) -> Health:

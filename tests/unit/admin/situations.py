@@ -133,7 +133,9 @@ class FakeBalancer:
         self.plane = FakePlane()
         self.plane.live = [figures.SESSION]
         self.digests = Digests()
-        self.role = NodeRole(CollectorRegistry(), clock=lambda: 990.0, steady=lambda: 40.0)
+        self.role = NodeRole(
+            CollectorRegistry(), on_change=lambda _: None, clock=lambda: 990.0, steady=lambda: 40.0
+        )
         self._health = HealthReader(
             lambda: self.now.stats,
             self.digests,

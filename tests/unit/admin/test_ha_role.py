@@ -14,7 +14,8 @@ _KEEPALIVED, _NATIVE = HaKeeper.KEEPALIVED, HaKeeper.NATIVE
 
 def test_a_role_is_shown_and_said_once() -> None:
     now, registry = 1000.0, CollectorRegistry()
-    role = NodeRole(registry, clock=lambda: now, steady=lambda: now)
+    changes: list[RoleTold] = []
+    role = NodeRole(registry, on_change=changes.append, clock=lambda: now, steady=lambda: now)
 
     def shown() -> dict[str, float | None]:
         found = samples(encode(registry))
@@ -31,6 +32,10 @@ def test_a_role_is_shown_and_said_once() -> None:
     assert [(one["event"], one["change"], one["by"]) for one in logs] == [
         ("high availability", "unknown -> backup", "keepalived"),
         ("high availability", "backup -> active", "keepalived"),
+    ]
+    assert [(one.role, one.slowness) for one in changes] == [
+        (HaRole.BACKUP, 5),
+        (HaRole.ACTIVE, 1),
     ]
     assert role.told == RoleTold(HaRole.ACTIVE, _NATIVE, 1060.0, 1060.0, 2)
     assert shown() == {"active": 1, "backup": 0, "fault": 0, "stopped": 0}

@@ -416,7 +416,7 @@ async def test_a_role_in_a_pair_is_told_and_shown(
     assert await answer.json() == {"role": "active", "by": "keepalived", "changed": False}
     shown = (await (await readable.get("/api/v1/status")).json())["ha"]
     since = {"at": 990.0, "age_seconds": 10.0}
-    assert shown == {"role": "active", "by": "keepalived", **since, "alarms": 0}
+    assert shown == {"role": "active", "by": "keepalived", **since, "alarms": 0, "slower_checks": 1}
     page = await (await readable.get("/")).text()
     assert "high availability: active since 10s (keepalived)." in page
     assert (await writable.post("/api/v1/ha/active?by=native&alarms=3")).status == 200

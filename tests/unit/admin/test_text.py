@@ -54,6 +54,12 @@ def test_status_of_one_of_a_pair() -> None:
         assert f"{since} {words}\n" in shown
 
 
+def test_status_of_one_that_stands_by() -> None:
+    told = RoleTold(HaRole.BACKUP, HaKeeper.NATIVE, 700.0, -250.0, 0)
+    shown = text.status(json.loads(json.dumps(status(situation(role=told)))))
+    assert "backup since 5m 0s (native), checks come 5 times as seldom\n" in shown
+
+
 def test_status_of_a_busy_one() -> None:
     shown = text.status(json.loads(json.dumps(status(busy()))))
     assert (

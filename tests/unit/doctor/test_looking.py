@@ -1,6 +1,5 @@
 """The small parts of an examination: whose words, headers, replies, certificates, /proc."""
 
-import asyncio
 import os
 import socket
 import ssl
@@ -23,6 +22,7 @@ from mailweir.doctor.reply_words import TimedReply
 from mailweir.doctor.sessions_heard import Heard, literal
 from mailweir.doctor.subject import subjects
 from mailweir.doctor.trust import context
+from mailweir.health.probes.bytestream import ByteStream
 from mailweir.health.probes.reply import NoReplyError, Replies
 
 OWN, SERVER = ("10.0.0.25", 40000), ("10.0.0.1", 25)
@@ -94,10 +94,10 @@ def test_what_it_calls_itself(lines: tuple[str, ...], name: str) -> None:
 
 
 async def _of(said: bytes) -> TimedReply:
-    reader = asyncio.StreamReader()
-    reader.feed_data(said)
-    reader.feed_eof()
-    return await timed_reply(Replies(reader), opens=True)
+    stream = ByteStream()
+    stream.data_received(said)
+    stream.eof_received()
+    return await timed_reply(Replies(stream), opens=True)
 
 
 async def test_replies() -> None:

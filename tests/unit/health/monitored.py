@@ -1,7 +1,7 @@
 """A monitor of servers that answer as a test says, on a clock that it moves."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random
@@ -29,6 +29,17 @@ def target(port: int, check: Check | None = None) -> Target:
 
 
 @dataclass
+class Waiting:
+    """A pause, which may be given up."""
+
+    what: Callable[[], None]
+    is_over: bool = False
+
+    def cancel(self) -> None:
+        self.is_over = True
+
+
+@dataclass
 class World:
     """Servers that answer as `up` says, and pauses that last until `tick`."""
 
@@ -40,7 +51,7 @@ class World:
     most: int = 0
     now: float = 100.0
     gate: asyncio.Event = field(default_factory=asyncio.Event)
-    next: asyncio.Event = field(default_factory=asyncio.Event)
+    waiting: list["Waiting"] = field(default_factory=list)
 
     async def probe(self, target: Target) -> Outcome:
         self.running += 1
@@ -52,20 +63,18 @@ class World:
         verdict = Health.UP if ok else Health.DOWN
         return Outcome(verdict, step, detail, 0.01, 1.0, self.conclusive)
 
-    async def pause(self, hurried: asyncio.Event, seconds: float) -> None:
+    def later(self, seconds: float, what: Callable[[], None]) -> "Waiting":
         self.pauses.append(seconds)
-        ends = [asyncio.ensure_future(one.wait()) for one in (hurried, self.next)]
-        try:
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for one in ends:
-                one.cancel()
+        self.waiting.append(one := Waiting(what))
+        return one
 
     async def tick(self) -> None:
         """Let every pause end once, a second later."""
         self.now += 1.0
-        ending, self.next = self.next, asyncio.Event()
-        ending.set()
+        ending, self.waiting = self.waiting, []
+        for one in ending:
+            if not one.is_over:
+                one.what()
         await settle()
 
 
@@ -82,7 +91,7 @@ async def monitoring(world: World) -> AsyncIterator[Monitor]:
         on_result=world.results.append,
         random=Random(1),  # noqa: S311 - the same spread in every run
         faults=Faults(),
-        pause=world.pause,
+        later=world.later,
         clock=lambda: world.now,
     )
     yield monitor

@@ -1,6 +1,5 @@
 """Replies that are made to do harm where they are shown: on a terminal, a page, in a log."""
 
-import asyncio
 import json
 from collections.abc import Callable
 from random import Random
@@ -10,6 +9,7 @@ import pytest
 from harness.scale import count
 from mailweir.admin.text import event
 from mailweir.foreign import MOST
+from mailweir.health.probes.bytestream import ByteStream
 from mailweir.health.probes.reply import Greeting, NoReplyError, Replies
 from mailweir.journal import SIZE, Journal
 
@@ -37,10 +37,10 @@ def _reply(random: Random) -> bytes:
 
 async def _told(said: bytes) -> str:
     """What the probe would tell of a server that says this, and nothing more."""
-    reader = asyncio.StreamReader()
-    reader.feed_data(said)
-    reader.feed_eof()
-    replies = Replies(reader)
+    stream = ByteStream()
+    stream.data_received(said)
+    stream.eof_received()
+    replies = Replies(stream)
     try:
         verdict, reply = await replies.greeting()
         return (reply if verdict is not Greeting.ACCEPTS else await replies.reply()).text

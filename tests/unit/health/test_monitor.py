@@ -80,7 +80,7 @@ async def test_a_bug_costs_one_check_and_not_the_others() -> None:
         on_result=lambda _: None,
         random=Random(1),  # noqa: S311 - the same spread in every run
         faults=faults,
-        pause=lambda *_: asyncio.sleep(0),
+        later=lambda _, what: asyncio.get_running_loop().call_soon(what),
     )
     monitor.update({OF_A: target(1)})
     async with asyncio.timeout(10):
@@ -211,3 +211,53 @@ async def test_a_server_in_doubt_is_checked_at_once_and_not_hammered() -> None:
             monitor.hurry(A)
             await settle()
         assert len(world.results) == 2
+
+
+async def test_a_check_that_waits_is_no_task() -> None:
+    """There are thousands of them, and each task is looked through for garbage again and again."""
+    world = World()
+    async with monitoring(world) as monitor:
+        monitor.update({OF_A: target(1), OF_B: target(2)})
+        await monitor.first_results()
+        await settle()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        assert len(world.waiting) == 2
+        monitor.update({OF_A: target(1)})
+        assert [one.is_over for one in world.waiting] == [False, True]
+
+
+async def test_a_node_that_stands_by_checks_more_slowly() -> None:
+    """What is about to change is looked at as soon as ever."""
+    world = World()
+    async with monitoring(world) as monitor:
+        monitor.update({OF_A: target(1)})
+        await monitor.first_results()
+        monitor.slow_down(5)
+        await world.tick()
+        assert 50 * (1 - JITTER) <= world.pauses[-1] <= 50 * (1 + JITTER)
+        world.up[1] = False
+        await world.tick()
+        assert world.pauses[-1] <= 2 * (1 + JITTER)
+
+
+async def test_a_node_whose_turn_comes_asks_all_servers_at_once() -> None:
+    """And holds on to what it knew until they answer."""
+    world = World()
+    async with monitoring(world) as monitor:
+        keys = [CheckKey(ServerKey("farm", str(i)), MAIN_CHECK) for i in range(100)]
+        monitor.update({key: target(i + 1) for i, key in enumerate(keys)})
+        await monitor.first_results()
+        monitor.slow_down(5)
+        await world.tick()
+        done, pauses = len(world.results), len(world.pauses)
+        monitor.slow_down(1)
+        assert len(world.pauses) == pauses + 100
+        assert 0.8 < max(world.pauses[pauses:]) <= 1
+        assert min(world.pauses[pauses:]) < 0.2
+        assert set(monitor.health().values()) == {Health.UP}
+        await world.tick()
+        assert len(world.results) == done + 100
+        assert min(world.pauses[-100:]) >= 10 * (1 - JITTER)
+        # Told once more, nothing happens.
+        monitor.slow_down(1)
+        assert len(world.pauses) == pauses + 200

@@ -55,7 +55,7 @@ def role(situation: Situation) -> dict[str, object] | None:
         return None
     age = round(situation.moment - found.moment, 3)
     told = {"role": found.role, "by": found.by, "at": found.at, "age_seconds": age}
-    return {**told, "alarms": found.alarms}
+    return {**told, "alarms": found.alarms, "slower_checks": found.slowness}
 
 
 def kernel_path(stats: Stats) -> dict[str, object] | None:

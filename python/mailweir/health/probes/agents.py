@@ -3,12 +3,12 @@
 As HAProxy's configuration manual has it for `agent-check`; `agent_words` says what they mean.
 """
 
-import asyncio
 import re
 from dataclasses import replace
 
 from mailweir.config.words import Proxy
 from mailweir.foreign import shown_bytes
+from mailweir.health.probes.bytestream import ByteStream, opened
 from mailweir.health.probes.dial import Learned, LocalError, ProbeError, Progress, connect
 from mailweir.health.target import Target
 
@@ -26,21 +26,21 @@ async def probe(target: Target, progress: Progress) -> None:
     except ProbeError as error:
         raise LocalError(f"agent: {error.detail}") from None
     progress.step = "agent"
-    reader, writer = await asyncio.open_connection(sock=sock)
+    stream = await opened(sock)
     try:
-        said = await _line(reader)
+        said = await _line(stream)
     except OSError:
         said = b""
     finally:
-        writer.close()
+        stream.close()
     if not said.strip():
         raise LocalError("agent: it said nothing")
     progress.learned = Learned(agent=shown_bytes(said))
 
 
-async def _line(reader: asyncio.StreamReader) -> bytes:
+async def _line(stream: ByteStream) -> bytes:
     said = b""
-    while len(said) < _MOST and (piece := await reader.read(_MOST)):
+    while len(said) < _MOST and (piece := await stream.read()):
         said += piece
         if _END.search(said):
             break

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from mailweir.config.address import Address
 from mailweir.config.units import format_duration
+from mailweir.config.words import Proxy
 from mailweir.health.probes import proxy
 from mailweir.health.target import Target
 from mailweir.state.desired import Health
@@ -80,8 +81,8 @@ async def connect(target: Target) -> socket.socket:
     try:
         _bind(sock, target)
         await _accepted(sock, address, target.connect)
-        first = proxy.header(target.proxy, sock.getsockname()[:2], sock.getpeername()[:2])
-        if first:
+        if target.proxy is not Proxy.OFF:
+            first = proxy.header(target.proxy, sock.getsockname()[:2], sock.getpeername()[:2])
             await asyncio.get_running_loop().sock_sendall(sock, first)
     except OSError as error:
         sock.close()
@@ -110,15 +111,33 @@ async def _accepted(sock: socket.socket, address: Address, limit: float) -> None
     """Until the server accepts. A loop that is late, since it has much to do, mustn't be taken for
     a server that is: the kernel knows.
     """
+    if (error := sock.connect_ex((str(address.ip), address.port))) == errno.EINPROGRESS:
+        await _settled(sock, limit)
+        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if not error and not _is_connected(sock):
+            raise ProbeError("connect", f"no answer within {format_duration(limit)}")
+    if error:
+        raise OSError(error, os.strerror(error))
+
+
+async def _settled(sock: socket.socket, limit: float) -> None:
+    """Until the kernel knows, or so many seconds are over. By hand: a check for each server of a
+    large farm makes what asyncio does beside that much.
+    """
     loop = asyncio.get_running_loop()
+    waiter = loop.create_future()
+
+    def settle() -> None:
+        if not waiter.done():
+            waiter.set_result(None)
+
+    loop.add_writer(sock, settle)
+    timer = loop.call_later(limit, settle)
     try:
-        async with asyncio.timeout(limit):
-            await loop.sock_connect(sock, (str(address.ip), address.port))
-    except TimeoutError as error:
-        if error.errno is not None:  # the kernel's own time-out
-            raise
-        if not _is_connected(sock):
-            raise ProbeError("connect", f"no answer within {format_duration(limit)}") from None
+        await waiter
+    finally:
+        timer.cancel()
+        loop.remove_writer(sock)
 
 
 def _is_connected(sock: socket.socket) -> bool:

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from ssl import SSLContext, SSLObject
 
 from mailweir.health.probes import tls
+from mailweir.health.probes.bytestream import ByteStream, opened
 from mailweir.health.probes.dial import ProbeError, Progress, connect
 from mailweir.health.probes.reply import Greeting, NoReplyError, Replies, Reply
 from mailweir.health.target import Speech, Target
@@ -31,17 +32,20 @@ class Dialogue:
     where the answer isn't good.
     """
 
-    def __init__(
-        self, streams: tuple[asyncio.StreamReader, asyncio.StreamWriter], progress: Progress
-    ) -> None:
-        reader, self._writer = streams
-        self._replies = Replies(reader)
+    def __init__(self, sock: socket.socket, stream: ByteStream, progress: Progress) -> None:
+        self._sock = sock
+        self._stream = stream
+        self._replies = Replies(stream)
         self._progress = progress
         # From its greeting on, until QUIT was said or TLS has failed.
         self._is_listening = False
         self._name = ""
         self.extensions: dict[str, tuple[str, ...]] = {}
-        self.tls: SSLObject | None = None  # its state, once it has begun
+
+    @property
+    def tls(self) -> SSLObject | None:
+        """Its state, once it has begun."""
+        return self._stream.tls
 
     async def begin_tls(self, context: SSLContext, name: str | None) -> None:
         """TLS on the connection as it is."""
@@ -50,9 +54,8 @@ class Dialogue:
             raise ProbeError("tls", "the server said more behind its answer to STARTTLS")
         was_listening, self._is_listening = self._is_listening, False
         with tls.failures():
-            await self._writer.start_tls(context, server_hostname=name)
+            await self._stream.begin_tls(context, name)
         self._is_listening = was_listening
-        self.tls = self._writer.get_extra_info("ssl_object")
 
     async def greeting(self) -> None:
         """Wait for it."""
@@ -67,7 +70,7 @@ class Dialogue:
         want them to have a dot, refuse most names that a machine calls itself, and none of them
         the address that they see.
         """
-        self._name = name or self._name or _literal(self._writer.get_extra_info("socket"))
+        self._name = name or self._name or _literal(self._sock)
         reply = await self.ask("ehlo", f"EHLO {self._name}")
         words = [line.decode("ascii", "replace").upper().split() for line in reply.lines[1:]]
         self.extensions = {first: tuple(rest) for first, *rest in filter(None, words)}
@@ -83,7 +86,7 @@ class Dialogue:
     async def ask(self, step: str, command: str, *, good: str = "2") -> Reply:
         """Say a line; the reply, whose code has to begin with `good`."""
         self._progress.step = step
-        self._writer.write(f"{command}\r\n".encode("ascii"))
+        self._stream.write(f"{command}\r\n".encode("ascii"))
         reply = await self._replies.reply()
         if not reply.code.startswith(good):
             raise refused(step, reply)
@@ -101,7 +104,7 @@ class Dialogue:
         """Once, where the server has greeted."""
         if self._is_listening:
             self._is_listening = False
-            self._writer.write(b"QUIT\r\n")
+            self._stream.write(b"QUIT\r\n")
 
 
 @asynccontextmanager
@@ -113,8 +116,8 @@ async def conversing(
     `progress` is at.
     """
     sock = await connect(target)
-    streams = await asyncio.open_connection(sock=sock)
-    dialogue = Dialogue(streams, progress)
+    stream = await opened(sock)
+    dialogue = Dialogue(sock, stream, progress)
     try:
         with _failures(progress):
             if target.speech is Speech.SMTPS:
@@ -134,7 +137,7 @@ async def conversing(
         dialogue.say_quit()
         raise
     finally:
-        streams[1].close()
+        stream.close()
 
 
 def refused(step: str, reply: Reply) -> ProbeError:

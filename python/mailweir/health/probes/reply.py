@@ -6,12 +6,12 @@ is more lenient here, a server would pass its checks and fail every session; by 
 stricter it would be kept from sessions that it serves.
 """
 
-import asyncio
 import time
 from enum import StrEnum
 from typing import NamedTuple
 
 from mailweir.foreign import shown_bytes
+from mailweir.health.probes.bytestream import ByteStream
 
 # The longest first line of a greeting that is taken for one. RFC 5321, 4.5.3.1.5 has 512.
 _LONGEST_LINE = 2048
@@ -65,8 +65,8 @@ class Replies:
     The text that it gives out is fit to be shown: here is where servers' words come in.
     """
 
-    def __init__(self, reader: asyncio.StreamReader) -> None:
-        self._reader = reader
+    def __init__(self, stream: ByteStream) -> None:
+        self._stream = stream
         self._said = b""
         # Where the next line begins in it.
         self._at = 0
@@ -111,7 +111,7 @@ class Replies:
         return line
 
     async def _more(self) -> None:
-        piece = await self._reader.read(_MOST)
+        piece = await self._stream.read()
         if not piece:
             raise EOFError
         # What was read isn't needed any more. Not for each line: a reply has thousands of them.
@@ -120,4 +120,4 @@ class Replies:
 
 
 def _digits(code: bytes) -> bool:
-    return all(b"0"[0] <= byte <= b"9"[0] for byte in code)
+    return code.isdigit() or not code

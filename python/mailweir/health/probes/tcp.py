@@ -10,6 +10,7 @@ import socket
 from contextlib import suppress
 
 from mailweir.health.probes import tls
+from mailweir.health.probes.bytestream import opened
 from mailweir.health.probes.dial import ProbeError, Progress, connect
 from mailweir.health.probes.dialogue import Dialogue
 from mailweir.health.probes.reply import NoReplyError
@@ -31,8 +32,8 @@ async def probe(target: Target, progress: Progress) -> None:
 
 
 async def _end(sock: socket.socket, target: Target, progress: Progress) -> None:
-    streams = await asyncio.open_connection(sock=sock)
-    dialogue = Dialogue(streams, progress)
+    stream = await opened(sock)
+    dialogue = Dialogue(sock, stream, progress)
     try:
         if target.speech is Speech.SMTPS:
             await dialogue.begin_tls(tls.ANY, target.check.name)
@@ -40,4 +41,4 @@ async def _end(sock: socket.socket, target: Target, progress: Progress) -> None:
             await dialogue.greeting()
         await dialogue.leave()
     finally:
-        streams[1].close()
+        stream.close()
