@@ -72,9 +72,10 @@ class DataPlane:
         """Live sessions, the oldest first: a list of `Session`; `server` is pool and name, and
         None is any.
         """
-    def next_server(self, *, pool: str, client: str) -> str | None:
-        """The server that a client's next session would get in a pool now; None where there is
-        none. `client` is an address without a port.
+    def next_server(self, *, pool: str, client: str) -> tuple[str, str] | None:
+        """The server that a client's next session would get in a pool now, or in one that it
+        overflows into, by its pool and name; None where there is none. `client` is an address
+        without a port.
         """
     def admission(self, *, listener: str, client: str) -> bytes:
         """What would become of a client at a listener now: an `Admission` as JSON."""

@@ -1,11 +1,20 @@
 """Every limit, refusal and fallback in one line, now and then: what the log says of counters."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import structlog
 
-from mailweir.stats import KernelPathStats, ListenerStats, RoomStats, SourcesStats, Stats
+from mailweir.stats import (
+    KernelPathStats,
+    ListenerStats,
+    LogStats,
+    OverflowStats,
+    PoolStats,
+    RoomStats,
+    SourcesStats,
+    Stats,
+)
 
 # Seconds between two readings of the counters: a flood of refusals is a line each time.
 _EVERY = 10.0
@@ -57,6 +66,7 @@ def notices(old: Stats, new: Stats) -> Iterator[Notice]:
     before = {listener.name: listener for listener in old.listeners}
     for listener in new.listeners:
         yield from _of_listener(before.get(listener.name), listener)
+    yield from _of_pools(old.pools, new.pools)
     yield from _of_room(old.room, new.room)
     fallbacks = new.relay.pipe_fallbacks - old.relay.pipe_fallbacks
     if old.relay.pipe_budget and not new.relay.pipe_budget:
@@ -70,18 +80,22 @@ def notices(old: Stats, new: Stats) -> Iterator[Notice]:
         yield _NO_KERNEL_PATH, {"reason": new.no_kernel_path}
     if new.kernel_path:
         yield from _of_kernel_path(old.kernel_path, new.kernel_path)
-    dropped, errors = new.log.dropped - old.log.dropped, new.log.errors - old.log.errors
-    if dropped > 0:
-        yield (
-            "sessions are missing from the session log",
-            {"sessions": dropped, "reason": new.log.last_error or "it can't keep up"},
-        )
-    elif errors > 0:
-        yield "the session log can't be opened or written", {"reason": new.log.last_error}
+    yield from _of_log(old.log, new.log)
     for worker in sorted(set(new.stuck_workers()) - set(old.stuck_workers())):
         yield "a worker is stuck, its listeners are out of use", {"worker": worker}
     for worker in sorted(set(old.stuck_workers()) - set(new.stuck_workers())):
         yield "a worker moves again", {"worker": worker}
+
+
+def _of_log(old: LogStats, new: LogStats) -> Iterator[Notice]:
+    dropped, errors = new.dropped - old.dropped, new.errors - old.errors
+    if dropped > 0:
+        yield (
+            "sessions are missing from the session log",
+            {"sessions": dropped, "reason": new.last_error or "it can't keep up"},
+        )
+    elif errors > 0:
+        yield "the session log can't be opened or written", {"reason": new.last_error}
 
 
 def _of_kernel_path(old: KernelPathStats | None, new: KernelPathStats) -> Iterator[Notice]:
@@ -109,6 +123,28 @@ def _of_kernel_path(old: KernelPathStats | None, new: KernelPathStats) -> Iterat
         )
     if new.refusals.get("nat", 0) and not (old and old.refusals.get("nat", 0)):
         yield _TRANSLATED, {}
+
+
+def _of_pools(old: Sequence[PoolStats], new: Sequence[PoolStats]) -> Iterator[Notice]:
+    before = {pool.name: pool.overflow for pool in old}
+    for pool in new:
+        if pool.overflow:
+            yield from _of_overflow(pool.name, before.get(pool.name), pool.overflow)
+
+
+def _of_overflow(pool: str, old: OverflowStats | None, new: OverflowStats) -> Iterator[Notice]:
+    """Where it begins, ends, or is one session at a time."""
+    was_home = old is None or old.course == "home"
+    has_begun = new.begun > (old.begun if old else 0)
+    if has_begun:
+        yield "a pool overflows: none of its servers is up", {"pool": pool}
+    for to, number in new.sessions.items():
+        more = number - (old.sessions.get(to, 0) if old else 0)
+        if more > 0:
+            yield "sessions went to another pool", {"pool": pool, "to": to, "sessions": more}
+    # Before its first server is up a pool has had no sessions that come back.
+    if new.course == "home" and new.begun and (has_begun or not was_home):
+        yield "a pool has its sessions again", {"pool": pool}
 
 
 def _of_room(old: RoomStats, new: RoomStats) -> Iterator[Notice]:

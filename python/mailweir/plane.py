@@ -64,8 +64,10 @@ class Plane(Protocol):
     ) -> list[Session]:
         """Live sessions, the oldest first; None is any."""
 
-    def next_server(self, pool: str, client: str) -> str | None:
-        """Which server the next session of a client, an address, would get in a pool now."""
+    def next_server(self, pool: str, client: str) -> ServerKey | None:
+        """Which server the next session of a client, an address, would get in a pool now, or in one
+        that it overflows into.
+        """
 
     def admission(self, listener: str, client: str) -> Admission:
         """What would become of a client, an address, at a listener now."""
@@ -140,8 +142,9 @@ class EmbeddedPlane:
         found = self._plane.sessions(listener=listener, server=server, limit=limit)
         return _sessions.decode(found)
 
-    def next_server(self, pool: str, client: str) -> str | None:
-        return self._plane.next_server(pool=pool, client=client)
+    def next_server(self, pool: str, client: str) -> ServerKey | None:
+        found = self._plane.next_server(pool=pool, client=client)
+        return ServerKey(*found) if found else None
 
     def admission(self, listener: str, client: str) -> Admission:
         return _admission.decode(self._plane.admission(listener=listener, client=client))

@@ -119,7 +119,7 @@ class Situation:
     checks: Callable[[ServerKey], Sequence[CheckTold]]  # the pool's own comes first
     ejection: Callable[[ServerKey], EjectionTold | None]  # None where it isn't ejected
     failing: Mapping[str, Sequence[str]]  # by pool servers that fail sessions and are in use
-    next_server: Callable[[str, str], str | None]  # pool, client
+    next_server: Callable[[str, str], ServerKey | None]  # pool, client
     admission: Callable[[str, str], Admission]  # listener, client
     role: RoleTold | None  # in a pair; None where nobody has told
 

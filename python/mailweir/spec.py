@@ -143,6 +143,7 @@ class DesiredPool(Struct, frozen=True):
     sticky: DesiredSticky | None
     slow_start: float  # seconds; 0: none
     queue: DesiredQueue | None
+    overflow: tuple[str, ...]  # pools that get its sessions where it can't take them
     servers: tuple[DesiredServer, ...]
 
     def counted(self) -> list[DesiredServer]:

@@ -133,6 +133,19 @@ class StickyStats(Struct, frozen=True, gc=False):
     evicted: int
 
 
+class OverflowStats(Struct, frozen=True, gc=False):
+    """What becomes of the sessions of a pool that may go to others."""
+
+    course: str
+    """`home`; `elsewhere`: no server is up, or not for long enough; `coming_back`."""
+    share: float
+    """Of its sessions, which it has itself as long as it has room; from 0 to 1."""
+    begun: int
+    """How often they began to go elsewhere because no server was up."""
+    sessions: dict[str, int]
+    """Those that other pools took, ever, by the pool."""
+
+
 class PoolStats(Struct, frozen=True, gc=False):
     """A pool at one moment."""
 
@@ -146,6 +159,8 @@ class PoolStats(Struct, frozen=True, gc=False):
     queue_time: Histogram
     sticky: StickyStats | None
     """None where the pool isn't sticky."""
+    overflow: OverflowStats | None
+    """None where it has none."""
 
 
 class RelayStats(Struct, frozen=True, gc=False):

@@ -125,6 +125,7 @@ def pool(
     sticky: DesiredSticky | None = None,
     slow_start: float = 0.0,
     queue: DesiredQueue | None = None,
+    overflow: Sequence[str] = (),
 ) -> DesiredPool:
     return DesiredPool(
         name=name,
@@ -134,6 +135,7 @@ def pool(
         sticky=sticky,
         slow_start=slow_start,
         queue=queue,
+        overflow=tuple(overflow),
     )
 
 

@@ -123,7 +123,7 @@ def test_what_a_pool_and_a_listener_keep_comes_back(plane: DataPlane) -> None:
 def test_every_way_to_balance_finds_the_only_server(plane: DataPlane, balance: str) -> None:
     plane.apply(spec=given.spec(pools=[given.pool(balance=balance)]))
     for client in ("192.0.2.9", "2001:db8::9"):
-        assert plane.next_server(pool="farm", client=client) == "a"
+        assert plane.next_server(pool="farm", client=client) == ("farm", "a")
     plane.set_server_states(states=given.states("down"))
     assert plane.next_server(pool="farm", client="192.0.2.9") is None
 
@@ -133,7 +133,7 @@ def test_a_backup_is_next_while_no_other_can_be(plane: DataPlane) -> None:
     plane.apply(spec=given.spec(pools=[given.pool(*servers)]))
     for state, expected in (("up", "a"), ("down", "b"), ("panic", "a")):
         plane.set_server_states(states=given.states(state))
-        assert plane.next_server(pool="farm", client="192.0.2.9") == expected
+        assert plane.next_server(pool="farm", client="192.0.2.9") == ("farm", expected)
 
 
 def test_the_longest_prefix_decides(plane: DataPlane) -> None:

@@ -104,8 +104,8 @@ class FakePlane:
         self.asked = (listener, server, limit)
         return self.live[:limit]
 
-    def next_server(self, pool: str, client: str) -> str | None:
-        up = (key.server for key, state in self.states.items() if state is ServerState.UP)
+    def next_server(self, pool: str, client: str) -> ServerKey | None:
+        up = (key for key, state in self.states.items() if state is ServerState.UP)
         return next(up, None)
 
     def admission(self, listener: str, client: str) -> Admission:

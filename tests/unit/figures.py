@@ -105,6 +105,7 @@ _POOL = PoolStats(
     queue_ends={"served": 0, "timeout": 0, "client_gone": 0, "full": 0},
     queue_time=HISTOGRAM,
     sticky=None,
+    overflow=None,
 )
 _STATS = Stats(
     generation=1,

@@ -3,7 +3,7 @@
 from msgspec import structs
 
 from mailweir.notices import notices
-from mailweir.stats import Stats
+from mailweir.stats import OverflowStats, Stats
 from unit import figures
 
 CALM = figures.stats(1, False, 0, [figures.listener_stats("mx", ended={"full": 2})])
@@ -49,6 +49,30 @@ def test_a_session_log_that_can_not_be_opened_anew() -> None:
     assert list(notices(CALM, structs.replace(CALM, log=log))) == [
         (event, {"reason": "/x: Is a directory (os error 21)"})
     ]
+
+
+def _with(overflow: OverflowStats) -> Stats:
+    return structs.replace(CALM, pools=(figures.pool_stats("farm", overflow=overflow),))
+
+
+def test_a_pool_that_overflows() -> None:
+    home = _with(OverflowStats("home", 1.0, 0, {}))
+    full = _with(OverflowStats("home", 1.0, 0, {"spare": 3}))
+    gone = _with(OverflowStats("elsewhere", 0.0, 1, {"spare": 9}))
+    coming = _with(OverflowStats("coming_back", 0.5, 1, {"spare": 9}))
+    again = _with(OverflowStats("home", 1.0, 1, {"spare": 9}))
+    overflows = ("a pool overflows: none of its servers is up", {"pool": "farm"})
+    went = "sessions went to another pool"
+    over = ("a pool has its sessions again", {"pool": "farm"})
+    taken = {"pool": "farm", "to": "spare"}
+    assert list(notices(home, full)) == [(went, {**taken, "sessions": 3})]
+    assert list(notices(full, gone)) == [overflows, (went, {**taken, "sessions": 6})]
+    assert list(notices(gone, coming)) == []
+    assert list(notices(coming, again)) == [over]
+    # Its first server has come up.
+    assert list(notices(_with(OverflowStats("elsewhere", 0.0, 0, {})), home)) == []
+    # Begun and over between two looks.
+    assert list(notices(full, again)) == [overflows, (went, {**taken, "sessions": 6}), over]
 
 
 def test_limits_by_source() -> None:

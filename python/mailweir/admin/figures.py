@@ -14,6 +14,7 @@ from mailweir.stats import (
     BoundsStats,
     KernelPathStats,
     ListenerStats,
+    OverflowStats,
     PoolStats,
     ServerStats,
     ServerTimes,
@@ -196,6 +197,26 @@ _POOLS = Group[Stats, PoolStats](
         lambda one: one.queue_time,
     ),
 )
+_OVERFLOW = Group[Stats, OverflowStats](
+    ("pool",),
+    lambda stats: (((one.name,), one.overflow) for one in stats.pools if one.overflow),
+    Gauge(
+        "mailweir_pool_overflowing",
+        "1 while its sessions go to other pools since no server of it is up, or come back.",
+        lambda one: one.course != "home",
+    ),
+    Counter(
+        "mailweir_pool_overflows",
+        "Times that they began to, because no server was up.",
+        lambda one: one.begun,
+    ),
+    CounterBy(
+        "mailweir_pool_overflowed_sessions",
+        "Sessions that another pool took, by that.",
+        "to",
+        lambda one: one.sessions,
+    ),
+)
 _STICKY = Group[Stats, StickyStats](
     ("pool",),
     lambda stats: (((one.name,), one.sticky) for one in stats.pools if one.sticky),
@@ -330,6 +351,7 @@ FIGURES: tuple[Group[Stats, Any], ...] = (
     _LISTENERS,
     _SOURCES,
     _POOLS,
+    _OVERFLOW,
     _STICKY,
     _KERNEL_PATH,
 )

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mailweir.admin.digests import Digests
-from mailweir.admin.readiness import takes, why_none, why_unready
+from mailweir.admin.readiness import takes, why_nowhere, why_unready
 from mailweir.spec import DesiredState
 from mailweir.state.overrides import Overrides
 from mailweir.stats import Stats
@@ -130,8 +130,9 @@ def counted(state: DesiredState) -> Count:
     """Servers, and pools that can't serve. Pure."""
     used = {listener.pool for listener in state.listeners}
     servers = [server for pool in state.pools for server in pool.servers]
+    members = {pool.name: pool.servers for pool in state.pools}
     pools = [pool for pool in state.pools if pool.name in used]
-    down = {pool.name: why_none(pool.name, pool.servers) for pool in pools}
+    down = {pool.name: why_nowhere(pool.name, members, pool.overflow) for pool in pools}
     return Count(
         len(servers),
         sum(map(takes, servers)),

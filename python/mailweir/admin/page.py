@@ -8,9 +8,9 @@ from typing import Any
 
 from mailweir.admin import text
 from mailweir.admin.answers.servers import server, servers
-from mailweir.admin.answers.status import kernel_path, role
+from mailweir.admin.answers.status import kernel_path, pools, role
 from mailweir.admin.readiness import failing, panics, unready
-from mailweir.admin.text import state
+from mailweir.admin.text import overflows, state
 from mailweir.situation import Situation
 from mailweir.spec import ServerKey
 
@@ -46,6 +46,7 @@ def render(situation: Situation) -> str:
         head.append(f"{times} internal errors: see `mailweir status`.")
     if pair := role(situation):
         head.append(f"{text.role(pair)}.")
+    head += [f"{text.overflow(pool)}." for pool in pools(situation) if overflows(pool)]
     waiting = [f", {pool.waiting} wait for {pool.name}" for pool in stats.pools if pool.waiting]
     head.append(
         f"{stats.active} sessions{''.join(waiting)}, generation {situation.last_load.generation}."

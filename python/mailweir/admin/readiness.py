@@ -5,7 +5,7 @@ server is full at the moment makes nobody unready: it passes, and an address tha
 sessions.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from mailweir.situation import Situation
@@ -35,7 +35,7 @@ def unready(situation: Situation, listener: str | None = None) -> list[str]:
     wanted = listeners if listener is None else {listener: listeners[listener]}
     used = dict.fromkeys(one.pool for one in wanted.values())
     reasons = why_unready(
-        [why_none(pool, situation.members.get(pool, [])) for pool in used],
+        [_why_nowhere(pool, situation) for pool in used],
         draining=situation.stats.draining,
         listening=situation.listening,
         overrides=situation.overrides,
@@ -56,9 +56,11 @@ def panics(situation: Situation) -> list[str]:
         meant = [one for one in of_pool if one.state in _BY_THEMSELVES and one.weight > 0]
         meant = [one for one in meant if not one.backup]
         up = sum(one.state == ServerState.UP for one in meant)
+        others = situation.config.pools[name].overflow if name in situation.config.pools else []
+        behind = f" where {' and '.join(others)} can't take a session" if others and not up else ""
         found.append(
             f"pool {name}: panic: {up} of {len(meant)} servers {'is' if up == 1 else 'are'} up,"
-            " those that are down are tried too"
+            f" those that are down are tried too{behind}"
         )
     return found
 
@@ -100,6 +102,21 @@ def why_none(pool: str, servers: Iterable[Member]) -> str:
     more = len(members) - len(named)
     rest = [f"{more} more"] if more else []
     return f"pool {pool}: no server takes new sessions: {', '.join(named + rest)}"
+
+
+def why_nowhere(pool: str, members: Mapping[str, Iterable[Member]], overflow: Sequence[str]) -> str:
+    """The same, where its sessions may go to these other pools."""
+    reason = why_none(pool, members.get(pool, ()))
+    if not reason or not overflow:
+        return reason
+    others = (why_none(other, members.get(other, ())) for other in overflow)
+    if not all(others):
+        return ""
+    return f"{reason}, nor does {' or '.join(overflow)} take its sessions"
+
+
+def _why_nowhere(pool: str, situation: Situation) -> str:
+    return why_nowhere(pool, situation.members, situation.config.pools[pool].overflow)
 
 
 def why_unready(

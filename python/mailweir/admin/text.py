@@ -133,6 +133,7 @@ def status(answer: Mapping[str, Any]) -> str:
     for li in answer["listeners"]:
         lines += _at_the_door(li)
     lines += [_sticky(pool) for pool in answer["pools"] if pool["sticky"]]
+    lines += [overflow(pool) for pool in answer["pools"] if pool["overflow"]]
     return "\n".join([*lines, "", _listeners(answer["listeners"]), _pools(answer["pools"])])
 
 
@@ -160,6 +161,25 @@ def _room(room: Mapping[str, Any]) -> list[str]:
             f" late, {room['spare']} at most of each; {room['hurried']} ended at once"
         )
     return lines
+
+
+def overflows(pool: Mapping[str, Any]) -> bool:
+    """Whether its sessions go to other pools, or not all of them have come back."""
+    return bool(pool["overflow"]) and pool["overflow"]["course"] != "home"
+
+
+def overflow(pool: Mapping[str, Any]) -> str:
+    """What becomes of the sessions of a pool that may go to others."""
+    found = pool["overflow"]
+    match found["course"]:
+        case "home":
+            said = "has its sessions itself"
+        case "elsewhere":
+            said = "overflows: its sessions go to other pools"
+        case _:
+            said = f"has {int(found['share'] * 100)}% of its sessions again, others the rest"
+    taken = ", ".join(f"{number} to {to}" for to, number in found["sessions"].items())
+    return f"pool {pool['name']} {said}; overflowed so far: {taken or 'none'}"
 
 
 def role(ha: Mapping[str, Any]) -> str:
@@ -330,7 +350,7 @@ def _at_listener(client: str, at: Mapping[str, Any]) -> str:
     head = f"{client} at listener {at['name']} ({' '.join(at['addresses'])}) {fate}\n"
     rows = [
         (
-            f"{at['pool']}/{one['name']}",
+            f"{one['pool']}/{one['name']}",
             "next" if one["next"] else "yes" if one["usable"] else "no",
             one["sessions"],
             one["weight"],
@@ -340,6 +360,8 @@ def _at_listener(client: str, at: Mapping[str, Any]) -> str:
     ]
     servers = table(("SERVER", "USABLE", "SESSIONS", "WEIGHT", "WHY"), rows)
     lines = f"sessions there: {at['sessions']}, {most}; {at['balance']}\n"
+    if at["overflow"]:
+        lines += f"overflow: {at['overflow']}\n"
     if at["queue"]:
         lines += f"waiting for a place: {_waiting(at['queue'])}\n"
     for said in (*filter(None, [at["access"]]), *at["limits"]):
@@ -351,7 +373,7 @@ def _fate(at: Mapping[str, Any]) -> str:
     if at["next"] is None:
         return f"wait for a place at a server of pool {at['pool']}"
     path = f"by the relay ({at['relayed']})" if at["relayed"] else "through the kernel if it can"
-    return f"get {at['pool']}/{at['next']}, {path}"
+    return f"get {at['next_pool']}/{at['next']}, {path}"
 
 
 def _waiting(queue: Mapping[str, Any]) -> str:

@@ -119,7 +119,7 @@ def _own_servers(everywhere: Everywhere) -> Iterator[Finding]:
     bound = {bind: name for _, name, bind in everywhere.binds() if bind.port}
     named = frozenset(bind.ip for bind in bound)
     found: list[tuple[str, str, Address]] = []
-    leads: dict[str, set[str]] = {}
+    leads = {name: set(pool.overflow) for name, pool in pools.items()}
     for _, pool, name, server in everywhere.servers():
         bind = at = server.address
         if at not in bound:

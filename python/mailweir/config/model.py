@@ -233,8 +233,11 @@ class Config(Part):
         return {listener.protocol for _, listener in self.users(pool)}
 
     def users(self, pool: str) -> Iterator[tuple[str, Listener]]:
-        """The listeners that use `pool`, by name."""
-        return ((n, listener) for n, listener in self.listeners.items() if listener.pool == pool)
+        """The listeners whose sessions may come to `pool`, by name; also by overflow."""
+        for name, listener in self.listeners.items():
+            own = self.pools.get(listener.pool)
+            if pool == listener.pool or (own and pool in own.overflow):
+                yield name, listener
 
 
 def default_check_kind(protocols: set[Protocol]) -> CheckKind:

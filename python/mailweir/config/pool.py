@@ -178,6 +178,12 @@ class Pool(Part):
         " hear 421 at once, and senders come back later.",
         json_schema_extra=none_is("none"),
     )
+    overflow: list[Name] = Field(
+        [],
+        description="Pools that get its sessions where it has no server for them: the first one"
+        " that has. While every server is full that is one session at a time. Once no server is up,"
+        " its sessions come back when one has been up for 10s, over `slow_start`.",
+    )
     servers: Annotated[
         dict[Name, Annotated[Server, BeforeValidator(_from_short_form)]], Field(min_length=1)
     ] = Field(description="Each under a name of your own. The short form is `mx1: 10.0.2.11:25`.")

@@ -18,6 +18,7 @@ from mailweir.config.listener import Listener
 from mailweir.config.listener_rules import listener_findings, path_findings
 from mailweir.config.machine import ThisMachine
 from mailweir.config.model import Admin, Config
+from mailweir.config.overflow_rules import overflow_findings
 from mailweir.config.pool import Pool
 from mailweir.config.pool_rules import pool_findings
 from mailweir.config.process_rules import process_findings
@@ -42,10 +43,11 @@ def findings(parts: ConfigParts, machine: ThisMachine | None = None) -> Iterator
     """Everything that is wrong or odd between the parts; without a machine, of what the file alone
     can tell.
     """
-    used = frozenset(parts.uses.values())
+    used = frozenset(of for one in parts.uses.values() for of in _reached(one, parts.pools))
     users: dict[str, dict[str, Listener]] = {}
     for name, listener in parts.listeners.items():
-        users.setdefault(listener.pool, {})[name] = listener
+        for of in _reached(listener.pool, parts.pools):
+            users.setdefault(of, {})[name] = listener
     bound = {bind.ip: n for n, li in parts.listeners.items() for bind in li.bind}
     for name, pool_name in parts.uses.items():
         yield from _unknown_pool(("listeners", name, "pool"), pool_name, parts.pool_names)
@@ -55,6 +57,7 @@ def findings(parts: ConfigParts, machine: ThisMachine | None = None) -> Iterator
         yield from path_findings(("listeners", name), listener, parts.pools.get(listener.pool))
     everywhere = Everywhere(parts.admin, parts.listeners, parts.pools, parts.ha, machine)
     yield from address_findings(everywhere)
+    yield from overflow_findings(parts.pools, parts.pool_names)
     for name, pool in parts.pools.items():
         yield from pool_findings(("pools", name), pool, users.get(name, {}), bound)
         if name not in used:
@@ -67,6 +70,13 @@ def findings(parts: ConfigParts, machine: ThisMachine | None = None) -> Iterator
         )
         around = Around(parts.admin, parts.listeners, parts.pools, complete)
         yield from ha_findings(parts.ha, around)
+
+
+def _reached(pool: str, pools: Mapping[str, Pool]) -> Iterator[str]:
+    """A pool, and those that it overflows into."""
+    yield pool
+    if pool in pools:
+        yield from pools[pool].overflow
 
 
 def _unknown_pool(path: Path, pool: str, known: frozenset[str]) -> Iterator[Finding]:

@@ -220,6 +220,7 @@ def _pool(name: str, pool: Pool, known: _Known) -> DesiredPool:
         else None,
         slow_start=pool.slow_start,
         queue=DesiredQueue(queue.length, queue.wait) if queue else None,
+        overflow=tuple(pool.overflow),
     )
     if not _panics(desired, known, pool.panic) and any(map(_takes, desired.servers)):
         return desired

@@ -12,10 +12,10 @@ use std::time::Duration;
 use mailweir_core::spec::{PlaneSpec, ServerState, decode};
 use mailweir_core::{
     Admission, BoundsStats, ConnectFailure, EndReason, GreetingFailure, HistogramStats,
-    KernelPathStats, ListenerStats, LogStats, Path, PoolConduct, PoolStats, QueueEnd, Refusal,
-    RelayStats, RoomStats, SegmentCounter, ServerConduct, ServerStats, ServerTimes, SessionId,
-    SessionStats, Side, SourcesStats, Spoiled, Stats, StickyStats, Trouble, WorkerStats,
-    WouldRefuse,
+    KernelPathStats, ListenerStats, LogStats, OverflowCourse, OverflowStats, Path, PoolConduct,
+    PoolStats, QueueEnd, Refusal, RelayStats, RoomStats, SegmentCounter, ServerConduct,
+    ServerStats, ServerTimes, SessionId, SessionStats, Side, SourcesStats, Spoiled, Stats,
+    StickyStats, Trouble, WorkerStats, WouldRefuse,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -186,6 +186,19 @@ impl Any {
                 made: any.number(),
                 broken: any.number(),
                 evicted: any.number(),
+            }),
+            overflow: self.maybe(|any| OverflowStats {
+                course: any.one(&[
+                    OverflowCourse::Home,
+                    OverflowCourse::Elsewhere,
+                    OverflowCourse::ComingBack,
+                ]),
+                share: any.one(&[0.0, 0.1, 1.0]),
+                begun: any.number(),
+                sessions: any
+                    .some_of(|any| (any.text(), any.number()))
+                    .into_iter()
+                    .collect(),
             }),
         }
     }

@@ -90,7 +90,7 @@ pub use plane::{ApplyError, DataPlane};
 pub use record::{
     EndBy, EndReason, LogStats, Path, SessionFilter, SessionId, SessionStats, Side, WouldRefuse,
 };
-pub use roster::{QueueEnd, StickyStats};
+pub use roster::{OverflowCourse, OverflowStats, QueueEnd, StickyStats};
 pub use server::{ConnectFailure, GreetingFailure};
 pub use sources::SourcesStats;
 pub use spec::{SpecError, check};

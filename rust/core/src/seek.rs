@@ -26,7 +26,7 @@ use crate::moment::nanos;
 use crate::proxy_header;
 use crate::record::{End, EndBy, EndReason, Record, SessionId};
 use crate::roster::{GreetingOutcome, InFlight};
-use crate::select::{self, Asking, Picked};
+use crate::select::{self, Asking, InVain, Picked};
 use crate::server::{ConnectFailure, GreetingFailure, Server};
 use crate::snapshot::{Listener, Member};
 use crate::spec::{Protocol, ProxyVersion};
@@ -126,14 +126,14 @@ async fn hear_and_seek(seeking: &Seeking<'_>, record: &mut Record) -> Result<Fou
     let listener = seeking.listener;
     let asked = if listener.protocol == Protocol::Smtps {
         // Not waited for in vain: a client that says nothing would be told nothing for long.
-        select::look(&listener.pool).map_err(End::ours)?;
+        select::look_anywhere(listener).map_err(End::ours)?;
         hello::client_hello(seeking.client, listener.timeouts.accept_total).await?
     } else {
         vec![]
     };
     let mut search = Search {
         deadline: Instant::now() + listener.timeouts.accept_total,
-        tried: vec![],
+        tried: InVain::default(),
         reason: None,
         failed: vec![],
     };
@@ -201,8 +201,7 @@ async fn seek(
 /// How far the search for a server is.
 struct Search {
     deadline: Instant,
-    /// Indexes of the members that were tried.
-    tried: Vec<usize>,
+    tried: InVain,
     /// How the session ends that finds no better server.
     reason: Option<EndReason>,
     /// Servers that failed it, and how.
@@ -238,23 +237,20 @@ impl Search {
 }
 
 impl Seeking<'_> {
-    /// A server, and how long it was waited for; at once where one has room.
+    /// A server, the number of its pool, and how long it was waited for; at once where one has room.
     async fn pick(
         &self,
-        tried: &[usize],
+        tried: &mut InVain,
         record: &mut Record,
-    ) -> Result<(Picked<'_>, Duration), End> {
-        let pool = &self.listener.pool;
-        let asking = Asking {
-            client: self.client.address.ip(),
-            tried,
-            now: Instant::now(),
-        };
-        match select::pick(pool, &asking) {
-            Ok(picked) => return Ok((picked, Duration::ZERO)),
+    ) -> Result<(Picked<'_>, usize, Duration), End> {
+        let (client, now) = (self.client.address.ip(), Instant::now());
+        match select::pick_anywhere(self.listener, client, tried, now) {
+            Ok((picked, pool)) => return Ok((picked, pool, Duration::ZERO)),
             Err(EndReason::Full) => {}
             Err(none) => return Err(End::ours(none)),
         }
+        let (pool, tried) = (&self.listener.pool, tried.own());
+        let asking = Asking { client, tried, now };
         let full = End::ours(EndReason::Full);
         let queue = pool.queue.ok_or(full)?;
         let waiting = select::waiting(pool, tried);
@@ -270,7 +266,7 @@ impl Seeking<'_> {
         let timeout = End::ours(EndReason::QueueTimeout);
         let in_flight = waited.in_flight.ok_or(timeout)?;
         let picked = select::given_after_waiting(pool, &asking, in_flight).map_err(End::ours)?;
-        Ok((picked, waited.time))
+        Ok((picked, 0, waited.time))
     }
 
     /// Picks a server that wasn't tried, connects to it and tells it who the client is.
@@ -279,9 +275,9 @@ impl Seeking<'_> {
         search: &mut Search,
         record: &mut Record,
     ) -> Result<Attempt<'_>, Missed> {
-        let picked = self.pick(&search.tried, record).await;
-        let (mut picked, waited) = picked.map_err(Missed::Over)?;
-        search.tried.push(picked.index);
+        let picked = self.pick(&mut search.tried, record).await;
+        let (mut picked, pool, waited) = picked.map_err(Missed::Over)?;
+        search.tried.add(pool, picked.index);
         // The wait for a place is a limit of its own.
         search.deadline += waited;
         let left = search.left();
@@ -293,6 +289,7 @@ impl Seeking<'_> {
             Ok((passage, stream)) => {
                 let connect_time = began.elapsed();
                 Ok(Attempt {
+                    own: &self.listener.pool,
                     member,
                     in_flight: picked.in_flight,
                     stream,
@@ -408,7 +405,7 @@ impl Seeking<'_> {
             Failure::Greeting(cause) => counters.count_greeting_failure(cause),
         }
         let (step, cause) = failure.labels();
-        record.failed(&member.name, step, cause);
+        record.failed(&member.taker, step, cause);
         search.reason = Some(failure.reason());
         if let Some(what) = failure.spoiled() {
             search.failed.push((Arc::clone(&member.server), what));
@@ -417,7 +414,7 @@ impl Seeking<'_> {
             return;
         }
         self.troubles.report(&member.server, || Trouble {
-            pool: self.listener.pool.name.clone(),
+            pool: member.taker.pool.clone(),
             server: member.name.clone(),
             step,
             cause,

@@ -12,7 +12,7 @@ use crate::kernel_path::KernelPathStats;
 use crate::metrics::{BoundsStats, HistogramStats, PerWorker, WorkerCounters};
 use crate::moment::nanos;
 use crate::record::{EndReason, LogStats, Path, Side, WouldRefuse};
-use crate::roster::{QueueEnd, StickyStats};
+use crate::roster::{OverflowStats, QueueEnd, StickyStats};
 use crate::server::{ConnectFailure, GreetingFailure};
 use crate::snapshot::{BindKey, Listener, Member, Pool};
 use crate::sources::SourcesStats;
@@ -132,6 +132,8 @@ pub struct PoolStats {
     pub queue_time: HistogramStats,
     /// What it remembers of sources, where that is wanted.
     pub sticky: Option<StickyStats>,
+    /// What becomes of sessions that it can't take, where other pools may have them.
+    pub overflow: Option<OverflowStats>,
 }
 
 /// A server at one moment.
@@ -313,15 +315,18 @@ impl ListenerStats {
 impl PoolStats {
     pub(crate) fn read(pool: &Pool) -> Self {
         let counters = &pool.roster.counters;
+        // Before the rest: what is asked there locks the roster as well.
+        let waiting = pool.roster.lock().waiting() as u64;
         Self {
             name: pool.name.to_string(),
-            waiting: pool.roster.lock().waiting() as u64,
+            waiting,
             queued: counters.queued.value(),
             queue_ends: QueueEnd::ALL.map(|end| (end, counters.ends(end))).into(),
             queue_time: HistogramStats::read(&[&counters.time].into_iter()),
             sticky: pool
                 .sticky
                 .map(|_| pool.roster.sticky().stats(nanos(Instant::now()))),
+            overflow: pool.roster.overflow(),
         }
     }
 }

@@ -119,7 +119,7 @@ impl DataPlane {
     /// The server that the next session of a client in a pool would get now; None where there is
     /// none.
     #[pyo3(signature = (*, pool, client))]
-    fn next_server(&self, pool: &str, client: &str) -> PyResult<Option<String>> {
+    fn next_server(&self, pool: &str, client: &str) -> PyResult<Option<(String, String)>> {
         Ok(self.0.next_server(pool, ip(client)?))
     }
 

@@ -18,6 +18,7 @@ from mailweir.situation import CheckTold, RoleTold, Situation
 from mailweir.spec import ServerKey, ServerState
 from mailweir.state.desired import Health, fold
 from mailweir.state.overrides import Overrides
+from mailweir.stats import OverflowStats
 from unit import figures
 from unit.fakes import MINIMAL, NOTHING_SAID, ROOM, FakePlane, config
 
@@ -111,6 +112,7 @@ def busy() -> Situation:
     )
     ends = {"served": 10, "timeout": 2, "client_gone": 1, "full": 0}
     pool = figures.pool_stats("farm", waiting=6, queued=19, queue_ends=ends, sticky=figures.STICKY)
+    pool = structs.replace(pool, overflow=OverflowStats("coming_back", 0.25, 2, {"spare": 7}))
     servers = [
         figures.server_stats("farm", "a", "10.0.0.1:25", 100, "up", ramp=0.358),
         figures.server_stats("farm", "b", "10.0.0.2:25", 100, "up", ramp=0.999, backup=True),

@@ -14,9 +14,10 @@ from mailweir.errors import UnknownError
 from mailweir.health.outliers import Ejection
 from mailweir.health.suspicion import EjectionCause
 from mailweir.situation import Situation
+from mailweir.spec import ServerKey
 from mailweir.state.desired import fold
 from mailweir.state.overrides import Overrides, StateWord, Word
-from mailweir.stats import Admission, ServerStats
+from mailweir.stats import Admission, OverflowStats, ServerStats
 from unit import figures
 from unit.admin.situations import situation
 from unit.fakes import MINIMAL, ROOM, FakePlane, config
@@ -45,7 +46,8 @@ def refusing(reason: str, text: str) -> Situation:
 
 def with_servers(now: Situation, *found: ServerStats, following: str | None) -> Situation:
     """The same with these servers, of which one is the next."""
-    return replace(now, read_servers=lambda: found, next_server=lambda *_: following)
+    key = ServerKey("farm", following) if following else None
+    return replace(now, read_servers=lambda: found, next_server=lambda *_: key)
 
 
 def server(name: str, state: str = "up", **more: Any) -> ServerStats:
@@ -86,6 +88,32 @@ def test_in_words() -> None:
         "farm/b  no             2     100  down: greeting: 421 <b>busy</b>",
     ]
     assert "no listener" in explanation(explain(situation(), ip_address("2001:db8::9"), None))
+
+
+@pytest.mark.parametrize(
+    ("course", "share", "following", "why"),
+    [
+        ("home", 1.0, ServerKey("farm", "a"), "spare where farm has no server for a session"),
+        ("home", 1.0, ServerKey("spare", "x"), "every server of farm is full: this one goes to"),
+        ("elsewhere", 0.0, ServerKey("spare", "x"), "to spare: no server of farm is up, or not"),
+        ("coming_back", 0.4, ServerKey("farm", "a"), "40% go to farm again, the rest to spare"),
+    ],
+)
+def test_a_pool_that_overflows(course: str, share: float, following: ServerKey, why: str) -> None:
+    text = in_pool("overflow: [spare]") + "  spare: {servers: {x: 10.0.0.9:25}}\n"
+    now = situation(text=text)
+    pool = figures.pool_stats("farm", overflow=OverflowStats(course, share, 1, {}))
+    stats = structs.replace(now.stats, pools=(pool,))
+    found = [server("a"), figures.server_stats("spare", "x", "10.0.0.9:25", 100, "up")]
+    now = replace(now, stats=stats, read_servers=lambda: found, next_server=lambda *_: following)
+    told = said(now)
+    assert told["overflow"].startswith(why)
+    assert [(one["pool"], one["next"]) for one in told["servers"]] == [
+        (name, following.pool == name) for name in ("farm", "spare")
+    ]
+    assert ServerKey(told["next_pool"], told["next"]) == following
+    nobody = replace(now, next_server=lambda *_: None)
+    assert said(nobody)["refused"] == "no server of pool farm, nor of spare takes sessions"
 
 
 def test_why_it_is_refused() -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from mailweir.admin.readiness import unready, why_none
+from mailweir.admin.readiness import unready, why_none, why_nowhere
 from mailweir.spec import ServerKey
 from mailweir.state.desired import Health, fold
 from mailweir.state.overrides import Overrides, Word
@@ -44,6 +44,17 @@ class _Member:
 )
 def test_why_new_sessions_find_no_server(servers: list[_Member], why: str) -> None:
     assert why_none("farm", servers) == (f"pool farm: {why}" if why else "")
+
+
+def test_a_pool_whose_sessions_may_go_to_others() -> None:
+    down, up = [_Member("a", "down")], [_Member("s", "up")]
+    reason = "pool farm: no server is up"
+    assert why_nowhere("farm", {"farm": down, "spare": up}, []) == reason
+    assert why_nowhere("farm", {"farm": down, "spare": up}, ["spare"]) == ""
+    assert why_nowhere("farm", {"farm": up, "spare": down}, ["spare"]) == ""
+    assert why_nowhere("farm", {"farm": down, "spare": down}, ["spare", "gone"]) == (
+        f"{reason}, nor does spare or gone take its sessions"
+    )
 
 
 def test_ready_with_one_server_up_in_each_used_pool() -> None:

@@ -72,6 +72,7 @@ def test_status_says_all_of_it_in_json() -> None:
             "queued": 0,
             "queue_ends": {},
             "sticky": None,
+            "overflow": None,
         }
     ]
 

@@ -145,6 +145,22 @@ BAD: list[tuple[str, list[str]]] = [
      ["f.yaml:1:33: pools.farm.hash_key.seed: must be text, not 7"]),
     (f"pools: {{farm: {{hash_key: {{seed: {'x' * 65}}}, servers: {{a: 10.0.0.1:25}}}}}}\n" + LISTENER,
      ["f.yaml:1:33: pools.farm.hash_key.seed: must have at most 64 characters"]),
+    ("pools: {farm: {overflow: [fram, farm, fram], servers: {a: 10.0.0.1:25}}}\n" + LISTENER,
+     ["f.yaml:1:27: pools.farm.overflow.0: there is no pool `fram`; did you mean `farm`?",
+      "f.yaml:1:33: pools.farm.overflow.1: sessions of `farm` would come back to it: farm -> farm;"
+      " leave one of these out",
+      "f.yaml:1:39: pools.farm.overflow.2: there is no pool `fram`; did you mean `farm`?"]),
+    ("pools:\n"
+     "  farm: {overflow: [b, b], servers: {a: 10.0.0.1:25}}\n"
+     "  b: {overflow: [c], servers: {a: 10.0.0.2:25}}\n"
+     "  c: {overflow: [farm], servers: {a: 10.0.0.3:25}}\n" + LISTENER,
+     ["f.yaml:2:21: pools.farm.overflow.0: sessions of `farm` would come back to it: farm -> b -> c"
+      " -> farm; leave one of these out",
+      "f.yaml:2:24: pools.farm.overflow.1: `b` is there twice",
+      "f.yaml:3:18: pools.b.overflow.0: sessions of `b` would come back to it: b -> c -> farm -> b;"
+      " leave one of these out",
+      "f.yaml:4:18: pools.c.overflow.0: sessions of `c` would come back to it: c -> farm -> b -> c;"
+      " leave one of these out"]),
     ("pools: {farm: {sticky: yes, servers: {a: 10.0.0.1:25}}}\n" + LISTENER,
      ["f.yaml:1:24: pools.farm.sticky: must be a mapping (`key: value` lines), not 'yes'"]),
     ("pools: {farm: {sticky: {tll: 1h, by: sender}, servers: {a: 10.0.0.1:25}}}\n" + LISTENER,
@@ -175,6 +191,11 @@ BAD: list[tuple[str, list[str]]] = [
      "listeners: {mx: {bind: [0.0.0.0:25], pool: farm}}\n",
      ["f.yaml:1:29: pools.farm.servers.a.address: 127.0.0.1:25 is this process itself: listener `mx`"
       " binds 0.0.0.0:25 and sends its sessions to this pool (a loop)"]),
+    ("pools: {p: {overflow: [q], servers: {x: 10.0.0.1:25}}, q: {servers: {y: 192.0.2.1:25}}}\n"
+     "listeners: {a: {bind: [192.0.2.1:25], pool: p}}\n",
+     ["f.yaml:1:73: pools.q.servers.y.address: 192.0.2.1:25 is this process itself: listener `a`"
+      " binds 192.0.2.1:25 and sends its sessions to pool `p`, whose servers lead back to this pool"
+      " (a loop)"]),
     ("pools: {p: {servers: {x: 127.0.0.1:26}}, q: {servers: {y: 192.0.2.1:25}}}\n"
      "listeners: {a: {bind: [192.0.2.1:25], pool: p}, b: {bind: [0.0.0.0:26], pool: q}}\n",
      ["f.yaml:1:26: pools.p.servers.x.address: 127.0.0.1:26 is this process itself: listener `b`"

@@ -117,6 +117,16 @@ def warnings(text: str) -> list[str]:
     return [str(one) for one in parse(text, "f.yaml").warnings]
 
 
+def test_a_pool_that_others_overflow_into_is_used() -> None:
+    """By the listeners of those; what they speak is what its servers do."""
+    spare = "  spare:\n    servers: {x: {address: 10.0.0.9:25, proxy: off}}\n"
+    text = MINIMAL.replace("  farm:\n", "  farm:\n    overflow: [spare]\n") + spare
+    assert not [one for one in warnings(text) if "spare" in one]
+    found = config(text)
+    assert [name for name, _ in found.users("spare")] == ["mx"]
+    assert found.check_kind("spare") is CheckKind.EHLO
+
+
 def test_warnings_do_not_refuse_the_file() -> None:
     assert warnings(f"{MINIMAL}  spare:\n    servers: {{x: 10.0.0.9:25}}\n") == [
         f"f.yaml:8:7: pools.farm.servers: a, b {STRANGERS}",

@@ -168,6 +168,7 @@ _OTHERS: dict[str, object] = {
     "pools.outlier.base": "1m",
     "pools.queue.length": 5,
     "pools.queue.wait": "9s",
+    "pools.overflow": ["park"],
     "pools.servers.address": "10.0.0.9:25",
     "pools.servers.weight": 50,
     "pools.servers.max_sessions": 9,

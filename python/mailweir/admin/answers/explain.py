@@ -12,7 +12,7 @@ from mailweir.config.pool import Pool
 from mailweir.config.words import Balance, DryRun, Forwarding, Others, Protocol
 from mailweir.errors import UnknownError
 from mailweir.situation import Situation
-from mailweir.spec import ServerState
+from mailweir.spec import ServerKey, ServerState
 from mailweir.state.overrides import told
 from mailweir.stats import Admission, ListenerStats
 
@@ -67,13 +67,14 @@ def _at_listener(
     name = configured.pool
     pool = situation.config.pools[name]
     following = situation.next_server(name, str(client))
-    rows = [row for row in servers(situation) if row["pool"] == name]
+    every = list(servers(situation))
+    rows = [row for row in every if row["pool"] == name]
     queue = _queue(situation, name, pool)
     access = _access(situation, configured, client)
     admission = situation.admission(stats.name, str(client))
     refused = _why_refused(situation, stats, configured, access, admission.refused)
     if refused is None and following is None:
-        refused = _why_nobody(name, queue, rows)
+        refused = _why_nobody(name, pool, queue, rows)
     return {
         "name": stats.name,
         "addresses": stats.addresses,
@@ -84,11 +85,45 @@ def _at_listener(
         "max_sessions": configured.limits.sessions,
         "pool": name,
         "balance": pool.balance,
-        "next": following,
+        "next": following.server if following else None,
+        "next_pool": following.pool if following else None,
+        "overflow": _overflow(situation, name, pool, following),
         "queue": queue,
-        "servers": [_server(row, rows, pool, is_next=row["name"] == following) for row in rows],
+        "servers": [
+            row
+            for one in (name, *pool.overflow)
+            for row in _of_pool(one, every, situation.config.pools[one], following)
+        ],
         "relayed": _why_relayed(situation, client, configured),
     }
+
+
+def _of_pool(
+    name: str, every: Sequence[Row], pool: Pool, following: ServerKey | None
+) -> Iterator[dict[str, object]]:
+    rows = [row for row in every if row["pool"] == name]
+    for row in rows:
+        is_next = following == ServerKey(name, row["name"])
+        yield {"pool": name, **_server(row, rows, pool, is_next=is_next)}
+
+
+def _overflow(
+    situation: Situation, name: str, pool: Pool, following: ServerKey | None
+) -> str | None:
+    """Why the pool's own servers come first, or others do; None where there are no others."""
+    found = next((one.overflow for one in situation.stats.pools if one.name == name), None)
+    if not pool.overflow or found is None:
+        return None
+    others = " or ".join(pool.overflow)
+    match found.course:
+        case "home" if following and following.pool != name:
+            return f"every server of {name} is full: this one goes to {following.pool}"
+        case "home":
+            return f"{others} where {name} has no server for a session"
+        case "elsewhere":
+            return f"to {others}: no server of {name} is up, or not for long enough"
+        case _:
+            return f"{int(found.share * 100)}% go to {name} again, the rest to {others}"
 
 
 def _why_refused(
@@ -182,12 +217,15 @@ def _queue(situation: Situation, name: str, pool: Pool) -> dict[str, float] | No
     return {"waiting": waiting, "length": pool.queue.length, "wait": pool.queue.wait}
 
 
-def _why_nobody(pool: str, queue: Mapping[str, float] | None, rows: Sequence[Row]) -> str | None:
-    """Why a client gets no server; None where it would wait for one."""
+def _why_nobody(
+    name: str, pool: Pool, queue: Mapping[str, float] | None, rows: Sequence[Row]
+) -> str | None:
+    """Why a client gets no server; None where it would wait for one. `rows` are the pool's own."""
     if queue is None or not any(_is_used(row) for row in rows):
-        return f"no server of pool {pool} takes sessions"
+        nor = f", nor of {' or '.join(pool.overflow)}" if pool.overflow else ""
+        return f"no server of pool {name}{nor} takes sessions"
     if queue["waiting"] >= queue["length"]:
-        return f"every server of pool {pool} is full, and so is its queue: {queue['length']}"
+        return f"every server of pool {name} is full, and so is its queue: {queue['length']}"
     return None
 
 

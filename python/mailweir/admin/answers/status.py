@@ -44,7 +44,7 @@ def status(situation: Situation) -> dict[str, object]:
         "admin": {"problem": situation.socket_problem},
         "config": {"file": situation.config_file, "last_load": asdict(situation.last_load)},
         "listeners": [_listener(listener, situation) for listener in stats.listeners],
-        "pools": _pools(situation),
+        "pools": pools(situation),
     }
 
 
@@ -91,7 +91,8 @@ def _listener(listener: ListenerStats, situation: Situation) -> dict[str, object
     }
 
 
-def _pools(situation: Situation) -> list[dict[str, object]]:
+def pools(situation: Situation) -> list[dict[str, Any]]:
+    """Each with its figures."""
     config = situation.config
     figures = {pool.name: _figures(pool) for pool in situation.stats.pools}
     return [

@@ -10,10 +10,10 @@ use mailweir_flow::{Flow, Key, Place, State};
 
 use crate::moment::nanos;
 use crate::occupancy::Occupancy;
-use crate::record::{End, EndReason, Ledger, Record, SessionId, SessionPlace, Side};
+use crate::record::{End, EndReason, Ledger, Record, SessionId, SessionPlace, Side, Taker};
 use crate::roster::InFlight;
 use crate::server::Server;
-use crate::snapshot::{Listener, Snapshot};
+use crate::snapshot::{Listener, Member, Pool, Snapshot};
 use crate::spec::ServerState;
 
 use super::carried::Carried;
@@ -114,8 +114,8 @@ struct NamedHeir<'a> {
     heir: &'a Heir<'a>,
     names: HashMap<u32, Arc<str>>,
     listeners: HashMap<u32, usize>,
-    /// A pool's index in the snapshot and a seat there, by the pool and the server.
-    seats: HashMap<(u32, u32), (usize, usize)>,
+    /// Servers with their pools, by both.
+    seats: HashMap<(u32, u32), (&'a Pool, &'a Member)>,
 }
 
 impl<'a> Deref for NamedHeir<'a> {
@@ -138,13 +138,20 @@ impl<'a> NamedHeir<'a> {
             let name = named.name(&listener.state.name);
             named.listeners.entry(name).or_insert(index);
         }
-        for (index, pool) in heir.snapshot.pools.iter().enumerate() {
+        for pool in &heir.snapshot.pools {
             let of_pool = named.name(&pool.name);
             for member in &pool.members {
                 let server = named.name(&member.name);
-                let seat = (index, member.seat);
-                named.seats.entry((of_pool, server)).or_insert(seat);
+                named
+                    .seats
+                    .entry((of_pool, server))
+                    .or_insert((pool, member));
             }
+        }
+        let others = heir.snapshot.listeners.iter().flat_map(|one| &one.overflow);
+        for member in others.flat_map(|pool| &pool.members) {
+            // As it is called where it was tried in vain.
+            named.name(&member.taker.name(""));
         }
         named
     }
@@ -214,17 +221,31 @@ impl<'a> NamedHeir<'a> {
 
     fn carried(&self, client: Key, flow: &Flow) -> Carried {
         let note = Note::from_bytes(&flow.note);
-        let outline = note.outline(|hash| match self.names.get(&hash) {
+        let name = |hash: u32| match self.names.get(&hash) {
             Some(name) => Arc::clone(name),
             // It isn't configured any more.
             None => format!("#{hash:08x}").into(),
-        });
+        };
+        let taker = match self.seats.get(&(note.pool, note.server)) {
+            Some((_, member)) => Arc::clone(&member.taker),
+            None => Arc::new(Taker {
+                pool: name(note.pool),
+                server: name(note.server),
+            }),
+        };
         let listeners = &self.snapshot.listeners;
         let listener = self.listeners.get(&note.listener).copied();
         let listener = listener.unwrap_or_default();
         let state = &listeners[listener].state;
         let client = SocketAddr::V4(client.from);
-        let record = Record::restore(self.ledger, state, client, outline);
+        let overflow = &listeners[listener].overflow;
+        let own = if overflow.iter().any(|one| one.name == taker.pool) {
+            Arc::clone(&listeners[listener].pool.name)
+        } else {
+            Arc::clone(&taker.pool)
+        };
+        let outline = note.outline(name, taker);
+        let record = Record::restore(self.ledger, state, &own, client, outline);
         let [received, sent] = [flow.sides[0].bytes_acked, flow.sides[1].bytes_acked];
         record.live().carried(Side::Client, received);
         record
@@ -260,8 +281,8 @@ impl<'a> NamedHeir<'a> {
     }
 
     fn in_flight(&self, note: &Note) -> InFlight {
-        if let Some((pool, seat)) = self.seats.get(&(note.pool, note.server)) {
-            return self.snapshot.pools[*pool].roster.adopt(*seat);
+        if let Some((pool, member)) = self.seats.get(&(note.pool, note.server)) {
+            return pool.roster.adopt(member.seat);
         }
         // It isn't configured any more: left, and counted where nobody looks.
         let gone = Server::new("", self.workers);

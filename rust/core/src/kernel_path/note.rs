@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use mailweir_flow::layout::NOTE_SIZE;
 
-use crate::record::{FailedAttempt, Greeted, Outline, SessionId};
+use crate::record::{FailedAttempt, Greeted, Outline, SessionId, Taker};
 use crate::server::{ConnectFailure, GreetingFailure};
 
 use super::clock;
@@ -54,8 +54,8 @@ impl Note {
             ),
             began: clock::kernel_ticks().wrapping_sub(clock::ticks(outline.age)),
             listener: hash(&outline.listener),
-            pool: hash(&outline.pool),
-            server: hash(&outline.server),
+            pool: hash(&outline.taker.pool),
+            server: hash(&outline.taker.server),
             wait: short(Some(outline.wait)),
             connect: short(outline.greeted.connect.map(Duration::from)),
             greeting: short(outline.greeted.greeting.map(Duration::from)),
@@ -66,16 +66,15 @@ impl Note {
         }
     }
 
-    /// The record, with names by their hashes.
-    pub(super) fn outline(&self, name: impl Fn(u32) -> Arc<str>) -> Outline {
+    /// The record, with names by their hashes, and the server that took it.
+    pub(super) fn outline(&self, name: impl Fn(u32) -> Arc<str>, taker: Arc<Taker>) -> Outline {
         let tried = self.tried.iter().take(self.tries.into());
         Outline {
             id: self.id,
             accepted: UNIX_EPOCH + Duration::from_micros(self.accepted),
             age: clock::since(clock::kernel_ticks(), self.began),
             listener: name(self.listener),
-            pool: name(self.pool),
-            server: name(self.server),
+            taker,
             wait: Duration::from_micros(self.wait.into()),
             greeted: Greeted {
                 connect: long(self.connect).map(Into::into),
@@ -219,8 +218,10 @@ mod tests {
             accepted: UNIX_EPOCH + Duration::from_micros(1_700_000_000_123_456),
             age: Duration::from_secs(100_000),
             listener: "mx".into(),
-            pool: "farm".into(),
-            server: "a".into(),
+            taker: Arc::new(Taker {
+                pool: "farm".into(),
+                server: "a".into(),
+            }),
             wait: Duration::from_micros(1234),
             greeted: Greeted {
                 connect: Some(Duration::from_micros(5).into()),
@@ -233,7 +234,11 @@ mod tests {
             ],
         };
         let bytes = Note::of(&outline, 20).to_bytes();
-        let mut found = Note::from_bytes(&bytes).outline(|name| by_hash[&name].into());
+        let note = Note::from_bytes(&bytes);
+        let names = (by_hash[&note.pool], by_hash[&note.server]);
+        assert_eq!(names, ("farm", "a"));
+        let taker = Arc::clone(&outline.taker);
+        let mut found = note.outline(|name| by_hash[&name].into(), taker);
         // It is older by now.
         assert!(found.age + Duration::from_millis(3) >= outline.age);
         found.age = outline.age;

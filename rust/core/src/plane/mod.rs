@@ -33,7 +33,7 @@ use crate::registry::Registry;
 use crate::relay::pipes::{Budget, Pipes};
 use crate::select;
 use crate::session::Commons;
-use crate::snapshot::{BindKey, Snapshot};
+use crate::snapshot::{BindKey, Pool, Snapshot};
 use crate::spec::{LogFormat, LogSpec, LogTarget, PlaneSpec, ServerState, SpecError};
 use crate::stats::{
     Admission, ListenerStats, PoolConduct, PoolStats, RelayStats, RoomStats, ServerStats, Stats,
@@ -348,13 +348,20 @@ impl DataPlane {
         found
     }
 
-    /// The server that the next session of a client in `pool` would get at this moment, if any;
-    /// not certain where lots are drawn.
+    /// The server that the next session of a client in `pool` would get at this moment, if any, by
+    /// its pool and its name; not certain where lots are drawn, nor while sessions come back to a
+    /// pool.
     #[must_use]
-    pub fn next_server(&self, pool: &str, client: IpAddr) -> Option<String> {
+    pub fn next_server(&self, pool: &str, client: IpAddr) -> Option<(String, String)> {
         let current = self.shared.current.load();
-        let member = select::foresee(current.pool(pool)?, client)?;
-        Some(member.name.to_string())
+        let own = current.pool(pool)?;
+        let others: Vec<&Pool> = own
+            .overflow
+            .iter()
+            .filter_map(|name| current.pool(name))
+            .collect();
+        let (of, member) = select::foresee_anywhere(own, &others, client)?;
+        Some((of.name.to_string(), member.name.to_string()))
     }
 
     /// What would become of a client at a listener at this moment; nothing where there is none of

@@ -164,7 +164,7 @@ impl Control {
             }
             let address = doubles.iter().flatten().next().map(StdListener::local_addr);
             if let (Some(_), Some(Ok(SocketAddr::V4(address)))) = (scale, address) {
-                lacking.push((address, listener.pool.lacking()));
+                lacking.push((address, listener.lacking()));
             }
         }
         path.blank_offers(&lacking);
@@ -232,7 +232,7 @@ impl Control {
 
 /// The window scale to announce to a listener's clients, where they may take the kernel path.
 fn scale(listener: &Listener, kernel: bool) -> Option<u8> {
-    (kernel && listener.may_leave()).then(|| listener.pool.window_scale())
+    (kernel && listener.may_leave()).then(|| listener.window_scale())
 }
 
 /// Whether the kernel would say that `new` is in use because of `bound`.

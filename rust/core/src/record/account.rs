@@ -85,6 +85,24 @@ impl Path {
     }
 }
 
+/// A server as sessions know it: by its pool's name and its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Taker {
+    pub(crate) pool: Arc<str>,
+    pub(crate) server: Arc<str>,
+}
+
+impl Taker {
+    /// As the log has it among those that were tried: with its pool, where that isn't `own`.
+    pub(crate) fn name(&self, own: &str) -> Arc<str> {
+        if *self.pool == *own {
+            Arc::clone(&self.server)
+        } else {
+            format!("{}/{}", self.pool, self.server).into()
+        }
+    }
+}
+
 /// A server that was tried in vain.
 #[derive(Debug, Clone)]
 pub(crate) struct FailedAttempt {
@@ -102,7 +120,10 @@ pub(crate) struct Account {
     pub(crate) accepted: SystemTime,
     pub(crate) listener: Arc<str>,
     pub(crate) client: SocketAddr,
+    /// Of the server that took it, or the listener's.
     pub(crate) pool: Arc<str>,
+    /// The listener's, where that is another one.
+    pub(crate) overflow_of: Option<Arc<str>>,
     /// The one that took it.
     pub(crate) server: Option<Arc<str>>,
     /// Those before it.

@@ -43,6 +43,7 @@ impl LogLine<'_> {
         self.text("listener", Some(&*account.listener));
         self.own("client", |out| address(account.client, out));
         self.text("pool", Some(&*account.pool));
+        self.text("overflow_of", account.overflow_of.as_deref());
         self.text("server", account.server.as_deref());
         self.tried(&account.tried);
     }

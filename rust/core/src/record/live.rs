@@ -15,7 +15,7 @@ use crate::metrics::{PerWorker, WorkerId};
 use crate::moment::AtomicMoment;
 use crate::prefixes::Prefix;
 
-use super::account::{Path, SessionId, Side};
+use super::account::{Path, SessionId, Side, Taker};
 use crate::spec::wire;
 
 /// Written by the session itself, read by anybody.
@@ -25,8 +25,10 @@ pub(crate) struct LiveSession {
     pub(super) listener: Arc<str>,
     pub(super) client: SocketAddr,
     pub(super) accepted: Instant,
+    /// The listener's.
     pub(super) pool: Arc<str>,
-    pub(super) server: OnceLock<Arc<str>>,
+    /// Of this or, where it overflowed, of another pool.
+    pub(super) taker: OnceLock<Arc<Taker>>,
     /// From the client, and to it.
     received: AtomicU64,
     sent: AtomicU64,
@@ -180,12 +182,13 @@ impl SessionStats {
         let (received_bytes, sent_bytes) = live.bytes();
         let spoke = live.spoke();
         let course = live.course();
+        let taker = live.taker.get();
         Self {
             id: live.id,
             listener: live.listener.to_string(),
             client: live.client,
-            pool: live.pool.to_string(),
-            server: live.server.get().map(ToString::to_string),
+            pool: taker.map_or(&live.pool, |taker| &taker.pool).to_string(),
+            server: taker.map(|taker| taker.server.to_string()),
             age: now.saturating_duration_since(live.accepted),
             silent: now.saturating_duration_since(spoke),
             spoke_last: course.spoke_last,
@@ -209,7 +212,8 @@ pub struct SessionFilter<'a> {
 
 impl SessionFilter<'_> {
     fn takes(&self, live: &LiveSession) -> bool {
-        let server = live.server.get().map(|server| (&*live.pool, &**server));
+        let taker = live.taker.get();
+        let server = taker.map(|taker| (&*taker.pool, &*taker.server));
         self.listener.is_none_or(|name| *live.listener == *name)
             && self.server.is_none_or(|names| server == Some(names))
     }
@@ -267,7 +271,7 @@ impl LiveSessions {
             client: begin.client,
             accepted: begin.accepted,
             pool: Arc::clone(begin.pool),
-            server: OnceLock::new(),
+            taker: OnceLock::new(),
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             spoke: AtomicMoment::default(),

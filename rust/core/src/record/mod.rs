@@ -24,7 +24,7 @@ use crate::metrics::{PerWorker, SESSION_BOUNDS, WorkerCounters, WorkerId};
 use crate::moment::{Micros, WallMoment};
 
 use account::Account;
-pub(crate) use account::FailedAttempt;
+pub(crate) use account::{FailedAttempt, Taker};
 pub use account::{Path, SessionId, Side};
 pub use listener::WouldRefuse;
 pub(crate) use listener::{ListenerCounters, ListenerState, TriedOut};
@@ -105,8 +105,7 @@ pub(crate) struct Outline {
     /// Since then, whatever became of the clock.
     pub(crate) age: Duration,
     pub(crate) listener: Arc<str>,
-    pub(crate) pool: Arc<str>,
-    pub(crate) server: Arc<str>,
+    pub(crate) taker: Arc<Taker>,
     /// In vain, before that.
     pub(crate) tried: Vec<FailedAttempt>,
     pub(crate) wait: Duration,
@@ -150,10 +149,12 @@ impl Record {
         }
     }
 
-    /// Goes on with the account of a session that another process began.
+    /// Goes on with the account of a session that another process began; `pool` is its
+    /// listener's.
     pub(crate) fn restore(
         ledger: &Arc<Ledger>,
         listener: &Arc<ListenerState>,
+        pool: &Arc<str>,
         client: SocketAddr,
         outline: Outline,
     ) -> Self {
@@ -163,14 +164,14 @@ impl Record {
         let begin = Begin {
             id: outline.id,
             listener: &outline.listener,
-            pool: &outline.pool,
+            pool,
             client,
             accepted: now.checked_sub(outline.age).unwrap_or(now),
             waker: None,
         };
         let live = ledger.live.insert(ledger.worker, begin);
         // It was just made.
-        let _ = live.server.set(outline.server);
+        let _ = live.taker.set(outline.taker);
         Self {
             ledger: Arc::clone(ledger),
             listener: Arc::clone(listener),
@@ -193,8 +194,7 @@ impl Record {
             accepted: self.accepted.into(),
             age: self.live.accepted.elapsed(),
             listener: Arc::clone(&self.live.listener),
-            pool: Arc::clone(&self.live.pool),
-            server: Arc::clone(self.live.server.get()?),
+            taker: Arc::clone(self.live.taker.get()?),
             tried: self.tried.clone(),
             wait: self.wait.map(Duration::from).unwrap_or_default(),
             greeted: self.greeted,
@@ -238,9 +238,9 @@ impl Record {
     }
 
     /// A server was tried in vain: at `step`, for `cause`.
-    pub(crate) fn failed(&mut self, server: &Arc<str>, step: &'static str, cause: &'static str) {
+    pub(crate) fn failed(&mut self, server: &Taker, step: &'static str, cause: &'static str) {
         self.tried.push(FailedAttempt {
-            server: Arc::clone(server),
+            server: server.name(&self.live.pool),
             step,
             cause,
         });
@@ -259,13 +259,16 @@ impl Record {
     }
 
     /// A server took the session.
-    pub(crate) fn taken(&mut self, server: &Arc<str>, greeted: Greeted) {
+    pub(crate) fn taken(&mut self, taker: &Arc<Taker>, greeted: Greeted) {
         self.decided();
         self.greeted = greeted;
-        // It was late; that it wasn't tried in vain is known now.
-        self.tried.retain(|attempt| attempt.server != *server);
+        if !self.tried.is_empty() {
+            // It was late; that it wasn't tried in vain is known now.
+            let name = taker.name(&self.live.pool);
+            self.tried.retain(|attempt| attempt.server != name);
+        }
         // Set once: a session is taken once.
-        let _ = self.live.server.set(Arc::clone(server));
+        let _ = self.live.taker.set(Arc::clone(taker));
     }
 
     /// How its server served it, where it ends so now.
@@ -321,13 +324,16 @@ impl Record {
 
     fn account(&mut self, total: Duration, course: Course, end: End) -> Account {
         let (received, sent) = self.live.bytes();
+        let (taker, own) = (self.live.taker.get(), &self.live.pool);
+        let pool = taker.map_or(own, |taker| &taker.pool);
         Account {
             id: self.live.id,
             accepted: self.accepted.into(),
             listener: Arc::clone(&self.live.listener),
             client: self.live.client,
-            pool: Arc::clone(&self.live.pool),
-            server: self.live.server.get().cloned(),
+            pool: Arc::clone(pool),
+            overflow_of: (pool != own).then(|| Arc::clone(own)),
+            server: taker.map(|taker| Arc::clone(&taker.server)),
             tried: std::mem::take(&mut self.tried),
             wait: self.wait.map_or(total, Duration::from),
             queued: self.queued.map(Duration::from),

@@ -5,6 +5,7 @@
 //! workers choose at the same moment, and so that a place that gets free goes to whoever has
 //! waited longest. What is done under it takes well below a microsecond for a thousand servers.
 
+mod overflow;
 mod pace;
 mod queue;
 mod ranking;
@@ -22,6 +23,7 @@ use crate::record::{End, Record, Served};
 use crate::server::Server;
 use crate::spec::ServerState;
 
+pub use overflow::{OverflowCourse, OverflowStats};
 pub use queue::QueueEnd;
 pub(crate) use queue::Waiting;
 pub(crate) use seat::SeatTerms;
@@ -46,6 +48,8 @@ pub(crate) struct Roster {
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) slow_start: Duration,
+    /// Whether its sessions go to other pools where it can't take them.
+    pub(crate) overflows: bool,
     /// Whether picking goes by how fast servers are.
     pub(crate) by_load: bool,
     /// Each with its place in the roster.
@@ -121,6 +125,40 @@ impl Roster {
     /// Which share of its weight slow start allows a server at this moment, from 0 to 1.
     pub(crate) fn ramp(&self, seat: usize) -> f64 {
         self.lock().ramp(seat, nanos(Instant::now()))
+    }
+
+    /// Whether a session that comes now is this pool's own, not one of those that it overflows
+    /// into.
+    pub(crate) fn keeps(&self, now: Instant) -> bool {
+        self.lock().keeps(nanos(now))
+    }
+
+    /// Whether most of its sessions are its own.
+    pub(crate) fn mostly_keeps(&self, now: Instant) -> bool {
+        let seats = self.lock();
+        let overflow = seats.overflow.as_ref();
+        overflow.is_none_or(|one| one.share(nanos(now)) >= 0.5)
+    }
+
+    /// Whether a server is up, full or not.
+    pub(crate) fn is_up(&self, now: Instant) -> bool {
+        let mut seats = self.lock();
+        seats.refresh(nanos(now), false);
+        seats.is_up()
+    }
+
+    /// Another pool took one of its sessions.
+    pub(crate) fn overflowed(&self, pool: &Arc<str>) {
+        if let Some(overflow) = &mut self.lock().overflow {
+            overflow.took(pool);
+        }
+    }
+
+    /// What its overflow comes to; None where it has none.
+    pub(crate) fn overflow(&self) -> Option<OverflowStats> {
+        let mut seats = self.lock();
+        let overflow = seats.overflow.as_mut()?;
+        Some(overflow.stats(nanos(Instant::now())))
     }
 
     /// Forgets servers that nobody uses any more.

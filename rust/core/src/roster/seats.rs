@@ -4,14 +4,16 @@
 //! next, and being picked moves its pass on by a stride that is smaller for larger weights.
 //! (Waldspurger and Weihl, "Stride Scheduling", 1995.)
 
+mod draw;
+
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::hashing::mix;
 use crate::server::{Server, ServerId};
 use crate::spec::ServerState;
 
+use super::overflow::Overflow;
 use super::pace::Pace;
 use super::queue::WaitingLine;
 use super::ranking::{NEVER, Rank, Ranking};
@@ -30,8 +32,6 @@ const MOST_CREDIT: f64 = 8.0;
 /// From this share of its weight on a server isn't held back any more: those that came up within
 /// a second of each other are soon as good as together.
 const ALL_BUT: f64 = 0.95;
-/// Tries to draw a server by its weight before it is counted off.
-const DRAWS: usize = 32;
 
 /// The servers of a pool.
 #[derive(Debug)]
@@ -56,6 +56,8 @@ pub(crate) struct Seats {
     now: u64,
     random: u64,
     pace: Option<Pace>,
+    /// Where the pool overflows into others.
+    pub(super) overflow: Option<Overflow>,
     pub(super) line: WaitingLine,
 }
 
@@ -76,6 +78,7 @@ impl Seats {
             now: 0,
             random: RandomState::new().build_hasher().finish(),
             pace: None,
+            overflow: None,
             line: WaitingLine::default(),
         }
     }
@@ -137,6 +140,12 @@ impl Seats {
         } else {
             self.pace = None;
         }
+        if settings.overflows {
+            let overflow = self.overflow.get_or_insert_with(Overflow::new);
+            overflow.set_slow_start(settings.slow_start);
+        } else {
+            self.overflow = None;
+        }
         self.restate(now);
     }
 
@@ -158,6 +167,10 @@ impl Seats {
         self.longest_up = ups.min().unwrap_or(now);
         [self.weight, self.heaviest, self.in_flight] = [0; 3];
         self.timed.clear();
+        let is_up = self.is_up();
+        if let Some(overflow) = &mut self.overflow {
+            overflow.note(is_up, now);
+        }
         for number in 0..self.seats.len() {
             let seat = &self.seats[number];
             if self.is_shared(seat) {
@@ -301,6 +314,18 @@ impl Seats {
         self.seats[seat].weight() > 0 && self.seats[seat].state == state
     }
 
+    /// Whether a server is up, full or not; one that is down and tried all the same isn't.
+    pub(super) fn is_up(&self) -> bool {
+        self.seats
+            .iter()
+            .any(|one| one.state == ServerState::Up && one.weight() > 0)
+    }
+
+    /// Whether a session that comes now is this pool's own.
+    pub(super) fn keeps(&mut self, now: u64) -> bool {
+        self.overflow.as_mut().is_none_or(|one| one.keeps(now))
+    }
+
     /// How many wait.
     pub(crate) fn waiting(&self) -> usize {
         self.line.len()
@@ -372,45 +397,6 @@ impl Seats {
         let one = &self.seats[seat];
         let all = bound.0 * (self.in_flight + 1) * u64::from(one.weight());
         one.in_flight < all.div_ceil(bound.1 * self.weight.max(1))
-    }
-
-    /// One of those that can be picked, at random by weight.
-    pub(crate) fn draw(&mut self) -> Option<usize> {
-        let number = self.seats.len() as u64;
-        if number == 0 {
-            return None;
-        }
-        // One drawn without regard to its weight is taken as often as that weighs.
-        for _ in 0..DRAWS {
-            let seat = self.random_below(number) as usize;
-            let weight = u64::from(self.seats[seat].weight());
-            if self.is_pickable(seat) && self.random_below(self.heaviest.max(1)) < weight {
-                return Some(seat);
-            }
-        }
-        self.count_off()
-    }
-
-    /// The same where few of many can be picked.
-    fn count_off(&mut self) -> Option<usize> {
-        let pickable = (0..self.seats.len()).filter(|seat| self.is_pickable(*seat));
-        let weights: Vec<(usize, u64)> = pickable
-            .map(|seat| (seat, u64::from(self.seats[seat].weight())))
-            .collect();
-        let whole: u64 = weights.iter().map(|(_, weight)| weight).sum();
-        let mut left = self.random_below(whole.max(1));
-        for (seat, weight) in weights {
-            if left < weight {
-                return Some(seat);
-            }
-            left -= weight;
-        }
-        None
-    }
-
-    fn random_below(&mut self, bound: u64) -> u64 {
-        self.random = mix(self.random);
-        ((u128::from(self.random) * u128::from(bound)) >> 64) as u64
     }
 
     /// Where a server stands: who has the fewest sessions for its weight is first.

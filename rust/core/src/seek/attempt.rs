@@ -11,13 +11,15 @@ use crate::metrics::GREETING_BOUNDS;
 use crate::record::{Greeted, Record};
 use crate::roster::{GreetingOutcome, InFlight};
 use crate::server::GreetingFailure;
-use crate::snapshot::Member;
+use crate::snapshot::{Member, Pool};
 
 use super::Found;
 
 /// A server that was connected to, until it takes the session or doesn't.
 #[derive(Debug)]
 pub(super) struct Attempt<'a> {
+    /// The listener's pool; the server's may be one that this overflows into.
+    pub(super) own: &'a Pool,
     pub(super) member: &'a Member,
     pub(super) in_flight: InFlight,
     pub(super) stream: TcpStream,
@@ -81,7 +83,11 @@ impl Attempt<'_> {
             greeting: self.first_words.greets().then(|| greeting_time.into()),
             code: self.first_words.code(),
         };
-        record.taken(&self.member.name, greeted);
+        let pool = &self.member.taker.pool;
+        if *pool != self.own.name {
+            self.own.roster.overflowed(pool);
+        }
+        record.taken(&self.member.taker, greeted);
         Found {
             stream: self.stream,
             asked,

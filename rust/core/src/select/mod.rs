@@ -8,6 +8,7 @@
 mod least_conn;
 mod least_load;
 mod maglev;
+mod overflow;
 mod random_two;
 mod round_robin;
 mod source_hash;
@@ -20,6 +21,8 @@ use crate::record::EndReason;
 use crate::roster::{InFlight, Seats, Waiting};
 use crate::snapshot::{Choice, Member, Pool};
 use crate::spec::ServerState;
+
+pub(crate) use overflow::{InVain, foresee_anywhere, look_anywhere, pick_anywhere};
 
 /// By hashes no server gets more than this times its share of all sessions. (Mirrokni, Thorup and
 /// Zadimoghaddam, "Consistent Hashing with Bounded Loads", 2018.)

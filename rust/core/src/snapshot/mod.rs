@@ -10,9 +10,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mailweir_flow::Without;
+
 use crate::prefixes::Prefixes;
 use crate::record::ListenerState;
 use crate::registry::Registry;
+use crate::scales;
 use crate::spec::{
     DenyCode, DrainSpec, DryRun, Forwarding, ListenerSpec, PlaneSpec, Protocol, Refuse,
     ServerState, SpecError, Timeouts, check,
@@ -64,6 +67,8 @@ pub(crate) struct Listener {
     per_source: Option<SourceTerms>,
     pub(crate) dry_run: DryRun,
     pub(crate) pool: Arc<Pool>,
+    /// Those that the pool overflows into, in order.
+    pub(crate) overflow: Box<[Arc<Pool>]>,
     pub(crate) state: Arc<ListenerState>,
 }
 
@@ -102,10 +107,7 @@ impl Snapshot {
         let listeners: Vec<Listener> = spec
             .listeners
             .iter()
-            .map(|listener| {
-                let pool = Arc::clone(&pools[listener.pool.as_str()]);
-                Listener::build(listener, pool, registry, &mut times_seen)
-            })
+            .map(|listener| Listener::build(listener, &pools, registry, &mut times_seen))
             .collect();
         let bound = listeners
             .iter()
@@ -206,6 +208,27 @@ impl Listener {
             .filter(|terms| !terms.exempts(client))
     }
 
+    /// The pools that its sessions may come to, its own first.
+    pub(crate) fn pools(&self) -> impl Iterator<Item = &Pool> {
+        [&self.pool]
+            .into_iter()
+            .chain(&self.overflow)
+            .map(|one| &**one)
+    }
+
+    /// The window scale to announce to clients: it fits all servers that they may get.
+    pub(crate) fn window_scale(&self) -> u8 {
+        let members = self.pools().flat_map(|pool| &pool.members);
+        scales::fitting(members.map(|one| one.server.scale.smallest()))
+    }
+
+    /// What clients' SYNs are to be without, since a server that they may get lacks it.
+    pub(crate) fn lacking(&self) -> Without {
+        self.pools()
+            .map(Pool::lacking)
+            .fold(Without::default(), Without::or)
+    }
+
     /// Whether its sessions may take the kernel path, as far as it says itself.
     pub(crate) fn may_leave(&self) -> bool {
         self.forwarding != Forwarding::Relay && self.protocol == Protocol::Smtp
@@ -218,7 +241,7 @@ impl Listener {
 
     fn build(
         spec: &ListenerSpec,
-        pool: Arc<Pool>,
+        pools: &HashMap<&str, Arc<Pool>>,
         registry: &mut Registry,
         times_seen: &mut HashMap<SocketAddr, usize>,
     ) -> Self {
@@ -234,8 +257,11 @@ impl Listener {
                 }
             })
             .collect();
+        let pool = Arc::clone(&pools[spec.pool.as_str()]);
+        let others = pool.overflow.iter().map(|name| Arc::clone(&pools[&**name]));
         Self {
             bind,
+            overflow: others.collect(),
             protocol: spec.protocol,
             timeouts: spec.timeouts,
             max_sessions: spec.max_sessions,

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use mailweir_flow::Without;
 
 use crate::hashing::{Hashing, Maglev, Rendezvous};
+use crate::record::Taker;
 use crate::registry::Registry;
 use crate::roster::{Roster, SeatTerms, Settings};
-use crate::scales;
 use crate::server::Server;
 use crate::spec::{Balance, PoolSpec, ProxyVersion, QueueSpec, ServerSpec, SourceSpec, StickySpec};
 
@@ -21,6 +21,8 @@ pub(crate) struct Pool {
     pub(crate) members: Vec<Member>,
     pub(crate) sticky: Option<StickySpec>,
     pub(crate) queue: Option<QueueSpec>,
+    /// The names of the pools that it overflows into.
+    pub(crate) overflow: Box<[Box<str>]>,
     pub(crate) roster: Arc<Roster>,
     /// The member (by its index) that has each seat of the roster.
     by_seat: Box<[Option<usize>]>,
@@ -52,6 +54,8 @@ pub(crate) enum Choice {
 #[derive(Debug)]
 pub(crate) struct Member {
     pub(crate) name: Arc<str>,
+    /// The same with its pool, as sessions know who took them.
+    pub(crate) taker: Arc<Taker>,
     pub(crate) address: SocketAddr,
     pub(crate) weight: u32,
     pub(crate) backup: bool,
@@ -66,10 +70,11 @@ impl Pool {
     pub(super) fn build(spec: &PoolSpec, registry: &mut Registry) -> Self {
         let roster = registry.roster(&spec.name);
         let workers = registry.workers;
+        let name = Arc::from(spec.name.as_str());
         let members: Vec<Member> = spec
             .servers
             .iter()
-            .map(|server| Member::build(server, &roster, workers))
+            .map(|server| Member::build(server, &name, &roster, workers))
             .collect();
         let seats = members.iter().map(|one| one.seat + 1).max();
         let mut by_seat = vec![None; seats.unwrap_or_default()];
@@ -77,11 +82,16 @@ impl Pool {
             by_seat[member.seat] = Some(index);
         }
         Self {
-            name: spec.name.as_str().into(),
+            name,
             choice: Choice::build(spec, registry),
             members,
             sticky: spec.sticky,
             queue: spec.queue,
+            overflow: spec
+                .overflow
+                .iter()
+                .map(|name| name.as_str().into())
+                .collect(),
             roster,
             by_seat: by_seat.into(),
         }
@@ -100,6 +110,7 @@ impl Pool {
         };
         Settings {
             slow_start: spec.slow_start,
+            overflows: !spec.overflow.is_empty(),
             by_load: spec.balance == Balance::LeastLoad,
             servers: servers.map(of_server).collect(),
         }
@@ -108,12 +119,6 @@ impl Pool {
     /// A server by its name.
     pub(crate) fn member(&self, name: &str) -> Option<&Member> {
         self.members.iter().find(|one| *one.name == *name)
-    }
-
-    /// The window scale to announce to clients: it fits all servers.
-    pub(crate) fn window_scale(&self) -> u8 {
-        let heard = self.members.iter().map(|one| one.server.scale.smallest());
-        scales::fitting(heard)
     }
 
     /// What clients' SYNs are to be without, since a server lacks it.
@@ -130,10 +135,14 @@ impl Pool {
 }
 
 impl Member {
-    fn build(spec: &ServerSpec, roster: &Roster, workers: usize) -> Self {
+    fn build(spec: &ServerSpec, pool: &Arc<str>, roster: &Roster, workers: usize) -> Self {
         let (server, seat) = roster.server(&spec.name, workers);
         Self {
             name: Arc::clone(&server.name),
+            taker: Arc::new(Taker {
+                pool: Arc::clone(pool),
+                server: Arc::clone(&server.name),
+            }),
             address: spec.address,
             weight: spec.weight,
             backup: spec.backup,

@@ -1,6 +1,6 @@
 //! What contradicts itself in a specification.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -54,6 +54,7 @@ pub fn check(spec: &PlaneSpec) -> Result<(), SpecError> {
     for pool in &spec.pools {
         check_pool(pool)?;
     }
+    check_overflow(&spec.pools)?;
     let names = spec.listeners.iter().map(|listener| listener.name.as_str());
     unique("listeners", names)?;
     let pools: HashSet<&str> = spec.pools.iter().map(|pool| pool.name.as_str()).collect();
@@ -93,6 +94,29 @@ fn check_ways(path: &str, pool: &PoolSpec) -> Result<(), SpecError> {
     };
     at_least_one(&format!("{path}.queue.length"), Some(queue.length as u64))?;
     not_too_long(&format!("{path}.queue.wait"), queue.wait)
+}
+
+/// Each pool that is named is there, and none overflows into itself, on whatever way.
+fn check_overflow(pools: &[PoolSpec]) -> Result<(), SpecError> {
+    let named: HashMap<&str, &PoolSpec> = pools.iter().map(|one| (&*one.name, one)).collect();
+    for pool in pools {
+        let path = format!("pools.{}.overflow", pool.name);
+        unique(&path, pool.overflow.iter().map(String::as_str))?;
+        let mut seen = HashSet::new();
+        let mut next: Vec<&String> = pool.overflow.iter().collect();
+        while let Some(name) = next.pop() {
+            if *name == pool.name {
+                return Err(wrong(&path, "leads back to the pool itself"));
+            }
+            let Some(other) = named.get(name.as_str()) else {
+                return Err(wrong(&path, format!("there is no pool {name}")));
+            };
+            if seen.insert(name) {
+                next.extend(&other.overflow);
+            }
+        }
+    }
+    Ok(())
 }
 
 fn check_source(path: &str, source: SourceSpec) -> Result<(), SpecError> {

@@ -308,6 +308,8 @@ pub struct PoolSpec {
     /// Whether sessions wait while every server is full; else they are refused.
     #[serde(deserialize_with = "wire::present")]
     pub queue: Option<QueueSpec>,
+    /// Pools that get its sessions where it can't take them: the first of them that can.
+    pub overflow: Vec<String>,
 }
 
 /// Which part of a client's address says who it is.

@@ -67,6 +67,7 @@ impl PoolSpec {
             sticky: None,
             slow_start: Duration::ZERO,
             queue: None,
+            overflow: vec![],
         }
     }
 }

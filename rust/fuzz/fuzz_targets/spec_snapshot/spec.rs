@@ -4,10 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use mailweir_core::spec::{
-    AccessSpec, Balance, DenyCode, DrainSpec, DryRun, Forwarding, HashKeySpec, KernelSpec, ListenerSpec, LogFormat,
-    LogSpec, LogTarget, MAX_WEIGHT, PerSourceSpec, PlaneSpec, PoolSpec, Prefix, Protocol,
-    ProxyVersion, QueueSpec, RateSpec, Refuse, RoomSpec, ServerSpec, ServerState, SourceSpec,
-    StickySpec, Timeouts,
+    AccessSpec, Balance, DenyCode, DrainSpec, DryRun, Forwarding, HashKeySpec, KernelSpec,
+    ListenerSpec, LogFormat, LogSpec, LogTarget, MAX_WEIGHT, PerSourceSpec, PlaneSpec, PoolSpec,
+    Prefix, Protocol, ProxyVersion, QueueSpec, RateSpec, Refuse, RoomSpec, ServerSpec, ServerState,
+    SourceSpec, StickySpec, Timeouts,
 };
 
 use crate::choose::Choices;
@@ -49,7 +49,10 @@ pub fn plane(choices: &mut Choices<'_>) -> PlaneSpec {
             format: choices.pick(&[LogFormat::Json, LogFormat::Logfmt], &[]),
         },
         kernel: KernelSpec {
-            instance: choices.pick(&["one".to_owned()], &["", "../two", "a.b"].map(str::to_owned)),
+            instance: choices.pick(
+                &["one".to_owned()],
+                &["", "../two", "a.b"].map(str::to_owned),
+            ),
             source_ports: choices.pick(&[10_000..=32_767, 1024..=1024], &[0..=5, 9..=8]),
             max_flows: choices.pick(&[65_536, 1], &[0]),
             counted: choices.pick(&[false, true], &[]),
@@ -68,7 +71,9 @@ pub fn plane(choices: &mut Choices<'_>) -> PlaneSpec {
 fn prefixes(choices: &mut Choices<'_>, from: &[&str]) -> Vec<Prefix> {
     let number = choices.pick(&[0, 1, 2], &[]);
     let prefix = |text: &str| Prefix::parse(text).expect("a prefix");
-    (0..number).map(|_| prefix(choices.pick(from, &[]))).collect()
+    (0..number)
+        .map(|_| prefix(choices.pick(from, &[])))
+        .collect()
 }
 
 fn source(choices: &mut Choices<'_>) -> SourceSpec {
@@ -80,8 +85,16 @@ fn source(choices: &mut Choices<'_>) -> SourceSpec {
 
 fn pool(choices: &mut Choices<'_>, names: &mut Vec<String>) -> PoolSpec {
     let mut server_names = vec![];
+    let overflow = if names.is_empty() {
+        vec![]
+    } else {
+        let number = choices.pick(&[0, 1], &[]);
+        let other = |_| choices.pick(names, &["nowhere".to_owned()]);
+        (0..number).map(other).collect()
+    };
     PoolSpec {
         name: choices.name(names),
+        overflow,
         balance: choices.pick(&Balance::ALL, &[]),
         servers: choices.some(|choices| server(choices, &mut server_names)),
         hash_key: HashKeySpec {
@@ -190,7 +203,9 @@ fn listener(
             deny_code: choices.pick(&[DenyCode::Never, DenyCode::NotNow], &[]),
         },
         refuse: choices.pick(&[Refuse::Reply, Refuse::Reset, Refuse::Drop], &[]),
-        per_source: choices.pick(&[false, true], &[]).then(|| per_source(choices)),
+        per_source: choices
+            .pick(&[false, true], &[])
+            .then(|| per_source(choices)),
         dry_run: DryRun {
             access: choices.pick(&[false, true], &[]),
             source_sessions: choices.pick(&[false, true], &[]),

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use mailweir_flow::Flow;
 
 use crate::metrics::{PerWorker, WorkerId};
-use crate::record::{Greeted, LiveSessions, Outline, SessionLog};
+use crate::record::{Greeted, LiveSessions, Outline, SessionLog, Taker};
 use crate::registry::Registry;
 use crate::spec::{
     Balance, DrainSpec, KernelSpec, ListenerSpec, LogFormat, LogSpec, LogTarget, PlaneSpec,
@@ -72,8 +72,10 @@ fn flow(pool: usize, server: usize) -> Flow {
         accepted: SystemTime::now(),
         age: Duration::from_secs(1),
         listener: "mx".into(),
-        pool: format!("pool{pool}").into(),
-        server: format!("server{server}").into(),
+        taker: Arc::new(Taker {
+            pool: format!("pool{pool}").into(),
+            server: format!("server{server}").into(),
+        }),
         tried: vec![],
         wait: Duration::ZERO,
         greeted: Greeted::default(),
@@ -111,7 +113,7 @@ fn each_finds_its_server_whatever_their_number() {
         let member = &heir.snapshot.pools[pool].members[server];
         assert!(std::ptr::eq(carried.in_flight.server(), &*member.server));
         let outline = carried.record.outline().unwrap();
-        assert_eq!(outline.server, member.name);
+        assert_eq!(outline.taker, member.taker);
         adopted.push(carried);
     }
     // Looked for among all for each, it took minutes.

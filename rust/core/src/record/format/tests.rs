@@ -10,7 +10,7 @@ use super::super::listener::WouldRefuse;
 use super::super::reason::{End, EndBy, EndReason};
 use super::*;
 
-const KEYS: &str = "ts id listener client pool server tried wait_ms queued_ms connect_ms greeting_ms \
+const KEYS: &str = "ts id listener client pool overflow_of server tried wait_ms queued_ms connect_ms greeting_ms \
                     duration_ms received_bytes sent_bytes greeting_code tls path in_data \
                     spoke_last end_by end_reason would_refuse";
 
@@ -29,6 +29,7 @@ fn full() -> Account {
         listener: "mx".into(),
         client: "[::ffff:192.0.2.1]:1025".parse().unwrap(),
         pool: "farm".into(),
+        overflow_of: Some("near".into()),
         server: Some("a".into()),
         tried: vec![
             attempt("b", "greeting", "4xx"),
@@ -61,6 +62,7 @@ fn tried_out(what: &[WouldRefuse]) -> TriedOut {
 pub(in super::super) fn empty() -> Account {
     Account {
         client: "[2001:db8::1]:1025".parse().unwrap(),
+        overflow_of: None,
         server: None,
         tried: vec![],
         queued: None,
@@ -89,7 +91,7 @@ fn written(account: &Account, format: LogFormat) -> String {
 fn a_line_of_json_has_everything() {
     let expected = concat!(
         r#"{"ts":"2026-11-25T04:35:00.123Z","id":"00c0ffee00000001","listener":"mx","#,
-        r#""client":"192.0.2.1:1025","pool":"farm","server":"a","#,
+        r#""client":"192.0.2.1:1025","pool":"farm","overflow_of":"near","server":"a","#,
         r#""tried":["b: greeting 4xx","c: connect refused"],"wait_ms":12.345,"queued_ms":7.000,"#,
         r#""connect_ms":0.045,"greeting_ms":1500.000,"duration_ms":61000.000,"#,
         r#""received_bytes":4096,"sent_bytes":310,"greeting_code":220,"tls":true,"#,
@@ -104,7 +106,7 @@ fn a_line_of_json_has_everything() {
 fn what_is_not_known_is_null_in_json() {
     let expected = concat!(
         r#"{"ts":"2026-11-25T04:35:00.123Z","id":"00c0ffee00000001","listener":"mx","#,
-        r#""client":"[2001:db8::1]:1025","pool":"farm","server":null,"tried":[],"#,
+        r#""client":"[2001:db8::1]:1025","pool":"farm","overflow_of":null,"server":null,"tried":[],"#,
         r#""wait_ms":12.345,"queued_ms":null,"connect_ms":null,"greeting_ms":null,"duration_ms":61000.000,"#,
         r#""received_bytes":0,"sent_bytes":310,"greeting_code":null,"tls":false,"#,
         r#""path":"copy","in_data":null,"spoke_last":null,"end_by":"balancer","#,
@@ -118,7 +120,7 @@ fn what_is_not_known_is_null_in_json() {
 fn a_line_of_logfmt_has_everything() {
     let expected = concat!(
         "ts=2026-11-25T04:35:00.123Z id=00c0ffee00000001 listener=mx ",
-        "client=192.0.2.1:1025 pool=farm server=a ",
+        "client=192.0.2.1:1025 pool=farm overflow_of=near server=a ",
         "tried=\"b: greeting 4xx,c: connect refused\" wait_ms=12.345 queued_ms=7.000 connect_ms=0.045 ",
         "greeting_ms=1500.000 duration_ms=61000.000 received_bytes=4096 sent_bytes=310 ",
         "greeting_code=220 tls=true path=splice in_data=false spoke_last=server ",
@@ -203,7 +205,7 @@ prop_compose! {
         (accepted, wait, total) in any::<(SystemTime, Duration, Duration)>(),
         [queued, connect, greeting] in any::<[Option<Duration>; 3]>(),
         (id, received, sent, greeting_code) in any::<(u64, u64, u64, Option<u16>)>(),
-        ([tls, splice], in_data) in any::<([bool; 2], Option<bool>)>(),
+        ([tls, splice, overflows], in_data) in any::<([bool; 3], Option<bool>)>(),
         spoke_last in prop::option::of(prop::sample::select(&[Side::Client, Side::Server])),
         by in prop::sample::select(&[EndBy::Client, EndBy::Server, EndBy::Balancer]),
         reason in prop::sample::select(&EndReason::ALL),
@@ -212,7 +214,7 @@ prop_compose! {
         let [listener, pool, _] = &names;
         Account {
             id: SessionId(id), accepted, listener: (&**listener).into(), client,
-            pool: (&**pool).into(), server: server.as_deref().map(Into::into),
+            pool: (&**pool).into(), overflow_of: overflows.then(|| (&**listener).into()), server: server.as_deref().map(Into::into),
             tried: tried.iter().map(|name| attempt(name, "connect", "refused")).collect(),
             wait, queued, connect, greeting, total, received, sent, greeting_code, tls,
             path: if splice { Path::Splice } else { Path::Copy },

@@ -1,6 +1,7 @@
 //! Choosing: who is picked, and who isn't.
 
 mod histories;
+mod overflow;
 mod queue;
 mod slow_start;
 
