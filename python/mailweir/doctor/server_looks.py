@@ -16,7 +16,8 @@ from mailweir.doctor.mta import Mta
 from mailweir.doctor.opening import CLIENT4, CLIENT6, IP, Opening
 from mailweir.doctor.sessions_heard import AtOnce, Heard, Looked, is_about_headers
 from mailweir.doctor.subject import Subject
-from mailweir.health.probes.bytestream import ByteStream, opened
+from mailweir.health.probes import bytestream
+from mailweir.health.probes.bytestream import ByteStream
 from mailweir.health.probes.reply import NoReplyError, Replies
 
 # Seconds. Longer than checks wait, so that what comes too late for them is seen; and for a session
@@ -99,7 +100,7 @@ async def _at_once(subject: Subject, dial: Dial, wanted: int, live: int) -> AtOn
         while opened < wanted and refused is None:
             sock = await connected(dial)
             own, there = sock.getsockname()[:2], sock.getpeername()[:2]
-            stream = await opened(sock)
+            stream = await bytestream.opened(sock)
             replies = Replies(stream)
             streams.append((replies, stream))
             stream.write(header.header(own, there))
