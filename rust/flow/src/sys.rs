@@ -24,6 +24,9 @@ const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
 const BPF_MAP_DELETE_BATCH: libc::c_long = 27;
 
+/// How often it is tried to remove a key.
+const TRIES: u32 = 3;
+
 /// Reads entries of an array from `first` on into `values`, as many as it has room for, each of `size`
 /// bytes; how many these were. None has a field that the kernel keeps for itself in less or more bytes.
 ///
@@ -59,48 +62,97 @@ pub(crate) fn read_array(
     }
 }
 
-/// Puts entries into a hash, whatever that has for their keys; how many: the first that finds no room is
-/// the last that is tried.
+/// Puts entries into a hash, whatever that has for their keys; how many: behind the first that there is
+/// no room or no memory for, none is.
 pub(crate) fn put_all<const K: usize, const V: usize>(
     table: impl AsFd,
     keys: &[[u8; K]],
     values: &[[u8; V]],
 ) -> usize {
-    let count = keys.len().min(values.len());
-    let mut batch = Batch {
-        keys: keys.as_ptr() as u64,
-        values: values.as_ptr() as u64,
-        count: u32::try_from(count).unwrap_or(u32::MAX),
-        ..Batch::default()
-    };
-    // SAFETY: it reads `count` keys of `K` bytes and values of `V` bytes, as many as there are, which
-    // outlive the call. What a table has for a key and a value is as large: its owner says so.
-    match unsafe { call(BPF_MAP_UPDATE_BATCH, table, &mut batch) } {
-        Ok(()) => count,
-        // The table is full.
-        Err(error) if error.raw_os_error() == Some(libc::E2BIG) => batch.count as usize,
-        Err(_) => 0,
-    }
+    put_each(keys.len().min(values.len()), |from| {
+        let (keys, values) = (&keys[from..], &values[from..]);
+        let mut batch = Batch {
+            keys: keys.as_ptr() as u64,
+            values: values.as_ptr() as u64,
+            count: u32::try_from(keys.len().min(values.len())).unwrap_or(u32::MAX),
+            ..Batch::default()
+        };
+        // SAFETY: it reads `count` keys of `K` bytes and values of `V` bytes, as many as there are,
+        // which outlive the call. What a table has for a key and a value is as large: its owner says so.
+        unsafe { how_far(BPF_MAP_UPDATE_BATCH, &table, &mut batch) }
+    })
 }
 
 /// Removes keys from a hash, those that are there.
-pub(crate) fn remove_all<const K: usize>(table: impl AsFd, mut keys: &[[u8; K]]) {
-    while !keys.is_empty() {
+pub(crate) fn remove_all<const K: usize>(table: impl AsFd, keys: &[[u8; K]]) {
+    remove_each(keys.len(), |from| {
+        let keys = &keys[from..];
         let mut batch = Batch {
             keys: keys.as_ptr() as u64,
             count: u32::try_from(keys.len()).unwrap_or(u32::MAX),
             ..Batch::default()
         };
         // SAFETY: it reads `count` keys of `K` bytes, as many as there are, which outlive the call.
-        let done = unsafe { call(BPF_MAP_DELETE_BATCH, &table, &mut batch) };
-        match done {
-            // This one isn't there: on behind it.
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
-                keys = keys.get(batch.count as usize + 1..).unwrap_or_default();
-            }
-            _ => return,
+        unsafe { how_far(BPF_MAP_DELETE_BATCH, &table, &mut batch) }
+    });
+}
+
+/// Where a call for many stopped: behind so many, for this reason.
+type Stopped = (usize, io::Error);
+
+/// Puts `all` of them by calls that begin at one of them; how many. As long as that gets on: the kernel
+/// takes memory from a store of its own, and may have filled that again a moment later (ENOMEM).
+fn put_each(all: usize, mut put: impl FnMut(usize) -> Result<(), Stopped>) -> usize {
+    let mut done = 0;
+    while done < all {
+        match put(done) {
+            Ok(()) => return all,
+            Err((0, _)) => return done,
+            Err((more, _)) => done += more,
         }
     }
+    done
+}
+
+/// Removes `all` of them by calls that begin at one of them. A lock that can't be had in time is tried again
+/// (EBUSY; since Linux 6.15 ETIMEDOUT, after a quarter of a second).
+fn remove_each(all: usize, mut remove: impl FnMut(usize) -> Result<(), Stopped>) {
+    let (mut done, mut tries) = (0, 0);
+    while done < all {
+        let Err((more, why)) = remove(done) else {
+            return;
+        };
+        done += more;
+        tries = if more == 0 { tries + 1 } else { 1 };
+        // This one isn't there, or can't be removed: on behind it.
+        if why.raw_os_error() == Some(libc::ENOENT) || tries == TRIES {
+            (done, tries) = (done + 1, 0);
+        }
+    }
+}
+
+/// # Safety
+/// As of [`call`].
+unsafe fn how_far(
+    command: libc::c_long,
+    table: impl AsFd,
+    batch: &mut Batch,
+) -> Result<(), Stopped> {
+    let all = batch.count;
+    // SAFETY: the caller sees to it.
+    let done = unsafe { call(command, table, batch) };
+    // The kernel says how many were done before the one that failed. Where it hasn't begun, it leaves
+    // the number as it was.
+    done.map_err(|why| {
+        (
+            if batch.count < all {
+                batch.count as usize
+            } else {
+                0
+            },
+            why,
+        )
+    })
 }
 
 /// # Safety
@@ -127,8 +179,11 @@ unsafe fn call(command: libc::c_long, table: impl AsFd, batch: &mut Batch) -> io
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+    use std::io;
     use std::net::{Ipv4Addr, SocketAddrV4};
 
+    use super::{put_each, remove_each};
     use crate::{Key, Late, Place, Program, Translation};
 
     fn key(number: u16) -> Key {
@@ -137,6 +192,66 @@ mod tests {
             from: at(number),
             to: at(25),
         }
+    }
+
+    /// A table of which this one says, call by call, how far it gets and why no further.
+    fn kernel(says: &[(usize, i32)]) -> impl FnMut(usize) -> Result<(), (usize, io::Error)> {
+        let mut says: VecDeque<_> = says.iter().copied().collect();
+        let mut begins = 0;
+        move |from| {
+            assert!(from >= begins, "none is done again behind others");
+            begins = from;
+            says.pop_front().map_or(Ok(()), |(done, code)| {
+                Err((done, io::Error::from_raw_os_error(code)))
+            })
+        }
+    }
+
+    #[test]
+    fn what_was_put_is_known_whatever_stops_it() {
+        for (says, expected) in [
+            (&[][..], 10),
+            (&[(4, libc::E2BIG), (0, libc::E2BIG)], 4),
+            // It has some memory again, or none.
+            (&[(4, libc::ENOMEM)], 10),
+            (
+                &[(4, libc::ENOMEM), (3, libc::ENOMEM), (0, libc::ENOMEM)],
+                7,
+            ),
+            (&[(0, libc::EPERM)], 0),
+        ] {
+            assert_eq!(put_each(10, kernel(says)), expected, "{says:?}");
+        }
+        assert_eq!(put_each(0, kernel(&[])), 0);
+    }
+
+    #[test]
+    fn what_cannot_be_removed_keeps_no_other() {
+        for (says, expected) in [
+            (&[][..], vec![0]),
+            (&[(4, libc::ENOENT), (0, libc::ENOENT)], vec![0, 5, 6]),
+            // The last one isn't there.
+            (&[(9, libc::ENOENT)], vec![0]),
+            (&[(4, libc::EBUSY)], vec![0, 4]),
+            (
+                &[(4, libc::ETIMEDOUT), (0, libc::EBUSY), (0, libc::EBUSY)],
+                vec![0, 4, 4, 5],
+            ),
+            (&[(4, libc::EBUSY), (0, libc::ENOENT)], vec![0, 4, 5]),
+        ] {
+            let (mut kernel, mut begins) = (kernel(says), vec![]);
+            remove_each(10, |from| {
+                begins.push(from);
+                kernel(from)
+            });
+            assert_eq!(begins, expected, "{says:?}");
+        }
+        let mut calls = 0;
+        remove_each(10, |_| {
+            calls += 1;
+            Err((0, io::Error::from_raw_os_error(libc::EPERM)))
+        });
+        assert_eq!(calls, 30);
     }
 
     /// Where the program can be loaded at all; tests/it fails in CI where it can't.
@@ -202,6 +317,35 @@ mod tests {
         for number in most..most + 10 {
             assert_eq!(tables.place(key(number)), None);
             assert_eq!(tables.lingers_until(key(number)), None);
+        }
+    }
+
+    /// Else what is left of it would take away the key of whoever comes later from there.
+    #[test]
+    fn what_finds_no_place_does_not_linger() {
+        let Ok(mut program) = Program::load() else {
+            return;
+        };
+        let most = crate::tables::entries(1)[0].1;
+        let key = |number: u32| Key {
+            from: SocketAddrV4::new(number.into(), 25),
+            to: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 25),
+        };
+        let late = Late {
+            told_as: Translation::to(key(7)),
+            out: 3,
+            until: 1,
+        };
+        let tables = program.tables();
+        // The places are taken by others.
+        for number in 0..most {
+            tables.put(key(number), Place { flow: 1, side: 0 }).unwrap();
+        }
+        let over: Vec<_> = (most..most + 10).map(|n| (key(n), 0, late)).collect();
+        tables.linger(&over);
+        for (key, ..) in over {
+            assert_eq!(tables.place(key), None);
+            assert_eq!(tables.lingers_until(key), None);
         }
     }
 }

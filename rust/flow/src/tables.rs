@@ -238,7 +238,7 @@ impl Tables {
     pub fn replace(&mut self, key: Key, place: Place) -> Result<(), MapError> {
         self.places.insert(key.to_bytes(), place.to_bytes(), 0)?;
         // It lingers rarely.
-        let _ = self.lingering.remove(&key.to_bytes());
+        sys::remove_all(&self.handles[3], &[key.to_bytes()]);
         Ok(())
     }
 
@@ -252,6 +252,7 @@ impl Tables {
         let places: Vec<_> = places.map(Place::to_bytes).collect();
         let known = sys::put_all(&self.handles[3], &keys, &lates);
         let led = sys::put_all(&self.handles[0], &keys[..known], &places[..known]);
+        sys::remove_all(&self.handles[3], &keys[led..]);
         sys::remove_all(&self.handles[0], &keys[led..]);
     }
 
@@ -269,11 +270,8 @@ impl Tables {
     }
 
     /// Has them find it no more.
-    ///
-    /// # Errors
-    /// What the kernel says.
-    pub fn remove(&mut self, key: Key) -> Result<(), MapError> {
-        self.places.remove(&key.to_bytes())
+    pub fn remove(&mut self, key: Key) {
+        sys::remove_all(&self.handles[0], &[key.to_bytes()]);
     }
 
     /// What segments of one side find, if anything.

@@ -73,11 +73,10 @@ impl KernelPath {
             let _turn = lock(&self.turn);
             let mut tables = lock(self.of_sweeper());
             let now = seconds() + 1;
-            // A client may have come back from its port: there is a flow, or a later one lingers. Ours
-            // with the server is nobody else's yet.
-            let ended = over.iter().filter(|(key, of_server)| {
-                *of_server || tables.lingers_until(*key).is_some_and(|until| until <= now)
-            });
+            // Ours with the server is nobody else's yet.
+            let ended = over
+                .iter()
+                .filter(|(key, of_server)| *of_server || is_over(&tables, *key, now));
             let ended: Vec<_> = ended.map(|(key, _)| *key).collect();
             tables.forget(&ended);
         }
@@ -117,10 +116,19 @@ impl KernelPath {
 fn remove_own(tables: &mut Tables, number: u32, keys: impl IntoIterator<Item = Key>) {
     for key in keys {
         if tables.place(key).is_some_and(|place| place.flow == number) {
-            // It can only be gone already.
-            let _ = tables.remove(key);
+            tables.remove(key);
         }
     }
+}
+
+/// Whether a client's key leads to nothing but what is left of a flow, and that is over by now: it may
+/// have come back from its port, and there is a flow, or a later one lingers. Of what a process left that
+/// was killed as it forgot this, a key may be all that there is.
+fn is_over(tables: &Tables, key: Key, now: u32) -> bool {
+    let lingers = tables
+        .place(key)
+        .is_some_and(|place| place.number().is_none());
+    lingers && tables.lingers_until(key).is_none_or(|until| until <= now)
 }
 
 fn seconds() -> u32 {
@@ -131,9 +139,16 @@ fn seconds() -> u32 {
 mod tests {
     use std::net::{Ipv4Addr, SocketAddrV4};
 
-    use mailweir_flow::Program;
+    use mailweir_flow::{Program, Translation};
 
     use super::*;
+
+    fn key(port: u16) -> Key {
+        Key {
+            from: SocketAddrV4::new(Ipv4Addr::LOCALHOST, port),
+            to: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 2525),
+        }
+    }
 
     /// Where the program can be loaded at all; the flow crate's tests fail in CI where it can't.
     #[test]
@@ -142,10 +157,7 @@ mod tests {
             return;
         };
         let tables = program.tables();
-        let [client, server] = [25, 26].map(|port| Key {
-            from: SocketAddrV4::new(Ipv4Addr::LOCALHOST, port),
-            to: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 2525),
-        });
+        let [client, server] = [key(25), key(26)];
         let place = |flow| Place { flow, side: 0 };
         tables.put(client, place(1)).unwrap();
         tables.put(server, place(1)).unwrap();
@@ -155,5 +167,34 @@ mod tests {
         assert_eq!(tables.place(server), None);
         remove_own(tables, 2, [client]);
         assert_eq!(tables.place(client), None);
+    }
+
+    /// Where the program can be loaded at all, likewise.
+    #[test]
+    fn what_is_left_of_a_flow_is_forgotten_and_no_session() {
+        let Ok(mut program) = Program::load() else {
+            return;
+        };
+        let tables = program.tables();
+        let late = |until| Late {
+            told_as: Translation::to(key(7)),
+            out: 3,
+            until,
+        };
+        let [over, later, back, left, nobody] = [1, 2, 3, 4, 5].map(key);
+        tables.linger(&[(over, 0, late(9)), (later, 0, late(11)), (back, 0, late(9))]);
+        // Its client has come back.
+        tables.replace(back, Place { flow: 3, side: 0 }).unwrap();
+        // A process was killed as it forgot that.
+        let place = Place {
+            flow: Place::LINGERS,
+            side: 0,
+        };
+        tables.put(left, place).unwrap();
+        let is_over = |key| is_over(tables, key, 10);
+        assert_eq!(
+            [over, later, back, left, nobody].map(is_over),
+            [true, false, false, true, false]
+        );
     }
 }

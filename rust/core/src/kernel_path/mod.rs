@@ -168,7 +168,7 @@ impl KernelPath {
             places.into_iter().partition(|(_, place)| leads(place));
         for (key, _) in nowhere {
             // Somebody has put other tables beside these.
-            let _ = program.tables().remove(key);
+            program.tables().remove(key);
         }
         let inherited = adopt::found(places);
         let numbers = FlowNumbers::new(all, wanted, |number| inherited.flows.contains_key(&number));
