@@ -151,6 +151,20 @@ def test_a_panic_of_the_flows_thread_ends_one_session(tmp_path: Path, victim: Pa
     assert sorted(_reasons(tmp_path)) == ["client_closed", "client_quit", "client_quit", "panicked"]
 
 
+def test_a_panic_of_the_flows_thread_loses_nothing_that_came(tmp_path: Path, victim: Path) -> None:
+    """Not the session that was handed over, nor the word that a record is in the log."""
+    bpf_files()
+    with row() as networks, serving_there(networks, polite):
+        with Victim(victim, networks, tmp_path).runs("between", "panics_between") as panics:
+            for _ in range(2):
+                networks.inside("c", _session).result(LIMIT)
+            until(lambda: _counts(panics).restarts == 2, "both panics")
+            until(lambda: _counts(panics).has_nothing, "all places to be free")
+            until(lambda: _counts(panics).lingering == 0, "all keys to be gone")
+            until(lambda: len(_reasons(tmp_path)) == 2, "both to be in the log")
+    assert _reasons(tmp_path) == ["client_quit"] * 2
+
+
 def _reasons(directory: Path) -> list[str]:
     lines = map(json.loads, (directory / LOG).read_text().splitlines())
     return [line["end_reason"] for line in lines]

@@ -8,7 +8,8 @@
 //! answer. At STEP it kills itself as `kill -9` does; `never` is none, `late`
 //! stands still in the middle of each hand-over for longer than an acknowledgement waits, `unwritten`
 //! doesn't write its log, `panics` has that thread panic three times: twice as it looks, and when
-//! it closes the second record. With `asks` it asks silent peers after a second, and gives them six, and
+//! it closes the second record; `panics_between` has it panic before the first session that comes and
+//! before the first errand. With `asks` it asks silent peers after a second, and gives them six, and
 //! so it does with `asks_relay`, which has no kernel path and says how many sessions there are.
 
 use std::error::Error;
@@ -44,6 +45,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         "panics" => {
             fail::cfg("flows_look", "25*off->1*panic->25*off->1*panic->off")?;
             fail::cfg("flow_closes", "1*off->1*panic->off")?;
+        }
+        "panics_between" => {
+            fail::cfg("flow_arrives", "1*panic->off")?;
+            fail::cfg("flows_errand", "1*panic->off")?;
         }
         step => fail::cfg_callback(step, die)?,
     }

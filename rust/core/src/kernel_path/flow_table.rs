@@ -112,7 +112,7 @@ pub(super) enum Effect<S, C> {
         /// None where it ended by itself.
         why: Option<End>,
     },
-    /// From now on it is nothing but keys.
+    /// From now on it is to be nothing but keys: it [`lingers`](FlowTable::lingers) then.
     Linger(u32, [Key; 2]),
     /// Nothing leads to that number any more.
     FreeNumber(u32),
@@ -218,7 +218,7 @@ impl<S, C> FlowTable<S, C> {
         self.put(number, keys, Phase::Owes, keepalive);
     }
 
-    /// A key of a flow that is over, which an earlier process left.
+    /// A key of a flow that is over; also one that an earlier process left.
     pub(super) fn linger(&mut self, now: Instant, key: Key, of_server: bool) {
         self.lingering.push_back(Lingering {
             until: now + LINGER,
@@ -290,19 +290,21 @@ impl<S, C> FlowTable<S, C> {
     }
 
     /// Its record is in the log, or will never be.
-    pub(super) fn recorded(&mut self, now: Instant, number: u32) {
-        let is_owed = self
-            .entry(number)
-            .is_some_and(|entry| matches!(entry.phase, Phase::Owes));
-        if let Some(entry) = self.flows.get_mut(number as usize).filter(|_| is_owed)
-            && let Some(entry) = entry.take()
-        {
-            let [client, server] = entry.keys;
+    pub(super) fn recorded(&mut self, number: u32) {
+        let owes = |entry: &mut Box<Known<S, C>>| matches!(entry.phase, Phase::Owes);
+        let entry = self.flows.get_mut(number as usize);
+        if let Some(entry) = entry.and_then(|entry| entry.take_if(owes)) {
             self.effects.push_back(Effect::Linger(number, entry.keys));
-            self.linger(now, client, false);
-            self.linger(now, server, true);
-            self.freed.push_back((now, number));
         }
+    }
+
+    /// It is nothing but keys now. From then on the time goes after which they are over, and after which
+    /// its number is free, however long that took.
+    pub(super) fn lingers(&mut self, now: Instant, number: u32, keys: [Key; 2]) {
+        let [client, server] = keys;
+        self.linger(now, client, false);
+        self.linger(now, server, true);
+        self.freed.push_back((now, number));
     }
 
     /// Time went on: numbers and keys that are over, and flows whose second has come.
@@ -376,16 +378,19 @@ impl<S, C> FlowTable<S, C> {
         table
     }
 
-    /// The process ends: what it had, by number.
-    pub(super) fn into_sessions(self) -> impl Iterator<Item = (u32, S, Option<C>)> {
-        let flows = (0..).zip(self.flows);
-        flows.filter_map(|(number, entry)| match entry?.phase {
-            Phase::Greets {
-                session, client, ..
-            } => Some((number, session, Some(client))),
-            Phase::Lives { session } => Some((number, session, None)),
-            Phase::Owes => None,
-        })
+    /// The process ends: one that it had, with its number and its client's socket.
+    pub(super) fn take_session(&mut self) -> Option<(u32, S, Option<C>)> {
+        while let Some(entry) = self.flows.pop() {
+            let number = self.flows.len() as u32;
+            match entry.map(|entry| entry.phase) {
+                Some(Phase::Greets {
+                    session, client, ..
+                }) => return Some((number, session, Some(client))),
+                Some(Phase::Lives { session }) => return Some((number, session, None)),
+                Some(Phase::Owes) | None => {}
+            }
+        }
+        None
     }
 
     /// What follows from how it is; whether it goes on. A number that was given back before its last

@@ -1,7 +1,7 @@
 //! The thread that has the flows, and looks after the interfaces that they go by: it brings the
 //! [`FlowTable`] what happens, and carries out what that says.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hint::black_box;
 use std::net::TcpStream;
 use std::ops::Range;
@@ -21,7 +21,7 @@ use super::ahead::Ahead;
 use super::carried::Carried;
 use super::course;
 use super::flow_table::{Effect, FlowTable};
-use super::flows::Errand;
+use super::flows::{Arrival, Errand};
 use super::keepalive::{Patience, said};
 use super::leg;
 use super::owed::{Claim, Owed};
@@ -102,15 +102,19 @@ fn run(path: SharedPath) -> bool {
         path,
         table: FlowTable::new(Instant::now(), Patience::here()),
         owed: Owed::default(),
+        arrivals: VecDeque::new(),
+        errands: VecDeque::new(),
+        untracked: vec![],
         over: vec![],
         forgotten: vec![],
         in_hand: None,
         stops: false,
+        goes_on: false,
         long: Instant::now(),
     };
     loop {
         match catch_unwind(AssertUnwindSafe(|| sweep.sweep())) {
-            Ok(goes_on) => return goes_on,
+            Ok(()) => return sweep.goes_on,
             // It was printed already.
             Err(_) => sweep.begin_again(),
         }
@@ -122,19 +126,26 @@ struct Sweep {
     path: SharedPath,
     table: Table,
     owed: Owed,
+    /// What has come and wasn't looked at yet, and connections that connection tracking is to forget, by who
+    /// began them: after a panic they are still there.
+    arrivals: VecDeque<Arrival>,
+    errands: VecDeque<Errand>,
+    untracked: Vec<Key>,
     /// Flows that are about to be nothing but keys, and keys that are about to be forgotten, with whether
-    /// the server says it: after a panic they are still there.
+    /// the server says it: likewise.
     over: Vec<(u32, [Key; 2])>,
     forgotten: Vec<(Key, bool)>,
     /// The flow whose record is about to be closed.
     in_hand: Option<u32>,
     stops: bool,
+    /// Whether a flow goes on when the process has ended.
+    goes_on: bool,
     /// When limits were looked at last.
     long: Instant,
 }
 
 impl Sweep {
-    fn sweep(&mut self) -> bool {
+    fn sweep(&mut self) {
         while !self.stops {
             let news = self
                 .path
@@ -157,7 +168,7 @@ impl Sweep {
                 self.path.leave_earlier(self.long);
             }
         }
-        self.stop()
+        self.stop();
     }
 
     /// What has happened since the last look, in memory alone where nothing has.
@@ -169,28 +180,21 @@ impl Sweep {
         for number in self.path.moved.take() {
             self.look_at(now, number);
         }
-        let mut untracked = vec![];
-        for arrival in self.path.flows.take_arrivals() {
-            let number = arrival.number;
-            arrival.carried.wakes(&self.path, number);
-            let has_socket = arrival.client.is_some();
-            self.table
-                .arrive(now, number, arrival.keys, arrival.carried, arrival.client);
-            if !has_socket {
-                untracked.extend(begun(arrival.keys));
+        self.arrivals.extend(self.path.flows.take_arrivals());
+        while !self.arrivals.is_empty() {
+            fail_point!("flow_arrives");
+            if let Some(arrival) = self.arrivals.pop_front() {
+                self.arrive(now, arrival);
             }
-            // It may have ended before anybody looked.
-            self.look_at(now, number);
         }
-        self.forget_in_conntrack(&untracked);
-        for errand in self.path.flows.take_errands() {
-            self.obey(now, errand);
-        }
+        self.errands.extend(self.path.flows.take_errands());
+        self.obey_all(now);
         if self.path.flows.is_room_wanted() {
-            for number in self.owed.give_up(now) {
-                self.path.given_up.add(1);
-                self.table.recorded(now, number);
-            }
+            let given_up = self.owed.give_up(now);
+            self.path.given_up.add(given_up.len() as u64);
+            self.errands
+                .extend(given_up.into_iter().map(Errand::Recorded));
+            self.obey_all(now);
         }
         self.table.tick(now);
         self.carry_out(now);
@@ -200,13 +204,34 @@ impl Sweep {
             .store(self.table.lingering() as u64, Relaxed);
     }
 
+    fn arrive(&mut self, now: Instant, arrival: Arrival) {
+        let number = arrival.number;
+        arrival.carried.wakes(&self.path, number);
+        if arrival.client.is_none() {
+            self.untracked.extend(begun(arrival.keys));
+        }
+        self.table
+            .arrive(now, number, arrival.keys, arrival.carried, arrival.client);
+        // It may have ended before anybody looked.
+        self.look_at(now, number);
+    }
+
     fn look_at(&mut self, now: Instant, number: u32) {
         self.table.look(now, number, self.path.sight(number));
     }
 
+    fn obey_all(&mut self, now: Instant) {
+        while !self.errands.is_empty() {
+            fail_point!("flows_errand");
+            if let Some(errand) = self.errands.pop_front() {
+                self.obey(now, errand);
+            }
+        }
+    }
+
     fn obey(&mut self, now: Instant, errand: Errand) {
         match errand {
-            Errand::Recorded(number) => self.recorded(now, number),
+            Errand::Recorded(number) => self.recorded(number),
             Errand::Owed(number, keys, claim) => {
                 self.owed.begin(now, number, claim);
                 self.table.owe(now, number, keys);
@@ -231,25 +256,32 @@ impl Sweep {
     fn carry_out(&mut self, now: Instant) {
         // What a panic left, before a number of it is free.
         self.carry_out_together();
-        let mut untracked = vec![];
         let mut ahead = Ahead::of(self.table.to_be_measured());
         // One by one: after a panic the others are still there.
         while let Some(effect) = self.table.next_effect() {
-            self.carry_out_one(now, effect, &mut ahead, &mut untracked);
+            self.carry_out_one(now, effect, &mut ahead);
         }
-        self.forget_in_conntrack(&untracked);
         self.carry_out_together();
     }
 
-    /// What costs a call of bpf(2) each time, however many it is for.
+    /// What costs a call of the kernel each time, however many it is for.
     fn carry_out_together(&mut self) {
         if !self.over.is_empty() {
             self.path.linger(&self.over);
-            self.over.clear();
+            let now = Instant::now();
+            while let Some((number, keys)) = self.over.pop() {
+                self.table.lingers(now, number, keys);
+            }
         }
         if !self.forgotten.is_empty() {
             self.path.forget(&mut self.forgotten);
         }
+        if let Some(conntrack) = &self.path.conntrack
+            && !self.untracked.is_empty()
+        {
+            conntrack.forget(&self.untracked);
+        }
+        self.untracked.clear();
     }
 
     fn carry_out_one(
@@ -257,13 +289,13 @@ impl Sweep {
         now: Instant,
         effect: Effect<Carried, TcpStream>,
         ahead: &mut Ahead,
-        untracked: &mut Vec<Key>,
     ) {
         match effect {
             Effect::Measure(number) => {
                 let table = &mut self.table;
                 let flow = ahead.flow(&self.path, number, |numbers| fetch(table, numbers));
-                untracked.extend(self.measure(now, number, flow));
+                let asked = self.measure(now, number, flow);
+                self.untracked.extend(asked);
             }
             Effect::Silence {
                 number,
@@ -273,11 +305,11 @@ impl Sweep {
                 if let Some(carried) = self.table.session(number) {
                     carried.held = None;
                 }
+                self.untracked.extend(begun(keys));
                 fail_point!("hand_over_acknowledged");
                 leg::silence(&client);
                 fail_point!("hand_over_silent");
                 drop(client);
-                untracked.extend(begun(keys));
             }
             Effect::Abandon(number) => self.path.abandon(number),
             Effect::Close {
@@ -348,21 +380,13 @@ impl Sweep {
     }
 
     /// A record is in the log, or will never be.
-    fn recorded(&mut self, now: Instant, number: u32) {
+    fn recorded(&mut self, number: u32) {
         self.owed.end(number);
-        self.table.recorded(now, number);
+        self.table.recorded(number);
     }
 
-    /// Connections whose sockets are closed, by who began them.
-    fn forget_in_conntrack(&self, begun: &[Key]) {
-        if let Some(conntrack) = &self.path.conntrack
-            && !begun.is_empty()
-        {
-            conntrack.forget(begun);
-        }
-    }
-
-    /// After a panic: the same flows. The record that was in hand was closed by that.
+    /// After a panic: the same flows. The record that was in hand was closed by that, and one that was held
+    /// to be ended is tried again.
     fn begin_again(&mut self) {
         self.path.flows.restarts.add(1);
         let now = Instant::now();
@@ -370,26 +394,27 @@ impl Sweep {
         let table = std::mem::replace(&mut self.table, new);
         self.table = table.again(now);
         if let Some(number) = self.in_hand.take() {
+            self.owed.give_up_one(number);
             self.path.gates.of(number).set_recorded();
-            self.recorded(now, number);
+            self.recorded(number);
+        }
+        for (_, number, _) in self.table.sessions() {
+            self.path.gates.of(number).change(State::Hold, State::Live);
         }
         // What keeps on doing that isn't to have a processor for itself.
         thread::sleep(LOOK);
     }
 
     /// The process ends. Flows that can go on without it do, and the next process goes on with
-    /// them; any other one ends. Whether any goes on.
-    fn stop(&mut self) -> bool {
+    /// them; any other one ends.
+    fn stop(&mut self) {
         self.settle();
         let path = &self.path;
-        let mut goes_on = false;
-        let none = FlowTable::new(Instant::now(), Patience::here());
-        let table = std::mem::replace(&mut self.table, none);
-        for (number, carried, client) in table.into_sessions() {
+        while let Some((number, carried, client)) = self.table.take_session() {
             let (gate, flow) = (path.gates.of(number), path.flow(number));
             path.flows.live.fetch_sub(1, Relaxed);
             if path.outlives_us() && client.is_none() {
-                goes_on = true;
+                self.goes_on = true;
                 carried.leave(gate, flow.as_ref());
                 continue;
             }
@@ -412,7 +437,6 @@ impl Sweep {
                 Some(End::ours(EndReason::Stopped)),
             );
         }
-        goes_on
     }
 
     /// Records what has ended, and waits a little for clients to acknowledge their greetings: our

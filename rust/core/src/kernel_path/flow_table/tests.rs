@@ -5,41 +5,12 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use super::*;
 
+mod planted;
+use planted::Planted;
+
 const NUMBERS: u32 = 8;
 const PORTS: u16 = 24;
 const IDLE: Duration = Duration::from_secs(330);
-
-/// What is done wrong, to show that it is found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Planted {
-    NumberIsLost,
-    NumberTwice,
-    NumberAtOnce,
-    PortIsLost,
-    PortTooSoon,
-    RecordTwice,
-    RecordIsLost,
-    SocketIsLost,
-    LimitIsForgotten,
-    CutThoughItMoved,
-    KeysBeforeTheRecord,
-    PanicLosesFlows,
-}
-
-const ALL_PLANTED: [Planted; 12] = [
-    Planted::NumberIsLost,
-    Planted::NumberTwice,
-    Planted::NumberAtOnce,
-    Planted::PortIsLost,
-    Planted::PortTooSoon,
-    Planted::RecordTwice,
-    Planted::RecordIsLost,
-    Planted::SocketIsLost,
-    Planted::LimitIsForgotten,
-    Planted::CutThoughItMoved,
-    Planted::KeysBeforeTheRecord,
-    Planted::PanicLosesFlows,
-];
 
 /// A flow as it really is.
 #[derive(Debug, Clone, Copy)]
@@ -66,6 +37,8 @@ struct World {
     /// What the program has marked.
     marked: BTreeSet<u32>,
     over: BTreeMap<u32, Instant>,
+    /// Flows that are about to be nothing but keys.
+    together: Vec<(u32, [Key; 2])>,
     lingers: HashMap<Key, Instant>,
     sessions: u64,
     closed: u64,
@@ -89,6 +62,7 @@ impl World {
             flows: BTreeMap::new(),
             marked: BTreeSet::new(),
             over: BTreeMap::new(),
+            together: vec![],
             lingers: HashMap::new(),
             sessions: 0,
             closed: 0,
@@ -230,7 +204,7 @@ impl World {
             if let Some(truth) = self.flows.get_mut(&number) {
                 truth.is_recorded = true;
             }
-            self.table.recorded(self.now, number);
+            self.table.recorded(number);
         }
     }
 
@@ -251,12 +225,22 @@ impl World {
         if self.is_planted(Planted::KeysBeforeTheRecord)
             && let Some((number, _)) = self.flows.iter().find(|(_, truth)| truth.is_closed)
         {
-            self.table.recorded(self.now, *number);
+            self.table.recorded(*number);
         }
     }
 
+    /// As the sweeper does, which may panic between any two, and stand still for a while.
     fn carries_out(&mut self) -> Checked {
-        while let Some(effect) = self.table.next_effect() {
+        self.lingers_together()?;
+        loop {
+            if !self.settles && self.draw(500) == 0 {
+                self.panics();
+                self.now += GRACE;
+                return Ok(());
+            }
+            let Some(effect) = self.table.next_effect() else {
+                break;
+            };
             let again = match &effect {
                 Effect::FreeNumber(number) if self.is_planted(Planted::NumberTwice) => {
                     Some(Effect::FreeNumber(*number))
@@ -294,6 +278,20 @@ impl World {
                 self.carry_out(&effect)?;
             }
         }
+        self.lingers_together()
+    }
+
+    fn lingers_together(&mut self) -> Checked {
+        let stands_still = !self.settles && self.draw(100) == 0;
+        if stands_still && !self.together.is_empty() {
+            self.now += Duration::from_secs(2);
+        }
+        while let Some((number, keys)) = self.together.pop() {
+            self.lingers(number, keys)?;
+            if self.planted != Some(Planted::TimeGoesTooSoon) {
+                self.table.lingers(self.now, number, keys);
+            }
+        }
         Ok(())
     }
 
@@ -308,7 +306,13 @@ impl World {
                 client,
                 ..
             } => self.closes(number, session, client),
-            Effect::Linger(number, keys) => self.lingers(number, keys),
+            Effect::Linger(number, keys) => {
+                self.together.push((number, keys));
+                if self.planted == Some(Planted::TimeGoesTooSoon) {
+                    self.table.lingers(self.now, number, keys);
+                }
+                Ok(())
+            }
             Effect::FreeNumber(number) => self.frees(number),
             Effect::Forget { key, of_server } => self.forgets(key, of_server),
         }
@@ -427,7 +431,8 @@ impl World {
     fn is_as_it_should(&self) -> Checked {
         let live = self.flows.values().filter(|truth| !truth.is_closed).count();
         let found = self.table.sessions().count();
-        if found != live {
+        // Unless a panic has left some to be closed.
+        if found != live && self.table.effects.is_empty() {
             return Err(format!("{found} flows live, not {live}"));
         }
         let late = |truth: &&Truth| !truth.is_closed && !truth.sight.greeting_is_due;
@@ -487,14 +492,5 @@ fn every_flow_ends_once_and_all_comes_back() {
         if let Err((step, what)) = history(seed, 5_000, None) {
             panic!("seed {seed}, step {step}: {what}");
         }
-    }
-}
-
-#[test]
-fn planted_faults_are_found() {
-    for fault in ALL_PLANTED {
-        let found = (0..50).find_map(|seed| history(seed, 2_000, Some(fault)).err());
-        let (step, what) = found.unwrap_or_else(|| panic!("{fault:?} isn't found"));
-        println!("{fault:?}: after {step} steps: {what}");
     }
 }
