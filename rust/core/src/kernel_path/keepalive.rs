@@ -118,7 +118,7 @@ impl Keepalive {
         Outlook {
             asks: is_lost.map(|asked| asked == Asked::Now),
             lost,
-            next: client.due.min(server.due),
+            next: client.due.min(server.due).max(now + 1),
         }
     }
 }
@@ -142,10 +142,11 @@ impl Peer {
         if now < self.due {
             return Asked::NotYet;
         }
-        self.due = now + patience.every.max(1);
+        // Until it is heard: whoever looks again, since what he saw was from a moment before, finds the same.
         if self.is_asked && now - self.heard >= patience.most {
             return Asked::InVain;
         }
+        self.due = now + patience.every.max(1);
         self.is_asked = true;
         Asked::Now
     }

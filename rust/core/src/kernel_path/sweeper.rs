@@ -341,8 +341,11 @@ impl Sweep {
         let silent_since = carried.count(gate, &flow, now);
         let (mut until, mut why) = carried.limit(&self.path, &flow, now, silent_since);
         let (mut asks, mut lost) = ([false; 2], None);
-        if let Some((step, next)) = self.table.hear(now, number, said(&flow)) {
-            (asks, lost) = (step.asks, step.lost.filter(|_| until > now));
+        // Of one that is over nobody is asked, and it may turn out that it isn't.
+        if until > now
+            && let Some((step, next)) = self.table.hear(now, number, said(&flow))
+        {
+            (asks, lost) = (step.asks, step.lost);
             until = until.min(next);
         }
         if let Some(side) = lost {

@@ -123,6 +123,11 @@ impl SilentWorld {
             return;
         };
         assert!(next > now && !truth.greets);
+        if step.lost.is_some() {
+            // What was read ahead ends none: it is looked at again.
+            let again = self.table.hear(now, number, truth.said);
+            assert_eq!(again.map(|(step, _)| step.lost), Some(step.lost));
+        }
         for (side, asked) in step.asks.into_iter().enumerate() {
             truth.asked[side] += u32::from(asked);
         }
