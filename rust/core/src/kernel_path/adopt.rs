@@ -86,10 +86,9 @@ pub(crate) fn adopt(path: &SharedPath, heir: &Heir<'_>) {
     }
     for (number, found) in found.flows {
         let flow = lock(path.of_sweeper()).flow(number).ok();
-        let state = path.gates.of(number).state();
-        let had_begun = matches!(state, Some(State::Live | State::Closing | State::Passed));
+        let is_flow = path.gates.of(number).is_flow();
         // Its client came back from the same port: that key is another session's.
-        let told = flow.filter(|_| had_begun).map(|flow| flow.sides);
+        let told = flow.filter(|_| is_flow).map(|flow| flow.sides);
         let [client, server] = found;
         let client = client.or_else(|| told.map(|[_, server]| server.told_as.told.reversed()));
         let server = server.or_else(|| told.map(|[client, _]| client.told_as.told.reversed()));

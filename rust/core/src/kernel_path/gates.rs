@@ -143,6 +143,16 @@ impl<'a> MappedGate<'a> {
         self.word(Word::Mss).load(SeqCst) & CUT != 0
     }
 
+    /// Whether it is a flow, or was: what the table of flows has of it is its own. As long as a session is
+    /// on its way there, that is what an earlier one of the same number left.
+    pub(super) fn is_flow(self) -> bool {
+        let had_begun = matches!(
+            self.state(),
+            Some(State::Live | State::Closing | State::Passed)
+        );
+        had_begun && self.word(Word::Recorded).load(SeqCst) != NOTHING
+    }
+
     /// Whether its record is in the log: of another process, it may be.
     pub(super) fn is_recorded(self) -> bool {
         self.word(Word::Recorded).load(SeqCst) == RECORDED
@@ -195,6 +205,25 @@ impl<'a> MappedGate<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A process may be killed as a session leaves its place, its keys in part.
+    #[test]
+    fn a_session_that_was_never_handed_over_is_no_flow() {
+        let words: [AtomicU32; GATE_WORDS] = std::array::from_fn(|_| AtomicU32::new(7));
+        let gate = MappedGate(&words);
+        gate.clear();
+        for state in State::ALL {
+            gate.set(state);
+            assert!(!gate.is_flow(), "{state:?}");
+        }
+        for (state, expected) in State::ALL.into_iter().zip([false, false, true, true, true]) {
+            gate.set(state);
+            gate.owe_record(true);
+            assert_eq!(gate.is_flow(), expected, "{state:?}");
+            gate.set_recorded();
+            assert_eq!(gate.is_flow(), expected, "{state:?}");
+        }
+    }
 
     #[test]
     fn why_a_flow_was_ended_is_known_until_that_is_in_the_log() {

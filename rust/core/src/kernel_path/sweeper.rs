@@ -89,8 +89,8 @@ impl Sweeper {
     /// Whether a flow goes on.
     fn end(self) -> (SharedPath, bool) {
         self.path.flows.send(Errand::Stop);
-        // A panic of its own was printed already.
-        let goes_on = self.thread.join().unwrap_or_default();
+        // A panic of its own was printed already; whatever it had goes on, as where a process is killed.
+        let goes_on = self.thread.join().unwrap_or(true);
         (self.path, goes_on)
     }
 }
