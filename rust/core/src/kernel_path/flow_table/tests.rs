@@ -90,7 +90,8 @@ impl World {
         match (self.draw(12), some) {
             (0..=2, _) => self.arrives(),
             (3, Some(number)) => self.moves(number),
-            (4, Some(number)) => self.hears_greeting(number),
+            // Of who was given up, before a panic, it is too late.
+            (4, Some(number)) if self.table.effects.is_empty() => self.hears_greeting(number),
             (5, Some(number)) => self.ends(number, State::Closing),
             (6, Some(number)) if self.draw(8) == 0 => self.ends(number, State::Passed),
             (7, Some(number)) if self.draw(8) == 0 => self.is_killed(number),
