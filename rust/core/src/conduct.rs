@@ -12,23 +12,55 @@ use std::time::Instant;
 use crate::metrics::{Counter, Tally};
 use crate::moment::AtomicMoment;
 
-/// What a server did to a session. A closed list.
+/// Why a server's greeting was no use to a session. A closed list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Spoiled {
-    /// It couldn't be connected to.
-    Connect,
-    /// It said 4yz instead of greeting.
+pub enum GreetingFailure {
+    /// 4yz, 421 above all: not now.
     RefusedNow,
-    /// It said 5yz instead of greeting.
+    /// 5yz: not at all.
     Refused,
-    /// It closed the connection instead of greeting.
+    /// It closed the connection instead.
     Closed,
-    /// It reset the connection instead of greeting.
+    /// It reset the connection instead.
     Reset,
     /// It didn't greet in time.
     Timeout,
     /// It spoke, but not SMTP.
     Nonsense,
+}
+
+impl GreetingFailure {
+    /// Every cause there is.
+    pub const ALL: [Self; 6] = [
+        Self::RefusedNow,
+        Self::Refused,
+        Self::Closed,
+        Self::Reset,
+        Self::Timeout,
+        Self::Nonsense,
+    ];
+
+    /// As metrics and logs write it.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::RefusedNow => "4xx",
+            Self::Refused => "5xx",
+            Self::Closed => "closed",
+            Self::Reset => "reset",
+            Self::Timeout => "timeout",
+            Self::Nonsense => "nonsense",
+        }
+    }
+}
+
+/// What a server did to a session. A closed list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spoiled {
+    /// It couldn't be connected to.
+    Connect,
+    /// Its greeting was no use.
+    Greeting(GreetingFailure),
     /// It closed or reset the connection in the middle of a message.
     CutInData,
 }
@@ -37,12 +69,12 @@ impl Spoiled {
     /// Everything there is.
     pub const ALL: [Self; 8] = [
         Self::Connect,
-        Self::RefusedNow,
-        Self::Refused,
-        Self::Closed,
-        Self::Reset,
-        Self::Timeout,
-        Self::Nonsense,
+        Self::Greeting(GreetingFailure::RefusedNow),
+        Self::Greeting(GreetingFailure::Refused),
+        Self::Greeting(GreetingFailure::Closed),
+        Self::Greeting(GreetingFailure::Reset),
+        Self::Greeting(GreetingFailure::Timeout),
+        Self::Greeting(GreetingFailure::Nonsense),
         Self::CutInData,
     ];
 
@@ -51,13 +83,17 @@ impl Spoiled {
     pub fn label(self) -> &'static str {
         match self {
             Self::Connect => "connect",
-            Self::RefusedNow => "4xx",
-            Self::Refused => "5xx",
-            Self::Closed => "closed",
-            Self::Reset => "reset",
-            Self::Timeout => "timeout",
-            Self::Nonsense => "nonsense",
+            Self::Greeting(failure) => failure.label(),
             Self::CutInData => "cut_in_data",
+        }
+    }
+
+    /// Its place in [`Spoiled::ALL`].
+    fn number(self) -> usize {
+        match self {
+            Self::Connect => 0,
+            Self::Greeting(failure) => 1 + failure as usize,
+            Self::CutInData => Self::ALL.len() - 1,
         }
     }
 }
@@ -73,7 +109,7 @@ pub(crate) struct ConductCounters {
 
 impl ConductCounters {
     pub(crate) fn spoiled(&self, what: Spoiled) -> u64 {
-        self.spoiled.value(what as usize)
+        self.spoiled.value(what.number())
     }
 }
 
@@ -89,7 +125,7 @@ pub(crate) struct Conduct {
 impl Conduct {
     /// It spoiled a session, now.
     pub(crate) fn spoiled(&self, counters: &ConductCounters, what: Spoiled, now: Instant) {
-        counters.spoiled.count(what as usize);
+        counters.spoiled.count(what.number());
         match what {
             Spoiled::CutInData => self.cut.goes_on(now),
             _ => self.refused.goes_on(now),
@@ -160,7 +196,7 @@ mod tests {
     #[test]
     fn the_list_is_in_the_order_of_its_numbers() {
         for (number, what) in Spoiled::ALL.into_iter().enumerate() {
-            assert_eq!(what as usize, number);
+            assert_eq!(what.number(), number);
         }
     }
 
@@ -169,15 +205,29 @@ mod tests {
         let (conduct, counters) = (Conduct::default(), ConductCounters::default());
         let mut now = moments();
         for _ in 0..3 {
-            conduct.spoiled(&counters, Spoiled::Closed, now.next().unwrap());
+            conduct.spoiled(
+                &counters,
+                Spoiled::Greeting(GreetingFailure::Closed),
+                now.next().unwrap(),
+            );
         }
         assert_eq!(conduct.in_a_row(), 3);
         conduct.took();
         assert_eq!(conduct.in_a_row(), 0);
-        conduct.spoiled(&counters, Spoiled::Refused, now.next().unwrap());
+        conduct.spoiled(
+            &counters,
+            Spoiled::Greeting(GreetingFailure::Refused),
+            now.next().unwrap(),
+        );
         assert_eq!(conduct.in_a_row(), 1);
-        assert_eq!(counters.spoiled(Spoiled::Closed), 3);
-        assert_eq!(counters.spoiled(Spoiled::Refused), 1);
+        assert_eq!(
+            counters.spoiled(Spoiled::Greeting(GreetingFailure::Closed)),
+            3
+        );
+        assert_eq!(
+            counters.spoiled(Spoiled::Greeting(GreetingFailure::Refused)),
+            1
+        );
     }
 
     #[test]

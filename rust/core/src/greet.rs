@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::server::GreetingFailure;
+use crate::conduct::GreetingFailure;
 use crate::smtp::greeting::{self, Greeting};
 use crate::smtp::words::QUIT;
 use crate::spec::Protocol;

@@ -80,7 +80,7 @@ mod tls;
 mod troubles;
 mod worker;
 
-pub use conduct::Spoiled;
+pub use conduct::{GreetingFailure, Spoiled};
 pub use kernel_path::{KernelPathStats, Left, NoKernelPath, Refusal, flush, left};
 pub use listener::Parting;
 pub use mailweir_flow::Counter as SegmentCounter;
@@ -91,7 +91,7 @@ pub use record::{
     EndBy, EndReason, LogStats, Path, SessionFilter, SessionId, SessionStats, Side, WouldRefuse,
 };
 pub use roster::{OverflowCourse, OverflowStats, QueueEnd, StickyStats};
-pub use server::{ConnectFailure, GreetingFailure};
+pub use server::ConnectFailure;
 pub use sources::SourcesStats;
 pub use spec::{SpecError, check};
 pub use stats::{

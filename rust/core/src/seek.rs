@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::time::{timeout, timeout_at};
 
 use crate::client::Client;
-use crate::conduct::Spoiled;
+use crate::conduct::{GreetingFailure, Spoiled};
 use crate::connect;
 use crate::doors::Doors;
 use crate::greet::FirstWords;
@@ -27,7 +27,7 @@ use crate::proxy_header;
 use crate::record::{End, EndBy, EndReason, Record, SessionId};
 use crate::roster::{GreetingOutcome, InFlight};
 use crate::select::{self, Asking, InVain, Picked};
-use crate::server::{ConnectFailure, GreetingFailure, Server};
+use crate::server::{ConnectFailure, Server};
 use crate::snapshot::{Listener, Member};
 use crate::spec::{Protocol, ProxyVersion};
 use crate::troubles::{Trouble, Troubles};
@@ -227,7 +227,7 @@ impl Search {
             Err(_) => {
                 for (server, what) in &self.failed {
                     // 5yz of all is the farm's judgement of this client.
-                    if *what != Spoiled::Refused {
+                    if *what != Spoiled::Greeting(GreetingFailure::Refused) {
                         server.counters.of(worker).conduct.in_vain.add(1);
                     }
                 }
@@ -436,12 +436,7 @@ impl Failure {
         match self {
             Self::Connect(ConnectFailure::Local | ConnectFailure::Loop) => None,
             Self::Connect(_) => Some(Spoiled::Connect),
-            Self::Greeting(GreetingFailure::RefusedNow) => Some(Spoiled::RefusedNow),
-            Self::Greeting(GreetingFailure::Refused) => Some(Spoiled::Refused),
-            Self::Greeting(GreetingFailure::Closed) => Some(Spoiled::Closed),
-            Self::Greeting(GreetingFailure::Reset) => Some(Spoiled::Reset),
-            Self::Greeting(GreetingFailure::Timeout) => Some(Spoiled::Timeout),
-            Self::Greeting(GreetingFailure::Nonsense) => Some(Spoiled::Nonsense),
+            Self::Greeting(failure) => Some(Spoiled::Greeting(failure)),
         }
     }
 

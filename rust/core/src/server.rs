@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering::
 use std::time::Instant;
 
 use crate::answers::Answers;
-use crate::conduct::{Conduct, ConductCounters, Spoiled};
+use crate::conduct::{Conduct, ConductCounters, GreetingFailure, Spoiled};
 use crate::doors::Whose;
 use crate::metrics::{Counter, Histogram, PerWorker, Tally, WorkerId};
 use crate::moment::AtomicMoment;
@@ -54,48 +54,6 @@ impl ConnectFailure {
             Self::Local => "local",
             Self::Loop => "loop",
             Self::Other => "other",
-        }
-    }
-}
-
-/// Why a server's greeting was no use to a session. A closed list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GreetingFailure {
-    /// 4yz, 421 above all: not now.
-    RefusedNow,
-    /// 5yz: not at all.
-    Refused,
-    /// It closed the connection instead.
-    Closed,
-    /// It reset the connection instead.
-    Reset,
-    /// It didn't greet in time.
-    Timeout,
-    /// It spoke, but not SMTP.
-    Nonsense,
-}
-
-impl GreetingFailure {
-    /// Every cause there is.
-    pub const ALL: [Self; 6] = [
-        Self::RefusedNow,
-        Self::Refused,
-        Self::Closed,
-        Self::Reset,
-        Self::Timeout,
-        Self::Nonsense,
-    ];
-
-    /// As metrics and logs write it.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::RefusedNow => "4xx",
-            Self::Refused => "5xx",
-            Self::Closed => "closed",
-            Self::Reset => "reset",
-            Self::Timeout => "timeout",
-            Self::Nonsense => "nonsense",
         }
     }
 }

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use serde::{Serialize, Serializer};
 
-use crate::conduct::Spoiled;
+use crate::conduct::{GreetingFailure, Spoiled};
 use crate::holdings::Holdings;
 use crate::kernel_path::KernelPathStats;
 use crate::metrics::{BoundsStats, HistogramStats, PerWorker, WorkerCounters};
 use crate::moment::nanos;
 use crate::record::{EndReason, LogStats, Path, Side, WouldRefuse};
 use crate::roster::{OverflowStats, QueueEnd, StickyStats};
-use crate::server::{ConnectFailure, GreetingFailure};
+use crate::server::ConnectFailure;
 use crate::snapshot::{BindKey, Listener, Member, Pool};
 use crate::sources::SourcesStats;
 use crate::spec::{ServerState, wire};

@@ -6,8 +6,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use mailweir_flow::layout::NOTE_SIZE;
 
+use crate::conduct::GreetingFailure;
 use crate::record::{FailedAttempt, Greeted, Outline, SessionId, Taker};
-use crate::server::{ConnectFailure, GreetingFailure};
+use crate::server::ConnectFailure;
 
 use super::clock;
 

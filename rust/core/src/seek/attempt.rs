@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 
+use crate::conduct::GreetingFailure;
 use crate::greet::FirstWords;
 use crate::kernel_path::{Passage, Port, Refusal};
 use crate::metrics::GREETING_BOUNDS;
 use crate::record::{Greeted, Record};
 use crate::roster::{GreetingOutcome, InFlight};
-use crate::server::GreetingFailure;
 use crate::snapshot::{Member, Pool};
 
 use super::Found;

@@ -5,8 +5,9 @@
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
+use crate::conduct::GreetingFailure;
 use crate::occupancy::Occupied;
-use crate::server::{GreetingFailure, Server};
+use crate::server::Server;
 use crate::smtp::greeting;
 use crate::spec::ServerState;
 

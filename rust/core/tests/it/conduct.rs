@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mailweir_core::spec::PlaneSpec;
-use mailweir_core::{EndReason, ServerConduct, ServerStats, Spoiled};
+use mailweir_core::{EndReason, GreetingFailure, ServerConduct, ServerStats, Spoiled};
 use mailweir_testkit::client::SmtpClient;
 use mailweir_testkit::port::unbound_port;
 use mailweir_testkit::script::{Script, Then};
@@ -48,17 +48,21 @@ async fn mail(rig: &Rig) {
 #[tokio::test]
 async fn a_server_is_blamed_for_what_another_one_does() {
     let cases = [
-        (Script::RefuseWith421, Spoiled::RefusedNow),
+        (Script::RefuseWith421, GreetingFailure::RefusedNow),
         (
             Script::greeting_then_close("554 mx no\r\n"),
-            Spoiled::Refused,
+            GreetingFailure::Refused,
         ),
-        (Script::CloseOnAccept, Spoiled::Closed),
-        (Script::ResetOnAccept, Spoiled::Reset),
-        (Script::Silent, Spoiled::Timeout),
-        (Script::greeting_then_close("hello?\r\n"), Spoiled::Nonsense),
+        (Script::CloseOnAccept, GreetingFailure::Closed),
+        (Script::ResetOnAccept, GreetingFailure::Reset),
+        (Script::Silent, GreetingFailure::Timeout),
+        (
+            Script::greeting_then_close("hello?\r\n"),
+            GreetingFailure::Nonsense,
+        ),
     ];
-    for (script, expected) in cases {
+    for (script, failure) in cases {
+        let expected = Spoiled::Greeting(failure);
         let (_servers, mut spec) = farm(&[script, Script::Smtp]).await;
         spec.listeners[0].timeouts.greeting = SOON;
         let rig = Rig::start_with(spec);
@@ -72,8 +76,9 @@ async fn a_server_is_blamed_for_what_another_one_does() {
         };
         let found = spoiled(bad);
         // A reset may come while it is connected to.
-        let known =
-            |what| what == expected || (expected, what) == (Spoiled::Reset, Spoiled::Connect);
+        let known = |what| {
+            what == expected || (failure, what) == (GreetingFailure::Reset, Spoiled::Connect)
+        };
         assert!(found.iter().all(|(what, _)| known(*what)), "{found:?}");
         assert_eq!(found.iter().map(|(_, count)| count).sum::<u64>(), 3);
         assert_eq!(spoiled(good), []);
@@ -146,7 +151,10 @@ async fn one_that_is_late_and_takes_the_session_has_failed_nobody() {
     mail(&rig).await;
     let stats = rig.wait_for_ends().await;
     assert_eq!(spoiled(&stats.servers[0]), []);
-    assert_eq!(spoiled(&stats.servers[1]), [(Spoiled::RefusedNow, 1)]);
+    assert_eq!(
+        spoiled(&stats.servers[1]),
+        [(Spoiled::Greeting(GreetingFailure::RefusedNow), 1)]
+    );
 }
 
 #[tokio::test]
@@ -168,7 +176,10 @@ async fn a_session_that_it_takes_ends_the_row() {
     }
     let stats = rig.wait_for_ends().await;
     assert_eq!(conduct(&rig)[0].in_a_row, 0);
-    assert_eq!(spoiled(&stats.servers[0]), [(Spoiled::Closed, 2)]);
+    assert_eq!(
+        spoiled(&stats.servers[0]),
+        [(Spoiled::Greeting(GreetingFailure::Closed), 2)]
+    );
     servers.clear();
 }
 
