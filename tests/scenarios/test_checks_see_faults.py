@@ -136,7 +136,7 @@ def test_a_content_filter_that_is_dead(tmp_path: Path, start: Start) -> None:
         balancer = start(_config(tmp_path, server.address, server.box))
         until(lambda: _says(balancer)["mail"] == "down", "mails to be missed")
         _others_stay_up(balancer, "mail")
-        assert "arrival: no answer within 5s" in balancer.command("servers", "farm/a").stdout
+        assert "arrival: no mail within 5s" in balancer.command("servers", "farm/a").stdout
 
 
 @pytest.mark.needs("postfix", "openssl")

@@ -79,9 +79,11 @@ async def run(target: Target) -> Outcome:
     except TimeoutError:
         if (failed := progress.failed) is not None:
             verdict, step, detail = failed.verdict, failed.step, failed.detail
+        elif progress.lacking:
+            verdict, step, detail, conclusive = Health.DOWN, "local", progress.lacking, False
         elif not progress.passed:
             verdict, step, conclusive = Health.DOWN, progress.step, progress.conclusive
-            detail = f"no answer within {format_duration(target.check.timeout)}"
+            detail = f"no {progress.awaited} within {format_duration(target.check.timeout)}"
     except Exception as error:
         # A bug of ours or of a library: it must not end the checks of this server.
         verdict, step = Health.DOWN, progress.step

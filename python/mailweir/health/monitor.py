@@ -175,6 +175,7 @@ class Monitor:
             watched.rounds = rounds = _Rounds(key, watched)
             self._begin(rounds)
         self._budget.keep({target.address.ip for target in targets.values()})
+        self._keep_sinks()
         self._servers = {}
         for key in targets:
             self._servers.setdefault(key.server, []).append(self._watched[key])
@@ -241,7 +242,12 @@ class Monitor:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        SINKS.close()
+        self._keep_sinks()
+
+    def _keep_sinks(self) -> None:
+        SINKS.keep(
+            arrives for one in self._watched.values() if (arrives := one.target.check.arrives)
+        )
 
     def _of(self, key: ServerKey) -> Health:
         main, *further = self._servers[key]
@@ -302,7 +308,10 @@ class Monitor:
                 outcome = await self._probe(target)
             finally:
                 rounds.is_busy = False
-        if not rounds.are_over:
+        if rounds.are_over:
+            # It may have begun to listen for its mail behind the reload that ended it.
+            self._keep_sinks()
+        else:
             self._record(rounds.key, rounds.watched, outcome)
 
     def _record(self, key: CheckKey, watched: Watched, outcome: Outcome) -> None:

@@ -1,7 +1,11 @@
 """Checks by message, HTTP and agent, of servers that are as they should be, and of others."""
 
 import asyncio
+import errno
 import json
+import os
+import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,12 +20,15 @@ from hypothesis import strategies as st
 
 from harness.servers.certificates import certificate
 from mailweir.config.address import Address, parse_server
+from mailweir.config.check_keys import Arrives, Check
 from mailweir.config.words import CheckKind
 from mailweir.health.agent_words import NOTHING_SAID, AgentSays, heard
 from mailweir.health.probes import arrival
+from mailweir.health.probes.dial import Progress
 from mailweir.spec import ServerState
 from mailweir.state.desired import Health, Wish
 from unit.health.asking import BOX, NAME, PASSED, check, serving, smtp, told
+from unit.health.monitored import OF_A, World, monitoring, settle, target
 from unit.health.scripted import playing
 
 # --- mails -------------------------------------------------------------------
@@ -82,7 +89,65 @@ async def test_a_message_that_is_lost(tmp_path: Path) -> None:
             "timeout": "1s",
         }
         outcome = await check(address, CheckKind.MESSAGE, **keys)
-    assert told(outcome) == (Health.DOWN, "arrival", "no answer within 1s")
+    assert told(outcome) == (Health.DOWN, "arrival", "no mail within 1s")
+
+
+async def test_servers_share_a_maildir(tmp_path: Path) -> None:
+    """None of their checks takes another's mail away; what is left behind goes in the end."""
+    new = tmp_path / "new"
+    new.mkdir()
+    for name, age in (("late", 60.0), ("old", 7200.0)):
+        (new / name).write_bytes(f"Subject: x\n{arrival.HEADER}: {'0' * 32}\n\n".encode())
+        os.utime(new / name, (time.time() - age,) * 2)
+    count = iter(range(100))
+
+    async def deliver(mail: bytes) -> None:
+        (new / f"mail{next(count)}").write_bytes(mail)
+
+    async with smtp(_Taking(deliver)) as address:
+        keys: dict[str, Any] = {
+            "rcpt_to": BOX,
+            "arrives": {"maildir": str(tmp_path)},
+            "timeout": "2s",
+        }
+        many = [check(address, CheckKind.MESSAGE, **keys) for _ in range(8)]
+        assert [told(one) for one in await asyncio.gather(*many)] == [PASSED] * 8
+    assert [file.name for file in new.iterdir()] == ["late"]
+
+
+async def test_a_maildir_that_is_not_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That we can't see the mail says nothing of the server."""
+    keys: dict[str, Any] = {
+        "rcpt_to": BOX,
+        "arrives": {"maildir": str(tmp_path)},
+        "timeout": "1s",
+    }
+
+    async def deliver(mail: bytes) -> None:
+        (tmp_path / "new").mkdir(exist_ok=True)
+        (tmp_path / "new" / "1").write_bytes(mail)
+
+    def denied(*_: object, **__: object) -> int:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    async with smtp(_Taking(_nowhere)) as address:
+        outcome = await check(address, CheckKind.MESSAGE, **keys)
+    assert (outcome.conclusive, outcome.detail) == (False, f"there is no folder {tmp_path}/new")
+
+    async with smtp(_Taking(deliver)) as address:
+        with monkeypatch.context() as patch:
+            patch.setattr(arrival, "open_plain", denied)
+            outcome = await check(address, CheckKind.MESSAGE, **keys)
+        mail = tmp_path / "new" / "1"
+        reason = f"mail {mail} can't be read: Permission denied"
+        assert (outcome.conclusive, outcome.detail) == (False, reason)
+        # It passes where the mail is there, and says that it stays there.
+        mail.unlink()
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "unlink", denied)
+            outcome = await check(address, CheckKind.MESSAGE, **keys)
+        assert told(outcome) == PASSED
+        assert outcome.alarm == f"mail {mail} can't be removed: Permission denied"
 
 
 @pytest.mark.parametrize("way", ["smtp", "lmtp"])
@@ -102,16 +167,54 @@ async def test_a_message_arrives_where_we_listen(way: str, unused: Address) -> N
             "550 5.7.1"
         )
     finally:
-        arrival.SINKS.close()
+        arrival.SINKS.keep([])
 
 
 @pytest.fixture
 def unused() -> Address:
-    import socket
-
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return parse_server(f"127.0.0.1:{free.getsockname()[1]}")
+
+
+async def test_an_address_is_left_that_no_check_names(unused: Address) -> None:
+    """By the next check it may be for the other protocol, by a reload for a listener."""
+    try:
+        async with smtp(_Taking(_nowhere)) as address:
+            for way in ("smtp", "lmtp"):
+                arrives = Arrives.model_validate({way: str(unused)})
+                arrival.SINKS.keep([arrives])
+                keys: dict[str, Any] = {"rcpt_to": BOX, "arrives": arrives, "timeout": "500ms"}
+                outcome = await check(address, CheckKind.MESSAGE, **keys)
+                assert told(outcome) == (Health.DOWN, "arrival", "no mail within 500ms")
+    finally:
+        arrival.SINKS.keep([])
+    await asyncio.sleep(0)
+    assert _is_free(unused)
+
+
+async def test_a_reload_leaves_it(unused: Address) -> None:
+    arrives = Arrives.model_validate({"smtp": str(unused)})
+    async with monitoring(World()) as monitor:
+        monitor.update({OF_A: target(1, Check(arrives=arrives))})
+        async with arrival.awaited(arrives, "0" * 32, Progress()):
+            monitor.update({OF_A: target(2, Check(arrives=arrives))})
+            await settle()
+            assert not _is_free(unused)
+            monitor.update({OF_A: target(2)})
+            await settle()
+            assert _is_free(unused)
+
+
+def _is_free(address: Address) -> bool:
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            other.bind((str(address.ip), address.port))
+            other.listen()
+        except OSError:
+            return False
+    return True
 
 
 async def _hand_over(way: str, to: Address, mail: bytes) -> str:

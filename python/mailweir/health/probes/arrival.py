@@ -6,10 +6,12 @@ refused where we listen.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 from weakref import WeakSet
 
 from aiosmtpd.lmtp import LMTP
@@ -18,7 +20,8 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 from mailweir.config.address import Address
 from mailweir.config.check_keys import Arrives
 from mailweir.errors import StalledError
-from mailweir.health.probes.dial import LocalError
+from mailweir.foreign import shown
+from mailweir.health.probes.dial import Learned, LocalError, Progress
 from mailweir.health.probes.files import LIMIT, files
 from mailweir.plainfile import open_plain, reason
 
@@ -28,6 +31,7 @@ _TOKEN_DIGITS = 32
 _LOOK = 0.5  # seconds between looks into a maildir
 _MOST_OF_A_MAIL = 16 << 10  # bytes that are read; trace headers come before ours
 _MOST_MAILS = 1000  # that are looked at each time
+_OLD = 3600.0  # seconds; no check waits for its mail any longer
 # What comes where we listen.
 _MOST_SESSIONS = 64
 _MOST_DATA = 64 << 10
@@ -37,7 +41,9 @@ Arrived = Callable[[], Awaitable[None]]
 
 
 @asynccontextmanager
-async def awaited(arrives: Arrives | None, token: str) -> AsyncIterator[Arrived]:
+async def awaited(
+    arrives: Arrives | None, token: str, progress: Progress
+) -> AsyncIterator[Arrived]:
     """Before the mail with `token` is sent; what is yielded waits until it is there.
 
     Raises LocalError where nothing could arrive.
@@ -45,13 +51,12 @@ async def awaited(arrives: Arrives | None, token: str) -> AsyncIterator[Arrived]
     if arrives is None:
         yield _at_once
     elif arrives.maildir:
-        known = await _look(arrives.maildir, frozenset(), token)
-        yield partial(_found_in, arrives.maildir, known, token)
+        known = (await _look(arrives.maildir, frozenset(), token)).names
+        yield partial(_found_in, arrives.maildir, known, token, progress)
     else:
-        kind, address = (SMTP, arrives.smtp) if arrives.smtp else (LMTP, arrives.lmtp)
-        if address is None:
+        if (place := _place(arrives)) is None:
             raise LocalError("`arrives` says nowhere")
-        sink = await SINKS.at(kind, address)
+        sink = await SINKS.at(place)
         arrived = sink[token] = asyncio.get_running_loop().create_future()
         try:
             yield lambda: arrived
@@ -66,21 +71,32 @@ async def _at_once() -> None:
 # --- a maildir ---------------------------------------------------------------
 
 
-class _Arrived(Exception):  # noqa: N818 - it is what is waited for
-    """The mail is there."""
+class _Look(NamedTuple):
+    """What a look into a maildir found."""
+
+    names: frozenset[str]  # that are there by now
+    arrived: bool
+    unseen: str  # why the mail may be there all the same; empty where nothing was hidden
+    left: str  # why a mail of ours is still there; empty where none is
 
 
-async def _found_in(folder: Path, known: frozenset[str], token: str) -> None:
+async def _found_in(folder: Path, known: frozenset[str], token: str, progress: Progress) -> None:
+    unread = ""
     while True:
-        try:
-            known = await _look(folder, known, token)
-        except _Arrived:
+        look = await _look(folder, known, token)
+        if look.arrived:
+            if look.left:
+                progress.learned = Learned(alarm=look.left)
             return
+        known = look.names
+        # That there is no folder may change; a mail that can't be read isn't looked at again.
+        unread = unread or (look.unseen if known else "")
+        progress.lacking = unread or look.unseen
         await asyncio.sleep(_LOOK)
 
 
-async def _look(folder: Path, known: frozenset[str], token: str) -> frozenset[str]:
-    """The names that are there by now. Raises _Arrived, and LocalError."""
+async def _look(folder: Path, known: frozenset[str], token: str) -> _Look:
+    """Raises LocalError."""
     try:
         look = partial(_look_into, folder / "new", known, token.encode("ascii"))
         return await files.call(look, limit=LIMIT, what=f"maildir {folder}")
@@ -90,24 +106,40 @@ async def _look(folder: Path, known: frozenset[str], token: str) -> frozenset[st
         raise LocalError(f"maildir {folder}: {reason(error)}") from None
 
 
-def _look_into(folder: Path, known: frozenset[str], token: bytes) -> frozenset[str]:
-    """In the lane. Mails of checks are removed, also those that are late."""
+def _look_into(folder: Path, known: frozenset[str], token: bytes) -> _Look:
+    """In the lane. Our mail is removed, and those of checks that nobody waits for any more; others
+    may be waited for at this moment, by the check of another server.
+    """
     try:
         names = frozenset(os.listdir(folder))
     except FileNotFoundError:
-        return frozenset()  # servers make it for the first mail
-    arrived = False
+        # Servers make it for the first mail.
+        return _Look(frozenset(), False, f"there is no folder {folder}", "")
+    arrived, unseen, left = False, "", ""
     for name in sorted(names - known)[:_MOST_MAILS]:
         path = folder / name
-        with suppress(OSError):
+        try:
             with open(open_plain(path, os.O_RDONLY), "rb") as stream:
                 found = token_of(stream.read(_MOST_OF_A_MAIL))
-            if found:
-                path.unlink()
-            arrived = arrived or found == token
-    if arrived:
-        raise _Arrived
-    return names
+                age = time.time() - os.fstat(stream.fileno()).st_mtime
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            unseen = f"mail {shown(str(path))} can't be read: {reason(error)}"
+            continue
+        arrived = arrived or found == token
+        if found == token or (found and age > _OLD):
+            left = _removed(path) or left
+    return _Look(names, arrived, unseen, left)
+
+
+def _removed(path: Path) -> str:
+    """Why it isn't; empty where it is."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        return f"mail {shown(str(path))} can't be removed: {reason(error)}"
+    return ""
 
 
 def token_of(mail: bytes) -> bytes:
@@ -122,30 +154,38 @@ def token_of(mail: bytes) -> bytes:
 
 # What is waited for, by token.
 _Waiting = dict[str, asyncio.Future[None]]
+_Place = tuple[type[SMTP], Address]
+
+
+def _place(arrives: Arrives) -> _Place | None:
+    """Where we listen, and what is spoken there. None for a maildir."""
+    if arrives.smtp:
+        return SMTP, arrives.smtp
+    return (LMTP, arrives.lmtp) if arrives.lmtp else None
 
 
 class Sinks:
-    """Where we listen for mails: from the first check that waits for some until the process ends,
-    so that one that is late isn't tried again by the server.
+    """Where we listen for mails: from the first check that waits for some until no check would, so
+    that one that is late isn't tried again by the server.
     """
 
     def __init__(self) -> None:
-        self._open: dict[tuple[type[SMTP], Address], tuple[asyncio.Server, _Waiting]] = {}
+        self._open: dict[_Place, tuple[asyncio.Server, _Waiting]] = {}
         self._opening = asyncio.Lock()
 
-    async def at(self, kind: type[SMTP], address: Address) -> _Waiting:
+    async def at(self, place: _Place) -> _Waiting:
         """Who waits for mails there. Raises LocalError where it can't be listened at."""
         async with self._opening:
-            if (kind, address) not in self._open:
+            if (known := self._open.get(place)) is None:
                 waiting: _Waiting = {}
-                self._open[kind, address] = (await _listen(kind, address, waiting), waiting)
-        return self._open[kind, address][1]
+                known = self._open[place] = await _listen(*place, waiting), waiting
+        return known[1]
 
-    def close(self) -> None:
-        """All of them."""
-        for server, _ in self._open.values():
-            server.close()
-        self._open.clear()
+    def keep(self, wanted: Iterable[Arrives]) -> None:
+        """Leave the addresses that no check names any more: they may be for something else now."""
+        places = {place for one in wanted if (place := _place(one))}
+        for place in self._open.keys() - places:
+            self._open.pop(place)[0].close()
 
 
 SINKS = Sinks()

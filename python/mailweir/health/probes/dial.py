@@ -62,6 +62,8 @@ class Progress:
         self.failed: ProbeError | None = None
         self.learned = NOTHING_LEARNED
         self.conclusive = True  # whether it says something of the server that it isn't in time
+        self.awaited = "answer"
+        self.lacking = ""  # something of ours, for want of which it may not have been in time
 
 
 async def connect(target: Target) -> socket.socket:

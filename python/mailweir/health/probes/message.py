@@ -21,13 +21,14 @@ async def probe(target: Target, progress: Progress) -> None:
     check = target.check
     token = token_hex(_TOKEN_BYTES)
     context = await tls.context(check) if check.user else None
-    async with arrival.awaited(check.arrives, token) as arrived:
+    async with arrival.awaited(check.arrives, token, progress) as arrived:
         async with conversing(target, progress, context) as dialogue:
             await rcpt.address(dialogue, target)
             await dialogue.ask("data", "DATA", good="354")
             await dialogue.ask("data", _mail(check.mail_from, str(check.rcpt_to), token))
         if check.arrives:
             progress.step, progress.passed = "arrival", False
+            progress.awaited = "mail"
             await arrived()
 
 

@@ -30,7 +30,7 @@ async def probe(target: Target, progress: Progress) -> None:
     except aiohttp.ClientConnectorSSLError as error:
         raise ProbeError("tls", shown(str(error.os_error))) from None
     except aiohttp.ClientConnectorError as error:
-        raise _unreachable(error.os_error) from None
+        raise _unreachable(error.os_error, target) from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
         # ValueError: of headers and the like that are no HTTP.
         raise ProbeError("http", shown(str(error) or type(error).__name__)) from None
@@ -74,6 +74,8 @@ def _judge(check: Check, status: int, body: bytes) -> None:
         raise ProbeError("http", f"the answer doesn't have the words of `match`{said}")
 
 
-def _unreachable(error: OSError) -> Exception:
+def _unreachable(error: OSError, target: Target) -> Exception:
     cause = os.strerror(error.errno) if error.errno else str(error)
-    return LocalError(cause) if error.errno in OURS else ProbeError("connect", shown(cause))
+    if error.errno in OURS:
+        return LocalError(f"from {target.source}: {cause}" if target.source else cause)
+    return ProbeError("connect", shown(cause))
