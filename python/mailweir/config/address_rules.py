@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 
 from mailweir.config.address import Address
+from mailweir.config.check_keys import Check
 from mailweir.config.finding import Finding, Path
 from mailweir.config.ha import Ha
 from mailweir.config.listener import Listener
@@ -54,12 +55,27 @@ class Everywhere:
             if part is not None and part.http is not None:
                 yield (key, "http"), part.http
 
+    def checks(self) -> Iterator[tuple[Path, Check]]:
+        """Those of all pools."""
+        for pool, part in self.pools.items():
+            yield ("pools", pool, "check"), part.check
+            for name, check in part.more_checks.items():
+                yield ("pools", pool, "more_checks", name), check
+
+    def arrivals(self) -> Iterator[tuple[Path, str, Address]]:
+        """Where mails of checks are listened for, each with the protocol."""
+        for path, check in self.checks():
+            for way in ("smtp", "lmtp"):
+                if check.arrives and (address := getattr(check.arrives, way)):
+                    yield (*path, "arrives", way), way, address
+
 
 def address_findings(everywhere: Everywhere) -> Iterator[Finding]:
     """What is wrong or odd about them."""
     yield from _ports(everywhere)
     yield from _binds(everywhere)
     yield from _http(everywhere)
+    yield from _arrivals(everywhere)
     yield from _own_servers(everywhere)
     yield from _servers_of_http(everywhere)
     yield from _same_servers(everywhere)
@@ -111,6 +127,27 @@ def _http(everywhere: Everywhere) -> Iterator[Finding]:
             if http.overlaps(bind):
                 yield Finding(path, f"{http} can't be had beside {bind}, which {who} binds")
                 break
+
+
+def _arrivals(everywhere: Everywhere) -> Iterator[Finding]:
+    """Checks share an address with each other alone, and by one protocol."""
+    others = [(bind, f"listener `{name}` binds") for _, name, bind in everywhere.binds()]
+    others += [(at, f"`{'.'.join(map(str, path))}` has") for path, at in everywhere.https()]
+    servers = {server.address: f"{pool}/{name}" for _, pool, name, server in everywhere.servers()}
+    ways: dict[Address, str] = {}
+    for path, way, address in everywhere.arrivals():
+        taken = next((f"{who} {at}" for at, who in others if address.overlaps(at)), "")
+        if taken:
+            yield Finding(path, f"{address} can't be listened at: {taken}; take another port")
+        elif address in servers:
+            yield Finding(
+                path,
+                f"{address} is server `{servers[address]}`, and mailweir itself listens for the"
+                " mails of checks: write an address of this machine, and have the server hand"
+                " the mails on to it",
+            )
+        elif ways.setdefault(address, way) != way:
+            yield Finding(path, f"{address} is for `{ways[address]}` already; take another port")
 
 
 def _own_servers(everywhere: Everywhere) -> Iterator[Finding]:
@@ -238,10 +275,22 @@ def _absent(everywhere: Everywhere) -> Iterator[Finding]:
                     " address that moves between two machines belongs in `ha.source` as well",
                     warning=True,
                 )
+    for path, ip in _of_checks(everywhere):
+        if _is_absent(ip, everywhere, comes):
+            message = f"{ip}: {lacks}, and the check can't be made until it does"
+            yield Finding(path, message, warning=True)
     for path, http in everywhere.https():
         if _is_absent(http.ip, everywhere, comes):
             message = f"{http.ip}: {lacks}, and the process doesn't start without it"
             yield Finding(path, message, warning=True)
+
+
+def _of_checks(everywhere: Everywhere) -> Iterator[tuple[Path, IP]]:
+    """What checks need of this machine."""
+    yield from (
+        ((*path, "source"), check.source) for path, check in everywhere.checks() if check.source
+    )
+    yield from ((path, address.ip) for path, _, address in everywhere.arrivals())
 
 
 def _is_absent(ip: IP, everywhere: Everywhere, comes: frozenset[IP]) -> bool:

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from mailweir.config.finding import did_you_mean
-from mailweir.config.kinds import bare
+from mailweir.config.kinds import NONE, bare
 
 # Types whose values come from the file as another type than the key wants.
 _WANTED = {
@@ -55,7 +55,7 @@ def explain(detail: ErrorDetails, model: type[BaseModel]) -> str:
     if kind == "literal_error":
         return f"must be {context['expected']}, not {_shown(given)}"
     if kind in _WANTED:
-        return f"{_WANTED[kind]}, not {_shown(given)}"
+        return f"{_WANTED[kind]}{_or_none(model, detail['loc'])}, not {_shown(given)}"
     if kind in _BOUNDS:
         return _BOUNDS[kind].format(**context, given=_shown(given))
     return detail["msg"]
@@ -72,8 +72,23 @@ def _shown(value: object) -> str:
     return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "...'"
 
 
+def _or_none(model: type[BaseModel], path: Sequence[str | int]) -> str:
+    """The word that the key at `path` takes as well, where there is one."""
+    *above, key = path
+    part = _part_at(model, above)
+    field = part.model_fields.get(str(key)) if part else None
+    extra = field.json_schema_extra if field else None
+    return f", or `{extra[NONE]}`" if isinstance(extra, dict) and NONE in extra else ""
+
+
 def _keys_at(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
     """The keys that the part of the model at `path` knows."""
+    part = _part_at(model, path)
+    return list(part.model_fields) if part else []
+
+
+def _part_at(model: type[BaseModel], path: Sequence[str | int]) -> type[BaseModel] | None:
+    """None where there is something else."""
     current: Any = model
     for step in path:
         if isinstance(current, type) and issubclass(current, BaseModel):
@@ -81,6 +96,4 @@ def _keys_at(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
         else:
             # A mapping of names: the values' type is the last argument.
             current = bare(get_args(current)[-1])
-    if isinstance(current, type) and issubclass(current, BaseModel):
-        return list(current.model_fields)
-    return []
+    return current if isinstance(current, type) and issubclass(current, BaseModel) else None

@@ -162,7 +162,10 @@ BAD: list[tuple[str, list[str]]] = [
       "f.yaml:4:18: pools.c.overflow.0: sessions of `c` would come back to it: c -> farm -> b -> c;"
       " leave one of these out"]),
     ("pools: {farm: {sticky: yes, servers: {a: 10.0.0.1:25}}}\n" + LISTENER,
-     ["f.yaml:1:24: pools.farm.sticky: must be a mapping (`key: value` lines), not 'yes'"]),
+     ["f.yaml:1:24: pools.farm.sticky: must be a mapping (`key: value` lines), or `none`, not 'yes'"]),
+    ("pools: {farm: {outlier: off, queue: 5, servers: {a: 10.0.0.1:25}}}\n" + LISTENER,
+     ["f.yaml:1:25: pools.farm.outlier: must be a mapping (`key: value` lines), or `none`, not 'off'",
+      "f.yaml:1:37: pools.farm.queue: must be a mapping (`key: value` lines), or `none`, not 5"]),
     ("pools: {farm: {sticky: {tll: 1h, by: sender}, servers: {a: 10.0.0.1:25}}}\n" + LISTENER,
      ["f.yaml:1:25: pools.farm.sticky.tll: unknown key; did you mean `ttl`?",
       "f.yaml:1:38: pools.farm.sticky.by: must be one of source; not 'sender'"]),

@@ -173,6 +173,13 @@ _LISTENERS: list[tuple[dict[str, str], list[str]]] = [
 
 _TWO = "{a: {address: 10.0.0.1:25, proxy: v2%s}, b: {address: 10.0.0.2:25, proxy: v2%s}}"
 
+
+def _arriving(*ways: str) -> str:
+    """A check for each, by a mail that arrives there."""
+    one = "m{}: {{kind: message, rcpt_to: a@b.test, arrives: {{{}}}}}"
+    return f"more_checks: {{{', '.join(one.format(*way) for way in enumerate(ways))}}}"
+
+
 _POOLS: list[tuple[dict[str, str], list[str]]] = [
     ({"servers": _TWO % (", weight: 0", ", weight: 0")},
      ["W pools.farm.servers: every server has weight 0 and takes no sessions: clients hear 421"]),
@@ -238,11 +245,36 @@ _POOLS: list[tuple[dict[str, str], list[str]]] = [
      ["E pools.farm.more_checks.a.verify: `name` has to say which name the certificate is for"]),
     ({"pool": "more_checks: {a: {kind: message, rcpt_to: a@b.test, arrives: {}}}"},
      ["E pools.farm.more_checks.a.arrives: must have one of `maildir`, `smtp` and `lmtp`"]),
+    ({"pool": _arriving("smtp: '192.0.2.1:25'")},
+     ["E pools.farm.more_checks.m0.arrives.smtp: 192.0.2.1:25 can't be listened at: listener `mx`"
+      " binds 192.0.2.1:25; take another port"]),
+    ({"bind": "['0.0.0.0:25']",
+      "pool": _arriving("lmtp: '127.0.0.1:25'")},
+     ["E pools.farm.more_checks.m0.arrives.lmtp: 127.0.0.1:25 can't be listened at: listener `mx`"
+      " binds 0.0.0.0:25; take another port"]),
+    ({"pool": _arriving("smtp: '127.0.0.1:80'"),
+      "file": "admin: {http: '127.0.0.1:80'}\n"},
+     ["E pools.farm.more_checks.m0.arrives.smtp: 127.0.0.1:80 can't be listened at: `admin.http`"
+      " has 127.0.0.1:80; take another port"]),
+    ({"pool": _arriving("smtp: '10.0.0.1:25'")},
+     ["E pools.farm.more_checks.m0.arrives.smtp: 10.0.0.1:25 is server `farm/a`, and mailweir"
+      " itself listens for the mails of checks: write an address of this machine, and have the"
+      " server hand the mails on to it",
+      f"W pools.farm.more_checks.m0.arrives.smtp: 10.0.0.1: {_ABSENT}, and the check can't be made"
+      " until it does"]),
+    ({"pool": "check: {source: 192.0.2.99}"},
+     [f"W pools.farm.check.source: 192.0.2.99: {_ABSENT}, and the check can't be made until it"
+      " does"]),
+    ({"pool": _arriving("smtp: '127.0.0.1:26'", "lmtp: '127.0.0.1:26'", "smtp: '127.0.0.1:26'")},
+     ["E pools.farm.more_checks.m1.arrives.lmtp: 127.0.0.1:26 is for `smtp` already; take another"
+      " port"]),
     ({"pool": "more_checks: {a: {kind: starttls, ca: /no/such.pem}}"},
      ["W pools.farm.more_checks.a.ca: /no/such.pem isn't there, or can't be looked at: the check"
       " can't be made"]),
     ({"pool": "check: {source: '2001:db8::9'}"},
-     ["E pools.farm.check.source: 2001:db8::9 can't reach 10.0.0.1:25: not the same IP version"]),
+     ["E pools.farm.check.source: 2001:db8::9 can't reach 10.0.0.1:25: not the same IP version",
+      f"W pools.farm.check.source: 2001:db8::9: {_ABSENT}, and the check can't be made until it"
+      " does"]),
     ({"pool": "check: {source: 192.0.2.1}"},
      ["E pools.farm.check.source: listener `mx` binds 192.0.2.1: a virtual address isn't there on"
       " the node that stands by, whose checks could not be made; take one of the node's own"]),
