@@ -341,4 +341,5 @@ def test_the_way_out(tmp_path: Path) -> None:
         assert closed["ailment"] == "outwards"
         assert "port 25 of 127.0.0.9 can't be reached from here" in closed["wrong"]
         [unknown] = _findings(_doctor(file, config, *outwards, "no-such-name.invalid"))
-        assert "has no address" in unknown["wrong"]
+        assert "can't be tried: no-such-name.invalid has no address" in unknown["wrong"]
+        assert unknown["change"].startswith("write another name")

@@ -72,6 +72,18 @@ def test_check_of_a_bad_file(file: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert (code, err) == (78, f"{file}.none: can't be read: No such file or directory\n")
 
 
+def test_who_reads_a_file_says_whether_it_can(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command line would end with the code of a wrong call."""
+
+    def denied(*_: object) -> bool:
+        return False
+
+    monkeypatch.setattr("os.access", denied)
+    assert run(capsys, "check", "-q", "-c", str(file)) == (0, "", "")
+
+
 def test_check_shows_warnings(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file.write_text(_HERE + "  spare: {servers: {x: 10.0.0.9:25}}\n")
     warning = (

@@ -36,7 +36,8 @@ config_option = click.option(
     "--config",
     "config_file",
     required=True,
-    type=click.Path(path_type=Path),
+    # Whoever reads it says what is wrong, with the exit code for that.
+    type=click.Path(path_type=Path, readable=False),
     metavar="FILE",
     help="The YAML configuration.",
 )

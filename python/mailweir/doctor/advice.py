@@ -69,6 +69,14 @@ def let_in(who: Recognised, own: str) -> str:
     })  # fmt: skip
 
 
+def serve(subject: Subject, own: str) -> str:
+    """The server says nothing that is SMTP, or leaves without a word."""
+    return (
+        f"see what the server's log says of {own}, and start it again where it hangs; or correct"
+        f" here {subject.key('address')}: it may be another program's port"
+    )
+
+
 def relay_not(who: Recognised, own: str, subject: Subject) -> str:
     """The server takes mail for anywhere from us, where every client seems to be us."""
     theirs = _words(who.mta, {

@@ -154,13 +154,19 @@ async def _names(addresses: Iterable[IP]) -> dict[IP, str]:
 async def _outwards(host: str) -> Iterator[Diagnosis]:
     """Whether a mail server out there can be reached from here."""
     problem = ""
+    change = (
+        "have the provider open port 25 outwards (many close it), and look at your own firewall"
+    )
     try:
         async with asyncio.timeout(_NAME):
             ask = asyncio.get_running_loop().getaddrinfo
             (_, _, _, _, at), *_ = await ask(host, _SMTP, type=socket.SOCK_STREAM)
         address = Address(ip_address(at[0]), _SMTP)
     except OSError as error:
-        problem = f"has no address ({shown(str(error)) or 'no answer'})"
+        # Of a lookup the words come second.
+        why = error.strerror or "no answer"
+        problem = f"can't be tried: {shown(host)} has no address ({shown(why)})"
+        change = "write another name, or see to this machine's name servers (/etc/resolv.conf)"
     else:
         dial = Dial(address, None, _OUTSIDE, _OUTSIDE)
         heard = await talk(dial, Opening(Proxy.OFF), Asked(who=False))
@@ -170,6 +176,6 @@ async def _outwards(host: str) -> Iterator[Diagnosis]:
         "this machine",
         Ailment.OUTWARDS,
         f"port 25 of {shown(host)} {problem}",
-        "have the provider open port 25 outwards (many close it), and look at your own firewall",
+        change,
     )
     return iter((found,) if problem else ())

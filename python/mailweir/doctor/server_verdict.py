@@ -48,12 +48,14 @@ def _not_served(subject: Subject, looked: Looked) -> Diagnosis:
     hint = ""
     if subject.speaks == "smtp" and first.greeting is None and subject.address.port == 465:
         hint = "; port 465 begins with TLS: a listener with protocol: smtps"
+    refuses = first.greeting is not None and not first.greeting.good
+    change = advice.let_in(first.mta, first.own) if refuses else advice.serve(subject, first.own)
     tried = ", with and without PROXY headers" if looked.others else ""
     return Diagnosis(
         subject.where,
         Ailment.GREETING,
         f"no session begins there{tried} ({first.last_words})",
-        advice.let_in(first.mta, first.own) + hint,
+        change + hint,
     )
 
 

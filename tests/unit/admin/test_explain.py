@@ -267,6 +267,12 @@ def test_panic() -> None:
     assert whys(now)["a"] == (True, "it could be; tried although it is down (panic)")
 
 
+def test_panic_where_all_failed_a_session() -> None:
+    now = with_servers(situation(), server("a", "panic"), server("b", "panic"), following=None)
+    why = "it failed a session, and is left alone for 10 s (panic)"
+    assert whys(now) == {"a": (False, why), "b": (False, why)}
+
+
 def waiting(text: str, *, number: int, active: int = 2) -> Situation:
     """Every server that is up is full where `active` is 2."""
     now = with_servers(situation(text=text), server("a", active=active), following=None)

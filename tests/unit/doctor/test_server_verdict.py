@@ -11,7 +11,7 @@ from mailweir.doctor.findings import Ailment
 from mailweir.doctor.opening import CLIENT4, CLIENT6, Opening
 from mailweir.doctor.reply_words import TimedReply
 from mailweir.doctor.sessions_heard import AtOnce, Broken, Looked, is_about_headers
-from unit.doctor.subjects import CLOSED, GREETING, closed, found, heard, subject
+from unit.doctor.subjects import CLOSED, GREETING, OWN, closed, found, heard, subject
 
 TAKEN = TimedReply(250, ("2.1.5 Ok",))
 DENIED = TimedReply(554, ("5.7.1 <x@example.com>: Relay access denied",))
@@ -148,6 +148,25 @@ def test_certificates() -> None:
     ended = closed(certificate=BadChain(10, "certificate has expired"))
     ailments = [one.ailment for one in found(subject(), Looked(ended))]
     assert ailments == [Ailment.GREETING, Ailment.CERTIFICATE]
+
+
+@pytest.mark.parametrize(
+    "how", ["no answer within 20s", "connection closed by the server", "no SMTP: HTTP/1.1 400"]
+)
+def test_a_server_that_says_nothing_of_smtp(how: str) -> None:
+    """No setting of Postfix or Exim makes it do so."""
+    [one] = found(subject(), Looked(replace(closed(), broken=Broken("greeting", how))))
+    assert one.change == (
+        f"see what the server's log says of {OWN}, and start it again where it hangs; or correct"
+        " here pools.farm.servers.a.address: it may be another program's port"
+    )
+
+
+def test_a_server_that_refuses_us() -> None:
+    said = TimedReply(554, ("5.7.1 <lb>: Client host rejected",))
+    unlike = heard(greeting=said, hello=None)
+    [one] = found(subject(), Looked(unlike))
+    assert f"smtpd_client_restrictions = check_client_access inline:{{{OWN}=OK}}" in one.change
 
 
 def test_an_unknown_server_is_told_in_the_words_of_the_likely_ones() -> None:

@@ -92,10 +92,21 @@ def _at_listener(
         "servers": [
             row
             for one in (name, *pool.overflow)
-            for row in _of_pool(one, every, situation.config.pools[one], following)
+            for row in _of_pool(
+                one, _rested(every, following), situation.config.pools[one], following
+            )
         ],
         "relayed": _why_relayed(situation, client, configured),
     }
+
+
+def _rested(every: Sequence[Row], following: ServerKey | None) -> Sequence[Row]:
+    """Servers, of which those that a panic would try aren't where no server is next: each of them
+    has failed a session and is left alone for a while.
+    """
+    if following is not None:
+        return every
+    return [{**row, "rests": row["state"] == ServerState.PANIC} for row in every]
 
 
 def _of_pool(
@@ -287,6 +298,8 @@ def _why_not(row: Row) -> str | None:
     most = row["max_sessions"]
     if most is not None and row["active"] >= most:
         return f"it has as many sessions as it may: {most}"
+    if row.get("rests"):
+        return "it failed a session, and is left alone for 10 s (panic)"
     return None
 
 
