@@ -83,6 +83,12 @@ def parse_rate(value: object) -> Rate:
     return Rate(int(match[1]), match[2])
 
 
+def format_days(seconds: float) -> str:
+    """How long until something that is days away, which begins or ends at a day's notice."""
+    days = int(seconds // 86400)
+    return "less than a day" if days < 1 else "1 day" if days == 1 else f"{days} days"
+
+
 class Share(float):
     """A part of a whole, from 0 to 1; written in percent."""
 

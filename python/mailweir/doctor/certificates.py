@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from mailweir.config.units import format_days
+
 _DAY = 86400
 # Most are renewed a month before their end: one that is nearer wasn't.
 SOON = 14
@@ -26,9 +28,9 @@ class Certificate:
         beyond = wanted.partition(".")[2]
         return any(one.lower() in (wanted, f"*.{beyond}") for one in self.names)
 
-    def days_left(self, now: float) -> int:
-        """Whole days until it ends, at `now` in seconds since 1970."""
-        return int((self.ends - now) // _DAY)
+    def left(self, now: float) -> float:
+        """Seconds until it ends, at `now` in seconds since 1970."""
+        return self.ends - now
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +65,9 @@ def wrong_with(found: Certificate | BadChain | None, name: str, now: float) -> s
         return ""
     if isinstance(found, BadChain):
         return f"its certificate {found.in_words}"
-    days = found.days_left(now)
-    if days < SOON:
-        return f"its certificate ends in {days} days: it wasn't renewed"
+    left = found.left(now)
+    if left < SOON * _DAY:
+        return f"its certificate ends in {format_days(left)}: it wasn't renewed"
     if name and not found.is_for(name):
         listed = ", ".join(found.names[:3]) or "no name"
         return f"its certificate is for {listed}, and it calls itself {name}"

@@ -150,6 +150,8 @@ def test_certificates() -> None:
     for name in ("mail.test", "a.b.mail.test", "farm.test"):
         assert "is for mx.farm.test" in wrong_with(good, name, 0.0), name
     assert wrong_with(good, "mx.farm.test", 75 * DAY) == ""
+    assert "ends in less than a day" in wrong_with(good, "mx.farm.test", 89.5 * DAY)
+    assert "ends in 1 day:" in wrong_with(good, "mx.farm.test", 88.5 * DAY)
     assert "ends in 13 days" in wrong_with(good, "mx.farm.test", 76.5 * DAY)
     assert wrong_with(BadChain(10, "certificate has expired"), "", 0.0).endswith("has ended")
     assert wrong_with(BadChain(99, "odd"), "", 0.0).endswith("isn't trusted: odd")

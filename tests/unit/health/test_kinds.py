@@ -156,6 +156,17 @@ async def test_a_certificate_that_ends_soon_is_an_alarm(tmp_path: Path) -> None:
     assert later.alarm == ""
 
 
+@pytest.mark.parametrize(
+    ("days", "left"), [(0.4, "less than a day"), (1.8, "1 day"), (3.7, "3 days")]
+)
+@pytest.mark.needs("openssl")
+async def test_the_days_that_are_left(tmp_path: Path, days: float, left: str) -> None:
+    made = certificate(tmp_path, NAME, days=days)
+    async with smtp(tls_context=serving(made)) as address:
+        soon = await check(address, CheckKind.STARTTLS, ca=str(made.cert))
+    assert soon.alarm.startswith(f"certificate ends in {left}, on 2")
+
+
 async def test_a_server_without_starttls() -> None:
     async with smtp() as address:
         outcome = await check(address, CheckKind.STARTTLS, verify="none")
@@ -224,8 +235,10 @@ def _knows(_: SMTP, __: Session, ___: Envelope, ____: str, given: object) -> Aut
 async def test_logging_in(tmp_path: Path, without: str | None, secret: str) -> None:
     made = certificate(tmp_path, NAME, days=90)
     file = tmp_path / "password"
-    file.write_text(f"{secret}\n")
-    file.chmod(0o400)
+    mounted = tmp_path / "newest"
+    mounted.write_text(f"{secret}\n")
+    mounted.chmod(0o400)
+    file.symlink_to(mounted)
     options: dict[str, Any] = {
         "tls_context": serving(made),
         "authenticator": _knows,

@@ -33,7 +33,8 @@ async def password(file: Path) -> str:
 
 def _password(file: Path) -> str:
     """In the lane. Raises OSError, and ValueError where it isn't fit for use."""
-    with open(open_plain(file, os.O_RDONLY), "rb") as stream:
+    # Secrets of containers are links to the newest of several: what counts is the file behind it.
+    with open(open_plain(Path(os.path.realpath(file)), os.O_RDONLY), "rb") as stream:
         mode = stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
         data = stream.read(_LONGEST)
     if mode & (stat.S_IRWXG | stat.S_IRWXO):

@@ -10,6 +10,7 @@ from pathlib import Path
 from time import time
 
 from mailweir.config.check_keys import Check
+from mailweir.config.units import format_days
 from mailweir.config.words import Verify
 from mailweir.errors import StalledError
 from mailweir.foreign import shown
@@ -76,7 +77,7 @@ def judge(state: ssl.SSLObject | None, check: Check, progress: Progress) -> None
     left = end - time()
     day = f"{datetime.fromtimestamp(end, UTC):%Y-%m-%d}"
     soon = left < check.days * _DAY
-    alarm = f"certificate ends in {left / _DAY:.0f} days, on {day}" if soon else ""
+    alarm = f"certificate ends in {format_days(left)}, on {day}" if soon else ""
     progress.learned = Learned(alarm, end)
     if left <= 0:
         raise ProbeError("certificate", f"it ended on {day}")
