@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from ipaddress import ip_address
 from pathlib import Path
 from ssl import CERT_REQUIRED, SSLContext
 from typing import Any
@@ -20,11 +21,13 @@ from hypothesis import strategies as st
 
 from harness.servers.certificates import certificate
 from mailweir.config.address import Address, parse_server
-from mailweir.config.check_keys import Arrives, Check
-from mailweir.config.words import CheckKind
+from mailweir.config.check_keys import Arrives, Check, FurtherCheck
+from mailweir.config.words import CheckKind, Proxy, Verify
 from mailweir.health.agent_words import NOTHING_SAID, AgentSays, heard
+from mailweir.health.check import run
 from mailweir.health.probes import arrival
 from mailweir.health.probes.dial import Progress
+from mailweir.health.target import Speech, Target
 from mailweir.spec import ServerState
 from mailweir.state.desired import Health, Wish
 from unit.health.asking import BOX, NAME, PASSED, check, serving, smtp, told
@@ -301,10 +304,39 @@ async def test_https_and_its_certificates(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
-    [b"", b"220 mx ESMTP\r\n", b"HTTP/1.1 \xff\x1b[2J\r\n\r\n", b"HTTP/1.1 200 \x1b\r\n\r\n"],
+    ("kind", "why"),
+    [
+        (CheckKind.HTTP, "no answer within 100ms"),
+        (CheckKind.HTTPS, "no answer, or no TLS, within 100ms"),
+    ],
 )
-async def test_no_http(said: bytes) -> None:
+async def test_a_web_server_that_does_not_accept(kind: CheckKind, why: str) -> None:
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        waiting = [socket.socket() for _ in range(3)]
+        for one in waiting:
+            one.setblocking(False)
+            one.connect_ex(full.getsockname())
+        there = parse_server(f"127.0.0.1:{full.getsockname()[1]}")
+        asked = FurtherCheck(kind=kind, port=there.port, verify=Verify.NONE)
+        outcome = await run(Target(there, 0.1, kind, Speech.SMTP, Proxy.OFF, asked))
+        for one in waiting:
+            one.close()
+    assert told(outcome) == (Health.DOWN, "connect", why)
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (b"", "Server disconnected"),
+        (b"220 mx ESMTP\r\n", "no HTTP: Bad status line: "),
+        (b"HTTP/1.1 \xff\x1b[2J\r\n\r\n", "no HTTP: "),
+        (b"HTTP/1.1 200 \x1b\r\n\r\n", "the answer doesn't have the words"),
+        (b"HTTP/1.1 200 ok\r\nContent-Length: 9\r\n\r\ncut", "the answer isn't whole"),
+    ],
+)
+async def test_no_http(said: bytes, why: str) -> None:
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readline()
         writer.write(said)
@@ -313,7 +345,18 @@ async def test_no_http(said: bytes) -> None:
     async with playing(script) as server:
         outcome = await check(server.address, CheckKind.HTTP, match="x")
     assert told(outcome)[:2] == (Health.DOWN, "http")
+    assert outcome.detail.startswith(why)
     assert outcome.detail.isprintable()
+
+
+async def test_an_address_that_this_machine_does_not_have(unused: Address) -> None:
+    for kind in (CheckKind.HTTP, CheckKind.EHLO):
+        asked = FurtherCheck(kind=kind)
+        source = ip_address("192.0.2.77")
+        asking = Target(unused, 1.0, kind, Speech.SMTP, Proxy.OFF, asked, source)
+        outcome = await run(asking)
+        why = "from 192.0.2.77: Cannot assign requested address"
+        assert (outcome.conclusive, outcome.detail) == (False, why)
 
 
 # --- agents ------------------------------------------------------------------

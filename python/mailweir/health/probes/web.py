@@ -7,6 +7,7 @@ import aiohttp
 from yarl import URL
 
 from mailweir.config.check_keys import Check
+from mailweir.config.units import format_duration
 from mailweir.config.words import CheckKind
 from mailweir.foreign import shown, shown_bytes
 from mailweir.health.probes import tls
@@ -31,6 +32,17 @@ async def probe(target: Target, progress: Progress) -> None:
         raise ProbeError("tls", shown(str(error.os_error))) from None
     except aiohttp.ClientConnectorError as error:
         raise _unreachable(error.os_error, target) from None
+    except aiohttp.ConnectionTimeoutError:
+        # For HTTPS that is until TLS has begun.
+        what = "no answer" if context is None else "no answer, or no TLS,"
+        limit = format_duration(target.connect)
+        raise ProbeError("connect", f"{what} within {limit}") from None
+    except aiohttp.ClientResponseError as error:
+        # It has a status of its own, which isn't the server's, and lines with a mark below.
+        why = " ".join(error.message.split()).removesuffix(" ^")
+        raise ProbeError("http", shown(f"no HTTP: {why}")) from None
+    except aiohttp.ClientPayloadError:
+        raise ProbeError("http", "the answer isn't whole") from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
         # ValueError: of headers and the like that are no HTTP.
         raise ProbeError("http", shown(str(error) or type(error).__name__)) from None
