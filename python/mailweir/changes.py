@@ -42,7 +42,7 @@ from mailweir.reload import (
 from mailweir.room import Room
 from mailweir.spec import DesiredState, ServerKey
 from mailweir.state import diff
-from mailweir.state.desired import fold
+from mailweir.state.desired import NO_WISH, Health, Wish, fold
 from mailweir.state.keeping import Keeping
 from mailweir.state.reconcile import Reconciler
 from mailweir.supervisor import Supervisor
@@ -289,6 +289,12 @@ class Changes:
             ejected=self._parts.outliers.ejected(),
         )
 
+    def _known(self) -> dict[ServerKey, tuple[Health, Wish]]:
+        """What checks and agents say of servers."""
+        wishes = self._parts.monitor.wishes()
+        health = self._parts.monitor.health()
+        return {key: (one, wishes.get(key, NO_WISH)) for key, one in health.items()}
+
     def watch_servers(self) -> None:
         """Check those of the configuration that runs, and of one that comes, and count what comes
         of them.
@@ -355,7 +361,11 @@ class Changes:
             self.last_load = outcome = await self._try_reload(coming)
         finally:
             self._loaded_to_come = None
+        known = self._known()
         self.watch_servers()
+        if any(known.get(key) != one for key, one in self._known().items()):
+            # A check that is gone, or decides otherwise by now, had said something of a server.
+            await self._act_on_states()
         self._parts.supervisor.ready(outcome.message)
         self._parts.metrics.reloaded(outcome)
         if outcome.ok:

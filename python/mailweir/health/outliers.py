@@ -195,23 +195,37 @@ class _Pool:
     rests: bool = False
 
     def step(self, seen: PoolSeen, now: float) -> list[Change]:
+        moved = self._moved(seen)
+        out = [(name, ejection) for name, ejection in moved.items() if ejection]
         self.servers = {one.name: self._known(one) for one in seen.members}
+        changes = self._back(seen, out, now, "its address changed")
         counted = {one.name: one.counted for one in seen.members}
         if seen.settings is None:
             self.history.note(counted, [], now)
             self.failing, self.told, self.bad, self.rests = {}, (), seen.bad, True
             out = [(name, one.ejection) for name, one in self.servers.items() if one.ejection]
-            return self._back(seen, out, now, "`outlier: none`")
+            return changes + self._back(seen, out, now, "`outlier: none`")
         unwanted = self._out(seen)[most_out(seen) :]
-        changes = self._back(seen, unwanted, now, "too few others are up")
+        changes += self._back(seen, unwanted, now, "too few others are up")
         used = self._in_use(seen)
         if self.rests and seen.before:
             self.history.begin_anew(seen.before, used, now - EVERY)
+        if moved:
+            # What the machines before did is no evidence: these come into use now.
+            self.history.note(counted, [name for name in used if name not in moved], now)
         self.history.note(counted, used, now)
         changes += self._eject(seen, seen.settings, now)
         self._note_failing(seen, seen.settings, now)
         self._note_rest(seen, now)
         return changes
+
+    def _moved(self, seen: PoolSeen) -> Mapping[str, Ejection | None]:
+        """Servers that are at another address now, and why the one before was out."""
+        return {
+            one.name: known.ejection
+            for one in seen.members
+            if (known := self.servers.get(one.name)) and known.address != one.address
+        }
 
     def _known(self, member: ServerSeen) -> _Server:
         found = self.servers.get(member.name)

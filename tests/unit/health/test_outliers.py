@@ -208,8 +208,21 @@ def test_what_is_kept_by_a_reload_and_what_is_not() -> None:
     seen = found.seen()
     moved = ServerSeen("a", "10.0.0.9:25", in_use=True, counted=seen.members[0].counted)
     other = replace(seen, members=[moved, *seen.members[1:]])
-    assert found.outliers.step(other, found.now) == []
+    (change,) = found.outliers.step(other, found.now)
+    assert (change.key.server, change.ended) == ("a", "its address changed")
     assert found.out() == set()
+
+
+def test_what_a_machine_did_is_not_held_against_the_next_at_its_name() -> None:
+    found = farm(1.0, 0.0, 0.0, 0.0)
+    found.settings = Outlier(consecutive=500)
+    found.second(60)
+    found.settings = Outlier()
+    seen = found.seen()
+    moved = ServerSeen("a", "10.0.0.9:25", in_use=True, counted=seen.members[0].counted)
+    other = replace(seen, members=[moved, *seen.members[1:]])
+    assert found.outliers.step(other, found.now + 1) == []
+    assert found.outliers.step(other, found.now + 2) == []
 
 
 def test_without_settings_nobody_is_out() -> None:
