@@ -133,6 +133,8 @@ def test_a_certificate_that_ended(tmp_path: Path, start: Start) -> None:
 def test_a_content_filter_that_is_dead(tmp_path: Path, start: Start) -> None:
     # Nothing listens at the discard port.
     with postfix(tmp_path, settings={"content_filter": "smtp:[127.0.0.1]:9"}) as server:
+        # A mail has come before: that none ever did may be a wrong path of ours.
+        (server.box / "new").mkdir(parents=True)
         balancer = start(_config(tmp_path, server.address, server.box))
         until(lambda: _says(balancer)["mail"] == "down", "mails to be missed")
         _others_stay_up(balancer, "mail")

@@ -75,6 +75,19 @@ def _of_checks(config: Config) -> Iterator[Finding]:
                 file = getattr(check, key)
                 if file and (why := _unusable(file, secret=key == "password_file")):
                     yield Finding((*path, key), f"{file} {why}", warning=True)
+            if check.arrives and (maildir := check.arrives.maildir):
+                yield from _maildir((*path, "arrives", "maildir"), maildir)
+
+
+def _maildir(path: Place, maildir: Path) -> Iterator[Finding]:
+    mode = _mode(maildir / "new")
+    if mode is None or not stat.S_ISDIR(mode):
+        yield Finding(
+            path,
+            f"there is no folder {maildir / 'new'}: the check says nothing of servers until a first"
+            " mail has come there",
+            warning=True,
+        )
 
 
 def _unusable(file: Path, *, secret: bool) -> str:

@@ -23,6 +23,9 @@ def test_there_are_some() -> None:
 def test_it_is_taken(tmp_path: Path, text: str) -> None:
     # What files it names is there, as Spamhaus writes it.
     (tmp_path / "drop.txt").write_text("; DROP List\n198.51.100.0/24 ; SBL1\n\n# the end\n")
+    # A first mail has come, too.
+    (tmp_path / "mail/check/new").mkdir(parents=True)
     file = tmp_path / "f.yaml"
-    file.write_text(text.replace("/etc/mailweir/", f"{tmp_path}/"))
+    here = text.replace("/etc/mailweir/", f"{tmp_path}/").replace("/var/mail/", f"{tmp_path}/mail/")
+    file.write_text(here)
     assert load(file).warnings == ()

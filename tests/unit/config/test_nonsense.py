@@ -268,6 +268,9 @@ _POOLS: list[tuple[dict[str, str], list[str]]] = [
     ({"pool": _arriving("smtp: '127.0.0.1:26'", "lmtp: '127.0.0.1:26'", "smtp: '127.0.0.1:26'")},
      ["E pools.farm.more_checks.m1.arrives.lmtp: 127.0.0.1:26 is for `smtp` already; take another"
       " port"]),
+    ({"pool": _arriving("maildir: '/no/such'")},
+     ["W pools.farm.more_checks.m0.arrives.maildir: there is no folder /no/such/new: the check says"
+      " nothing of servers until a first mail has come there"]),
     ({"pool": "more_checks: {a: {kind: starttls, ca: /no/such.pem}}"},
      ["W pools.farm.more_checks.a.ca: /no/such.pem isn't there, or can't be looked at: the check"
       " can't be made"]),

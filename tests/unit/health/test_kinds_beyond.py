@@ -135,7 +135,8 @@ async def test_a_maildir_that_is_not_ours(tmp_path: Path, monkeypatch: pytest.Mo
 
     async with smtp(_Taking(_nowhere)) as address:
         outcome = await check(address, CheckKind.MESSAGE, **keys)
-    assert (outcome.conclusive, outcome.detail) == (False, f"there is no folder {tmp_path}/new")
+    why = f"there is no folder {tmp_path}/new: no mail has come yet, or `arrives` is wrong"
+    assert (outcome.conclusive, outcome.detail) == (False, why)
 
     async with smtp(_Taking(deliver)) as address:
         with monkeypatch.context() as patch:

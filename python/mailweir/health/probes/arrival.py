@@ -114,7 +114,8 @@ def _look_into(folder: Path, known: frozenset[str], token: bytes) -> _Look:
         names = frozenset(os.listdir(folder))
     except FileNotFoundError:
         # Servers make it for the first mail.
-        return _Look(frozenset(), False, f"there is no folder {folder}", "")
+        why = f"there is no folder {folder}: no mail has come yet, or `arrives` is wrong"
+        return _Look(frozenset(), False, why, "")
     arrived, unseen, left = False, "", ""
     for name in sorted(names - known)[:_MOST_MAILS]:
         path = folder / name
