@@ -194,6 +194,22 @@ mod tests {
         }
     }
 
+    /// More of them than there are ports.
+    fn of_any(number: u32) -> Key {
+        Key {
+            from: SocketAddrV4::new(number.into(), 25),
+            to: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 25),
+        }
+    }
+
+    fn late(until: u32) -> Late {
+        Late {
+            told_as: Translation::to(key(7)),
+            out: 3,
+            until,
+        }
+    }
+
     /// A table of which this one says, call by call, how far it gets and why no further.
     fn kernel(says: &[(usize, i32)]) -> impl FnMut(usize) -> Result<(), (usize, io::Error)> {
         let mut says: VecDeque<_> = says.iter().copied().collect();
@@ -261,11 +277,6 @@ mod tests {
             return;
         };
         let tables = program.tables();
-        let late = |until| Late {
-            told_as: Translation::to(key(7)),
-            out: 3,
-            until,
-        };
         let all: Vec<_> = (1..=300).map(|n| (key(n), 0, late(n.into()))).collect();
         tables.linger(&all);
         for (key, _, late) in &all {
@@ -296,27 +307,18 @@ mod tests {
             return;
         };
         let most = crate::tables::entries(1)[0].1;
-        let key = |number: u32| Key {
-            from: SocketAddrV4::new(number.into(), 25),
-            to: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 25),
-        };
-        let late = Late {
-            told_as: Translation::to(key(7)),
-            out: 3,
-            until: 1,
-        };
         let tables = program.tables();
-        let all: Vec<_> = (0..most + 10).map(|n| (key(n), 0, late)).collect();
+        let all: Vec<_> = (0..most + 10).map(|n| (of_any(n), 0, late(1))).collect();
         tables.linger(&all);
-        let last = key(most - 1);
+        let last = of_any(most - 1);
         assert_eq!(
             tables.place(last).map(|place| place.flow),
             Some(Place::LINGERS)
         );
         assert_eq!(tables.lingers_until(last), Some(1));
         for number in most..most + 10 {
-            assert_eq!(tables.place(key(number)), None);
-            assert_eq!(tables.lingers_until(key(number)), None);
+            assert_eq!(tables.place(of_any(number)), None);
+            assert_eq!(tables.lingers_until(of_any(number)), None);
         }
     }
 
@@ -327,21 +329,14 @@ mod tests {
             return;
         };
         let most = crate::tables::entries(1)[0].1;
-        let key = |number: u32| Key {
-            from: SocketAddrV4::new(number.into(), 25),
-            to: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 25),
-        };
-        let late = Late {
-            told_as: Translation::to(key(7)),
-            out: 3,
-            until: 1,
-        };
         let tables = program.tables();
         // The places are taken by others.
         for number in 0..most {
-            tables.put(key(number), Place { flow: 1, side: 0 }).unwrap();
+            tables
+                .put(of_any(number), Place { flow: 1, side: 0 })
+                .unwrap();
         }
-        let over: Vec<_> = (most..most + 10).map(|n| (key(n), 0, late)).collect();
+        let over: Vec<_> = (most..most + 10).map(|n| (of_any(n), 0, late(1))).collect();
         tables.linger(&over);
         for (key, ..) in over {
             assert_eq!(tables.place(key), None);
