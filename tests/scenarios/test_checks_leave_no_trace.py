@@ -20,7 +20,7 @@ from harness.networks.own import own_network
 from harness.programs.exim import LIBRARIES, exim
 from harness.programs.opensmtpd import LIBRARIES as OPENSMTPD_LIBRARIES
 from harness.programs.opensmtpd import listening, opensmtpd, opensmtpd_files
-from harness.programs.postfix import DOMAIN, postfix
+from harness.programs.postfix import DOMAIN, POSTSCREEN, POSTSCREEN_SETTINGS, postfix
 from harness.scale import count
 from harness.servers.certificates import Certificate, certificate
 from harness.servers.names import name_server
@@ -53,23 +53,12 @@ _OF_POSTFIX = re.compile(
     r"postfix/(?:postfix-script|master|postlog)\[|postfix/postscreen\[\d+\]: cache "
 )
 _POSTSCREEN = (
-    "127.0.0.1:0 inet  n - n - 1     postscreen",
+    *POSTSCREEN,
     "127.0.0.2:0 inet  n - n - -     smtpd -o smtpd_tls_wrappermode=yes"
     " -o smtpd_upstream_proxy_protocol=",
-    "smtpd      pass   - - n - -     smtpd",
-    "tlsproxy   unix   - - n - 0     tlsproxy",
-    "dnsblog    unix   - - n - 0     dnsblog",
 )
-_SETTINGS = {
-    "postscreen_upstream_proxy_protocol": "haproxy",
-    "postscreen_greet_banner": "wait for it",
-    "postscreen_greet_wait": "6s",
-    "postscreen_greet_action": "enforce",
-    "postscreen_access_list": "",
-    # Nobody is remembered: each check waits.
-    "postscreen_greet_ttl": "1s",
-    "smtpd_peername_lookup": "no",
-}
+# Nobody is remembered: each check waits.
+_SETTINGS = {**POSTSCREEN_SETTINGS, "postscreen_greet_ttl": "1s"}
 
 
 def _checks(certificate_name: str, *, mails: Mapping[str, object]) -> Tree:

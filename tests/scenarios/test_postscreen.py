@@ -9,31 +9,16 @@ import pytest
 from harness.clients.dialogue import Client
 from harness.mailweir.run import configuration
 from harness.networks.own import ClientFrom
-from harness.programs.postfix import DOMAIN, postfix
+from harness.programs.postfix import DOMAIN, POSTSCREEN, POSTSCREEN_SETTINGS, postfix
 from harness.waiting import until
 from scenarios.conftest import Start
 
-_SERVICES = (
-    "127.0.0.1:0 inet  n - n - 1     postscreen",
-    "smtpd      pass   - - n - -     smtpd",
-    "tlsproxy   unix   - - n - 0     tlsproxy",
-    "dnsblog    unix   - - n - 0     dnsblog",
-)
-_SETTINGS = {
-    "postscreen_upstream_proxy_protocol": "haproxy",
-    "postscreen_greet_banner": "wait for it",
-    "postscreen_greet_wait": "6s",
-    "postscreen_greet_action": "enforce",
-    # Its own networks, which loopback is in, are let through unseen otherwise.
-    "postscreen_access_list": "",
-    "smtpd_peername_lookup": "no",
-}
 _PATIENT, _HASTY = "127.25.0.1", "127.25.0.2"
 
 
 @pytest.mark.needs("postfix", "openssl")
 def test_who_talks_early_is_still_caught(tmp_path: Path, start: Start) -> None:
-    with postfix(tmp_path, services=_SERVICES, settings=_SETTINGS) as server:
+    with postfix(tmp_path, services=POSTSCREEN, settings=POSTSCREEN_SETTINGS) as server:
         servers = {"a": {"address": server.address, "proxy": "v2"}}
         balancer = start(configuration(tmp_path, servers))
         # Its check has to wait for the greeting as well.

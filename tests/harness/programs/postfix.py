@@ -49,6 +49,22 @@ smtpd_tls_loglevel = 1
 
 # Port 0: the kernel's choice, read from /proc afterwards.
 SMTPD = "127.0.0.1:0 inet  n - n - -     smtpd"
+# A postscreen in its place, which waits for who talks early; where it learns of clients by PROXY.
+POSTSCREEN = (
+    "127.0.0.1:0 inet  n - n - 1     postscreen",
+    "smtpd      pass   - - n - -     smtpd",
+    "tlsproxy   unix   - - n - 0     tlsproxy",
+    "dnsblog    unix   - - n - 0     dnsblog",
+)
+POSTSCREEN_SETTINGS = {
+    "postscreen_upstream_proxy_protocol": "haproxy",
+    "postscreen_greet_banner": "wait for it",
+    "postscreen_greet_wait": "6s",
+    "postscreen_greet_action": "enforce",
+    # Its own networks, which loopback is in, are let through unseen otherwise.
+    "postscreen_access_list": "",
+    "smtpd_peername_lookup": "no",
+}
 
 _MASTER = """\
 pickup     unix   n - n 60 1    pickup
