@@ -210,7 +210,7 @@ _FARM_SERVICES = (
     "127.0.0.3:25 inet   n - n - 1 postscreen -o syslog_name=postfix/knows"
     " -o postscreen_access_list=permit_mynetworks -o postscreen_dnsbl_sites=knows.test"
     " -o postscreen_cache_map=",
-    *_POSTSCREEN[2:],
+    *POSTSCREEN[1:],  # what postscreen hands on to
 )
 _FARM_OF_EXIM = """\
 daemon_smtp_ports = 25
