@@ -66,6 +66,16 @@ soak-checks: export MAILWEIR_SOAK ?= 3600
 soak-checks: setup  ## have real servers checked at the default pace, an hour long (MAILWEIR_SOAK=seconds)
 	$(BIN)/pytest tests/scenarios/test_checks_leave_no_trace.py -k default_pace $(ARGS)
 
+.PHONY: wheel
+wheel: setup  ## the Python wheel with the extension, into target/package
+	@rm -f target/package/*.whl
+	PIP_QUIET=1 $(BIN)/maturin build --release --locked --compatibility linux --out target/package
+
+.PHONY: deb
+deb: wheel  ## the Debian package for this release, into target/package (REVISION=2: another build)
+	@.ci/need deb
+	@packaging/deb/build target/package/*.whl requirements.lock target/package
+
 .PHONY: check
 check:  ## run what CI runs: formats, lints, types, import rules, tests
 	.ci/run
@@ -143,16 +153,21 @@ fmt: $(VENV)/.packages  ## format all sources
 	$(BIN)/ruff format .
 
 .PHONY: lock
-lock: need  ## renew Cargo.lock and requirements-dev.lock to the newest versions allowed
+lock: need  ## renew Cargo.lock and the two of Python to the newest versions allowed
 	cargo update
 	$(PYTHON) -m venv $(VENV)/lock
 	$(VENV)/lock/bin/pip install --quiet uv
-	{ sed '/^[^#]/,$$d' requirements-dev.lock; \
-	  $(VENV)/lock/bin/uv pip compile pyproject.toml --extra dev --upgrade --generate-hashes \
+	compile() { sed '/^[^#]/,$$d' "$$1"; \
+	  $(VENV)/lock/bin/uv pip compile pyproject.toml "$${@:2}" --generate-hashes \
 	    --python-version 3.11 --python-platform linux --annotation-style line --no-header \
 	    --quiet; \
-	} > $(VENV)/lock/lock
-	mv $(VENV)/lock/lock requirements-dev.lock
+	}; \
+	compile requirements-dev.lock --extra dev --upgrade > $(VENV)/lock/dev; \
+	sed -n 's/^\([^# ]*==[^ ]*\).*/\1/p' $(VENV)/lock/dev > $(VENV)/lock/same; \
+	compile requirements.lock --extra demo --extra vip --constraint $(VENV)/lock/same \
+	  > $(VENV)/lock/run; \
+	mv $(VENV)/lock/dev requirements-dev.lock; \
+	mv $(VENV)/lock/run requirements.lock
 
 # --- set-up ------------------------------------------------------------------
 
