@@ -84,6 +84,10 @@ check:  ## run what CI runs: formats, lints, types, import rules, tests
 newcomer:  ## the README's two commands in a bare Debian 12, as root (ARGS goes to .ci/newcomer)
 	@.ci/newcomer $(ARGS)
 
+.PHONY: installed
+installed: setup  ## the Debian package in a bare Debian 12 with systemd, as root (ARGS goes to pytest)
+	@.ci/installed $(ARGS)
+
 .PHONY: bench
 bench: setup  ## measure mailweir beside HAProxy and nginx (ARGS goes to benches/peers/run.py)
 	@.ci/need bench

@@ -56,6 +56,15 @@ class DataPlane:
         accept queues is served and nobody listens afterwards, but with `to_successor`: then they
         are left to it.
         """
+    def hand_over(self) -> None:
+        """Leave listening sockets and flows to the next process, which lives already and may begin
+        with the flows when this returns. The other sessions go on to their end; nothing is applied
+        any more.
+        """
+    def set_elsewhere(self, *, elsewhere: bytes) -> None:
+        """So many sessions the process before this one has still, which hold places here: a
+        `mailweir.spec.Elsewhere` as JSON. Raises SpecError.
+        """
     def hurry(self) -> None:
         """Of a process that drains: sessions leave at the next place for it, without a spread."""
     def listening(self) -> list[int]:

@@ -7,45 +7,37 @@ waits in the data plane is called in a lane.
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from typing import Protocol
 
 import structlog
 
-from mailweir.admin.digests import Digests
-from mailweir.admin.metrics import Metrics
-from mailweir.admin.server import AdminServer
 from mailweir.config.load import Loaded
 from mailweir.config.model import Config
-from mailweir.errors import ConfigError, MailweirError, Problem
-from mailweir.faults import FaultPart, Faults
+from mailweir.errors import BusyError, ConfigError, MailweirError, Problem
+from mailweir.faults import FaultPart
 from mailweir.health.first import first_checks
-from mailweir.health.monitor import Monitor
-from mailweir.health.outliers import Outliers
 from mailweir.health.target import CheckKey, Target, targets
-from mailweir.lanes import Lane
+from mailweir.intents import Intents
 from mailweir.operator import Operator
-from mailweir.plane import Plane
+from mailweir.process_parts import ProcessParts
 from mailweir.reload import (
     Difference,
     Read,
     Reader,
     ReloadOutcome,
-    ReloadRequests,
     answer,
     log_problems,
     refuse_what_is_fixed,
 )
-from mailweir.room import Room
 from mailweir.spec import DesiredState, ServerKey
 from mailweir.state import diff
 from mailweir.state.desired import NO_WISH, Health, Wish, fold
-from mailweir.state.keeping import Keeping
 from mailweir.state.reconcile import Reconciler
-from mailweir.supervisor import Supervisor
+from mailweir.upgrade.channel import Go, Serves
+from mailweir.upgrade.successor import Successor, UpgradeOutcome
 
 # Each change of a server's health costs some 20 us for every server. Those of thousands are taken
 # together, so that most of the time is left for checks: seconds to wait, for each server.
@@ -58,51 +50,18 @@ PATIENCE = 0.3
 _log = structlog.get_logger("mailweir")
 
 
-class Intents:
-    """What is to be done; set anywhere in the event loop at any time, acted on in `Changes`."""
-
-    def __init__(self) -> None:
-        self.wake = asyncio.Event()
-        self.reloads = ReloadRequests()
-        self.states_changed = False
-        self.terminations = 0
-        self.told_to_end = asyncio.Event()
-
-    def reload(self) -> None:
-        """Read the configuration again."""
-        self.reloads.ask()
-        self.wake.set()
-
-    def end(self) -> None:
-        """End, and the second time at once."""
-        self.terminations += 1
-        self.told_to_end.set()
-        self.wake.set()
-
-    def change_states(self) -> None:
-        """Tell the data plane what servers and listeners may be used for by now."""
-        self.states_changed = True
-        self.wake.set()
+# Makes the process before this one give way; what it is given opens the listeners.
+TakeOver = Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessParts:
-    """What changes are made of, and what they are made to."""
+class Upgrading(Protocol):
+    """How the next process is begun, and what it is told when it is its turn."""
 
-    file: Path
-    hostname: str
-    room: Room
-    plane: Plane
-    lane: Lane  # for what waits in the data plane
-    monitor: Monitor
-    outliers: Outliers
-    operator: Operator
-    keeping: Keeping
-    digests: Digests
-    admin: AdminServer
-    metrics: Metrics
-    supervisor: Supervisor
-    faults: Faults
+    async def begin(self) -> Successor:
+        """One that could serve. Raises UpgradeError."""
+
+    def go(self) -> Go:
+        """What it is to know."""
 
 
 class Changes:
@@ -117,9 +76,12 @@ class Changes:
         *,
         on_open: Callable[[], None],
         on_round: Callable[[], None],
+        upgrading: Upgrading,
+        take_over: TakeOver | None,
     ) -> None:
         """`first` is to run first. `on_open` is called when the listeners are open, `on_round`
-        after each round of the loop from then on.
+        after each round of the loop from then on. `take_over` is called before that, where there is
+        a process before this one.
         """
         self._intents = intents
         self._parts = parts
@@ -129,6 +91,8 @@ class Changes:
         self._read = first
         self._on_open = on_open
         self._on_round = on_round
+        self._upgrading = upgrading
+        self._take_over = take_over
         self.reconciler = Reconciler(parts.plane)
         self.last_load = ReloadOutcome(True, 0, "starting", time.time())
         # Who waits until what changed of servers or listeners counts.
@@ -138,6 +102,12 @@ class Changes:
         self._coming: asyncio.Task[Read] | None = None
         self._loaded_to_come: Loaded | None = None
         self._waiting_for_reload: list[asyncio.Future[ReloadOutcome]] = []
+        # The next process on its way, and who waits for it.
+        self._next: asyncio.Task[Successor] | None = None
+        self._waiting_for_upgrade: list[asyncio.Future[UpgradeOutcome]] = []
+        self._hands_over = False
+        # The one that serves now instead of this process, and what it has taken.
+        self.successor: tuple[Successor, Serves] | None = None
 
     @property
     def loaded(self) -> Loaded:
@@ -158,8 +128,11 @@ class Changes:
         """Let an operator change something; returns once it counts, with what is wrong: it won't
         outlive the process, say. Empty where nothing is. Called by the admin routes.
 
-        Raises UnknownError where `change` does.
+        Raises UnknownError where `change` does, and BusyError.
         """
+        if self._hands_over:
+            # It wouldn't be known to the next process.
+            raise BusyError("mailweir is being upgraded; try again in a moment")
         change(self._parts.operator, self.loaded.config)
         _log.info("operator", change=what, by=by)
         if self._intents.terminations:
@@ -181,6 +154,13 @@ class Changes:
         self._intents.reload()
         return await self._intents.reloads.outcome()
 
+    async def upgrade(self) -> UpgradeOutcome:
+        """Have the next process take over, and wait for that. Called by the admin routes."""
+        if self._intents.terminations or self.reconciler.applied is None:
+            return UpgradeOutcome(False, "the process begins or ends; nothing is upgraded")
+        self._intents.upgrade()
+        return await self._intents.upgrades.outcome()
+
     async def difference(self) -> Difference:
         """What a reload would change, without one. Called by the admin routes."""
         try:
@@ -198,8 +178,8 @@ class Changes:
     # --- the loop ----------------------------------------------------------
 
     async def run(self) -> None:
-        """Act on intents until one says to end. Raises MailweirError where the first configuration
-        can't be made to run.
+        """Act on intents until one says to end, or the next process serves. Raises MailweirError
+        where the first configuration can't be made to run.
         """
         self._prepare(self._first_checked())
         while True:
@@ -207,7 +187,7 @@ class Changes:
                 async with asyncio.timeout(self._next_look()):
                     await self._intents.wake.wait()
             self._intents.wake.clear()
-            if self._intents.terminations:
+            if self._intents.terminations or self.successor:
                 break
             try:
                 await self._act()
@@ -230,18 +210,50 @@ class Changes:
                 await self._open(coming.result())
             else:
                 await self._act_on_coming(coming)
-        if self._coming is None and (waiting := self._intents.reloads.take()) is not None:
-            self._waiting_for_reload = waiting
-            self._parts.supervisor.reloading()
-            self._prepare(self._reloaded())
+        if self._next is not None and self._next.done():
+            following, self._next = self._next, None
+            await self._hand_over(following)
+        # One or the other: the next process reads the configuration as well.
+        if self._coming is None and self._next is None:
+            self._begin_what_is_wanted()
         if self.reconciler.applied is not None:
             self._on_round()
+
+    def _begin_what_is_wanted(self) -> None:
+        if (reloads := self._intents.reloads.take()) is not None:
+            self._waiting_for_reload = reloads
+            self._parts.supervisor.reloading()
+            self._prepare(self._reloaded())
+        elif self.reconciler.applied and (upgrades := self._intents.upgrades.take()) is not None:
+            self._waiting_for_upgrade = upgrades
+            self._next = asyncio.create_task(self._upgrading.begin())
+            self._next.add_done_callback(lambda _: self._intents.wake.set())
+
+    async def _hand_over(self, coming: asyncio.Task[Successor]) -> None:
+        """To the next process, which could serve, or couldn't be had."""
+        waiting, self._waiting_for_upgrade = self._waiting_for_upgrade, []
+        try:
+            successor = coming.result()
+            self._hands_over = True
+            await self._parts.keeping.settled(PATIENCE)
+            self.successor = successor, await successor.serves(self._upgrading.go())
+            outcome = UpgradeOutcome(True, f"process {successor.pid} serves", successor.version)
+            self._intents.wake.set()
+        except MailweirError as error:
+            self._hands_over = False
+            outcome = UpgradeOutcome(False, str(error))
+            _log.error("the upgrade failed, this process goes on", reason=outcome.message)
+        answer(waiting, outcome)
 
     def _give_up(self) -> None:
         """What is under way; whoever waits is told."""
         if self._coming is not None:
             self._coming.cancel()
+        if self._next is not None:
+            self._next.cancel()
         why = "the process is ending"
+        upgrades = [*self._waiting_for_upgrade, *(self._intents.upgrades.take() or [])]
+        answer(upgrades, UpgradeOutcome(False, why))
         reloads = [*self._waiting_for_reload, *(self._intents.reloads.take() or [])]
         answer(reloads, self._refused(why))
         answer(self._waiting, why)
@@ -345,7 +357,11 @@ class Changes:
         answer(waiting, refused)
 
     async def _open(self, first: Read) -> None:
-        """The listeners. Raises PlaneError."""
+        """The listeners. Raises PlaneError, and StartError where the process before this one fails
+        to give way.
+        """
+        if self._take_over is not None:
+            await self._take_over(partial(self._open_before, first))
         desired = self._fold(first.loaded)
         await self._parts.lane.call(partial(self.reconciler.reconcile, desired))
         await self._keep_listening()
@@ -353,6 +369,12 @@ class Changes:
         self.last_load = ReloadOutcome(True, 1, message, time.time(), warnings=warnings)
         self._parts.metrics.loaded(self.last_load)
         self._on_open()
+
+    async def _open_before(self, first: Read) -> None:
+        """While the process before this one has the kernel path. Raises PlaneError."""
+        self._check_targets()  # by now as operators have it
+        desired = self._fold(first.loaded).relayed()
+        await self._parts.lane.call(partial(self.reconciler.reconcile, desired))
 
     async def _act_on_coming(self, coming: asyncio.Task[Read]) -> None:
         """Make a configuration that has come the running one, or say why not."""

@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -29,21 +30,24 @@ from mailweir.admin.digests import Digests
 from mailweir.admin.guard import Hosts
 from mailweir.admin.metrics import Metrics
 from mailweir.admin.server import AdminServer
-from mailweir.changes import PATIENCE, Changes, Intents, ProcessParts
+from mailweir.changes import PATIENCE, Changes
 from mailweir.config.model import Config
 from mailweir.ejections import Ejections
 from mailweir.ending import drain
 from mailweir.errors import Exit
 from mailweir.faults import FaultPart, Faults, kept_going
+from mailweir.handing_over import HandingOver
 from mailweir.health import check
 from mailweir.health.monitor import Monitor, Result
 from mailweir.health.outliers import Outliers
 from mailweir.instance import only_instance
+from mailweir.intents import Intents
 from mailweir.journal import Journal
 from mailweir.lanes import Lane
 from mailweir.notices import notice
 from mailweir.operator import Operator, remembering
 from mailweir.plane import EmbeddedPlane, Plane
+from mailweir.process_parts import ProcessParts
 from mailweir.reload import Read, Reader, log_problems
 from mailweir.reports import Reports
 from mailweir.running import Running
@@ -51,6 +55,8 @@ from mailweir.spec import DesiredState, ServerKey
 from mailweir.state.keeping import Keeping
 from mailweir.state.overrides_file import OverridesFile
 from mailweir.supervisor import Supervisor
+from mailweir.taking_over import TakingOver
+from mailweir.upgrade.predecessor import Predecessor
 
 # Seconds that a disk may take at the start.
 _DISK_LIMIT = 10.0
@@ -73,12 +79,14 @@ class Daemon:
         version: str,
         journal: Journal,
         supervisor: Supervisor,
+        predecessor: Predecessor | None = None,
         start_plane: Callable[[int, Sequence[socket.socket]], Plane] = EmbeddedPlane,
     ) -> None:
         self._file = config_file
         self._version = version
         self._journal = journal
         self._supervisor = supervisor
+        self._predecessor = predecessor
         self._start_plane = start_plane
         self._started, self._began = time.time(), time.monotonic()
         self._hostname = socket.gethostname()
@@ -96,6 +104,7 @@ class Daemon:
         self._ejections: Ejections
         self._parts: ProcessParts
         self._changes: Changes
+        self._handing_over: HandingOver
         self.running: Running
 
     async def run(self) -> None:
@@ -106,7 +115,10 @@ class Daemon:
             self._watch_signals()  # a HUP from here on is a reload, and doesn't end the process
             if await self._unless_told_to_end(self._startup()):
                 await self._changes.run()
-                await self._shutdown()
+                if self._changes.successor is not None:
+                    await self._handing_over.retire(*self._changes.successor)
+                if self._changes.successor is None or self._intents.terminations:
+                    await self._shutdown()
 
     def _has_ended(self) -> None:
         if self._last_resort is not None:
@@ -134,7 +146,7 @@ class Daemon:
         first = await self._reader.read()
         config = first.loaded.config
         log_problems(first.loaded.warnings, level="warning")
-        await self._lock(config.state_dir)
+        lock = await self._lock(config.state_dir)
         keeping = Keeping(OverridesFile(config.state_dir))
         operator = await remembering(keeping, config, self._on_ready)
         found = room.read()
@@ -144,6 +156,9 @@ class Daemon:
         self._exits.push_async_callback(self._lane.call, self._stop_plane)
         plane = await self._lane.call(self._begin_plane)
         self._parts = self._made(first, plane, operator, keeping, found)
+        self._handing_over = HandingOver(
+            self._parts, self._intents, lock, role=lambda: self.running.role.told
+        )
         self._exits.push_async_callback(self._parts.monitor.close)
         self._exits.push_async_callback(self._parts.admin.close)
         self._changes = Changes(
@@ -153,6 +168,8 @@ class Daemon:
             first,
             on_open=self._on_open,
             on_round=lambda: self.running.note_readiness(),
+            upgrading=self._handing_over,
+            take_over=self._taking_over(config),
         )
         self.running = Running(
             self._parts,
@@ -161,25 +178,43 @@ class Daemon:
             version=self._version,
             started=self._started,
             began=self._began,
+            predecessor=self._predecessor,
         )
         self._changes.watch_servers()
         # Before the listeners: a process that can't be asked shouldn't take sessions.
+        if self._predecessor is None:
+            await self._open_admin()
+
+    async def _open_admin(self) -> None:
         registry = self._parts.metrics.registry
         await self._parts.admin.open(
             routes.answers(self.running, registry, self._journal), registry
         )
 
-    async def _lock(self, state_dir: Path) -> None:
+    async def _lock(self, state_dir: Path) -> int:
         """Be the only instance. Raises StartError, and StalledError where the disk hangs."""
         what = f"state_dir: taking {state_dir / 'lock'}"
-        lock = Lane("lock").entered(only_instance(state_dir), limit=_DISK_LIMIT, what=what)
-        await self._exits.enter_async_context(lock)
+        held = self._predecessor.lock if self._predecessor else None
+        lock = Lane("lock").entered(only_instance(state_dir, held), limit=_DISK_LIMIT, what=what)
+        return await self._exits.enter_async_context(lock)
+
+    def _taking_over(self, config: Config) -> TakingOver | None:
+        if self._predecessor is None:
+            return None
+        return TakingOver(
+            self._predecessor,
+            self._parts,
+            config,
+            version=self._version,
+            open_admin=self._open_admin,
+            tell_role=lambda role, keeper: self.running.role.tell(role, keeper),
+        )
 
     def _made(
         self, first: Read, plane: Plane, operator: Operator, keeping: Keeping, found: room.Room
     ) -> ProcessParts:
         """What changes are made of; nothing of it has begun."""
-        admin, digests = first.loaded.config.admin, Digests()
+        digests = Digests()
         digests.take(first.agreement)
         metrics = Metrics(plane, self._faults, version=self._version, started=self._started)
         self._reports = Reports(
@@ -213,22 +248,30 @@ class Daemon:
             operator=operator,
             keeping=keeping,
             digests=digests,
-            admin=AdminServer(
-                admin.socket,
-                admin.http,
-                first.loaded.roles,
-                Hosts(self._hostname, admin.hosts),
-                part="admin",
-                faults=self._faults,
-            ),
+            admin=self._admin(first),
             metrics=metrics,
             supervisor=self._supervisor,
             faults=self._faults,
         )
 
+    def _admin(self, first: Read) -> AdminServer:
+        admin = first.loaded.config.admin
+        return AdminServer(
+            admin.socket,
+            admin.http,
+            first.loaded.roles,
+            Hosts(self._hostname, admin.hosts),
+            part="admin",
+            faults=self._faults,
+            inherited=self._predecessor.admin if self._predecessor else lambda _: None,
+        )
+
     def _begin_plane(self) -> Plane:
         """In the lane."""
-        kept = self._supervisor.store.take()
+        store, before = self._supervisor.store, self._predecessor
+        if before is not None:
+            store.inherit(before.stored)
+        kept = before.listening() if before else store.take()
         self._plane = self._start_plane(self._workers, kept)
         return self._plane
 
@@ -287,18 +330,19 @@ class Daemon:
         actions: dict[signal.Signals, Callable[[], None]] = {
             signal.SIGHUP: self._intents.reload,
             signal.SIGTERM: self._on_term,
-            signal.SIGINT: self._on_term,
+            # RestartKillSignal of the unit. Where nobody keeps the sockets, it is as TERM.
+            signal.SIGINT: lambda: self._on_term(restarts=self._supervisor.is_there),
             signal.SIGUSR1: self._on_usr1,
-            signal.SIGUSR2: lambda: _log.info(
-                "USR2 ignored: upgrading in place isn't possible; restart instead"
-            ),
+            signal.SIGUSR2: self._intents.upgrade,
         }
         for number, action in actions.items():
             loop.add_signal_handler(number, action)
             self._exits.callback(loop.remove_signal_handler, number)
 
-    def _on_term(self) -> None:
-        self._intents.end()
+    def _on_term(self, *, restarts: bool = False) -> None:
+        self._intents.end(restarts=restarts)
+        if self._predecessor is not None:
+            self._predecessor.end(now=self._intents.terminations > 1)
         if self._intents.terminations == 2:
             # Whatever hangs by then, and holds up what is to be done in order.
             self._last_resort = threading.Timer(_LAST_RESORT, os._exit, (Exit.FAILURE,))
@@ -309,6 +353,8 @@ class Daemon:
         if self._plane is None:
             return  # there is no session log yet
         self._plane.reopen_logs()
+        if self._predecessor is not None:
+            self._predecessor.reopen()
         _log.info("USR1: the session log is to be opened anew")
 
     def _on_result(self, result: Result) -> None:
@@ -333,6 +379,7 @@ class Daemon:
     async def _shutdown(self) -> None:
         """Drain: no new sessions, the others go on until they end or the deadline is there."""
         terms = self.running.role.terms(self._changes.loaded.config)
+        terms = replace(terms, restarts=self._intents.restarts)
         await drain(
             self._parts.plane,
             self._supervisor,
@@ -340,6 +387,7 @@ class Daemon:
             terms=terms,
             wake=self._intents.wake,
             why_now=self._why_end_now,
+            before=lambda: self._predecessor.sessions if self._predecessor else 0,
         )
         # The end frees it all; thousands of tasks that end would have it looked through many times.
         gc.disable()

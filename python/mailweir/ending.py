@@ -40,6 +40,8 @@ class Terms:
     # For so many seconds the next process is waited for: the addresses stay here, and clients wait
     # for it in the listening sockets. None where this node hasn't the addresses of a pair.
     handover: float | None
+    # A restart: clients wait for the next process in the listening sockets, so it is to begin soon.
+    restarts: bool = False
 
 
 async def drain(
@@ -50,30 +52,34 @@ async def drain(
     terms: Terms,
     wake: asyncio.Event,
     why_now: Callable[[], str],
+    before: Callable[[], int] = lambda: 0,
 ) -> None:
     """No new sessions; the others go on to their end, for the deadline at most. What waits in the
     data plane is called in `lane`.
 
+    `before` says how many the process before this one has still, which drains as well.
+
     `why_now` is asked at each look, which `wake` hastens: why it is to be over, if it is.
     """
     supervisor.stopping("draining")
-    replaced = terms.deadline <= _SHORT or terms.handover is not None
+    replaced = terms.deadline <= _SHORT or terms.handover is not None or terms.restarts
     handed_on = supervisor.is_there and replaced
     await lane.call(partial(_stop_accepting, plane, supervisor, handed_on))
-    if terms.handover is not None:
+    if terms.handover is not None or terms.restarts:
         plane.hurry()
     began = time.monotonic()
-    left, staying = _left(plane)
+    deadline = min(terms.deadline, _SHORT) if terms.restarts and handed_on else terms.deadline
+    left, staying = _left(plane, before)
     _log.info(
         "draining; a second TERM ends it now",
         sessions=left + staying,
-        deadline=format_duration(terms.deadline),
+        deadline=format_duration(deadline),
     )
     why, waits = "", handed_on and terms.handover is not None
     # Those in the kernel needn't be waited for where the next process goes on with them at once.
     while (left or (staying and not handed_on)) and not (why := why_now()):
         lasts = time.monotonic() - began
-        if lasts >= terms.deadline:
+        if lasts >= deadline:
             why = "deadline reached"
             break
         if waits and terms.handover is not None and lasts >= terms.handover + _LATER:
@@ -84,7 +90,7 @@ async def drain(
             async with asyncio.timeout(_LOOK):
                 await wake.wait()
         wake.clear()
-        left, staying = _left(plane)
+        left, staying = _left(plane, before)
     _tell_the_end(left, staying, why)
 
 
@@ -112,13 +118,13 @@ def _wait_no_more(supervisor: Supervisor) -> None:
     supervisor.until_heard()
 
 
-def _left(plane: Plane) -> tuple[int, int]:
+def _left(plane: Plane, before: Callable[[], int]) -> tuple[int, int]:
     """Sessions that end with the process, and those in the kernel that go on without it."""
     stats = plane.stats()
     path = stats.kernel_path
     staying = path.flows if path is not None and path.ends_with_process is None else 0
     # A flow that began or ended between the two counts is none that is left.
-    return max(0, stats.active - staying), staying
+    return max(0, stats.active - staying) + before(), staying
 
 
 def _stop_accepting(plane: Plane, supervisor: Supervisor, handed_on: bool) -> None:

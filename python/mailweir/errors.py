@@ -83,6 +83,14 @@ class StalledError(MailweirError):
     """Something that is waited for takes longer than it may: a disk, a name service."""
 
 
+class UpgradeError(MailweirError):
+    """The next process couldn't take over; this one goes on. The message says why."""
+
+
+class BusyError(MailweirError):
+    """It can't be done at this moment; a little later it can."""
+
+
 class StoreError(MailweirError):
     """The supervisor doesn't keep the listening sockets."""
 

@@ -22,24 +22,38 @@ def instance_of(state_dir: Path) -> str:
 
 
 @contextmanager
-def only_instance(state_dir: Path) -> Iterator[None]:
-    """Hold the lock of `state_dir`, which is made where it is missing. Raises StartError.
+def only_instance(state_dir: Path, held: int | None = None) -> Iterator[int]:
+    """Hold the lock of `state_dir`, which is made where it is missing; its descriptor. Raises
+    StartError.
 
-    The kernel gives the lock back when the process ends, however it does.
+    `held` is that of the process before this one, which lives: they are one instance. It is closed
+    here. The kernel gives the lock back when the last process that has it ends, however it does.
     """
     path = state_dir / "lock"
     with _explained(path):
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
         descriptor = open_plain(path, os.O_RDWR | os.O_CREAT)
+        if held is not None:
+            if os.path.sameopenfile(held, descriptor):
+                os.dup2(held, descriptor, inheritable=False)
+            os.close(held)
     try:
         with _explained(path):
             _lock(descriptor, state_dir)
             # It is no link, and what is open is our own: nobody else's file loses what is in it.
             os.truncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
+
+
+def give_back(descriptor: int) -> None:
+    """The lock is the next process's alone from now on, so that it is free when that dies. The
+    number stays taken: it is closed later.
+    """
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), descriptor, inheritable=False)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from msgspec.json import Decoder, encode
 
 from mailweir import _dataplane
 from mailweir.errors import PlaneError, PlanePanic
-from mailweir.spec import DesiredState, ServerKey, ServerState
+from mailweir.spec import DesiredState, Elsewhere, ServerKey, ServerState
 from mailweir.stats import Admission, PoolConduct, ServerStats, ServerTrouble, Session, Stats
 
 _stats = Decoder(Stats)
@@ -40,6 +40,14 @@ class Plane(Protocol):
 
         Nobody listens afterwards, but with `to_successor`: then the queues are left to it.
         """
+
+    def hand_over(self) -> None:
+        """Leave the listening sockets and what is in the kernel to the next process, which lives
+        already. The other sessions go on to their end. Waits for that.
+        """
+
+    def set_elsewhere(self, elsewhere: Elsewhere) -> None:
+        """Have sessions that another process has still count against the limits here."""
 
     def hurry(self) -> None:
         """While it drains: sessions leave at the next place for it, whatever the spread."""
@@ -117,6 +125,12 @@ class EmbeddedPlane:
 
     def drain(self, *, to_successor: bool) -> None:
         self._plane.drain(to_successor=to_successor)
+
+    def hand_over(self) -> None:
+        self._plane.hand_over()
+
+    def set_elsewhere(self, elsewhere: Elsewhere) -> None:
+        self._plane.set_elsewhere(elsewhere=encode(elsewhere))
 
     def hurry(self) -> None:
         self._plane.hurry()

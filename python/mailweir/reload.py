@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import structlog
 
@@ -62,26 +62,26 @@ class Difference:
     warnings: tuple[str, ...]
 
 
-class ReloadRequests:
-    """Who asked for a reload: any number before the main loop comes round is one reload."""
+class Requests(Generic[_Outcome]):
+    """Who asked for a reload, or an upgrade: any number before the main loop comes round is one."""
 
     def __init__(self) -> None:
         self._wanted = False
-        self._waiting: list[asyncio.Future[ReloadOutcome]] = []
+        self._waiting: list[asyncio.Future[_Outcome]] = []
 
     def ask(self) -> None:
         """Ask for one, whatever comes of it."""
         self._wanted = True
 
-    async def outcome(self) -> ReloadOutcome:
+    async def outcome(self) -> _Outcome:
         """How the one asked for by now went, once it was tried."""
-        waiter: asyncio.Future[ReloadOutcome] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[_Outcome] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
         return await waiter
 
-    def take(self) -> list[asyncio.Future[ReloadOutcome]] | None:
-        """Who waits for the reload that is wanted; None if none is. What is asked for from
-        here on is another reload.
+    def take(self) -> list[asyncio.Future[_Outcome]] | None:
+        """Who waits for what is wanted; None if nothing is. What is asked for from here on is
+        another one.
         """
         if not self._wanted:
             return None

@@ -13,12 +13,16 @@ from mailweir import logs
 from mailweir.admin.ha_role import NodeRole
 from mailweir.admin.node_health import HealthReader, NodeHealth
 from mailweir.admin.readiness import unready
-from mailweir.changes import Changes, Intents, ProcessParts
+from mailweir.changes import Changes
 from mailweir.config.model import Config
 from mailweir.ending import lose
+from mailweir.intents import Intents
 from mailweir.operator import Operator
+from mailweir.process_parts import ProcessParts
 from mailweir.reload import Difference, ReloadOutcome
 from mailweir.situation import Situation
+from mailweir.upgrade.predecessor import Predecessor
+from mailweir.upgrade.successor import UpgradeOutcome
 
 _log = structlog.get_logger("mailweir")
 
@@ -35,6 +39,7 @@ class Running:
         version: str,
         started: float,
         began: float,
+        predecessor: Predecessor | None = None,
     ) -> None:
         """`started` is in seconds since 1970, `began` the same on time.monotonic's clock."""
         self.plane = parts.plane
@@ -45,6 +50,7 @@ class Running:
         self._parts = parts
         self._changes = changes
         self._intents = intents
+        self._predecessor = predecessor
         self._version = version
         self._started, self._began = started, began
         self._health = HealthReader(parts.plane.stats, parts.digests, started=started)
@@ -80,6 +86,9 @@ class Running:
             next_server=self.plane.next_server,
             admission=self.plane.admission,
             role=self.role.told,
+            before=(self._predecessor.pid, self._predecessor.sessions)
+            if self._predecessor and self._predecessor.sessions
+            else None,
         )
 
     def health(self) -> NodeHealth:
@@ -113,6 +122,10 @@ class Running:
     async def reload(self) -> ReloadOutcome:
         """Read the configuration again."""
         return await self._changes.reload()
+
+    async def upgrade(self) -> UpgradeOutcome:
+        """Have the next process take over."""
+        return await self._changes.upgrade()
 
     async def difference(self) -> Difference:
         """What a reload would change."""

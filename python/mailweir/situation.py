@@ -122,6 +122,7 @@ class Situation:
     next_server: Callable[[str, str], ServerKey | None]  # pool, client
     admission: Callable[[str, str], Admission]  # listener, client
     role: RoleTold | None  # in a pair; None where nobody has told
+    before: tuple[int, int] | None  # of the process before this one: its pid, and its sessions
 
     @cached_property
     def servers(self) -> Sequence[ServerStats]:

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from mailweir.config.words import Balance, DryRun, Forwarding, LogFormat, Protocol, Proxy, Refuse
 
@@ -219,3 +220,17 @@ class DesiredState(Struct, frozen=True):
             for pool in self.pools
             for server in pool.servers
         }
+
+    def relayed(self) -> "DesiredState":
+        """The same without the kernel path, while that is another process's."""
+        listeners = (replace(one, forwarding=Forwarding.RELAY) for one in self.listeners)
+        return replace(self, listeners=tuple(listeners))
+
+
+class Elsewhere(Struct, frozen=True):
+    """Sessions that the process before this one has still, where it was upgraded: by listener, and
+    by pool and server.
+    """
+
+    listeners: tuple[tuple[str, int], ...]
+    servers: tuple[tuple[str, str, int], ...]

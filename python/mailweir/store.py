@@ -43,6 +43,15 @@ class Store:
                 one.close()
         self._names = {_name(one) for one in self._kept}
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What is kept, for the next process."""
+        return tuple(self._names)
+
+    def inherit(self, names: Iterable[str]) -> None:
+        """The process before this one has had these kept."""
+        self._names |= {*names}
+
     def take(self) -> list[socket.socket]:
         """What an earlier process listened with; the caller closes it. Only the first time."""
         taken, self._kept = self._kept, []

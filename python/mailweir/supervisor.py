@@ -31,10 +31,13 @@ class Supervisor:
         path = environment.pop("NOTIFY_SOCKET", "")
         # An abstract one is written with @ where its name has a zero byte (unix(7)).
         self._path = "\0" + path[1:] if path.startswith("@") else path
+        self._told = {"NOTIFY_SOCKET": path} if path else {}
         usec, pid = environment.pop("WATCHDOG_USEC", ""), environment.pop("WATCHDOG_PID", "")
         ours = pid in ("", str(os.getpid())) and usec.isascii() and usec.isdigit()
         # How long it waits for a sign of life, in seconds; None where it doesn't.
         self.patience = int(usec) / _MICROSECONDS if ours and int(usec) else None
+        if self.patience:
+            self._told["WATCHDOG_USEC"] = usec
         self.store = Store(environment, self._tell)
 
     @property
@@ -58,6 +61,16 @@ class Supervisor:
     def extend(self, seconds: float) -> None:
         """It may take that much longer until the process has ended."""
         self._tell({"EXTEND_TIMEOUT_USEC": str(int(seconds * _MICROSECONDS))})
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What names it, for the next process."""
+        return self._told
+
+    def hand_on(self, pid: int) -> None:
+        """That process is the main one from now on; what this one says doesn't count any more."""
+        self._tell({"MAINPID": str(pid)})
+        self._path, self.patience = "", None
 
     def until_heard(self) -> None:
         """Wait, a moment at most, until all that was told was heard (sd_notify_barrier(3))."""

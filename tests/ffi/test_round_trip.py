@@ -6,12 +6,19 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import pytest
-from msgspec.json import decode
+from msgspec.json import decode, encode
 
 from ffi import plane_specs as given
 from mailweir import _dataplane
 from mailweir._dataplane import BindError, DataPlane, PlaneError, SpecError
-from mailweir.spec import DesiredQueue, DesiredRate, DesiredRoom, DesiredSource, DesiredSticky
+from mailweir.spec import (
+    DesiredQueue,
+    DesiredRate,
+    DesiredRoom,
+    DesiredSource,
+    DesiredSticky,
+    Elsewhere,
+)
 from mailweir.stats import Admission, PoolConduct, ServerConduct
 
 
@@ -313,3 +320,22 @@ def test_errors_have_one_base() -> None:
     assert issubclass(SpecError, PlaneError)
     assert issubclass(BindError, PlaneError)
     assert {SpecError.__module__, BindError.__module__} == {"mailweir._dataplane"}
+
+
+def test_sessions_of_the_process_before_hold_places(plane: DataPlane) -> None:
+    plane.apply(spec=given.spec(listeners=[given.listener(max_sessions=5)]))
+    plane.set_elsewhere(elsewhere=encode(Elsewhere((("mx", 5), ("gone", 1)), (("farm", "a", 3),))))
+    (server,) = given.servers(plane)
+    assert server.active == 3
+    full = decode(plane.admission(listener="mx", client="192.0.2.9"), type=Admission)
+    assert full.refused == "full"
+    plane.set_elsewhere(elsewhere=encode(Elsewhere((("mx", 4),), (("farm", "a", 1),))))
+    (server,) = given.servers(plane)
+    assert server.active == 1
+    room = decode(plane.admission(listener="mx", client="192.0.2.9"), type=Admission)
+    assert room.refused is None
+    plane.set_elsewhere(elsewhere=encode(Elsewhere((), ())))
+    (server,) = given.servers(plane)
+    assert server.active == 0
+    with pytest.raises(SpecError):
+        plane.set_elsewhere(elsewhere=b"{}")

@@ -8,7 +8,7 @@ from ipaddress import ip_address, ip_network
 from mailweir.config.load import Loaded, parse
 from mailweir.config.model import Config
 from mailweir.errors import PlaneError, PlanePanic
-from mailweir.spec import DesiredRoom, DesiredState, ServerKey, ServerState
+from mailweir.spec import DesiredRoom, DesiredState, Elsewhere, ServerKey, ServerState
 from mailweir.state.overrides import Overrides
 from mailweir.stats import (
     Admission,
@@ -68,6 +68,8 @@ class FakePlane:
         self.kernel_path: KernelPathStats | None = None
         self.draining = False
         self.left_to_successor = False
+        self.handed_over = False
+        self.elsewhere: list[Elsewhere] = []
         self.stopped = False
         self.hurries = False
         self.live: list[Session] = []
@@ -94,6 +96,12 @@ class FakePlane:
     def drain(self, *, to_successor: bool) -> None:
         self.draining = True
         self.left_to_successor = to_successor
+
+    def hand_over(self) -> None:
+        self.handed_over = True
+
+    def set_elsewhere(self, elsewhere: Elsewhere) -> None:
+        self.elsewhere.append(elsewhere)
 
     def listening(self) -> list[socket.socket]:
         return []

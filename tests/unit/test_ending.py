@@ -69,3 +69,36 @@ async def test_what_is_left_is_lost_when_the_addresses_move() -> None:
     plane, told = FakePlane(), Told()
     plane.live = [figures.SESSION]
     assert (await lose(plane, told, Lane("plane")), told.kept) == (1, [[]])
+
+
+async def test_clients_wait_for_the_next_process_at_a_restart() -> None:
+    """Whatever the deadline is; sessions leave where they can, and the others soon."""
+    plane, told = FakePlane(), Told()
+    plane.active = 1
+    await ended(plane, told, Terms(1800.0, None, restarts=True), seconds=0.05)
+    assert (plane.left_to_successor, plane.hurries, told.kept) == (True, True, [])
+
+
+async def test_a_restart_waits_for_nobody_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ending, "_SHORT", 0.05)
+    plane, told = FakePlane(), Told()
+    plane.active = 1
+    await ended(plane, told, Terms(1800.0, None, restarts=True), seconds=5.0)
+    assert plane.active == 1
+
+
+async def test_the_sessions_of_the_process_before_are_waited_for() -> None:
+    plane, told = FakePlane(), Told()
+    others = [2]
+    asyncio.get_running_loop().call_later(0.05, others.clear)
+    began = asyncio.get_running_loop().time()
+    await drain(
+        plane,
+        told,
+        Lane("plane"),
+        terms=Terms(1800.0, None),
+        wake=asyncio.Event(),
+        why_now=lambda: "",
+        before=lambda: sum(others),
+    )
+    assert asyncio.get_running_loop().time() - began >= 0.05

@@ -110,3 +110,12 @@ def test_what_is_handed_over_is_taken_once_and_the_rest_closed(
 def test_what_is_somebody_elses_stays_there(environment: dict[str, str]) -> None:
     store = Store(environment, Heard())
     assert (store.take(), environment) == ([], {})
+
+
+def test_what_an_earlier_process_has_kept_is_given_up_too(listening: list[socket.socket]) -> None:
+    heard = Heard()
+    store = Store({}, heard)
+    store.inherit(["gone-25"])
+    assert store.names == ("gone-25",)
+    store.keep([one.dup() for one in listening])
+    assert ({"FDSTOREREMOVE": "1", "FDNAME": "gone-25"}, 0) in heard.words

@@ -11,6 +11,7 @@ from mailweir.operator import Operator
 from mailweir.plane import Plane
 from mailweir.reload import Difference, ReloadOutcome
 from mailweir.situation import Situation
+from mailweir.upgrade.successor import UpgradeOutcome
 
 # Changes what operators said, where the configuration has what it is about.
 Change = Callable[[Operator, Config], None]
@@ -39,6 +40,9 @@ class Balancer(Protocol):
 
     async def reload(self) -> ReloadOutcome:
         """Read the configuration again; returns when that is over, well or not."""
+
+    async def upgrade(self) -> UpgradeOutcome:
+        """Have the next process take over; returns when that is over, well or not."""
 
     async def difference(self) -> Difference:
         """What a reload would change."""

@@ -11,7 +11,7 @@ from mailweir.admin.balancer import Balancer, Change
 from mailweir.admin.readiness import why_none
 from mailweir.config.units import parse_duration
 from mailweir.config.words import HaKeeper, HaRole
-from mailweir.errors import TooManyError, UnknownError
+from mailweir.errors import BusyError, TooManyError, UnknownError
 from mailweir.operator import Speaker
 from mailweir.spec import ServerKey
 from mailweir.state.overrides import parse_denied, parse_weight
@@ -93,6 +93,11 @@ class _Operating:
         outcome = await self._balancer.reload()
         return web.json_response(asdict(outcome), status=200 if outcome.ok else 422)
 
+    async def upgrade(self, request: web.Request) -> web.Response:
+        _log.info("operator", change="upgrade", by=await self._access.name_at(request))
+        outcome = await self._balancer.upgrade()
+        return web.json_response(asdict(outcome), status=200 if outcome.ok else 409)
+
     async def pair(self, request: web.Request) -> web.Response:
         role, by = HaRole(request.match_info["role"]), _keeper(request)
         changed = self._balancer.role.tell(role, by, alarms=_alarms(request))
@@ -112,7 +117,7 @@ class _Operating:
             problem = await self._balancer.operate(change, what=what, by=speaker.name)
         except UnknownError as error:
             raise _refused(web.HTTPNotFound, str(error)) from None
-        except TooManyError as error:
+        except (TooManyError, BusyError) as error:
             raise _refused(web.HTTPConflict, str(error)) from None
         return {"what": what, "by": speaker.name, "problem": problem}
 
@@ -134,6 +139,7 @@ def add_operating(app: web.Application, balancer: Balancer, access: Access) -> N
     app.router.add_post(_OF_PAIR, operating.pair)
     app.router.add_post("/api/v1/ha/move", operating.addresses_move)
     app.router.add_post("/api/v1/reload", operating.reload)
+    app.router.add_post("/api/v1/upgrade", operating.upgrade)
 
 
 def _seconds(request: web.Request) -> float | None:

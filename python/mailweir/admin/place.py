@@ -34,15 +34,21 @@ class Found(Enum):
 class Place:
     """A listening UNIX socket at `path`, which is ours as long as it is the very one we made."""
 
-    def __init__(self, path: Path, mode: int, part: str) -> None:
+    def __init__(
+        self, path: Path, mode: int, part: str, inherited: socket.socket | None = None
+    ) -> None:
         """Raises StartError. What is left of a process that died is replaced; a socket that
-        answers is not. `part` is the key of the configuration that has `socket`.
+        answers is not. `part` is the key of the configuration that has `socket`. `inherited` is the
+        socket itself, of the process before this one.
         """
         self.path = path
         self.part = part
-        self.socket = bind_unix(path, mode, part=part)
+        self.socket = inherited or bind_unix(path, mode, part=part)
         found = path.lstat()
         self._made = (found.st_dev, found.st_ino)
+        if inherited is not None:
+            inherited.setblocking(False)
+            self.change_mode(mode)
 
     def find(self) -> "Found":
         """What is there now."""

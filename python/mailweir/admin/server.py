@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -66,14 +66,18 @@ class AdminServer:
         *,
         part: str,
         faults: Faults,
+        inherited: Callable[[str], socket.socket | None] = lambda _: None,
     ) -> None:
-        """`part` is the key of the configuration that has `socket` and `http`."""
+        """`part` is the key of the configuration that has `socket` and `http`. `inherited` gives
+        the listening socket of an address, where the process before this one has handed it on.
+        """
         self._path = path
         self._http = http
         self._part = part
         self._faults = faults
         self._access = Access(roles)
         self._hosts = hosts
+        self._inherited = inherited
         self._lane = Lane(f"{part}.socket")
         # Why the socket can't be found by who looks for it; empty where it can.
         self.problem = ""
@@ -82,6 +86,7 @@ class AdminServer:
         self._listening: list[asyncio.Server] = []
         self._places: dict[Path, Place] = {}  # changed in the lane alone
         self._served: dict[Path, asyncio.Server] = {}
+        self._tcp: dict[str, socket.socket] = {}
         self._looking: asyncio.Task[None] | None = None
         self._refusals: Refusals
         self._door: Door
@@ -103,7 +108,9 @@ class AdminServer:
                 Door, peer_of=_address, name=f"{self._part}.http", lifetime=_TCP_LIFETIME
             )
             made = await self._door_of(app, door)
-            self._listening.append(await _listening(made, self._bind_tcp(self._http)))
+            address = str(self._http)
+            bound = self._tcp[address] = self._inherited(address) or self._bind_tcp(self._http)
+            self._listening.append(await _listening(made, bound))
         self._looking = asyncio.create_task(
             kept_going(FaultPart.SOCKET, self._look_after_sockets, self._faults)
         )
@@ -134,7 +141,8 @@ class AdminServer:
     def _make(self, path: Path) -> Place:
         """In the lane. It is known even where whoever wanted it has given up meanwhile."""
         mode = self._access.mode if path == self._path else PRIVATE
-        place = self._places[path] = Place(path, mode, self._part)
+        place = Place(path, mode, self._part, self._inherited(str(path)))
+        self._places[path] = place
         return place
 
     async def _look_after_sockets(self) -> None:
@@ -187,6 +195,18 @@ class AdminServer:
 
     def _has_role(self, transport: asyncio.Transport) -> bool:
         return self._access.role_at(transport.get_extra_info("socket")) is not Role.NONE
+
+    def listening(self) -> dict[str, int]:
+        """Descriptors of the listening sockets, by their addresses; they stay ours."""
+        sockets = {str(path): place.socket for path, place in self._places.items()} | self._tcp
+        return {address: one.fileno() for address, one in sockets.items()}
+
+    async def leave(self, taken: Collection[str]) -> None:
+        """Stop answering, and leave the sockets of these addresses to the next process."""
+        for path in list(self._places):
+            if str(path) in taken:
+                del self._places[path]
+        await self.close()
 
     async def close(self) -> None:
         """Stop answering and take the sockets away, as far as they are ours."""

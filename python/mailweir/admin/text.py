@@ -112,6 +112,7 @@ def status(answer: Mapping[str, Any]) -> str:
         ready,
         *answer["panics"],
         *answer["failing"],
+        *_before(answer["before"]),
         f"{answer['sessions']} sessions, {answer['max_sessions']} at most",
         *_room(answer["room"]),
         f"configuration {answer['config']['file']}, generation {answer['generation']}; "
@@ -135,6 +136,19 @@ def status(answer: Mapping[str, Any]) -> str:
     lines += [_sticky(pool) for pool in answer["pools"] if pool["sticky"]]
     lines += [overflow(pool) for pool in answer["pools"] if pool["overflow"]]
     return "\n".join([*lines, "", _listeners(answer["listeners"]), _pools(answer["pools"])])
+
+
+def _before(before: Mapping[str, Any] | None) -> list[str]:
+    """What the process before this one has still."""
+    if before is None:
+        return []
+    sessions = _sessions(before["sessions"])
+    return [f"the process before this one, pid {before['pid']}, has {sessions} still"]
+
+
+def upgrade(answer: Mapping[str, Any]) -> str:
+    """`mailweir upgrade`."""
+    return f"upgraded: {answer['message']}, mailweir {answer['version']}"
 
 
 def _troubles(answer: Mapping[str, Any]) -> list[str]:

@@ -43,6 +43,7 @@ for _command in (
     operating.deny,
     operating.undeny,
     operating.reload,
+    operating.upgrade,
     config.config,
     ha.ha,
     process.kernel_path,

@@ -34,6 +34,10 @@ _timeout = click.option(
 )
 
 
+# Seconds: longer than the next process may take.
+_UPGRADE = 200.0
+
+
 @click.command()
 @server_argument
 @_wait
@@ -200,6 +204,24 @@ def reload(socket_path: str, as_json: bool) -> None:
         click.echo(problem, err=True)
     click.echo(f"reload refused, the old configuration stays: {answer['message']}", err=True)
     sys.exit(Exit.BAD_CONFIG if answer["problems"] else Exit.FAILURE)
+
+
+@click.command()
+@socket_option
+@json_option
+def upgrade(socket_path: str, as_json: bool) -> None:
+    """Have the program as it is installed now take over, without refusing or ending a session.
+
+    The new process reads the configuration and checks its servers while the old one serves. Where
+    it fails, the old one goes on.
+    """
+    from mailweir.admin import text
+
+    answer = ask(socket_path, "POST", "/api/v1/upgrade", timeout=_UPGRADE)
+    if "ok" not in answer or not answer["ok"]:
+        why = answer.get("message") or answer.get("error")
+        raise MailweirError(f"not upgraded, the old process goes on: {why}")
+    show(answer, as_json, text.upgrade)
 
 
 def _listener_route(listener: str | None, word: str) -> str:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 def run(config_file: Path, verbose: bool) -> None:
     """Run the balancer in the foreground.
 
-    HUP reloads the configuration, TERM drains and ends, a second TERM ends at once.
+    HUP reloads the configuration, USR2 has the program as it is now take over, TERM drains and
+    ends, a second TERM ends at once.
     """
     import signal
 
@@ -44,9 +45,11 @@ def run(config_file: Path, verbose: bool) -> None:
         from mailweir.daemon import Daemon
         from mailweir.journal import Journal
         from mailweir.supervisor import Supervisor
+        from mailweir.upgrade.predecessor import predecessor_in
 
     journal = Journal()
     logs.configure(verbose=verbose, also=journal.take)
+    predecessor = predecessor_in(os.environ)
 
     async def serve() -> None:
         daemon = Daemon(
@@ -54,6 +57,7 @@ def run(config_file: Path, verbose: bool) -> None:
             version=version("mailweir"),
             journal=journal,
             supervisor=Supervisor(os.environ),
+            predecessor=predecessor,
         )
         await daemon.run()
 

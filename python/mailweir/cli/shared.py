@@ -107,11 +107,16 @@ def sessions_in_words(number: int) -> str:
     return "1 session" if number == 1 else f"{number} sessions"
 
 
-def ask(socket_path: str, method: str, route: str) -> dict[str, Any]:
-    """What the running process answers. Raises MailweirError with what it refuses."""
+def ask(
+    socket_path: str, method: str, route: str, *, timeout: float | None = None
+) -> dict[str, Any]:
+    """What the running process answers; `timeout` is in seconds. Raises MailweirError with what it
+    refuses.
+    """
     from mailweir.admin import client
 
-    answer = client.ask(socket_path, method, route)
+    limit = {} if timeout is None else {"timeout": timeout}
+    answer = client.ask(socket_path, method, route, **limit)
     if isinstance(answer.get("error"), str):
         raise MailweirError(answer["error"])
     return answer

@@ -86,7 +86,7 @@ pub use listener::Parting;
 pub use mailweir_flow::Counter as SegmentCounter;
 pub use mailweir_flow::is_built as kernel_path_is_built;
 pub use metrics::{BoundsStats, HistogramStats};
-pub use plane::{ApplyError, DataPlane};
+pub use plane::{ApplyError, DataPlane, Elsewhere};
 pub use record::{
     EndBy, EndReason, LogStats, Path, SessionFilter, SessionId, SessionStats, Side, WouldRefuse,
 };

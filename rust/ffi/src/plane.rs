@@ -70,6 +70,19 @@ impl DataPlane {
         py.detach(|| self.0.drain(parting));
     }
 
+    /// Leaves listening sockets and flows to the next process, which lives already; the other
+    /// sessions go on to their end.
+    fn hand_over(&self, py: Python<'_>) {
+        py.detach(|| self.0.hand_over());
+    }
+
+    /// So many sessions the process before this one has still: an `Elsewhere` as JSON.
+    #[pyo3(signature = (*, elsewhere))]
+    fn set_elsewhere(&self, py: Python<'_>, elsewhere: &[u8]) -> PyResult<()> {
+        py.detach(|| decode(elsewhere).map(|told| self.0.set_elsewhere(told)))
+            .map_err(|error| spec_error(&error))
+    }
+
     /// Of a process that drains: sessions leave at the next place for it, without a spread.
     fn hurry(&self) {
         self.0.hurry();

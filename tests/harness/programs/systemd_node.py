@@ -55,10 +55,11 @@ _BOOT_LIMIT = 30.0
 class SystemdNode:
     """The machine, while it is on."""
 
-    def __init__(self, name: str, folder: Path, booted: Running) -> None:
+    def __init__(self, name: str, folder: Path, booted: Running, at: str) -> None:
         self.name = name
         self.folder = folder
         self._booted = booted
+        self._at = at
 
     @property
     def pid(self) -> int:
@@ -72,9 +73,9 @@ class SystemdNode:
         return run([*self.before(), *command], limit=limit)
 
     def before(self) -> list[str]:
-        """The beginning of a command that is run there, in the folder where `config/` is."""
-        enter = [program("nsenter"), "--target", str(self.pid), "--all", "--wdns=/opt/mailweir"]
-        return [*enter, "env", "-i", "PATH=/usr/sbin:/usr/bin", "HOME=/run"]
+        """The beginning of a command that is run there, in a folder of its own."""
+        enter = [program("nsenter"), "--target", str(self.pid), "--all", f"--wdns={self._at}"]
+        return [*enter, "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/run"]
 
     def switch_off(self) -> None:
         """Its power is gone; its network isn't told."""
@@ -150,19 +151,27 @@ def _command(file: Path, text: str) -> None:
 
 @contextmanager
 def systemd_node(
-    networks: NamedNetworks, name: str, folder: Path, *, start: int = 1
+    networks: NamedNetworks,
+    name: str,
+    folder: Path,
+    *,
+    start: int = 1,
+    bare: Path | None = None,
 ) -> Iterator[SystemdNode]:
     """The machine in the network of its name, with the folders that `prepared` made; `start` counts
-    how often it was switched on.
+    how often it was switched on. With `bare` it is what that folder has, and nothing of this
+    machine's.
     """
     if os.geteuid() != 0:
         missing("needs root, to be a machine")
     needs("systemd")
     group = f"{networks.name(name)}-{start}"
     root = [str(_HERE / "systemd_root.sh"), name, str(folder), str(_REPOSITORY), sys.base_prefix]
+    if bare is not None:
+        root = [str(_HERE / "bare_root.sh"), name, str(bare)]
     private = [*networks.before(name), program("unshare"), "--mount", "sh", "-c"]
     with running([*private, _ENTER, "sh", group, *root], folder, f"systemd-{start}") as booted:
-        node = SystemdNode(name, folder, booted)
+        node = SystemdNode(name, folder, booted, "/" if bare else "/opt/mailweir")
         try:
             booted.until(lambda: node.pid, "systemd to be PID 1", limit=_BOOT_LIMIT)
             booted.until(lambda: _is_up(node), "systemd to be up", limit=_BOOT_LIMIT)

@@ -19,6 +19,7 @@ from mailweir.spec import ServerKey, ServerState
 from mailweir.state.desired import Health, fold
 from mailweir.state.overrides import Overrides
 from mailweir.stats import OverflowStats
+from mailweir.upgrade.successor import UpgradeOutcome
 from unit import figures
 from unit.fakes import MINIMAL, NOTHING_SAID, ROOM, FakePlane, config
 
@@ -98,6 +99,7 @@ def situation(
         next_server=plane.next_server,
         admission=plane.admission,
         role=role,
+        before=None,
     )
 
 
@@ -129,6 +131,7 @@ class FakeBalancer:
         self.now = situation()
         self.outcome = ReloadOutcome(True, 2, "nothing changed", 1000.0, warnings=("w",))
         self.reloads = 0
+        self.upgraded = UpgradeOutcome(True, "process 7 serves", "1.2.4")
         self.told: list[str] = []
         self.problem = ""
         self.operator = Operator(lambda _: None)
@@ -160,6 +163,9 @@ class FakeBalancer:
     async def reload(self) -> ReloadOutcome:
         self.reloads += 1
         return self.outcome
+
+    async def upgrade(self) -> UpgradeOutcome:
+        return self.upgraded
 
     async def difference(self) -> Difference:
         return Difference(("pool farm: server c added",), (), ("w",))

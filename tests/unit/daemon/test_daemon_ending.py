@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 import threading
 from pathlib import Path
 
@@ -43,10 +44,18 @@ async def test_a_term_while_first_checks_are_waited_for(
     assert plane.applied == []
 
 
-async def test_ignored_signals_say_why(tmp_path: Path, servers: dict[str, str]) -> None:
+async def test_an_upgrade_without_a_next_process(
+    tmp_path: Path, servers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """USR2, or a command: the old one goes on, and says why."""
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "gone"), "run"])
     async with serving(tmp_path, servers) as running:
         signal.raise_signal(signal.SIGUSR2)
-        await until(lambda: running.logged("USR2 ignored"))
+        await until(lambda: running.logged("the upgrade failed"))
+        outcome = await running.balancer.upgrade()
+        assert not outcome.ok
+        assert "No such file" in outcome.message
+        assert (await running.balancer.reload()).ok
 
 
 async def test_term_drains_until_sessions_end(tmp_path: Path, servers: dict[str, str]) -> None:

@@ -27,6 +27,7 @@ def status(situation: Situation) -> dict[str, object]:
         "panics": panics(situation),
         "failing": failing(situation),
         "draining": stats.draining,
+        "before": _before(situation),
         "sessions": stats.active,
         "max_sessions": stats.max_sessions,
         "room": {**_figures(stats.room), "by": situation.room},
@@ -46,6 +47,14 @@ def status(situation: Situation) -> dict[str, object]:
         "listeners": [_listener(listener, situation) for listener in stats.listeners],
         "pools": pools(situation),
     }
+
+
+def _before(situation: Situation) -> dict[str, int] | None:
+    """The process before this one, where it has sessions still; None where none has."""
+    if situation.before is None:
+        return None
+    pid, sessions = situation.before
+    return {"pid": pid, "sessions": sessions}
 
 
 def role(situation: Situation) -> dict[str, object] | None:

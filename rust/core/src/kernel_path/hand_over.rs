@@ -22,6 +22,7 @@ use super::leg::{self, Info, Numbers, Repaired};
 use super::note::Note;
 use super::passage::{Passage, Port};
 use super::refusal::Refusal;
+use super::tenancy::Stay;
 
 /// How far a peer may say something at first, at least; what it is told later moves it on. As much
 /// is announced where windows aren't scaled: in a SYN, say.
@@ -54,6 +55,8 @@ pub(crate) struct Handed {
     client: Client,
     /// Bytes of it.
     greeting: usize,
+    /// Until it is a flow.
+    _stay: Stay,
 }
 
 /// Waits for the end of the greeting, for `limit` at most, and hands the session over.
@@ -70,13 +73,17 @@ pub(crate) async fn hand_over(
 ) -> Result<Handed, Legs> {
     let heard = timeout(limit, legs.hear_greeting()).await;
     fail_point!("hand_over_greeted");
-    let handed = heard
-        .unwrap_or(Err(Refusal::Greeting))
-        .and_then(|()| legs.begin(&passage, server, outline));
-    if let Err(why) = handed {
-        legs.port = passage.refused(why);
-        return Err(legs);
-    }
+    let handed = heard.unwrap_or(Err(Refusal::Greeting)).and_then(|()| {
+        let stay = passage.path().stay().ok_or(Refusal::HandedOn)?;
+        legs.begin(&passage, server, outline).map(|()| stay)
+    });
+    let stay = match handed {
+        Ok(stay) => stay,
+        Err(why) => {
+            legs.port = passage.refused(why);
+            return Err(legs);
+        }
+    };
     fail_point!("hand_over_held");
     passage.gate().set(State::Live);
     fail_point!("hand_over_live");
@@ -93,6 +100,7 @@ pub(crate) async fn hand_over(
         passage,
         client: legs.client,
         greeting: legs.said.len(),
+        _stay: stay,
     })
 }
 

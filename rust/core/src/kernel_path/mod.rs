@@ -37,6 +37,7 @@ mod passage;
 mod prepare;
 mod refusal;
 mod sweeper;
+mod tenancy;
 mod voice;
 mod ways;
 
@@ -75,6 +76,7 @@ pub(crate) use passage::{Guest, Passage, Port};
 pub(crate) use prepare::{prepare_acknowledgements, prepare_listener};
 pub use refusal::Refusal;
 pub(crate) use sweeper::Sweeper;
+use tenancy::Tenancy;
 use voice::Voice;
 use ways::Ways;
 
@@ -137,6 +139,7 @@ pub(crate) struct KernelPath {
     outdated: AtomicBool,
     /// The process ends, and the next one goes on with the listening sockets.
     handed_on: AtomicBool,
+    tenancy: Tenancy,
 }
 
 impl KernelPath {
@@ -199,6 +202,7 @@ impl KernelPath {
             given_up: Count::default(),
             outdated: AtomicBool::new(false),
             handed_on: AtomicBool::new(false),
+            tenancy: Tenancy::default(),
         };
         path.interfaces
             .attach()

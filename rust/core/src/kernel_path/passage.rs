@@ -103,6 +103,7 @@ impl Passage {
         let SocketAddr::V4(server) = member.address else {
             return Err(Refusal::Ipv6);
         };
+        let _stay = path.stay().ok_or(Refusal::HandedOn)?;
         let source = source(path, member, server)?;
         let number = path.take_number().ok_or(Refusal::TableFull);
         let number = number.inspect_err(|_| path.flows.want_room())?;
@@ -223,6 +224,10 @@ impl Drop for Passage {
         if self.is_kept {
             return;
         }
+        let Some(_stay) = self.path.stay() else {
+            // It is another session's by now.
+            return;
+        };
         self.gate().set(State::Passed);
         let placed = self.keys.into_iter().take(self.placed.into());
         let tables = || self.path.tables(self.worker);

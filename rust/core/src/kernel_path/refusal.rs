@@ -42,11 +42,13 @@ pub enum Refusal {
     Closed,
     /// The system refused what the hand-over needs.
     System,
+    /// The next process has the kernel path already: this one was upgraded.
+    HandedOn,
 }
 
 impl Refusal {
     /// Every reason there is.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Ipv6,
         Self::Interface,
         Self::Nat,
@@ -64,5 +66,6 @@ impl Refusal {
         Self::Busy,
         Self::Closed,
         Self::System,
+        Self::HandedOn,
     ];
 }

@@ -6,6 +6,7 @@
 mod kernel_start;
 mod parting;
 mod sockets;
+mod stand_ins;
 mod watchdog;
 
 use std::collections::HashMap;
@@ -45,7 +46,10 @@ use crate::worker::Worker;
 
 use kernel_start::{KernelStart, Wish};
 use sockets::Control;
+use stand_ins::StandIns;
 use watchdog::Watchdog;
+
+pub use stand_ins::Elsewhere;
 
 /// Why a specification isn't running.
 #[derive(Debug, thiserror::Error)]
@@ -107,6 +111,7 @@ struct Watched {
     bound: Mutex<HashMap<BindKey, SocketAddr>>,
     draining: AtomicBool,
     control: Mutex<Control>,
+    stand_ins: Mutex<StandIns>,
 }
 
 impl DataPlane {
@@ -176,6 +181,7 @@ impl DataPlane {
             pipe_budget: budget.pipes(),
             bound: Mutex::default(),
             draining: AtomicBool::new(false),
+            stand_ins: Mutex::default(),
             control: Mutex::new(Control::new(workers, Registry::new(number), no_log, kept)),
         });
         let watchdog = Watchdog::start(Arc::clone(&shared))?;

@@ -22,6 +22,22 @@ impl DataPlane {
         self.shared.live.wake(SessionFilter::default());
     }
 
+    /// Leaves the listening sockets and what is in the kernel to the next process, which has the
+    /// sockets already, and may begin with the rest when this returns. The other sessions go on to
+    /// their end. Nothing is applied any more. Takes some seconds at most.
+    pub fn hand_over(&self) {
+        let mut control = lock(&self.shared.control);
+        self.shared.draining.store(true, Relaxed);
+        self.shared
+            .leave(&mut control, Parting::ToSuccessor, |_| true);
+        if let Some(path) = self.shared.kernel.get() {
+            path.end_tenancy();
+        }
+        lock(&self.shared.kernel_start).stop();
+        // The next one looks there for what has ended.
+        self.shared.log.settle();
+    }
+
     /// Of a process that drains: sessions leave at the next place for it, whatever their turn in the
     /// spread. The addresses they came to are about to be another machine's.
     pub fn hurry(&self) {

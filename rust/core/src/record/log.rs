@@ -7,7 +7,7 @@
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
@@ -97,6 +97,8 @@ struct Orders {
     /// To write to from now on; more than one where changes come fast.
     sinks: Vec<Sink>,
     reopen: bool,
+    /// Who wants to know when all that was pushed before is written.
+    settled: Vec<Sender<Infallible>>,
     stop: bool,
 }
 
@@ -127,6 +129,7 @@ impl SessionLog {
             text: Vec::with_capacity(BATCH + 4096),
             lines: 0,
             told: vec![],
+            settled: vec![],
         };
         let (ends, ended) = channel();
         let thread = thread::Builder::new()
@@ -184,6 +187,15 @@ impl SessionLog {
     /// it goes on with the one it has.
     pub(crate) fn reopen(&self) {
         self.order(|orders| orders.reopen = true);
+    }
+
+    /// Waits until what was pushed before is written, for a while at most: where nobody reads, or
+    /// nothing is logged, it isn't.
+    pub(crate) fn settle(&self) {
+        let (settled, is_settled) = channel();
+        self.order(|orders| orders.settled.push(settled));
+        // Nothing is said: it ends when the other end is dropped.
+        let _ = is_settled.recv_timeout(STOP);
     }
 
     /// How it does.
@@ -263,12 +275,17 @@ struct Writer {
     lines: u64,
     /// Who hears of that.
     told: Vec<Box<dyn Told>>,
+    /// Who hears of it when the queue is empty, by the end of these.
+    settled: Vec<Sender<Infallible>>,
 }
 
 impl Writer {
     fn run(mut self, tick: Duration) {
         while !self.obey() {
             let more = self.drain(TURN);
+            if !more {
+                self.settled.clear();
+            }
             if !self.sink.is_on() {
                 // What is in the queue came too late for the last sink; it is for the next one.
                 thread::park();
@@ -284,6 +301,7 @@ impl Writer {
         let mut orders = lock(&self.shared.orders);
         let sinks = mem::take(&mut orders.sinks);
         let reopen = mem::take(&mut orders.reopen);
+        self.settled.append(&mut orders.settled);
         let stop = orders.stop;
         drop(orders);
         self.switch(sinks);

@@ -1,0 +1,176 @@
+"""The next process, which takes over from this one. Begun by the main loop."""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from msgspec.json import encode
+
+from mailweir.errors import UpgradeError
+from mailweir.lanes import Lane
+from mailweir.spec import Elsewhere
+from mailweir.upgrade.channel import (
+    VARIABLE,
+    Channel,
+    Go,
+    Inheritance,
+    Message,
+    Prepared,
+    Released,
+    Remaining,
+    Serves,
+)
+
+# Seconds for it to read its configuration and to check its servers.
+_PREPARING = 120.0
+# For it to open its listeners.
+_OPENING = 30.0
+# For one that is killed to be gone.
+_GONE = 5.0
+
+_Heard = TypeVar("_Heard", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class UpgradeOutcome:
+    """How an upgrade went, in a sentence; the next process's version where it serves."""
+
+    ok: bool
+    message: str
+    version: str = ""
+
+
+class Successor:
+    """The next process."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", channel: Channel, lane: Lane) -> None:
+        self.pid = process.pid
+        self.version = ""  # known once it is prepared
+        self._process = process
+        self._channel = channel
+        self._lane = lane
+
+    @classmethod
+    async def start(
+        cls, heritage: "Heritage", environment: Mapping[str, str], lane: Lane
+    ) -> "Successor":
+        """Start it. Raises UpgradeError."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                process = await lane.call(lambda: _started(heritage, theirs, environment))
+            except OSError as error:
+                ours.close()
+                raise UpgradeError(f"it can't be started: {error}") from None
+        channel = Channel(ours)
+        await channel.open()
+        return cls(process, channel, lane)
+
+    async def prepared(self) -> None:
+        """Returns when it could serve. Raises UpgradeError, and then it is gone."""
+        self.version = (await self._hear(Prepared, _PREPARING, "read its configuration")).version
+
+    async def serves(self, go: Go) -> Serves:
+        """Have it serve. Raises UpgradeError, and then it is gone."""
+        self._channel.say(go)
+        return await self._hear(Serves, _OPENING, "open its listeners")
+
+    def released(self) -> None:
+        """What is in the kernel is its own."""
+        self._channel.say(Released())
+
+    def left(self, sessions: int, elsewhere: Elsewhere) -> None:
+        """So many sessions there are here still."""
+        self._channel.say(Remaining(sessions, elsewhere))
+
+    async def hear(self) -> Message | None:
+        """What it wants; None once it is gone."""
+        return await self._channel.hear()
+
+    async def kill(self) -> str:
+        """Have it gone; how it ended."""
+        ended = await self._lane.call(self._kill)
+        self._channel.close()
+        return ended
+
+    def _kill(self) -> str:
+        with suppress(subprocess.TimeoutExpired):
+            # Where it has ended by itself, that says more.
+            self._process.wait(0.1)
+        ended = self._process.poll()
+        self._process.kill()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_GONE)
+        if ended is None:
+            return "killed"
+        return f"exit code {ended}" if ended >= 0 else f"signal {-ended}"
+
+    async def _hear(self, wanted: type[_Heard], limit: float, what: str) -> _Heard:
+        try:
+            async with asyncio.timeout(limit):
+                while (message := await self._channel.hear()) is not None:
+                    if isinstance(message, wanted):
+                        return message
+        except TimeoutError:
+            await self.kill()
+            raise UpgradeError(f"it didn't {what} within {limit:.0f} s") from None
+        ended = await self.kill()
+        raise UpgradeError(f"it ended before it could {what} ({ended}); its log says why")
+
+
+class Heritage:
+    """What the next process is to have of this one."""
+
+    def __init__(
+        self,
+        *,
+        lock: int,
+        listening: Sequence[socket.socket],
+        admin: Mapping[str, int],
+        stored: Sequence[str],
+    ) -> None:
+        """`listening` is closed once the process is started, or can't be."""
+        self.lock = lock
+        self.listening = listening
+        self.admin = admin
+        self.stored = tuple(stored)
+
+
+def _started(
+    heritage: Heritage, channel: socket.socket, environment: Mapping[str, str]
+) -> "subprocess.Popen[bytes]":
+    """In a lane."""
+    listening = tuple(one.fileno() for one in heritage.listening)
+    inheritance = Inheritance(
+        pid=os.getpid(),
+        channel=channel.fileno(),
+        lock=heritage.lock,
+        listening=listening,
+        admin=dict(heritage.admin),
+        stored=heritage.stored,
+    )
+    try:
+        return subprocess.Popen(
+            command(sys.argv),
+            env={**os.environ, **environment, VARIABLE: encode(inheritance).decode()},
+            pass_fds=(channel.fileno(), heritage.lock, *listening, *heritage.admin.values()),
+            stdin=subprocess.DEVNULL,
+        )
+    finally:
+        for one in heritage.listening:
+            one.close()
+
+
+def command(arguments: Sequence[str]) -> list[str]:
+    """What started this process, found anew: a package may have put another version there."""
+    program, *others = arguments
+    if Path(program).name == "__main__.py":
+        return [sys.executable, "-m", "mailweir", *others]
+    return [program, *others]

@@ -1,0 +1,85 @@
+"""The program that an upgrade begins: one that dies at a point of it, where it is told to.
+
+A script that is the beginning of mailweir's command, as `stalling` is; the next process is begun by
+it alone.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mailweir.cli import main
+from mailweir.upgrade import predecessor
+from mailweir.upgrade.channel import VARIABLE
+
+# In the order in which a process that takes over comes by.
+POINTS = ("started", "configured", "prepared", "its turn", "listening")
+_REPOSITORY = Path(__file__).parents[2]
+
+
+class Program:
+    """Where the command finds it, as a package would replace it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "mailweir"
+        self.replace("")
+
+    def replace(self, point: str) -> None:
+        """From now on whoever is begun dies there; nowhere with an empty one."""
+        new = self.file.with_suffix(".new")
+        paths = [str(_REPOSITORY / folder) for folder in ("python", "tests")]
+        new.write_text(
+            f"#!{sys.executable}\nimport sys\nsys.path[:0] = {paths}\n"
+            f"from scenarios.upgrading import begin\nbegin({point!r})\n"
+        )
+        new.chmod(0o755)
+        new.replace(self.file)
+
+
+def begin(point: str) -> None:
+    """Run mailweir, to that point of taking over."""
+    if sys.argv[2:4] == ["-m", "mailweir"]:
+        del sys.argv[1:4]
+    if point and VARIABLE in os.environ:
+        _dies_at(point)
+    main()
+
+
+def _dies_at(point: str) -> None:
+    if point == "started":
+        _die()
+    go, released = predecessor.Predecessor.go, predecessor.Predecessor.released
+    listening = predecessor.Predecessor.listening
+
+    def dies_when_configured(self: predecessor.Predecessor) -> object:
+        if point == "configured":
+            _die()
+        return listening(self)
+
+    async def dies_at_go(self: predecessor.Predecessor, version: str) -> object:
+        if point == "prepared":
+            _die()
+        message = await go(self, version)
+        if point == "its turn":
+            _die()
+        return message
+
+    async def dies_when_released(self: predecessor.Predecessor) -> None:
+        if point == "listening":
+            _die()
+        await released(self)
+
+    changes: dict[str, Callable[..., Any]] = {
+        "listening": dies_when_configured,
+        "go": dies_at_go,
+        "released": dies_when_released,
+    }
+    for name, change in changes.items():
+        setattr(predecessor.Predecessor, name, change)
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
