@@ -52,8 +52,9 @@ def give_back(descriptor: int) -> None:
     """The lock is the next process's alone from now on, so that it is free when that dies. The
     number stays taken: it is closed later.
     """
-    with open(os.devnull, "rb") as nothing:
-        os.dup2(nothing.fileno(), descriptor, inheritable=False)
+    nothing = os.eventfd(0)
+    os.dup2(nothing, descriptor, inheritable=False)
+    os.close(nothing)
 
 
 @contextmanager

@@ -1,14 +1,13 @@
-"""The Debian package on a bare Debian whose PID 1 is systemd: from its installation to its purge, in
-this order, on one machine. `make installed` runs it.
+"""The Debian package on a bare Debian whose PID 1 is systemd: from its installation to its purge,
+in this order, on one machine. `make installed` runs it.
 
-MAILWEIR_BARE is an archive of the bare root, with what the package depends on; MAILWEIR_PACKAGES are
-two packages, the second one newer.
+MAILWEIR_BARE is an archive of the bare root, with what the package depends on; MAILWEIR_PACKAGES
+are two packages, the second one newer.
 """
 
 import json
 import os
 import re
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -52,7 +51,7 @@ class Machine:
         """With apt, of what is there alone: it has no network but the test's."""
         there = self.root / "root" / package.name
         there.write_bytes(package.read_bytes())
-        return self.says("apt-get", "-qy", "--no-download", "install", f"/root/{package.name}")
+        return self.says("apt-get", "-qy", "install", f"/root/{package.name}")
 
     def says(self, *command: str) -> str:
         """What a command says there, where that goes well."""
@@ -132,9 +131,7 @@ def test_it_waits_to_be_edited(machine: Machine, packages: list[Path], counted: 
 def test_it_serves_after_one_edit(machine: Machine, counted: Counted) -> None:
     began = time.monotonic()
     file = machine.root / "etc" / "mailweir" / "mailweir.yaml"
-    servers = "".join(
-        f"      {name}: {{address: '{at}', proxy: off}}\n" for name, at in _SERVERS.items()
-    )
+    rows = (f"      {name}: {{address: '{at}', proxy: off}}\n" for name, at in _SERVERS.items())
     file.write_text(f"""\
 listeners:
   mx: {{bind: ["0.0.0.0:25"], pool: farm}}
@@ -156,9 +153,8 @@ pools:
     took = {one["name"]: one["sessions"] for one in _servers(machine)}
     assert min(took.values()) > 0
     assert machine.status()["kernel_path"]["ends_with_process"] is None
-    counted(
-        f"sessions by server: {took}; in the kernel {machine.status()['kernel_path']['handed_over']}"
-    )
+    carried = machine.status()["kernel_path"]["handed_over"]
+    counted(f"sessions by server: {took}; in the kernel {carried}")
 
 
 def _servers(machine: Machine) -> list[Tree]:
@@ -197,6 +193,9 @@ def test_a_restart_refuses_nobody(machine: Machine, counted: Counted) -> None:
     """With the default `drain.deadline` of half an hour."""
     waits = []
     with ExitStack() as exits:
+        lasting = exits.enter_context(machine.client())
+        lasting.expect("220")
+        until(lambda: machine.status()["kernel_path"]["flows"], "it to be in the kernel")
         load = machine.load(exits, f"--rate={_RATE}", "--concurrency=400")
         until(
             lambda: machine.status()["sessions"] or machine.status()["kernel_path"]["flows"], "load"
@@ -207,6 +206,7 @@ def test_a_restart_refuses_nobody(machine: Machine, counted: Counted) -> None:
             machine.says("systemctl", "restart", "mailweir")
             waits.append(time.monotonic() - began)
             assert machine.main_pid() != before
+            lasting.expect("250", "NOOP")
         load.stop()
         sent = load.sent()
     counted(
@@ -214,6 +214,7 @@ def test_a_restart_refuses_nobody(machine: Machine, counted: Counted) -> None:
         f" a restart took {max(waits):.2f} s at most"
     )
     assert "connect" not in sent.failures
+    assert machine.status()["kernel_path"]["adopted"] >= 1
 
 
 def test_the_packages_upgrade_refuses_and_cuts_nobody(
@@ -241,6 +242,7 @@ def test_the_packages_upgrade_refuses_and_cuts_nobody(
         lasting.stop()
         sent, long_sent = load.sent(), lasting.sent(4 * LIMIT)
     until(lambda: not machine.lives(old), "the old process to end")
+    assert "took over" in machine.journal()
     words = [word["what"] for word in machine.status()["operator"]["words"]]
     counted(
         f"apt-get install of a newer package took {took:.1f} s: {sent.ok} sessions fine, failed"
@@ -261,7 +263,7 @@ def test_a_new_main_that_dies_takes_no_old_session_along(machine: Machine) -> No
         old.expect("220")
         machine.says("mailweir", "upgrade")
         main = machine.main_pid()
-        machine.says("kill", f"-{signal.SIGKILL}", str(main))
+        machine.says("systemctl", "kill", "--signal=KILL", "--kill-who=main", "mailweir")
         until(lambda: machine.main_pid() not in (0, main), "systemd to begin it again")
         until(lambda: machine.node.shows("mailweir", "ActiveState") == "active", "it to be up")
         with machine.client() as new:

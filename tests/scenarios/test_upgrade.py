@@ -163,7 +163,7 @@ def test_a_next_process_that_dies_changes_nothing(
                 done = balancer.command("upgrade", limit=_UPGRADE_LIMIT)
                 assert done.returncode == 1
                 assert "the old process goes on" in done.stderr
-                assert "signal 9" in done.stderr
+                assert "it ended before it could" in done.stderr
                 assert balancer.status()["pid"] == balancer.pid
                 assert balancer.command("weight", "farm/a", "50").returncode == 0
             program.replace("")

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import select
+import signal
 import socket
 import subprocess
 import sys
@@ -32,6 +34,13 @@ from mailweir.upgrade.channel import (
 _PREPARING = 120.0
 # For it to open its listeners.
 _OPENING = 30.0
+# Begins a program, says its pid and ends: that is then a child of whoever has orphans. What it
+# writes goes to standard error.
+_BEGIN = """
+import os, sys
+print(os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ,
+                     file_actions=[(os.POSIX_SPAWN_DUP2, 2, 1)]))
+"""
 # For one that is killed to be gone.
 _GONE = 5.0
 
@@ -48,12 +57,13 @@ class UpgradeOutcome:
 
 
 class Successor:
-    """The next process."""
+    """The next process. It isn't our child: who supervises us is to notice its end."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", channel: Channel, lane: Lane) -> None:
-        self.pid = process.pid
+    def __init__(self, pid: int, handle: int, channel: Channel, lane: Lane) -> None:
+        """`handle` is a pidfd, which is taken over."""
+        self.pid = pid
         self.version = ""  # known once it is prepared
-        self._process = process
+        self._handle = handle
         self._channel = channel
         self._lane = lane
 
@@ -65,13 +75,13 @@ class Successor:
         ours, theirs = socket.socketpair()
         with theirs:
             try:
-                process = await lane.call(lambda: _started(heritage, theirs, environment))
-            except OSError as error:
+                pid, handle = await lane.call(lambda: _started(heritage, theirs, environment))
+            except (OSError, ValueError) as error:
                 ours.close()
                 raise UpgradeError(f"it can't be started: {error}") from None
         channel = Channel(ours)
         await channel.open()
-        return cls(process, channel, lane)
+        return cls(pid, handle, channel, lane)
 
     async def prepared(self) -> None:
         """Returns when it could serve. Raises UpgradeError, and then it is gone."""
@@ -94,23 +104,17 @@ class Successor:
         """What it wants; None once it is gone."""
         return await self._channel.hear()
 
-    async def kill(self) -> str:
-        """Have it gone; how it ended."""
-        ended = await self._lane.call(self._kill)
+    async def kill(self) -> None:
+        """Have it gone."""
+        await self._lane.call(self._kill)
         self._channel.close()
-        return ended
 
-    def _kill(self) -> str:
-        with suppress(subprocess.TimeoutExpired):
-            # Where it has ended by itself, that says more.
-            self._process.wait(0.1)
-        ended = self._process.poll()
-        self._process.kill()
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(_GONE)
-        if ended is None:
-            return "killed"
-        return f"exit code {ended}" if ended >= 0 else f"signal {-ended}"
+    def _kill(self) -> None:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+        # Readable once it has ended.
+        select.select([self._handle], [], [], _GONE)
+        os.close(self._handle)
 
     async def _hear(self, wanted: type[_Heard], limit: float, what: str) -> _Heard:
         try:
@@ -121,8 +125,8 @@ class Successor:
         except TimeoutError:
             await self.kill()
             raise UpgradeError(f"it didn't {what} within {limit:.0f} s") from None
-        ended = await self.kill()
-        raise UpgradeError(f"it ended before it could {what} ({ended}); its log says why")
+        await self.kill()
+        raise UpgradeError(f"it ended before it could {what}; its log says why")
 
 
 class Heritage:
@@ -145,8 +149,8 @@ class Heritage:
 
 def _started(
     heritage: Heritage, channel: socket.socket, environment: Mapping[str, str]
-) -> "subprocess.Popen[bytes]":
-    """In a lane."""
+) -> tuple[int, int]:
+    """Its pid and a pidfd. In a lane."""
     listening = tuple(one.fileno() for one in heritage.listening)
     inheritance = Inheritance(
         pid=os.getpid(),
@@ -157,12 +161,18 @@ def _started(
         stored=heritage.stored,
     )
     try:
-        return subprocess.Popen(
-            command(sys.argv),
+        program, *arguments = command(sys.argv)
+        if not os.access(program, os.X_OK):
+            raise ValueError(f"{program} can't be run")
+        begun = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", _BEGIN, program, *arguments],
             env={**os.environ, **environment, VARIABLE: encode(inheritance).decode()},
             pass_fds=(channel.fileno(), heritage.lock, *listening, *heritage.admin.values()),
-            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            check=True,
         )
+        pid = int(begun.stdout)
+        return pid, os.pidfd_open(pid)
     finally:
         for one in heritage.listening:
             one.close()

@@ -60,14 +60,14 @@ channel.recv(1)
     await begun.prepared()
     assert begun.version == f"/n run {os.getpid()}"
     assert (await begun.serves(Go("o"))).admin == ("/x",)
-    assert await begun.kill() == "killed"
+    await begun.kill()
     os.close(read)
     os.close(write)
 
 
-async def test_how_it_ended_is_told(program: Begin) -> None:
+async def test_it_ends_too_early(program: Begin) -> None:
     program("sys.exit(78)")
-    with pytest.raises(UpgradeError, match=r"could read its configuration \(exit code 78\)"):
+    with pytest.raises(UpgradeError, match="it ended before it could read its configuration"):
         await (await _begun()).prepared()
 
 
@@ -80,7 +80,7 @@ async def test_it_has_only_so_long(program: Begin, monkeypatch: pytest.MonkeyPat
 
 async def test_there_is_no_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", [str(tmp_path / "gone"), "run"])
-    with pytest.raises(UpgradeError, match=r"can't be started: .*No such file"):
+    with pytest.raises(UpgradeError, match="gone can't be run"):
         await _begun()
 
 
