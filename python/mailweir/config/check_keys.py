@@ -22,6 +22,7 @@ from mailweir.config.kinds import (
     Duration,
     Host,
     Interval,
+    InWords,
     Part,
     Source,
     between,
@@ -70,8 +71,13 @@ def _check_sink(value: object) -> Address | None:
 
 
 Port = Annotated[StrictInt, Field(ge=1, le=65535)]
-Mailbox = Annotated[str, AfterValidator(_check_mailbox)]
-Plain = Annotated[str, AfterValidator(_check_plain)]
+Mailbox = Annotated[str, AfterValidator(_check_mailbox), InWords("a mail address")]
+Plain = Annotated[
+    str, AfterValidator(_check_plain), InWords(f"text of {_LONGEST} characters at most")
+]
+Sink = Annotated[
+    Address | None, PlainValidator(_check_sink), TEXT, InWords("an IP address and a port")
+]
 
 
 class Arrives(Part):
@@ -83,14 +89,12 @@ class Arrives(Part):
         description="A folder on this machine with `new` in it, out of which mailweir takes its own"
         " mails.",
     )
-    smtp: Annotated[Address | None, PlainValidator(_check_sink), TEXT] = Field(
+    smtp: Sink = Field(
         None,
         json_schema_extra=none_is("none"),
         description="An address and port at which mailweir listens for them, by SMTP.",
     )
-    lmtp: Annotated[Address | None, PlainValidator(_check_sink), TEXT] = Field(
-        None, json_schema_extra=none_is("none"), description="The same, by LMTP."
-    )
+    lmtp: Sink = Field(None, json_schema_extra=none_is("none"), description="The same, by LMTP.")
 
 
 class Check(Part):
@@ -137,7 +141,9 @@ class Check(Part):
         description="What a server is before its first check is over. `down`, since a session sent"
         " to it might wait in vain.",
     )
-    requires: list[Annotated[str, StringConstraints(pattern=_EXTENSION)]] = Field(
+    requires: list[
+        Annotated[str, StringConstraints(pattern=_EXTENSION), InWords("an extension of SMTP")]
+    ] = Field(
         [],
         description="Of `ehlo`: extensions that the server has to offer, as [STARTTLS, SIZE].",
     )
@@ -175,7 +181,9 @@ class Check(Part):
         description="The file with the password, its first line. Others mustn't be able to read"
         " it (chmod 400); it is read at each check, so that a new one needs no reload.",
     )
-    mail_from: Annotated[str, AfterValidator(_check_sender)] = Field(
+    mail_from: Annotated[
+        str, AfterValidator(_check_sender), InWords("a mail address, or nothing")
+    ] = Field(
         "",
         description="Of `rcpt` and `message`: the sender. Empty is <>, to which nobody answers.",
     )
@@ -197,9 +205,9 @@ class Check(Part):
         description="Of `http`, `https` and `agent`: the port at the server's address. By default"
         " 80 and 443; an agent's has to be given.",
     )
-    path: Annotated[str, AfterValidator(_check_path)] = Field(
-        "/", description="Of `http` and `https`: what is asked for."
-    )
+    path: Annotated[
+        str, AfterValidator(_check_path), InWords("the path of a URL, which begins with /")
+    ] = Field("/", description="Of `http` and `https`: what is asked for.")
     status: list[Annotated[StrictInt, Field(ge=100, le=599)]] = Field(
         [], description="Of `http` and `https`: answers that are good; without any, 200 to 299."
     )
@@ -208,7 +216,9 @@ class Check(Part):
         json_schema_extra=none_is("none"),
         description="Of `http` and `https`: words that the first 64 KiB of the answer must have.",
     )
-    header: dict[Annotated[str, StringConstraints(pattern=_HEADER)], Plain] = Field(
+    header: dict[
+        Annotated[str, StringConstraints(pattern=_HEADER), InWords("a header's name")], Plain
+    ] = Field(
         {}, description="Of `http` and `https`: headers to send, as {Host: mail.example.com}."
     )
     client_certificate: Annotated[AbsolutePath | None, none_from("none")] = Field(

@@ -26,6 +26,7 @@ from mailweir.config.kinds import (
     AbsolutePath,
     Duration,
     Http,
+    InWords,
     Name,
     Part,
     SocketPath,
@@ -115,10 +116,13 @@ def _from_word(value: object) -> object:
 class Floating(Part):
     """An address that moves with its role."""
 
-    address: Annotated[IPv4Interface | IPv6Interface, PlainValidator(_check_floating), TEXT] = (
-        Field(description="With the length of its network; 32 or 128 where it is in none.")
-    )
-    dev: Annotated[str, AfterValidator(_check_device)] = Field(
+    address: Annotated[
+        IPv4Interface | IPv6Interface,
+        PlainValidator(_check_floating),
+        TEXT,
+        InWords("an IP address with a length, as 192.0.2.10/24"),
+    ] = Field(description="With the length of its network; 32 or 128 where it is in none.")
+    dev: Annotated[str, AfterValidator(_check_device), InWords("a network device")] = Field(
         description="The network device that has it, on both nodes."
     )
 
@@ -127,7 +131,12 @@ class HaNode(Part):
     """One of the two balancers."""
 
     links: Annotated[
-        dict[Name, Annotated[Address, PlainValidator(parse_server), TEXT]],
+        dict[
+            Name,
+            Annotated[
+                Address, PlainValidator(parse_server), TEXT, InWords("an IP address and a UDP port")
+            ],
+        ],
         Field(min_length=1, max_length=_MOST_LINKS),
     ] = Field(
         description="Its own addresses, with UDP ports, at which the other one reaches it; each"
@@ -148,7 +157,12 @@ class Timers(Part):
     dead: Annotated[Duration, between(0.15, 60.0)] = Field(
         2.0, description="How long a node is silent at all links before it counts as dead."
     )
-    lease: Annotated[Duration, between(2.0, 60.0), AfterValidator(_check_lease)] = Field(
+    lease: Annotated[
+        Duration,
+        between(2.0, 60.0),
+        AfterValidator(_check_lease),
+        InWords("whole seconds from 2s to 60s"),
+    ] = Field(
         3.0,
         description="The kernel takes the addresses away when `mailweir ha` hasn't renewed them for"
         " so long, whatever became of it. In whole seconds, as the kernel counts them.",
@@ -158,9 +172,9 @@ class Timers(Part):
 class Witness(Part):
     """A third machine that says whether a node can still be reached: `mailweir ha witness`."""
 
-    address: Annotated[Address, PlainValidator(parse_server), TEXT] = Field(
-        description="Where it listens: an IP address with a UDP port."
-    )
+    address: Annotated[
+        Address, PlainValidator(parse_server), TEXT, InWords("an IP address and a UDP port")
+    ] = Field(description="Where it listens: an IP address with a UDP port.")
     strict: StrictBool = Field(
         False,
         description="Nobody has the addresses without two of the three. Then no cut can make two"
@@ -202,6 +216,7 @@ class Ha(Part):
             int,
             PlainValidator(_check_key_id),
             WithJsonSchema({"type": "string", "pattern": "^[1-9][0-9]{0,4}$"}),
+            InWords("a number from 1 to 65535"),
         ],
         AbsolutePath,
     ] = Field(
@@ -218,13 +233,18 @@ class Ha(Part):
         " 500ms and 3s, `timers: vm`, for machines that stand still now and then, for 1s, 4s and"
         " 5s.",
     )
-    gateway: list[Annotated[IPv4Address | IPv6Address, PlainValidator(_check_gateway), TEXT]] = (
-        Field(
-            [],
-            max_length=_MOST_GATEWAYS,
-            description="Routers in the networks of this machine. A node that none of them answers"
-            " is cut off itself, and takes nothing over.",
-        )
+    gateway: list[
+        Annotated[
+            IPv4Address | IPv6Address,
+            PlainValidator(_check_gateway),
+            TEXT,
+            InWords("an IP address"),
+        ]
+    ] = Field(
+        [],
+        max_length=_MOST_GATEWAYS,
+        description="Routers in the networks of this machine. A node that none of them answers"
+        " is cut off itself, and takes nothing over.",
     )
     witness: Annotated[Witness | None, none_from("none")] = Field(
         None,
@@ -255,7 +275,11 @@ class Ha(Part):
         " to be back, before the addresses go to the other node. Who comes meanwhile waits, where"
         " systemd keeps the listening sockets; what is left by then is lost.",
     )
-    fence: Annotated[list[str], AfterValidator(_check_command)] = Field(
+    fence: Annotated[
+        list[str],
+        AfterValidator(_check_command),
+        InWords("a list: the absolute path of a command, and its arguments"),
+    ] = Field(
         [],
         description="A command with its arguments that has to succeed before the addresses are"
         " taken from a silent node: one that cuts its power, say.",

@@ -13,6 +13,7 @@ from mailweir.config.kinds import (
     Age,
     Bits4,
     Bits6,
+    InWords,
     Limit,
     Part,
     Sessions,
@@ -31,6 +32,9 @@ _DRY_RUN = WithJsonSchema(
     {"anyOf": [{"type": "boolean"}, {"type": "array", "items": {"enum": [*DryRun]}}]}
 )
 Burst = Annotated[StrictInt, Field(ge=1, le=100_000)]
+PrefixList = Annotated[
+    Prefixes, InWords("a list of prefixes, addresses and absolute paths of files with some")
+]
 
 
 def _check_rate(value: object) -> Rate | None:
@@ -58,7 +62,12 @@ class PerSource(Part):
         description="At a time; more are refused, as `refuse` has it.",
         json_schema_extra=none_is("none"),
     )
-    rate: Annotated[Rate | None, PlainValidator(_check_rate), _RATE] = Field(
+    rate: Annotated[
+        Rate | None,
+        PlainValidator(_check_rate),
+        _RATE,
+        InWords("a rate from 1 to 100000 in `/s`, `/min` or `/h`"),
+    ] = Field(
         None,
         description="New sessions, as 100/min (or /s, /h); more are refused in the same way.",
         json_schema_extra=none_is("none"),
@@ -77,7 +86,7 @@ class PerSource(Part):
     prefix6: Bits6 = Field(
         64, description="The same of an IPv6 address. Who has one of a /64 has all of it."
     )
-    exempt: Prefixes = Field(
+    exempt: PrefixList = Field(
         Prefixes(),
         description="Sources that these limits don't apply to, written as in `allow`: monitoring"
         " and relays of your own.",
@@ -93,7 +102,12 @@ class Limits(Part):
         json_schema_extra=none_is("none"),
     )
     per_source: PerSource = PerSource()
-    dry_run: Annotated[bool | list[DryRun], PlainValidator(_check_dry_run), _DRY_RUN] = Field(
+    dry_run: Annotated[
+        bool | list[DryRun],
+        PlainValidator(_check_dry_run),
+        _DRY_RUN,
+        InWords(f"`true`, `false` or a list of {', '.join(f'`{word}`' for word in DryRun)}"),
+    ] = Field(
         False,
         description="What keeps nobody out and is only counted, to see what it would do: a list of"
         f" {', '.join(DryRun)}; `true` is all of these.",
@@ -126,12 +140,12 @@ class Timeouts(Part):
     idle_client: Limit = Field(
         330.0,
         description="After the server spoke last. Beyond Postfix's own 300s, so that the server's"
-        " 421 comes first.",
+        " 421 comes first; less than 300s is an error.",
     )
     idle_server: Limit = Field(
         660.0,
         description="After the client spoke last. RFC 5321, 4.5.3.2.6 allows 10 min for the answer"
-        " to the final dot; cutting there makes duplicates.",
+        " to the final dot; cutting there makes duplicates, and less than 600s is an error.",
     )
     half_closed: Limit = Field(
         60.0,
@@ -139,7 +153,7 @@ class Timeouts(Part):
     )
     i_accept_duplicates: StrictBool = Field(
         False,
-        description="Allows idle limits below what keeps mail from being sent twice.",
+        description="Allows shorter idle limits, by which mail is sent twice.",
     )
 
 
@@ -147,22 +161,29 @@ class Listener(Part):
     """An address that clients connect to."""
 
     bind: Annotated[
-        list[Annotated[Address, PlainValidator(parse_bind), TEXT]], Field(min_length=1)
+        list[
+            Annotated[
+                Address, PlainValidator(parse_bind), TEXT, InWords("an IP address and a port")
+            ]
+        ],
+        Field(min_length=1),
     ] = Field(
         description="Addresses with ports; 0.0.0.0 is all of IPv4 of this machine, [::] of IPv6."
         " Port 0, any that is free, is for tests: on loopback addresses alone."
     )
-    pool: str = Field(description="Which servers its sessions go to.")
+    pool: Annotated[str, InWords("the name of a pool")] = Field(
+        description="Which servers its sessions go to."
+    )
     protocol: Protocol = Field(
         Protocol.SMTP, description="Mail is what this is for; ports 25 and 587 speak it."
     )
-    allow: Prefixes = Field(
+    allow: PrefixList = Field(
         Prefixes(),
         description="Who is let in: prefixes, and absolute paths of files with one a line (`#` and"
         " `;` begin comments), read at a start or reload. The longest that holds a client counts,"
         " of these and of `deny`.",
     )
-    deny: Prefixes = Field(
+    deny: PrefixList = Field(
         Prefixes(),
         description="Who isn't, in the same way. Files of the Spamhaus DROP list can be named as"
         " they are.",

@@ -28,6 +28,7 @@ from mailweir.config.kinds import (
     Host,
     Http,
     Interval,
+    InWords,
     Name,
     Part,
     SocketPath,
@@ -100,7 +101,9 @@ def _check_account(name: str) -> str:
     return name
 
 
-Accounts = list[Annotated[str, AfterValidator(_check_account)]]
+Accounts = list[
+    Annotated[str, AfterValidator(_check_account), InWords(f'a user, or a group as "{GROUP}name"')]
+]
 
 
 class Admin(Part):
@@ -158,7 +161,12 @@ class Drain(Part):
 class Log(Part):
     """The session log: a line for each session that has ended."""
 
-    sessions: Annotated[str, PlainValidator(_check_log_target), TEXT] = Field(
+    sessions: Annotated[
+        str,
+        PlainValidator(_check_log_target),
+        TEXT,
+        InWords("`stderr`, `syslog`, `off` or an absolute path"),
+    ] = Field(
         "stderr",
         description="`stderr`, where a service manager keeps it, `syslog`, `off` or a file's path;"
         " USR1 opens the file anew.",
@@ -171,12 +179,19 @@ class Log(Part):
 class Config(Part):
     """The whole file."""
 
-    workers: Annotated[int | None, PlainValidator(_check_workers), AUTO] = Field(
+    workers: Annotated[
+        int | None, PlainValidator(_check_workers), AUTO, InWords("a number from 1 to 1024")
+    ] = Field(
         None,
         description="Data-plane threads; `auto` is one per CPU this process may use.",
         json_schema_extra=none_is("auto"),
     )
-    max_sessions: Annotated[int | None, PlainValidator(_check_max_sessions), AUTO] = Field(
+    max_sessions: Annotated[
+        int | None,
+        PlainValidator(_check_max_sessions),
+        AUTO,
+        InWords("a number from 1 to 10000000"),
+    ] = Field(
         None,
         description="Of all listeners together; more hear 421. `auto` is what descriptors and"
         " memory are enough for.",
@@ -187,7 +202,9 @@ class Config(Part):
         description="`auto`: through the kernel where that can be, else through this process;"
         " `kernel`: the same, but it must be there; `relay`: through this process.",
     )
-    source_ports: Annotated[range, PlainValidator(_check_ports), TEXT] = Field(
+    source_ports: Annotated[
+        range, PlainValidator(_check_ports), TEXT, InWords("two ports from 1024 to 65535")
+    ] = Field(
         range(10000, 32768),
         description="Of servers' connections that go through the kernel. Apart from what the system"
         " gives out by itself (32768 and above), since it doesn't know of them.",
@@ -200,11 +217,12 @@ class Config(Part):
     admin: Admin = Admin()
     log: Log = Log()
     state_dir: AbsolutePath = Field(
-        Path("/var/lib/mailweir"), description="Holds the lock that keeps a second process out."
+        Path("/var/lib/mailweir"),
+        description="Holds the lock that keeps a second process out, and what operators said.",
     )
     drain: Drain = Drain()
     include: Annotated[
-        list[Annotated[str, PlainValidator(_check_pattern), TEXT]],
+        list[Annotated[str, PlainValidator(_check_pattern), TEXT, InWords("a path or a pattern")]],
         Field(max_length=MAX_INCLUDES),
     ] = Field(
         [],

@@ -13,6 +13,7 @@ from mailweir.config.kinds import (
     Bits4,
     Bits6,
     Duration,
+    InWords,
     Name,
     Part,
     Percentage,
@@ -41,9 +42,9 @@ def _from_short_form(value: object) -> object:
 class Server(Part):
     """A mail server of a pool. The short form is its address alone."""
 
-    address: Annotated[Address, PlainValidator(parse_server), TEXT] = Field(
-        description="Where it is reached: an IP address with a port."
-    )
+    address: Annotated[
+        Address, PlainValidator(parse_server), TEXT, InWords("an IP address and a port")
+    ] = Field(description="Where it is reached: an IP address with a port.")
     weight: Annotated[StrictInt, Field(ge=0, le=MAX_WEIGHT)] = Field(
         100,
         description="Share of the pool's sessions, by the sum of weights; 0 takes no new ones. 100"
@@ -124,7 +125,9 @@ class Outlier(Part):
         " spoil hardly any. Fewer may be chance. By its share of spoiled sessions a server is"
         " ejected too.",
     )
-    max_ejected: Annotated[Percentage, AfterValidator(_not_none)] = Field(
+    max_ejected: Annotated[
+        Percentage, AfterValidator(_not_none), InWords("a share from 1% to 100%")
+    ] = Field(
         parse_share("50%"),
         description="Most that may be ejected of the servers in use, but always one; never the last"
         " one, and none by which the pool would come into panic. Half of a farm can carry it for a"
