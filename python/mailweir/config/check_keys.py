@@ -103,9 +103,9 @@ class Check(Part):
     kind: Annotated[CheckKind | None, none_from("auto"), _KINDS] = Field(
         None,
         json_schema_extra=none_is("auto"),
-        description="`auto`: `ehlo` where only smtp listeners use the pool, since a server that"
-        " accepts but doesn't greet is no use; else `tcp`. Others: `greeting`, `starttls`, `auth`,"
-        " `rcpt`, `message`, `http`, `https`; `agent` only further ones.",
+        description="What a check asks. `auto` is `ehlo` where only smtp listeners use the pool,"
+        " since a server that accepts but doesn't greet is no use, and else `tcp`. `agent` is for"
+        " `more_checks` alone.",
     )
     helo: Annotated[Host | None, none_from("auto")] = Field(
         None,
@@ -121,20 +121,27 @@ class Check(Part):
         " none of `ha.source`, which may be at the other node; else the one that the route gives.",
     )
     every: Interval = Field(
-        10.0, description="Between checks when nothing changes. Each is a session on the server."
+        10.0,
+        description="The time between checks when nothing changes. Each check is a session on the"
+        " server.",
     )
-    fast: Interval = Field(2.0, description="Between checks while a change isn't confirmed yet.")
-    rise: Count = Field(2, description="Successes in a row until a server is up again.")
+    fast: Interval = Field(
+        2.0, description="The time between checks while a change isn't confirmed yet."
+    )
+    rise: Count = Field(
+        2, description="How many successes in a row it takes until a server is up again."
+    )
     fall: Count = Field(
         3,
-        description="Failures in a row until it is down, or out of new sessions. Clients don't"
-        " suffer from it: a session whose server doesn't accept goes to the next one.",
+        description="How many failures in a row it takes until a server is down, or out of new"
+        " sessions. Clients don't suffer from it: a session whose server doesn't accept goes to"
+        " the next one.",
     )
     timeout: Interval = Field(
         15.0,
-        description="For a whole check. Greetings are delayed on purpose by postscreen (6s) and"
-        " by DNS lookups. Accepting isn't: that may take as long as sessions wait for it"
-        " (`timeouts.connect`).",
+        description="How long a whole check may take. Greetings are delayed on purpose by"
+        " postscreen (6s) and by DNS lookups. Accepting isn't: that may take as long as sessions"
+        " wait for it (`timeouts.connect`).",
     )
     initial: Initial = Field(
         Initial.DOWN,
@@ -151,8 +158,8 @@ class Check(Part):
         None,
         json_schema_extra=none_is("auto"),
         description="Of `starttls`, `auth` and `https`: what of the certificate has to be right."
-        " `chain`: somebody who is trusted issued it; `name`: it is for `name` besides; `none`:"
-        " only its time counts. `auto` is `name` where `name` is given, else `chain`.",
+        " `chain`: an authority that is trusted issued it. `name`: it is for `name` as well."
+        " `none`: only its time counts. `auto` is `name` where `name` is given, else `chain`.",
     )
     name: Annotated[Host | None, none_from("none")] = Field(
         None,
@@ -250,10 +257,12 @@ class FurtherCheck(Check):
         " nothing but an alarm comes of it.",
     )
     every: Annotated[Duration, between(0.1, 86400.0)] = Field(
-        60.0, description="Between checks when nothing changes. Each is a session on the server."
+        60.0,
+        description="The time between checks when nothing changes. Each check is a session on the"
+        " server.",
     )
     initial: Initial = Field(
         Initial.UP,
-        description="What this check says before it is over for the first time. `up`: a check that"
-        " is added takes no server out by that.",
+        description="What this check says before it is over for the first time. It is `up`, so"
+        " that a check that is added takes no server out.",
     )

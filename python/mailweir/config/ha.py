@@ -139,12 +139,14 @@ class HaNode(Part):
         ],
         Field(min_length=1, max_length=_MOST_LINKS),
     ] = Field(
-        description="Its own addresses, with UDP ports, at which the other one reaches it; each"
-        " under a name that both nodes have. Two in different networks: a node is dead only when it"
-        " is silent at all of them."
+        description="Its own addresses, with UDP ports, at which the other node reaches it; each"
+        " under a name that both nodes have. Two in different networks are better than one: a"
+        " node is dead only when it is silent at all of them."
     )
     priority: Annotated[StrictInt, Field(ge=1, le=254)] = Field(
-        100, description="Who of two that are equally well has the addresses: the higher one."
+        100,
+        description="Of two nodes that are equally well, the one with the higher priority has the"
+        " addresses.",
     )
 
 
@@ -152,7 +154,7 @@ class Timers(Part):
     """How soon a silent node is taken for dead."""
 
     interval: Annotated[Duration, between(0.05, 1.0)] = Field(
-        0.2, description="Between two words to the other node."
+        0.2, description="The time between two words to the other node."
     )
     dead: Annotated[Duration, between(0.15, 60.0)] = Field(
         2.0, description="How long a node is silent at all links before it counts as dead."
@@ -261,8 +263,9 @@ class Ha(Part):
     )
     fault_hold: Annotated[Duration, between(0.0, HOUR)] = Field(
         10.0,
-        description="A node that got the addresses keeps them for so long, but for a fault that"
-        " leaves clients without a server: what comes and goes moves nothing.",
+        description="A node that got the addresses keeps them for so long, so that a fault that"
+        " comes and goes moves nothing. Only a fault that leaves clients without a server moves"
+        " them sooner.",
     )
     run_grace: Annotated[Duration, between(0.0, 300.0)] = Field(
         5.0,
@@ -271,9 +274,10 @@ class Ha(Part):
     )
     handover: Annotated[Duration, between(0.0, 300.0)] = Field(
         10.0,
-        description="How long a `mailweir run` that was told to end may take for its sessions, and"
-        " to be back, before the addresses go to the other node. Who comes meanwhile waits, where"
-        " systemd keeps the listening sockets; what is left by then is lost.",
+        description="How long a `mailweir run` that was told to end may take for its sessions,"
+        " and to be back, before the addresses go to the other node. Clients that come meanwhile"
+        " wait, where systemd keeps the listening sockets. Sessions that are left by then are"
+        " lost.",
     )
     fence: Annotated[
         list[str],

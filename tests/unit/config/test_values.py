@@ -39,18 +39,16 @@ def test_every_key_says_it() -> None:
     assert all(key.values and key.default and key.what for key in _KEYS.values())
 
 
-@pytest.mark.parametrize(
-    ("path", "end", "beyond"), [("quiet", "1h", "3601s"), ("quiet", "100ms", "99ms")]
-)
-def test_the_range_that_is_said_is_the_one_that_is_taken(path: str, end: str, beyond: str) -> None:
+@pytest.mark.parametrize(("end", "beyond"), [("1h", "3601s"), ("100ms", "99ms")])
+def test_the_range_that_is_said_is_the_one_that_is_taken(end: str, beyond: str) -> None:
     def file(time: str) -> str:
         return (
-            f"drain: {{{path}: {time}}}\n"
+            f"drain: {{quiet: {time}}}\n"
             "listeners: {mx: {bind: ['127.0.0.1:0'], pool: p}}\n"
             "pools: {p: {servers: {a: {address: 10.0.0.1:25, proxy: off}}}}\n"
         )
 
-    assert end in _KEYS[f"drain.{path}"].values
+    assert end in _KEYS["drain.quiet"].values
     parse(file(end), "f.yaml")
     with pytest.raises(ConfigError, match="must be from 100ms to 1h"):
         parse(file(beyond), "f.yaml")
