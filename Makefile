@@ -150,6 +150,10 @@ fuzz: need  ## fuzz the parsers and the check, 10 minutes each (ARGS goes to lib
 	    corpus/$$target corpus-seeds/$$target -- -max_total_time=600 $(ARGS); \
 	done
 
+.PHONY: docs
+docs: setup  ## write the pages of docs/reference anew, from the code
+	PYTHONPATH=docs $(BIN)/python -m generator
+
 .PHONY: fmt
 fmt: $(VENV)/.packages  ## format all sources
 	cargo fmt --all

@@ -159,13 +159,17 @@ def _of_listener(old: ListenerStats | None, new: ListenerStats) -> Iterator[Noti
     for reason in REFUSALS:
         number = new.ended.get(reason, 0) - (old.ended.get(reason, 0) if old else 0)
         if number > 0:
-            fields = {"listener": new.name, "reason": reason, "sessions": number}
-            yield "sessions were refused", fields
+            yield (
+                "sessions were refused",
+                {"listener": new.name, "reason": reason, "sessions": number},
+            )
     for limit, now in new.would_refuse.items():
         number = now - (old.would_refuse.get(limit, 0) if old else 0)
         if number > 0:
-            fields = {"listener": new.name, "limit": limit, "sessions": number}
-            yield "sessions would have been refused, were it not for dry_run", fields
+            yield (
+                "sessions would have been refused, were it not for dry_run",
+                {"listener": new.name, "limit": limit, "sessions": number},
+            )
     if new.sources:
         yield from _of_sources(new.name, old.sources if old else None, new.sources)
     pauses = new.accept_pauses - (old.accept_pauses if old else 0)

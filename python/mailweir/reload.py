@@ -20,14 +20,14 @@ from mailweir.lanes import Lane
 from mailweir.this_machine import this_machine
 
 # Of these the process has but one, from its start to its end.
-_FIXED: tuple[tuple[str, ...], ...] = (
+FIXED: tuple[tuple[str, ...], ...] = (
     ("workers",),
     ("admin", "socket"),
     ("admin", "http"),
     ("state_dir",),
 )
 # A kernel path reads these when there comes to be one, which stays. Before that they can change.
-_FIXED_BY_KERNEL_PATH = (("source_ports",), ("max_flows",))
+FIXED_BY_KERNEL_PATH = (("source_ports",), ("max_flows",))
 # Seconds without a sign that a configuration is read or gone through: a file or a name hangs.
 _LIMIT = 10.0
 
@@ -151,9 +151,9 @@ def restart_needed(old: Loaded, new: Loaded, *, kernel_path: bool) -> list[Probl
     """What differs in `new` that a running process can't change. `kernel_path`: it has one, whether
     a listener wants it now or not.
     """
-    fixed = [(path, "while running") for path in _FIXED]
+    fixed = [(path, "while running") for path in FIXED]
     if kernel_path:
-        fixed += [(path, "while there is a kernel path") for path in _FIXED_BY_KERNEL_PATH]
+        fixed += [(path, "while there is a kernel path") for path in FIXED_BY_KERNEL_PATH]
     problems = []
     for path, when in fixed:
         before: object = old.config

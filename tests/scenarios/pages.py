@@ -1,4 +1,4 @@
-"""Pages of `docs` that are walked through: each command is run in turn, and says what it shows.
+"""Pages that are walked through: each command is run in turn, and says what it shows.
 
 The servers of a page are really at its addresses, in a network of the test's own, and mailweir
 has a `/run` and a `/var/lib` of its own, so that nothing on the page has to be another here.
@@ -6,21 +6,22 @@ has a `/run` and a `/var/lib` of its own, so that nothing on the page has to be 
 
 import re
 import subprocess
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.mailweir.run import on_path
 from harness.needs import private_mounts
 from harness.networks.row import Row, row
-from harness.servers.scripted import Stream, serving
+from harness.servers.scripted import Stream, serving_in
 from harness.waiting import LIMIT
 
-_DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
 _SERVERS = {"a": "10.0.0.1", "b": "10.0.0.2"}
 _BALANCER = "10.0.0.254"
 _OWN_FOLDERS = "mount -t tmpfs ours /run && mount -t tmpfs ours /var/lib"
+UNTIL_READY = "until mailweir healthcheck; do sleep 0.1; done"
 _END = "-- the end of what it said --"
 # What is another in each run or on each machine, and what both sides have in its place.
 _NEUTRAL = (
@@ -34,6 +35,9 @@ _NEUTRAL = (
     (r"/\S+/mailweir\.yaml", "FILE"),
     # It is there or isn't, by the kernel and by what mailweir may do.
     (r"(?m)^(?:no )?kernel path.*$", "KERNEL PATH"),
+    # So is a BPF file system.
+    (r"(?m)^sessions in the kernel end with the process: .*\n", ""),
+    (r", (?:through the kernel if it can|by the relay \([^)]*\))", ", BY A PATH"),
     # Columns are as wide as what stands in them.
     (r" {2,}", "  "),
 )
@@ -53,8 +57,8 @@ class Terminal:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
-    def run(self, command: str) -> str:
-        """What a command says, errors in their place."""
+    def run(self, command: str, on_line: Callable[[str], None] = lambda line: None) -> str:
+        """What a command says, errors in their place; `on_line` hears of each line at once."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(f"{command}\necho '{_END}'\n")
@@ -63,6 +67,7 @@ class Terminal:
         while (line := self._process.stdout.readline()) != f"{_END}\n":
             assert line, f"the shell ended: {said}"
             said.append(line)
+            on_line(line)
         return "".join(said)
 
     def end(self) -> None:
@@ -75,7 +80,7 @@ class Terminal:
 def steps(page: str) -> list[Step]:
     """What stands in a page's `console` blocks; a command goes on behind `> `."""
     found: list[Step] = []
-    for block in re.findall(r"(?ms)^```console\n(.*?)^```$", (_DOCS / page).read_text()):
+    for block in re.findall(r"(?ms)^```console\n(.*?)^```$", (ROOT / page).read_text()):
         for line in block.splitlines():
             if line.startswith("$ "):
                 found.append(Step(line.removeprefix("$ ")))
@@ -93,24 +98,65 @@ def neutral(text: str) -> str:
     return text
 
 
+class Farm:
+    """Mail servers in network `s`, at their addresses; each may be stopped, and begin again."""
+
+    def __init__(self, networks: Row, servers: Mapping[str, str], *, proxy: bool) -> None:
+        """`servers` are addresses by name; with `proxy` they expect a PROXY header, version 2."""
+        self.networks = networks
+        self._servers = servers
+        self._proxy = proxy
+        self._running: dict[str, ExitStack] = {}
+
+    def start(self, name: str) -> None:
+        """Have a server take sessions."""
+
+        def handle(stream: Stream) -> None:
+            if self._proxy:
+                stream.exactly(int.from_bytes(stream.exactly(16)[14:]))
+            _serve(stream, name)
+
+        running = self._running[name] = ExitStack()
+        address = (self._servers[name], 25)
+        running.enter_context(serving_in(self.networks, "s", address, handle))
+
+    def stop(self, name: str) -> None:
+        """Have it take no more."""
+        self._running.pop(name).close()
+
+    def end(self) -> None:
+        """All of them."""
+        for name in [*self._running]:
+            self.stop(name)
+
+
+def _serve(stream: Stream, name: str) -> None:
+    stream.send(f"220 {name}.example ESMTP\r\n".encode())
+    for line in iter(stream.line, b""):
+        if line.startswith(b"QUIT"):
+            stream.send(b"221 bye\r\n")
+        elif line.startswith(b"DATA"):
+            stream.send(b"354 go on\r\n")
+            while stream.line() not in (b".\r\n", b""):
+                pass
+            stream.send(b"250 taken\r\n")
+        else:
+            stream.send(b"250 ok\r\n")
+
+
 @contextmanager
-def farm() -> Iterator[Row]:
+def farm(servers: Mapping[str, str] = _SERVERS, *, proxy: bool = False) -> Iterator[Farm]:
     """The servers at their addresses, and a way to them from network `l`."""
-    with row() as networks, ExitStack() as exits:
+    with row() as networks:
         networks.run("l", "ip", "address", "add", f"{_BALANCER}/24", "dev", "servers")
-        for name, address in _SERVERS.items():
-            networks.run("s", "ip", "address", "add", f"{address}/24", "dev", "balancer")
-            exits.enter_context(_server(networks, name, address))
-        yield networks
-
-
-def _server(networks: Row, name: str, address: str) -> AbstractContextManager[str]:
-    def greet(stream: Stream) -> None:
-        stream.send(f"220 {name}.example ESMTP\r\n".encode())
-        for line in iter(stream.line, b""):
-            stream.send(b"221 bye\r\n" if line.startswith(b"QUIT") else b"250 ok\r\n")
-
-    return serving(greet, (address, 25), lambda make: networks.inside("s", make).result())
+        made = Farm(networks, servers, proxy=proxy)
+        try:
+            for name, address in servers.items():
+                networks.run("s", "ip", "address", "add", f"{address}/24", "dev", "balancer")
+                made.start(name)
+            yield made
+        finally:
+            made.end()
 
 
 @contextmanager
@@ -139,10 +185,10 @@ def terminal(networks: Row, directory: Path) -> Iterator[Terminal]:
 
 def walk(page: str, directory: Path) -> None:
     """Run every command of a page, and compare what it says with what stands there."""
-    with farm() as networks, terminal(networks, directory) as shell:
+    with farm() as servers, terminal(servers.networks, directory) as shell:
         for step in steps(page):
             said = shell.run(step.command)
             assert neutral(said) == neutral(step.said), step.command
             if step.command.endswith("&"):
                 # Whoever reads the page takes longer for the next line than mailweir to be ready.
-                shell.run("until mailweir healthcheck; do sleep 0.1; done")
+                shell.run(UNTIL_READY)

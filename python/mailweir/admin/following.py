@@ -24,6 +24,9 @@ class _Following:
         self._streams = 0
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
+        """What happened lately: events whose `id` is above `since`. With `Accept:
+        text/event-stream` a stream that goes on, from `Last-Event-ID`.
+        """
         wants_stream = "text/event-stream" in request.headers.get("Accept", "")
         after = request.headers.get("Last-Event-ID", request.query.get("since", "0"))
         if not (after.isascii() and after.isdigit() and len(after) <= _ID_DIGITS):

@@ -33,7 +33,7 @@ class NodeRole:
         self._on_change = on_change
         self._clock = clock
         self._steady = steady
-        registry.register(Table([_TOLD], lambda: self))
+        registry.register(Table([ROLE], lambda: self))
 
     def tell(self, role: HaRole, by: HaKeeper, *, alarms: int = 0) -> bool:
         """Take a role; whether it is another one than before. `alarms` are those of the pair."""
@@ -57,7 +57,7 @@ class NodeRole:
         return Terms(config.drain.deadline, config.ha.handover if config.ha and here else None)
 
 
-_TOLD = Group[NodeRole, RoleTold | None](
+ROLE = Group[NodeRole, RoleTold | None](
     (),
     lambda role: [((), role.told)],
     GaugeBy(

@@ -69,7 +69,7 @@ class Metrics:
         self.registry.register(Table(FIGURES, plane.stats))
         self.registry.register(Table(SERVERS, lambda: _servers(plane)))
         self.registry.register(Table([FAULTS], lambda: faults))
-        self.registry.register(Table(_COUNTED, lambda: self))
+        self.registry.register(Table(COUNTED, lambda: self))
 
     def keep(self, servers: Set[ServerKey]) -> None:
         """These are configured. What was counted of others is forgotten, and what still comes of
@@ -295,7 +295,7 @@ _FAILING = Group[Metrics, int](
         lambda number: number,
     ),
 )
-_COUNTED: tuple[Group[Metrics, Any], ...] = (
+COUNTED: tuple[Group[Metrics, Any], ...] = (
     _BUILD,
     _PROCESS,
     _CHECKED_POOLS,

@@ -33,6 +33,7 @@ class _Operating:
         self._access = access
 
     async def server(self, request: web.Request) -> web.Response:
+        """An operator's word for a server. `for` is a time, as 2h; `weight` is that of `weight`."""
         key = ServerKey(request.match_info["pool"], request.match_info["server"])
         word = request.match_info["word"]
         speaker = await self._speaker(request)
@@ -52,6 +53,9 @@ class _Operating:
         return web.json_response(answer)
 
     async def listener(self, request: web.Request) -> web.Response:
+        """Have a listener, or all of them, refuse new sessions, or take them again. `for` is a
+        time.
+        """
         # None is the node: all of them.
         listener, word = request.match_info.get("listener"), request.match_info["word"]
         speaker = await self._speaker(request)
@@ -63,6 +67,9 @@ class _Operating:
         return web.json_response(await self._change(changes[word], what, speaker))
 
     async def deny(self, request: web.Request) -> web.Response:
+        """Have every listener refuse clients of a prefix. `for` is a time; `end=1` ends the
+        sessions that they have.
+        """
         prefix, ends = _prefix(request), _flag(request, "end")
         speaker = await self._speaker(request)
         answer = await self._change(
@@ -77,11 +84,13 @@ class _Operating:
         return web.json_response({**answer, "prefix": prefix, "ended": ended})
 
     async def undeny(self, request: web.Request) -> web.Response:
+        """Take that back."""
         prefix, speaker = _prefix(request), await self._speaker(request)
         answer = await self._change(lambda to, _: to.undeny(prefix), f"undeny {prefix}", speaker)
         return web.json_response({**answer, "prefix": prefix})
 
     async def kill(self, request: web.Request) -> web.Response:
+        """End a session at once."""
         wanted = request.match_info["session"]
         if not self._balancer.plane.kill(wanted):
             return web.json_response({"error": f"no session {wanted} lives"}, status=404)
@@ -89,6 +98,7 @@ class _Operating:
         return web.json_response({"killed": wanted})
 
     async def reload(self, request: web.Request) -> web.Response:
+        """Read the configuration again: 200 with what changed, or 422 with the problems."""
         _log.info("operator", change="reload", by=await self._access.name_at(request))
         outcome = await self._balancer.reload()
         return web.json_response(asdict(outcome), status=200 if outcome.ok else 422)
@@ -99,6 +109,7 @@ class _Operating:
         return web.json_response(asdict(outcome), status=200 if outcome.ok else 409)
 
     async def pair(self, request: web.Request) -> web.Response:
+        """Tell which role this node has; `by` says who decides, `alarms` how many there are."""
         role, by = HaRole(request.match_info["role"]), _keeper(request)
         changed = self._balancer.role.tell(role, by, alarms=_alarms(request))
         return web.json_response({"role": role, "by": by, "changed": changed})
@@ -109,6 +120,7 @@ class _Operating:
         return f"{none}; clients are told to come later (421)" if none else ""
 
     async def addresses_move(self, _: web.Request) -> web.Response:
+        """The addresses are about to be the other node's: end what is left of the sessions."""
         return web.json_response({"lost": await self._balancer.addresses_move()})
 
     async def _change(self, change: Change, what: str, speaker: Speaker) -> dict[str, str]:

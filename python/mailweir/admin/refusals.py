@@ -34,7 +34,7 @@ class Refusals:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.counts = dict.fromkeys(Why, 0)
-        registry.register(Table([_REFUSALS], lambda: self))
+        registry.register(Table([REFUSED], lambda: self))
         self._said: set[tuple[str, Why]] = set()
 
     def note(self, why: Why, who: str) -> None:
@@ -49,7 +49,7 @@ class Refusals:
         self._said.clear()
 
 
-_REFUSALS = Group[Refusals, Refusals](
+REFUSED = Group[Refusals, Refusals](
     (),
     lambda refusals: [((), refusals)],
     CounterBy(

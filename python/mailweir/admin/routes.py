@@ -37,6 +37,7 @@ def answers(balancer: Balancer, registry: CollectorRegistry, journal: Journal) -
         app = read_only(guard)
         add_operating(app, balancer, access)
         add_following(app, journal)
+        _add_what_the_pair_asks(app, balancer)
         _add_reading_at_the_socket(app, balancer)
         return app
 
@@ -55,6 +56,7 @@ def _add_reading_at_the_socket(app: web.Application, balancer: Balancer) -> None
     """What has clients' addresses, or costs something."""
 
     async def show_sessions(request: web.Request) -> web.Response:
+        """Live sessions of a `listener` or `server` (POOL/SERVER), at most `limit` (100)."""
         pool, _, name = request.query.get("server", "").partition("/")
         limit = request.query.get("limit", "100")
         if not limit.isascii() or not limit.isdigit() or len(limit) > _LIMIT_DIGITS:
@@ -67,6 +69,7 @@ def _add_reading_at_the_socket(app: web.Application, balancer: Balancer) -> None
         return web.json_response({"sessions": [session(one) for one in found]})
 
     async def show_explanation(request: web.Request) -> web.Response:
+        """What would become of `client`, an IP address, that connected now, at `listener`."""
         try:
             client = client_of(request.query.get("client", ""))
         except ValueError as error:
@@ -77,44 +80,58 @@ def _add_reading_at_the_socket(app: web.Application, balancer: Balancer) -> None
             return web.json_response({"error": str(error)}, status=404)
         return web.json_response(said)
 
-    async def show_digests(_: web.Request) -> web.Response:
-        return web.json_response(balancer.digests.parts())
-
-    async def show_words(_: web.Request) -> web.Response:
-        return web.json_response(balancer.digests.words())
-
     async def show_config(_: web.Request) -> web.Response:
+        """The configuration that runs, defaults included."""
         return web.json_response({"config": whole(balancer.situation().config)})
 
     async def show_difference(_: web.Request) -> web.Response:
+        """What a reload would change: `changes`, `problems` and `warnings`."""
         return web.json_response(asdict(await balancer.difference()))
 
-    app.router.add_get("/api/v1/digests", show_digests)
-    app.router.add_get("/api/v1/words", show_words)
     app.router.add_get("/api/v1/config", show_config)
     app.router.add_get("/api/v1/config/diff", show_difference)
     app.router.add_get("/api/v1/sessions", show_sessions)
     app.router.add_get("/api/v1/explain", show_explanation)
 
 
+def _add_what_the_pair_asks(app: web.Application, balancer: Balancer) -> None:
+    async def show_digests(_: web.Request) -> web.Response:
+        """What `mailweir ha` compares with the other node: the configuration, in digests of its
+        keys.
+        """
+        return web.json_response(balancer.digests.parts())
+
+    async def show_words(_: web.Request) -> web.Response:
+        """What `mailweir ha` tells the other node: the words of operators."""
+        return web.json_response(balancer.digests.words())
+
+    app.router.add_get("/api/v1/digests", show_digests)
+    app.router.add_get("/api/v1/words", show_words)
+
+
 def _add_reading(app: web.Application, balancer: Balancer, scraping: Scraping) -> None:
     async def index(_: web.Request) -> web.Response:
+        """The page with all servers, in HTML."""
         text = page.render(balancer.situation())
         return web.Response(text=text, content_type="text/html", headers=page.HEADERS)
 
     async def healthz(_: web.Request) -> web.Response:
+        """200 while the process lives."""
         return web.Response(text="alive\n")
 
     async def readyz(_: web.Request) -> web.Response:
+        """200 where new sessions find a server in every pool in use, else 503 with the reasons."""
         reasons = unready(balancer.situation())
         if reasons:
             return web.Response(status=503, text="".join(f"{reason}\n" for reason in reasons))
         return web.Response(text="ready\n")
 
     async def show_health(_: web.Request) -> web.Response:
+        """What `mailweir ha` asks: whether this process can serve, and its sessions."""
         return web.json_response(asdict(balancer.health()))
 
     async def show_status(_: web.Request) -> web.Response:
+        """How the process is: all that `mailweir status` shows."""
         return web.json_response(status(balancer.situation()))
 
     app.router.add_get("/", index)
@@ -127,9 +144,11 @@ def _add_reading(app: web.Application, balancer: Balancer, scraping: Scraping) -
 
 def _add_servers(app: web.Application, balancer: Balancer) -> None:
     async def show_servers(_: web.Request) -> web.Response:
+        """All servers with states, sessions and last checks."""
         return web.json_response({"servers": servers(balancer.situation())})
 
     async def show_server(request: web.Request) -> web.Response:
+        """One server, with all its checks and their last ten results."""
         key = ServerKey(request.match_info["pool"], request.match_info["server"])
         try:
             return web.json_response(server(balancer.situation(), key))
@@ -137,6 +156,7 @@ def _add_servers(app: web.Application, balancer: Balancer) -> None:
             return web.json_response({"error": str(error)}, status=404)
 
     async def server_page(request: web.Request) -> web.Response:
+        """The page of one server, in HTML."""
         key = ServerKey(request.match_info["pool"], request.match_info["server"])
         try:
             text = page.render_server(balancer.situation(), key)

@@ -26,7 +26,7 @@ class Scraping:
         self._lane = Lane("metrics")
 
     async def answer(self, request: web.Request) -> web.Response:
-        """All of them, compressed for who takes it."""
+        """All metrics for Prometheus, compressed where the client takes that."""
         zipped = "gzip" in request.headers.get("Accept-Encoding", "")
         body = await self._lane.call(partial(_body, self._registry, zipped))
         headers = {"Content-Type": exposition.CONTENT_TYPE, "Vary": "Accept-Encoding"}

@@ -1,6 +1,7 @@
 """The manual pages mailweir(8) and mailweir.yaml(5), out of the commands and the model themselves.
 
-What is written here by hand is what neither can know. Called by `mailweir man`.
+What is written here by hand is what neither can know. Called by `mailweir man`; what it knows of
+commands is in the page of all commands as well (docs/generator).
 """
 
 from collections.abc import Iterator
@@ -17,28 +18,28 @@ from mailweir.errors import Exit
 _NAME = "mailweir"
 _FILE = "mailweir.yaml"
 # Every command that asks the running process has these; they are told once.
-_SHARED = ("socket_path", "as_json")
+SHARED = ("socket_path", "as_json")
 _ABOUT = """\
 mailweir accepts sessions on ports 25, 587 and 465, picks a mail server that is up, tells it who the
 client is and relays the bytes. A server that doesn't accept, or greets with 421, 554 or not at all,
 is replaced before the client notices. `mailweir run` is the process; all other commands ask it over
 its socket, or look at files.
 """
-_SHARED_OPTIONS = {
+SHARED_OPTIONS = {
     "`--socket` PATH": f"The admin socket of the running process: by default that of"
     f" `MAILWEIR_SOCKET`, else `{DEFAULT_SOCKET}`. Its permissions decide who may.",
     "`--json`": "One JSON object on standard output, in the words of the socket's API; `events`"
     " prints one a line. What is for people goes to standard error all the same.",
     "`-h`, `--help`": "Every command explains itself.",
 }
-_SIGNALS = {
+SIGNALS = {
     "HUP": "Reload: whole or not at all. On any error the old configuration stays; sessions go on.",
     "TERM, INT": "No new sessions; the others go on to their end or `drain.deadline`. Again: end"
     " now.",
     "USR1": "Opens the session log's file anew, after it was moved away.",
     "USR2": "Ignored, and the log says so.",
 }
-_EXIT_CODES = {
+EXIT_CODES = {
     Exit.OK: "It is done.",
     Exit.FAILURE: "It can't be done; standard error says why.",
     Exit.USAGE: "The command line is wrong.",
@@ -79,15 +80,15 @@ def of_commands(root: click.Context) -> Iterator[str]:
     yield roff.section("DESCRIPTION")
     yield roff.paragraph(_ABOUT)
     yield roff.section("COMMANDS")
-    for context in _commands(root):
+    for context in leaves(root):
         yield from _command(context)
     yield roff.section("OPTIONS")
-    yield from map(roff.item, _SHARED_OPTIONS.keys(), _SHARED_OPTIONS.values())
+    yield from map(roff.item, SHARED_OPTIONS.keys(), SHARED_OPTIONS.values())
     yield roff.section("SIGNALS")
-    yield from map(roff.item, _SIGNALS.keys(), _SIGNALS.values())
+    yield from map(roff.item, SIGNALS.keys(), SIGNALS.values())
     yield roff.section("EXIT STATUS")
     for code in Exit:
-        yield roff.item(f"`{code:d}`", _EXIT_CODES[code])
+        yield roff.item(f"`{code:d}`", EXIT_CODES[code])
     yield roff.section("SEE ALSO")
     yield roff.paragraph(f"`{_FILE}`(5)")
 
@@ -108,12 +109,12 @@ def of_configuration() -> Iterator[str]:
         yield roff.subsection(part.name or "The file itself")
         yield roff.paragraph(part.about)
         for key in part.keys:
-            yield roff.item(f"`{key.path}`", key.about)
+            yield roff.item(f"`{key.path}`", f"{key.what} May be {key.values}. {key.default}")
     yield roff.section("SEE ALSO")
     yield roff.paragraph("`mailweir`(8); `mailweir config sample` prints a whole file.")
 
 
-def _commands(context: click.Context) -> Iterator[click.Context]:
+def leaves(context: click.Context) -> Iterator[click.Context]:
     """Every command that does something, as the groups list them."""
     group = context.command
     if not isinstance(group, click.Group):
@@ -122,23 +123,23 @@ def _commands(context: click.Context) -> Iterator[click.Context]:
     for name in group.list_commands(context):
         command = group.commands[name]
         if not command.hidden:
-            yield from _commands(click.Context(command, info_name=name, parent=context))
+            yield from leaves(click.Context(command, info_name=name, parent=context))
 
 
 def _command(context: click.Context) -> Iterator[str]:
     parameters = context.command.params
-    usage = " ".join(_usage(parameter, context) for parameter in parameters)
+    usage = " ".join(usage_of(parameter, context) for parameter in parameters)
     yield roff.subsection(f"`{context.command_path}` {usage}")
     for paragraph in cleandoc(context.command.help or "").split("\n\n"):
         yield roff.paragraph(paragraph)
     for option in parameters:
-        if isinstance(option, click.Option) and option.name not in _SHARED:
+        if isinstance(option, click.Option) and option.name not in SHARED:
             told = option.get_help_record(context)
             if told is not None:
-                yield roff.item(_typed_options(told[0]), told[1])
+                yield roff.item(typed_options(told[0]), told[1])
 
 
-def _usage(parameter: click.Parameter, context: click.Context) -> str:
+def usage_of(parameter: click.Parameter, context: click.Context) -> str:
     if isinstance(parameter, click.Argument):
         return parameter.make_metavar(context)
     longest = max(parameter.opts, key=len)
@@ -147,7 +148,7 @@ def _usage(parameter: click.Parameter, context: click.Context) -> str:
     return typed if parameter.required else f"[{typed}]"
 
 
-def _typed_options(record: str) -> str:
+def typed_options(record: str) -> str:
     """`-c, --config FILE` as click writes it, with what is to be typed marked as such."""
     words = (word.partition(",") for word in record.split(" "))
     return " ".join(f"`{w}`{comma}" if w.startswith("-") else w + comma for w, comma, _ in words)

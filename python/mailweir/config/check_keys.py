@@ -22,6 +22,7 @@ from mailweir.config.kinds import (
     Duration,
     Host,
     Interval,
+    InWords,
     Part,
     Source,
     between,
@@ -70,8 +71,13 @@ def _check_sink(value: object) -> Address | None:
 
 
 Port = Annotated[StrictInt, Field(ge=1, le=65535)]
-Mailbox = Annotated[str, AfterValidator(_check_mailbox)]
-Plain = Annotated[str, AfterValidator(_check_plain)]
+Mailbox = Annotated[str, AfterValidator(_check_mailbox), InWords("a mail address")]
+Plain = Annotated[
+    str, AfterValidator(_check_plain), InWords(f"text of {_LONGEST} characters at most")
+]
+Sink = Annotated[
+    Address | None, PlainValidator(_check_sink), TEXT, InWords("an IP address and a port")
+]
 
 
 class Arrives(Part):
@@ -83,14 +89,12 @@ class Arrives(Part):
         description="A folder on this machine with `new` in it, out of which mailweir takes its own"
         " mails.",
     )
-    smtp: Annotated[Address | None, PlainValidator(_check_sink), TEXT] = Field(
+    smtp: Sink = Field(
         None,
         json_schema_extra=none_is("none"),
         description="An address and port at which mailweir listens for them, by SMTP.",
     )
-    lmtp: Annotated[Address | None, PlainValidator(_check_sink), TEXT] = Field(
-        None, json_schema_extra=none_is("none"), description="The same, by LMTP."
-    )
+    lmtp: Sink = Field(None, json_schema_extra=none_is("none"), description="The same, by LMTP.")
 
 
 class Check(Part):
@@ -99,9 +103,9 @@ class Check(Part):
     kind: Annotated[CheckKind | None, none_from("auto"), _KINDS] = Field(
         None,
         json_schema_extra=none_is("auto"),
-        description="`auto`: `ehlo` where only smtp listeners use the pool, since a server that"
-        " accepts but doesn't greet is no use; else `tcp`. Others: `greeting`, `starttls`, `auth`,"
-        " `rcpt`, `message`, `http`, `https`; `agent` only further ones.",
+        description="What a check asks. `auto` is `ehlo` where only smtp listeners use the pool,"
+        " since a server that accepts but doesn't greet is no use, and else `tcp`. `agent` is for"
+        " `more_checks` alone.",
     )
     helo: Annotated[Host | None, none_from("auto")] = Field(
         None,
@@ -117,27 +121,36 @@ class Check(Part):
         " none of `ha.source`, which may be at the other node; else the one that the route gives.",
     )
     every: Interval = Field(
-        10.0, description="Between checks when nothing changes. Each is a session on the server."
+        10.0,
+        description="The time between checks when nothing changes. Each check is a session on the"
+        " server.",
     )
-    fast: Interval = Field(2.0, description="Between checks while a change isn't confirmed yet.")
-    rise: Count = Field(2, description="Successes in a row until a server is up again.")
+    fast: Interval = Field(
+        2.0, description="The time between checks while a change isn't confirmed yet."
+    )
+    rise: Count = Field(
+        2, description="How many successes in a row it takes until a server is up again."
+    )
     fall: Count = Field(
         3,
-        description="Failures in a row until it is down, or out of new sessions. Clients don't"
-        " suffer from it: a session whose server doesn't accept goes to the next one.",
+        description="How many failures in a row it takes until a server is down, or out of new"
+        " sessions. Clients don't suffer from it: a session whose server doesn't accept goes to"
+        " the next one.",
     )
     timeout: Interval = Field(
         15.0,
-        description="For a whole check. Greetings are delayed on purpose by postscreen (6s) and"
-        " by DNS lookups. Accepting isn't: that may take as long as sessions wait for it"
-        " (`timeouts.connect`).",
+        description="How long a whole check may take. Greetings are delayed on purpose by"
+        " postscreen (6s) and by DNS lookups. Accepting isn't: that may take as long as sessions"
+        " wait for it (`timeouts.connect`).",
     )
     initial: Initial = Field(
         Initial.DOWN,
         description="What a server is before its first check is over. `down`, since a session sent"
         " to it might wait in vain.",
     )
-    requires: list[Annotated[str, StringConstraints(pattern=_EXTENSION)]] = Field(
+    requires: list[
+        Annotated[str, StringConstraints(pattern=_EXTENSION), InWords("an extension of SMTP")]
+    ] = Field(
         [],
         description="Of `ehlo`: extensions that the server has to offer, as [STARTTLS, SIZE].",
     )
@@ -145,8 +158,8 @@ class Check(Part):
         None,
         json_schema_extra=none_is("auto"),
         description="Of `starttls`, `auth` and `https`: what of the certificate has to be right."
-        " `chain`: somebody who is trusted issued it; `name`: it is for `name` besides; `none`:"
-        " only its time counts. `auto` is `name` where `name` is given, else `chain`.",
+        " `chain`: an authority that is trusted issued it. `name`: it is for `name` as well."
+        " `none`: only its time counts. `auto` is `name` where `name` is given, else `chain`.",
     )
     name: Annotated[Host | None, none_from("none")] = Field(
         None,
@@ -175,7 +188,9 @@ class Check(Part):
         description="The file with the password, its first line. Others mustn't be able to read"
         " it (chmod 400); it is read at each check, so that a new one needs no reload.",
     )
-    mail_from: Annotated[str, AfterValidator(_check_sender)] = Field(
+    mail_from: Annotated[
+        str, AfterValidator(_check_sender), InWords("a mail address, or nothing")
+    ] = Field(
         "",
         description="Of `rcpt` and `message`: the sender. Empty is <>, to which nobody answers.",
     )
@@ -197,9 +212,9 @@ class Check(Part):
         description="Of `http`, `https` and `agent`: the port at the server's address. By default"
         " 80 and 443; an agent's has to be given.",
     )
-    path: Annotated[str, AfterValidator(_check_path)] = Field(
-        "/", description="Of `http` and `https`: what is asked for."
-    )
+    path: Annotated[
+        str, AfterValidator(_check_path), InWords("the path of a URL, which begins with /")
+    ] = Field("/", description="Of `http` and `https`: what is asked for.")
     status: list[Annotated[StrictInt, Field(ge=100, le=599)]] = Field(
         [], description="Of `http` and `https`: answers that are good; without any, 200 to 299."
     )
@@ -208,7 +223,9 @@ class Check(Part):
         json_schema_extra=none_is("none"),
         description="Of `http` and `https`: words that the first 64 KiB of the answer must have.",
     )
-    header: dict[Annotated[str, StringConstraints(pattern=_HEADER)], Plain] = Field(
+    header: dict[
+        Annotated[str, StringConstraints(pattern=_HEADER), InWords("a header's name")], Plain
+    ] = Field(
         {}, description="Of `http` and `https`: headers to send, as {Host: mail.example.com}."
     )
     client_certificate: Annotated[AbsolutePath | None, none_from("none")] = Field(
@@ -240,10 +257,12 @@ class FurtherCheck(Check):
         " nothing but an alarm comes of it.",
     )
     every: Annotated[Duration, between(0.1, 86400.0)] = Field(
-        60.0, description="Between checks when nothing changes. Each is a session on the server."
+        60.0,
+        description="The time between checks when nothing changes. Each check is a session on the"
+        " server.",
     )
     initial: Initial = Field(
         Initial.UP,
-        description="What this check says before it is over for the first time. `up`: a check that"
-        " is added takes no server out by that.",
+        description="What this check says before it is over for the first time. It is `up`, so"
+        " that a check that is added takes no server out.",
     )

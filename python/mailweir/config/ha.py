@@ -26,6 +26,7 @@ from mailweir.config.kinds import (
     AbsolutePath,
     Duration,
     Http,
+    InWords,
     Name,
     Part,
     SocketPath,
@@ -115,10 +116,13 @@ def _from_word(value: object) -> object:
 class Floating(Part):
     """An address that moves with its role."""
 
-    address: Annotated[IPv4Interface | IPv6Interface, PlainValidator(_check_floating), TEXT] = (
-        Field(description="With the length of its network; 32 or 128 where it is in none.")
-    )
-    dev: Annotated[str, AfterValidator(_check_device)] = Field(
+    address: Annotated[
+        IPv4Interface | IPv6Interface,
+        PlainValidator(_check_floating),
+        TEXT,
+        InWords("an IP address with a length, as 192.0.2.10/24"),
+    ] = Field(description="With the length of its network; 32 or 128 where it is in none.")
+    dev: Annotated[str, AfterValidator(_check_device), InWords("a network device")] = Field(
         description="The network device that has it, on both nodes."
     )
 
@@ -127,15 +131,22 @@ class HaNode(Part):
     """One of the two balancers."""
 
     links: Annotated[
-        dict[Name, Annotated[Address, PlainValidator(parse_server), TEXT]],
+        dict[
+            Name,
+            Annotated[
+                Address, PlainValidator(parse_server), TEXT, InWords("an IP address and a UDP port")
+            ],
+        ],
         Field(min_length=1, max_length=_MOST_LINKS),
     ] = Field(
-        description="Its own addresses, with UDP ports, at which the other one reaches it; each"
-        " under a name that both nodes have. Two in different networks: a node is dead only when it"
-        " is silent at all of them."
+        description="Its own addresses, with UDP ports, at which the other node reaches it; each"
+        " under a name that both nodes have. Two in different networks are better than one: a"
+        " node is dead only when it is silent at all of them."
     )
     priority: Annotated[StrictInt, Field(ge=1, le=254)] = Field(
-        100, description="Who of two that are equally well has the addresses: the higher one."
+        100,
+        description="Of two nodes that are equally well, the one with the higher priority has the"
+        " addresses.",
     )
 
 
@@ -143,12 +154,17 @@ class Timers(Part):
     """How soon a silent node is taken for dead."""
 
     interval: Annotated[Duration, between(0.05, 1.0)] = Field(
-        0.2, description="Between two words to the other node."
+        0.2, description="The time between two words to the other node."
     )
     dead: Annotated[Duration, between(0.15, 60.0)] = Field(
         2.0, description="How long a node is silent at all links before it counts as dead."
     )
-    lease: Annotated[Duration, between(2.0, 60.0), AfterValidator(_check_lease)] = Field(
+    lease: Annotated[
+        Duration,
+        between(2.0, 60.0),
+        AfterValidator(_check_lease),
+        InWords("whole seconds from 2s to 60s"),
+    ] = Field(
         3.0,
         description="The kernel takes the addresses away when `mailweir ha` hasn't renewed them for"
         " so long, whatever became of it. In whole seconds, as the kernel counts them.",
@@ -158,9 +174,9 @@ class Timers(Part):
 class Witness(Part):
     """A third machine that says whether a node can still be reached: `mailweir ha witness`."""
 
-    address: Annotated[Address, PlainValidator(parse_server), TEXT] = Field(
-        description="Where it listens: an IP address with a UDP port."
-    )
+    address: Annotated[
+        Address, PlainValidator(parse_server), TEXT, InWords("an IP address and a UDP port")
+    ] = Field(description="Where it listens: an IP address with a UDP port.")
     strict: StrictBool = Field(
         False,
         description="Nobody has the addresses without two of the three. Then no cut can make two"
@@ -202,6 +218,7 @@ class Ha(Part):
             int,
             PlainValidator(_check_key_id),
             WithJsonSchema({"type": "string", "pattern": "^[1-9][0-9]{0,4}$"}),
+            InWords("a number from 1 to 65535"),
         ],
         AbsolutePath,
     ] = Field(
@@ -218,13 +235,18 @@ class Ha(Part):
         " 500ms and 3s, `timers: vm`, for machines that stand still now and then, for 1s, 4s and"
         " 5s.",
     )
-    gateway: list[Annotated[IPv4Address | IPv6Address, PlainValidator(_check_gateway), TEXT]] = (
-        Field(
-            [],
-            max_length=_MOST_GATEWAYS,
-            description="Routers in the networks of this machine. A node that none of them answers"
-            " is cut off itself, and takes nothing over.",
-        )
+    gateway: list[
+        Annotated[
+            IPv4Address | IPv6Address,
+            PlainValidator(_check_gateway),
+            TEXT,
+            InWords("an IP address"),
+        ]
+    ] = Field(
+        [],
+        max_length=_MOST_GATEWAYS,
+        description="Routers in the networks of this machine. A node that none of them answers"
+        " is cut off itself, and takes nothing over.",
     )
     witness: Annotated[Witness | None, none_from("none")] = Field(
         None,
@@ -241,8 +263,9 @@ class Ha(Part):
     )
     fault_hold: Annotated[Duration, between(0.0, HOUR)] = Field(
         10.0,
-        description="A node that got the addresses keeps them for so long, but for a fault that"
-        " leaves clients without a server: what comes and goes moves nothing.",
+        description="A node that got the addresses keeps them for so long, so that a fault that"
+        " comes and goes moves nothing. Only a fault that leaves clients without a server moves"
+        " them sooner.",
     )
     run_grace: Annotated[Duration, between(0.0, 300.0)] = Field(
         5.0,
@@ -251,11 +274,16 @@ class Ha(Part):
     )
     handover: Annotated[Duration, between(0.0, 300.0)] = Field(
         10.0,
-        description="How long a `mailweir run` that was told to end may take for its sessions, and"
-        " to be back, before the addresses go to the other node. Who comes meanwhile waits, where"
-        " systemd keeps the listening sockets; what is left by then is lost.",
+        description="How long a `mailweir run` that was told to end may take for its sessions,"
+        " and to be back, before the addresses go to the other node. Clients that come meanwhile"
+        " wait, where systemd keeps the listening sockets. Sessions that are left by then are"
+        " lost.",
     )
-    fence: Annotated[list[str], AfterValidator(_check_command)] = Field(
+    fence: Annotated[
+        list[str],
+        AfterValidator(_check_command),
+        InWords("a list: the absolute path of a command, and its arguments"),
+    ] = Field(
         [],
         description="A command with its arguments that has to succeed before the addresses are"
         " taken from a silent node: one that cuts its power, say.",

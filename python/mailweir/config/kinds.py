@@ -5,6 +5,7 @@ here, whatever unit the file uses.
 """
 
 import re
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from types import NoneType
@@ -40,6 +41,32 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 TEXT = WithJsonSchema({"type": "string"})
 COUNT_OR_NONE = WithJsonSchema({"anyOf": [{"const": "none"}, {"type": "integer", "minimum": 1}]})
 AUTO = WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1}]})
+
+
+@dataclass(frozen=True, slots=True)
+class InWords:
+    """What a value is, as pages say it: `an IP address`. It stands beside a type that tells less
+    than its checks do.
+    """
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """Which times are taken, in seconds: from `low` to `high`."""
+
+    low: float
+    high: float
+
+    def __call__(self, seconds: float) -> float:
+        """The same time. Raises ValueError for one that isn't taken."""
+        if not self.low <= seconds <= self.high:
+            raise ValueError(
+                f"must be from {format_duration(self.low)} to {format_duration(self.high)},"
+                f" not {format_duration(seconds)}"
+            )
+        return seconds
 
 
 class Part(BaseModel):
@@ -105,15 +132,7 @@ def _check_http(value: object) -> Address | None:
 
 
 def between(low: float, high: float) -> AfterValidator:
-    def check(seconds: float) -> float:
-        if not low <= seconds <= high:
-            raise ValueError(
-                f"must be from {format_duration(low)} to {format_duration(high)},"
-                f" not {format_duration(seconds)}"
-            )
-        return seconds
-
-    return AfterValidator(check)
+    return AfterValidator(Between(low, high))
 
 
 def none_from(word: str) -> BeforeValidator:
@@ -146,26 +165,39 @@ Duration = Annotated[
     float,
     BeforeValidator(parse_duration),
     WithJsonSchema({"type": "string", "pattern": "^(0|[1-9][0-9]{0,8})(ms|s|m|h|d)$"}),
+    InWords("a time"),
 ]
 Interval = Annotated[Duration, between(0.1, HOUR)]
 Limit = Annotated[Duration, between(0.05, 24 * HOUR)]
-Name = Annotated[str, AfterValidator(_check_name)]
+Name = Annotated[str, AfterValidator(_check_name), InWords("a name")]
 # A host's name in DNS.
-Host = Annotated[str, AfterValidator(_check_host)]
+Host = Annotated[str, AfterValidator(_check_host), InWords("a host name")]
 AbsolutePath = Annotated[
-    Path, PlainValidator(_check_path), WithJsonSchema({"type": "string", "pattern": "^/"})
+    Path,
+    PlainValidator(_check_path),
+    WithJsonSchema({"type": "string", "pattern": "^/"}),
+    InWords("an absolute path"),
 ]
-SocketPath = Annotated[AbsolutePath, AfterValidator(_check_socket)]
+SocketPath = Annotated[
+    AbsolutePath,
+    AfterValidator(_check_socket),
+    InWords(f"an absolute path of {_MAX_SOCKET_PATH} bytes at most"),
+]
 # Where HTTP is listened at; None for nowhere, written `off`.
-Http = Annotated[Address | None, PlainValidator(_check_http), TEXT]
-Age = Annotated[Duration, AfterValidator(_check_age)]
+Http = Annotated[
+    Address | None, PlainValidator(_check_http), TEXT, InWords("an IP address and a port")
+]
+Age = Annotated[Duration, AfterValidator(_check_age), InWords("`0s`, or a time from 1s to 7d")]
 Sessions = Annotated[StrictInt, Field(ge=1, le=10_000_000)]
-Source = Annotated[IPv4Address | IPv6Address, PlainValidator(_check_source), TEXT]
+Source = Annotated[
+    IPv4Address | IPv6Address, PlainValidator(_check_source), TEXT, InWords("an IP address")
+]
 Count = Annotated[StrictInt, Field(ge=1, le=100)]
 Percentage = Annotated[
     Share,
     PlainValidator(parse_share),
     WithJsonSchema({"type": "string", "pattern": "^(100|[1-9]?[0-9])%$"}),
+    InWords("a share from 0% to 100%"),
 ]
 # How many leading bits of an address count.
 Bits4 = Annotated[StrictInt, Field(ge=0, le=32)]

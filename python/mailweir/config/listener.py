@@ -13,6 +13,7 @@ from mailweir.config.kinds import (
     Age,
     Bits4,
     Bits6,
+    InWords,
     Limit,
     Part,
     Sessions,
@@ -31,6 +32,9 @@ _DRY_RUN = WithJsonSchema(
     {"anyOf": [{"type": "boolean"}, {"type": "array", "items": {"enum": [*DryRun]}}]}
 )
 Burst = Annotated[StrictInt, Field(ge=1, le=100_000)]
+PrefixList = Annotated[
+    Prefixes, InWords("a list of prefixes, addresses and absolute paths of files with some")
+]
 
 
 def _check_rate(value: object) -> Rate | None:
@@ -55,29 +59,39 @@ class PerSource(Part):
 
     sessions: Annotated[Sessions | None, none_from("none"), COUNT_OR_NONE] = Field(
         None,
-        description="At a time; more are refused, as `refuse` has it.",
+        description="How many sessions a source may have at a time; more are refused, as `refuse`"
+        " has it.",
         json_schema_extra=none_is("none"),
     )
-    rate: Annotated[Rate | None, PlainValidator(_check_rate), _RATE] = Field(
+    rate: Annotated[
+        Rate | None,
+        PlainValidator(_check_rate),
+        _RATE,
+        InWords("a rate from 1 to 100000 in `/s`, `/min` or `/h`"),
+    ] = Field(
         None,
-        description="New sessions, as 100/min (or /s, /h); more are refused in the same way.",
+        description="How many new sessions a source may begin, as 100/min (or /s, /h); more are"
+        " refused in the same way.",
         json_schema_extra=none_is("none"),
     )
     burst: Annotated[Burst | None, none_from("auto"), AUTO] = Field(
         None,
-        description="How many of the rate's sessions may come at once; then one each time that it"
-        " allows. `auto` is the rate's count, so that a source that was quiet has all of it.",
+        description="How many sessions of the rate may come at once; after these, one each time"
+        " that the rate allows. `auto` is the count of the rate, so that a source that was quiet"
+        " has all of it.",
         json_schema_extra=none_is("auto"),
     )
     prefix4: Bits4 = Field(
         32,
-        description="Leading bits of an IPv4 address that make a source. Each address by itself,"
-        " since neighbours may be strangers.",
+        description="How many leading bits of an IPv4 address make a source. All 32, since"
+        " neighbours may be strangers.",
     )
     prefix6: Bits6 = Field(
-        64, description="The same of an IPv6 address. Who has one of a /64 has all of it."
+        64,
+        description="The same of an IPv6 address. 64, since the owner of one address of a /64 has"
+        " all of them.",
     )
-    exempt: Prefixes = Field(
+    exempt: PrefixList = Field(
         Prefixes(),
         description="Sources that these limits don't apply to, written as in `allow`: monitoring"
         " and relays of your own.",
@@ -89,11 +103,17 @@ class Limits(Part):
 
     sessions: Annotated[Sessions | None, none_from("none"), COUNT_OR_NONE] = Field(
         None,
-        description="At a time; more hear 421. The process's own limit is enough by default.",
+        description="How many sessions the listener may have at a time; more hear 421. The"
+        " process's own limit is enough by default.",
         json_schema_extra=none_is("none"),
     )
     per_source: PerSource = PerSource()
-    dry_run: Annotated[bool | list[DryRun], PlainValidator(_check_dry_run), _DRY_RUN] = Field(
+    dry_run: Annotated[
+        bool | list[DryRun],
+        PlainValidator(_check_dry_run),
+        _DRY_RUN,
+        InWords(f"`true`, `false` or a list of {', '.join(f'`{word}`' for word in DryRun)}"),
+    ] = Field(
         False,
         description="What keeps nobody out and is only counted, to see what it would do: a list of"
         f" {', '.join(DryRun)}; `true` is all of these.",
@@ -109,37 +129,39 @@ class Timeouts(Part):
 
     connect: Limit = Field(
         3.0,
-        description="For one server to accept. Beyond one lost SYN (1s), so that a lost packet"
-        " isn't taken for a dead server.",
+        description="How long one server may take to accept. It is beyond one lost SYN (1s), so"
+        " that a lost packet isn't taken for a dead server.",
     )
     greeting: Limit = Field(
         15.0,
-        description="For one server to greet once it has accepted; then another one is tried as"
-        " well, and who greets first has the session. postscreen and servers that look clients up"
-        " first take some seconds.",
+        description="How long one server may take to greet once it has accepted. After that"
+        " another server is tried as well, and the first to greet has the session. postscreen,"
+        " and servers that look clients up first, take some seconds.",
     )
     accept_total: Limit = Field(
         45.0,
-        description="For all attempts together, from the client's connect. Half of the least that"
-        " senders wait for a greeting.",
+        description="How long all attempts together may take, from the client's connect. It is"
+        " half of the least time that senders wait for a greeting.",
     )
     idle_client: Limit = Field(
         330.0,
-        description="After the server spoke last. Beyond Postfix's own 300s, so that the server's"
-        " 421 comes first.",
+        description="How long the client may be silent after the server spoke last. It is beyond"
+        " Postfix's own 300s, so that the server's 421 comes first; less than 300s is an error.",
     )
     idle_server: Limit = Field(
         660.0,
-        description="After the client spoke last. RFC 5321, 4.5.3.2.6 allows 10 min for the answer"
-        " to the final dot; cutting there makes duplicates.",
+        description="How long the server may be silent after the client spoke last. RFC 5321,"
+        " 4.5.3.2.6 allows 10 min for the answer to the final dot; a session that is cut before"
+        " that is sent again, so less than 600s is an error.",
     )
     half_closed: Limit = Field(
         60.0,
-        description="After one side closed its direction, without anything from the other.",
+        description="How long a session goes on after one side closed its direction, without"
+        " anything from the other side.",
     )
     i_accept_duplicates: StrictBool = Field(
         False,
-        description="Allows idle limits below what keeps mail from being sent twice.",
+        description="Allows shorter idle limits, by which mail is sent twice.",
     )
 
 
@@ -147,44 +169,56 @@ class Listener(Part):
     """An address that clients connect to."""
 
     bind: Annotated[
-        list[Annotated[Address, PlainValidator(parse_bind), TEXT]], Field(min_length=1)
+        list[
+            Annotated[
+                Address, PlainValidator(parse_bind), TEXT, InWords("an IP address and a port")
+            ]
+        ],
+        Field(min_length=1),
     ] = Field(
-        description="Addresses with ports; 0.0.0.0 is all of IPv4 of this machine, [::] of IPv6."
-        " Port 0, any that is free, is for tests: on loopback addresses alone."
+        description="The addresses with their ports. 0.0.0.0 is all of IPv4 of this machine, [::]"
+        " of IPv6. Port 0, any that is free, is for tests: on loopback addresses alone."
     )
-    pool: str = Field(description="Which servers its sessions go to.")
+    pool: Annotated[str, InWords("the name of a pool")] = Field(
+        description="The pool whose servers get its sessions."
+    )
     protocol: Protocol = Field(
-        Protocol.SMTP, description="Mail is what this is for; ports 25 and 587 speak it."
+        Protocol.SMTP,
+        description="What is spoken there. `smtp`: the server speaks first, in plain text;"
+        " STARTTLS may follow (ports 25 and 587). `smtps`: the client begins with TLS, which is"
+        " passed through (port 465). `tcp`: anything else.",
     )
-    allow: Prefixes = Field(
+    allow: PrefixList = Field(
         Prefixes(),
-        description="Who is let in: prefixes, and absolute paths of files with one a line (`#` and"
-        " `;` begin comments), read at a start or reload. The longest that holds a client counts,"
-        " of these and of `deny`.",
+        description="Clients that are let in: prefixes, and absolute paths of files with a prefix"
+        " a line (`#` and `;` begin comments). Files are read at a start or reload. Of all"
+        " prefixes of `allow` and `deny` that hold a client, the longest counts.",
     )
-    deny: Prefixes = Field(
+    deny: PrefixList = Field(
         Prefixes(),
-        description="Who isn't, in the same way. Files of the Spamhaus DROP list can be named as"
-        " they are.",
+        description="Clients that aren't let in, written in the same way. Files of the Spamhaus"
+        " DROP list can be named as they are.",
     )
     others: Annotated[Others | None, none_from("auto")] = Field(
         None,
-        description="Who is in neither list: `admit` or `refuse`. `auto` refuses them where `allow`"
-        " stands alone, or `deny` only makes holes in it, and admits them else, as where `allow`"
-        " only makes exceptions of `deny`. Where the lists tell neither, this has to be written.",
+        description="What becomes of clients that are in neither list. `auto` refuses them where"
+        " `allow` stands alone, or where `deny` only makes holes in it. It admits them otherwise,"
+        " as where `allow` only makes exceptions of `deny`. Where the lists tell neither, this"
+        " has to be written.",
         json_schema_extra=none_is("auto"),
     )
     deny_code: Literal[554, 421] = Field(
         554,
-        description="What denied clients hear by `refuse: reply`: 554, not here, or 421, not now."
-        " At 554 Exim returns the mail to its sender at once; Postfix tries again at either.",
+        description="What denied clients hear by `refuse: reply`: 554 (not here) or 421 (not"
+        " now). At 554 Exim returns the mail to its sender at once; Postfix tries again at"
+        " either.",
     )
     refuse: Refuse = Field(
         Refuse.REPLY,
-        description="How denied sources and those above `per_source` limits are turned away:"
-        " `reply` tells them why (`deny_code`, or 421 4.7.0), so that who is meant by mistake can"
-        " ask you; `reset`; `drop`, without a word. All others are always told: they may come"
-        " later.",
+        description="How denied sources, and sources above the limits of `per_source`, are turned"
+        " away. `reply` tells them why (`deny_code`, or 421 4.7.0), so that a sender that is"
+        " meant by mistake can ask you. `reset` resets the connection. `drop` forgets it without"
+        " a word. All other refusals are told, since those clients may come later.",
     )
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
@@ -194,7 +228,9 @@ class Listener(Part):
         " spread again; 0s for never.",
     )
     forwarding: Forwarding | None = Field(
-        None, description="Which path its sessions take; by default the process's own word."
+        None,
+        description="The path that its sessions take; by default `forwarding` of the process"
+        " counts.",
     )
 
     @cached_property

@@ -28,6 +28,7 @@ from mailweir.config.kinds import (
     Host,
     Http,
     Interval,
+    InWords,
     Name,
     Part,
     SocketPath,
@@ -100,7 +101,9 @@ def _check_account(name: str) -> str:
     return name
 
 
-Accounts = list[Annotated[str, AfterValidator(_check_account)]]
+Accounts = list[
+    Annotated[str, AfterValidator(_check_account), InWords(f'a user, or a group as "{GROUP}name"')]
+]
 
 
 class Admin(Part):
@@ -108,22 +111,25 @@ class Admin(Part):
 
     socket: SocketPath = Field(
         Path("/run/mailweir/admin.sock"),
-        description="Read-write; its file permissions (0660) decide who may, or `operators` and"
-        " `readers` do. /run is emptied at boot, so no stale socket outlives the machine.",
+        description="The socket that commands ask, to look and to change. Its file permissions"
+        " (0660) decide who may, or `operators` and `readers` do. /run is emptied at boot, so no"
+        " stale socket outlives the machine.",
     )
     operators: Accounts = Field(
         [],
         description='Users, and groups as "@mailadmins", who may do everything at the socket,'
-        " beside root and the process's own user. With these or `readers` given, everybody may open"
-        " it (0666) and the kernel says who asks; without, whoever may open it may do everything.",
+        " beside root and the process's own user. With these or `readers` given, everybody may"
+        " open it (0666) and the kernel says who asks; without, everybody who may open it may do"
+        " everything.",
     )
     readers: Accounts = Field(
         [], description="Users and groups who may look at everything and change nothing."
     )
     http: Http = Field(
         parse_bind("127.0.0.1:8025"),
-        description="Page, /metrics, /healthz and /readyz, read-only; `off` for none. Loopback,"
-        " since names and addresses of a farm are nobody else's business.",
+        description="The address of the page, /metrics, /healthz and /readyz, where nothing can"
+        " be changed; `off` for none. It is loopback, since names and addresses of a farm are"
+        " nobody else's business.",
         json_schema_extra=none_is("off"),
     )
     hosts: Annotated[list[Host], Field(max_length=_MOST_HOSTS)] = Field(
@@ -144,10 +150,10 @@ class Drain(Part):
     )
     quiet: Interval = Field(
         5.0,
-        description="A session that says nothing more is cut between two commands once both were"
-        " silent for so long; Postfix uses a cached connection within 2s. What can't be read (TLS,"
-        " the kernel path) is cut after 30s, once the server spoke last. Whoever goes on is told"
-        " at its next command.",
+        description="A session that says nothing more is cut between two commands once both sides"
+        " were silent for so long; Postfix uses a cached connection again within 2s. A session"
+        " that can't be read (TLS, the kernel path) is cut after 30s of silence, once the server"
+        " spoke last. A client that goes on is told at its next command.",
     )
     spread: Annotated[Duration, between(0.0, HOUR)] = Field(
         60.0,
@@ -158,28 +164,40 @@ class Drain(Part):
 class Log(Part):
     """The session log: a line for each session that has ended."""
 
-    sessions: Annotated[str, PlainValidator(_check_log_target), TEXT] = Field(
+    sessions: Annotated[
+        str,
+        PlainValidator(_check_log_target),
+        TEXT,
+        InWords("`stderr`, `syslog`, `off` or an absolute path"),
+    ] = Field(
         "stderr",
-        description="`stderr`, where a service manager keeps it, `syslog`, `off` or a file's path;"
-        " USR1 opens the file anew.",
+        description="Where the lines go: `stderr`, where a service manager keeps them, `syslog`,"
+        " a file's path, or `off` for nowhere. USR1 opens the file anew.",
     )
     format: LogFormat = Field(
-        LogFormat.JSON, description="One JSON object a line, or `logfmt` (key=value)."
+        LogFormat.JSON, description="How a line looks: one JSON object, or key=value (`logfmt`)."
     )
 
 
 class Config(Part):
     """The whole file."""
 
-    workers: Annotated[int | None, PlainValidator(_check_workers), AUTO] = Field(
+    workers: Annotated[
+        int | None, PlainValidator(_check_workers), AUTO, InWords("a number from 1 to 1024")
+    ] = Field(
         None,
         description="Data-plane threads; `auto` is one per CPU this process may use.",
         json_schema_extra=none_is("auto"),
     )
-    max_sessions: Annotated[int | None, PlainValidator(_check_max_sessions), AUTO] = Field(
+    max_sessions: Annotated[
+        int | None,
+        PlainValidator(_check_max_sessions),
+        AUTO,
+        InWords("a number from 1 to 10000000"),
+    ] = Field(
         None,
-        description="Of all listeners together; more hear 421. `auto` is what descriptors and"
-        " memory are enough for.",
+        description="How many sessions there may be at a time, of all listeners together; more"
+        " hear 421. `auto` is what descriptors and memory are enough for.",
         json_schema_extra=none_is("auto"),
     )
     forwarding: Forwarding = Field(
@@ -187,10 +205,13 @@ class Config(Part):
         description="`auto`: through the kernel where that can be, else through this process;"
         " `kernel`: the same, but it must be there; `relay`: through this process.",
     )
-    source_ports: Annotated[range, PlainValidator(_check_ports), TEXT] = Field(
+    source_ports: Annotated[
+        range, PlainValidator(_check_ports), TEXT, InWords("two ports from 1024 to 65535")
+    ] = Field(
         range(10000, 32768),
-        description="Of servers' connections that go through the kernel. Apart from what the system"
-        " gives out by itself (32768 and above), since it doesn't know of them.",
+        description="The source ports of connections to servers that go through the kernel. They"
+        " have to be other ones than the system gives out by itself (32768 and above), since it"
+        " doesn't know of them.",
     )
     max_flows: Annotated[StrictInt, Field(ge=1, le=1 << 20)] = Field(
         65536,
@@ -200,11 +221,12 @@ class Config(Part):
     admin: Admin = Admin()
     log: Log = Log()
     state_dir: AbsolutePath = Field(
-        Path("/var/lib/mailweir"), description="Holds the lock that keeps a second process out."
+        Path("/var/lib/mailweir"),
+        description="Holds the lock that keeps a second process out, and what operators said.",
     )
     drain: Drain = Drain()
     include: Annotated[
-        list[Annotated[str, PlainValidator(_check_pattern), TEXT]],
+        list[Annotated[str, PlainValidator(_check_pattern), TEXT, InWords("a path or a pattern")]],
         Field(max_length=MAX_INCLUDES),
     ] = Field(
         [],

@@ -13,6 +13,7 @@ from mailweir.config.kinds import (
     Bits4,
     Bits6,
     Duration,
+    InWords,
     Name,
     Part,
     Percentage,
@@ -41,31 +42,32 @@ def _from_short_form(value: object) -> object:
 class Server(Part):
     """A mail server of a pool. The short form is its address alone."""
 
-    address: Annotated[Address, PlainValidator(parse_server), TEXT] = Field(
-        description="Where it is reached: an IP address with a port."
-    )
+    address: Annotated[
+        Address, PlainValidator(parse_server), TEXT, InWords("an IP address and a port")
+    ] = Field(description="Where it is reached: an IP address with a port.")
     weight: Annotated[StrictInt, Field(ge=0, le=MAX_WEIGHT)] = Field(
         100,
-        description="Share of the pool's sessions, by the sum of weights; 0 takes no new ones. 100"
-        " leaves room for finer and for larger shares.",
+        description="Its share of the pool's sessions, by the sum of all weights; 0 takes no new"
+        " sessions. 100 leaves room for finer and for larger shares.",
     )
     max_sessions: Annotated[Sessions | None, none_from("none"), COUNT_OR_NONE] = Field(
         None,
-        description="At a time; more go to other servers, or hear 421.",
+        description="How many sessions it may have at a time; more go to other servers, or hear"
+        " 421.",
         json_schema_extra=none_is("none"),
     )
     proxy: Proxy = Field(
         Proxy.OFF,
-        description="The PROXY header that tells the server who the client is. Off, since a"
-        " server that doesn't expect one takes it for a client's nonsense.",
+        description="The PROXY header that tells the server who the client is. It is off, since a"
+        " server that doesn't expect the header takes it for a client's nonsense.",
     )
     source: list[Source] = Field(
         [],
         description="Addresses that the server is dialled from in turn, each with ports of its"
-        " own. By default the one that the route gives.",
+        " own. By default it is the address that the route gives.",
     )
     backup: StrictBool = Field(
-        False, description="Used only while no other server of the pool can be."
+        False, description="Whether it is used only while no other server of the pool can be."
     )
 
 
@@ -73,10 +75,14 @@ class HashKey(Part):
     """What `source_hash` and `maglev` choose a server by. Of no use with others."""
 
     prefix4: Bits4 = Field(
-        32, description="Leading bits of an IPv4 source's address: each address by itself."
+        32,
+        description="How many leading bits of a client's IPv4 address count: all, each address by"
+        " itself.",
     )
     prefix6: Bits6 = Field(
-        64, description="The same of an IPv6 one. Who has one of a /64 has all of it."
+        64,
+        description="The same of an IPv6 address. 64, since the owner of one address of a /64 has"
+        " all of them.",
     )
     seed: Annotated[str, Field(max_length=64)] = Field(
         "",
@@ -91,14 +97,14 @@ class Sticky(Part):
     by: StickyBy = Field(StickyBy.SOURCE, description="What is remembered: the client's address.")
     prefix4: Bits4 = Field(
         24,
-        description="Leading bits of an IPv4 address: large senders come from all of a /24, and"
-        " greylisting looks at it too.",
+        description="How many leading bits of an IPv4 address count: large senders come from all"
+        " of a /24, and greylisting looks at it too.",
     )
     prefix6: Bits6 = Field(64, description="The same of an IPv6 address.")
     ttl: Annotated[Duration, between(1.0, 30 * 24 * HOUR)] = Field(
         14400.0,
-        description="How long after its last session a source is remembered. Senders try again for"
-        " hours.",
+        description="How long a source is remembered after its last session. Senders try again"
+        " for hours.",
     )
 
 
@@ -106,11 +112,11 @@ class Queue(Part):
     """Where sessions wait while every server is full."""
 
     length: Annotated[StrictInt, Field(ge=1, le=100_000)] = Field(
-        200, description="How many may wait; more hear 421. Each has a descriptor."
+        200, description="How many sessions may wait; more hear 421. Each has a descriptor."
     )
     wait: Annotated[Duration, between(0.1, 240.0)] = Field(
         20.0,
-        description="How long each does at most, then it hears 421. Senders wait 5 min for a"
+        description="How long each may wait; then it hears 421. Senders wait 5 min for a"
         " greeting, some only 30s.",
     )
 
@@ -120,21 +126,23 @@ class Outlier(Part):
 
     consecutive: Annotated[StrictInt, Field(ge=2, le=1000)] = Field(
         5,
-        description="So many sessions spoiled in a row are enough, as long as the other servers"
-        " spoil hardly any. Fewer may be chance. By its share of spoiled sessions a server is"
-        " ejected too.",
+        description="How many spoiled sessions in a row are enough, as long as the other servers"
+        " spoil hardly any. Fewer may be chance. A server is ejected for its share of spoiled"
+        " sessions too.",
     )
-    max_ejected: Annotated[Percentage, AfterValidator(_not_none)] = Field(
+    max_ejected: Annotated[
+        Percentage, AfterValidator(_not_none), InWords("a share from 1% to 100%")
+    ] = Field(
         parse_share("50%"),
-        description="Most that may be ejected of the servers in use, but always one; never the last"
-        " one, and none by which the pool would come into panic. Half of a farm can carry it for a"
-        " while.",
+        description="The largest share of the servers in use that may be ejected. One may always"
+        " be; never the last one, and none by which the pool would come into panic. Half of a"
+        " farm can carry it for a while.",
     )
     base: Annotated[Duration, between(1.0, HOUR)] = Field(
         30.0,
-        description="How long the first time, twice as long the second time, and so on to ten times"
-        " that. It comes back once a check passes after that. Senders that were turned away don't"
-        " come back sooner than in minutes.",
+        description="How long a server is ejected the first time; twice as long the second time,"
+        " and so on to ten times that. It comes back once a check passes after that. Senders that"
+        " were turned away don't come back sooner than in minutes.",
     )
 
 
@@ -143,8 +151,10 @@ class Pool(Part):
 
     balance: Balance = Field(
         Balance.LEAST_CONN,
-        description="Sessions of mail differ in length by orders of magnitude; counting those that"
-        " are open evens that out.",
+        description="How a server is chosen. `least_conn`: the fewest sessions for its weight,"
+        " which evens out that sessions of mail differ in length by orders of magnitude."
+        " `least_load`: the least load. `round_robin`: each in turn. `random_two`: the better of"
+        " two at random, for several balancers. `source_hash`, `maglev`: by the client's address.",
     )
     hash_key: HashKey = HashKey()
     sticky: Annotated[Sticky | None, none_from("none")] = Field(
@@ -155,15 +165,16 @@ class Pool(Part):
     )
     slow_start: Annotated[Duration, between(0.0, HOUR)] = Field(
         60.0,
-        description="A server that comes into use, for whatever reason, gets its full share only"
-        " after this time, so that its caches fill first. Servers that come together don't wait for"
-        " each other; 0s for at once.",
+        description="How long a server that comes into use takes to its full share, so that its"
+        " caches fill first. Servers that come together don't wait for each other; 0s for at"
+        " once.",
     )
     panic: Percentage = Field(
         parse_share("50%"),
         description="Where less than this share of the servers is up, those that are down are"
-        " tried too: more likely the checks are wrong, and the few that are left would be flooded."
-        " Backups, weight 0 and what operators took out don't count; 0% for never.",
+        " tried too: it is more likely that the checks are wrong, and the few that are left would"
+        " be flooded. Backups, servers of weight 0 and servers that operators took out don't"
+        " count; 0% for never.",
     )
     outlier: Annotated[Outlier | None, none_from("none")] = Field(
         Outlier(),
@@ -180,9 +191,10 @@ class Pool(Part):
     )
     overflow: list[Name] = Field(
         [],
-        description="Pools that get its sessions where it has no server for them: the first one"
-        " that has. While every server is full that is one session at a time. Once no server is up,"
-        " its sessions come back when one has been up for 10s, over `slow_start`.",
+        description="Pools that get its sessions where it has no server for them; the first that"
+        " has a server counts. While every server is full, sessions go there one at a time. Where"
+        " no server is up, all go there; they come back when a server has been up for 10s, over"
+        " `slow_start`.",
     )
     servers: Annotated[
         dict[Name, Annotated[Server, BeforeValidator(_from_short_form)]], Field(min_length=1)

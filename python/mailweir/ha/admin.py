@@ -14,7 +14,7 @@ from mailweir.admin import exposition
 from mailweir.admin.access import Access
 from mailweir.admin.following import add_following
 from mailweir.admin.guard import Handler, Hosts
-from mailweir.admin.server import AdminServer
+from mailweir.admin.server import AdminServer, Answers
 from mailweir.config.load import Loaded
 from mailweir.faults import Faults
 from mailweir.ha import telling
@@ -59,8 +59,7 @@ class HaAdmin:
         """Bind and answer. Raises StartError."""
         ProcessCollector(registry=self._registry)
         self._registry.register(pair_metrics(self._node.machine.known, self._node.links))
-        answers = (self._read_write, self._read_only)
-        await self._server.open(answers, self._registry)
+        await self._server.open(self.answers, self._registry)
 
     async def take(self, loaded: Loaded) -> None:
         """Let its roles and names count, for those who are connected too. Called at a reload."""
@@ -69,6 +68,11 @@ class HaAdmin:
     async def close(self) -> None:
         """Stop answering."""
         await self._server.close()
+
+    @property
+    def answers(self) -> Answers:
+        """The applications for the UNIX socket and for TCP."""
+        return self._read_write, self._read_only
 
     def _read_only(self, guard: Middleware) -> web.Application:
         app = web.Application(middlewares=[guard])
@@ -84,6 +88,9 @@ class HaAdmin:
 
     def _obeying(self, command: Command, access: Access) -> Handler:
         async def obey(request: web.Request) -> web.Response:
+            """An operator's word for this node; 409 with the reason where it is refused. `force=1`
+            has the other node be active where it is worse.
+            """
             who, force = await access.name_at(request), request.query.get("force") == "1"
             what = f"{command} --force" if force else str(command)
             _log.info("operator", change=what, by=who)
@@ -96,18 +103,22 @@ class HaAdmin:
 
     def _add_reading(self, app: web.Application) -> None:
         async def show_status(_: web.Request) -> web.Response:
+            """Both nodes, the links between them, and what is wrong."""
             return web.json_response(telling.status(self._node.machine.known, now()))
 
         async def show_explanation(_: web.Request) -> web.Response:
+            """Why this node is what it is."""
             return web.json_response(telling.explain(self._node.machine.known, now()))
 
         async def metrics(_: web.Request) -> web.Response:
+            """Metrics of the pair, for Prometheus."""
             return web.Response(
                 body=exposition.encode(self._registry),
                 headers={"Content-Type": exposition.CONTENT_TYPE},
             )
 
         async def healthz(_: web.Request) -> web.Response:
+            """200 while the process lives."""
             return web.Response(text="alive\n")
 
         app.router.add_get("/api/v1/status", show_status)

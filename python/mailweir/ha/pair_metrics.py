@@ -32,7 +32,7 @@ class _Link(NamedTuple):
 
 def pair_metrics(known: Known, links: Links) -> Table[Seen]:
     """Of one node."""
-    return Table(_ALL, lambda: Seen(known, links, now()))
+    return Table(OF_PAIR, lambda: Seen(known, links, now()))
 
 
 def _peer_state(seen: Seen) -> State | None:
@@ -117,4 +117,4 @@ _LINKS = Group[Seen, _Link](
     Counter("mailweir_ha_sent", "Datagrams sent.", lambda link: link.sent),
     Counter("mailweir_ha_received", "Datagrams received.", lambda link: link.received),
 )
-_ALL: tuple[Group[Seen, Any], ...] = (_NODE, _LINKS)
+OF_PAIR: tuple[Group[Seen, Any], ...] = (_NODE, _LINKS)

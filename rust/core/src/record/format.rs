@@ -34,41 +34,71 @@ struct LogLine<'a> {
 }
 
 impl LogLine<'_> {
+    // The comments of these four are the texts of docs/reference/session-log.md.
+
     fn who(&mut self, account: &Account) {
+        // When the session was accepted: RFC 3339, in UTC, to the millisecond.
         self.own("ts", |out| timestamp(account.accepted, out));
+        // The session's own number, of 16 hexadecimal digits. `mailweir sessions` shows it, and a
+        // server gets it by `proxy: v2`.
         self.own("id", |out| {
             // A Vec takes everything.
             let _ = write!(out, "{}", account.id);
         });
+        // The listener that accepted it.
         self.text("listener", Some(&*account.listener));
+        // The client's address and port.
         self.own("client", |out| address(account.client, out));
+        // The pool of `server`; the listener's pool where no server took the session.
         self.text("pool", Some(&*account.pool));
+        // The listener's pool, where the session overflowed from there into `pool`.
         self.text("overflow_of", account.overflow_of.as_deref());
+        // The server that took the session.
         self.text("server", account.server.as_deref());
+        // The servers that failed before one took it: each with the step (`connect`, `greeting`)
+        // and the cause.
         self.tried(&account.tried);
     }
 
     fn how_long(&mut self, account: &Account) {
+        // How long the client waited for its first byte, or for the refusal.
         self.millis("wait_ms", Some(account.wait));
+        // How long of that it waited in the pool's queue; null where it didn't.
         self.millis("queued_ms", account.queued);
+        // How long the server that took it needed to accept.
         self.millis("connect_ms", account.connect);
+        // How long that server needed to greet then.
         self.millis("greeting_ms", account.greeting);
+        // From the accept to the end.
         self.millis("duration_ms", Some(account.total));
     }
 
     fn how_much(&mut self, account: &Account) {
+        // Bytes from the client.
         self.number("received_bytes", Some(account.received));
+        // Bytes to the client, without a line that mailweir said itself.
         self.number("sent_bytes", Some(account.sent));
+        // The code that the server greeted with, as 220.
         self.number("greeting_code", account.greeting_code.map(u64::from));
+        // Whether the session was inside TLS.
         self.truth("tls", Some(account.tls));
+        // How most bytes went: `copy` and `splice` are the relay, `kernel` is the kernel path.
         self.text("path", Some(account.path.label()));
+        // Whether it ended between a 354 (or a BDAT chunk) and the answer to the message. Null
+        // where that can't be known: inside TLS, on `tcp` listeners, where a peer doesn't keep to
+        // the order of SMTP, and of most sessions on the kernel path.
         self.truth("in_data", account.in_data);
     }
 
     fn end(&mut self, account: &Account) {
+        // Who spoke last: `client` or `server`.
         self.text("spoke_last", account.spoke_last.map(Side::label));
+        // Who ended it: `client`, `server`, or `balancer`, which is mailweir.
         self.text("end_by", Some(account.end.by.label()));
+        // Why it ended: a word of the list of end reasons.
         self.text("end_reason", Some(account.end.reason.label()));
+        // The limits that were against it and refused nobody (`dry_run`). Null where an earlier
+        // process let the session in.
         self.would_refuse(account.tried_out);
         self.out
             .extend_from_slice(if self.json { b"}\n" } else { b"\n" });

@@ -7,14 +7,14 @@ use std::time::Instant;
 pub enum EndReason {
     /// The client said QUIT, as far as that can be seen: it wasn't inside TLS.
     ClientQuit,
-    /// Inside TLS one side ended when nobody waited for an answer, or with a goodbye, and the
-    /// other one followed.
+    /// Inside TLS, in order: one side closed when it had been answered, or when it was the server
+    /// that had answered, or with a goodbye (a last record that only an alert fits).
     TlsClosed,
-    /// The client closed first, and both directions ended.
+    /// The client closed first, without QUIT, or inside TLS while an answer was due.
     ClientClosed,
     /// The client reset the connection, or was lost.
     ClientLost,
-    /// The server closed first, and both directions ended.
+    /// The server closed first, without 421, or inside TLS while an answer was due.
     ServerClosed,
     /// The server said 421 last, and closed.
     Server421,
@@ -49,7 +49,7 @@ pub enum EndReason {
     Full,
     /// Refused: every server of the pool was full for as long as sessions wait for one.
     QueueTimeout,
-    /// Refused: its address may not send mail here.
+    /// Refused: its address may not send mail here, by `deny` or by an operator.
     Denied,
     /// Refused: its source has as many sessions as it may.
     SourceSessions,
@@ -59,13 +59,14 @@ pub enum EndReason {
     ConnectFailed,
     /// Refused: servers were connected to, and none of them greeted as it should.
     GreetingFailed,
-    /// Refused by the farm: two servers said 5yz to this client instead of greeting it.
+    /// Refused by the farm: two servers said 5yz to this client instead of greeting it, and it
+    /// heard the words of the last one.
     Rejected,
     /// Refused: the process has no descriptor, source address or port left.
     OutOfDescriptors,
-    /// The process ended.
+    /// The process ended before the session did.
     Stopped,
-    /// A bug: the session panicked.
+    /// A bug of ours: please report it. The log of the process has more.
     Panicked,
 }
 
