@@ -104,6 +104,9 @@ class _Operating:
         return web.json_response(asdict(outcome), status=200 if outcome.ok else 422)
 
     async def upgrade(self, request: web.Request) -> web.Response:
+        """Have the program as it is installed now take over, and say how that went; 409 where the
+        old process goes on.
+        """
         _log.info("operator", change="upgrade", by=await self._access.name_at(request))
         outcome = await self._balancer.upgrade()
         return web.json_response(asdict(outcome), status=200 if outcome.ok else 409)

@@ -34,10 +34,11 @@ SHARED_OPTIONS = {
 }
 SIGNALS = {
     "HUP": "Reload: whole or not at all. On any error the old configuration stays; sessions go on.",
-    "TERM, INT": "No new sessions; the others go on to their end or `drain.deadline`. Again: end"
-    " now.",
+    "TERM": "No new sessions; the others go on to their end or `drain.deadline`. Again: end now.",
+    "INT": "The same, for a process that follows at once: where systemd keeps the listening"
+    " sockets, clients wait there, and no session is waited for longer than 10 s.",
     "USR1": "Opens the session log's file anew, after it was moved away.",
-    "USR2": "Ignored, and the log says so.",
+    "USR2": "Has the program as it is installed now take over, as `mailweir upgrade` does.",
 }
 EXIT_CODES = {
     Exit.OK: "It is done.",
