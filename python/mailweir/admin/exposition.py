@@ -159,24 +159,24 @@ class Table(Collector, Generic[Reading]):
     """Groups of metrics, filled by one reading per scrape."""
 
     def __init__(self, groups: Sequence[Group[Reading, Any]], read: Callable[[], Reading]) -> None:
-        self._groups = groups
+        self.groups = groups
         self._read = read
 
     def describe(self) -> Iterable[Metric]:
         """Names and help only: registering mustn't need a reading."""
-        return (_Family(row) for group in self._groups for row in group.rows)
+        return (_Family(row) for group in self.groups for row in group.rows)
 
     def collect(self) -> Iterable[Metric]:
         """All of them."""
         reading = self._read()
-        return chain.from_iterable(group.families(reading) for group in self._groups)
+        return chain.from_iterable(group.families(reading) for group in self.groups)
 
 
-def encode(registry: CollectorRegistry) -> bytes:
-    """All that the registry has."""
+def encode(registry: CollectorRegistry, *more: Collector) -> bytes:
+    """All that the registry has, and `more`."""
     texts: list[str] = []
     others: list[Metric] = []
-    for metric in registry.collect():
+    for metric in chain(registry.collect(), *(one.collect() for one in more)):
         if isinstance(metric, _Family):
             texts.append(metric.text)
         else:

@@ -51,6 +51,11 @@ _PROCESS = Group[Stats, Stats](
         "Sessions outside the kernel that there is room for.",
         lambda stats: stats.room.sessions,
     ),
+    Gauge(
+        "mailweir_session_room_taken",
+        "Sessions outside the kernel now.",
+        lambda stats: stats.room.held,
+    ),
     GaugeBy(
         "mailweir_spare_connections",
         "Connections beside those of sessions, by what they are: lingering, or overdue servers.",

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from mailweir.admin.exposition import Table, encode
 from mailweir.admin.figures import FIGURES, SERVERS, Servers
 from mailweir.admin.metrics import Metrics
+from mailweir.admin.standing import STANDING
 from mailweir.config.model import MAIN_CHECK
 from mailweir.faults import Faults
 from mailweir.reload import ReloadOutcome
@@ -103,6 +104,8 @@ def test_values(metrics: Metrics) -> None:
         "mailweir_session_log_lines_total{}": 5,
         "mailweir_worker_lag_seconds{worker=1}": 0.5,
         "mailweir_max_sessions{}": 9000,
+        "mailweir_session_room{}": 9000,
+        "mailweir_session_room_taken{}": 4,
         "mailweir_check_duration_seconds_count{pool=farm}": 2,
         "mailweir_check_failures_total{pool=farm,server=a,step=greeting}": 1,
         "mailweir_server_transitions_total{pool=farm,server=a}": 1,
@@ -227,6 +230,7 @@ def test_what_dashboards_know_stays(metrics: Metrics) -> None:
     found = scraped.told(encode(metrics.registry))
     registry = CollectorRegistry()
     registry.register(Table(FIGURES, lambda: stats))
+    registry.register(Table(STANDING, situation))
     assert scraped.known("metrics.txt") <= found | scraped.told(encode(registry))
 
 

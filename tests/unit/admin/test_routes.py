@@ -10,6 +10,7 @@ import pytest
 from aiohttp import ClientResponse
 from msgspec import structs
 from prometheus_client import CollectorRegistry
+from prometheus_client.registry import Collector
 from structlog.testing import capture_logs
 
 from mailweir.admin import exposition
@@ -368,7 +369,7 @@ async def test_scrapes_that_are_given_up_take_no_more_than_a_thread(
 ) -> None:
     begun, gate = list[int](), threading.Event()
 
-    def encode(_: CollectorRegistry) -> bytes:
+    def encode(_: CollectorRegistry, __: Collector) -> bytes:
         begun.append(1)
         gate.wait()
         return b"m 1\n"
