@@ -40,7 +40,7 @@ def answers(balancer: Balancer, registry: CollectorRegistry, journal: Journal) -
         _add_reading_at_the_socket(app, balancer)
         return app
 
-    scraping = Scraping(registry, balancer.situation)
+    scraping = Scraping(registry, balancer)
 
     def read_only(guard: Middleware) -> web.Application:
         app = web.Application(middlewares=[guard])

@@ -22,9 +22,14 @@ def _counted(situation: Situation) -> int:
     return stats.active - (flows if situation.config.max_sessions is None else 0)
 
 
-def _servers(situation: Situation) -> Iterable[tuple[tuple[str, str], Server]]:
-    pools = situation.config.pools.items()
-    return (((pool, name), server) for pool, one in pools for name, server in one.servers.items())
+def _limited(situation: Situation) -> Iterable[tuple[tuple[str, str], Server]]:
+    """Servers with a limit alone: there may be thousands without."""
+    return (
+        ((pool, name), server)
+        for pool, one in situation.config.pools.items()
+        for name, server in one.servers.items()
+        if server.max_sessions is not None
+    )
 
 
 _PROCESS = Group[Situation, Situation](
@@ -77,7 +82,7 @@ _POOLS = Group[Situation, Pool](
 )
 _SERVERS = Group[Situation, Server](
     ("pool", "server"),
-    _servers,
+    _limited,
     Gauge(
         "mailweir_server_max_sessions",
         "Sessions that a server may have at a time (max_sessions); its agent may say less.",

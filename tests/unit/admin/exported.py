@@ -7,13 +7,13 @@ from mailweir.admin.exposition import CounterBy, GaugeBy, Group, Histogram, Row,
 from mailweir.admin.ha_role import NodeRole
 from mailweir.admin.metrics import Metrics
 from mailweir.admin.refusals import Refusals
-from mailweir.admin.standing import STANDING
+from mailweir.admin.scraping import tables
 from mailweir.faults import Faults
 from mailweir.ha.links import Links
 from mailweir.ha.machine.inputs import Machine
 from mailweir.ha.pair_metrics import Seen, pair_metrics
 from mailweir.ha.settings import settings_of
-from unit.fakes import FakePlane
+from unit.admin.situations import situation
 from unit.ha.test_links import KEYS, pair
 
 # What Prometheus adds to each sample, and what it says itself of each address that it scrapes.
@@ -23,12 +23,15 @@ _ITS_OWN: dict[str, set[str]] = {"up": set()}
 
 def exported() -> dict[str, set[str]]:
     """Labels by the name of a sample, as `mailweir_pool_queue_seconds_bucket`."""
-    return registered() | of_groups(STANDING)
+    found = registered()
+    for table in tables(situation()):
+        found |= of_groups(table.groups)
+    return found
 
 
 def registered() -> dict[str, set[str]]:
     """Those that a registry has: it sees itself that no name is there twice."""
-    registry = Metrics(FakePlane(), Faults(), version="1.2.3", started=900.0).registry
+    registry = Metrics(Faults(), version="1.2.3", started=900.0).registry
     NodeRole(registry, on_change=lambda _: None)
     Refusals(registry)
     registry.register(_pair())

@@ -146,7 +146,7 @@ class FakeBalancer:
             steady=lambda: 40.0,
         )
 
-    def situation(self) -> Situation:
+    def situation(self, *, with_times: bool = False) -> Situation:
         return replace(self.now, role=self.role.told)
 
     def health(self) -> NodeHealth:

@@ -6,19 +6,17 @@ from dataclasses import replace
 
 import pytest
 from msgspec import structs
-from prometheus_client import CollectorRegistry
 
-from mailweir.admin.exposition import Table, encode
-from mailweir.admin.figures import FIGURES, SERVERS, Servers
+from mailweir.admin.exposition import encode
 from mailweir.admin.metrics import Metrics
-from mailweir.admin.standing import STANDING
+from mailweir.admin.scraping import tables
 from mailweir.config.model import MAIN_CHECK
 from mailweir.faults import Faults
 from mailweir.reload import ReloadOutcome
 from mailweir.situation import Situation
 from mailweir.spec import ServerKey
 from mailweir.state.desired import Health
-from mailweir.stats import KernelPathStats, ServerStats, Stats
+from mailweir.stats import KernelPathStats, ServerStats
 from unit import figures
 from unit.admin import scraped
 from unit.admin.situations import busy, situation
@@ -26,30 +24,9 @@ from unit.admin.situations import busy, situation
 A = ServerKey("farm", "a")
 
 
-class Read:
-    """A data plane of which this is read; it counts how often its servers are."""
-
-    def __init__(self, now: Situation) -> None:
-        self.now = now
-        self.readings = 0
-
-    def stats(self) -> Stats:
-        return self.now.stats
-
-    def servers(self, *, with_times: bool) -> Sequence[ServerStats]:
-        self.readings += 1
-        times = figures.TIMES if with_times else None
-        return [structs.replace(server, times=times) for server in self.now.servers]
-
-
 @pytest.fixture
-def source() -> Read:
-    return Read(situation())
-
-
-@pytest.fixture
-def metrics(source: Read) -> Metrics:
-    made = Metrics(source, Faults(), version="1.2.3", started=900.0)
+def metrics() -> Metrics:
+    made = Metrics(Faults(), version="1.2.3", started=900.0)
     made.keep({A})
     made.loaded(ReloadOutcome(True, 1, "", 901.0))
     checked(made, A, "", 0.02)
@@ -71,8 +48,19 @@ def checked(metrics: Metrics, key: ServerKey, step: str, seconds: float) -> None
     )
 
 
+def text(metrics: Metrics, now: Situation) -> bytes:
+    return encode(metrics.registry, *tables(now))
+
+
 def samples(metrics: Metrics) -> dict[str, float]:
-    return scraped.samples(encode(metrics.registry))
+    now = situation()
+    servers = [structs.replace(one, times=figures.TIMES) for one in now.servers]
+    return scraped.samples(text(metrics, replace(now, read_servers=lambda: servers)))
+
+
+def samples_of(now: Situation) -> dict[str, float]:
+    """Nothing was counted yet."""
+    return scraped.samples(text(Metrics(Faults(), version="1.2.3", started=900.0), now))
 
 
 def test_values(metrics: Metrics) -> None:
@@ -121,7 +109,7 @@ def test_values(metrics: Metrics) -> None:
 
 
 def test_limits_queues_and_panic() -> None:
-    found = samples(Metrics(Read(busy()), Faults(), version="1.2.3", started=900.0))
+    found = samples_of(busy())
     expected = {
         "mailweir_listener_connections_ended_total{listener=mx,reason=denied}": 9,
         "mailweir_listener_would_refuse_total{limit=access,listener=mx}": 0,
@@ -179,8 +167,7 @@ def test_the_kernel_path_where_it_is_wanted(
     path: KernelPathStats | None, why_not: str | None, up: int | None, outlives: int | None
 ) -> None:
     stats = structs.replace(busy().stats, kernel_path=path, no_kernel_path=why_not)
-    now = Read(replace(busy(), stats=stats))
-    found = samples(Metrics(now, Faults(), version="1.2.3", started=900.0))
+    found = samples_of(replace(busy(), stats=stats))
     assert found.get("mailweir_kernel_path_up{}") == up
     assert found.get("mailweir_kernel_path_outlives_process{}") == outlives
 
@@ -227,23 +214,25 @@ def test_what_dashboards_know_stays(metrics: Metrics) -> None:
     """
     stats = structs.replace(busy().stats, kernel_path=figures.KERNEL_PATH)
     metrics.trouble(A)
-    found = scraped.told(encode(metrics.registry))
-    registry = CollectorRegistry()
-    registry.register(Table(FIGURES, lambda: stats))
-    registry.register(Table(STANDING, situation))
-    assert scraped.known("metrics.txt") <= found | scraped.told(encode(registry))
+    found = scraped.told(text(metrics, replace(busy(), stats=stats)))
+    assert scraped.known("metrics.txt") <= found
 
 
-def test_one_reading_per_scrape_and_none_before(source: Read, metrics: Metrics) -> None:
-    assert source.readings == 0
-    encode(metrics.registry)
-    assert source.readings == 1
+def test_servers_are_read_once(metrics: Metrics) -> None:
+    """Reading thousands takes as long as a tenth of a scrape."""
+    now, readings = busy(), list[int]()
+
+    def read() -> Sequence[ServerStats]:
+        readings.append(1)
+        return now.servers
+
+    text(metrics, replace(now, read_servers=read))
+    assert readings == [1]
 
 
-def test_what_is_registered_is_what_is_scraped() -> None:
+def test_what_is_described_is_what_is_scraped() -> None:
     stats = structs.replace(busy().stats, kernel_path=figures.KERNEL_PATH)
-    servers = Servers(stats.bounds, Read(busy()).servers(with_times=True))
-    for table in (Table(FIGURES, lambda: stats), Table(SERVERS, lambda: servers)):
+    for table in tables(replace(busy(), stats=stats)):
         described = {metric.name: metric.documentation for metric in table.describe()}
         assert described == {metric.name: metric.documentation for metric in table.collect()}
         assert all(described.values())
@@ -251,6 +240,6 @@ def test_what_is_registered_is_what_is_scraped() -> None:
 
 @pytest.mark.needs("prometheus")
 def test_promtool_has_nothing_to_say(metrics: Metrics) -> None:
-    text = encode(metrics.registry)
-    done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True)
+    told = text(metrics, busy())
+    done = subprocess.run(["promtool", "check", "metrics"], input=told, capture_output=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")

@@ -369,7 +369,7 @@ async def test_scrapes_that_are_given_up_take_no_more_than_a_thread(
 ) -> None:
     begun, gate = list[int](), threading.Event()
 
-    def encode(_: CollectorRegistry, __: Collector) -> bytes:
+    def encode(_: CollectorRegistry, *__: Collector) -> bytes:
         begun.append(1)
         gate.wait()
         return b"m 1\n"
