@@ -27,6 +27,8 @@ class Asked:
     selectors: list["Selector"] = field(default_factory=list)
     groupings: set[str] = field(default_factory=set)
     """Labels of `by (...)` and the like."""
+    kept: set[str] = field(default_factory=set)
+    """Those of `by (...)` alone: the only ones that a result has then."""
 
 
 @dataclass
@@ -56,7 +58,9 @@ def asked(expression: str) -> Asked:
         if kind != "word" or text in _OPERATORS:
             continue
         if text in _GROUPING:
-            found.groupings |= set(tokens.names())
+            names = set(tokens.names())
+            found.groupings |= names
+            found.kept |= names if text == "by" else set()
         elif not tokens.follows("(") and not _is_aggregation(tokens):
             found.selectors.append(Selector(text, list(tokens.matchers())))
     return found

@@ -37,7 +37,7 @@ def registered() -> dict[str, set[str]]:
     registry.register(_pair())
     found = dict(_ITS_OWN)
     # The registry has no way to ask what it was given.
-    for one in {*registry._names_to_collectors.values()}:
+    for one in registry._collector_to_names:
         if isinstance(one, Table):
             found |= of_groups(one.groups)
         else:
