@@ -58,6 +58,7 @@ class Running:
         config = self._changes.loaded.config
         return Situation(
             version=self._version,
+            hostname=self._parts.hostname,
             pid=os.getpid(),
             started=self._started,
             now=time.time(),

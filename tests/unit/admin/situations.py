@@ -75,6 +75,7 @@ def situation(
     }
     return Situation(
         version="1.2.3",
+        hostname="lb1",
         pid=42,
         started=900.0,
         now=1000.0,
