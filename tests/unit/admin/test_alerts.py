@@ -20,6 +20,7 @@ RULES = sorted(FOLDER.glob("*.rules.yml"))
 TESTS = sorted((FOLDER / "tests").glob("*.test.yml"))
 _COMMAND = re.compile(r"`mailweir ([a-z]+)(?: ([a-z]+))?")
 _EXPORTED = exported()
+_PAGE = FOLDER.parents[1] / "docs/watching.md"
 
 Alert = dict[str, Any]
 
@@ -54,6 +55,11 @@ def test_it_says_what_to_do(alert: Alert) -> None:
         assert command in commands.commands
         group = getattr(commands.commands[command], "commands", None)
         assert group is None or inner in group
+
+
+def test_the_page_for_operators_has_each() -> None:
+    named = re.findall(r"`(Mailweir\w+)`", _PAGE.read_text())
+    assert sorted(named) == sorted(one["alert"] for file in RULES for one in alerts_of(file))
 
 
 def test_each_is_silent_fires_and_is_silent_again() -> None:
