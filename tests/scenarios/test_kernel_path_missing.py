@@ -54,6 +54,7 @@ def _says_that_there_is_none(balancer: Mailweir, folder: Path) -> None:
     assert f"\n{_WHY}" in balancer.command("status").stdout
     assert _WHY in balancer.page("/")
     assert balancer.metric("mailweir_kernel_path_up") == 0
+    assert balancer.metric("mailweir_kernel_path_missing", reason="refused") == 1
     assert _alerts(balancer, folder) == {_NO_PATH}
 
 

@@ -123,6 +123,25 @@ class Histogram(Row[Reading, Thing]):
         return lines
 
 
+@dataclass(frozen=True)
+class Summary(Row[Reading, Thing]):
+    """How often something was, and how much all of it was together: of many things, where a
+    histogram for each would be too much.
+    """
+
+    kind = "summary"
+
+    value: Callable[[Thing], tuple[int, float]]
+
+    def lines(self, found: _Found[Thing], reading: Reading) -> list[str]:
+        lines: list[str] = []
+        for pairs, thing in found:
+            count, total = self.value(thing)
+            lines.append(f"{self.name}_count{{{pairs}}} {count}")
+            lines.append(f"{self.name}_sum{{{pairs}}} {total}")
+        return lines
+
+
 class Group(Generic[Reading, Thing]):
     """The metrics that there are of each of some things, a row for each."""
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mailweir.admin.exposition import CounterBy, GaugeBy, Group, Histogram, Row, Table
+from mailweir.admin.exposition import CounterBy, GaugeBy, Group, Histogram, Row, Summary, Table
 from mailweir.admin.ha_role import NodeRole
 from mailweir.admin.metrics import Metrics
 from mailweir.admin.refusals import Refusals
@@ -65,6 +65,9 @@ def _of_row(row: Row[Any, Any], labels: set[str]) -> Iterator[tuple[str, set[str
     match row:
         case Histogram():
             yield f"{row.name}_bucket", labels | {"le"}
+            yield f"{row.name}_count", labels
+            yield f"{row.name}_sum", labels
+        case Summary():
             yield f"{row.name}_count", labels
             yield f"{row.name}_sum", labels
         case GaugeBy() | CounterBy():

@@ -16,7 +16,7 @@ from mailweir.reload import ReloadOutcome
 from mailweir.situation import Situation
 from mailweir.spec import ServerKey
 from mailweir.state.desired import Health
-from mailweir.stats import KernelPathStats, ServerStats
+from mailweir.stats import KernelPathStats, NoKernelPath, ServerStats
 from unit import figures
 from unit.admin import scraped
 from unit.admin.situations import busy, situation
@@ -77,6 +77,9 @@ def test_values(metrics: Metrics) -> None:
         "mailweir_listener_session_seconds_count{listener=mx}": 6,
         "mailweir_listener_session_seconds_sum{listener=mx}": 4.5,
         "mailweir_server_sessions_total{pool=farm,server=a}": 3,
+        "mailweir_server_sessions_ended_total{pool=farm,reason=client_quit,server=a}": 2,
+        "mailweir_server_session_seconds_count{pool=farm,server=a}": 2,
+        "mailweir_server_session_seconds_sum{pool=farm,server=a}": 7.5,
         "mailweir_server_weight{pool=farm,server=a}": 100,
         "mailweir_server_state{pool=farm,server=a,state=up}": 1,
         "mailweir_server_state{pool=farm,server=a,state=down}": 0,
@@ -158,18 +161,20 @@ def test_a_good_reload_says_so(metrics: Metrics) -> None:
     ("path", "why_not", "up", "outlives"),
     [
         (None, None, None, None),
-        (None, "no BPF", 0, None),
+        (None, figures.NO_KERNEL_PATH, 0, None),
         (figures.KERNEL_PATH, None, 1, 1),
         (structs.replace(figures.KERNEL_PATH, ends_with_process="no room"), None, 1, 0),
     ],
 )
 def test_the_kernel_path_where_it_is_wanted(
-    path: KernelPathStats | None, why_not: str | None, up: int | None, outlives: int | None
+    path: KernelPathStats | None, why_not: NoKernelPath | None, up: int | None, outlives: int | None
 ) -> None:
     stats = structs.replace(busy().stats, kernel_path=path, no_kernel_path=why_not)
     found = samples_of(replace(busy(), stats=stats))
     assert found.get("mailweir_kernel_path_up{}") == up
     assert found.get("mailweir_kernel_path_outlives_process{}") == outlives
+    why = found.get("mailweir_kernel_path_missing{reason=refused}")
+    assert why == (1 if why_not else None)
 
 
 def test_what_is_gone_is_not_scraped(metrics: Metrics) -> None:

@@ -86,7 +86,7 @@ async def test_the_page_says_what_is_wanted_and_is_not_there(
 ) -> None:
     now = situation()
     refused = replace(now.last_load, ok=False, message="f.yaml has 1 problem(s)")
-    stats = structs.replace(now.stats, no_kernel_path="no BPF")
+    stats = structs.replace(now.stats, no_kernel_path=figures.NO_KERNEL_PATH)
     balancer.now = replace(now, stats=stats, last_load=refused)
     text = await (await readable.get("/")).text()
     assert "<li>last load: REFUSED: f.yaml has 1 problem(s)</li><li>no kernel path, sess" in text

@@ -62,7 +62,8 @@ def kernel_path(stats: Stats) -> dict[str, object] | None:
     """How the kernel path is; None where it isn't wanted."""
     path = stats.kernel_path
     if path is None:
-        return {"why_not": stats.no_kernel_path} if stats.no_kernel_path else None
+        why = stats.no_kernel_path
+        return {"why_not": why.told} if why else None
     return {"why_not": None, **_figures(path)}
 
 

@@ -99,6 +99,24 @@ pub enum NoKernelPath {
     },
 }
 
+impl NoKernelPath {
+    /// In a word, of a closed list.
+    pub(crate) fn label(&self) -> &'static str {
+        match self {
+            Self::Program(Unavailable::NotBuilt) => "not_built",
+            Self::Program(Unavailable::SelfTest(_)) => "self_test",
+            Self::Program(Unavailable::Pin(_) | Unavailable::Pins(_)) => "pins",
+            Self::Program(
+                Unavailable::Refused(_)
+                | Unavailable::Link(_)
+                | Unavailable::Program(_)
+                | Unavailable::Table(_),
+            ) => "refused",
+            Self::System { .. } => "system",
+        }
+    }
+}
+
 /// The kernel path of this process.
 #[derive(Debug)]
 pub(crate) struct KernelPath {
