@@ -61,8 +61,8 @@ def _says_that_there_is_none(balancer: Mailweir, folder: Path) -> None:
 def _alerts(balancer: Mailweir, folder: Path) -> set[str]:
     found = fired("mailweir.rules.yml", balancer.page("/metrics"), folder)
     # Its server isn't there.
-    assert {"MailweirNoServerUp"} <= found
-    return found - {"MailweirNoServerUp", "MailweirPoolPanic"}
+    assert {"MailweirNoServerUp", "MailweirNotReady"} <= found
+    return found - {"MailweirNoServerUp", "MailweirNotReady", "MailweirPoolPanic"}
 
 
 def _configuration(directory: Path, forwarding: str) -> Tree:
