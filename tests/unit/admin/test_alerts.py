@@ -91,6 +91,18 @@ def test_promtool_would_see_an_alert_that_stays(tmp_path: Path) -> None:
     assert "MailweirPairNotRedundant" in done.stdout + done.stderr
 
 
+@pytest.mark.needs("prometheus")
+def test_what_operators_are_to_write_is_taken(tmp_path: Path) -> None:
+    [block] = re.findall(r"(?s)```yml\n(.*?)```", _PAGE.read_text())
+    for rules in RULES:
+        (tmp_path / rules.name).write_text(rules.read_text())
+    file = tmp_path / "prometheus.yml"
+    file.write_text(block)
+    done = subprocess.run(["promtool", "check", "config", file], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("rules found") == len(RULES)
+
+
 def test_no_metric_is_there_twice() -> None:
     assert not registered().keys() & of_groups(STANDING).keys()
 
