@@ -8,8 +8,11 @@ from collections import deque
 
 # Seconds: a rate is that of the last minute, or of as much of it as was looked at.
 _LONGEST = 60.0
-# Looks that come sooner after another one aren't kept: many may look at once.
-_APART = 4.0
+# From a shorter time no rate is told.
+_SHORTEST = 4.0
+# Looks that come sooner after another one aren't kept: many may look at once, and with thousands of
+# servers each takes some MB.
+_APART = 15.0
 
 _Totals = dict[tuple[str, ...], int]
 
@@ -42,6 +45,6 @@ class Rising:
     def __call__(self, *what: str, total: int) -> float | None:
         """A second, since the oldest look; None where that is too short ago, or didn't know it."""
         self._totals[what] = total
-        if self._took < _APART or what not in self._before:
+        if self._took < _SHORTEST or what not in self._before:
             return None
         return (total - self._before[what]) / self._took
