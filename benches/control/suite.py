@@ -18,7 +18,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from harness.mailweir.run import Mailweir, mailweir, write
 from harness.process import run
 from harness.waiting import until
-from mailweir.admin.exposition import encode
+from mailweir.admin.exposition import Table, encode
+from mailweir.admin.figures import FIGURES, SERVERS, Servers
 from mailweir.admin.metrics import Metrics
 from mailweir.config.load import load
 from mailweir.config.model import Config
@@ -146,8 +147,12 @@ def _leading_to(desired: DesiredState, address: str) -> DesiredState:
 
 
 def test_metrics(benchmark: BenchmarkFixture, plane: EmbeddedPlane, size: Size) -> None:
-    metrics = Metrics(plane, Faults(), version="0", started=0.0)
-    body = benchmark(encode, metrics.registry)
+    metrics = Metrics(Faults(), version="0", started=0.0)
+    data_plane = (
+        Table(FIGURES, plane.stats),
+        Table(SERVERS, lambda: Servers(plane.stats().bounds, plane.servers(with_times=True))),
+    )
+    body = benchmark(encode, metrics.registry, *data_plane)
     assert body.count(b"mailweir_server_weight{") == size.pools * size.servers
 
 

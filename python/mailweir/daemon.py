@@ -216,7 +216,7 @@ class Daemon:
         """What changes are made of; nothing of it has begun."""
         digests = Digests()
         digests.take(first.agreement)
-        metrics = Metrics(plane, self._faults, version=self._version, started=self._started)
+        metrics = Metrics(self._faults, version=self._version, started=self._started)
         self._reports = Reports(
             plane,
             metrics,

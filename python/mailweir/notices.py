@@ -49,7 +49,7 @@ async def notice(stats: Callable[[], Stats]) -> None:
     """Read the counters now and then and say what happened meanwhile. Until it is cancelled."""
     last = stats()
     if last.no_kernel_path:
-        _log.warning(_NO_KERNEL_PATH, reason=last.no_kernel_path)
+        _log.warning(_NO_KERNEL_PATH, reason=last.no_kernel_path.told)
     elif last.kernel_path:
         for event, fields in _of_kernel_path(None, last.kernel_path):
             _log.warning(event, **fields)
@@ -77,7 +77,7 @@ def notices(old: Stats, new: Stats) -> Iterator[Notice]:
             {"times": fallbacks, "budget": new.relay.pipe_budget},
         )
     if new.no_kernel_path and not old.no_kernel_path:
-        yield _NO_KERNEL_PATH, {"reason": new.no_kernel_path}
+        yield _NO_KERNEL_PATH, {"reason": new.no_kernel_path.told}
     if new.kernel_path:
         yield from _of_kernel_path(old.kernel_path, new.kernel_path)
     yield from _of_log(old.log, new.log)

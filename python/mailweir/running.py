@@ -6,6 +6,7 @@ Made by the daemon once there is all that it is made of; `admin.balancer` says w
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 
@@ -58,11 +59,12 @@ class Running:
 
     # --- what is shown -----------------------------------------------------
 
-    def situation(self) -> Situation:
+    def situation(self, *, with_times: bool = False) -> Situation:
         """The process at this moment."""
         config = self._changes.loaded.config
         return Situation(
             version=self._version,
+            hostname=self._parts.hostname,
             pid=os.getpid(),
             started=self._started,
             now=time.time(),
@@ -73,7 +75,7 @@ class Running:
             listening=self._changes.reconciler.applied is not None,
             last_load=self._changes.last_load,
             stats=self.plane.stats(),
-            read_servers=self.plane.servers,
+            read_servers=partial(self.plane.servers, with_times=with_times),
             overrides=self._parts.operator.overrides,
             room=self._parts.room.where(config.max_sessions).by,
             not_kept=self._parts.keeping.problem,

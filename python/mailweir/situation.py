@@ -99,6 +99,7 @@ class Situation:
     """The process at one moment, as the daemon hands it out."""
 
     version: str
+    hostname: str
     pid: int
     started: float  # seconds since 1970
     now: float

@@ -86,6 +86,10 @@ class ServerStats(Struct, frozen=True, gc=False):
     """Sessions that it didn't take and another server did, by what it did instead: `connect 4xx
     5xx closed reset timeout nonsense`; and that it left in the middle of a message: `cut_in_data`.
     """
+    ended: dict[str, int]
+    """Sessions that it took and that ended, by end reason; those reasons alone that there were."""
+    session_time: float
+    """How long those lasted together, each from its client's connect."""
     received_bytes: int
     """From the server."""
     sent_bytes: int
@@ -223,6 +227,16 @@ class KernelPathStats(Struct, frozen=True, gc=False):
     """By what became of them."""
 
 
+class NoKernelPath(Struct, frozen=True, gc=False):
+    """Why there is no kernel path where one is wanted."""
+
+    reason: str
+    """`not_built refused self_test pins system`: not in this build; the kernel refuses it, or does
+    with it what it shouldn't; it can't be pinned; something else of the system is lacking."""
+    told: str
+    """The same for people."""
+
+
 class LogStats(Struct, frozen=True, gc=False):
     """The session log at one moment."""
 
@@ -288,7 +302,7 @@ class Stats(Struct, frozen=True, gc=False):
     relay: RelayStats
     kernel_path: KernelPathStats | None
     """None where it isn't wanted, or can't be had."""
-    no_kernel_path: str | None
+    no_kernel_path: NoKernelPath | None
     """Why it can't be had, where it is wanted."""
     log: LogStats
 

@@ -2,10 +2,12 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
 
 from harness.mailweir.run import Mailweir, Tree, configuration
 from harness.networks.ports import refusing
@@ -81,6 +83,7 @@ def test_each_has_its_reason(tmp_path: Path, start: Start, counted: Callable[[st
             assert line["greeting_code"] == (220 if session.was_taken else None), line
         logged = Counter((line["listener"], line["end_reason"]) for line in lines.values())
         assert logged == _in_metrics(balancer)
+        _is_counted_by_server(balancer, lines.values())
         counted(f"{len(sessions)} endings: {sorted({end.reason for end in _ENDS})}")
 
 
@@ -297,6 +300,31 @@ def _by_place(balancer: Mailweir) -> dict[tuple[str, int], Tree]:
     """The lines of the log, by the listener and the client's port."""
     lines = balancer.session_log()
     return {(line["listener"], int(line["client"].rpartition(":")[2])): line for line in lines}
+
+
+def _is_counted_by_server(balancer: Mailweir, lines: Iterable[Tree]) -> None:
+    """Of each server the sessions that it took: why they ended, and how long they lasted."""
+    reasons: Counter[tuple[str, ...]] = Counter()
+    lasted: Counter[tuple[str, ...]] = Counter()
+    for line in lines:
+        if line["server"]:
+            server = (line["pool"], line["server"])
+            reasons[*server, line["end_reason"]] += 1
+            lasted[server] += line["duration_ms"]
+    families = text_string_to_metric_families(balancer.page("/metrics"))
+    told = {family.name: family.samples for family in families}
+    found = {
+        tuple(sample.labels[label] for label in ("pool", "server", "reason")): sample.value
+        for sample in told["mailweir_server_sessions_ended"]
+    }
+    assert found == reasons
+    for sample in told["mailweir_server_session_seconds"]:
+        server = (sample.labels["pool"], sample.labels["server"])
+        if sample.name.endswith("_count"):
+            assert sample.value == sum(n for key, n in reasons.items() if key[:2] == server)
+        else:
+            # The log's time goes on to the last word.
+            assert 0 <= lasted[server] / 1e3 - sample.value < 1
 
 
 def _in_metrics(balancer: Mailweir) -> Counter[tuple[str, str]]:

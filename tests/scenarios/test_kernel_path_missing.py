@@ -41,7 +41,7 @@ def test_a_reload_that_insists_on_it(tmp_path: Path, start: Start) -> None:
         why = "forwarding: kernel: the kernel refuses it"
         assert why in done.stderr
         assert f"last load: REFUSED: {why}" in balancer.command("status").stdout
-        assert f"Last load: REFUSED: {why}" in balancer.page("/")
+        assert f"last load: REFUSED: {why}" in balancer.page("/")
         assert _alerts(balancer, tmp_path) == {_REFUSED}
         # It isn't what runs.
         assert balancer.status()["kernel_path"] is None
@@ -52,16 +52,17 @@ def test_a_reload_that_insists_on_it(tmp_path: Path, start: Start) -> None:
 
 def _says_that_there_is_none(balancer: Mailweir, folder: Path) -> None:
     assert f"\n{_WHY}" in balancer.command("status").stdout
-    assert _WHY.replace("no ", "No ", 1) in balancer.page("/")
+    assert _WHY in balancer.page("/")
     assert balancer.metric("mailweir_kernel_path_up") == 0
+    assert balancer.metric("mailweir_kernel_path_missing", reason="refused") == 1
     assert _alerts(balancer, folder) == {_NO_PATH}
 
 
 def _alerts(balancer: Mailweir, folder: Path) -> set[str]:
     found = fired("mailweir.rules.yml", balancer.page("/metrics"), folder)
     # Its server isn't there.
-    assert {"MailweirNoServerUp"} <= found
-    return found - {"MailweirNoServerUp", "MailweirPoolPanic"}
+    assert {"MailweirNoServerUp", "MailweirNotReady"} <= found
+    return found - {"MailweirNoServerUp", "MailweirNotReady", "MailweirPoolPanic"}
 
 
 def _configuration(directory: Path, forwarding: str) -> Tree:

@@ -1,5 +1,6 @@
 """The relay and the kernel path say the same of the same sessions."""
 
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -133,6 +134,13 @@ def test_what_is_logged_of_a_session(tmp_path: Path) -> None:
                 # What is held against the server.
                 name, cut = "mailweir_server_spoiled_sessions_total", {"reason": "cut_in_data"}
                 assert rig.balancer.metric(name, **cut) == _CUT_BY_THE_SERVER, path
+                # And what is counted of it.
+                name = "mailweir_server_sessions_ended_total"
+                reasons = Counter(line["end_reason"] for line in logs[path])
+                for reason, times in reasons.items():
+                    assert rig.balancer.metric(name, reason=reason) == times, (path, reason)
+                name = "mailweir_server_session_seconds_count"
+                assert rig.balancer.metric(name) == len(_SESSIONS), path
     assert {line["path"] for line in logs["kernel"]} == {"kernel"}
     assert "kernel" not in {line["path"] for line in logs["relay"]}
     for relayed, flowed, play in zip(logs["relay"], logs["kernel"], _SESSIONS, strict=True):

@@ -11,6 +11,7 @@ from mailweir.stats import (
     KernelPathStats,
     ListenerStats,
     LogStats,
+    NoKernelPath,
     PoolStats,
     RelayStats,
     RoomStats,
@@ -51,6 +52,7 @@ KERNEL_PATH = KernelPathStats(
     refusals={"ecn": 2, "ipv6": 0},
     segments={"rewritten": 50},
 )
+NO_KERNEL_PATH = NoKernelPath("refused", "no BPF")
 SESSION = Session(
     id="00000000000000ab",
     listener="mx",
@@ -92,6 +94,8 @@ _SERVER = ServerStats(
     connect_failures={"refused": 1, "timeout": 0, "unreachable": 0, "other": 0},
     greeting_failures={"4xx": 2, "timeout": 1},
     spoiled={"connect": 1, "4xx": 2, "cut_in_data": 0},
+    ended={"client_quit": 2},
+    session_time=7.5,
     received_bytes=10,
     sent_bytes=20,
     times=TIMES,

@@ -45,7 +45,7 @@ class _Process:
 
     def __init__(self) -> None:
         self.plane, self.now = _Counting(), 100.0
-        self.metrics = Metrics(self.plane, Faults(), version="1", started=0.0)
+        self.metrics = Metrics(Faults(), version="1", started=0.0)
         self.metrics.keep({A, B})
         self.changes, self.hurried = 0, list[ServerKey]()
         self.outliers = Outliers()

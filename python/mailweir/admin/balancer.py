@@ -20,8 +20,10 @@ Change = Callable[[Operator, Config], None]
 class Balancer(Protocol):
     """The running process."""
 
-    def situation(self) -> Situation:
-        """The process at this moment."""
+    def situation(self, *, with_times: bool = False) -> Situation:
+        """The process at this moment; `with_times` is for scrapes, which alone show how long
+        servers took.
+        """
 
     @property
     def plane(self) -> Plane:

@@ -123,6 +123,25 @@ class Histogram(Row[Reading, Thing]):
         return lines
 
 
+@dataclass(frozen=True)
+class Summary(Row[Reading, Thing]):
+    """How often something was, and how much all of it was together: of many things, where a
+    histogram for each would be too much.
+    """
+
+    kind = "summary"
+
+    value: Callable[[Thing], tuple[int, float]]
+
+    def lines(self, found: _Found[Thing], reading: Reading) -> list[str]:
+        lines: list[str] = []
+        for pairs, thing in found:
+            count, total = self.value(thing)
+            lines.append(f"{self.name}_count{{{pairs}}} {count}")
+            lines.append(f"{self.name}_sum{{{pairs}}} {total}")
+        return lines
+
+
 class Group(Generic[Reading, Thing]):
     """The metrics that there are of each of some things, a row for each."""
 
@@ -159,24 +178,24 @@ class Table(Collector, Generic[Reading]):
     """Groups of metrics, filled by one reading per scrape."""
 
     def __init__(self, groups: Sequence[Group[Reading, Any]], read: Callable[[], Reading]) -> None:
-        self._groups = groups
+        self.groups = groups
         self._read = read
 
     def describe(self) -> Iterable[Metric]:
         """Names and help only: registering mustn't need a reading."""
-        return (_Family(row) for group in self._groups for row in group.rows)
+        return (_Family(row) for group in self.groups for row in group.rows)
 
     def collect(self) -> Iterable[Metric]:
         """All of them."""
         reading = self._read()
-        return chain.from_iterable(group.families(reading) for group in self._groups)
+        return chain.from_iterable(group.families(reading) for group in self.groups)
 
 
-def encode(registry: CollectorRegistry) -> bytes:
-    """All that the registry has."""
+def encode(registry: CollectorRegistry, *more: Collector) -> bytes:
+    """All that the registry has, and `more`."""
     texts: list[str] = []
     others: list[Metric] = []
-    for metric in registry.collect():
+    for metric in chain(registry.collect(), *(one.collect() for one in more)):
         if isinstance(metric, _Family):
             texts.append(metric.text)
         else:

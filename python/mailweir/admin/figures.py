@@ -8,12 +8,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mailweir.admin.exposition import Counter, CounterBy, Gauge, GaugeBy, Group, Histogram
+from mailweir.admin.exposition import (
+    Counter,
+    CounterBy,
+    Gauge,
+    GaugeBy,
+    Group,
+    Histogram,
+    Summary,
+)
 from mailweir.spec import ServerState
 from mailweir.stats import (
     BoundsStats,
     KernelPathStats,
     ListenerStats,
+    NoKernelPath,
     OverflowStats,
     PoolStats,
     ServerStats,
@@ -50,6 +59,11 @@ _PROCESS = Group[Stats, Stats](
         "mailweir_session_room",
         "Sessions outside the kernel that there is room for.",
         lambda stats: stats.room.sessions,
+    ),
+    Gauge(
+        "mailweir_session_room_taken",
+        "Sessions outside the kernel now.",
+        lambda stats: stats.room.held,
     ),
     GaugeBy(
         "mailweir_spare_connections",
@@ -246,6 +260,16 @@ _STICKY = Group[Stats, StickyStats](
         lambda one: one.evicted,
     ),
 )
+_NO_KERNEL_PATH = Group[Stats, NoKernelPath](
+    ("reason",),
+    lambda stats: [((why.reason,), why)] if (why := stats.no_kernel_path) else [],
+    Gauge(
+        "mailweir_kernel_path_missing",
+        "1 where it is wanted and isn't there, by reason: not_built, refused, self_test, pins or"
+        " system.",
+        lambda _: 1,
+    ),
+)
 _KERNEL_PATH = Group[Stats, KernelPathStats](
     (),
     lambda stats: [((), stats.kernel_path)] if stats.kernel_path else [],
@@ -354,6 +378,7 @@ FIGURES: tuple[Group[Stats, Any], ...] = (
     _OVERFLOW,
     _STICKY,
     _KERNEL_PATH,
+    _NO_KERNEL_PATH,
 )
 
 
@@ -406,6 +431,18 @@ _SERVERS = Group[Servers, ServerStats](
         " message.",
         "reason",
         lambda one: one.spoiled,
+    ),
+    CounterBy(
+        "mailweir_server_sessions_ended",
+        "Sessions that it took and that ended, by reason; of a reason that there was none of it has"
+        " no sample.",
+        "reason",
+        lambda one: one.ended,
+    ),
+    Summary(
+        "mailweir_server_session_seconds",
+        "How long sessions that it took lasted, from their clients' connect.",
+        lambda one: (sum(one.ended.values()), one.session_time),
     ),
     Counter(
         "mailweir_server_received_bytes", "Bytes received from it.", lambda one: one.received_bytes

@@ -1,26 +1,25 @@
-"""What Prometheus scrapes. Owned by the daemon, which also reports checks and reloads here.
+"""What Prometheus scrapes of what happens in Python. Owned by the daemon, which reports checks and
+reloads here.
 
-The data plane's figures are read anew at each scrape (`figures`); what happens in Python (checks,
-reloads) is counted where it happens, and shown by the rows below. No label ever holds a client's
-address. Names: prefix `mailweir_`, base units, `_total` for counters.
+They are counted where they happen, and shown by the rows below. The rest is read anew at each
+scrape (`scraping`). No label ever holds a client's address. Names: prefix `mailweir_`, base units,
+`_total` for counters.
 """
 
 from bisect import bisect_left
 from collections import Counter as Tally
-from collections.abc import Mapping, Sequence, Set
-from typing import Any, Protocol
+from collections.abc import Mapping, Set
+from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 
 from mailweir.admin.exposition import Counter, Gauge, Group, Histogram, Table
-from mailweir.admin.figures import FIGURES, SERVERS, Servers
 from mailweir.admin.process_faults import FAULTS
 from mailweir.faults import Faults
 from mailweir.reload import ReloadOutcome
 from mailweir.spec import ServerKey
 from mailweir.state.desired import Health
 from mailweir.stats import Histogram as Times
-from mailweir.stats import ServerStats, Stats
 
 # A loopback EHLO takes 2 ms, postscreen delays its greeting by 6 s.
 _CHECK_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0)
@@ -30,21 +29,13 @@ _CHECK_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 
 _Check = tuple[ServerKey, str]
 
 
-class Source(Protocol):
-    """Where the data plane's figures come from."""
-
-    def stats(self) -> Stats: ...
-
-    def servers(self, *, with_times: bool) -> Sequence[ServerStats]: ...
-
-
 class Metrics:
     """The registry, and what is counted in Python: in the event loop, while scrapes read it in a
     thread of theirs.
     """
 
-    def __init__(self, plane: Source, faults: Faults, *, version: str, started: float) -> None:
-        """`plane` is read at each scrape; `started` is seconds since 1970."""
+    def __init__(self, faults: Faults, *, version: str, started: float) -> None:
+        """`started` is seconds since 1970."""
         self.version = version
         self.started = started
         self.generation = 0
@@ -66,8 +57,6 @@ class Metrics:
 
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self.registry.register(Table(FIGURES, plane.stats))
-        self.registry.register(Table(SERVERS, lambda: _servers(plane)))
         self.registry.register(Table([FAULTS], lambda: faults))
         self.registry.register(Table(COUNTED, lambda: self))
 
@@ -158,10 +147,6 @@ class Metrics:
         """Checks changed their mind about a server."""
         if key in self._servers:
             self.transitions[key] += 1
-
-
-def _servers(plane: Source) -> Servers:
-    return Servers(plane.stats().bounds, plane.servers(with_times=True))
 
 
 _NO_TIMES = Times((0,) * (len(_CHECK_BOUNDS) + 1), 0.0)

@@ -19,6 +19,7 @@ from mailweir.admin.answers.status import status
 from mailweir.admin.balancer import Balancer
 from mailweir.admin.following import add_following
 from mailweir.admin.operating import add_operating
+from mailweir.admin.rates import Rates
 from mailweir.admin.readiness import unready
 from mailweir.admin.scraping import Scraping
 from mailweir.admin.server import Answers
@@ -41,11 +42,11 @@ def answers(balancer: Balancer, registry: CollectorRegistry, journal: Journal) -
         _add_reading_at_the_socket(app, balancer)
         return app
 
-    scraping = Scraping(registry)
+    scraping, rates = Scraping(registry, balancer), Rates()
 
     def read_only(guard: Middleware) -> web.Application:
         app = web.Application(middlewares=[guard])
-        _add_reading(app, balancer, scraping)
+        _add_reading(app, balancer, scraping, rates)
         _add_servers(app, balancer)
         return app
 
@@ -109,10 +110,12 @@ def _add_what_the_pair_asks(app: web.Application, balancer: Balancer) -> None:
     app.router.add_get("/api/v1/words", show_words)
 
 
-def _add_reading(app: web.Application, balancer: Balancer, scraping: Scraping) -> None:
+def _add_reading(
+    app: web.Application, balancer: Balancer, scraping: Scraping, rates: Rates
+) -> None:
     async def index(_: web.Request) -> web.Response:
         """The page with all servers, in HTML."""
-        text = page.render(balancer.situation())
+        text = page.render(balancer.situation(), rates)
         return web.Response(text=text, content_type="text/html", headers=page.HEADERS)
 
     async def healthz(_: web.Request) -> web.Response:

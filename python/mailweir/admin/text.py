@@ -252,7 +252,7 @@ def servers(answer: Mapping[str, Any]) -> str:
             server["active"],
             server["sessions"],
             server["connect_failures"] + server["greeting_failures"],
-            _check(server["check"]),
+            check_told(server["check"]),
         ]
         for server in answer["servers"]
     ]
@@ -421,7 +421,8 @@ def reload(answer: Mapping[str, Any]) -> str:
     return f"reloaded, generation {answer['generation']}: {answer['message']}\n"
 
 
-def _check(check: Mapping[str, Any] | None) -> str:
+def check_told(check: Mapping[str, Any] | None) -> str:
+    """How the last check of a server went, and when."""
     if check is None:
         return "not yet"
     when = f"{span(check['age_seconds'])} ago"

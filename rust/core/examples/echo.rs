@@ -12,10 +12,10 @@ use std::time::Duration;
 use mailweir_core::spec::{PlaneSpec, ServerState, decode};
 use mailweir_core::{
     Admission, BoundsStats, ConnectFailure, EndReason, GreetingFailure, HistogramStats,
-    KernelPathStats, ListenerStats, LogStats, OverflowCourse, OverflowStats, Path, PoolConduct,
-    PoolStats, QueueEnd, Refusal, RelayStats, RoomStats, SegmentCounter, ServerConduct,
-    ServerStats, ServerTimes, SessionId, SessionStats, Side, SourcesStats, Spoiled, Stats,
-    StickyStats, Trouble, WorkerStats, WouldRefuse,
+    KernelPathStats, ListenerStats, LogStats, NoKernelPathStats, OverflowCourse, OverflowStats,
+    Path, PoolConduct, PoolStats, QueueEnd, Refusal, RelayStats, RoomStats, SegmentCounter,
+    ServerConduct, ServerStats, ServerTimes, SessionId, SessionStats, Side, SourcesStats, Spoiled,
+    Stats, StickyStats, Trouble, WorkerStats, WouldRefuse,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -141,7 +141,10 @@ impl Any {
                 pipe_fallbacks: self.number(),
             },
             kernel_path: self.maybe(Self::kernel_path),
-            no_kernel_path: self.maybe(Self::text),
+            no_kernel_path: self.maybe(|any| NoKernelPathStats {
+                reason: any.one(&["not_built", "refused"]),
+                told: any.text(),
+            }),
             log: LogStats {
                 lines: self.number(),
                 dropped: self.number(),
@@ -217,6 +220,8 @@ impl Any {
             connect_failures: self.counts(&ConnectFailure::ALL),
             greeting_failures: self.counts(&GreetingFailure::ALL),
             spoiled: self.counts(&Spoiled::ALL),
+            ended: self.counts(&EndReason::ALL),
+            session_time: self.time(),
             received_bytes: self.number(),
             sent_bytes: self.number(),
             times: self.maybe(|any| ServerTimes {

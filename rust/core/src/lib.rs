@@ -95,7 +95,7 @@ pub use server::ConnectFailure;
 pub use sources::SourcesStats;
 pub use spec::{SpecError, check};
 pub use stats::{
-    Admission, ListenerStats, PoolConduct, PoolStats, RelayStats, RoomStats, ServerConduct,
-    ServerStats, ServerTimes, Stats, WorkerStats,
+    Admission, ListenerStats, NoKernelPathStats, PoolConduct, PoolStats, RelayStats, RoomStats,
+    ServerConduct, ServerStats, ServerTimes, Stats, WorkerStats,
 };
 pub use troubles::Trouble;

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering::Relaxed};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::answers::Answers;
 use crate::conduct::{Conduct, ConductCounters, GreetingFailure, Spoiled};
@@ -13,6 +13,7 @@ use crate::doors::Whose;
 use crate::metrics::{Counter, Histogram, PerWorker, Tally, WorkerId};
 use crate::moment::AtomicMoment;
 use crate::occupancy::Occupancy;
+use crate::record::EndReason;
 use crate::scales::HeardScale;
 use crate::spec::ServerState;
 
@@ -73,9 +74,28 @@ pub(crate) struct ServerCounters {
     connect_failures: Tally<{ ConnectFailure::ALL.len() }>,
     greeting_failures: Tally<{ GreetingFailure::ALL.len() }>,
     pub(crate) conduct: ConductCounters,
+    /// Of sessions that it took.
+    ended: Tally<{ EndReason::ALL.len() }>,
+    /// How long those lasted, together.
+    session_nanos: Counter,
 }
 
 impl ServerCounters {
+    /// A session that it took ended so, after so long a time.
+    pub(crate) fn count_end(&self, reason: EndReason, lasted: Duration) {
+        self.ended.count(reason as usize);
+        self.session_nanos
+            .add(u64::try_from(lasted.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    pub(crate) fn ended(&self, reason: EndReason) -> u64 {
+        self.ended.value(reason as usize)
+    }
+
+    pub(crate) fn session_time(&self) -> Duration {
+        Duration::from_nanos(self.session_nanos.value())
+    }
+
     pub(crate) fn count_connect_failure(&self, cause: ConnectFailure) {
         self.connect_failures.count(cause as usize);
     }

@@ -13,7 +13,7 @@ use crate::metrics::{BoundsStats, HistogramStats, PerWorker, WorkerCounters};
 use crate::moment::nanos;
 use crate::record::{EndReason, LogStats, Path, Side, WouldRefuse};
 use crate::roster::{OverflowStats, QueueEnd, StickyStats};
-use crate::server::ConnectFailure;
+use crate::server::{ConnectFailure, ServerCounters};
 use crate::snapshot::{BindKey, Listener, Member, Pool};
 use crate::sources::SourcesStats;
 use crate::spec::{ServerState, wire};
@@ -44,9 +44,18 @@ pub struct Stats {
     /// The kernel path, where it runs.
     pub kernel_path: Option<KernelPathStats>,
     /// Why it doesn't, where it is wanted.
-    pub no_kernel_path: Option<String>,
+    pub no_kernel_path: Option<NoKernelPathStats>,
     /// The session log.
     pub log: LogStats,
+}
+
+/// Why there is no kernel path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NoKernelPathStats {
+    /// A word of a closed list.
+    pub reason: &'static str,
+    /// The same for people.
+    pub told: String,
 }
 
 /// What would become of a client at one moment.
@@ -167,6 +176,13 @@ pub struct ServerStats {
     /// what it did; all of it is there.
     #[serde(serialize_with = "wire::counts")]
     pub spoiled: Vec<(Spoiled, u64)>,
+    /// Sessions that it took and that ended, by reason; those alone that there were, since there may
+    /// be thousands of servers.
+    #[serde(serialize_with = "wire::counts")]
+    pub ended: Vec<(EndReason, u64)>,
+    /// How long those lasted together, each from its client's connect.
+    #[serde(with = "wire::seconds")]
+    pub session_time: Duration,
     /// From the server.
     pub received_bytes: u64,
     /// To the server.
@@ -345,6 +361,10 @@ impl ServerStats {
                 .sum();
             (cause, count)
         });
+        let ended = EndReason::ALL.into_iter().filter_map(|reason| {
+            let count = counters.iter().map(|one| one.ended(reason)).sum();
+            (count > 0).then_some((reason, count))
+        });
         Self {
             pool: pool.name.to_string(),
             name: member.name.to_string(),
@@ -363,6 +383,8 @@ impl ServerStats {
                     (what, counts.sum())
                 })
                 .into(),
+            ended: ended.collect(),
+            session_time: counters.iter().map(ServerCounters::session_time).sum(),
             received_bytes: counters.sum(|one| &one.received_bytes),
             sent_bytes: counters.sum(|one| &one.sent_bytes),
             times: with_times.then(|| ServerTimes {

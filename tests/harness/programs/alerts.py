@@ -1,21 +1,26 @@
-"""Which of our alerts for Prometheus fire for what metrics are now, by promtool."""
+"""Our alerts for Prometheus, and which of them fire for what metrics are now, by promtool."""
 
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-EXAMPLES = Path(__file__).parents[3] / "config/examples"
+FOLDER = Path(__file__).parents[3] / "config/prometheus"
+
+
+def alerts_of(file: Path) -> list[dict[str, Any]]:
+    """Its rules, as they stand there."""
+    groups = yaml.safe_load(file.read_text())["groups"]
+    return [rule for group in groups for rule in group["rules"]]
 
 
 def fired(rules: str, metrics: str, folder: Path) -> set[str]:
-    """The alerts of an example file that fire a minute on, if the metrics stay as they are."""
-    file = EXAMPLES / rules
-    alerts = [
-        rule for group in yaml.safe_load(file.read_text())["groups"] for rule in group["rules"]
-    ]
+    """The alerts of a file that fire a minute on, if the metrics stay as they are."""
+    file = FOLDER / rules
+    alerts = alerts_of(file)
     asked = " ".join(rule["expr"] for rule in alerts)
     series = [
         {"series": _series(sample.name, sample.labels), "values": f"{sample.value}x10"}

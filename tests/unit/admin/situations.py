@@ -76,6 +76,7 @@ def situation(
     }
     return Situation(
         version="1.2.3",
+        hostname="lb1",
         pid=42,
         started=900.0,
         now=1000.0,
@@ -149,7 +150,7 @@ class FakeBalancer:
             steady=lambda: 40.0,
         )
 
-    def situation(self) -> Situation:
+    def situation(self, *, with_times: bool = False) -> Situation:
         return replace(self.now, role=self.role.told)
 
     def health(self) -> NodeHealth:

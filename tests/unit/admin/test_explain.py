@@ -313,7 +313,7 @@ def test_why_it_would_be_relayed(text: str, client: str, why: str) -> None:
 
 def test_where_there_is_no_kernel_path() -> None:
     now = situation()
-    stats = structs.replace(now.stats, kernel_path=None, no_kernel_path="no BPF")
+    stats = structs.replace(now.stats, kernel_path=None, no_kernel_path=figures.NO_KERNEL_PATH)
     assert said(replace(now, stats=stats))["relayed"] == "no BPF"
 
 

@@ -6,18 +6,17 @@ from dataclasses import replace
 
 import pytest
 from msgspec import structs
-from prometheus_client import CollectorRegistry
 
-from mailweir.admin.exposition import Table, encode
-from mailweir.admin.figures import FIGURES, SERVERS, Servers
+from mailweir.admin.exposition import encode
 from mailweir.admin.metrics import Metrics
+from mailweir.admin.scraping import tables
 from mailweir.config.model import MAIN_CHECK
 from mailweir.faults import Faults
 from mailweir.reload import ReloadOutcome
 from mailweir.situation import Situation
 from mailweir.spec import ServerKey
 from mailweir.state.desired import Health
-from mailweir.stats import KernelPathStats, ServerStats, Stats
+from mailweir.stats import KernelPathStats, NoKernelPath, ServerStats
 from unit import figures
 from unit.admin import scraped
 from unit.admin.situations import busy, situation
@@ -25,30 +24,9 @@ from unit.admin.situations import busy, situation
 A = ServerKey("farm", "a")
 
 
-class Read:
-    """A data plane of which this is read; it counts how often its servers are."""
-
-    def __init__(self, now: Situation) -> None:
-        self.now = now
-        self.readings = 0
-
-    def stats(self) -> Stats:
-        return self.now.stats
-
-    def servers(self, *, with_times: bool) -> Sequence[ServerStats]:
-        self.readings += 1
-        times = figures.TIMES if with_times else None
-        return [structs.replace(server, times=times) for server in self.now.servers]
-
-
 @pytest.fixture
-def source() -> Read:
-    return Read(situation())
-
-
-@pytest.fixture
-def metrics(source: Read) -> Metrics:
-    made = Metrics(source, Faults(), version="1.2.3", started=900.0)
+def metrics() -> Metrics:
+    made = Metrics(Faults(), version="1.2.3", started=900.0)
     made.keep({A})
     made.loaded(ReloadOutcome(True, 1, "", 901.0))
     checked(made, A, "", 0.02)
@@ -70,8 +48,19 @@ def checked(metrics: Metrics, key: ServerKey, step: str, seconds: float) -> None
     )
 
 
+def text(metrics: Metrics, now: Situation) -> bytes:
+    return encode(metrics.registry, *tables(now))
+
+
 def samples(metrics: Metrics) -> dict[str, float]:
-    return scraped.samples(encode(metrics.registry))
+    now = situation()
+    servers = [structs.replace(one, times=figures.TIMES) for one in now.servers]
+    return scraped.samples(text(metrics, replace(now, read_servers=lambda: servers)))
+
+
+def samples_of(now: Situation) -> dict[str, float]:
+    """Nothing was counted yet."""
+    return scraped.samples(text(Metrics(Faults(), version="1.2.3", started=900.0), now))
 
 
 def test_values(metrics: Metrics) -> None:
@@ -88,6 +77,9 @@ def test_values(metrics: Metrics) -> None:
         "mailweir_listener_session_seconds_count{listener=mx}": 6,
         "mailweir_listener_session_seconds_sum{listener=mx}": 4.5,
         "mailweir_server_sessions_total{pool=farm,server=a}": 3,
+        "mailweir_server_sessions_ended_total{pool=farm,reason=client_quit,server=a}": 2,
+        "mailweir_server_session_seconds_count{pool=farm,server=a}": 2,
+        "mailweir_server_session_seconds_sum{pool=farm,server=a}": 7.5,
         "mailweir_server_weight{pool=farm,server=a}": 100,
         "mailweir_server_state{pool=farm,server=a,state=up}": 1,
         "mailweir_server_state{pool=farm,server=a,state=down}": 0,
@@ -103,6 +95,8 @@ def test_values(metrics: Metrics) -> None:
         "mailweir_session_log_lines_total{}": 5,
         "mailweir_worker_lag_seconds{worker=1}": 0.5,
         "mailweir_max_sessions{}": 9000,
+        "mailweir_session_room{}": 9000,
+        "mailweir_session_room_taken{}": 4,
         "mailweir_check_duration_seconds_count{pool=farm}": 2,
         "mailweir_check_failures_total{pool=farm,server=a,step=greeting}": 1,
         "mailweir_server_transitions_total{pool=farm,server=a}": 1,
@@ -118,7 +112,7 @@ def test_values(metrics: Metrics) -> None:
 
 
 def test_limits_queues_and_panic() -> None:
-    found = samples(Metrics(Read(busy()), Faults(), version="1.2.3", started=900.0))
+    found = samples_of(busy())
     expected = {
         "mailweir_listener_connections_ended_total{listener=mx,reason=denied}": 9,
         "mailweir_listener_would_refuse_total{limit=access,listener=mx}": 0,
@@ -167,19 +161,20 @@ def test_a_good_reload_says_so(metrics: Metrics) -> None:
     ("path", "why_not", "up", "outlives"),
     [
         (None, None, None, None),
-        (None, "no BPF", 0, None),
+        (None, figures.NO_KERNEL_PATH, 0, None),
         (figures.KERNEL_PATH, None, 1, 1),
         (structs.replace(figures.KERNEL_PATH, ends_with_process="no room"), None, 1, 0),
     ],
 )
 def test_the_kernel_path_where_it_is_wanted(
-    path: KernelPathStats | None, why_not: str | None, up: int | None, outlives: int | None
+    path: KernelPathStats | None, why_not: NoKernelPath | None, up: int | None, outlives: int | None
 ) -> None:
     stats = structs.replace(busy().stats, kernel_path=path, no_kernel_path=why_not)
-    now = Read(replace(busy(), stats=stats))
-    found = samples(Metrics(now, Faults(), version="1.2.3", started=900.0))
+    found = samples_of(replace(busy(), stats=stats))
     assert found.get("mailweir_kernel_path_up{}") == up
     assert found.get("mailweir_kernel_path_outlives_process{}") == outlives
+    why = found.get("mailweir_kernel_path_missing{reason=refused}")
+    assert why == (1 if why_not else None)
 
 
 def test_what_is_gone_is_not_scraped(metrics: Metrics) -> None:
@@ -224,22 +219,25 @@ def test_what_dashboards_know_stays(metrics: Metrics) -> None:
     """
     stats = structs.replace(busy().stats, kernel_path=figures.KERNEL_PATH)
     metrics.trouble(A)
-    found = scraped.told(encode(metrics.registry))
-    registry = CollectorRegistry()
-    registry.register(Table(FIGURES, lambda: stats))
-    assert scraped.known("metrics.txt") <= found | scraped.told(encode(registry))
+    found = scraped.told(text(metrics, replace(busy(), stats=stats)))
+    assert scraped.known("metrics.txt") <= found
 
 
-def test_one_reading_per_scrape_and_none_before(source: Read, metrics: Metrics) -> None:
-    assert source.readings == 0
-    encode(metrics.registry)
-    assert source.readings == 1
+def test_servers_are_read_once(metrics: Metrics) -> None:
+    """Reading thousands takes as long as a tenth of a scrape."""
+    now, readings = busy(), list[int]()
+
+    def read() -> Sequence[ServerStats]:
+        readings.append(1)
+        return now.servers
+
+    text(metrics, replace(now, read_servers=read))
+    assert readings == [1]
 
 
-def test_what_is_registered_is_what_is_scraped() -> None:
+def test_what_is_described_is_what_is_scraped() -> None:
     stats = structs.replace(busy().stats, kernel_path=figures.KERNEL_PATH)
-    servers = Servers(stats.bounds, Read(busy()).servers(with_times=True))
-    for table in (Table(FIGURES, lambda: stats), Table(SERVERS, lambda: servers)):
+    for table in tables(replace(busy(), stats=stats)):
         described = {metric.name: metric.documentation for metric in table.describe()}
         assert described == {metric.name: metric.documentation for metric in table.collect()}
         assert all(described.values())
@@ -247,6 +245,6 @@ def test_what_is_registered_is_what_is_scraped() -> None:
 
 @pytest.mark.needs("prometheus")
 def test_promtool_has_nothing_to_say(metrics: Metrics) -> None:
-    text = encode(metrics.registry)
-    done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True)
+    told = text(metrics, busy())
+    done = subprocess.run(["promtool", "check", "metrics"], input=told, capture_output=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")

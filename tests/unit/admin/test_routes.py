@@ -10,6 +10,7 @@ import pytest
 from aiohttp import ClientResponse
 from msgspec import structs
 from prometheus_client import CollectorRegistry
+from prometheus_client.registry import Collector
 from structlog.testing import capture_logs
 
 from mailweir.admin import exposition
@@ -73,8 +74,9 @@ async def test_the_page_runs_nothing_and_escapes_what_servers_say(readable: Clie
 async def test_the_page_says_what_is_unusual(readable: Client, balancer: FakeBalancer) -> None:
     balancer.now = busy()
     text = await (await readable.get("/")).text()
-    assert "ready. pool farm: panic: 1 of 2 servers is up" in text
-    assert "3 sessions, 6 wait for farm, generation 1." in text
+    assert '<p class="status ready">ready</p>' in text
+    assert "<li>pool farm: panic: 1 of 2 servers is up" in text
+    assert "3 sessions, 9000 at most, 6 wait for farm, generation 1, loaded 1m 39s ago" in text
     assert '<td class="up">up (slow start 35%)</td>' in text
     assert '<td class="panic">panic</td>' in text
 
@@ -84,21 +86,21 @@ async def test_the_page_says_what_is_wanted_and_is_not_there(
 ) -> None:
     now = situation()
     refused = replace(now.last_load, ok=False, message="f.yaml has 1 problem(s)")
-    stats = structs.replace(now.stats, no_kernel_path="no BPF")
+    stats = structs.replace(now.stats, no_kernel_path=figures.NO_KERNEL_PATH)
     balancer.now = replace(now, stats=stats, last_load=refused)
     text = await (await readable.get("/")).text()
-    assert "Last load: REFUSED: f.yaml has 1 problem(s). No kernel path, sessions take" in text
+    assert "<li>last load: REFUSED: f.yaml has 1 problem(s)</li><li>no kernel path, sess" in text
     path = structs.replace(
         figures.KERNEL_PATH, not_at={"eth7": "no memory"}, ends_with_process="no room"
     )
     stats = structs.replace(now.stats, kernel_path=path)
     balancer.now = replace(now, stats=stats)
     text = await (await readable.get("/")).text()
-    assert "The kernel path isn&#x27;t at eth7: no memory. Sessions in the kernel end" in text
+    assert "the kernel path isn&#x27;t at eth7: no memory</li><li>sessions in the kernel" in text
     path = structs.replace(figures.KERNEL_PATH, wanted_flows=900)
     balancer.now = replace(now, stats=structs.replace(now.stats, kernel_path=path))
     text = await (await readable.get("/")).text()
-    assert "The kernel path has places for 100 flows, not for max_flows 900: flows of an" in text
+    assert "the kernel path has places for 100 flows, not for max_flows 900: flows of an" in text
 
 
 async def test_reload_on_the_socket(writable: Client, balancer: FakeBalancer) -> None:
@@ -368,7 +370,7 @@ async def test_scrapes_that_are_given_up_take_no_more_than_a_thread(
 ) -> None:
     begun, gate = list[int](), threading.Event()
 
-    def encode(_: CollectorRegistry) -> bytes:
+    def encode(_: CollectorRegistry, *__: Collector) -> bytes:
         begun.append(1)
         gate.wait()
         return b"m 1\n"

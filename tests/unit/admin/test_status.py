@@ -44,6 +44,7 @@ def test_status_says_all_of_it_in_json() -> None:
             "addresses": ["192.0.2.1:25"],
             "protocol": "smtp",
             "pool": "farm",
+            "max_sessions": None,
             "paused": None,
             "ready": True,
             "reasons": [],

@@ -315,5 +315,6 @@ def _why_relayed(situation: Situation, client: Client, configured: Listener) -> 
     if client.is_loopback:
         return "interface: loopback"
     if stats.kernel_path is None:
-        return stats.no_kernel_path or "no listener has an address for the kernel path"
+        why = stats.no_kernel_path
+        return why.told if why else "no listener has an address for the kernel path"
     return None

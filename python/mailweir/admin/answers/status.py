@@ -44,7 +44,7 @@ def status(situation: Situation) -> dict[str, object]:
         "generation": situation.last_load.generation,
         "admin": {"problem": situation.socket_problem},
         "config": {"file": situation.config_file, "last_load": asdict(situation.last_load)},
-        "listeners": [_listener(listener, situation) for listener in stats.listeners],
+        "listeners": listeners(situation),
         "pools": pools(situation),
     }
 
@@ -71,7 +71,8 @@ def kernel_path(stats: Stats) -> dict[str, object] | None:
     """How the kernel path is; None where it isn't wanted."""
     path = stats.kernel_path
     if path is None:
-        return {"why_not": stats.no_kernel_path} if stats.no_kernel_path else None
+        why = stats.no_kernel_path
+        return {"why_not": why.told} if why else None
     return {"why_not": None, **_figures(path)}
 
 
@@ -85,7 +86,12 @@ def _word(what: str, word: Word, situation: Situation) -> dict[str, object]:
     }
 
 
-def _listener(listener: ListenerStats, situation: Situation) -> dict[str, object]:
+def listeners(situation: Situation) -> list[dict[str, Any]]:
+    """Each with its figures."""
+    return [_listener(listener, situation) for listener in situation.stats.listeners]
+
+
+def _listener(listener: ListenerStats, situation: Situation) -> dict[str, Any]:
     configured = situation.config.listeners.get(listener.name)
     # One that is gone from the configuration has its last sessions.
     reasons = unready(situation, listener.name) if configured else ["it is being closed"]
@@ -93,6 +99,7 @@ def _listener(listener: ListenerStats, situation: Situation) -> dict[str, object
         **_figures(listener),
         "protocol": configured.protocol if configured else None,
         "pool": configured.pool if configured else None,
+        "max_sessions": configured.limits.sessions if configured else None,
         "paused": told_of_pause(listener.name, situation),
         "ready": not reasons,
         "reasons": reasons,
@@ -107,7 +114,7 @@ def pools(situation: Situation) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            **figures.get(name, {"waiting": 0, "sticky": None}),
+            **figures.get(name, {"waiting": 0, "sticky": None, "overflow": None}),
             "balance": config.pools[name].balance if name in config.pools else None,
             "servers": len(of_pool),
             "up": sum(server.state == ServerState.UP for server in of_pool),

@@ -27,6 +27,7 @@ mod hand_over;
 mod interfaces;
 mod keepalive;
 mod keys;
+mod left;
 mod leg;
 mod links;
 mod moved;
@@ -50,7 +51,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use mailweir_flow::{
-    Counter, Key, MOST_FLOWS, Place, Program, SCHEMA, State, Tables, Unavailable, Without,
+    Counter, Key, MOST_FLOWS, Place, Program, SCHEMA, Tables, Unavailable, Without,
 };
 use serde::Serialize;
 
@@ -71,6 +72,7 @@ use flows::{Errand, Flows};
 use gates::Gates;
 pub(crate) use hand_over::{Handed, Legs, hand_over};
 use interfaces::Interfaces;
+pub use left::{Left, flush, left};
 use moved::Moved;
 pub(crate) use passage::{Guest, Passage, Port};
 pub(crate) use prepare::{prepare_acknowledgements, prepare_listener};
@@ -99,6 +101,24 @@ pub enum NoKernelPath {
         /// What the system says.
         cause: io::Error,
     },
+}
+
+impl NoKernelPath {
+    /// In a word, of a closed list.
+    pub(crate) fn label(&self) -> &'static str {
+        match self {
+            Self::Program(Unavailable::NotBuilt) => "not_built",
+            Self::Program(Unavailable::SelfTest(_)) => "self_test",
+            Self::Program(Unavailable::Pin(_) | Unavailable::Pins(_)) => "pins",
+            Self::Program(
+                Unavailable::Refused(_)
+                | Unavailable::Link(_)
+                | Unavailable::Program(_)
+                | Unavailable::Table(_),
+            ) => "refused",
+            Self::System { .. } => "system",
+        }
+    }
 }
 
 /// The kernel path of this process.
@@ -364,66 +384,6 @@ fn bpf_files() -> PathBuf {
 /// instance on the machine.
 pub(crate) fn pins(instance: &str) -> PathBuf {
     bpf_files().join(format!("mailweir-{SCHEMA}-{instance}"))
-}
-
-/// What an instance has in the kernel, whether its process runs or not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Left {
-    /// Sessions that go on.
-    pub live: usize,
-    /// Those that have ended and whose record isn't in the log, or that never were: they go with the
-    /// next process.
-    pub others: usize,
-    /// Sessions of other versions.
-    pub earlier: usize,
-}
-
-/// Looks what an instance has in the kernel; none where there is nothing.
-///
-/// # Errors
-/// What the kernel says.
-pub fn left(instance: &str) -> Result<Option<Left>, NoKernelPath> {
-    let tables = Tables::pinned(&pins(instance)).map_err(Unavailable::from)?;
-    let folders = earlier::others(&bpf_files(), instance);
-    if tables.is_none() && folders.is_empty() {
-        return Ok(None);
-    }
-    let opened = folders
-        .iter()
-        .map(|pins| mailweir_flow::Earlier::open(pins));
-    let earlier = opened.flatten().map(|one| one.servers().len()).sum();
-    let (live, others) = tables.map_or(Ok((0, 0)), |tables| count(&tables))?;
-    Ok(Some(Left {
-        live,
-        others,
-        earlier,
-    }))
-}
-
-/// Flows that are live, and other places.
-fn count(tables: &Tables) -> Result<(usize, usize), NoKernelPath> {
-    let found = adopt::found(tables.places().map_err(Unavailable::from)?);
-    let is_live = |number: &&u32| {
-        let gate = tables.gate(**number);
-        gate.is_ok_and(|gate| gate.state == Some(State::Live))
-    };
-    let live = found.flows.keys().filter(is_live).count();
-    Ok((live, found.flows.len() - live))
-}
-
-/// Removes everything that an instance has in the kernel: the sessions end there.
-///
-/// # Errors
-/// What the system says.
-pub fn flush(instance: &str) -> Result<(), NoKernelPath> {
-    let all = earlier::others(&bpf_files(), instance);
-    for pins in all.iter().chain([&pins(instance)]) {
-        mailweir_flow::flush(pins).map_err(|cause| NoKernelPath::System {
-            what: "its pins can't be removed",
-            cause,
-        })?;
-    }
-    Ok(())
 }
 
 /// The kernel path at one moment.

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::kernel_path::{KernelPath, NoKernelPath, Sweeper};
 use crate::spec::{Forwarding, ListenerSpec, PlaneSpec, Protocol};
+use crate::stats::NoKernelPathStats;
 
 /// How much a configuration wants the kernel path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +34,7 @@ impl Wish {
 pub(super) enum KernelStart {
     #[default]
     NotWanted,
-    Failed(String),
+    Failed(NoKernelPath),
     Runs(Sweeper),
 }
 
@@ -66,7 +67,7 @@ impl KernelStart {
         match start().and_then(|path| Sweeper::start(&Arc::new(path))) {
             Ok(sweeper) => return Ok(Some(Fresh(sweeper))),
             Err(why) if wish == Wish::Insisted => return Err(why),
-            Err(why) => *self = Self::Failed(why.to_string()),
+            Err(why) => *self = Self::Failed(why),
         }
         Ok(None)
     }
@@ -86,9 +87,12 @@ impl KernelStart {
     }
 
     /// Why there is none although it is wanted.
-    pub(super) fn why_failed(&self) -> Option<String> {
+    pub(super) fn why_failed(&self) -> Option<NoKernelPathStats> {
         match self {
-            Self::Failed(why) => Some(why.clone()),
+            Self::Failed(why) => Some(NoKernelPathStats {
+                reason: why.label(),
+                told: why.to_string(),
+            }),
             Self::NotWanted | Self::Runs(_) => None,
         }
     }

@@ -303,7 +303,7 @@ impl Record {
         self.process().ended.add(1);
     }
 
-    /// How it ended; what cuts a message off is that above all.
+    /// How it ended.
     fn end(&self, course: Course) -> End {
         let end = self.end.unwrap_or_else(|| {
             End::ours(if std::thread::panicking() {
@@ -312,6 +312,16 @@ impl Record {
                 EndReason::Stopped
             })
         });
+        Self::counted_as(end, course)
+    }
+
+    /// What is counted where it ends so now.
+    pub(crate) fn reason(&self, end: End) -> EndReason {
+        Self::counted_as(end, self.live.course()).reason
+    }
+
+    /// How an end is counted and written: what cuts a message off is that above all.
+    fn counted_as(end: End, course: Course) -> End {
         let limit = matches!(end.reason, EndReason::IdleClient | EndReason::IdleServer);
         if course.in_data == Some(true) && !limit && end.reason != EndReason::Panicked {
             return End {

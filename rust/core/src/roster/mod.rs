@@ -210,8 +210,11 @@ impl InFlight {
         &self.server
     }
 
-    /// Its session ended so: for what is held against the server, or isn't any more.
+    /// Its session ended so: for what is counted of the server, and what is held against it or isn't
+    /// any more.
     pub(crate) fn ended(&self, record: &Record, end: End) {
+        let counters = self.server.counters.of(record.worker());
+        counters.count_end(record.reason(end), record.began().elapsed());
         match record.served(end, Instant::now()) {
             Served::Well { taken } => self.server.conduct.kept(taken),
             Served::CutOff => self.server.spoiled(record.worker(), Spoiled::CutInData),
