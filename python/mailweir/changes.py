@@ -27,7 +27,7 @@ from mailweir.health.monitor import Monitor
 from mailweir.health.outliers import Outliers
 from mailweir.health.target import CheckKey, Target, targets
 from mailweir.lanes import Lane
-from mailweir.operator import Operator
+from mailweir.operator import Operator, Speaker
 from mailweir.plane import Plane
 from mailweir.reload import (
     Difference,
@@ -153,7 +153,7 @@ class Changes:
         asyncio.get_running_loop().call_later(wait, self._intents.wake.set)
 
     async def operate(
-        self, change: Callable[[Operator, Config], None], *, what: str, by: str
+        self, change: Callable[[Operator, Config], None], *, what: str, speaker: Speaker
     ) -> str:
         """Let an operator change something; returns once it counts, with what is wrong: it won't
         outlive the process, say. Empty where nothing is. Called by the admin routes.
@@ -161,7 +161,7 @@ class Changes:
         Raises UnknownError where `change` does.
         """
         change(self._parts.operator, self.loaded.config)
-        _log.info("operator", change=what, by=by)
+        _log.info("operator", change=what, **speaker.said())
         if self._intents.terminations:
             return "the process is ending; nothing changes any more"
         refused = await self._states_are_to_change()

@@ -211,6 +211,13 @@ def test_config_diff(
     [
         (["drain", "farm/a", "--for", "2h"], "/api/v1/servers/farm/a/drain?for=7200000ms"),
         (["maint", "farm/a"], "/api/v1/servers/farm/a/maint"),
+        (["drain", "farm/a", "--why", "new disk"], "/api/v1/servers/farm/a/drain?why=new+disk"),
+        (["maint", "farm/a", "--why", "ü&"], "/api/v1/servers/farm/a/maint?why=%C3%BC%26"),
+        (
+            ["weight", "farm/a", "5", "--why", "slow"],
+            "/api/v1/servers/farm/a/weight?weight=5&why=slow",
+        ),
+        (["pause", "mx", "--why", "spam"], "/api/v1/listeners/mx/pause?why=spam"),
         (["ready", "farm/a"], "/api/v1/servers/farm/a/ready"),
         (["weight", "farm/a", "50%"], "/api/v1/servers/farm/a/weight?weight=50%25"),
         (["weight", "farm/a", "own"], "/api/v1/servers/farm/a/own-weight"),
@@ -248,8 +255,8 @@ def test_an_operators_words(
     [
         (["192.0.2.0/24"], "192.0.2.0%2F24", "192.0.2.0/24 is denied\n"),
         (
-            ["192.0.2.0/24", "--for", "2h", "--end"],
-            "192.0.2.0%2F24?for=7200000ms&end=1",
+            ["192.0.2.0/24", "--for", "2h", "--why", "spam", "--end"],
+            "192.0.2.0%2F24?for=7200000ms&why=spam&end=1",
             "192.0.2.0/24 is denied (for 2h); 3 sessions told to end\n",
         ),
     ],

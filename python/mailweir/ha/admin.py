@@ -84,9 +84,9 @@ class HaAdmin:
 
     def _obeying(self, command: Command, access: Access) -> Handler:
         async def obey(request: web.Request) -> web.Response:
-            who, force = await access.name_at(request), request.query.get("force") == "1"
+            speaker, force = await access.speaker_at(request), request.query.get("force") == "1"
             what = f"{command} --force" if force else str(command)
-            _log.info("operator", change=what, by=who)
+            _log.info("operator", change=what, by=str(speaker))
             if refusal := await self._node.command(command, force=force):
                 return web.json_response({"error": refusal}, status=409)
             told = telling.explain(self._node.machine.known, now())

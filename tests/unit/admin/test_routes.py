@@ -211,7 +211,9 @@ async def test_servers_are_drained_and_made_ready(
     assert (told["what"], told["problem"]) == ("drain farm/a", "it can't be kept")
     word = balancer.operator.overrides.states["farm/a"]
     assert word.until == word.at + 7200
-    await writable.post("/api/v1/servers/farm/a/maint")
+    answer = await writable.post("/api/v1/servers/farm/a/maint?why=new%20disk")
+    assert (await answer.json())["why"] == "new disk"
+    assert balancer.operator.overrides.states["farm/a"].why == "new disk"
     assert balancer.operator.overrides.server_state(A) is ServerState.MAINT
     await writable.post("/api/v1/servers/farm/a/ready")
     assert balancer.operator.overrides.server_state(A) is None
@@ -307,14 +309,17 @@ async def test_too_many_denies(
 
 @pytest.mark.parametrize(
     "route",
-    ["a/drain?for=x", "a/drain?for=0s", "a/weight", "a/weight?weight=1001", "a/weight?weight=-1"],
+    [
+        *("a/drain?for=x", "a/drain?for=0s", f"a/drain?why={'x' * 201}"),
+        *("a/weight", "a/weight?weight=1001", "a/weight?weight=-1"),
+    ],
 )
 async def test_nonsense_changes_nothing(
     writable: Client, balancer: FakeBalancer, route: str
 ) -> None:
     answer = await writable.post(f"/api/v1/servers/farm/{route}")
     assert answer.status == 400
-    assert (await answer.json())["error"].startswith(("for: ", "weight: "))
+    assert (await answer.json())["error"].startswith(("for: ", "weight: ", "why: "))
     assert not balancer.told
 
 

@@ -12,12 +12,14 @@ from structlog.typing import EventDict
 
 from mailweir.daemon import Daemon
 from mailweir.journal import Journal
+from mailweir.operator import Speaker
 from mailweir.running import Running
 from mailweir.spec import ServerKey, ServerState
 from mailweir.supervisor import Supervisor
 from unit.fakes import FakePlane
 
 A = ServerKey("farm", "a")
+ROOT = Speaker("root")
 
 
 @dataclass
