@@ -291,13 +291,14 @@ def server(answer: Mapping[str, Any]) -> str:
     if answer["operator"]:
         lines.append(f"operator: {answer['operator']}")
     for check in answer["checks"]:
-        lines += ["", *_check_in_full(check)]
+        lines += ["", *_check_in_full(check, answer["address"])]
     return "\n".join([*lines, ""])
 
 
-def _check_in_full(check: Mapping[str, Any]) -> list[str]:
+def _check_in_full(check: Mapping[str, Any], server: str) -> list[str]:
+    at = "" if check["address"] == server else f" at {check['address']}"
     decides = "" if check["decides"] == "state" else f", decides {check['decides']}"
-    lines = [f"check {check['name']} ({check['kind']}{decides}): {check['health']}"]
+    lines = [f"check {check['name']} ({check['kind']}{at}{decides}): {check['health']}"]
     if check["alarm"]:
         lines.append(f"ALARM: {check['alarm']}")
     if check["agent"]:

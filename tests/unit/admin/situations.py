@@ -10,6 +10,7 @@ from mailweir.admin.balancer import Change
 from mailweir.admin.digests import Digests
 from mailweir.admin.ha_role import NodeRole
 from mailweir.admin.node_health import HealthReader, NodeHealth
+from mailweir.config.address import Address, parse_server
 from mailweir.config.model import MAIN_CHECK
 from mailweir.config.words import CheckKind, Decides
 from mailweir.operator import Operator, Speaker
@@ -41,6 +42,7 @@ class FakeCheck:
     wished: ServerState | None = None
     name: str = MAIN_CHECK
     kind: CheckKind = CheckKind.EHLO
+    address: Address = parse_server("10.0.0.2:25")  # noqa: RUF009 - it is frozen
     decides: Decides = Decides.STATE
 
     @property

@@ -156,6 +156,7 @@ farm/longer-name  10.0.0.1:25  up        100       2         3       4  not yet
 def test_one_server() -> None:
     answer = json.loads(json.dumps(server(situation(), ServerKey("farm", "b"))))
     further = {"name": "tls", "kind": "starttls", "decides": "alarm", "health": "up"}
+    further["address"] = "10.0.0.2:465"
     answer["checks"].append(
         answer["checks"][0] | further | {"alarm": "certificate ends in 3 days", "results": []}
     )
@@ -169,7 +170,7 @@ check check (ehlo): down
 WHEN     VERDICT  TOOK   RESULT
 10s ago  down     12 ms  greeting: 421 <b>busy</b>
 
-check tls (starttls, decides alarm): up
+check tls (starttls at 10.0.0.2:465, decides alarm): up
 ALARM: certificate ends in 3 days
 not made yet
 """

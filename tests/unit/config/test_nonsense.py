@@ -229,6 +229,11 @@ _POOLS: list[tuple[dict[str, str], list[str]]] = [
     ({"pool": "more_checks: {load: {kind: agent}}"},
      ["E pools.farm.more_checks.load: a check by `agent` needs `port`"]),
     ({"pool": "more_checks: {load: {kind: agent, port: 80, decides: weight}}"}, []),
+    ({"pool": "check: {kind: ehlo, port: 10025, proxy: off}"}, []),
+    ({"pool": "check: {kind: tcp, port: 10025, proxy: v1}"}, []),
+    ({"pool": "more_checks: {web: {kind: http, proxy: v2}}"},
+     ["E pools.farm.more_checks.web.proxy: a check by `http` has no use for it: checks by auth,"
+      " ehlo, greeting, message, rcpt, starttls, tcp have it"]),
     ({"pool": "more_checks: {w: {kind: ehlo, decides: weight}}"},
      ["E pools.farm.more_checks.w.decides: a check by `ehlo` says nothing of weights, only an"
       " `agent` does: write `state` or `alarm`"]),

@@ -277,6 +277,35 @@ def test_a_server_may_take_as_long_to_accept_as_for_the_most_patient_session() -
     }
 
 
+def test_checks_go_where_they_are_told() -> None:
+    text = (
+        "listeners: {mx: {bind: ['192.0.2.1:25'], pool: farm}}\n"
+        "pools:\n  farm:\n    servers:\n"
+        "      a: {address: 10.0.0.1:25, proxy: v2}\n"
+        "      b: {address: '[2001:db8::2]:26', proxy: v2}\n"
+        "    check: {port: 10025, proxy: off}\n"
+        "    more_checks:\n"
+        "      sessions: {kind: greeting}\n"
+        "      web: {kind: http}\n"
+        "      other: {kind: https, port: 8443}\n"
+        "      open: {kind: tcp, port: 24, proxy: v1}\n"
+    )
+    found = targets(config(text), NOTHING_SAID)
+    where = {(str(key.server), key.check): (str(t.address), t.proxy) for key, t in found.items()}
+    assert where == {
+        ("farm/a", MAIN_CHECK): ("10.0.0.1:10025", Proxy.OFF),
+        ("farm/a", "sessions"): ("10.0.0.1:25", Proxy.V2),
+        ("farm/a", "web"): ("10.0.0.1:80", Proxy.V2),
+        ("farm/a", "other"): ("10.0.0.1:8443", Proxy.V2),
+        ("farm/a", "open"): ("10.0.0.1:24", Proxy.V1),
+        ("farm/b", MAIN_CHECK): ("[2001:db8::2]:10025", Proxy.OFF),
+        ("farm/b", "sessions"): ("[2001:db8::2]:26", Proxy.V2),
+        ("farm/b", "web"): ("[2001:db8::2]:80", Proxy.V2),
+        ("farm/b", "other"): ("[2001:db8::2]:8443", Proxy.V2),
+        ("farm/b", "open"): ("[2001:db8::2]:24", Proxy.V1),
+    }
+
+
 async def test_a_check_comes_from_its_source() -> None:
     seen: list[str] = []
 

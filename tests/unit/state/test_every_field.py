@@ -197,6 +197,7 @@ _OTHERS: dict[str, object] = {
     "pools.check.arrives.smtp": "127.0.0.1:2526",
     "pools.check.arrives.lmtp": "127.0.0.1:2524",
     "pools.check.port": 8080,
+    "pools.check.proxy": "v1",
     "pools.check.path": "/health",
     "pools.check.status": [204],
     "pools.check.match": "fine",
@@ -213,7 +214,7 @@ _WITH: Mapping[str, Mapping[str, object]] = {
     "mail_from": {"kind": "rcpt", "rcpt_to": "a@mx.example"},
     "rcpt_to": {"kind": "rcpt", "rcpt_to": "a@mx.example"},
     "arrives": {"kind": "message", "rcpt_to": "a@mx.example"},
-    **{key: {"kind": "http"} for key in ("port", "path", "status", "match", "header")},
+    **{key: {"kind": "http"} for key in ("path", "status", "match", "header")},
     "client_certificate": {"kind": "https"},
 }
 # Of keys of which one has to be there.
