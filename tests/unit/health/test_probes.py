@@ -345,6 +345,50 @@ def test_checks_come_from_an_address_that_stays() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("said", "sent", "asks"),
+    [
+        (
+            b"421 4.3.0 mx Server local error\r\n",
+            Proxy.OFF,
+            " (does it expect a PROXY header? then write `proxy: v2`)",
+        ),
+        (
+            b"421 4.3.0 mx Server local error\r\n",
+            Proxy.V1,
+            " (does it take the PROXY v1 header? `mailweir doctor` finds out)",
+        ),
+        (
+            b"421 4.3.2 No system resources\r\n",
+            Proxy.OFF,
+            " (does it expect a PROXY header? then write `proxy: v2`)",
+        ),
+        (
+            b"421 PROXY timed out\r\n",
+            Proxy.OFF,
+            " (does it expect a PROXY header? then write `proxy: v2`)",
+        ),
+        (b"421 4.3.2 proxy.mx.test is closing\r\n", Proxy.OFF, ""),
+        (b"554 no\r\n", Proxy.V2, ""),
+    ],
+)
+async def test_words_that_may_be_about_a_header(said: bytes, sent: Proxy, asks: str) -> None:
+    async with playing(say(said)) as server:
+        outcome = await run(target(server.address, proxy=sent))
+    assert outcome.detail == said.decode().strip() + asks
+
+
+async def test_exim_asks_for_a_header_at_the_first_command() -> None:
+    async def exim(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 mx Exim\r\n")
+        await reader.readline()
+        writer.write(b"503 Command refused, required Proxy negotiation failed\r\n")
+
+    async with playing(exim) as server:
+        outcome = await run(target(server.address))
+    assert (outcome.step, outcome.detail.endswith("then write `proxy: v2`)")) == ("ehlo", True)
+
+
 @pytest.mark.parametrize("kind", [Proxy.V1, Proxy.V2])
 async def test_a_header_comes_before_anything_else(kind: Proxy) -> None:
     first: list[bytes] = []
