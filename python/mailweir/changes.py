@@ -42,7 +42,7 @@ from mailweir.reload import (
 from mailweir.room import Room
 from mailweir.spec import DesiredState, ServerKey
 from mailweir.state import diff
-from mailweir.state.desired import NO_WISH, Health, Wish, fold
+from mailweir.state.desired import NO_WISH, Health, Wish, ending, fold
 from mailweir.state.keeping import Keeping
 from mailweir.state.reconcile import Reconciler
 from mailweir.supervisor import Supervisor
@@ -131,6 +131,8 @@ class Changes:
         self._on_round = on_round
         self.reconciler = Reconciler(parts.plane)
         self.last_load = ReloadOutcome(True, 0, "starting", time.time())
+        # Servers whose sessions were ended since they are down.
+        self._ended: frozenset[ServerKey] = frozenset()
         # Who waits until what changed of servers or listeners counts.
         self._waiting: list[asyncio.Future[str]] = []
         self._sound_overrides = parts.operator.overrides  # when a change last succeeded
@@ -331,8 +333,7 @@ class Changes:
             self._check_targets()
             # Before that the listeners aren't open, and are opened with all that was said.
             if self.reconciler.applied is not None:
-                desired = self._fold(self.loaded)
-                await self._parts.lane.call(partial(self.reconciler.reconcile, desired))
+                await self._reconcile(self.loaded.config, self._fold(self.loaded))
             self._sound_overrides = self._parts.operator.overrides
         except MailweirError as error:
             refused = str(error)
@@ -347,7 +348,7 @@ class Changes:
     async def _open(self, first: Read) -> None:
         """The listeners. Raises PlaneError."""
         desired = self._fold(first.loaded)
-        await self._parts.lane.call(partial(self.reconciler.reconcile, desired))
+        await self._reconcile(first.loaded.config, desired)
         await self._keep_listening()
         message, warnings = diff.describe(None, desired), tuple(map(str, first.loaded.warnings))
         self.last_load = ReloadOutcome(True, 1, message, time.time(), warnings=warnings)
@@ -409,7 +410,7 @@ class Changes:
         desired = self._fold(new)
         settled = diff.settings(old.config, new.config)
         change = diff.describe(self.reconciler.applied, desired, settled)
-        await self._parts.lane.call(partial(self.reconciler.reconcile, desired))
+        await self._reconcile(new.config, desired)
         # From here on it runs, whatever else fails.
         self._read = read
         try:
@@ -421,6 +422,20 @@ class Changes:
         except Exception as error:
             self._parts.faults.note(FaultPart.CHANGE, error)
         return change
+
+    async def _reconcile(self, config: Config, desired: DesiredState) -> None:
+        """Have it run, and end the sessions of servers that are down by it, where they are to. Only
+        then: they would come back before. Raises PlaneError.
+        """
+        ends = ending(config, desired, self._parts.monitor.health())
+        await self._parts.lane.call(partial(self.reconciler.reconcile, desired))
+        new, self._ended = ends - self._ended, ends
+        for key in sorted(new, key=str):
+            number = await self._parts.lane.call(partial(self._parts.plane.end_of_server, key))
+            if number:
+                _log.warning(
+                    "sessions ended: their server is down", server=str(key), sessions=number
+                )
 
     async def _keep_listening(self) -> None:
         """Should this process die, who comes until the next one runs waits for that."""

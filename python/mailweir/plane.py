@@ -60,9 +60,9 @@ class Plane(Protocol):
         """What servers have done to sessions, pool by pool."""
 
     def sessions(
-        self, *, listener: str | None, server: ServerKey | None, limit: int
+        self, *, listener: str | None, server: ServerKey | None, client: str | None, limit: int
     ) -> list[Session]:
-        """Live sessions, the oldest first; None is any."""
+        """Live sessions, the oldest first; `client` is a prefix. None is any."""
 
     def next_server(self, pool: str, client: str) -> ServerKey | None:
         """Which server the next session of a client, an address, would get in a pool now, or in one
@@ -77,6 +77,9 @@ class Plane(Protocol):
 
     def kill_from(self, prefix: str) -> int:
         """End every session of a prefix; how many there were."""
+
+    def end_of_server(self, key: ServerKey) -> int:
+        """End every session of a server, which is down; how many there were."""
 
     def reopen_logs(self) -> None:
         """Open the session log's file anew: it was moved away."""
@@ -137,9 +140,9 @@ class EmbeddedPlane:
         return _conduct.decode(self._plane.conduct())
 
     def sessions(
-        self, *, listener: str | None, server: ServerKey | None, limit: int
+        self, *, listener: str | None, server: ServerKey | None, client: str | None, limit: int
     ) -> list[Session]:
-        found = self._plane.sessions(listener=listener, server=server, limit=limit)
+        found = self._plane.sessions(listener=listener, server=server, client=client, limit=limit)
         return _sessions.decode(found)
 
     def next_server(self, pool: str, client: str) -> ServerKey | None:
@@ -154,6 +157,9 @@ class EmbeddedPlane:
 
     def kill_from(self, prefix: str) -> int:
         return self._plane.kill_from(prefix=prefix)
+
+    def end_of_server(self, key: ServerKey) -> int:
+        return self._plane.end_of_server(pool=key.pool, server=key.server)
 
     def reopen_logs(self) -> None:
         self._plane.reopen_logs()

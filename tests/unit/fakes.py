@@ -71,6 +71,7 @@ class FakePlane:
         self.stopped = False
         self.hurries = False
         self.live: list[Session] = []
+        self.ended: list[ServerKey] = []
         self.asked: tuple[object, ...] = ()
         self.reopened = 0
         self.troubles: list[ServerTrouble] = []
@@ -99,9 +100,9 @@ class FakePlane:
         return []
 
     def sessions(
-        self, *, listener: str | None, server: ServerKey | None, limit: int
+        self, *, listener: str | None, server: ServerKey | None, client: str | None, limit: int
     ) -> list[Session]:
-        self.asked = (listener, server, limit)
+        self.asked = (listener, server, client, limit)
         return self.live[:limit]
 
     def next_server(self, pool: str, client: str) -> ServerKey | None:
@@ -118,6 +119,10 @@ class FakePlane:
         network = ip_network(prefix)
         clients = (one.client.rpartition(":")[0].strip("[]") for one in self.live)
         return sum(ip_address(client) in network for client in clients)
+
+    def end_of_server(self, key: ServerKey) -> int:
+        self.ended.append(key)
+        return 1
 
     def reopen_logs(self) -> None:
         self.reopened += 1

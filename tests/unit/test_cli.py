@@ -333,6 +333,20 @@ def test_a_server_that_is_not_empty_in_time(
     assert json.loads(out)["server"]["active"] == 1
 
 
+def test_sessions_that_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = []
+
+    def ask(_: str, method: str, route: str) -> dict[str, Any]:
+        asked.append((method, route))
+        return {"sessions": []}
+
+    monkeypatch.setattr("mailweir.admin.client.ask", ask)
+    assert run(capsys, "sessions", "--client", "192.0.2.0/24", "--limit", "5")[0] == 0
+    assert asked == [("GET", "/api/v1/sessions?client=192.0.2.0%2F24&limit=5")]
+
+
 def test_kill(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     answering(monkeypatch, {"killed": "0f85"})
     assert run(capsys, "kill", "0f85") == (0, "0f85 ended\n", "")

@@ -22,6 +22,7 @@ from mailweir.admin.operating import add_operating
 from mailweir.admin.readiness import unready
 from mailweir.admin.scraping import Scraping
 from mailweir.admin.server import Answers
+from mailweir.config.prefix import parse_prefix
 from mailweir.config.whole import whole
 from mailweir.errors import UnknownError
 from mailweir.journal import Journal
@@ -55,16 +56,7 @@ def _add_reading_at_the_socket(app: web.Application, balancer: Balancer) -> None
     """What has clients' addresses, or costs something."""
 
     async def show_sessions(request: web.Request) -> web.Response:
-        pool, _, name = request.query.get("server", "").partition("/")
-        limit = request.query.get("limit", "100")
-        if not limit.isascii() or not limit.isdigit() or len(limit) > _LIMIT_DIGITS:
-            return web.json_response({"error": f"limit: {limit!r} isn't a number"}, status=400)
-        found = balancer.plane.sessions(
-            listener=request.query.get("listener"),
-            server=ServerKey(pool, name) if pool else None,
-            limit=int(limit),
-        )
-        return web.json_response({"sessions": [session(one) for one in found]})
+        return _sessions(balancer, request)
 
     async def show_explanation(request: web.Request) -> web.Response:
         try:
@@ -95,6 +87,24 @@ def _add_reading_at_the_socket(app: web.Application, balancer: Balancer) -> None
     app.router.add_get("/api/v1/config/diff", show_difference)
     app.router.add_get("/api/v1/sessions", show_sessions)
     app.router.add_get("/api/v1/explain", show_explanation)
+
+
+def _sessions(balancer: Balancer, request: web.Request) -> web.Response:
+    pool, _, name = request.query.get("server", "").partition("/")
+    limit, client = request.query.get("limit", "100"), request.query.get("client")
+    if not limit.isascii() or not limit.isdigit() or len(limit) > _LIMIT_DIGITS:
+        return web.json_response({"error": f"limit: {limit!r} isn't a number"}, status=400)
+    try:
+        prefix = None if client is None else parse_prefix(client)
+    except ValueError as error:
+        return web.json_response({"error": f"client: {error}"}, status=400)
+    found = balancer.plane.sessions(
+        listener=request.query.get("listener"),
+        server=ServerKey(pool, name) if pool else None,
+        client=prefix,
+        limit=int(limit),
+    )
+    return web.json_response({"sessions": [session(one) for one in found]})
 
 
 def _add_reading(app: web.Application, balancer: Balancer, scraping: Scraping) -> None:

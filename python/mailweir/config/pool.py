@@ -23,7 +23,7 @@ from mailweir.config.kinds import (
     none_is,
 )
 from mailweir.config.units import Share, parse_share
-from mailweir.config.words import Balance, Proxy, StickyBy
+from mailweir.config.words import Balance, OnDown, Proxy, StickyBy
 
 MAX_WEIGHT = 1000
 
@@ -164,6 +164,12 @@ class Pool(Part):
         description="Where less than this share of the servers is up, those that are down are"
         " tried too: more likely the checks are wrong, and the few that are left would be flooded."
         " Backups, weight 0 and what operators took out don't count; 0% for never.",
+    )
+    on_down: OnDown = Field(
+        OnDown.LEAVE,
+        description="What becomes of the sessions of a server that checks call down. `leave`: they"
+        " go on, since a check may be wrong, and a message that is cut off may come twice; `end`:"
+        " they end at once. In a panic all stay.",
     )
     outlier: Annotated[Outlier | None, none_from("none")] = Field(
         Outlier(),

@@ -360,12 +360,20 @@ async def test_sessions_are_listed_and_killed_at_the_socket_alone(
     answer = await writable.get("/api/v1/sessions?listener=mx&server=farm/a&limit=5")
     (session,) = (await answer.json())["sessions"]
     assert (session["id"], session["client"]) == ("00000000000000ab", "192.0.2.9:1025")
-    assert balancer.plane.asked == ("mx", A, 5)
+    assert balancer.plane.asked == ("mx", A, None, 5)
     assert (await readable.get("/api/v1/sessions")).status == 404
     assert (await writable.get("/api/v1/sessions?limit=x")).status == 400
     assert (await writable.post("/api/v1/sessions/00000000000000ab/kill")).status == 200
     answer = await writable.post("/api/v1/sessions/ff/kill")
     assert (answer.status, await answer.json()) == (404, {"error": "no session ff lives"})
+
+
+async def test_sessions_of_a_prefix(writable: Client, balancer: FakeBalancer) -> None:
+    assert (await writable.get("/api/v1/sessions?client=2001:DB8::1")).status == 200
+    assert balancer.plane.asked == (None, None, "2001:db8::1/128", 100)
+    answer = await writable.get("/api/v1/sessions?client=192.0.2.7%2F24")
+    assert answer.status == 400
+    assert "client: " in (await answer.json())["error"]
 
 
 async def test_scrapes_that_are_given_up_take_no_more_than_a_thread(

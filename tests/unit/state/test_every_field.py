@@ -163,6 +163,7 @@ _OTHERS: dict[str, object] = {
     "pools.sticky.ttl": "1h",
     "pools.slow_start": "5s",
     "pools.panic": "7%",
+    "pools.on_down": "end",
     "pools.outlier.consecutive": 3,
     "pools.outlier.max_ejected": "30%",
     "pools.outlier.base": "1m",

@@ -25,10 +25,7 @@ use crate::listener::Parting;
 use crate::metrics::{BoundsStats, PerWorker, WorkerCounters, WorkerId};
 use crate::moment::ProcessDrain;
 use crate::occupancy::Occupancy;
-use crate::prefixes::Prefix;
-use crate::record::{
-    Ledger, LiveSessions, SessionFilter, SessionId, SessionLog, SessionStats, last_written,
-};
+use crate::record::{Ledger, LiveSessions, SessionFilter, SessionLog, SessionStats, last_written};
 use crate::registry::Registry;
 use crate::relay::pipes::{Budget, Pipes};
 use crate::select;
@@ -250,7 +247,7 @@ impl DataPlane {
         for listener in &previous.retire_listeners(&snapshot) {
             shared.live.wake(SessionFilter {
                 listener: Some(listener),
-                server: None,
+                ..SessionFilter::default()
             });
         }
         control.registry.prune();
@@ -386,16 +383,6 @@ impl DataPlane {
         }
     }
 
-    /// Ends a session; false where there is none with this number.
-    pub fn kill(&self, id: SessionId) -> bool {
-        self.shared.live.kill(id)
-    }
-
-    /// Ends every session of a client in `prefix`; how many.
-    pub fn kill_from(&self, prefix: Prefix) -> usize {
-        self.shared.live.kill_from(prefix)
-    }
-
     /// Opens the session log's file anew, soon: it was moved away.
     pub fn reopen_logs(&self) {
         self.shared.log.reopen();
@@ -476,8 +463,8 @@ impl Watched {
     /// Has the sessions of a server look whether they are to leave it.
     fn wake(&self, pool: &str, server: &str) {
         self.live.wake(SessionFilter {
-            listener: None,
             server: Some((pool, server)),
+            ..SessionFilter::default()
         });
     }
 }

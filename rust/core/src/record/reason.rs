@@ -67,11 +67,13 @@ pub enum EndReason {
     Stopped,
     /// A bug: the session panicked.
     Panicked,
+    /// Its server is down, by its checks, and its pool has sessions end then.
+    ServerDown,
 }
 
 impl EndReason {
     /// Every reason there is.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::ClientQuit,
         Self::TlsClosed,
         Self::ClientClosed,
@@ -102,6 +104,7 @@ impl EndReason {
         Self::OutOfDescriptors,
         Self::Stopped,
         Self::Panicked,
+        Self::ServerDown,
     ];
 
     /// As metrics and logs write it.
@@ -138,11 +141,17 @@ impl EndReason {
             Self::OutOfDescriptors => "out_of_descriptors",
             Self::Stopped => "stopped",
             Self::Panicked => "panicked",
+            Self::ServerDown => "server_down",
         }
     }
 }
 
 impl EndReason {
+    /// Whether it is one for which a session ends at once, whatever moves in it.
+    pub(crate) fn is_at_once(self) -> bool {
+        matches!(self, Self::Killed | Self::ServerDown)
+    }
+
     /// Whether it is where the client comes from that it was refused for.
     pub(crate) fn is_by_source(self) -> bool {
         matches!(self, Self::Denied | Self::SourceSessions | Self::SourceRate)
