@@ -360,6 +360,7 @@ async def test_sessions_are_listed_and_killed_at_the_socket_alone(
     answer = await writable.get("/api/v1/sessions?listener=mx&server=farm/a&limit=5")
     (session,) = (await answer.json())["sessions"]
     assert (session["id"], session["client"]) == ("00000000000000ab", "192.0.2.9:1025")
+    assert (session["client_address"], session["client_port"]) == ("192.0.2.9", 1025)
     assert balancer.plane.asked == ("mx", A, None, 5)
     assert (await readable.get("/api/v1/sessions")).status == 404
     assert (await writable.get("/api/v1/sessions?limit=x")).status == 400

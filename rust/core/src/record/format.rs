@@ -3,6 +3,7 @@
 //! Both have the same keys in the same order. What isn't known is `null` in JSON and left out
 //! in logfmt. Nothing is allocated but the line's own room.
 
+use std::fmt;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -36,12 +37,12 @@ struct LogLine<'a> {
 impl LogLine<'_> {
     fn who(&mut self, account: &Account) {
         self.own("ts", |out| timestamp(account.accepted, out));
-        self.own("id", |out| {
-            // A Vec takes everything.
-            let _ = write!(out, "{}", account.id);
-        });
+        self.own("id", |out| written(account.id, out));
         self.text("listener", Some(&*account.listener));
-        self.own("client", |out| address(account.client, out));
+        let client = canonical(account.client);
+        self.own("client", |out| written(client, out));
+        self.own("client_address", |out| written(client.ip(), out));
+        self.number("client_port", Some(client.port().into()));
         self.text("pool", Some(&*account.pool));
         self.text("overflow_of", account.overflow_of.as_deref());
         self.text("server", account.server.as_deref());
@@ -235,13 +236,13 @@ fn digits(mut number: u64, width: usize, out: &mut Vec<u8>) {
 }
 
 /// An IPv4 address that came in at an IPv6 socket is an IPv4 address to whoever reads this.
-fn address(client: SocketAddr, out: &mut Vec<u8>) {
+fn canonical(client: SocketAddr) -> SocketAddr {
+    SocketAddr::new(client.ip().to_canonical(), client.port())
+}
+
+fn written(value: impl fmt::Display, out: &mut Vec<u8>) {
     // A Vec takes everything.
-    let _ = write!(
-        out,
-        "{}",
-        SocketAddr::new(client.ip().to_canonical(), client.port())
-    );
+    let _ = write!(out, "{value}");
 }
 
 /// The last second that RFC 3339 can write.
