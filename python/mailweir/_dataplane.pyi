@@ -84,6 +84,10 @@ class DataPlane:
         """
     def admission(self, *, listener: str, client: str) -> bytes:
         """What would become of a client at a listener now: an `Admission` as JSON."""
+    def refused(self, *, listener: str | None, limit: int) -> bytes:
+        """The sources that a listener, or any, refused most, those first: a list of
+        `RefusedSource`.
+        """
     def kill(self, *, id: str) -> bool:
         """End a session; False where there is none with that id."""
     def kill_from(self, *, prefix: str) -> int:

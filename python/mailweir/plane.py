@@ -13,7 +13,15 @@ from msgspec.json import Decoder, encode
 from mailweir import _dataplane
 from mailweir.errors import PlaneError, PlanePanic
 from mailweir.spec import DesiredState, ServerKey, ServerState
-from mailweir.stats import Admission, PoolConduct, ServerStats, ServerTrouble, Session, Stats
+from mailweir.stats import (
+    Admission,
+    PoolConduct,
+    RefusedSource,
+    ServerStats,
+    ServerTrouble,
+    Session,
+    Stats,
+)
 
 _stats = Decoder(Stats)
 _sessions = Decoder(list[Session])
@@ -21,6 +29,7 @@ _servers = Decoder(list[ServerStats])
 _conduct = Decoder(list[PoolConduct])
 _troubles = Decoder(list[ServerTrouble])
 _admission = Decoder(Admission)
+_refused = Decoder(list[RefusedSource])
 
 
 class Plane(Protocol):
@@ -71,6 +80,9 @@ class Plane(Protocol):
 
     def admission(self, listener: str, client: str) -> Admission:
         """What would become of a client, an address, at a listener now."""
+
+    def refused(self, *, listener: str | None, limit: int) -> list[RefusedSource]:
+        """The sources that a listener, or any, refused most: those first."""
 
     def kill(self, session: str) -> bool:
         """End a session by its id; False where there is none."""
@@ -151,6 +163,9 @@ class EmbeddedPlane:
 
     def admission(self, listener: str, client: str) -> Admission:
         return _admission.decode(self._plane.admission(listener=listener, client=client))
+
+    def refused(self, *, listener: str | None, limit: int) -> list[RefusedSource]:
+        return _refused.decode(self._plane.refused(listener=listener, limit=limit))
 
     def kill(self, session: str) -> bool:
         return self._plane.kill(id=session)

@@ -14,6 +14,7 @@ from mailweir.stats import (
     Admission,
     KernelPathStats,
     PoolConduct,
+    RefusedSource,
     ServerConduct,
     ServerStats,
     ServerTrouble,
@@ -63,7 +64,7 @@ class FakePlane:
         self.states: dict[ServerKey, ServerState] = {}
         self.refuse = ""
         # End reasons by clients.
-        self.refused: dict[str, str] = {}
+        self.refuses: dict[str, str] = {}
         self.active = 0
         self.kernel_path: KernelPathStats | None = None
         self.draining = False
@@ -72,6 +73,7 @@ class FakePlane:
         self.hurries = False
         self.live: list[Session] = []
         self.ended: list[ServerKey] = []
+        self.turned_away: list[RefusedSource] = []
         self.asked: tuple[object, ...] = ()
         self.reopened = 0
         self.troubles: list[ServerTrouble] = []
@@ -110,7 +112,11 @@ class FakePlane:
         return next(up, None)
 
     def admission(self, listener: str, client: str) -> Admission:
-        return Admission(self.refused.get(client), [])
+        return Admission(self.refuses.get(client), [])
+
+    def refused(self, *, listener: str | None, limit: int) -> list[RefusedSource]:
+        wanted = (one for one in self.turned_away if listener in (None, one.listener))
+        return list(wanted)[:limit]
 
     def kill(self, session: str) -> bool:
         return any(one.id == session for one in self.live)

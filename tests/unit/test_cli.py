@@ -347,6 +347,33 @@ def test_sessions_that_are_asked_for(
     assert asked == [("GET", "/api/v1/sessions?client=192.0.2.0%2F24&limit=5")]
 
 
+def test_who_was_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"source": "2001:db8::/64", "listener": "mx", "sessions": 15, "age_seconds": 61.25}
+    row |= {"reasons": {"denied": 12, "source_rate": 3}, "last_reason": "denied", "last": 938.75}
+    asked = []
+
+    def ask(_: str, method: str, route: str) -> dict[str, Any]:
+        asked.append((method, route))
+        return {"sources": [row]}
+
+    monkeypatch.setattr("mailweir.admin.client.ask", ask)
+    said = """\
+SOURCE         LISTENER  REFUSED  LAST       WHY
+2001:db8::/64  mx             15  1m 1s ago  12 denied, 3 source_rate
+"""
+    assert run(capsys, "refused") == (0, said, "")
+    code, out, _ = run(capsys, "refused", "--listener", "mx", "--limit", "5", "--json")
+    assert (code, json.loads(out)) == (0, {"sources": [row]})
+    assert asked == [
+        ("GET", "/api/v1/refused?limit=20"),
+        ("GET", "/api/v1/refused?listener=mx&limit=5"),
+    ]
+    answering(monkeypatch, {"sources": []})
+    assert run(capsys, "refused") == (0, "nobody was refused in the last 24 hours\n", "")
+
+
 def test_kill(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     answering(monkeypatch, {"killed": "0f85"})
     assert run(capsys, "kill", "0f85") == (0, "0f85 ended\n", "")
@@ -465,6 +492,7 @@ def test_what_keepalived_says(
         ["sessions"],
         ["events"],
         ["explain", "192.0.2.1"],
+        ["refused"],
         ["healthcheck"],
         ["reload"],
         ["drain", "farm/a"],

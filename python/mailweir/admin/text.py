@@ -339,6 +339,25 @@ def sessions(answer: Mapping[str, Any]) -> str:
     )
 
 
+def refused(answer: Mapping[str, Any]) -> str:
+    """`mailweir refused`."""
+    if not answer["sources"]:
+        return "nobody was refused in the last 24 hours"
+    return table(
+        ("SOURCE", "LISTENER", "REFUSED", "LAST", "WHY"),
+        [
+            (
+                one["source"],
+                one["listener"],
+                one["sessions"],
+                f"{span(one['age_seconds'])} ago",
+                ", ".join(f"{count} {why}" for why, count in one["reasons"].items()),
+            )
+            for one in answer["sources"]
+        ],
+    )
+
+
 def explanation(answer: Mapping[str, Any]) -> str:
     """`mailweir explain`."""
     parts = [_at_listener(answer["client"], one) for one in answer["listeners"]]

@@ -139,3 +139,19 @@ def sessions(
         as_json,
         text.filters if tcpdump else text.sessions,
     )
+
+
+@click.command()
+@socket_option
+@json_option
+@click.option("--listener", shell_complete=names.listeners, help="Only by this listener.")
+@click.option("--limit", default=20, show_default=True, help="At most so many.")
+def refused(socket_path: str, as_json: bool, listener: str | None, limit: int) -> None:
+    """List the sources whose sessions were refused most, with the reasons, and when last."""
+    from urllib.parse import urlencode
+
+    from mailweir.admin import text
+
+    wanted = {"listener": listener, "limit": limit}
+    query = urlencode({key: value for key, value in wanted.items() if value is not None})
+    show(ask(socket_path, "GET", f"/api/v1/refused?{query}"), as_json, text.refused)

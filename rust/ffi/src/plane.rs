@@ -137,6 +137,18 @@ impl DataPlane {
         told(py, || self.0.admission(listener, client))
     }
 
+    /// The sources that a listener, or any, refused most: a list of `RefusedSource` as JSON.
+    #[pyo3(signature = (*, listener, limit))]
+    #[expect(clippy::needless_pass_by_value, reason = "pyo3 gives owned text")]
+    fn refused<'py>(
+        &self,
+        py: Python<'py>,
+        listener: Option<String>,
+        limit: usize,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        told(py, || self.0.refused(listener.as_deref(), limit))
+    }
+
     /// Ends every session of clients in a prefix; how many there were.
     #[pyo3(signature = (*, prefix))]
     fn kill_from(&self, py: Python<'_>, prefix: &str) -> PyResult<usize> {

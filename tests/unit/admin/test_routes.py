@@ -377,6 +377,30 @@ async def test_sessions_of_a_prefix(writable: Client, balancer: FakeBalancer) ->
     assert "client: " in (await answer.json())["error"]
 
 
+async def test_refused_sources(writable: Client, readable: Client, balancer: FakeBalancer) -> None:
+    other = structs.replace(figures.REFUSED, listener="msa")
+    balancer.plane.turned_away = [other, figures.REFUSED, other]
+    answer = await (await writable.get("/api/v1/refused?listener=mx")).json()
+    assert answer["sources"] == [
+        {
+            "source": "192.0.2.7/32",
+            "listener": "mx",
+            "sessions": 15,
+            "reasons": {"denied": 12, "source_rate": 3},
+            "last_reason": "denied",
+            "last": 938.75,
+            "age_seconds": 61.25,
+        }
+    ]
+    answer = await (await writable.get("/api/v1/refused?limit=2")).json()
+    assert [one["listener"] for one in answer["sources"]] == ["msa", "mx"]
+    assert (await writable.get("/api/v1/refused?limit=x")).status == 400
+    answer = await (await writable.get("/api/v1/refused?listener=in")).json()
+    assert answer == {"error": "there is no listener in; there are mx"}
+    # It has clients' addresses.
+    assert (await readable.get("/api/v1/refused")).status == 404
+
+
 async def test_scrapes_that_are_given_up_take_no_more_than_a_thread(
     readable: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 
@@ -25,7 +26,10 @@ use crate::listener::Parting;
 use crate::metrics::{BoundsStats, PerWorker, WorkerCounters, WorkerId};
 use crate::moment::ProcessDrain;
 use crate::occupancy::Occupancy;
-use crate::record::{Ledger, LiveSessions, SessionFilter, SessionLog, SessionStats, last_written};
+use crate::record::{
+    Ledger, LiveSessions, RefusedSource, SessionFilter, SessionLog, SessionStats, last_written,
+    most_refused,
+};
 use crate::registry::Registry;
 use crate::relay::pipes::{Budget, Pipes};
 use crate::select;
@@ -359,6 +363,19 @@ impl DataPlane {
             .collect();
         let (of, member) = select::foresee_anywhere(own, &others, client)?;
         Some((of.name.to_string(), member.name.to_string()))
+    }
+
+    /// The sources that listeners refused most, `limit` at most; of the listener of that name, or
+    /// of all.
+    #[must_use]
+    pub fn refused(&self, listener: Option<&str>, limit: usize) -> Vec<RefusedSource> {
+        let (snapshot, now) = (self.shared.current.load(), Instant::now());
+        let listeners = snapshot.listeners.iter().map(|one| &one.state);
+        let wanted = listeners.filter(|one| listener.is_none_or(|name| *one.name == *name));
+        most_refused(
+            wanted.flat_map(|one| one.read_refused(now)).collect(),
+            limit,
+        )
     }
 
     /// What would become of a client at a listener at this moment; nothing where there is none of

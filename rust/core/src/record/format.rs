@@ -37,11 +37,11 @@ struct LogLine<'a> {
 impl LogLine<'_> {
     fn who(&mut self, account: &Account) {
         self.own("ts", |out| timestamp(account.accepted, out));
-        self.own("id", |out| written(account.id, out));
+        self.own("id", |out| shown(account.id, out));
         self.text("listener", Some(&*account.listener));
         let client = canonical(account.client);
-        self.own("client", |out| written(client, out));
-        self.own("client_address", |out| written(client.ip(), out));
+        self.own("client", |out| shown(client, out));
+        self.own("client_address", |out| shown(client.ip(), out));
         self.number("client_port", Some(client.port().into()));
         self.text("pool", Some(&*account.pool));
         self.text("overflow_of", account.overflow_of.as_deref());
@@ -240,7 +240,7 @@ fn canonical(client: SocketAddr) -> SocketAddr {
     SocketAddr::new(client.ip().to_canonical(), client.port())
 }
 
-fn written(value: impl fmt::Display, out: &mut Vec<u8>) {
+fn shown(value: impl fmt::Display, out: &mut Vec<u8>) {
     // A Vec takes everything.
     let _ = write!(out, "{value}");
 }

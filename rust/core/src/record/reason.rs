@@ -107,6 +107,23 @@ impl EndReason {
         Self::ServerDown,
     ];
 
+    /// Those for which no server got the session.
+    pub const REFUSALS: [Self; 13] = [
+        Self::NoServer,
+        Self::Draining,
+        Self::Maintenance,
+        Self::Paused,
+        Self::Full,
+        Self::QueueTimeout,
+        Self::Denied,
+        Self::SourceSessions,
+        Self::SourceRate,
+        Self::ConnectFailed,
+        Self::GreetingFailed,
+        Self::Rejected,
+        Self::OutOfDescriptors,
+    ];
+
     /// As metrics and logs write it.
     #[must_use]
     pub fn label(self) -> &'static str {
