@@ -37,6 +37,8 @@ pub(crate) use log::{SessionLog, Told};
 pub(crate) use place::SessionPlace;
 pub(crate) use reason::{End, Served};
 pub use reason::{EndBy, EndReason};
+#[cfg(feature = "bench")]
+pub(crate) use refused::Refused;
 pub use refused::RefusedSource;
 pub(crate) use refused::most_refused;
 pub(crate) use tail::last_written;
