@@ -13,6 +13,7 @@ from mailweir.admin.readiness import failing, panics, unready
 from mailweir.admin.text import overflows, state
 from mailweir.situation import Situation
 from mailweir.spec import ServerKey
+from mailweir.state.overrides import told
 
 _STYLE = (
     "body{font:14px/1.5 system-ui,sans-serif;margin:2em}table{border-collapse:collapse}"
@@ -40,6 +41,12 @@ def render(situation: Situation) -> str:
     unusual = text.refused_load(asdict(situation.last_load))
     unusual += text.kernel_path_lacks(kernel_path(stats))
     head += [f"{one[0].upper()}{one[1:]}." for one in unusual]
+    # What is said of servers stands beside them; denies may be thousands.
+    head += [
+        f"Operator: {what} {told(word, situation.now)}."
+        for what, word in situation.overrides.words()
+        if what.startswith("pause")
+    ]
     if situation.socket_problem:
         head.append(f"Admin socket: {situation.socket_problem}.")
     if times := sum(fault.times for fault in situation.faults):

@@ -134,6 +134,7 @@ def test_operators_words() -> None:
     assert "operator: pause by root (sudo: alice) 100s ago: <new> disk\n" in shown
     on_page = render(now)
     assert "paused by root (sudo: alice): &lt;new&gt; disk." in on_page
+    assert "Operator: pause by root (sudo: alice) 100s ago: &lt;new&gt; disk." in on_page
     assert "<td>drain by anna 100s ago, for another 10m</td>" in on_page
     assert "mx (paused)" in shown
 
