@@ -76,10 +76,15 @@ class DataPlane:
     def servers(self, *, with_times: bool) -> bytes:
         """Servers at this moment: a list of `ServerStats`."""
     def sessions(
-        self, *, listener: str | None, server: tuple[str, str] | None, limit: int
+        self,
+        *,
+        listener: str | None,
+        server: tuple[str, str] | None,
+        client: str | None,
+        limit: int,
     ) -> bytes:
-        """Live sessions, the oldest first: a list of `Session`; `server` is pool and name, and
-        None is any.
+        """Live sessions, the oldest first: a list of `Session`; `server` is pool and name, `client`
+        a prefix. None is any. Raises SpecError where that is no prefix.
         """
     def next_server(self, *, pool: str, client: str) -> tuple[str, str] | None:
         """The server that a client's next session would get in a pool now, or in one that it
@@ -88,10 +93,16 @@ class DataPlane:
         """
     def admission(self, *, listener: str, client: str) -> bytes:
         """What would become of a client at a listener now: an `Admission` as JSON."""
+    def refused(self, *, listener: str | None, limit: int) -> bytes:
+        """The sources that a listener, or any, refused most, those first: a list of
+        `RefusedSource`.
+        """
     def kill(self, *, id: str) -> bool:
         """End a session; False where there is none with that id."""
     def kill_from(self, *, prefix: str) -> int:
         """End every session of a prefix; how many there were."""
+    def end_of_server(self, *, pool: str, server: str) -> int:
+        """End every session of a server, which is down; how many there were."""
     def reopen_logs(self) -> None:
         """Open the session log's file anew, soon: it was moved away."""
     wake_fd: Final[int]

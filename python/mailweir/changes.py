@@ -21,7 +21,7 @@ from mailweir.faults import FaultPart
 from mailweir.health.first import first_checks
 from mailweir.health.target import CheckKey, Target, targets
 from mailweir.intents import Intents
-from mailweir.operator import Operator
+from mailweir.operator import Operator, Speaker
 from mailweir.process_parts import ProcessParts
 from mailweir.reload import (
     Difference,
@@ -34,7 +34,7 @@ from mailweir.reload import (
 )
 from mailweir.spec import DesiredState, ServerKey
 from mailweir.state import diff
-from mailweir.state.desired import NO_WISH, Health, Wish, fold
+from mailweir.state.desired import NO_WISH, Health, Wish, ending, fold
 from mailweir.state.reconcile import Reconciler
 from mailweir.upgrade.channel import Go, Serves
 from mailweir.upgrade.successor import Successor, UpgradeOutcome
@@ -95,6 +95,8 @@ class Changes:
         self._take_over = take_over
         self.reconciler = Reconciler(parts.plane)
         self.last_load = ReloadOutcome(True, 0, "starting", time.time())
+        # Servers whose sessions were ended since they are down.
+        self._ended: frozenset[ServerKey] = frozenset()
         # Who waits until what changed of servers or listeners counts.
         self._waiting: list[asyncio.Future[str]] = []
         self._sound_overrides = parts.operator.overrides  # when a change last succeeded
@@ -123,7 +125,7 @@ class Changes:
         asyncio.get_running_loop().call_later(wait, self._intents.wake.set)
 
     async def operate(
-        self, change: Callable[[Operator, Config], None], *, what: str, by: str
+        self, change: Callable[[Operator, Config], None], *, what: str, speaker: Speaker
     ) -> str:
         """Let an operator change something; returns once it counts, with what is wrong: it won't
         outlive the process, say. Empty where nothing is. Called by the admin routes.
@@ -134,7 +136,7 @@ class Changes:
             # It wouldn't be known to the next process.
             raise BusyError("mailweir is being upgraded; try again in a moment")
         change(self._parts.operator, self.loaded.config)
-        _log.info("operator", change=what, by=by)
+        _log.info("operator", change=what, **speaker.said())
         if self._intents.terminations:
             return "the process is ending; nothing changes any more"
         refused = await self._states_are_to_change()
@@ -343,8 +345,7 @@ class Changes:
             self._check_targets()
             # Before that the listeners aren't open, and are opened with all that was said.
             if self.reconciler.applied is not None:
-                desired = self._fold(self.loaded)
-                await self._parts.lane.call(partial(self.reconciler.reconcile, desired))
+                await self._reconcile(self.loaded.config, self._fold(self.loaded))
             self._sound_overrides = self._parts.operator.overrides
         except MailweirError as error:
             refused = str(error)
@@ -363,7 +364,7 @@ class Changes:
         if self._take_over is not None:
             await self._take_over(partial(self._open_before, first))
         desired = self._fold(first.loaded)
-        await self._parts.lane.call(partial(self.reconciler.reconcile, desired))
+        await self._reconcile(first.loaded.config, desired)
         await self._keep_listening()
         message, warnings = diff.describe(None, desired), tuple(map(str, first.loaded.warnings))
         self.last_load = ReloadOutcome(True, 1, message, time.time(), warnings=warnings)
@@ -431,7 +432,7 @@ class Changes:
         desired = self._fold(new)
         settled = diff.settings(old.config, new.config)
         change = diff.describe(self.reconciler.applied, desired, settled)
-        await self._parts.lane.call(partial(self.reconciler.reconcile, desired))
+        await self._reconcile(new.config, desired)
         # From here on it runs, whatever else fails.
         self._read = read
         try:
@@ -443,6 +444,20 @@ class Changes:
         except Exception as error:
             self._parts.faults.note(FaultPart.CHANGE, error)
         return change
+
+    async def _reconcile(self, config: Config, desired: DesiredState) -> None:
+        """Have it run, and end the sessions of servers that are down by it, where they are to. Only
+        then: they would come back before. Raises PlaneError.
+        """
+        ends = ending(config, desired, self._parts.monitor.health())
+        await self._parts.lane.call(partial(self.reconciler.reconcile, desired))
+        new, self._ended = ends - self._ended, ends
+        for key in sorted(new, key=str):
+            number = await self._parts.lane.call(partial(self._parts.plane.end_of_server, key))
+            if number:
+                _log.warning(
+                    "sessions ended: their server is down", server=str(key), sessions=number
+                )
 
     async def _keep_listening(self) -> None:
         """Should this process die, who comes until the next one runs waits for that."""

@@ -12,7 +12,7 @@ from mailweir.config.model import Config
 from mailweir.errors import TooManyError, UnknownError
 from mailweir.spec import ServerKey
 from mailweir.state.keeping import Keeping
-from mailweir.state.overrides import Overrides, StateWord, WeightWord, Word, told
+from mailweir.state.overrides import Overrides, StateWord, WeightWord, Word, person, told
 
 # Each of these words makes the others a little slower to keep and to show. A list that is longer
 # belongs in a file that `deny` names.
@@ -25,10 +25,21 @@ _log = structlog.get_logger("mailweir")
 
 @dataclass(frozen=True, slots=True)
 class Speaker:
-    """Who says something, and for how many seconds it is to count; None is until it is undone."""
+    """Who says something, for how many seconds it is to count (None is until it is undone), and
+    why. `behind` is who that is believed to be, as `sudo: alice`: shown, and nothing else.
+    """
 
     name: str
     seconds: float | None = None
+    behind: str = ""
+    why: str = ""
+
+    def __str__(self) -> str:
+        return person(self.name, self.behind)
+
+    def said(self) -> dict[str, str]:
+        """Who and why, as the log and answers have it; why alone where a reason was given."""
+        return {"by": str(self), **({"why": self.why} if self.why else {})}
 
 
 class Operator:
@@ -129,7 +140,13 @@ class Operator:
     def _said(self, speaker: Speaker) -> Mapping[str, object]:
         now = self._clock()
         until = None if speaker.seconds is None else now + speaker.seconds
-        return {"by": speaker.name, "at": now, "until": until}
+        return {
+            "by": speaker.name,
+            "behind": speaker.behind,
+            "at": now,
+            "until": until,
+            "why": speaker.why,
+        }
 
     def _keep_only(self, left: Overrides) -> list[str]:
         if left == self.overrides:

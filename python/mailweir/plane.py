@@ -13,7 +13,15 @@ from msgspec.json import Decoder, encode
 from mailweir import _dataplane
 from mailweir.errors import PlaneError, PlanePanic
 from mailweir.spec import DesiredState, Elsewhere, ServerKey, ServerState
-from mailweir.stats import Admission, PoolConduct, ServerStats, ServerTrouble, Session, Stats
+from mailweir.stats import (
+    Admission,
+    PoolConduct,
+    RefusedSource,
+    ServerStats,
+    ServerTrouble,
+    Session,
+    Stats,
+)
 
 _stats = Decoder(Stats)
 _sessions = Decoder(list[Session])
@@ -21,6 +29,7 @@ _servers = Decoder(list[ServerStats])
 _conduct = Decoder(list[PoolConduct])
 _troubles = Decoder(list[ServerTrouble])
 _admission = Decoder(Admission)
+_refused = Decoder(list[RefusedSource])
 
 
 class Plane(Protocol):
@@ -68,9 +77,9 @@ class Plane(Protocol):
         """What servers have done to sessions, pool by pool."""
 
     def sessions(
-        self, *, listener: str | None, server: ServerKey | None, limit: int
+        self, *, listener: str | None, server: ServerKey | None, client: str | None, limit: int
     ) -> list[Session]:
-        """Live sessions, the oldest first; None is any."""
+        """Live sessions, the oldest first; `client` is a prefix. None is any."""
 
     def next_server(self, pool: str, client: str) -> ServerKey | None:
         """Which server the next session of a client, an address, would get in a pool now, or in one
@@ -80,11 +89,17 @@ class Plane(Protocol):
     def admission(self, listener: str, client: str) -> Admission:
         """What would become of a client, an address, at a listener now."""
 
+    def refused(self, *, listener: str | None, limit: int) -> list[RefusedSource]:
+        """The sources that a listener, or any, refused most: those first."""
+
     def kill(self, session: str) -> bool:
         """End a session by its id; False where there is none."""
 
     def kill_from(self, prefix: str) -> int:
         """End every session of a prefix; how many there were."""
+
+    def end_of_server(self, key: ServerKey) -> int:
+        """End every session of a server, which is down; how many there were."""
 
     def reopen_logs(self) -> None:
         """Open the session log's file anew: it was moved away."""
@@ -151,9 +166,9 @@ class EmbeddedPlane:
         return _conduct.decode(self._plane.conduct())
 
     def sessions(
-        self, *, listener: str | None, server: ServerKey | None, limit: int
+        self, *, listener: str | None, server: ServerKey | None, client: str | None, limit: int
     ) -> list[Session]:
-        found = self._plane.sessions(listener=listener, server=server, limit=limit)
+        found = self._plane.sessions(listener=listener, server=server, client=client, limit=limit)
         return _sessions.decode(found)
 
     def next_server(self, pool: str, client: str) -> ServerKey | None:
@@ -163,11 +178,17 @@ class EmbeddedPlane:
     def admission(self, listener: str, client: str) -> Admission:
         return _admission.decode(self._plane.admission(listener=listener, client=client))
 
+    def refused(self, *, listener: str | None, limit: int) -> list[RefusedSource]:
+        return _refused.decode(self._plane.refused(listener=listener, limit=limit))
+
     def kill(self, session: str) -> bool:
         return self._plane.kill(id=session)
 
     def kill_from(self, prefix: str) -> int:
         return self._plane.kill_from(prefix=prefix)
+
+    def end_of_server(self, key: ServerKey) -> int:
+        return self._plane.end_of_server(pool=key.pool, server=key.server)
 
     def reopen_logs(self) -> None:
         self._plane.reopen_logs()

@@ -18,7 +18,7 @@ from mailweir.changes import Changes
 from mailweir.config.model import Config
 from mailweir.ending import lose
 from mailweir.intents import Intents
-from mailweir.operator import Operator
+from mailweir.operator import Operator, Speaker
 from mailweir.process_parts import ProcessParts
 from mailweir.reload import Difference, ReloadOutcome
 from mailweir.situation import Situation
@@ -116,10 +116,10 @@ class Running:
     # --- what is changed ---------------------------------------------------
 
     async def operate(
-        self, change: Callable[[Operator, Config], None], *, what: str, by: str
+        self, change: Callable[[Operator, Config], None], *, what: str, speaker: Speaker
     ) -> str:
         """Let an operator change something."""
-        return await self._changes.operate(change, what=what, by=by)
+        return await self._changes.operate(change, what=what, speaker=speaker)
 
     async def reload(self) -> ReloadOutcome:
         """Read the configuration again."""

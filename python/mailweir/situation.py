@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
+from mailweir.config.address import Address
 from mailweir.config.model import Config
 from mailweir.config.words import CheckKind, Decides, HaKeeper, HaRole
 from mailweir.faults import Fault
@@ -48,6 +49,8 @@ class CheckTold(Protocol):
     def name(self) -> str: ...
     @property
     def kind(self) -> CheckKind: ...
+    @property
+    def address(self) -> Address: ...
     @property
     def decides(self) -> Decides: ...
     @property

@@ -338,6 +338,21 @@ class Session(Struct, frozen=True, gc=False):
     """Our end of the connection with the server; None but for `kernel`."""
 
 
+class RefusedSource(Struct, frozen=True, gc=False):
+    """Whom a listener refused lately, at one moment."""
+
+    listener: str
+    source: str
+    """A prefix: an address, or what limits count as one source."""
+    sessions: int
+    """Refused since it was last not refused for a day."""
+    reasons: dict[str, int]
+    """The same by end reason, without those that are zero."""
+    last_reason: str
+    age: float
+    """Since it was refused last."""
+
+
 class Admission(Struct, frozen=True, gc=False):
     """What would become of a client at one moment.
 

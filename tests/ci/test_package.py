@@ -11,8 +11,8 @@ from harness.process import run
 
 _REPOSITORY = Path(__file__).parents[2]
 _SCRIPTS = ["preinst", "postinst", "prerm", "postrm", "build"]
-# Tenths, as --threshold takes them. Why the pair's is higher stands in its unit.
-_EXPOSURE = {"mailweir": 20, "mailweir-witness": 20, "mailweir-ha": 25}
+# Tenths, as --threshold takes them. What is beyond 20 stands in the unit.
+_EXPOSURE = {"mailweir": 21, "mailweir-witness": 20, "mailweir-ha": 25}
 
 
 def _locked(name: str) -> dict[str, str]:

@@ -20,7 +20,15 @@ from ffi.any_values import values
 from harness.mailweir.rust_example import rust_example
 from mailweir import _dataplane
 from mailweir.spec import DesiredState
-from mailweir.stats import Admission, PoolConduct, ServerStats, ServerTrouble, Session, Stats
+from mailweir.stats import (
+    Admission,
+    PoolConduct,
+    RefusedSource,
+    ServerStats,
+    ServerTrouble,
+    Session,
+    Stats,
+)
 
 Echo = Callable[[bytes], str]
 
@@ -62,7 +70,13 @@ def test_a_specification_comes_back_as_it_went(echo: Echo, state: DesiredState) 
 
 
 Told = tuple[
-    Stats, list[ServerStats], list[PoolConduct], list[Session], list[ServerTrouble], Admission
+    Stats,
+    list[ServerStats],
+    list[PoolConduct],
+    list[Session],
+    list[ServerTrouble],
+    Admission,
+    list[RefusedSource],
 ]
 
 

@@ -1,10 +1,14 @@
 """What operators say: it counts at once, outlives a kill, and ends when it was to end."""
 
+import pwd
 import re
 import signal
 import socket
 from contextlib import suppress
+from html import escape
 from pathlib import Path
+
+import pytest
 
 from harness.clients.dialogue import Address, Client
 from harness.clients.smtpload import Smtpload
@@ -78,6 +82,47 @@ def test_a_word_ends_by_itself(tmp_path: Path, start: Start, smtpload: Smtpload)
         until(lambda: balancer.server_is("a", "up"), "the drain to end")
 
 
+def test_who_said_it_when_and_why(
+    tmp_path: Path, smtpload: Smtpload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUDO_USER", "alice")
+    why = 'disk <b>full</b> \x1b[31m"'
+    with smtpload.sink("a") as a, smtpload.sink("b") as b:
+        servers = {"a": a.addresses[0], "b": b.addresses[0]}
+        config = configuration(tmp_path, servers, check=_FAST)
+        with mailweir(tmp_path, config) as balancer:
+            _say(balancer, "drain", "farm/a", "--why", why)
+            word = balancer.status()["operator"]["words"][0]
+            assert (word["what"], word["behind"]) == ("drain farm/a", _behind(word["by"]))
+            assert "\x1b" not in _say(balancer, "events")
+            assert word["why"] in _say(balancer, "events").replace('\\"', '"').replace(r"\\", "\\")
+            balancer.process.send(signal.SIGKILL)
+            balancer.process.wait()
+        with mailweir(tmp_path, config) as balancer:
+            said = f"by {word['by']} ({word['behind']}) "
+            for shown in (_say(balancer, "servers"), _say(balancer, "status")):
+                assert re.search(
+                    rf"{re.escape(said)}\d+s ago: disk <b>full</b> \\x1b\[31m\"", shown
+                )
+            page = balancer.page("/")
+            assert escape(said) in page
+            assert "disk &lt;b&gt;full&lt;/b&gt; \\x1b[31m&quot;</td>" in page
+            refused = balancer.command("drain", "farm/a", "--why", "x" * 201)
+            assert (refused.returncode, refused.stderr) == (
+                1,
+                "mailweir: why: has 201 characters, and may have 200\n",
+            )
+
+
+def _behind(user: str) -> str:
+    """Who is behind the commands of this test: where somebody logged in to run it, that one."""
+    login = int(Path("/proc/self/loginuid").read_text())
+    if login == 2**32 - 1:
+        return "sudo: alice"
+    name = pwd.getpwuid(login).pw_name
+    return "" if name == user else f"login: {name}"
+
+
 def test_a_full_disk_is_said_and_the_word_counts(
     tmp_path: Path, start: Start, smtpload: Smtpload
 ) -> None:
@@ -110,7 +155,9 @@ def _is_as_said(balancer: Mailweir) -> None:
     assert [servers[name]["state"] for name in ("a", "b")] == ["drain", "maint"]
     assert servers["b"]["check"] is None
     assert servers["c"]["weight"] == 50
-    assert re.fullmatch(r"weight 50% by \w+, for another (1h|59m)", servers["c"]["operator"])
+    assert re.fullmatch(
+        r"weight 50% by \w+ \d+s ago, for another (1h|60m|59m)", servers["c"]["operator"]
+    )
 
 
 def _takes_sessions(address: Address) -> None:

@@ -16,7 +16,7 @@ from harness.waiting import until
 
 # What differs by itself, and the path.
 _OTHERS = {
-    *("id", "ts", "client", "path", "in_data"),
+    *("id", "ts", "client", "client_port", "path", "in_data"),
     *("wait_ms", "connect_ms", "greeting_ms", "duration_ms"),
 }
 

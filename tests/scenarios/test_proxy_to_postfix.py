@@ -6,7 +6,7 @@ client with an IPv4-mapped address can't be had: listeners on IPv6 take IPv6 alo
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from ipaddress import ip_address
@@ -17,7 +17,7 @@ import pytest
 from harness.clients.dialogue import Address
 from harness.mailweir.run import Mailweir, configuration
 from harness.networks.own import CLIENTS6, ClientFrom, own_network
-from harness.programs.postfix import Postfix, postfix
+from harness.programs.postfix import POSTSCREEN, POSTSCREEN_SETTINGS, Postfix, postfix
 from harness.scale import count
 from harness.waiting import LIMIT, until
 from scenarios.capture import capturing
@@ -88,6 +88,31 @@ def test_checks_leave_a_clean_log(
         assert min(_probes(server)) >= _PROBES / 3
         assert all(balancer.server_is(name, "up") for name in ("v1", "v2"))
         assert not _complaints(server)
+
+
+@pytest.mark.parametrize(
+    ("services", "settings", "said"),
+    [
+        (_SERVICES[:1], _SETTINGS, r"421 4\.3\.0 mx\.\S+ Server local error"),
+        (POSTSCREEN, POSTSCREEN_SETTINGS, r"421 4\.3\.2 No system resources"),
+    ],
+    ids=["smtpd", "postscreen"],
+)
+def test_a_check_without_a_header_asks_whether_one_is_missing(
+    tmp_path: Path, start: Start, services: Sequence[str], settings: Mapping[str, str], said: str
+) -> None:
+    with postfix(tmp_path, services=services, settings=settings) as server:
+        servers = {"a": {"address": f"127.0.0.1:{server.ports[0]}", "proxy": "off"}}
+        # Postfix waits for a header for 5 s.
+        balancer = start(configuration(tmp_path, servers, check={"kind": "ehlo", "every": "1h"}))
+        until(lambda: balancer.servers()["a"]["check"] is not None, "a check", limit=LIMIT)
+        row = balancer.servers()["a"]
+        assert re.fullmatch(
+            said + r" \(does it expect a PROXY header\? then write `proxy: v2`\)",
+            row["check"]["detail"],
+        )
+        assert row["by_checks"] == f"check: {row['check']['detail']}"
+        assert row["check"]["detail"] in balancer.command("servers").stdout
 
 
 @contextmanager

@@ -20,7 +20,7 @@ _MOVES = count(3, 20)
 _LATER = count(50, 1000)
 _PARALLEL = 8
 _KEYS = (
-    *("ts", "id", "listener", "client", "pool", "server", "tried"),
+    *("ts", "id", "listener", "client", "client_address", "client_port", "pool", "server", "tried"),
     *("wait_ms", "connect_ms", "greeting_ms", "duration_ms", "received_bytes", "sent_bytes"),
     *("greeting_code", "tls", "path", "in_data", "spoke_last", "end_by", "end_reason"),
 )

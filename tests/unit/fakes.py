@@ -14,6 +14,7 @@ from mailweir.stats import (
     Admission,
     KernelPathStats,
     PoolConduct,
+    RefusedSource,
     ServerConduct,
     ServerStats,
     ServerTrouble,
@@ -63,7 +64,7 @@ class FakePlane:
         self.states: dict[ServerKey, ServerState] = {}
         self.refuse = ""
         # End reasons by clients.
-        self.refused: dict[str, str] = {}
+        self.refuses: dict[str, str] = {}
         self.active = 0
         self.kernel_path: KernelPathStats | None = None
         self.draining = False
@@ -73,6 +74,8 @@ class FakePlane:
         self.stopped = False
         self.hurries = False
         self.live: list[Session] = []
+        self.ended: list[ServerKey] = []
+        self.turned_away: list[RefusedSource] = []
         self.asked: tuple[object, ...] = ()
         self.reopened = 0
         self.troubles: list[ServerTrouble] = []
@@ -107,9 +110,9 @@ class FakePlane:
         return []
 
     def sessions(
-        self, *, listener: str | None, server: ServerKey | None, limit: int
+        self, *, listener: str | None, server: ServerKey | None, client: str | None, limit: int
     ) -> list[Session]:
-        self.asked = (listener, server, limit)
+        self.asked = (listener, server, client, limit)
         return self.live[:limit]
 
     def next_server(self, pool: str, client: str) -> ServerKey | None:
@@ -117,7 +120,11 @@ class FakePlane:
         return next(up, None)
 
     def admission(self, listener: str, client: str) -> Admission:
-        return Admission(self.refused.get(client), [])
+        return Admission(self.refuses.get(client), [])
+
+    def refused(self, *, listener: str | None, limit: int) -> list[RefusedSource]:
+        wanted = (one for one in self.turned_away if listener in (None, one.listener))
+        return list(wanted)[:limit]
 
     def kill(self, session: str) -> bool:
         return any(one.id == session for one in self.live)
@@ -126,6 +133,10 @@ class FakePlane:
         network = ip_network(prefix)
         clients = (one.client.rpartition(":")[0].strip("[]") for one in self.live)
         return sum(ip_address(client) in network for client in clients)
+
+    def end_of_server(self, key: ServerKey) -> int:
+        self.ended.append(key)
+        return 1
 
     def reopen_logs(self) -> None:
         self.reopened += 1

@@ -13,6 +13,7 @@ from mailweir.stats import (
     LogStats,
     NoKernelPath,
     PoolStats,
+    RefusedSource,
     RelayStats,
     RoomStats,
     ServerStats,
@@ -67,6 +68,14 @@ SESSION = Session(
     tls=False,
     path="kernel",
     source="198.51.100.2:10001",
+)
+REFUSED = RefusedSource(
+    listener="mx",
+    source="192.0.2.7/32",
+    sessions=15,
+    reasons={"denied": 12, "source_rate": 3},
+    last_reason="denied",
+    age=61.25,
 )
 _LISTENER = ListenerStats(
     name="mx",

@@ -15,6 +15,7 @@ from mailweir.cli.shared import DEFAULT_SOCKET
 from mailweir.config.sample import sample
 from mailweir.config.schema import schema
 from mailweir.errors import NotRunningError, PlaneError
+from unit.commands import answering, run
 from unit.fakes import MINIMAL, STRANGERS
 
 RELOADED = {
@@ -28,18 +29,6 @@ RELOADED = {
 ROW = {"pool": "farm", "name": "a", "active": 1, "weight": 50}
 # At an address that every machine has.
 _HERE = MINIMAL.replace("192.0.2.1:25", "127.0.0.1:25")
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    """Exit code, output and errors of `mailweir ARGUMENTS`."""
-    before, sys.argv = sys.argv, ["mailweir", *arguments]
-    try:
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-    finally:
-        sys.argv = before
-    out, err = capsys.readouterr()
-    return int(caught.value.code or 0), out, err
 
 
 @pytest.fixture(autouse=True)
@@ -143,10 +132,6 @@ def test_the_socket_comes_from_option_environment_or_default(
     assert asked == [DEFAULT_SOCKET, "/e.sock", "/o.sock"]
 
 
-def answering(monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any]) -> None:
-    monkeypatch.setattr("mailweir.admin.client.ask", lambda *_: answer)
-
-
 def test_reload(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     answering(monkeypatch, RELOADED)
     assert run(capsys, "reload") == (
@@ -211,6 +196,13 @@ def test_config_diff(
     [
         (["drain", "farm/a", "--for", "2h"], "/api/v1/servers/farm/a/drain?for=7200000ms"),
         (["maint", "farm/a"], "/api/v1/servers/farm/a/maint"),
+        (["drain", "farm/a", "--why", "new disk"], "/api/v1/servers/farm/a/drain?why=new+disk"),
+        (["maint", "farm/a", "--why", "ü&"], "/api/v1/servers/farm/a/maint?why=%C3%BC%26"),
+        (
+            ["weight", "farm/a", "5", "--why", "slow"],
+            "/api/v1/servers/farm/a/weight?weight=5&why=slow",
+        ),
+        (["pause", "mx", "--why", "spam"], "/api/v1/listeners/mx/pause?why=spam"),
         (["ready", "farm/a"], "/api/v1/servers/farm/a/ready"),
         (["weight", "farm/a", "50%"], "/api/v1/servers/farm/a/weight?weight=50%25"),
         (["weight", "farm/a", "own"], "/api/v1/servers/farm/a/own-weight"),
@@ -248,8 +240,8 @@ def test_an_operators_words(
     [
         (["192.0.2.0/24"], "192.0.2.0%2F24", "192.0.2.0/24 is denied\n"),
         (
-            ["192.0.2.0/24", "--for", "2h", "--end"],
-            "192.0.2.0%2F24?for=7200000ms&end=1",
+            ["192.0.2.0/24", "--for", "2h", "--why", "spam", "--end"],
+            "192.0.2.0%2F24?for=7200000ms&why=spam&end=1",
             "192.0.2.0/24 is denied (for 2h); 3 sessions told to end\n",
         ),
     ],
@@ -335,24 +327,6 @@ def test_kill(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
     code, out, err = run(capsys, "kill", "0f85", "--json")
     assert (code, json.loads(out)) == (1, {"error": "no session 0f85 lives"})
     assert err == "mailweir: no session 0f85 lives\n"
-
-
-def test_healthcheck(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def asked_with(status: dict[str, Any]) -> None:
-        monkeypatch.setattr("mailweir.admin.client.ask", lambda *_, timeout: status)
-
-    asked_with({"ready": True, "reasons": [], "pid": 1})
-    assert run(capsys, "healthcheck") == (0, "ready\n", "")
-    asked_with({"ready": False, "reasons": ["paused by anna", "pool b: none"], "pid": 1})
-    assert run(capsys, "healthcheck") == (4, "paused by anna\npool b: none\n", "")
-    code, out, err = run(capsys, "healthcheck", "--json")
-    assert (code, err) == (4, "")
-    assert json.loads(out) == {"ready": False, "reasons": ["paused by anna", "pool b: none"]}
-    listeners = [{"name": "mx", "ready": True, "reasons": []}]
-    asked_with({"ready": False, "reasons": ["pool b: none"], "pid": 1, "listeners": listeners})
-    assert run(capsys, "healthcheck", "--listener", "mx") == (0, "ready\n", "")
-    code, out, err = run(capsys, "healthcheck", "--listener", "in")
-    assert (code, out, err) == (1, "", "mailweir: there is no listener in; there are mx\n")
 
 
 def test_check_in_json(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -444,6 +418,7 @@ def test_what_keepalived_says(
         ["sessions"],
         ["events"],
         ["explain", "192.0.2.1"],
+        ["refused"],
         ["healthcheck"],
         ["reload"],
         ["drain", "farm/a"],

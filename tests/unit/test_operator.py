@@ -1,5 +1,6 @@
 """What operators say: checked, kept, counted to its end."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,15 @@ from mailweir.config.pool import MAX_WEIGHT
 from mailweir.errors import TooManyError, UnknownError
 from mailweir.operator import MAX_DENIED, Operator, Speaker
 from mailweir.spec import ServerKey, ServerState
-from mailweir.state.overrides import Overrides, WeightWord, Word, parse_denied, told
+from mailweir.state.overrides import (
+    Overrides,
+    WeightWord,
+    Word,
+    author,
+    parse_denied,
+    parse_why,
+    told,
+)
 from mailweir.state.overrides_file import OverridesFile
 from unit.fakes import MINIMAL, config
 
@@ -65,10 +74,65 @@ def test_a_word_ends_when_it_said(operator: Operator, clock: Clock) -> None:
     assert operator.forget_those_over() == ["weight farm/a 10"]
     assert operator.next_end() == 7140
     (word,) = operator.overrides.states.values()
-    assert told(word, clock.now) == "by anna, for another 119m"
+    assert told(word, clock.now) == "by anna 1m ago, for another 119m"
     clock.now += 7140
     assert operator.forget_those_over() == ["drain farm/a"]
     assert operator.next_end() is None
+
+
+@pytest.mark.parametrize(
+    ("ago", "left", "said"),
+    [
+        (-5, None, "0s ago"),
+        (119, 0.5, "119s ago, for another 1s"),
+        (121, 121, "2m ago, for another 3m"),
+        (7199, 7200, "119m ago, for another 2h"),
+        (7200, 86400, "2h ago, for another 1d"),
+        (200_000, 172_801, "2d ago, for another 3d"),
+    ],
+)
+def test_since_when_and_for_how_long(ago: float, left: float | None, said: str) -> None:
+    now = 1e6
+    word = Word(by="anna", at=now - ago, until=None if left is None else now + left)
+    assert told(word, now) == f"by anna {said}"
+    because = word.model_copy(update={"behind": "sudo: bob", "why": "new disk"})
+    assert told(because, now) == f"by anna (sudo: bob) {said}: new disk"
+    assert author(because) == "by anna (sudo: bob): new disk"
+
+
+def test_a_reason_is_kept_and_can_harm_nobody(
+    operator: Operator, tmp_path: Path, clock: Clock
+) -> None:
+    why = parse_why(" new disk\n\x1b[2J ")
+    assert why == "new disk\\n\\x1b[2J"
+    operator.set_state(A, "drain", Speaker("root", behind="sudo: alice", why=why), config())
+    operator.pause("mx", ROOT, config())
+    kept, problem = OverridesFile(tmp_path).read()
+    assert (kept, problem) == (operator.overrides, "")
+    assert told(kept.states["farm/a"], clock.now).endswith(f"(sudo: alice) 0s ago: {why}")
+    longest = parse_why("\u202e" * 200)
+    assert parse_why("") == ""
+    assert Word(by="root", at=0.0, why=longest).why == longest
+    with pytest.raises(ValueError, match="has 201 characters, and may have 200"):
+        parse_why("x" * 201)
+
+
+def test_a_word_without_a_reason_is_written_as_ever(operator: Operator, tmp_path: Path) -> None:
+    """So that an earlier version, which knows of no more, can go on with it."""
+    operator.pause("mx", ROOT, config())
+    written = json.loads(OverridesFile(tmp_path).path.read_text())
+    assert written["paused"] == {"mx": {"by": "root", "at": 1000.0, "until": None}}
+
+
+def test_a_file_that_somebody_wrote_can_harm_nobody(tmp_path: Path) -> None:
+    word = {"by": "root", "at": 1.0, "why": "\x1b[2J" * 1000, "behind": "sudo: \n"}
+    kept = OverridesFile(tmp_path)
+    kept.path.write_text(json.dumps({"version": 1, "node": word}))
+    node = kept.read()[0].node
+    assert node is not None
+    assert node.why.startswith("\\x1b[2J")
+    assert len(node.why) < 10_000
+    assert node.behind == "sudo: \\n"
 
 
 def test_what_is_gone_is_forgotten(operator: Operator) -> None:

@@ -11,12 +11,17 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from mailweir.admin.credentials import Names, caller_at, uid_at
+from mailweir.admin.client import SUDO_HEADER
+from mailweir.admin.credentials import Names, caller_at, login_at, uid_at
 from mailweir.admin.place import CLOSED
 from mailweir.config.roles import Ids, Role, Roles
+from mailweir.foreign import shown
+from mailweir.operator import Speaker
 
 # Everybody; who that is decides.
 OPEN = 0o666
+# Characters of a name that a command says.
+_LONGEST_NAME = 64
 
 
 class Access:
@@ -62,6 +67,23 @@ class Access:
         is_stranger = self.role_at(sock) is Role.NONE
         names = self._names_of_strangers if is_stranger else self._names
         return await names.of(uid_at(sock))
+
+    async def speaker_at(self, request: web.Request) -> Speaker:
+        """Who asks. Of root, and of the user that mailweir runs as, also who that is believed to
+        be: several people may be these by sudo. No right comes of that.
+        """
+        name = await self.name_at(request)
+        sock = request.get_extra_info("socket")
+        uid = uid_at(sock)
+        if uid not in (0, os.geteuid()):
+            return Speaker(name)
+        login = login_at(sock)
+        if login is None:
+            sudo = shown(request.headers.get(SUDO_HEADER, ""), _LONGEST_NAME)
+            return Speaker(name, behind=f"sudo: {sudo}" if sudo not in ("", name) else "")
+        if login == uid:
+            return Speaker(name)
+        return Speaker(name, behind=f"login: {await self._names.of(login)}")
 
 
 def _of(uid: int, gid: int) -> Roles:

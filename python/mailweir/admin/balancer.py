@@ -7,7 +7,7 @@ from mailweir.admin.digests import Digests
 from mailweir.admin.ha_role import NodeRole
 from mailweir.admin.node_health import NodeHealth
 from mailweir.config.model import Config
-from mailweir.operator import Operator
+from mailweir.operator import Operator, Speaker
 from mailweir.plane import Plane
 from mailweir.reload import Difference, ReloadOutcome
 from mailweir.situation import Situation
@@ -54,7 +54,7 @@ class Balancer(Protocol):
         that ends that costs.
         """
 
-    async def operate(self, change: Change, *, what: str, by: str) -> str:
+    async def operate(self, change: Change, *, what: str, speaker: Speaker) -> str:
         """Let an operator change something; returns once it counts, with what is wrong: empty
         where nothing is. Raises what `change` raises.
         """

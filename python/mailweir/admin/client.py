@@ -20,6 +20,10 @@ from mailweir.errors import MailweirError, NotRunningError
 _TIMEOUT = 60.0
 _STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3}) ")
 _OK = 200
+# Whom sudo began the command for, as the command says: `access` makes a claim of it.
+SUDO_HEADER = "Mailweir-Sudo-User"
+# What may stand in a header; no user is called otherwise.
+_USER = re.compile(r"[!-~]{1,64}", re.ASCII)
 
 
 def follow(socket_path: str, route: str) -> Iterator[dict[str, Any]]:
@@ -44,7 +48,7 @@ def _answer(
     socket_path: str, method: str, route: str, accept: str, timeout: float
 ) -> Iterator[tuple[int, BinaryIO]]:
     """The status of an answer, and its body. HTTP/1.0: the body ends where the connection does."""
-    head = f"{method} {route} HTTP/1.0\r\nHost: localhost\r\nAccept: {accept}\r\n\r\n"
+    head = f"{method} {route} HTTP/1.0\r\nHost: localhost\r\nAccept: {accept}\r\n{_behind()}\r\n"
     with _explained(socket_path), _connected(socket_path, timeout) as connection:
         connection.sendall(head.encode("ascii"))
         with connection.makefile("rb") as answer:
@@ -54,6 +58,12 @@ def _answer(
             while answer.readline().strip():
                 pass  # headers; nothing here depends on them
             yield int(status[1]), answer
+
+
+def _behind() -> str:
+    """The header that says whom sudo began this for; empty where it didn't."""
+    user = os.environ.get("SUDO_USER", "")
+    return f"{SUDO_HEADER}: {user}\r\n" if _USER.fullmatch(user) else ""
 
 
 def private_path(socket_path: str | Path) -> Path:

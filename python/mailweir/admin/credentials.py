@@ -10,6 +10,7 @@ import struct
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from mailweir.lanes import Lane
 
@@ -19,6 +20,9 @@ _SO_PEERGROUPS = 59
 # The most that getsockopt of the socket module takes.
 _MOST_BYTES = 1024
 _GID = struct.Struct("I")
+_PROC = Path("/proc")
+# The process was begun by no login: it is a service, say.
+_NO_LOGIN = 2**32 - 1
 
 # Of names that are remembered; each is a user of this machine who asked.
 _MOST_NAMES = 256
@@ -38,12 +42,12 @@ class Caller:
 
 def uid_at(sock: socket.socket) -> int:
     """The user at the other end."""
-    return _credentials(sock)[0]
+    return _credentials(sock)[1]
 
 
 def caller_at(sock: socket.socket) -> Caller:
     """The user at the other end, with all groups, the first and the supplementary ones."""
-    uid, gid = _credentials(sock)
+    _, uid, gid = _credentials(sock)
     gids = b""
     # Who has more groups (256) is asked for by the first alone, or has to be named himself.
     with suppress(OSError):
@@ -51,10 +55,25 @@ def caller_at(sock: socket.socket) -> Caller:
     return Caller(uid, frozenset({gid, *(found for (found,) in _GID.iter_unpack(gids))}))
 
 
-def _credentials(sock: socket.socket) -> tuple[int, int]:
+def login_at(sock: socket.socket) -> int | None:
+    """Who had logged in where the process was begun that connected: sudo and su change the user,
+    and not that (pam_loginuid(8)). None where the kernel doesn't know, or doesn't show it.
+
+    By the process's number, which may be another one's by now: for who reads the log, not to decide
+    by.
+    """
+    try:
+        text = (_PROC / str(_credentials(sock)[0]) / "loginuid").read_text(encoding="ascii")
+    except OSError:
+        return None
+    login = int(text)
+    return None if login == _NO_LOGIN else login
+
+
+def _credentials(sock: socket.socket) -> tuple[int, int, int]:
     data = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    _, uid, gid = _CREDENTIALS.unpack(data)
-    return uid, gid
+    pid, uid, gid = _CREDENTIALS.unpack(data)
+    return pid, uid, gid
 
 
 class Names:

@@ -58,13 +58,11 @@ class HealthReader:
         digests: Digests,
         *,
         started: float,
-        clock: Callable[[], float] = time.time,  # seconds since 1970
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stats = stats
         self._digests = digests
         self._started = started
-        self._clock = clock
         self._steady = steady
         self._read: tuple[float, Stats] | None = None
         self._counted: tuple[DesiredState, Count] | None = None
@@ -84,7 +82,6 @@ class HealthReader:
             draining=ending,
             listening=applied is not None,
             overrides=overrides,
-            now=self._clock(),
         )
         return NodeHealth(
             pid=os.getpid(),

@@ -1,7 +1,7 @@
 """The routes by which operators change things; on the UNIX socket alone. Built by `routes`."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import structlog
 from aiohttp import web
@@ -14,7 +14,7 @@ from mailweir.config.words import HaKeeper, HaRole
 from mailweir.errors import BusyError, TooManyError, UnknownError
 from mailweir.operator import Speaker
 from mailweir.spec import ServerKey
-from mailweir.state.overrides import parse_denied, parse_weight
+from mailweir.state.overrides import parse_denied, parse_weight, parse_why
 
 _OF_SERVER = "/api/v1/servers/{pool}/{server}/{word:drain|maint|ready|weight|own-weight}"
 _OF_LISTENER = "/api/v1/listeners/{listener}/{word:pause|resume}"
@@ -80,7 +80,7 @@ class _Operating:
         if ends:
             ended = self._balancer.plane.kill_from(prefix)
             what = f"end sessions from {prefix}"
-            _log.info("operator", change=what, by=speaker.name, sessions=ended)
+            _log.info("operator", change=what, **speaker.said(), sessions=ended)
         return web.json_response({**answer, "prefix": prefix, "ended": ended})
 
     async def undeny(self, request: web.Request) -> web.Response:
@@ -94,12 +94,14 @@ class _Operating:
         wanted = request.match_info["session"]
         if not self._balancer.plane.kill(wanted):
             return web.json_response({"error": f"no session {wanted} lives"}, status=404)
-        _log.info("operator", change=f"kill {wanted}", by=await self._access.name_at(request))
+        _log.info(
+            "operator", change=f"kill {wanted}", by=str(await self._access.speaker_at(request))
+        )
         return web.json_response({"killed": wanted})
 
     async def reload(self, request: web.Request) -> web.Response:
         """Read the configuration again: 200 with what changed, or 422 with the problems."""
-        _log.info("operator", change="reload", by=await self._access.name_at(request))
+        _log.info("operator", change="reload", by=str(await self._access.speaker_at(request)))
         outcome = await self._balancer.reload()
         return web.json_response(asdict(outcome), status=200 if outcome.ok else 422)
 
@@ -107,7 +109,7 @@ class _Operating:
         """Have the program as it is installed now take over, and say how that went; 409 where the
         old process goes on.
         """
-        _log.info("operator", change="upgrade", by=await self._access.name_at(request))
+        _log.info("operator", change="upgrade", by=str(await self._access.speaker_at(request)))
         outcome = await self._balancer.upgrade()
         return web.json_response(asdict(outcome), status=200 if outcome.ok else 409)
 
@@ -129,17 +131,18 @@ class _Operating:
     async def _change(self, change: Change, what: str, speaker: Speaker) -> dict[str, str]:
         """What came of it. Raises HTTPNotFound or HTTPConflict."""
         try:
-            problem = await self._balancer.operate(change, what=what, by=speaker.name)
+            problem = await self._balancer.operate(change, what=what, speaker=speaker)
         except UnknownError as error:
             raise _refused(web.HTTPNotFound, str(error)) from None
         except (TooManyError, BusyError) as error:
             raise _refused(web.HTTPConflict, str(error)) from None
-        return {"what": what, "by": speaker.name, "problem": problem}
+        who = {"by": speaker.name, "behind": speaker.behind, "why": speaker.why}
+        return {"what": what, **who, "problem": problem}
 
     async def _speaker(self, request: web.Request) -> Speaker:
-        """Who asks, and for how long it is to count. Raises HTTPBadRequest."""
-        seconds = _seconds(request)
-        return Speaker(await self._access.name_at(request), seconds)
+        """Who asks, for how long it is to count, and why. Raises HTTPBadRequest."""
+        seconds, why = _seconds(request), _why(request)
+        return replace(await self._access.speaker_at(request), seconds=seconds, why=why)
 
 
 def add_operating(app: web.Application, balancer: Balancer, access: Access) -> None:
@@ -166,6 +169,13 @@ def _seconds(request: web.Request) -> float | None:
     if seconds is not None and seconds <= 0:
         raise _bad("for: must be longer than nothing")
     return seconds
+
+
+def _why(request: web.Request) -> str:
+    try:
+        return parse_why(request.query.get("why", ""))
+    except ValueError as error:
+        raise _bad(f"why: {error}") from None
 
 
 def _weight(request: web.Request) -> str:

@@ -17,6 +17,7 @@ from mailweir.admin.readiness import failing, panics, unready
 from mailweir.admin.text import check_told, overflows, span, state
 from mailweir.situation import Situation
 from mailweir.spec import ServerKey
+from mailweir.state.overrides import told
 from mailweir.stats import ServerStats
 
 _LISTENERS = ("listener", "addresses", "pool", "state", "sessions", "new/s", "accepted", "refused")
@@ -131,6 +132,10 @@ def _notes(situation: Situation) -> Iterator[str]:
     yield from text.kernel_path_lacks(kernel_path(situation.stats))
     if situation.socket_problem:
         yield f"admin socket: {situation.socket_problem}"
+    # What is said of servers stands beside them; denies may be thousands.
+    words = situation.overrides.words()
+    pauses = (one for one in words if one[0].startswith("pause"))
+    yield from (f"operator: {what} {told(word, situation.now)}" for what, word in pauses)
     if situation.not_kept:
         yield f"operators' words won't outlive the process: {situation.not_kept}"
     if times := sum(fault.times for fault in situation.faults):

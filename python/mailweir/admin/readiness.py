@@ -10,7 +10,7 @@ from typing import Protocol
 
 from mailweir.situation import Situation
 from mailweir.spec import ServerState
-from mailweir.state.overrides import Overrides, told
+from mailweir.state.overrides import Overrides, author
 
 # Servers that a reason names.
 _MOST_NAMED = 4
@@ -39,7 +39,6 @@ def unready(situation: Situation, listener: str | None = None) -> list[str]:
         draining=situation.stats.draining,
         listening=situation.listening,
         overrides=situation.overrides,
-        now=situation.now,
     )
     paused = {name: told_of_pause(name, situation) for name in wanted}
     if not reasons and all(paused.values()):
@@ -79,9 +78,9 @@ def failing(situation: Situation) -> list[str]:
 
 
 def told_of_pause(listener: str, situation: Situation) -> str | None:
-    """What an operator said by which a listener takes nobody."""
+    """Who said, and why, that a listener takes nobody; None where nobody did."""
     pause = situation.overrides.pause_of(listener)
-    return told(pause, situation.now) if pause else None
+    return author(pause) if pause else None
 
 
 def takes(server: Member) -> bool:
@@ -120,7 +119,7 @@ def _why_nowhere(pool: str, situation: Situation) -> str:
 
 
 def why_unready(
-    pools: Iterable[str], *, draining: bool, listening: bool, overrides: Overrides, now: float
+    pools: Iterable[str], *, draining: bool, listening: bool, overrides: Overrides
 ) -> list[str]:
     """Why new sessions shouldn't be sent here; empty where they may. `pools` has a word of
     `why_none` for each pool that is used.
@@ -130,7 +129,8 @@ def why_unready(
     if not listening:
         return ["starting: the listeners aren't open yet"]
     if overrides.node:
-        return [f"paused {told(overrides.node, now)}"]
+        # For how long it was so isn't said: that would be another reason each minute.
+        return [f"paused {author(overrides.node)}"]
     return [reason for reason in pools if reason]
 
 

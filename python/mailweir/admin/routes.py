@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from mailweir.admin import page
 from mailweir.admin.access import Access
 from mailweir.admin.answers.explain import client_of, explain
+from mailweir.admin.answers.refused import refused
 from mailweir.admin.answers.servers import server, servers
 from mailweir.admin.answers.sessions import session
 from mailweir.admin.answers.status import status
@@ -23,6 +24,7 @@ from mailweir.admin.rates import Rates
 from mailweir.admin.readiness import unready
 from mailweir.admin.scraping import Scraping
 from mailweir.admin.server import Answers
+from mailweir.config.prefix import parse_prefix
 from mailweir.config.whole import whole
 from mailweir.errors import UnknownError
 from mailweir.journal import Journal
@@ -57,17 +59,14 @@ def _add_reading_at_the_socket(app: web.Application, balancer: Balancer) -> None
     """What has clients' addresses, or costs something."""
 
     async def show_sessions(request: web.Request) -> web.Response:
-        """Live sessions of a `listener` or `server` (POOL/SERVER), at most `limit` (100)."""
-        pool, _, name = request.query.get("server", "").partition("/")
-        limit = request.query.get("limit", "100")
-        if not limit.isascii() or not limit.isdigit() or len(limit) > _LIMIT_DIGITS:
-            return web.json_response({"error": f"limit: {limit!r} isn't a number"}, status=400)
-        found = balancer.plane.sessions(
-            listener=request.query.get("listener"),
-            server=ServerKey(pool, name) if pool else None,
-            limit=int(limit),
-        )
-        return web.json_response({"sessions": [session(one) for one in found]})
+        """Live sessions of a `listener` or `server` (POOL/SERVER), of clients in a prefix
+        (`client`), at most `limit` (100).
+        """
+        return _sessions(balancer, request)
+
+    async def show_refused(request: web.Request) -> web.Response:
+        """The sources that were refused most, at a `listener` or at all, at most `limit` (100)."""
+        return _refused(balancer, request)
 
     async def show_explanation(request: web.Request) -> web.Response:
         """What would become of `client`, an IP address, that connected now, at `listener`."""
@@ -92,6 +91,7 @@ def _add_reading_at_the_socket(app: web.Application, balancer: Balancer) -> None
     app.router.add_get("/api/v1/config", show_config)
     app.router.add_get("/api/v1/config/diff", show_difference)
     app.router.add_get("/api/v1/sessions", show_sessions)
+    app.router.add_get("/api/v1/refused", show_refused)
     app.router.add_get("/api/v1/explain", show_explanation)
 
 
@@ -108,6 +108,52 @@ def _add_what_the_pair_asks(app: web.Application, balancer: Balancer) -> None:
 
     app.router.add_get("/api/v1/digests", show_digests)
     app.router.add_get("/api/v1/words", show_words)
+
+
+def _sessions(balancer: Balancer, request: web.Request) -> web.Response:
+    pool, _, name = request.query.get("server", "").partition("/")
+    try:
+        client, limit = _client(request), _limit(request)
+    except ValueError as error:
+        return web.json_response({"error": str(error)}, status=400)
+    found = balancer.plane.sessions(
+        listener=request.query.get("listener"),
+        server=ServerKey(pool, name) if pool else None,
+        client=client,
+        limit=limit,
+    )
+    return web.json_response({"sessions": [session(one) for one in found]})
+
+
+def _refused(balancer: Balancer, request: web.Request) -> web.Response:
+    situation, listener = balancer.situation(), request.query.get("listener")
+    known = situation.config.listeners
+    if listener is not None and listener not in known:
+        error = f"there is no listener {listener}; there are {', '.join(known)}"
+        return web.json_response({"error": error}, status=404)
+    try:
+        limit = _limit(request)
+    except ValueError as error:
+        return web.json_response({"error": str(error)}, status=400)
+    found = balancer.plane.refused(listener=listener, limit=limit)
+    return web.json_response({"sources": [refused(one, situation.now) for one in found]})
+
+
+def _client(request: web.Request) -> str | None:
+    """Where clients are to come from, a prefix; None is anywhere. Raises ValueError."""
+    client = request.query.get("client")
+    try:
+        return None if client is None else parse_prefix(client)
+    except ValueError as error:
+        raise ValueError(f"client: {error}") from None
+
+
+def _limit(request: web.Request) -> int:
+    """How many are wanted at most. Raises ValueError."""
+    limit = request.query.get("limit", "100")
+    if not limit.isascii() or not limit.isdigit() or len(limit) > _LIMIT_DIGITS:
+        raise ValueError(f"limit: {limit!r} isn't a number")
+    return int(limit)
 
 
 def _add_reading(

@@ -305,13 +305,14 @@ def server(answer: Mapping[str, Any]) -> str:
     if answer["operator"]:
         lines.append(f"operator: {answer['operator']}")
     for check in answer["checks"]:
-        lines += ["", *_check_in_full(check)]
+        lines += ["", *_check_in_full(check, answer["address"])]
     return "\n".join([*lines, ""])
 
 
-def _check_in_full(check: Mapping[str, Any]) -> list[str]:
+def _check_in_full(check: Mapping[str, Any], server: str) -> list[str]:
+    at = "" if check["address"] == server else f" at {check['address']}"
     decides = "" if check["decides"] == "state" else f", decides {check['decides']}"
-    lines = [f"check {check['name']} ({check['kind']}{decides}): {check['health']}"]
+    lines = [f"check {check['name']} ({check['kind']}{at}{decides}): {check['health']}"]
     if check["alarm"]:
         lines.append(f"ALARM: {check['alarm']}")
     if check["agent"]:
@@ -348,6 +349,25 @@ def sessions(answer: Mapping[str, Any]) -> str:
                 f"{one['path']}, TLS" if one["tls"] else one["path"],
             )
             for one in answer["sessions"]
+        ],
+    )
+
+
+def refused(answer: Mapping[str, Any]) -> str:
+    """`mailweir refused`."""
+    if not answer["sources"]:
+        return "nobody was refused in the last 24 hours"
+    return table(
+        ("SOURCE", "LISTENER", "REFUSED", "LAST", "WHY"),
+        [
+            (
+                one["source"],
+                one["listener"],
+                one["sessions"],
+                f"{span(one['age_seconds'])} ago",
+                ", ".join(f"{count} {why}" for why, count in one["reasons"].items()),
+            )
+            for one in answer["sources"]
         ],
     )
 

@@ -33,6 +33,7 @@ for _command in (
     showing.sessions,
     showing.events,
     showing.explain,
+    showing.refused,
     operating.kill,
     operating.drain,
     operating.maint,

@@ -21,6 +21,7 @@ from mailweir.cli.shared import (
     sessions_in_words,
     show,
     socket_option,
+    why_option,
 )
 from mailweir.errors import Exit, MailweirError
 
@@ -43,6 +44,7 @@ _UPGRADE = 200.0
 @_wait
 @_timeout
 @for_option
+@why_option
 @socket_option
 @json_option
 def drain(
@@ -50,6 +52,7 @@ def drain(
     wait: bool,
     timeout: float,
     seconds: float | None,
+    why: str | None,
     socket_path: str,
     as_json: bool,
 ) -> None:
@@ -57,7 +60,7 @@ def drain(
 
     Until `ready`. Its checks go on. Restarts and reloads don't change it.
     """
-    answer = _change_server(socket_path, server, "drain", seconds=seconds)
+    answer = _change_server(socket_path, server, "drain", seconds=seconds, why=why)
     _tell_taken_out(socket_path, server, answer, "drains", timeout if wait else None, as_json)
 
 
@@ -66,6 +69,7 @@ def drain(
 @_wait
 @_timeout
 @for_option
+@why_option
 @socket_option
 @json_option
 def maint(
@@ -73,6 +77,7 @@ def maint(
     wait: bool,
     timeout: float,
     seconds: float | None,
+    why: str | None,
     socket_path: str,
     as_json: bool,
 ) -> None:
@@ -80,7 +85,7 @@ def maint(
 
     After `ready` it is down until checks have passed.
     """
-    answer = _change_server(socket_path, server, "maint", seconds=seconds)
+    answer = _change_server(socket_path, server, "maint", seconds=seconds, why=why)
     how = "is in maintenance"
     _tell_taken_out(socket_path, server, answer, how, timeout if wait else None, as_json)
 
@@ -104,16 +109,24 @@ def ready(server: str, socket_path: str, as_json: bool) -> None:
 @server_argument
 @click.argument("weight")
 @for_option
+@why_option
 @socket_option
 @json_option
 def weight(
-    server: str, weight: str, seconds: float | None, socket_path: str, as_json: bool
+    server: str,
+    weight: str,
+    seconds: float | None,
+    why: str | None,
+    socket_path: str,
+    as_json: bool,
 ) -> None:
     """Give a server another WEIGHT: a number, a share of its own as 50%, or `own` to undo that."""
     if weight == "own":
         answer = _change_server(socket_path, server, "own-weight")
     else:
-        answer = _change_server(socket_path, server, "weight", seconds=seconds, weight=weight)
+        answer = _change_server(
+            socket_path, server, "weight", seconds=seconds, weight=weight, why=why
+        )
     row = _row_of(socket_path, server)
     show({**answer, "server": row}, as_json, lambda _: f"{server} has weight {row['weight']}")
 
@@ -121,14 +134,18 @@ def weight(
 @click.command()
 @listener_argument
 @for_option
+@why_option
 @socket_option
 @json_option
-def pause(listener: str | None, seconds: float | None, socket_path: str, as_json: bool) -> None:
+def pause(
+    listener: str | None, seconds: float | None, why: str | None, socket_path: str, as_json: bool
+) -> None:
     """Have LISTENER, or all of them, refuse new sessions with 421 until `resume`.
 
     Sessions that are there go on. Restarts and reloads don't change it.
     """
-    answer = _change(socket_path, _listener_route(listener, "pause"), seconds=seconds)
+    route = _listener_route(listener, "pause")
+    answer = _change(socket_path, route, seconds=seconds, why=why)
     show(answer, as_json, lambda _: f"{listener or 'every listener'} refuses new sessions")
 
 
@@ -146,9 +163,17 @@ def resume(listener: str | None, socket_path: str, as_json: bool) -> None:
 @click.argument("prefix", metavar="CIDR")
 @click.option("--end", "ends", is_flag=True, help="End the sessions from there, too.")
 @for_option
+@why_option
 @socket_option
 @json_option
-def deny(prefix: str, ends: bool, seconds: float | None, socket_path: str, as_json: bool) -> None:
+def deny(
+    prefix: str,
+    ends: bool,
+    seconds: float | None,
+    why: str | None,
+    socket_path: str,
+    as_json: bool,
+) -> None:
     """Have every listener refuse clients from CIDR, as 192.0.2.0/24 or 2001:db8::1, until `undeny`.
 
     Sessions that are there go on, but with --end. Restarts and reloads don't change it.
@@ -156,7 +181,7 @@ def deny(prefix: str, ends: bool, seconds: float | None, socket_path: str, as_js
     from mailweir.config.units import format_duration
 
     route = f"/api/v1/deny/{quoted(prefix)}"
-    answer = _change(socket_path, route, seconds=seconds, end="1" if ends else None)
+    answer = _change(socket_path, route, seconds=seconds, why=why, end="1" if ends else None)
     said = f"{answer['prefix']} is denied"
     if seconds is not None:
         said += f" (for {format_duration(seconds)})"
@@ -235,9 +260,10 @@ def _change_server(
     *,
     seconds: float | None = None,
     weight: str | None = None,
+    why: str | None = None,
 ) -> dict[str, Any]:
     route = f"/api/v1/servers/{server_path(server)}/{word}"
-    return _change(socket_path, route, seconds=seconds, weight=weight)
+    return _change(socket_path, route, seconds=seconds, weight=weight, why=why)
 
 
 def _change(

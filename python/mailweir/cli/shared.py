@@ -86,6 +86,12 @@ for_option = click.option(
     help="Undo it by itself after this time, as 2h.",
 )
 
+why_option = click.option(
+    "--why",
+    metavar="TEXT",
+    help="The reason, shown with your name to who looks at it later.",
+)
+
 
 def server_path(server: str) -> str:
     """A server in a route. Raises click's UsageError."""

@@ -113,6 +113,9 @@ def events(socket_path: str, as_json: bool, follow: bool, limit: int) -> None:
     shell_complete=names.servers,
     help="Only those on this server.",
 )
+@click.option(
+    "--client", metavar="PREFIX", help="Only those from there, as 192.0.2.0/24 or 2001:db8::1."
+)
 @click.option("--limit", default=100, show_default=True, help="At most so many, oldest first.")
 @click.option("--tcpdump", is_flag=True, help="Filters that show those on the kernel path.")
 def sessions(
@@ -120,6 +123,7 @@ def sessions(
     as_json: bool,
     listener: str | None,
     server: str | None,
+    client: str | None,
     limit: int,
     tcpdump: bool,
 ) -> None:
@@ -128,10 +132,26 @@ def sessions(
 
     from mailweir.admin import text
 
-    wanted = {"listener": listener, "server": server, "limit": limit}
+    wanted = {"listener": listener, "server": server, "client": client, "limit": limit}
     query = urlencode({key: value for key, value in wanted.items() if value is not None})
     show(
         ask(socket_path, "GET", f"/api/v1/sessions?{query}"),
         as_json,
         text.filters if tcpdump else text.sessions,
     )
+
+
+@click.command()
+@socket_option
+@json_option
+@click.option("--listener", shell_complete=names.listeners, help="Only by this listener.")
+@click.option("--limit", default=20, show_default=True, help="At most so many.")
+def refused(socket_path: str, as_json: bool, listener: str | None, limit: int) -> None:
+    """List the sources whose sessions were refused most, with the reasons, and when last."""
+    from urllib.parse import urlencode
+
+    from mailweir.admin import text
+
+    wanted = {"listener": listener, "limit": limit}
+    query = urlencode({key: value for key, value in wanted.items() if value is not None})
+    show(ask(socket_path, "GET", f"/api/v1/refused?{query}"), as_json, text.refused)

@@ -29,7 +29,7 @@ from mailweir.config.kinds import (
     none_from,
     none_is,
 )
-from mailweir.config.words import CheckKind, Decides, Initial, Verify
+from mailweir.config.words import CheckKind, Decides, Initial, Proxy, Verify
 
 _KINDS = WithJsonSchema({"enum": ["auto", *CheckKind]})
 # RFC 5321, 4.1.1.1: a word of the reply to EHLO.
@@ -120,6 +120,19 @@ class Check(Part):
         description="The address that checks come from. `auto` is the server's first `source`, but"
         " none of `ha.source`, which may be at the other node; else the one that the route gives.",
     )
+    port: Annotated[Port | None, none_from("auto")] = Field(
+        None,
+        json_schema_extra=none_is("auto"),
+        description="The port at the server's address that checks go to. `auto` is the one that"
+        " sessions go to, which no check sees where it is another one; of `http` and `https` 80 and"
+        " 443. An agent's has to be given.",
+    )
+    proxy: Annotated[Proxy | None, none_from("auto")] = Field(
+        None,
+        json_schema_extra=none_is("auto"),
+        description="The PROXY header that checks by SMTP and `tcp` begin with. `auto` is the"
+        " server's `proxy`; another port may expect another one.",
+    )
     every: Interval = Field(
         10.0,
         description="The time between checks when nothing changes. Each check is a session on the"
@@ -205,12 +218,6 @@ class Check(Part):
         json_schema_extra=none_is("none"),
         description="Of `message`: where the mail has to arrive within `timeout`, or the check"
         " fails. Without, it is enough that the server takes it.",
-    )
-    port: Annotated[Port | None, none_from("none")] = Field(
-        None,
-        json_schema_extra=none_is("none"),
-        description="Of `http`, `https` and `agent`: the port at the server's address. By default"
-        " 80 and 443; an agent's has to be given.",
     )
     path: Annotated[
         str, AfterValidator(_check_path), InWords("the path of a URL, which begins with /")

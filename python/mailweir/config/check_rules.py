@@ -30,6 +30,7 @@ _TLS = frozenset((CheckKind.STARTTLS, CheckKind.HTTPS)) | _LOGS_IN
 # The kinds that have a use for a key; others than these are of all kinds.
 _OF_KINDS: Mapping[str, frozenset[CheckKind]] = {
     "helo": SMTP_KINDS - {CheckKind.GREETING},
+    "proxy": SMTP_KINDS | {CheckKind.TCP},
     "requires": frozenset((CheckKind.EHLO,)),
     "verify": _TLS,
     "name": _TLS,
@@ -40,7 +41,6 @@ _OF_KINDS: Mapping[str, frozenset[CheckKind]] = {
     "mail_from": _MAILS,
     "rcpt_to": _MAILS,
     "arrives": frozenset((CheckKind.MESSAGE,)),
-    "port": HTTP_KINDS | {CheckKind.AGENT},
     "path": HTTP_KINDS,
     "status": HTTP_KINDS,
     "match": HTTP_KINDS,

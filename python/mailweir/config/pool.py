@@ -24,7 +24,7 @@ from mailweir.config.kinds import (
     none_is,
 )
 from mailweir.config.units import Share, parse_share
-from mailweir.config.words import Balance, Proxy, StickyBy
+from mailweir.config.words import Balance, OnDown, Proxy, StickyBy
 
 MAX_WEIGHT = 1000
 
@@ -175,6 +175,12 @@ class Pool(Part):
         " tried too: it is more likely that the checks are wrong, and the few that are left would"
         " be flooded. Backups, servers of weight 0 and servers that operators took out don't"
         " count; 0% for never.",
+    )
+    on_down: OnDown = Field(
+        OnDown.LEAVE,
+        description="What becomes of the sessions of a server that checks call down. `leave`: they"
+        " go on, since a check may be wrong, and a message that is cut off may come twice; `end`:"
+        " they end at once. In a panic all stay.",
     )
     outlier: Annotated[Outlier | None, none_from("none")] = Field(
         Outlier(),

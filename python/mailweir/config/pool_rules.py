@@ -12,7 +12,7 @@ from mailweir.config.check_rules import check_findings
 from mailweir.config.finding import Finding, Path, listed, one_source
 from mailweir.config.listener import Listener
 from mailweir.config.pool import HashKey, Outlier, Pool
-from mailweir.config.words import HASHES
+from mailweir.config.words import HASHES, OnDown, Protocol
 
 
 def pool_findings(
@@ -28,6 +28,7 @@ def pool_findings(
     yield from _queue((*path, "queue"), pool, users)
     yield from _outlier((*path, "outlier"), pool)
     yield from _weights((*path, "servers"), pool)
+    yield from _on_down((*path, "on_down"), pool, users)
     yield from check_findings(path, pool, users, bound)
     if users:
         yield from _strangers((*path, "servers"), pool)
@@ -119,6 +120,18 @@ def _outlier(path: Path, pool: Pool) -> Iterator[Finding]:
     else:
         return
     yield Finding(path, f"nobody will ever be ejected: {why}", warning=True)
+
+
+def _on_down(path: Path, pool: Pool, users: Mapping[str, Listener]) -> Iterator[Finding]:
+    """Mail that may come twice, by a check that is wrong."""
+    is_mail = any(one.protocol is not Protocol.TCP for one in users.values())
+    if pool.on_down is OnDown.END and is_mail:
+        yield Finding(
+            path,
+            "a server that fails `check.fall` checks loses its sessions, though it may be alive:"
+            " messages under way are sent again, and come twice where it had taken them",
+            warning=True,
+        )
 
 
 def _weights(path: Path, pool: Pool) -> Iterator[Finding]:

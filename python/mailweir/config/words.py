@@ -134,6 +134,13 @@ class Initial(StrEnum):
     DOWN = "down"
 
 
+class OnDown(StrEnum):
+    """What becomes of the sessions of a server that checks call down."""
+
+    LEAVE = "leave"  # they go on: to their end, or to a limit
+    END = "end"  # they end at once
+
+
 class HaMode(StrEnum):
     """Who moves the virtual addresses of a pair."""
 

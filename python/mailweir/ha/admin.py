@@ -91,9 +91,9 @@ class HaAdmin:
             """An operator's word for this node; 409 with the reason where it is refused. `force=1`
             has the other node be active where it is worse.
             """
-            who, force = await access.name_at(request), request.query.get("force") == "1"
+            speaker, force = await access.speaker_at(request), request.query.get("force") == "1"
             what = f"{command} --force" if force else str(command)
-            _log.info("operator", change=what, by=who)
+            _log.info("operator", change=what, by=str(speaker))
             if refusal := await self._node.command(command, force=force):
                 return web.json_response({"error": refusal}, status=409)
             told = telling.explain(self._node.machine.known, now())

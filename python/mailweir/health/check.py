@@ -8,7 +8,18 @@ from dataclasses import dataclass
 from mailweir.config.units import format_duration
 from mailweir.config.words import CheckKind
 from mailweir.foreign import shown
-from mailweir.health.probes import agents, auth, ehlo, greeting, message, rcpt, starttls, tcp, web
+from mailweir.health.probes import (
+    agents,
+    auth,
+    ehlo,
+    greeting,
+    message,
+    proxy,
+    rcpt,
+    starttls,
+    tcp,
+    web,
+)
 from mailweir.health.probes.dial import NOTHING_LEARNED, Learned, LocalError, ProbeError, Progress
 from mailweir.health.target import Target
 from mailweir.state.desired import Health
@@ -25,6 +36,8 @@ _PROBES: Mapping[CheckKind, Callable[[Target, Progress], Awaitable[None]]] = {
     CheckKind.HTTPS: web.probe,
     CheckKind.AGENT: agents.probe,
 }
+# Of a session by SMTP.
+_FIRST_STEPS = ("greeting", "ehlo")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +86,12 @@ async def run(target: Target) -> Outcome:
         async with asyncio.timeout(target.check.timeout):
             await _PROBES[target.kind](target, progress)
     except ProbeError as error:
-        verdict, step, detail = error.verdict, error.step, error.detail
+        verdict, step, detail = _failed(error, target)
     except LocalError as error:
         verdict, step, detail, conclusive = Health.DOWN, "local", str(error), False
     except TimeoutError:
         if (failed := progress.failed) is not None:
-            verdict, step, detail = failed.verdict, failed.step, failed.detail
+            verdict, step, detail = _failed(failed, target)
         elif progress.lacking:
             verdict, step, detail, conclusive = Health.DOWN, "local", progress.lacking, False
         elif not progress.passed:
@@ -90,3 +103,9 @@ async def run(target: Target) -> Outcome:
         detail = shown(f"internal error: {error!r}")
     seconds = time.monotonic() - started
     return Outcome(verdict, step, detail, seconds, started, conclusive, progress.learned)
+
+
+def _failed(error: ProbeError, target: Target) -> tuple[Health, str, str]:
+    """The verdict, the step and the words; the first ones of a session may be about its header."""
+    asks = proxy.question(error.detail, target.proxy) if error.step in _FIRST_STEPS else ""
+    return error.verdict, error.step, error.detail + asks

@@ -13,6 +13,7 @@ from functools import partial
 from random import Random
 from typing import Protocol
 
+from mailweir.config.address import Address
 from mailweir.config.check_keys import Check
 from mailweir.config.words import CheckKind, Decides
 from mailweir.faults import FaultPart, Faults
@@ -83,6 +84,11 @@ class Watched:
     def kind(self) -> CheckKind:
         """What it asks."""
         return self.target.kind
+
+    @property
+    def address(self) -> Address:
+        """Where it goes: the server's, with another port perhaps."""
+        return self.target.address
 
     @property
     def decides(self) -> Decides:

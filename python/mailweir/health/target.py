@@ -79,7 +79,7 @@ def targets(config: Config, overrides: Overrides) -> dict[CheckKey, Target]:
                     connect=limit,
                     kind=kind,
                     speech=speech,
-                    proxy=server.proxy,
+                    proxy=check.proxy or server.proxy,
                     check=check,
                     source=check.source or _fixed(server, floating),
                     decides=decides,

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from mailweir.config.listener import Listener, PerSource
 from mailweir.config.model import Config, Drain
 from mailweir.config.pool import Pool, Server
-from mailweir.config.words import DryRun, Forwarding, Others
+from mailweir.config.words import DryRun, Forwarding, OnDown, Others
 from mailweir.instance import instance_of
 from mailweir.spec import (
     DesiredAccess,
@@ -118,6 +118,22 @@ def fold(
             for name, pool in config.pools.items()
         ),
         denied=tuple(overrides.denied),
+    )
+
+
+def ending(
+    config: Config, desired: DesiredState, health: Mapping[ServerKey, Health]
+) -> frozenset[ServerKey]:
+    """Servers whose sessions are to end since checks call them down (`on_down: end`). Not in a
+    panic, where the checks are more likely wrong, nor where nobody has checked yet.
+    """
+    return frozenset(
+        key
+        for pool in desired.pools
+        if config.pools[pool.name].on_down is OnDown.END
+        for server in pool.servers
+        if server.state is ServerState.DOWN
+        and health.get(key := ServerKey(pool.name, server.name)) is Health.DOWN
     )
 
 

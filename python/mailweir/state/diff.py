@@ -67,8 +67,8 @@ def changes(old: DesiredState, new: DesiredState, settings: Iterable[str] = ()) 
 
 
 def settings(old: Config, new: Config) -> Iterator[str]:
-    """What changed of what the data plane isn't told: who may ask, checks, panic, ejections, the
-    pair.
+    """What changed of what the data plane isn't told: who may ask, checks, panic, what comes of it
+    that a server is down, ejections, the pair.
     """
     if old.ha != new.ha:
         yield "ha changed: mailweir ha has to be told (HUP)"
@@ -77,7 +77,7 @@ def settings(old: Config, new: Config) -> Iterator[str]:
     for name, pool in new.pools.items():
         if (before := old.pools.get(name)) is None or before == pool:
             continue
-        for part in _keys(before, pool, ("panic",)):
+        for part in _keys(before, pool, ("panic", "on_down")):
             yield f"pool {name}: {part}"
         for part in _outlier(before.outlier, pool.outlier):
             yield f"pool {name}: outlier {part}"

@@ -4,19 +4,24 @@ Made by `operator`, kept in a file by `state.kept`, folded into the desired stat
 """
 
 import re
-from collections.abc import Iterator, Mapping
-from math import ceil
+from collections.abc import Callable, Iterator, Mapping
+from math import ceil, floor
 from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from mailweir.config.model import Config
 from mailweir.config.pool import MAX_WEIGHT
 from mailweir.config.prefix import parse_prefix
 from mailweir.config.units import format_duration
+from mailweir.foreign import MOST, shown
 from mailweir.spec import ServerKey, ServerState
 
 _WEIGHT = re.compile(r"([0-9]{1,4})(%?)", re.ASCII)
+# An escape of `shown` has ten characters at most, so that what it returned isn't cut by it.
+_MOST_SHOWN = 10 * MOST
+# The unit that a span of so many seconds is told in: as coarse as is still of use.
+_COARSE = ((2 * 86400, 86400), (2 * 3600, 3600), (120, 60), (0, 1))
 
 
 def parse_weight(text: str) -> str:
@@ -38,16 +43,35 @@ def parse_denied(text: str) -> str:
     return prefix
 
 
+def parse_why(text: str) -> str:
+    """An operator's reason, fit to be shown anywhere. Raises ValueError where it is too long."""
+    if len(text) > MOST:
+        raise ValueError(f"has {len(text)} characters, and may have {MOST}")
+    return _fit(text.strip())
+
+
+def _fit(text: str) -> str:
+    return shown(text, _MOST_SHOWN)
+
+
 class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+_Optional = Annotated[str, AfterValidator(_fit), Field(exclude_if=lambda text: not text)]
+
+
 class Word(_Value):
-    """Who said something, when, and for how long. Times in seconds since 1970."""
+    """Who said something, when, for how long and why. Times in seconds since 1970.
+
+    What is empty isn't written, so that an earlier version can read the file that has no more.
+    """
 
     by: str
+    behind: _Optional = ""  # who that is believed to be, as `sudo: alice`: a claim
     at: float
     until: float | None = None
+    why: _Optional = ""
 
     def is_over(self, now: float) -> bool:
         """Whether its time has passed."""
@@ -146,10 +170,28 @@ def _current(words: Mapping[str, _Word], now: float) -> dict[str, _Word]:
     return {key: word for key, word in words.items() if not word.is_over(now)}
 
 
+def person(by: str, behind: str) -> str:
+    """`root (sudo: alice)`: who the kernel says it was, and who that is believed to be."""
+    return f"{by} ({behind})" if behind else by
+
+
+def author(word: Word) -> str:
+    """`by root: new disk`: what stays the same for as long as the word counts."""
+    return _because(f"by {person(word.by, word.behind)}", word)
+
+
 def told(word: Word, now: float) -> str:
-    """`by root, for another 119m`: for logs and tables. In minutes where it is some."""
-    if word.until is None:
-        return f"by {word.by}"
-    unit = 60 if word.until - now > 120 else 1
-    left = max(0, ceil((word.until - now) / unit)) * unit
-    return f"by {word.by}, for another {format_duration(left)}"
+    """`by root 5m ago, for another 119m: new disk`: for tables and answers to commands."""
+    said = f"by {person(word.by, word.behind)} {_span(max(0.0, now - word.at), floor)} ago"
+    if word.until is not None:
+        said += f", for another {_span(max(0.0, word.until - now), ceil)}"
+    return _because(said, word)
+
+
+def _because(said: str, word: Word) -> str:
+    return f"{said}: {word.why}" if word.why else said
+
+
+def _span(seconds: float, rounded: Callable[[float], int]) -> str:
+    unit = next(unit for least, unit in _COARSE if seconds >= least)
+    return format_duration(rounded(seconds / unit) * unit)

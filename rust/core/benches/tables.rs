@@ -1,5 +1,5 @@
-//! How long it takes to look a client up, to pick its server and to listen to its dialogue, and how
-//! much memory sources take: `make bench-core`.
+//! How long it takes to look a client up, to note that it is refused, to pick its server and to
+//! listen to its dialogue, and how much memory sources take: `make bench-core`.
 //!
 //! Every address that is looked up is another one, so that caches help no more than they would
 //! with clients.
@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use mailweir_core::bench::{Farm, Limited, MaglevTable, PrefixTable, follow};
+use mailweir_core::bench::{Farm, Limited, MaglevTable, PrefixTable, RefusedClients, follow};
 
 use mailweir_core::spec::{Balance, Prefix, PrefixError};
 
@@ -89,6 +89,22 @@ fn sources(criterion: &mut Criterion) {
                 bencher.iter_custom(|rounds| pass(threads, rounds));
             });
         }
+    }
+}
+
+/// Clients of a flood are refused: of many sources, all of them new, and of few.
+fn refused(criterion: &mut Criterion) {
+    for number in [10_u64, 1_000_000] {
+        let (refused, began) = (RefusedClients::none(), Instant::now());
+        let mut count = 0_u64;
+        criterion.bench_function(&format!("refused/note/{number}"), |bencher| {
+            bencher.iter(|| {
+                count += 1;
+                let client = ((count % number) as u32).wrapping_mul(2_654_435_761);
+                let now = began + Duration::from_nanos(count * STEP);
+                refused.note(IpAddr::V4(client.into()), now);
+            });
+        });
     }
 }
 
@@ -208,6 +224,6 @@ criterion_group! {
         .measurement_time(Duration::from_secs(2))
         .sample_size(20)
         .without_plots();
-    targets = memory, access, sources, picks, dialogue
+    targets = memory, access, sources, refused, picks, dialogue
 }
 criterion_main!(tables);

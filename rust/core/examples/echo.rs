@@ -9,13 +9,13 @@ use std::error::Error;
 use std::io::{Write, stdin, stdout};
 use std::time::Duration;
 
-use mailweir_core::spec::{PlaneSpec, ServerState, decode};
+use mailweir_core::spec::{PlaneSpec, Prefix, ServerState, decode};
 use mailweir_core::{
     Admission, BoundsStats, ConnectFailure, EndReason, GreetingFailure, HistogramStats,
     KernelPathStats, ListenerStats, LogStats, NoKernelPathStats, OverflowCourse, OverflowStats,
-    Path, PoolConduct, PoolStats, QueueEnd, Refusal, RelayStats, RoomStats, SegmentCounter,
-    ServerConduct, ServerStats, ServerTimes, SessionId, SessionStats, Side, SourcesStats, Spoiled,
-    Stats, StickyStats, Trouble, WorkerStats, WouldRefuse,
+    Path, PoolConduct, PoolStats, QueueEnd, Refusal, RefusedSource, RelayStats, RoomStats,
+    SegmentCounter, ServerConduct, ServerStats, ServerTimes, SessionId, SessionStats, Side,
+    SourcesStats, Spoiled, Stats, StickyStats, Trouble, WorkerStats, WouldRefuse,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -39,7 +39,10 @@ fn told(number: u64) -> serde_json::Result<String> {
     let (stats, servers) = (any.stats(), any.some_of(Any::server));
     let (sessions, troubles) = (any.some_of(Any::session), any.troubles());
     let conduct = any.some_of(Any::conduct);
-    serde_json::to_string(&(stats, servers, conduct, sessions, troubles, any.admission()))
+    let (admission, refused) = (any.admission(), any.some_of(Any::refused));
+    serde_json::to_string(&(
+        stats, servers, conduct, sessions, troubles, admission, refused,
+    ))
 }
 
 /// Values of all kinds, one after the other.
@@ -288,6 +291,18 @@ impl Any {
             tls: self.bool(),
             path: self.one(&[Path::Copy, Path::Splice, Path::Kernel]),
             source: self.maybe(Self::address),
+        }
+    }
+
+    fn refused(&mut self) -> RefusedSource {
+        RefusedSource {
+            listener: self.text(),
+            source: Prefix::parse(self.one(&["192.0.2.1", "2001:db8::/64"]))
+                .unwrap_or_else(|error| unreachable!("{error}")),
+            sessions: self.number(),
+            reasons: self.counts(&EndReason::REFUSALS),
+            last_reason: self.one(&EndReason::REFUSALS),
+            age: self.time(),
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::hashing::{Hashing, Maglev};
 use crate::prefixes::{Prefix, Prefixes, source_key};
-use crate::record::Side;
+use crate::record::{EndReason, Refused, Side};
 use crate::registry::Registry;
 use crate::select::{self, Asking};
 use crate::smtp::dialogue::Dialogue;
@@ -16,7 +16,7 @@ use crate::snapshot::Snapshot;
 use crate::sources::{Met, Rate, SourceLimits, Sources};
 use crate::spec::{
     Balance, DrainSpec, KernelSpec, LogFormat, LogSpec, LogTarget, PlaneSpec, PoolSpec, Protocol,
-    RoomSpec, ServerSpec, SpecError,
+    RoomSpec, ServerSpec, SourceSpec, SpecError,
 };
 
 /// A table of prefixes that lets clients in or not.
@@ -70,6 +70,27 @@ impl Limited {
     #[must_use]
     pub fn entries(&self, now: u64) -> u64 {
         self.sources.stats(now).entries
+    }
+}
+
+/// Whom a listener refused.
+#[derive(Debug)]
+pub struct RefusedClients(Refused);
+
+impl RefusedClients {
+    /// Nobody.
+    #[must_use]
+    pub fn none() -> Self {
+        Self(Refused::new())
+    }
+
+    /// A client is refused.
+    pub fn note(&self, client: IpAddr, now: Instant) {
+        let source = SourceSpec {
+            prefix4: 32,
+            prefix6: 64,
+        };
+        self.0.note(client, source, EndReason::Denied, now);
     }
 }
 

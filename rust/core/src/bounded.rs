@@ -92,6 +92,15 @@ impl<V: Value> Bounded<V> {
         Some(act(&mut set.values[way]))
     }
 
+    /// Shows `look` each value that isn't idle, in no order, under locks.
+    pub(crate) fn each(&self, now: u64, mut look: impl FnMut(&V)) {
+        for shard in &self.shards {
+            let sets = lock(shard);
+            let values = sets.iter().flatten().flat_map(|set| set.values_at(now));
+            values.for_each(&mut look);
+        }
+    }
+
     /// Gives `key` a place: one where nothing is lost by it, or else that of the least worth.
     fn make_room(&self, set: &mut Set<V>, key: u128, now: u64) -> Option<usize> {
         let free = (0..WAYS).find(|way| !set.has(*way) || set.values[*way].is_idle(now));
@@ -119,8 +128,8 @@ impl<V: Value> Bounded<V> {
     pub(crate) fn entries(&self, now: u64) -> u64 {
         let of_shard = |shard: &Mutex<Shard<V>>| {
             let sets = lock(shard);
-            let entries = sets.iter().flatten().map(|set| set.entries(now));
-            entries.sum::<u64>()
+            let entries = sets.iter().flatten().map(|set| set.values_at(now).count());
+            entries.sum::<usize>() as u64
         };
         self.shards.iter().map(|shard| of_shard(shard)).sum()
     }
@@ -150,9 +159,11 @@ impl<V: Value> Set<V> {
         (0..WAYS).find(|way| self.keys[*way] == key && self.has(*way))
     }
 
-    fn entries(&self, now: u64) -> u64 {
-        let busy = (0..WAYS).filter(|way| self.has(*way) && !self.values[*way].is_idle(now));
-        busy.count() as u64
+    /// Those that aren't idle.
+    fn values_at(&self, now: u64) -> impl Iterator<Item = &V> {
+        let there = (0..WAYS).filter(|way| self.has(*way));
+        let values = there.map(|way| &self.values[way]);
+        values.filter(move |value| !value.is_idle(now))
     }
 }
 
@@ -228,6 +239,18 @@ mod tests {
         assert_eq!(table.find(0, |_| ()), None);
         assert_eq!((table.entries(99), table.entries(100)), (8, 0));
         assert_eq!((table.evicted(), table.untracked()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_not_idle_is_shown() {
+        let table = Bounded::new(1 << 12);
+        for key in 0..100 {
+            put(&table, key, 100 + key as u64, key < 10);
+        }
+        let mut seen = vec![];
+        table.each(149, |note: &Memo| seen.push(note.until));
+        seen.sort_unstable();
+        assert_eq!(seen, (100..110).chain(150..200).collect::<Vec<_>>());
     }
 
     #[test]

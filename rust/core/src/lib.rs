@@ -88,7 +88,8 @@ pub use mailweir_flow::is_built as kernel_path_is_built;
 pub use metrics::{BoundsStats, HistogramStats};
 pub use plane::{ApplyError, DataPlane, Elsewhere};
 pub use record::{
-    EndBy, EndReason, LogStats, Path, SessionFilter, SessionId, SessionStats, Side, WouldRefuse,
+    EndBy, EndReason, LogStats, Path, RefusedSource, SessionFilter, SessionId, SessionStats, Side,
+    WouldRefuse,
 };
 pub use roster::{OverflowCourse, OverflowStats, QueueEnd, StickyStats};
 pub use server::ConnectFailure;

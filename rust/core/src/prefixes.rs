@@ -82,6 +82,15 @@ impl Prefix {
         }
     }
 
+    /// The first bits of `address`: so many, by its family.
+    pub(crate) fn of(address: IpAddr, prefix4: u8, prefix6: u8) -> Self {
+        let (address, length) = match address.to_canonical() {
+            IpAddr::V4(v4) => (Ipv4Addr::from_bits(first4(v4, prefix4)).into(), prefix4),
+            IpAddr::V6(v6) => (Ipv6Addr::from_bits(first6(v6, prefix6)).into(), prefix6),
+        };
+        Self { address, length }
+    }
+
     /// Whether `address` begins with it.
     #[must_use]
     pub fn contains(self, address: IpAddr) -> bool {

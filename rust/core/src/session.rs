@@ -64,6 +64,9 @@ pub(crate) async fn serve(
         Ok((admitted, found)) => session.carry(client, admitted, found, record).await,
         Err(unserved) => {
             let Unserved { end, words } = unserved;
+            let (listener, from) = (session.listener(), client.address.ip());
+            let source = listener.source();
+            listener.state.refused(from, source, end.reason);
             let ending = before_the_greeting(client, end);
             session.end(ending, words, record).await;
         }

@@ -112,19 +112,21 @@ impl DataPlane {
     }
 
     /// Live sessions, the oldest first, a list of `SessionStats` as JSON; `server` is pool and
-    /// name. None is any.
-    #[pyo3(signature = (*, listener, server, limit))]
+    /// name, `client` a prefix. None is any.
+    #[pyo3(signature = (*, listener, server, client, limit))]
     #[expect(clippy::needless_pass_by_value, reason = "pyo3 gives owned text")]
     fn sessions<'py>(
         &self,
         py: Python<'py>,
         listener: Option<String>,
         server: Option<(String, String)>,
+        client: Option<String>,
         limit: usize,
     ) -> PyResult<Bound<'py, PyBytes>> {
         let filter = core::SessionFilter {
             listener: listener.as_deref(),
             server: server.as_ref().map(|(pool, server)| (&**pool, &**server)),
+            client: client.as_deref().map(prefix).transpose()?,
         };
         told(py, || self.0.sessions(filter, limit))
     }
@@ -148,12 +150,29 @@ impl DataPlane {
         told(py, || self.0.admission(listener, client))
     }
 
+    /// The sources that a listener, or any, refused most: a list of `RefusedSource` as JSON.
+    #[pyo3(signature = (*, listener, limit))]
+    #[expect(clippy::needless_pass_by_value, reason = "pyo3 gives owned text")]
+    fn refused<'py>(
+        &self,
+        py: Python<'py>,
+        listener: Option<String>,
+        limit: usize,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        told(py, || self.0.refused(listener.as_deref(), limit))
+    }
+
     /// Ends every session of clients in a prefix; how many there were.
     #[pyo3(signature = (*, prefix))]
     fn kill_from(&self, py: Python<'_>, prefix: &str) -> PyResult<usize> {
-        let prefix =
-            Prefix::parse(prefix).map_err(|why| SpecError::new_err(format!("{prefix:?} {why}")))?;
-        Ok(py.detach(|| self.0.kill_from(prefix)))
+        let from = self::prefix(prefix)?;
+        Ok(py.detach(|| self.0.kill_from(from)))
+    }
+
+    /// Ends every session of a server, which is down; how many there were.
+    #[pyo3(signature = (*, pool, server))]
+    fn end_of_server(&self, py: Python<'_>, pool: &str, server: &str) -> usize {
+        py.detach(|| self.0.end_of_server(pool, server))
     }
 
     /// Ends a session; False where there is none with that id.
@@ -202,6 +221,10 @@ fn told<'py, T: Serialize>(
 fn ip(text: &str) -> PyResult<IpAddr> {
     text.parse()
         .map_err(|_| SpecError::new_err(format!("{text:?} isn't an address")))
+}
+
+fn prefix(text: &str) -> PyResult<Prefix> {
+    Prefix::parse(text).map_err(|why| SpecError::new_err(format!("{text:?} {why}")))
 }
 
 /// Raises SpecError as `apply` would; binds nothing.

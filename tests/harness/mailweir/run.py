@@ -21,8 +21,8 @@ from harness.waiting import LIMIT
 from mailweir.admin.client import ask
 from mailweir.errors import MailweirError
 
-# As tests start it: the code of this checkout, whatever is installed beside it; or a program that is
-# named (`.ci/installed`).
+# As tests start it: the code of this checkout, whatever is installed beside it; or a program that
+# is named (`.ci/installed`).
 _INSTALLED = os.environ.get("MAILWEIR_COMMAND")
 COMMAND = (_INSTALLED,) if _INSTALLED else (sys.executable, "-m", "mailweir")
 

@@ -10,9 +10,10 @@ from mailweir.admin.balancer import Change
 from mailweir.admin.digests import Digests
 from mailweir.admin.ha_role import NodeRole
 from mailweir.admin.node_health import HealthReader, NodeHealth
+from mailweir.config.address import Address, parse_server
 from mailweir.config.model import MAIN_CHECK
 from mailweir.config.words import CheckKind, Decides
-from mailweir.operator import Operator
+from mailweir.operator import Operator, Speaker
 from mailweir.reload import Difference, ReloadOutcome
 from mailweir.situation import CheckTold, RoleTold, Situation
 from mailweir.spec import ServerKey, ServerState
@@ -42,6 +43,7 @@ class FakeCheck:
     wished: ServerState | None = None
     name: str = MAIN_CHECK
     kind: CheckKind = CheckKind.EHLO
+    address: Address = parse_server("10.0.0.2:25")  # noqa: RUF009 - it is frozen
     decides: Decides = Decides.STATE
 
     @property
@@ -146,7 +148,6 @@ class FakeBalancer:
             lambda: self.now.stats,
             self.digests,
             started=900.0,
-            clock=lambda: 990.0,
             steady=lambda: 40.0,
         )
 
@@ -171,7 +172,7 @@ class FakeBalancer:
     async def difference(self) -> Difference:
         return Difference(("pool farm: server c added",), (), ("w",))
 
-    async def operate(self, change: Change, *, what: str, by: str) -> str:
+    async def operate(self, change: Change, *, what: str, speaker: Speaker) -> str:
         change(self.operator, self.now.config)
         self.told.append(what)
         return self.problem

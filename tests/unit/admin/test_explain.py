@@ -194,7 +194,7 @@ def test_an_operators_deny_is_said_first() -> None:
     denied = {"192.0.2.0/24": Word(by="anna", at=990.0), "10.0.0.0/8": Word(by="root", at=1.0)}
     now = refusing("denied", at_listener("allow: [192.0.2.9]"))
     now = replace(now, overrides=Overrides(denied=denied))
-    assert said(now)["refused"] == "denied: deny 192.0.2.0/24 by anna"
+    assert said(now)["refused"] == "denied: deny 192.0.2.0/24 by anna 10s ago"
 
 
 def test_what_operators_said_of_a_server() -> None:
@@ -202,7 +202,7 @@ def test_what_operators_said_of_a_server() -> None:
     words, plane = Overrides(states={"farm/a": drained}), FakePlane()
     plane.apply(fold(config(), {}, words, hostname="h", room=ROOM))
     a, _ = said(situation(plane, overrides=words))["servers"]
-    assert a["why"] == "drain by root"
+    assert a["why"] == "drain by root 10s ago"
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,6 @@ class Node:
             self._read,
             self.digests,
             started=900.0,
-            clock=lambda: self.now,
             steady=lambda: self.now,
         )
 

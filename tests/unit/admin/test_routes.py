@@ -213,7 +213,9 @@ async def test_servers_are_drained_and_made_ready(
     assert (told["what"], told["problem"]) == ("drain farm/a", "it can't be kept")
     word = balancer.operator.overrides.states["farm/a"]
     assert word.until == word.at + 7200
-    await writable.post("/api/v1/servers/farm/a/maint")
+    answer = await writable.post("/api/v1/servers/farm/a/maint?why=new%20disk")
+    assert (await answer.json())["why"] == "new disk"
+    assert balancer.operator.overrides.states["farm/a"].why == "new disk"
     assert balancer.operator.overrides.server_state(A) is ServerState.MAINT
     await writable.post("/api/v1/servers/farm/a/ready")
     assert balancer.operator.overrides.server_state(A) is None
@@ -309,14 +311,17 @@ async def test_too_many_denies(
 
 @pytest.mark.parametrize(
     "route",
-    ["a/drain?for=x", "a/drain?for=0s", "a/weight", "a/weight?weight=1001", "a/weight?weight=-1"],
+    [
+        *("a/drain?for=x", "a/drain?for=0s", f"a/drain?why={'x' * 201}"),
+        *("a/weight", "a/weight?weight=1001", "a/weight?weight=-1"),
+    ],
 )
 async def test_nonsense_changes_nothing(
     writable: Client, balancer: FakeBalancer, route: str
 ) -> None:
     answer = await writable.post(f"/api/v1/servers/farm/{route}")
     assert answer.status == 400
-    assert (await answer.json())["error"].startswith(("for: ", "weight: "))
+    assert (await answer.json())["error"].startswith(("for: ", "weight: ", "why: "))
     assert not balancer.told
 
 
@@ -357,12 +362,45 @@ async def test_sessions_are_listed_and_killed_at_the_socket_alone(
     answer = await writable.get("/api/v1/sessions?listener=mx&server=farm/a&limit=5")
     (session,) = (await answer.json())["sessions"]
     assert (session["id"], session["client"]) == ("00000000000000ab", "192.0.2.9:1025")
-    assert balancer.plane.asked == ("mx", A, 5)
+    assert (session["client_address"], session["client_port"]) == ("192.0.2.9", 1025)
+    assert balancer.plane.asked == ("mx", A, None, 5)
     assert (await readable.get("/api/v1/sessions")).status == 404
     assert (await writable.get("/api/v1/sessions?limit=x")).status == 400
     assert (await writable.post("/api/v1/sessions/00000000000000ab/kill")).status == 200
     answer = await writable.post("/api/v1/sessions/ff/kill")
     assert (answer.status, await answer.json()) == (404, {"error": "no session ff lives"})
+
+
+async def test_sessions_of_a_prefix(writable: Client, balancer: FakeBalancer) -> None:
+    assert (await writable.get("/api/v1/sessions?client=2001:DB8::1")).status == 200
+    assert balancer.plane.asked == (None, None, "2001:db8::1/128", 100)
+    answer = await writable.get("/api/v1/sessions?client=192.0.2.7%2F24")
+    assert answer.status == 400
+    assert "client: " in (await answer.json())["error"]
+
+
+async def test_refused_sources(writable: Client, readable: Client, balancer: FakeBalancer) -> None:
+    other = structs.replace(figures.REFUSED, listener="msa")
+    balancer.plane.turned_away = [other, figures.REFUSED, other]
+    answer = await (await writable.get("/api/v1/refused?listener=mx")).json()
+    assert answer["sources"] == [
+        {
+            "source": "192.0.2.7/32",
+            "listener": "mx",
+            "sessions": 15,
+            "reasons": {"denied": 12, "source_rate": 3},
+            "last_reason": "denied",
+            "last": 938.75,
+            "age_seconds": 61.25,
+        }
+    ]
+    answer = await (await writable.get("/api/v1/refused?limit=2")).json()
+    assert [one["listener"] for one in answer["sources"]] == ["msa", "mx"]
+    assert (await writable.get("/api/v1/refused?limit=x")).status == 400
+    answer = await (await writable.get("/api/v1/refused?listener=in")).json()
+    assert answer == {"error": "there is no listener in; there are mx"}
+    # It has clients' addresses.
+    assert (await readable.get("/api/v1/refused")).status == 404
 
 
 async def test_scrapes_that_are_given_up_take_no_more_than_a_thread(

@@ -7,6 +7,8 @@ import pytest
 from mailweir.admin import text
 from mailweir.admin.answers.servers import server, servers
 from mailweir.admin.answers.status import status
+from mailweir.admin.page import render
+from mailweir.admin.rates import Rates
 from mailweir.config.words import HaKeeper, HaRole
 from mailweir.situation import RoleTold
 from mailweir.spec import ServerKey
@@ -109,7 +111,10 @@ def test_denies_by_the_thousand_leave_status_readable() -> None:
     answer = json.loads(json.dumps(status(now)))
     assert len(answer["operator"]["words"]) == 5001
     shown = [line for line in text.status(answer).splitlines() if line.startswith("operator: ")]
-    assert shown[:2] == ["operator: pause mx by root", "operator: deny 10.0.0.0/32 by root"]
+    assert shown[:2] == [
+        "operator: pause mx by root 100s ago",
+        "operator: deny 10.0.0.0/32 by root 100s ago",
+    ]
     assert len(shown) == 22
     assert shown[-1] == "operator: deny 4980 others, which --json shows"
 
@@ -117,16 +122,21 @@ def test_denies_by_the_thousand_leave_status_readable() -> None:
 def test_operators_words() -> None:
     said = Overrides(
         states={"farm/a": StateWord(by="anna", at=900.0, until=1600.0, state="drain")},
-        node=Word(by="root", at=900.0),
+        node=Word(by="root", behind="sudo: alice", at=900.0, why="<new> disk"),
     )
     now = situation(overrides=said)
     listed = text.servers({"servers": json.loads(json.dumps(servers(now)))}).splitlines()
     assert listed[0].endswith("OPERATOR")
-    assert listed[1].endswith("drain by anna, for another 10m")
+    assert listed[1].endswith("drain by anna 100s ago, for another 10m")
     assert listed[2].endswith("-")
     shown = text.status(json.loads(json.dumps(status(now))))
-    assert "NOT READY: paused by root\n" in shown
-    assert "operator: drain farm/a by anna, for another 10m\n" in shown
+    assert "NOT READY: paused by root (sudo: alice): <new> disk\n" in shown
+    assert "operator: drain farm/a by anna 100s ago, for another 10m\n" in shown
+    assert "operator: pause by root (sudo: alice) 100s ago: <new> disk\n" in shown
+    on_page = render(now, Rates())
+    assert "paused by root (sudo: alice): &lt;new&gt; disk" in on_page
+    assert "operator: pause by root (sudo: alice) 100s ago: &lt;new&gt; disk" in on_page
+    assert "<td>drain by anna 100s ago, for another 10m</td>" in on_page
     assert "mx (paused)" in shown
 
 
@@ -148,6 +158,7 @@ farm/longer-name  10.0.0.1:25  up        100       2         3       4  not yet
 def test_one_server() -> None:
     answer = json.loads(json.dumps(server(situation(), ServerKey("farm", "b"))))
     further = {"name": "tls", "kind": "starttls", "decides": "alarm", "health": "up"}
+    further["address"] = "10.0.0.2:465"
     answer["checks"].append(
         answer["checks"][0] | further | {"alarm": "certificate ends in 3 days", "results": []}
     )
@@ -161,7 +172,7 @@ check check (ehlo): down
 WHEN     VERDICT  TOOK   RESULT
 10s ago  down     12 ms  greeting: 421 <b>busy</b>
 
-check tls (starttls, decides alarm): up
+check tls (starttls at 10.0.0.2:465, decides alarm): up
 ALARM: certificate ends in 3 days
 not made yet
 """

@@ -184,6 +184,11 @@ _POOLS: list[tuple[dict[str, str], list[str]]] = [
     ({"servers": _TWO % (", weight: 0", ", weight: 0")},
      ["W pools.farm.servers: every server has weight 0 and takes no sessions: clients hear 421"]),
     ({"servers": _TWO % (", weight: 0", "")}, []),
+    ({"pool": "on_down: end"},
+     ["W pools.farm.on_down: a server that fails `check.fall` checks loses its sessions, though it"
+      " may be alive: messages under way are sent again, and come twice where it had taken them"]),
+    ({"pool": "on_down: end", "listener": "protocol: tcp"}, []),
+    ({"pool": "on_down: leave"}, []),
     ({"pool": "outlier: {base: 1m}, panic: 60%", "servers": _TWO % ("", "")},
      ["W pools.farm.outlier: nobody will ever be ejected: without one of 2 servers the pool would"
       " come into `panic: 60%`"]),
@@ -229,6 +234,11 @@ _POOLS: list[tuple[dict[str, str], list[str]]] = [
     ({"pool": "more_checks: {load: {kind: agent}}"},
      ["E pools.farm.more_checks.load: a check by `agent` needs `port`"]),
     ({"pool": "more_checks: {load: {kind: agent, port: 80, decides: weight}}"}, []),
+    ({"pool": "check: {kind: ehlo, port: 10025, proxy: off}"}, []),
+    ({"pool": "check: {kind: tcp, port: 10025, proxy: v1}"}, []),
+    ({"pool": "more_checks: {web: {kind: http, proxy: v2}}"},
+     ["E pools.farm.more_checks.web.proxy: a check by `http` has no use for it: checks by auth,"
+      " ehlo, greeting, message, rcpt, starttls, tcp have it"]),
     ({"pool": "more_checks: {w: {kind: ehlo, decides: weight}}"},
      ["E pools.farm.more_checks.w.decides: a check by `ehlo` says nothing of weights, only an"
       " `agent` does: write `state` or `alarm`"]),

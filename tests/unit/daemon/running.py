@@ -12,12 +12,14 @@ from structlog.typing import EventDict
 
 from mailweir.daemon import Daemon
 from mailweir.journal import Journal
+from mailweir.operator import Speaker
 from mailweir.running import Running
 from mailweir.spec import ServerKey, ServerState
 from mailweir.supervisor import Supervisor
 from unit.fakes import FakePlane
 
 A = ServerKey("farm", "a")
+ROOT = Speaker("root")
 
 
 @dataclass
@@ -50,7 +52,8 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.002)
 
 
-def write(file: Path, servers: dict[str, str], extra: str = "") -> None:
+def write(file: Path, servers: dict[str, str], extra: str = "", *, pool: str = "") -> None:
+    """The configuration; `pool` is one more line of its pool's."""
     rows = "".join(
         f"      {name}: {{address: '{address}', proxy: off}}\n" for name, address in servers.items()
     )
@@ -62,14 +65,17 @@ listeners: {{mx: {{bind: ["127.0.0.1:25"], pool: farm}}}}
 pools:
   farm:
     check: {{every: 100ms, fast: 100ms, rise: 1, fall: 1, timeout: 2s}}
+    {pool}
     servers:
 {rows}""")
 
 
 @asynccontextmanager
-async def serving(folder: Path, servers: dict[str, str], extra: str = "") -> AsyncIterator[Serving]:
+async def serving(
+    folder: Path, servers: dict[str, str], extra: str = "", *, pool: str = ""
+) -> AsyncIterator[Serving]:
     file = folder / "f.yaml"
-    write(file, servers, extra)
+    write(file, servers, extra, pool=pool)
     plane = FakePlane()
     with capture_logs() as logs:
         daemon = Daemon(

@@ -13,12 +13,12 @@ from mailweir.config.load import Loaded, load
 from mailweir.config.machine import ThisMachine
 from mailweir.config.model import Config
 from mailweir.config.reading import Reading
-from mailweir.operator import Operator, Speaker
+from mailweir.operator import Operator
 from mailweir.reload import restart_needed
 from mailweir.spec import ServerKey, ServerState
 from mailweir.state import diff
 from unit import figures
-from unit.daemon.running import A, serving, until, write
+from unit.daemon.running import ROOT, A, serving, until, write
 from unit.fakes import MINIMAL, loaded
 from unit.health.scripted import playing, say
 
@@ -51,7 +51,7 @@ async def test_the_generation_is_the_configuration_s(
     """Neither an operator's word nor a file that says the same makes another one."""
     async with serving(tmp_path, servers) as running:
         balancer = running.balancer
-        said = await balancer.operate(_heavier, what="weight farm/a 7", by="root")
+        said = await balancer.operate(_heavier, what="weight farm/a 7", speaker=ROOT)
         assert said == ""
         assert len(running.plane.applied) == 2
         running.file.write_text(f"# The same.\n{running.file.read_text()}")
@@ -66,7 +66,7 @@ async def test_the_generation_is_the_configuration_s(
 
 
 def _heavier(operator: Operator, config: Config) -> None:
-    operator.set_weight(ServerKey("farm", "a"), "7", Speaker("root"), config)
+    operator.set_weight(ServerKey("farm", "a"), "7", ROOT, config)
 
 
 async def test_a_bad_file_changes_nothing(tmp_path: Path, servers: dict[str, str]) -> None:
@@ -114,7 +114,7 @@ async def test_a_reload_does_not_hold_up_what_operators_say(
     tmp_path: Path, servers: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def drain(operator: Operator, config: Config) -> None:
-        operator.set_state(A, "drain", Speaker("root"), config)
+        operator.set_state(A, "drain", ROOT, config)
 
     waited = asyncio.Event()
 
@@ -125,7 +125,7 @@ async def test_a_reload_does_not_hold_up_what_operators_say(
         monkeypatch.setattr(changes, "first_checks", wait)
         write(running.file, {**servers, "c": str(c.address)})
         reloading = asyncio.create_task(running.balancer.reload())
-        assert await running.balancer.operate(drain, what="drain farm/a", by="root") == ""
+        assert await running.balancer.operate(drain, what="drain farm/a", speaker=ROOT) == ""
         assert running.plane.states[A] is ServerState.DRAIN
         assert not reloading.done()
         # It is checked by now, and not dropped by what was said meanwhile.

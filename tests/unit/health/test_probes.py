@@ -277,6 +277,35 @@ def test_a_server_may_take_as_long_to_accept_as_for_the_most_patient_session() -
     }
 
 
+def test_checks_go_where_they_are_told() -> None:
+    text = (
+        "listeners: {mx: {bind: ['192.0.2.1:25'], pool: farm}}\n"
+        "pools:\n  farm:\n    servers:\n"
+        "      a: {address: 10.0.0.1:25, proxy: v2}\n"
+        "      b: {address: '[2001:db8::2]:26', proxy: v2}\n"
+        "    check: {port: 10025, proxy: off}\n"
+        "    more_checks:\n"
+        "      sessions: {kind: greeting}\n"
+        "      web: {kind: http}\n"
+        "      other: {kind: https, port: 8443}\n"
+        "      open: {kind: tcp, port: 24, proxy: v1}\n"
+    )
+    found = targets(config(text), NOTHING_SAID)
+    where = {(str(key.server), key.check): (str(t.address), t.proxy) for key, t in found.items()}
+    assert where == {
+        ("farm/a", MAIN_CHECK): ("10.0.0.1:10025", Proxy.OFF),
+        ("farm/a", "sessions"): ("10.0.0.1:25", Proxy.V2),
+        ("farm/a", "web"): ("10.0.0.1:80", Proxy.V2),
+        ("farm/a", "other"): ("10.0.0.1:8443", Proxy.V2),
+        ("farm/a", "open"): ("10.0.0.1:24", Proxy.V1),
+        ("farm/b", MAIN_CHECK): ("[2001:db8::2]:10025", Proxy.OFF),
+        ("farm/b", "sessions"): ("[2001:db8::2]:26", Proxy.V2),
+        ("farm/b", "web"): ("[2001:db8::2]:80", Proxy.V2),
+        ("farm/b", "other"): ("[2001:db8::2]:8443", Proxy.V2),
+        ("farm/b", "open"): ("[2001:db8::2]:24", Proxy.V1),
+    }
+
+
 async def test_a_check_comes_from_its_source() -> None:
     seen: list[str] = []
 
@@ -314,6 +343,50 @@ def test_checks_come_from_an_address_that_stays() -> None:
         ("b", MAIN_CHECK): "None",
         ("b", "own"): "10.0.0.9",
     }
+
+
+@pytest.mark.parametrize(
+    ("said", "sent", "asks"),
+    [
+        (
+            b"421 4.3.0 mx Server local error\r\n",
+            Proxy.OFF,
+            " (does it expect a PROXY header? then write `proxy: v2`)",
+        ),
+        (
+            b"421 4.3.0 mx Server local error\r\n",
+            Proxy.V1,
+            " (does it take the PROXY v1 header? `mailweir doctor` finds out)",
+        ),
+        (
+            b"421 4.3.2 No system resources\r\n",
+            Proxy.OFF,
+            " (does it expect a PROXY header? then write `proxy: v2`)",
+        ),
+        (
+            b"421 PROXY timed out\r\n",
+            Proxy.OFF,
+            " (does it expect a PROXY header? then write `proxy: v2`)",
+        ),
+        (b"421 4.3.2 proxy.mx.test is closing\r\n", Proxy.OFF, ""),
+        (b"554 no\r\n", Proxy.V2, ""),
+    ],
+)
+async def test_words_that_may_be_about_a_header(said: bytes, sent: Proxy, asks: str) -> None:
+    async with playing(say(said)) as server:
+        outcome = await run(target(server.address, proxy=sent))
+    assert outcome.detail == said.decode().strip() + asks
+
+
+async def test_exim_asks_for_a_header_at_the_first_command() -> None:
+    async def exim(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 mx Exim\r\n")
+        await reader.readline()
+        writer.write(b"503 Command refused, required Proxy negotiation failed\r\n")
+
+    async with playing(exim) as server:
+        outcome = await run(target(server.address))
+    assert (outcome.step, outcome.detail.endswith("then write `proxy: v2`)")) == ("ehlo", True)
 
 
 @pytest.mark.parametrize("kind", [Proxy.V1, Proxy.V2])

@@ -19,7 +19,7 @@ from mailweir.spec import (
     ServerKey,
     ServerState,
 )
-from mailweir.state.desired import Health, fold
+from mailweir.state.desired import Health, ending, fold
 from mailweir.state.overrides import Overrides, StateWord, WeightWord, Word
 from unit.fakes import MINIMAL, NOTHING_SAID, ROOM, config
 
@@ -44,6 +44,32 @@ def test_everything_arrives() -> None:
         ("a", "10.0.0.1:25", 100),
         ("b", "10.0.0.2:25", 100),
     ]
+
+
+@pytest.mark.parametrize(
+    ("key", "health", "words", "ends"),
+    [
+        ("on_down: end", {A: Health.UP, B: Health.DOWN}, NOTHING_SAID, {B}),
+        ("on_down: leave", {A: Health.UP, B: Health.DOWN}, NOTHING_SAID, set()),
+        ("panic: 0%", {A: Health.UP, B: Health.DOWN}, NOTHING_SAID, set()),
+        # Nobody has checked it yet: after `maint` and `ready`, say.
+        ("on_down: end", {A: Health.UP}, NOTHING_SAID, set()),
+        ("on_down: end", {A: Health.UP, B: Health.DRAIN}, NOTHING_SAID, set()),
+        # More likely the checks are wrong.
+        ("on_down: end", {A: Health.DOWN, B: Health.DOWN}, NOTHING_SAID, set()),
+        ("{on_down: end, panic: 0%}", {A: Health.DOWN, B: Health.DOWN}, NOTHING_SAID, {A, B}),
+        # An operator has its sessions end in their own time.
+        ("on_down: end", {A: Health.UP, B: Health.DOWN}, "drain", set()),
+    ],
+)
+def test_whose_sessions_end(
+    key: str, health: dict[ServerKey, Health], words: Overrides | str, ends: set[ServerKey]
+) -> None:
+    text = MINIMAL + "".join(f"    {one.strip()}\n" for one in key.strip("{}").split(","))
+    if isinstance(words, str):
+        drain = StateWord(state="drain", by="root", at=0.0)
+        words = Overrides(states={str(B): drain})
+    assert ending(config(text), folded(text, health, words), health) == ends
 
 
 def test_who_is_let_in_arrives() -> None:

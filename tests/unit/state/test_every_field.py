@@ -163,6 +163,7 @@ _OTHERS: dict[str, object] = {
     "pools.sticky.ttl": "1h",
     "pools.slow_start": "5s",
     "pools.panic": "7%",
+    "pools.on_down": "end",
     "pools.outlier.consecutive": 3,
     "pools.outlier.max_ejected": "30%",
     "pools.outlier.base": "1m",
@@ -197,6 +198,7 @@ _OTHERS: dict[str, object] = {
     "pools.check.arrives.smtp": "127.0.0.1:2526",
     "pools.check.arrives.lmtp": "127.0.0.1:2524",
     "pools.check.port": 8080,
+    "pools.check.proxy": "v1",
     "pools.check.path": "/health",
     "pools.check.status": [204],
     "pools.check.match": "fine",
@@ -213,7 +215,7 @@ _WITH: Mapping[str, Mapping[str, object]] = {
     "mail_from": {"kind": "rcpt", "rcpt_to": "a@mx.example"},
     "rcpt_to": {"kind": "rcpt", "rcpt_to": "a@mx.example"},
     "arrives": {"kind": "message", "rcpt_to": "a@mx.example"},
-    **{key: {"kind": "http"} for key in ("port", "path", "status", "match", "header")},
+    **{key: {"kind": "http"} for key in ("path", "status", "match", "header")},
     "client_certificate": {"kind": "https"},
 }
 # Of keys of which one has to be there.

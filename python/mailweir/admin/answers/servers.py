@@ -136,6 +136,7 @@ def _check_in_full(check: CheckTold, situation: Situation) -> dict[str, object]:
     return {
         "name": check.name,
         "kind": check.kind,
+        "address": str(check.address),
         "decides": check.decides,
         "health": check.health,
         "alarm": check.alarm,

@@ -5,10 +5,13 @@ from mailweir.stats import Session
 
 def session(session: Session) -> dict[str, object]:
     """One of the answers to `mailweir sessions`."""
+    address, _, port = session.client.rpartition(":")
     return {
         "id": session.id,
         "listener": session.listener,
         "client": session.client,
+        "client_address": address.strip("[]"),
+        "client_port": int(port),
         "pool": session.pool,
         "server": session.server,
         "age_seconds": round(session.age, 3),

@@ -80,6 +80,8 @@ def _word(what: str, word: Word, situation: Situation) -> dict[str, object]:
     return {
         "what": what,
         "by": word.by,
+        "behind": word.behind,
+        "why": word.why,
         "at": word.at,
         "until": word.until,
         "told": told(word, situation.now),

@@ -2,7 +2,7 @@
 
 use mailweir_flow::{Flow, Key, State};
 
-use crate::record::{End, EndReason, Side};
+use crate::record::{End, Side};
 
 use super::flow_table::Sight;
 use super::gates::MappedGate;
@@ -39,7 +39,7 @@ impl KernelPath {
         if !gate.change(State::Live, State::Hold) {
             return false;
         }
-        let moves = gate.counted() != counted && why.reason != EndReason::Killed;
+        let moves = gate.counted() != counted && !why.reason.is_at_once();
         if moves {
             gate.change(State::Hold, State::Live);
             return false;

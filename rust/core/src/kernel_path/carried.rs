@@ -88,8 +88,8 @@ impl Carried {
         now: Instant,
         silent_since: Instant,
     ) -> (Instant, End) {
-        if self.record.live().is_killed() {
-            return (now, End::ours(EndReason::Killed));
+        if let Some(reason) = self.record.live().killed() {
+            return (now, End::ours(reason));
         }
         let words = LastWords::of(flow);
         let mut silence = Silence::new(silent_since);

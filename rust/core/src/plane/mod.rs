@@ -5,41 +5,33 @@
 
 mod kernel_start;
 mod parting;
+mod reading;
 mod sockets;
 mod stand_ins;
 mod watchdog;
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
+use std::net::{SocketAddr, TcpListener as StdListener};
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
 
-use crate::admission::{self, Applicant};
 use crate::doors::Doors;
 use crate::holdings::Holdings;
 use crate::kernel_path::{Heir, KernelPath, NoKernelPath, adopt};
 use crate::listener::Parting;
-use crate::metrics::{BoundsStats, PerWorker, WorkerCounters, WorkerId};
+use crate::metrics::{PerWorker, WorkerCounters, WorkerId};
 use crate::moment::ProcessDrain;
 use crate::occupancy::Occupancy;
-use crate::prefixes::Prefix;
-use crate::record::{
-    Ledger, LiveSessions, SessionFilter, SessionId, SessionLog, SessionStats, last_written,
-};
+use crate::record::{Ledger, LiveSessions, SessionFilter, SessionLog, last_written};
 use crate::registry::Registry;
 use crate::relay::pipes::{Budget, Pipes};
-use crate::select;
 use crate::session::Commons;
-use crate::snapshot::{BindKey, Pool, Snapshot};
+use crate::snapshot::{BindKey, Snapshot};
 use crate::spec::{LogFormat, LogSpec, LogTarget, PlaneSpec, ServerState, SpecError};
-use crate::stats::{
-    Admission, ListenerStats, PoolConduct, PoolStats, RelayStats, RoomStats, ServerStats, Stats,
-    WorkerStats,
-};
 use crate::sys;
 use crate::troubles::{Trouble, Troubles};
 use crate::worker::Worker;
@@ -256,7 +248,7 @@ impl DataPlane {
         for listener in &previous.retire_listeners(&snapshot) {
             shared.live.wake(SessionFilter {
                 listener: Some(listener),
-                server: None,
+                ..SessionFilter::default()
             });
         }
         control.registry.prune();
@@ -283,123 +275,6 @@ impl DataPlane {
     /// If there are no descriptors left.
     pub fn listening(&self) -> io::Result<Vec<OwnedFd>> {
         lock(&self.shared.control).listening()
-    }
-
-    /// Counters and gauges of this moment, but those of servers.
-    #[must_use]
-    pub fn stats(&self) -> Stats {
-        let shared = &*self.shared;
-        let current = shared.current.load();
-        let bound = lock(&shared.bound);
-        // Ends first, so that the difference is never below zero.
-        let ended = shared.counters.sum(|one| &one.ended);
-        let begun = shared.counters.sum(|one| &one.begun);
-        let address = |key: &BindKey| bound.get(key).copied();
-        let listener = |listener| ListenerStats::read(listener, address);
-        Stats {
-            bounds: BoundsStats::read(),
-            generation: current.generation,
-            workers: WorkerStats::read(&shared.counters),
-            draining: shared.draining.load(Relaxed),
-            active: begun.saturating_sub(ended),
-            max_sessions: current.max_sessions,
-            room: RoomStats::read(&shared.holdings),
-            listeners: current.listeners.iter().map(listener).collect(),
-            pools: current
-                .pools
-                .iter()
-                .map(|pool| PoolStats::read(pool))
-                .collect(),
-            relay: RelayStats::read(&shared.counters, shared.pipe_budget),
-            kernel_path: shared.kernel.get().map(|path| path.stats(&shared.counters)),
-            no_kernel_path: lock(&shared.kernel_start).why_failed(),
-            log: shared.log.stats(),
-        }
-    }
-
-    /// Servers at this moment, in the specification's order, pool by pool. There may be thousands:
-    /// `with_times` asks for what takes the longest.
-    #[must_use]
-    pub fn servers(&self, with_times: bool) -> Vec<ServerStats> {
-        let current = self.shared.current.load();
-        let servers = current.pools.iter().flat_map(|pool| {
-            let of_pool = pool.members.iter();
-            of_pool.map(|member| ServerStats::read(pool, member, with_times))
-        });
-        servers.collect()
-    }
-
-    /// What servers have done to sessions, pool by pool in the specification's order. Asked each
-    /// second: ten times as fast as the whole of their figures.
-    #[must_use]
-    pub fn conduct(&self) -> Vec<PoolConduct> {
-        let current = self.shared.current.load();
-        current
-            .pools
-            .iter()
-            .map(|pool| PoolConduct::read(pool))
-            .collect()
-    }
-
-    /// Live sessions that `filter` takes, the oldest first, at most `limit`.
-    #[must_use]
-    pub fn sessions(&self, filter: SessionFilter<'_>, limit: usize) -> Vec<SessionStats> {
-        let mut found = self.shared.live.read(filter, limit);
-        if let Some(path) = self.shared.kernel.get() {
-            let sources = path.sources();
-            for one in &mut found {
-                one.source = sources.get(&one.id).copied();
-            }
-        }
-        found
-    }
-
-    /// The server that the next session of a client in `pool` would get at this moment, if any, by
-    /// its pool and its name; not certain where lots are drawn, nor while sessions come back to a
-    /// pool.
-    #[must_use]
-    pub fn next_server(&self, pool: &str, client: IpAddr) -> Option<(String, String)> {
-        let current = self.shared.current.load();
-        let own = current.pool(pool)?;
-        let others: Vec<&Pool> = own
-            .overflow
-            .iter()
-            .filter_map(|name| current.pool(name))
-            .collect();
-        let (of, member) = select::foresee_anywhere(own, &others, client)?;
-        Some((of.name.to_string(), member.name.to_string()))
-    }
-
-    /// What would become of a client at a listener at this moment; nothing where there is none of
-    /// that name.
-    #[must_use]
-    pub fn admission(&self, listener: &str, client: IpAddr) -> Admission {
-        let snapshot = self.shared.current.load();
-        let mut listeners = snapshot.listeners.iter();
-        let Some(listener) = listeners.find(|one| *one.state.name == *listener) else {
-            return Admission::default();
-        };
-        let (refused, tried_out) = admission::foresee(&Applicant {
-            client,
-            snapshot: &snapshot,
-            listener,
-            process: &self.shared.occupancy,
-            holdings: &self.shared.holdings,
-        });
-        Admission {
-            refused,
-            would_refuse: tried_out.each().collect(),
-        }
-    }
-
-    /// Ends a session; false where there is none with this number.
-    pub fn kill(&self, id: SessionId) -> bool {
-        self.shared.live.kill(id)
-    }
-
-    /// Ends every session of a client in `prefix`; how many.
-    pub fn kill_from(&self, prefix: Prefix) -> usize {
-        self.shared.live.kill_from(prefix)
     }
 
     /// Opens the session log's file anew, soon: it was moved away.
@@ -482,8 +357,8 @@ impl Watched {
     /// Has the sessions of a server look whether they are to leave it.
     fn wake(&self, pool: &str, server: &str) {
         self.live.wake(SessionFilter {
-            listener: None,
             server: Some((pool, server)),
+            ..SessionFilter::default()
         });
     }
 }

@@ -1,12 +1,13 @@
-//! How the plane's sessions are taken off when the process is to end. A part of the data plane, called
-//! by whoever ends it.
+//! How the plane's sessions are taken off: where the process is to end, where an operator says so, and
+//! where their server is down. A part of the data plane.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use super::{DataPlane, lock};
 use crate::listener::Parting;
-use crate::record::SessionFilter;
+use crate::prefixes::Prefix;
+use crate::record::{EndReason, SessionFilter, SessionId};
 
 impl DataPlane {
     /// Stops accepting, and takes sessions off as the specification's drain has it. Where it is
@@ -43,5 +44,28 @@ impl DataPlane {
     pub fn hurry(&self) {
         self.shared.drains.hurry();
         self.shared.live.wake(SessionFilter::default());
+    }
+
+    /// Ends a session, by an operator's word; false where there is none with this number.
+    pub fn kill(&self, id: SessionId) -> bool {
+        self.shared.live.kill(id)
+    }
+
+    /// The same of every session of a client in `prefix`; how many.
+    pub fn kill_from(&self, prefix: Prefix) -> usize {
+        let filter = SessionFilter {
+            client: Some(prefix),
+            ..SessionFilter::default()
+        };
+        self.shared.live.kill_all(filter, EndReason::Killed)
+    }
+
+    /// Ends every session of a server, since it is down; how many.
+    pub fn end_of_server(&self, pool: &str, server: &str) -> usize {
+        let filter = SessionFilter {
+            server: Some((pool, server)),
+            ..SessionFilter::default()
+        };
+        self.shared.live.kill_all(filter, EndReason::ServerDown)
     }
 }

@@ -107,6 +107,14 @@ fn sources_are_told_apart_by_their_first_bits() {
     assert_ne!(all("192.0.2.1"), all("2001:db8::1"));
 }
 
+#[test]
+fn a_source_has_a_prefix() {
+    let of = |address| Prefix::of(ip(address), 24, 64).to_string();
+    assert_eq!(of("192.0.2.77"), "192.0.2.0/24");
+    assert_eq!(of("::ffff:192.0.2.77"), "192.0.2.0/24");
+    assert_eq!(of("2001:db8::77"), "2001:db8::/64");
+}
+
 /// Addresses close to each other, and to the ends, so that prefixes hold one another.
 fn addresses() -> impl Strategy<Value = IpAddr> {
     let few = prop_oneof![Just(0u32), Just(0x0a00_0000), Just(u32::MAX), any::<u32>()];
@@ -189,5 +197,6 @@ proptest! {
         };
         let same = source_key(one, prefix4, prefix6) == source_key(other, prefix4, prefix6);
         prop_assert_eq!(same, together);
+        prop_assert_eq!(Prefix::of(one, prefix4, prefix6).contains(other), together);
     }
 }

@@ -3,6 +3,7 @@
 //! Both have the same keys in the same order. What isn't known is `null` in JSON and left out
 //! in logfmt. Nothing is allocated but the line's own room.
 
+use std::fmt;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -41,14 +42,16 @@ impl LogLine<'_> {
         self.own("ts", |out| timestamp(account.accepted, out));
         // The session's own number, of 16 hexadecimal digits. `mailweir sessions` shows it, and a
         // server gets it by `proxy: v2`.
-        self.own("id", |out| {
-            // A Vec takes everything.
-            let _ = write!(out, "{}", account.id);
-        });
+        self.own("id", |out| shown(account.id, out));
         // The listener that accepted it.
         self.text("listener", Some(&*account.listener));
+        let client = canonical(account.client);
         // The client's address and port.
-        self.own("client", |out| address(account.client, out));
+        self.own("client", |out| shown(client, out));
+        // The client's address alone; of IPv6 without brackets.
+        self.own("client_address", |out| shown(client.ip(), out));
+        // Its port.
+        self.number("client_port", Some(client.port().into()));
         // The pool of `server`; the listener's pool where no server took the session.
         self.text("pool", Some(&*account.pool));
         // The listener's pool, where the session overflowed from there into `pool`.
@@ -265,13 +268,13 @@ fn digits(mut number: u64, width: usize, out: &mut Vec<u8>) {
 }
 
 /// An IPv4 address that came in at an IPv6 socket is an IPv4 address to whoever reads this.
-fn address(client: SocketAddr, out: &mut Vec<u8>) {
+fn canonical(client: SocketAddr) -> SocketAddr {
+    SocketAddr::new(client.ip().to_canonical(), client.port())
+}
+
+fn shown(value: impl fmt::Display, out: &mut Vec<u8>) {
     // A Vec takes everything.
-    let _ = write!(
-        out,
-        "{}",
-        SocketAddr::new(client.ip().to_canonical(), client.port())
-    );
+    let _ = write!(out, "{value}");
 }
 
 /// The last second that RFC 3339 can write.

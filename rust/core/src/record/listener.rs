@@ -1,7 +1,9 @@
 //! What is counted of a listener while it lives.
 
+use std::net::IpAddr;
 use std::num::NonZeroU8;
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use serde::Serialize;
 
@@ -9,8 +11,10 @@ use crate::metrics::{Counter, Histogram, PerWorker, Tally};
 use crate::moment::AtomicMoment;
 use crate::occupancy::Occupancy;
 use crate::sources::Sources;
+use crate::spec::SourceSpec;
 
 use super::EndReason;
+use super::refused::{Refused, RefusedSource};
 
 /// What a worker counts of a listener.
 #[derive(Debug, Default)]
@@ -117,6 +121,8 @@ pub(crate) struct ListenerState {
     pub(crate) drains: AtomicMoment,
     /// Made where sources are first limited.
     sources: OnceLock<Arc<Sources>>,
+    /// Made where somebody is first refused.
+    refused: OnceLock<Refused>,
 }
 
 impl ListenerState {
@@ -127,11 +133,24 @@ impl ListenerState {
             occupancy: Occupancy::default(),
             drains: AtomicMoment::default(),
             sources: OnceLock::new(),
+            refused: OnceLock::new(),
         }
     }
 
     /// What each source has of it.
     pub(crate) fn sources(&self) -> &Arc<Sources> {
         self.sources.get_or_init(|| Arc::new(Sources::new()))
+    }
+
+    /// A client was refused, if that is what `why` means.
+    pub(crate) fn refused(&self, client: IpAddr, source: SourceSpec, why: EndReason) {
+        let refused = self.refused.get_or_init(Refused::new);
+        refused.note(client, source, why, Instant::now());
+    }
+
+    /// Whom it refused, in no order.
+    pub(crate) fn read_refused(&self, now: Instant) -> Vec<RefusedSource> {
+        let refused = self.refused.get();
+        refused.map_or_else(Vec::new, |refused| refused.read(&self.name, now))
     }
 }

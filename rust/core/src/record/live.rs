@@ -4,7 +4,7 @@ use std::borrow::Borrow;
 use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -16,6 +16,7 @@ use crate::moment::AtomicMoment;
 use crate::prefixes::Prefix;
 
 use super::account::{Path, SessionId, Side, Taker};
+use super::reason::EndReason;
 use crate::spec::wire;
 
 /// Written by the session itself, read by anybody.
@@ -34,7 +35,8 @@ pub(crate) struct LiveSession {
     sent: AtomicU64,
     spoke: AtomicMoment,
     flags: AtomicU8,
-    killed: AtomicBool,
+    /// The number of the reason that it was ended for from outside, or `NOT_KILLED`.
+    killed: AtomicU8,
     /// None where nobody serves it yet.
     waker: Mutex<Option<Waker>>,
 }
@@ -46,6 +48,9 @@ const IN_DATA: u8 = 8;
 const SPLICED: u8 = 16;
 const IN_KERNEL: u8 = 32;
 const UNKNOWN_DATA: u8 = 64;
+
+/// No reason has that number.
+const NOT_KILLED: u8 = u8::MAX;
 
 /// What is known of a session's course.
 #[derive(Debug, Clone, Copy)]
@@ -130,15 +135,19 @@ impl LiveSession {
     }
 
     /// Ends it; whether nobody had before.
-    fn kill(&self) -> bool {
-        let first = !self.killed.swap(true, Relaxed);
+    fn kill(&self, why: EndReason) -> bool {
+        let first = self
+            .killed
+            .compare_exchange(NOT_KILLED, why as u8, Relaxed, Relaxed)
+            .is_ok();
         self.wake();
         first
     }
 
-    /// Whether an operator ended it.
-    pub(crate) fn is_killed(&self) -> bool {
-        self.killed.load(Relaxed)
+    /// Why it was ended from outside, by an operator say, if it was.
+    pub(crate) fn killed(&self) -> Option<EndReason> {
+        let number = self.killed.load(Relaxed);
+        EndReason::ALL.get(usize::from(number)).copied()
     }
 }
 
@@ -208,6 +217,8 @@ pub struct SessionFilter<'a> {
     pub listener: Option<&'a str>,
     /// A pool's and a server's name.
     pub server: Option<(&'a str, &'a str)>,
+    /// Where the client comes from.
+    pub client: Option<Prefix>,
 }
 
 impl SessionFilter<'_> {
@@ -216,6 +227,9 @@ impl SessionFilter<'_> {
         let server = taker.map(|taker| (&*taker.pool, &*taker.server));
         self.listener.is_none_or(|name| *live.listener == *name)
             && self.server.is_none_or(|names| server == Some(names))
+            && self
+                .client
+                .is_none_or(|prefix| prefix.contains(live.client.ip()))
     }
 }
 
@@ -276,7 +290,7 @@ impl LiveSessions {
             sent: AtomicU64::new(0),
             spoke: AtomicMoment::default(),
             flags: AtomicU8::new(0),
-            killed: AtomicBool::new(false),
+            killed: AtomicU8::new(NOT_KILLED),
             waker: Mutex::new(begin.waker),
         });
         lock(self.0.of(worker)).insert(Numbered(Arc::clone(&live)));
@@ -297,23 +311,22 @@ impl LiveSessions {
         read.collect()
     }
 
-    /// Ends a session; false where there is none with this number.
+    /// Ends a session, by an operator's word; false where there is none with this number.
     pub(crate) fn kill(&self, id: SessionId) -> bool {
         let found = self
             .0
             .iter()
             .find_map(|table| lock(table).get(&id).map(|found| Arc::clone(&found.0)));
         if let Some(live) = &found {
-            live.kill();
+            live.kill(EndReason::Killed);
         }
         found.is_some()
     }
 
-    /// Ends every session of a client in `prefix` that nobody has ended yet; how many.
-    pub(crate) fn kill_from(&self, prefix: Prefix) -> usize {
-        let all = self.all(SessionFilter::default());
-        let from_there = all.iter().filter(|live| prefix.contains(live.client.ip()));
-        from_there.filter(|live| live.kill()).count()
+    /// Ends those that `filter` takes and nobody has ended yet; how many.
+    pub(crate) fn kill_all(&self, filter: SessionFilter<'_>, why: EndReason) -> usize {
+        let all = self.all(filter);
+        all.iter().filter(|live| live.kill(why)).count()
     }
 
     /// Has those that `filter` takes look whether they are to end.

@@ -10,6 +10,7 @@ mod live;
 mod log;
 mod place;
 mod reason;
+mod refused;
 mod sink;
 mod tail;
 
@@ -36,6 +37,10 @@ pub(crate) use log::{SessionLog, Told};
 pub(crate) use place::SessionPlace;
 pub(crate) use reason::{End, Served};
 pub use reason::{EndBy, EndReason};
+#[cfg(feature = "bench")]
+pub(crate) use refused::Refused;
+pub use refused::RefusedSource;
+pub(crate) use refused::most_refused;
 pub(crate) use tail::last_written;
 
 /// A server that ends a session after so long a silence in a message ran out of patience with a

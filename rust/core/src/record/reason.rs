@@ -68,11 +68,13 @@ pub enum EndReason {
     Stopped,
     /// A bug of ours: please report it. The log of the process has more.
     Panicked,
+    /// Its server is down, by its checks, and its pool has sessions end then.
+    ServerDown,
 }
 
 impl EndReason {
     /// Every reason there is.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::ClientQuit,
         Self::TlsClosed,
         Self::ClientClosed,
@@ -103,6 +105,24 @@ impl EndReason {
         Self::OutOfDescriptors,
         Self::Stopped,
         Self::Panicked,
+        Self::ServerDown,
+    ];
+
+    /// Those for which no server got the session.
+    pub const REFUSALS: [Self; 13] = [
+        Self::NoServer,
+        Self::Draining,
+        Self::Maintenance,
+        Self::Paused,
+        Self::Full,
+        Self::QueueTimeout,
+        Self::Denied,
+        Self::SourceSessions,
+        Self::SourceRate,
+        Self::ConnectFailed,
+        Self::GreetingFailed,
+        Self::Rejected,
+        Self::OutOfDescriptors,
     ];
 
     /// As metrics and logs write it.
@@ -139,11 +159,17 @@ impl EndReason {
             Self::OutOfDescriptors => "out_of_descriptors",
             Self::Stopped => "stopped",
             Self::Panicked => "panicked",
+            Self::ServerDown => "server_down",
         }
     }
 }
 
 impl EndReason {
+    /// Whether it is one for which a session ends at once, whatever moves in it.
+    pub(crate) fn is_at_once(self) -> bool {
+        matches!(self, Self::Killed | Self::ServerDown)
+    }
+
     /// Whether it is where the client comes from that it was refused for.
     pub(crate) fn is_by_source(self) -> bool {
         matches!(self, Self::Denied | Self::SourceSessions | Self::SourceRate)

@@ -149,6 +149,8 @@ fn a_server_is_blamed_for_what_it_does_alone() {
 
 #[test]
 fn live_sessions_are_listed_until_they_end() {
+    use EndReason::{Killed, ServerDown};
+
     let book = Book::new();
     let live = &book.ledger.live;
     let mut record = book.open();
@@ -177,14 +179,18 @@ fn live_sessions_are_listed_until_they_end() {
     let of = |server| SessionFilter {
         listener: Some("mx"),
         server: Some(("farm", server)),
+        client: None,
     };
     assert_eq!(live.read(of("a"), 9).len(), 1);
     assert_eq!(live.read(of("b"), 9).len(), 0);
     assert_eq!(live.read(everything, 0).len(), 0);
 
-    assert!(!record.live().is_killed());
+    assert_eq!(record.live().killed(), None);
     assert!(live.kill(id));
-    assert!(record.live().is_killed());
+    assert_eq!(record.live().killed(), Some(Killed));
+    // The first word counts.
+    assert_eq!(live.kill_all(of("a"), ServerDown), 0);
+    assert_eq!(record.live().killed(), Some(Killed));
     drop(record);
     assert!(!live.kill(id));
     assert_eq!(live.read(everything, 9).len(), 0);
@@ -192,6 +198,8 @@ fn live_sessions_are_listed_until_they_end() {
 
 #[test]
 fn sessions_of_a_prefix_are_killed_together() {
+    use EndReason::Killed;
+
     let book = Book::new();
     let clients = [
         "192.0.2.1:25",
@@ -200,8 +208,19 @@ fn sessions_of_a_prefix_are_killed_together() {
         "[2001:db8::1]:25",
     ];
     let records = clients.map(|client| book.open_from(client));
-    let killed = || records.each_ref().map(|record| record.live().is_killed());
-    let kill = |prefix| book.ledger.live.kill_from(Prefix::parse(prefix).unwrap());
+    let from = |prefix| SessionFilter {
+        client: Some(Prefix::parse(prefix).unwrap()),
+        ..SessionFilter::default()
+    };
+    let killed = || {
+        records
+            .each_ref()
+            .map(|record| record.live().killed() == Some(Killed))
+    };
+    let live = &book.ledger.live;
+    let kill = |prefix| live.kill_all(from(prefix), Killed);
+    assert_eq!(live.read(from("192.0.2.0/24"), 9).len(), 2);
+    assert_eq!(live.read(from("192.0.2.9"), 9).len(), 1);
     assert_eq!(kill("198.51.100.0/24"), 0);
     assert_eq!(kill("192.0.2.0/24"), 2);
     assert_eq!(killed(), [true, true, false, false]);

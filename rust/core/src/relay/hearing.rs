@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::limits::Silence;
 use crate::metrics::WorkerCounters;
-use crate::record::{Course, ListenerCounters, LiveSession, Path, Side};
+use crate::record::{Course, EndReason, ListenerCounters, LiveSession, Path, Side};
 use crate::server::ServerCounters;
 use crate::smtp::dialogue::Dialogue;
 use crate::spec::Protocol;
@@ -69,9 +69,9 @@ impl<'a> Hearing<'a> {
         }
     }
 
-    /// Whether an operator ends the session.
-    pub(super) fn is_killed(&self) -> bool {
-        self.traffic.live.is_killed()
+    /// Why the session is ended from outside, if it is.
+    pub(super) fn killed(&self) -> Option<EndReason> {
+        self.traffic.live.killed()
     }
 
     /// For what `from` says.

@@ -147,8 +147,8 @@ impl<'a> RelayedSession<'a> {
         if let Some(end) = self.carry(cx, Side::Client, pipes) {
             return Poll::Ready(end);
         }
-        if self.hearing.is_killed() {
-            return Poll::Ready(End::ours(EndReason::Killed));
+        if let Some(reason) = self.hearing.killed() {
+            return Poll::Ready(End::ours(reason));
         }
         Poll::Pending
     }
@@ -306,11 +306,11 @@ impl<'a> RelayedSession<'a> {
     /// unless that would take back bytes that are still on their way to it. Those of a session
     /// that is cut between two commands aren't closed: both can be told so.
     fn close(self, end: End) -> Ending {
-        let ours = matches!(
+        let leaves = matches!(
             end.reason,
-            EndReason::Drain | EndReason::DrainDeadline | EndReason::Age | EndReason::Killed
+            EndReason::Drain | EndReason::DrainDeadline | EndReason::Age
         );
-        if ours && self.may_be_told() {
+        if (leaves || end.reason.is_at_once()) && self.may_be_told() {
             return Ending {
                 end,
                 client: Some(self.client),

@@ -16,20 +16,16 @@ use crate::spec::Protocol;
 /// reactor of it by a write to an eventfd.
 pub(crate) const WATCHED_AFTER: Duration = Duration::from_millis(600);
 
-/// Returns once the client's connection broke, or an operator ended the session. A client's
+/// Returns once the client's connection broke, or somebody ended the session. A client's
 /// end of stream doesn't count: it may have said all that it has to say.
 pub(super) async fn is_over(client: &Client, live: &LiveSession) -> End {
     let killed = poll_fn(|_| {
         // A kill wakes the task that this is part of.
-        if live.is_killed() {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
+        live.killed().map_or(Poll::Pending, Poll::Ready)
     });
     tokio::select! {
         () = is_lost(client) => End::by_client(EndReason::ClientLost),
-        () = killed => End::ours(EndReason::Killed),
+        reason = killed => End::ours(reason),
     }
 }
 

@@ -32,6 +32,7 @@ pub(crate) fn last_word(hostname: &str, reason: EndReason, denied: DenyCode) -> 
             "the mail server goes out of service, connect again"
         }
         EndReason::Age => "the session is too old, connect again",
+        EndReason::ServerDown => "the mail server is down, connect again",
         EndReason::Killed => "the session was ended by an operator, connect again",
         _ => "no mail server is available, try again later",
     };

@@ -18,7 +18,7 @@ use crate::registry::Registry;
 use crate::scales;
 use crate::spec::{
     DenyCode, DrainSpec, DryRun, Forwarding, ListenerSpec, PlaneSpec, Protocol, Refuse,
-    ServerState, SpecError, Timeouts, check,
+    ServerState, SourceSpec, SpecError, Timeouts, check,
 };
 
 use access::Access;
@@ -206,6 +206,16 @@ impl Listener {
         self.per_source
             .as_ref()
             .filter(|terms| !terms.exempts(client))
+    }
+
+    /// What counts as one source where refused ones are told of: what does for its limits, else what
+    /// they have by default.
+    pub(crate) fn source(&self) -> SourceSpec {
+        let usual = SourceSpec {
+            prefix4: 32,
+            prefix6: 64,
+        };
+        self.per_source.as_ref().map_or(usual, |terms| terms.source)
     }
 
     /// The pools that its sessions may come to, its own first.

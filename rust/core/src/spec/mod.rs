@@ -333,6 +333,11 @@ impl SourceSpec {
     pub(crate) fn key(self, address: IpAddr) -> u128 {
         source_key(address, self.prefix4, self.prefix6)
     }
+
+    /// The addresses of that.
+    pub(crate) fn prefix(self, address: IpAddr) -> Prefix {
+        Prefix::of(address, self.prefix4, self.prefix6)
+    }
 }
 
 /// What is hashed: the same on every balancer gives the same choice.

@@ -396,6 +396,45 @@ async fn an_operator_can_end_all_sessions_from_somewhere() {
 }
 
 #[tokio::test]
+async fn sessions_of_a_server_that_is_down_end_at_once() {
+    let servers = [
+        ScriptedServer::start(Script::Smtp).await.unwrap(),
+        ScriptedServer::start(Script::Smtp).await.unwrap(),
+    ];
+    let rig = Rig::start(&[servers[0].addr(), servers[1].addr()]);
+    let mut clients = vec![];
+    for _ in 0..2 {
+        let stream = TcpStream::connect(rig.addr()).await.unwrap();
+        let address = stream.local_addr().unwrap();
+        let mut client = SmtpClient::over(stream);
+        assert_eq!(client.greeting().await.unwrap().code, 220);
+        clients.push((address, client));
+    }
+    let of = |name| SessionFilter {
+        server: Some(("farm", name)),
+        ..SessionFilter::default()
+    };
+    let [there] = &rig.plane.sessions(of("0"), 10)[..] else {
+        panic!("one session");
+    };
+    assert_eq!(rig.plane.end_of_server("farm", "x"), 0);
+    assert_eq!(rig.plane.end_of_server("farm", "0"), 1);
+    for (address, mut client) in clients {
+        if address == there.client {
+            is_told(client, "the mail server is down").await;
+        } else {
+            assert_eq!(client.command("NOOP").await.unwrap().code, 250);
+        }
+    }
+    let ends = reasons(&rig.wait_for_ends().await);
+    assert_eq!(
+        ends.last(),
+        Some(&(EndReason::ServerDown, 1)),
+        "of {ends:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_session_in_the_middle_of_a_message_is_killed_without_a_word() {
     let server = ScriptedServer::start(Script::Smtp).await.unwrap();
     let rig = Rig::start(&[server.addr()]);

@@ -10,8 +10,8 @@ use super::super::listener::WouldRefuse;
 use super::super::reason::{End, EndBy, EndReason};
 use super::*;
 
-const KEYS: &str = "ts id listener client pool overflow_of server tried wait_ms queued_ms connect_ms greeting_ms \
-                    duration_ms received_bytes sent_bytes greeting_code tls path in_data \
+const KEYS: &str = "ts id listener client client_address client_port pool overflow_of server tried \
+                    wait_ms queued_ms connect_ms greeting_ms duration_ms received_bytes sent_bytes greeting_code tls path in_data \
                     spoke_last end_by end_reason would_refuse";
 
 fn attempt(server: &str, step: &'static str, cause: &'static str) -> FailedAttempt {
@@ -91,7 +91,8 @@ fn written(account: &Account, format: LogFormat) -> String {
 fn a_line_of_json_has_everything() {
     let expected = concat!(
         r#"{"ts":"2026-11-25T04:35:00.123Z","id":"00c0ffee00000001","listener":"mx","#,
-        r#""client":"192.0.2.1:1025","pool":"farm","overflow_of":"near","server":"a","#,
+        r#""client":"192.0.2.1:1025","client_address":"192.0.2.1","client_port":1025,"#,
+        r#""pool":"farm","overflow_of":"near","server":"a","#,
         r#""tried":["b: greeting 4xx","c: connect refused"],"wait_ms":12.345,"queued_ms":7.000,"#,
         r#""connect_ms":0.045,"greeting_ms":1500.000,"duration_ms":61000.000,"#,
         r#""received_bytes":4096,"sent_bytes":310,"greeting_code":220,"tls":true,"#,
@@ -106,7 +107,8 @@ fn a_line_of_json_has_everything() {
 fn what_is_not_known_is_null_in_json() {
     let expected = concat!(
         r#"{"ts":"2026-11-25T04:35:00.123Z","id":"00c0ffee00000001","listener":"mx","#,
-        r#""client":"[2001:db8::1]:1025","pool":"farm","overflow_of":null,"server":null,"tried":[],"#,
+        r#""client":"[2001:db8::1]:1025","client_address":"2001:db8::1","client_port":1025,"#,
+        r#""pool":"farm","overflow_of":null,"server":null,"tried":[],"#,
         r#""wait_ms":12.345,"queued_ms":null,"connect_ms":null,"greeting_ms":null,"duration_ms":61000.000,"#,
         r#""received_bytes":0,"sent_bytes":310,"greeting_code":null,"tls":false,"#,
         r#""path":"copy","in_data":null,"spoke_last":null,"end_by":"balancer","#,
@@ -120,7 +122,8 @@ fn what_is_not_known_is_null_in_json() {
 fn a_line_of_logfmt_has_everything() {
     let expected = concat!(
         "ts=2026-11-25T04:35:00.123Z id=00c0ffee00000001 listener=mx ",
-        "client=192.0.2.1:1025 pool=farm overflow_of=near server=a ",
+        "client=192.0.2.1:1025 client_address=192.0.2.1 client_port=1025 ",
+        "pool=farm overflow_of=near server=a ",
         "tried=\"b: greeting 4xx,c: connect refused\" wait_ms=12.345 queued_ms=7.000 connect_ms=0.045 ",
         "greeting_ms=1500.000 duration_ms=61000.000 received_bytes=4096 sent_bytes=310 ",
         "greeting_code=220 tls=true path=splice in_data=false spoke_last=server ",
@@ -133,7 +136,8 @@ fn a_line_of_logfmt_has_everything() {
 fn what_is_not_known_is_left_out_of_logfmt() {
     let expected = concat!(
         "ts=2026-11-25T04:35:00.123Z id=00c0ffee00000001 listener=mx ",
-        "client=[2001:db8::1]:1025 pool=farm wait_ms=12.345 duration_ms=61000.000 ",
+        "client=[2001:db8::1]:1025 client_address=2001:db8::1 client_port=1025 ",
+        "pool=farm wait_ms=12.345 duration_ms=61000.000 ",
         "received_bytes=0 sent_bytes=310 tls=false path=copy ",
         "end_by=balancer end_reason=no_server\n"
     );
@@ -234,6 +238,10 @@ proptest! {
         prop_assert_eq!(keys, KEYS.split_whitespace().collect());
         prop_assert_eq!(&read["listener"], &*account.listener);
         prop_assert_eq!(read["server"].as_str(), account.server.as_deref());
+        let client = canonical(account.client);
+        prop_assert_eq!(&read["client"], &client.to_string());
+        prop_assert_eq!(&read["client_address"], &client.ip().to_string());
+        prop_assert_eq!(&read["client_port"], client.port());
         prop_assert_eq!(read["tried"].as_array().unwrap().len(), account.tried.len());
         prop_assert_eq!(&read["received_bytes"], account.received);
         let refusals = account.tried_out.map(|what| what.each().map(WouldRefuse::label).collect());
