@@ -13,7 +13,7 @@ from mailweir.config.model import Config
 from mailweir.config.pool import Pool
 from mailweir.config.units import format_duration
 from mailweir.health.monitor import Result
-from mailweir.health.outliers import EVERY, Change, Outliers, PoolSeen, ServerSeen
+from mailweir.health.outliers import DOWN, EVERY, Change, Outliers, PoolSeen, ServerSeen
 from mailweir.health.suspicion import Counted
 from mailweir.plane import Plane
 from mailweir.spec import DesiredPool, DesiredServer, DesiredState, ServerKey, ServerState
@@ -92,7 +92,10 @@ class Ejections:
     def _say(self, change: Change) -> None:
         ejection = change.ejection
         if change.ended:
-            _log.info("server used again", server=str(change.key), reason=change.ended)
+            if change.ended == DOWN:
+                _log.info("ejection is over", server=str(change.key), reason=change.ended)
+            else:
+                _log.info("server used again", server=str(change.key), reason=change.ended)
             return
         self._metrics.ejected(change.key, ejection.cause)
         _log.warning(
@@ -131,7 +134,13 @@ def pool_seen(
         # Where backups stand in, there is no panic.
         0 if backups else _meant(pool, is_told),
         [
-            ServerSeen(one.name, one.address, _is_in_use(one, backup=backups), counted[one.name])
+            ServerSeen(
+                one.name,
+                one.address,
+                _is_in_use(one, backup=backups),
+                counted[one.name],
+                is_down=one.state in (ServerState.DOWN, ServerState.PANIC),
+            )
             for one in pool.servers
             if one.name in counted
         ],

@@ -62,9 +62,9 @@ def _give(directory: Path) -> None:
 
 def _before(service: Mapping[str, str]) -> Iterator[str]:
     """What is done before it as root, outside."""
-    command = service["ExecStartPre"]
-    assert command.startswith("-+/usr/bin/")
-    yield command[2:].replace("mailweir ", f"{USER} ", 2)
+    begin, outside, command = service["ExecStartPre"].partition(" --mount=/proc/1/ns/mnt ")
+    assert (begin, bool(outside)) == ("-+/usr/bin/nsenter", True)
+    yield command.replace("mailweir ", f"{USER} ", 2)
 
 
 def _bound(service: Mapping[str, str]) -> Iterator[str]:

@@ -97,9 +97,9 @@ def test_it_comes_back_by_a_check_alone(tmp_path: Path, start: Start) -> None:
         # Long behind the time that it was to be out.
         until(lambda: balancer.metric(_CHECKS, **_A, step="connect") >= 10, "its checks to go on")
         assert _logged(balancer, "server used again") == 0
+        assert _logged(balancer, "ejection is over") == 1
         exits.enter_context(serving(_serves, (host, int(port))))
         until(lambda: _states(balancer)[0] == "up", "it to come back")
-        assert _logged(balancer, "server used again") == 1
 
 
 def test_one_that_never_gets_well_is_ejected_once_a_minute(

@@ -187,6 +187,19 @@ def test_a_restart_of_the_balancer(machines: Machines, counted: Counted) -> None
     assert machines.active() is node
 
 
+def test_an_upgrade_of_the_balancer(machines: Machines, counted: Counted) -> None:
+    """The pair doesn't notice, nor does a session that is relayed."""
+    node = machines.active()
+    before = node.shows("mailweir", "MainPID")
+    with _seen(machines, "mailweir upgrade", counted) as seen:
+        done = node.run("mailweir", "upgrade")
+        assert done.returncode == 0, done.stderr
+    assert seen == Seen(session="250")
+    assert machines.active() is node
+    until(lambda: node.shows("mailweir", "MainPID") != before, "systemd to know the new one")
+    assert node.shows("mailweir", "NRestarts") == "0"
+
+
 def test_a_kill_of_the_pairs_process(machines: Machines, counted: Counted) -> None:
     """systemd has it back long before the lease is over."""
     node = machines.active()

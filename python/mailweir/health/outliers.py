@@ -30,18 +30,23 @@ LONGEST = 10
 APART = 60.0
 # Seconds between two looks.
 EVERY = 1.0
+# Why an ejection ended whose server isn't in use all the same.
+DOWN = "its checks call it down"
 # For how many seconds servers have to fail until that is told: by then most of them are ejected.
 TOLD_AFTER = 20.0
 
 
 @dataclass(frozen=True, slots=True)
 class ServerSeen:
-    """A server of a pool. `in_use`: new sessions go there, or would if it weren't ejected."""
+    """A server of a pool. `in_use`: new sessions go there, or would if it weren't ejected.
+    `is_down`: its checks say so.
+    """
 
     name: str
     address: str
     in_use: bool
     counted: Counted
+    is_down: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +204,10 @@ class _Pool:
         out = [(name, ejection) for name, ejection in moved.items() if ejection]
         self.servers = {one.name: self._known(one) for one in seen.members}
         changes = self._back(seen, out, now, "its address changed")
+        # What was wrong is what its checks see as well: when they are content again, so are we.
+        down = [one.name for one in seen.members if one.is_down]
+        found = [(name, ejection) for name in down if (ejection := self.servers[name].ejection)]
+        changes += self._back(seen, found, now, DOWN)
         counted = {one.name: one.counted for one in seen.members}
         if seen.settings is None:
             self.history.note(counted, [], now)

@@ -31,7 +31,6 @@ _COMMAND = f"""\
 import sys
 sys.path[:0] = ["/opt/mailweir/python", "/opt/mailweir/{{packages}}"]
 from mailweir.cli import main
-sys.argv[0] = "mailweir"
 main()
 """
 _LOG = """\

@@ -45,7 +45,13 @@ class Farm:
     def seen(self) -> PoolSeen:
         """The pool at this moment."""
         members = [
-            ServerSeen(name, "10.0.0.1:25", name not in self.down, self._counted[name])
+            ServerSeen(
+                name,
+                "10.0.0.1:25",
+                in_use=name not in self.down,
+                counted=self._counted[name],
+                is_down=name in self.down,
+            )
             for name in self.names
         ]
         bad = sum(one.refused + one.cut + one.in_vain for one in self._counted.values())

@@ -197,6 +197,19 @@ def test_others_that_go_down_end_it() -> None:
     assert change.key.server == "b"
 
 
+def test_what_checks_see_as_well_is_theirs() -> None:
+    """A server that was dead for a moment is used as soon as its checks pass."""
+    found = farm(0.0, 0.0, 0.0, 0.0)
+    found.look()
+    found.ejected("a")
+    found.down = {"a"}
+    (change,) = found.look()
+    assert (change.key.server, change.ended) == ("a", "its checks call it down")
+    found.down = set()
+    assert found.look() == []
+    assert found.out() == set()
+
+
 def test_what_is_kept_by_a_reload_and_what_is_not() -> None:
     found = farm(0.0, 0.0, 0.0, 0.0)
     found.look()
