@@ -55,7 +55,8 @@ def _fit(text: str) -> str:
 
 
 class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # A later version may write more, and this one come after it again: that is passed over.
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 _Optional = Annotated[str, AfterValidator(_fit), Field(exclude_if=lambda text: not text)]
@@ -64,7 +65,7 @@ _Optional = Annotated[str, AfterValidator(_fit), Field(exclude_if=lambda text: n
 class Word(_Value):
     """Who said something, when, for how long and why. Times in seconds since 1970.
 
-    What is empty isn't written, so that an earlier version can read the file that has no more.
+    What is empty isn't written.
     """
 
     by: str

@@ -40,6 +40,13 @@ def test_a_damaged_file_is_set_aside(kept: OverridesFile, tmp_path: Path, text: 
     assert kept.read() == (PAUSED, "")
 
 
+def test_what_a_later_version_says_more_is_passed_over(kept: OverridesFile) -> None:
+    """After an upgrade and back: words count as far as they are known."""
+    text = '{"version": 1, "node": {"by": "root", "at": 1, "ticket": 7}, "quotas": {"a": 1}}'
+    kept.path.write_text(text)
+    assert kept.read() == (PAUSED, "")
+
+
 def test_what_was_set_aside_before_stays(kept: OverridesFile, tmp_path: Path) -> None:
     for number in range(12):
         kept.path.write_text(f"damaged {number}")
