@@ -239,6 +239,8 @@ class Changes:
             self._hands_over = True
             await self._parts.keeping.settled(PATIENCE)
             self.successor = successor, await successor.serves(self._upgrading.go())
+            # Who asks for the upgrade, and then something else, is answered by the next one.
+            self._parts.admin.stop_listening()
             outcome = UpgradeOutcome(True, f"process {successor.pid} serves", successor.version)
             self._intents.wake.set()
         except MailweirError as error:

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 import structlog
 
+from mailweir.errors import UpgradeError
 from mailweir.instance import give_back
 from mailweir.intents import Intents
 from mailweir.lanes import Lane
@@ -44,7 +45,11 @@ class HandingOver:
 
     async def begin(self) -> Successor:
         """The next process, once it could serve. Raises UpgradeError."""
-        parts = self._parts
+        parts, path = self._parts, self._parts.plane.stats().kernel_path
+        if path is not None and path.flows and path.ends_with_process is not None:
+            raise UpgradeError(
+                f"{path.flows} sessions in the kernel would end with it: {path.ends_with_process}"
+            )
         heritage = Heritage(
             lock=self._lock,
             listening=await parts.lane.call(parts.plane.listening),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.clients.dialogue import Client
 from harness.clients.smtpload import Smtpload
 from harness.mailweir.kernel_rig import PORT, Rig, kernel_rig, rig_configuration
 from harness.mailweir.run import Mailweir, Tree, mailweir
@@ -86,7 +87,7 @@ def test_upgrades_refuse_and_cut_nobody(
     tmp_path: Path, smtpload_binary: Path, counted: Counted, forwarding: str
 ) -> None:
     config = _configuration(tmp_path, forwarding=forwarding)
-    seconds = []
+    seconds, talkers = [], list[Client]()
     with _farm(tmp_path, smtpload_binary) as networks, ExitStack() as exits:
         rig = exits.enter_context(_upgradable(networks, tmp_path, config, Program(tmp_path)))
         balancer = rig.balancer
@@ -107,9 +108,18 @@ def test_upgrades_refuse_and_cut_nobody(
         assert balancer.command("deny", "192.0.2.0/24").returncode == 0
         pids = {balancer.pid}
         for _ in range(_UPGRADES):
+            # One that is relayed: the old process lives on with it.
+            talker = exits.enter_context(rig.client())
+            talker.send(b"NOOP\r\n")
+            talker.expect("220")
+            talker.expect("250")
             began = time.monotonic()
             pids.add(_upgrade(balancer))
             seconds.append(time.monotonic() - began)
+            talkers.append(talker)
+        for talker in talkers:
+            talker.expect("221", "QUIT")
+            talker.close()
         load.stop()
         short = load.sent(limit=LIMIT)
         lasting.stop()
@@ -130,7 +140,10 @@ def test_upgrades_refuse_and_cut_nobody(
     assert sorted(words) == ["deny 192.0.2.0/24", "weight farm/a 50"]
     assert [one for one, times in ids.items() if times > 1] == []
     known = 4 if forwarding == "kernel" else 0
-    assert len(log) == short.ok + long_sent.ok + known
+    assert len(log) == short.ok + long_sent.ok + _UPGRADES + known
+    assert "flows end with the process" not in balancer.process.err
+    if forwarding == "kernel":
+        assert balancer.process.err.count("event=ready") == 1 + _UPGRADES
 
 
 def _until_servers_are_known(rig: Rig) -> None:

@@ -201,6 +201,11 @@ class AdminServer:
         sockets = {str(path): place.socket for path, place in self._places.items()} | self._tcp
         return {address: one.fileno() for address, one in sockets.items()}
 
+    def stop_listening(self) -> None:
+        """Whoever asks from now on is answered by the next process; who is connected, here."""
+        for listening in (*self._listening, *self._served.values()):
+            listening.close()
+
     async def leave(self, taken: Collection[str]) -> None:
         """Stop answering, and leave the sockets of these addresses to the next process."""
         for path in list(self._places):
@@ -212,8 +217,7 @@ class AdminServer:
         """Stop answering and take the sockets away, as far as they are ours."""
         if self._looking is not None:
             self._looking.cancel()
-        for listening in (*self._listening, *self._served.values()):
-            listening.close()
+        self.stop_listening()
         self._listening.clear()
         await asyncio.gather(*(runner.cleanup() for runner in self._runners))
         self._runners.clear()

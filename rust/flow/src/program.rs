@@ -275,6 +275,11 @@ impl Program {
         Ok(())
     }
 
+    /// Another process may have the folder from now on, while this one lives.
+    pub fn let_go(&mut self) {
+        self.own = None;
+    }
+
     /// Removes all that would outlive the process.
     ///
     /// # Errors

@@ -139,6 +139,11 @@ impl Interfaces {
         lock(&self.program).pins().err().map(ToOwned::to_owned)
     }
 
+    /// What outlives the process may be another one's from now on.
+    pub(super) fn let_go(&self) {
+        lock(&self.program).let_go();
+    }
+
     /// Removes all that would outlive the process.
     pub(super) fn flush(&self) {
         // What can't be removed is found by the next process.

@@ -42,6 +42,11 @@ impl KernelPath {
             thread::sleep(LOOK);
         }
     }
+
+    /// Once the sweeper has ended: what is pinned may be the next process's.
+    pub(crate) fn let_go(&self) {
+        self.interfaces.let_go();
+    }
 }
 
 impl Drop for Stay {

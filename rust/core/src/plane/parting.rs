@@ -35,6 +35,9 @@ impl DataPlane {
             path.end_tenancy();
         }
         lock(&self.shared.kernel_start).stop();
+        if let Some(path) = self.shared.kernel.get() {
+            path.let_go();
+        }
         // The next one looks there for what has ended.
         self.shared.log.settle();
     }
