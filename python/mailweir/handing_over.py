@@ -71,7 +71,7 @@ class HandingOver:
         the process is told to end.
         """
         parts = self._parts
-        parts.supervisor.hand_on(successor.pid)
+        await self._lane.call(lambda: parts.supervisor.hand_on(successor.pid))
         give_back(self._lock)
         await parts.lane.call(parts.plane.hand_over)
         successor.released()

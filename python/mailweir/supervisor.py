@@ -13,13 +13,19 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+import structlog
+
 from mailweir.store import Store
 
 _MICROSECONDS = 1_000_000
 # Seconds for a supervisor to take sockets: one that is busy has no room for a farm's at once.
 _PATIENCE = 0.5
+# For it to hear what it mustn't miss.
+_PATIENCE_AT_LAST = 10.0
 # For it to say that it has heard everything.
 _BARRIER = 0.3
+
+_log = structlog.get_logger("mailweir")
 
 
 class Supervisor:
@@ -68,8 +74,12 @@ class Supervisor:
         return self._told
 
     def hand_on(self, pid: int) -> None:
-        """That process is the main one from now on; what this one says doesn't count any more."""
-        self._tell({"MAINPID": str(pid)})
+        """That process is the main one from now on; what this one says doesn't count any more.
+
+        Waits where a supervisor is busy: one that isn't told takes our end for the unit's.
+        """
+        if self._path and not self._send(f"MAINPID={pid}\n".encode(), (), _PATIENCE_AT_LAST):
+            _log.error("the supervisor isn't told of the next process", pid=pid)
         self._path, self.patience = "", None
 
     def until_heard(self) -> None:
@@ -94,14 +104,14 @@ class Supervisor:
         lines = (f"{key}={' '.join(value.split())}\n" for key, value in words.items())
         return self._send("".join(lines).encode(), [one.fileno() for one in sockets])
 
-    def _send(self, said: bytes, descriptors: Sequence[int]) -> bool:
+    def _send(self, said: bytes, descriptors: Sequence[int], patience: float = 0.0) -> bool:
         """Whether it was told, as far as we can know."""
         if not self._path:
             return False
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as told:
                 # Not in the event loop where there are sockets: they may wait for their turn.
-                told.settimeout(_PATIENCE if descriptors else 0)
+                told.settimeout(_PATIENCE if descriptors else patience)
                 # Before Python 3.12 send_fds doesn't look at the address it is given.
                 told.connect(self._path)
                 socket.send_fds(told, [said], descriptors)

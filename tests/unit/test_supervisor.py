@@ -41,6 +41,20 @@ def test_each_word_is_one_datagram(tmp_path: Path) -> None:
         assert heard.recv(4096) == b"EXTEND_TIMEOUT_USEC=30000000\n"
 
 
+def test_the_next_process_is_told_of_to_one_that_is_busy(tmp_path: Path) -> None:
+    path, most = str(tmp_path / "notify"), int(_QUEUE.read_text())
+    with listening(path) as heard:
+        supervisor = Supervisor({"NOTIFY_SOCKET": path})
+        for _ in range(most + 5):
+            supervisor.extend(30)  # some of it is lost
+        telling = threading.Thread(target=supervisor.hand_on, args=(7,))
+        telling.start()
+        while heard.recv(4096) != b"MAINPID=7\n":
+            pass
+        telling.join()
+        assert not supervisor.is_there
+
+
 def test_many_sockets_wait_for_a_supervisor_that_is_busy(tmp_path: Path) -> None:
     path, most = str(tmp_path / "notify"), int(_QUEUE.read_text())
     with listening(path) as heard, ExitStack() as exits:
