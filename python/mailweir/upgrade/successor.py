@@ -129,22 +129,16 @@ class Successor:
         raise UpgradeError(f"it ended before it could {what}; its log says why")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Heritage:
-    """What the next process is to have of this one."""
+    """What the next process is to have of this one, by descriptors; `stored` as in `Inheritance`.
+    `listening` is closed once the process is started, or can't be.
+    """
 
-    def __init__(
-        self,
-        *,
-        lock: int,
-        listening: Sequence[socket.socket],
-        admin: Mapping[str, int],
-        stored: Sequence[str],
-    ) -> None:
-        """`listening` is closed once the process is started, or can't be."""
-        self.lock = lock
-        self.listening = listening
-        self.admin = admin
-        self.stored = tuple(stored)
+    lock: int
+    listening: Sequence[socket.socket]
+    admin: Mapping[str, int]
+    stored: Sequence[str]
 
 
 def _started(
@@ -158,7 +152,7 @@ def _started(
         lock=heritage.lock,
         listening=listening,
         admin=dict(heritage.admin),
-        stored=heritage.stored,
+        stored=tuple(heritage.stored),
     )
     try:
         program, *arguments = command(sys.argv)
