@@ -275,7 +275,7 @@ def test_fragments_are_dropped(tmp_path: Path) -> None:
             to = (LISTENER, PORT)
             payload = b"RSET\r\n" + bytes(18)
             rig.networks.inside(
-                "c", lambda: forge(of_client, to, PSH | ACK, 1, payload, MORE)
+                "c", lambda: forge(of_client, to, PSH | ACK, 1, payload, fragment=MORE)
             ).result(LIMIT)
             until(partial(_have_been, rig, "dropped_fragment", 1), "it to be counted")
             client.expect("250", "NOOP")

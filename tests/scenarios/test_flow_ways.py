@@ -25,6 +25,7 @@ from harness.mailweir.run import Tree
 from harness.networks.row import LEGS, LISTENER, SERVER, SOURCE, Row, pins, row
 from harness.servers.scripted import Stream
 from harness.waiting import LIMIT, until
+from scenarios.victims import Victim, counts
 
 pytestmark = pytest.mark.needs("iproute2", "nftables", "clang")
 
@@ -233,6 +234,25 @@ def test_a_route_moves_under_flows(tmp_path: Path, network: str, counted: Counte
         moved = rig.balancer.metric("mailweir_kernel_path_moved_total")
         assert moved == _SESSIONS
         counted(f"{_SESSIONS} flows went on, {moved:.0f} by the other uplink")
+
+
+def test_a_route_moves_under_a_flow_that_has_just_begun(tmp_path: Path, victim: Path) -> None:
+    """The flows' thread, which stands still meanwhile, hears of both at once."""
+    with row() as networks, serving_there(networks, polite):
+        _second_uplink(networks, "s")
+        with Victim(victim, networks, tmp_path).runs("victim", "dozes") as process:
+            connect = partial(Client, (LISTENER, PORT))
+            with networks.inside("c", connect).result(LIMIT) as client:
+                client.expect("220")
+
+                def handed_over() -> bool:
+                    now = counts(process)
+                    return now is not None and now.handed_over == 1
+
+                process.until(handed_over, "the session to be a flow")
+                _move(networks, "s")
+                client.expect("250", "EHLO client.test")
+                client.mail()
 
 
 def _second_uplink(networks: Row, network: str) -> None:

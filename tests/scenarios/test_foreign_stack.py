@@ -145,6 +145,8 @@ def test_what_the_kernel_path_carries(tmp_path: Path, smtpload_binary: Path, hab
         ("--mss 87", "segment_size"),
         # It has no room for the smallest segment that a server can be told of.
         ("--buffer 87", "segment_size"),
+        # The program leaves frames with a tag to the stack, which takes these for untagged.
+        ("--priority-tag", "unseen"),
     ],
 )
 def test_what_takes_the_relay(
@@ -248,6 +250,7 @@ def test_all_of_a_window_at_once(tmp_path: Path, smtpload_binary: Path) -> None:
         ("--mss 536", "relay"),
         # The client was told that it may send more than that.
         ("--buffer 700", "relay"),
+        ("--priority-tag", "relay"),
     ],
 )
 def test_servers(tmp_path: Path, smtpload_binary: Path, habits: str, path: str) -> None:

@@ -163,6 +163,7 @@ impl Any {
             addresses: self.some_of(Self::address),
             accepted: self.number(),
             active: self.number(),
+            places: self.number(),
             received_bytes: self.number(),
             sent_bytes: self.number(),
             accept_pauses: self.number(),

@@ -6,8 +6,8 @@
 //! sessions it found, how many were handed over, keys that linger, records that were lost, how often
 //! the flows' thread began again, how many keepalives it said, and how many flows ended for want of an
 //! answer. At STEP it kills itself as `kill -9` does; `never` is none, `late`
-//! stands still in the middle of each hand-over for longer than an acknowledgement waits, `unwritten`
-//! doesn't write its log, `panics` has that thread panic three times: twice as it looks, and when
+//! stands still in the middle of each hand-over for longer than an acknowledgement waits, `dozes` for a
+//! second behind each look at flows, `unwritten` doesn't write its log, `panics` has that thread panic three times: twice as it looks, and when
 //! it closes the second record; `panics_between` has it panic before the first session that comes and
 //! before the first errand. With `asks` it asks silent peers after a second, and gives them six, and
 //! so it does with `asks_relay`, which has no kernel path and says how many sessions there are.
@@ -41,6 +41,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             fail::cfg("user_timeout", "return(6)")?;
         }
         "late" => fail::cfg("hand_over_live", "sleep(100)")?,
+        "dozes" => fail::cfg("flows_looked", "sleep(1000)")?,
         "unwritten" => fail::cfg("log_writes", "pause")?,
         "panics" => {
             fail::cfg("flows_look", "25*off->1*panic->25*off->1*panic->off")?;

@@ -286,10 +286,23 @@ static __attribute__((noinline)) int carry(struct __sk_buff *skb, __u32 frame)
 	return verdict;
 }
 
+// A driver may leave all of a frame but its Ethernet header in pages, where it isn't seen: a large
+// segment would be nobody's then, in a session whose short ones are rewritten. Both headers are 40
+// bytes at least, and 120 at most.
+inline_ void have_headers(struct __sk_buff *skb, __u32 frame)
+{
+	__u32 most = frame + 120;
+
+	if ((void *)(long)skb->data + frame + 40 > (void *)(long)skb->data_end)
+		pull_data(skb, most < skb->len ? most : skb->len);
+}
+
 inline_ int come_in(struct __sk_buff *skb, __u32 frame)
 {
-	int verdict = carry(skb, frame);
+	int verdict;
 
+	have_headers(skb, frame);
+	verdict = carry(skb, frame);
 	return verdict == OFFERED ? let_in(skb, frame) : verdict;
 }
 

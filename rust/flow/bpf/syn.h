@@ -69,6 +69,19 @@ __attribute__((noinline)) int blank_offers(struct __sk_buff *skb, __u32 frame, _
 	return count(SYN_BLANKED, TC_ACT_UNSPEC);
 }
 
+// Notes that it came by here, as src/tables.rs looks for it.
+inline_ void note_syn(struct segment *segment, struct tcp *tcp)
+{
+	__u32 mixed = (swap(segment->key.from) ^ swap16(segment->key.from_port)) * 0x9e3779b1;
+	__u32 at = mixed >> (32 - CAME_BITS);
+	struct came *came = map_lookup(&syns, &at);
+
+	if (!came)
+		return;
+	came->seq = swap(tcp->seq);
+	came->from = segment->key.from;
+}
+
 // A client's SYN on its way to a listener of ours, if it is.
 __attribute__((noinline)) int let_in(struct __sk_buff *skb, __u32 frame)
 {
@@ -81,6 +94,7 @@ __attribute__((noinline)) int let_in(struct __sk_buff *skb, __u32 frame)
 
 	if (!parse(skb, frame, &segment, &tcp))
 		return TC_ACT_UNSPEC;
+	note_syn(&segment, &tcp);
 	listener.address = segment.key.to;
 	listener.port = segment.key.to_port;
 	without = map_lookup(&listeners, &listener);

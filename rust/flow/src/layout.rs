@@ -15,7 +15,7 @@ use fields::{Value, layout, written};
 pub use fields::{Field, Reserved};
 
 /// Of what the tables hold: another one for each change of it.
-pub const SCHEMA: u32 = 8;
+pub const SCHEMA: u32 = 9;
 /// Bytes of [`Flow::note`].
 pub const NOTE_SIZE: usize = 64;
 /// The 32-bit words of a [`Gate`].
@@ -25,6 +25,9 @@ const WORD_SIZE: usize = 4;
 
 /// What rewritten segments and our own resets carry, so that the guard lets them out.
 pub const MARK: u32 = 0x6d77;
+
+/// Of the hash that says where a SYN is noted.
+pub const CAME_BITS: u32 = 18;
 
 /// By whom and to whom a segment goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -24,5 +24,5 @@ pub use layout::{
 pub use program::{Program, Unavailable, flush, is_built};
 pub use segment::Segment;
 pub use self_test::self_test;
-pub use tables::{Counter, MOST_FLOWS, Tables};
+pub use tables::{Counter, MOST_FLOWS, SYN_WORDS, Tables};
 pub use without::Without;

@@ -9,7 +9,7 @@ use aya::Ebpf;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use serde::Serialize;
 
-use crate::layout::{Flow, Gate, Key, Late, Listener, Place};
+use crate::layout::{CAME_BITS, Flow, Gate, Key, Late, Listener, Place};
 use crate::program::Unavailable;
 use crate::sys;
 use crate::without::{Without, listener};
@@ -18,18 +18,22 @@ use crate::without::{Without, listener};
 pub const MOST_FLOWS: u32 = 1 << 20;
 
 /// All of them by name.
-pub(crate) const TABLES: [&str; 7] = [
+pub(crate) const TABLES: [&str; 8] = [
     "places",
     "gates",
     "flows",
     "lingering",
     "moved",
     "listeners",
+    "syns",
     "counters",
 ];
 /// Keys that there are places for at least, those that linger above all: 3 000 sessions a second for
 /// a minute have 360 000.
 const LEAST_KEYS: u32 = 1 << 19;
+
+/// 32-bit words of the table of SYNs: two for each of its places.
+pub const SYN_WORDS: usize = 2 << CAME_BITS;
 
 /// Of a hash, in bytes (struct bucket of kernel/bpf/hashtab.c).
 const BUCKET_SIZE: u64 = 16;
@@ -150,7 +154,7 @@ impl Tables {
             flows: Array::try_from(table(2)?)?,
             lingering: HashMap::try_from(table(3)?)?,
             listeners: HashMap::try_from(table(5)?)?,
-            counters: PerCpuArray::try_from(table(6)?)?,
+            counters: PerCpuArray::try_from(table(7)?)?,
             handles,
         })
     }
@@ -186,7 +190,7 @@ impl Tables {
         let [(_, keys), .., (_, words)] = entries(self.most_flows());
         let flows = u64::from(self.most_flows()) * (Gate::SIZE + Flow::SIZE) as u64;
         let buckets = 2 * BUCKET_SIZE * u64::from(keys.next_power_of_two());
-        flows + buckets + u64::from(words) * 8
+        flows + buckets + u64::from(words) * 8 + (SYN_WORDS * size_of::<u32>()) as u64
     }
 
     /// The table of gates, which can be mapped into memory: [`Gate::SIZE`] for each flow.
@@ -198,6 +202,22 @@ impl Tables {
     /// number of words of 32.
     pub fn moved_handle(&self) -> impl AsFd {
         self.handles[4].as_fd()
+    }
+
+    /// The table of SYNs that came in, which can be mapped into memory: [`SYN_WORDS`].
+    pub fn syns_handle(&self) -> impl AsFd {
+        self.handles[6].as_fd()
+    }
+
+    /// Where in that table a client's SYN is noted, and the two words that are there then.
+    #[must_use]
+    pub fn syn_of(client: SocketAddrV4, seq: u32) -> (usize, [u32; 2]) {
+        let from = client.ip().to_bits() ^ u32::from(client.port());
+        let at = from.wrapping_mul(0x9e37_79b1) >> (u32::BITS - CAME_BITS);
+        (
+            2 * at as usize,
+            [seq, u32::from_ne_bytes(client.ip().octets())],
+        )
     }
 
     /// Says how a flow's segments are rewritten. Not while it is live.

@@ -16,6 +16,15 @@ MORE = 0x2000
 
 
 def forge(
+    sender: Address, receiver: Address, flags: int, seq: int, payload: bytes = b"", **more: int
+) -> None:
+    """Send a `segment` from the network that this runs in."""
+    packet = segment(sender, receiver, flags, seq, payload, **more)
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
+        raw.sendto(packet, (receiver[0], 0))
+
+
+def segment(
     sender: Address,
     receiver: Address,
     flags: int,
@@ -24,8 +33,8 @@ def forge(
     fragment: int = 0,
     ack: int = 1,
     damage: int = 0,
-) -> None:
-    """Send one from the network that this runs in; `damage` is what its checksum is wrong by."""
+) -> bytes:
+    """As an IPv4 packet; `damage` is what its checksum is wrong by."""
     header = struct.pack(
         "!HHIIBBHHH", sender[1], receiver[1], seq % 2**32, ack, 5 << 4, flags, 65535, 0, 0
     )
@@ -34,8 +43,8 @@ def forge(
     checksum = _sum(pseudo + header + payload) ^ damage
     whole = header[:16] + struct.pack("!H", checksum) + header[18:] + payload
     ip = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(whole), 0, fragment, 64, socket.IPPROTO_TCP, 0)
-    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
-        raw.sendto(ip + addresses + whole, (receiver[0], 0))
+    ip = ip[:10] + struct.pack("!H", _sum(ip + addresses)) + addresses
+    return ip + whole
 
 
 def numbers(connection: socket.socket) -> tuple[int, int]:

@@ -37,6 +37,7 @@ mod owed;
 mod passage;
 mod prepare;
 mod refusal;
+mod seen;
 mod sweeper;
 mod tenancy;
 mod voice;
@@ -77,6 +78,7 @@ use moved::Moved;
 pub(crate) use passage::{Guest, Passage, Port};
 pub(crate) use prepare::{prepare_acknowledgements, prepare_listener};
 pub use refusal::Refusal;
+use seen::Seen;
 pub(crate) use sweeper::Sweeper;
 use tenancy::Tenancy;
 use voice::Voice;
@@ -126,6 +128,7 @@ impl NoKernelPath {
 pub(crate) struct KernelPath {
     gates: Gates,
     moved: Moved,
+    seen: Seen,
     /// Each worker's, so that none waits for another; behind them the sweeper's.
     tables: Box<[Mutex<Tables>]>,
     interfaces: Interfaces,
@@ -183,6 +186,7 @@ impl KernelPath {
         let system = |what| move |cause| NoKernelPath::System { what, cause };
         let gates = Gates::map(program.tables()).map_err(system("its gates can't be mapped"))?;
         let moved = Moved::map(program.tables()).map_err(system("its gates can't be mapped"))?;
+        let seen = Seen::map(program.tables()).map_err(system("its SYNs can't be mapped"))?;
         let voice = Voice::open().map_err(system("it has no raw socket"))?;
         let places = program.tables().places().map_err(Unavailable::from)?;
         let all = program.tables().most_flows();
@@ -201,6 +205,7 @@ impl KernelPath {
         let path = Self {
             gates,
             moved,
+            seen,
             tables: tables.into(),
             interfaces,
             ways: Ways::new(Instant::now()).map_err(system("routes can't be asked for"))?,

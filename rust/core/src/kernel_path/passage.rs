@@ -47,6 +47,9 @@ impl KernelPath {
             return Err(Refusal::Interface);
         }
         let syn = Syn::of(client)?;
+        if !self.seen.has(&syn) {
+            return Err(Refusal::Unseen);
+        }
         syn.check()?;
         Ok(Guest { interface, syn })
     }
@@ -178,18 +181,20 @@ impl Passage {
     /// Has the session looked after from now on. The client's socket, if it still has one, is kept
     /// until the client has acknowledged its greeting.
     pub(super) fn keep(mut self, carried: Carried, client: Option<TcpStream>) {
-        // Has its ways looked up where they may have changed meanwhile.
-        if self.changes != self.path.ways.changes() as u32 {
-            self.path.ways.change();
-        }
         self.is_kept = true;
+        let (path, changes) = (SharedPath::clone(&self.path), self.changes);
         let arrival = Arrival {
             number: self.number,
             keys: self.keys,
             carried,
             client,
         };
-        self.path.flows.arrive(self.worker, arrival);
+        path.flows.arrive(self.worker, arrival);
+        // Has its ways looked up where they may have changed meanwhile: asked once the sweeper can find
+        // it, or a change in between would be nobody's.
+        if changes != path.ways.changes() as u32 {
+            path.ways.change();
+        }
     }
 
     pub(super) fn path(&self) -> &SharedPath {

@@ -19,6 +19,9 @@ pub enum Refusal {
     NoPort,
     /// The client's SYN wasn't saved: SYN cookies were in use.
     NoSyn,
+    /// The program saw no SYN of the client: its frames are tagged (802.1Q, VLAN 0), say, or an earlier
+    /// filter keeps them from it.
+    Unseen,
     /// The client spoke before it was greeted.
     EarlyTalker,
     /// The server's greeting was no whole one in time, longer than is kept of it (64 KiB), or
@@ -48,13 +51,14 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every reason there is.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Ipv6,
         Self::Interface,
         Self::Nat,
         Self::TableFull,
         Self::NoPort,
         Self::NoSyn,
+        Self::Unseen,
         Self::EarlyTalker,
         Self::Greeting,
         Self::Options,

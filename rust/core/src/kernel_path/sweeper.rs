@@ -159,8 +159,9 @@ impl Sweep {
             if news.routes {
                 self.path.ways.change();
             }
-            self.path.look_for_ways(Instant::now(), &self.table);
             self.look();
+            // Behind it: who has arrived before the routes changed goes by them too.
+            self.path.look_for_ways(Instant::now(), &self.table);
             if is_due {
                 self.long = Instant::now();
                 self.table.second(self.long);
@@ -202,6 +203,7 @@ impl Sweep {
             .flows
             .lingering
             .store(self.table.lingering() as u64, Relaxed);
+        fail_point!("flows_looked");
     }
 
     fn arrive(&mut self, now: Instant, arrival: Arrival) {

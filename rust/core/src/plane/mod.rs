@@ -255,16 +255,27 @@ impl DataPlane {
         Ok(generation)
     }
 
-    /// Changes what a server may be used for. One that the running snapshot hasn't is passed
-    /// over: it left while its check was under way, say.
-    pub fn set_server_state(&self, pool: &str, server: &str, state: ServerState) {
+    /// Changes what servers may be used for, by pool and name; those of a pool all at once. One that
+    /// the running snapshot hasn't is passed over: it left while its check was under way, say.
+    pub fn set_server_states<N: AsRef<str>>(&self, states: &[(N, N, ServerState)]) {
         let current = self.shared.current.load();
-        let Some(of_pool) = current.pool(pool) else {
-            return;
-        };
-        if let Some(member) = of_pool.member(server) {
-            of_pool.roster.set_state(member.seat, state);
-            self.shared.wake(pool, server);
+        let mut by_pool: HashMap<&str, Vec<(&str, ServerState)>> = HashMap::new();
+        for (pool, server, state) in states {
+            let of_pool = by_pool.entry(pool.as_ref()).or_default();
+            of_pool.push((server.as_ref(), *state));
+        }
+        for (name, servers) in by_pool {
+            let Some(pool) = current.pool(name) else {
+                continue;
+            };
+            let seats = servers.iter().filter_map(|(server, state)| {
+                let member = pool.member(server)?;
+                Some((member.seat, *state))
+            });
+            pool.roster.set_states(&seats.collect::<Vec<_>>());
+            for (server, _) in servers {
+                self.shared.wake(name, server);
+            }
         }
     }
 

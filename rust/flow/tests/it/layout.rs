@@ -4,10 +4,11 @@ use std::fmt::Debug;
 use std::net::SocketAddrV4;
 
 use mailweir_flow::layout::{
-    CUT, Direction, END_FIN, END_FIN_ACKED, END_FIRST, END_RST, Field, Flow, GATE_WORDS, Gate, Key,
-    Late, Listener, MARK, Place, State, Translation, WITHOUT_SACK, WITHOUT_TIMESTAMPS, Word,
+    CAME_BITS, CUT, Direction, END_FIN, END_FIN_ACKED, END_FIRST, END_RST, Field, Flow, GATE_WORDS,
+    Gate, Key, Late, Listener, MARK, Place, State, Translation, WITHOUT_SACK, WITHOUT_TIMESTAMPS,
+    Word,
 };
-use mailweir_flow::{Counter, Unavailable};
+use mailweir_flow::{Counter, SYN_WORDS, Unavailable};
 use proptest::prelude::*;
 
 use crate::btf::Btf;
@@ -57,6 +58,7 @@ fn tables_are_as_large_as_in_c() {
     };
     // User space says how large the others are.
     assert_eq!(btf.max_entries("counters") as usize, Counter::ALL.len());
+    assert_eq!(2 * btf.max_entries("syns") as usize, SYN_WORDS);
 }
 
 #[test]
@@ -81,6 +83,7 @@ fn constants_are_as_in_c() {
         ("END_FIN_ACKED", END_FIN_ACKED),
         ("END_RST", END_RST),
         ("END_FIRST", END_FIRST),
+        ("CAME_BITS", CAME_BITS),
     ];
     assert_eq!(constants(), expected);
 }

@@ -6,7 +6,8 @@ use std::os::fd::AsFd;
 use aya::maps::{Array, Map, MapData};
 use aya::programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions};
 use mailweir_flow::{
-    Counter, Direction, Flow, Gate, Key, Place, Program, Reserved, State, Translation, Unavailable,
+    Counter, Direction, Flow, Gate, Key, Place, Program, Reserved, State, Tables, Translation,
+    Unavailable,
 };
 
 use crate::segment::Segment;
@@ -121,6 +122,16 @@ impl Rig {
         bits.set(0, [0, 0], 0).unwrap();
         let is_marked = |number: &u32| words[(number / 32) as usize] >> (number % 32) & 1 == 1;
         (0..64).filter(is_marked).collect()
+    }
+
+    /// What is noted of the last SYN that came in from there.
+    pub(crate) fn noted(&mut self, client: SocketAddrV4) -> [u32; 2] {
+        let handle = self.program.tables().syns_handle();
+        let handle = handle.as_fd().try_clone_to_owned().unwrap();
+        let map = Map::from_map_data(MapData::from_fd(handle).unwrap()).unwrap();
+        let syns: Array<_, [u32; 2]> = map.try_into().unwrap();
+        let (at, _) = Tables::syn_of(client, 0);
+        syns.get(&(at as u32 / 2), 0).unwrap()
     }
 
     pub(crate) fn counted(&mut self, counter: Counter) -> u64 {

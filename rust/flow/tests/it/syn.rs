@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use mailweir_flow::{Counter, Gate, State, Without};
+use mailweir_flow::{Counter, Gate, State, Tables, Without};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
@@ -187,6 +187,34 @@ fn what_is_none_of_ours_goes_by() {
     rig.program.tables().set_listeners(&[]).unwrap();
     assert_eq!(comes_in(&mut rig, &offers), offers);
     assert_eq!(rig.counted(Counter::SynBlanked), 0);
+}
+
+/// Of whoever goes up to the stack, and of nothing else: user space goes by that.
+#[test]
+fn each_is_noted() {
+    let runner = &mut TestRunner::default();
+    let Some(rig) = listening(LISTENER, NOTHING) else {
+        return;
+    };
+    let rig = RefCell::new(rig);
+    let clients = (any::<u32>(), any::<u16>(), any::<u32>(), any::<bool>());
+    let looks = |(address, port, seq, answers)| {
+        let mut rig = rig.borrow_mut();
+        let from = SocketAddrV4::new(Ipv4Addr::from_bits(address), port);
+        prop_assume!(from != CLIENT && from != SERVER);
+        let flags = if answers { SYN | ACK } else { SYN };
+        let said = Segment {
+            from,
+            seq,
+            flags,
+            ..syn(vec![2, 4, 5, 0xb4])
+        };
+        let (before, (_, words)) = (rig.noted(from), Tables::syn_of(from, seq));
+        rig.ingress(&said);
+        prop_assert_eq!(rig.noted(from), if answers { before } else { words });
+        Ok(())
+    };
+    runner.run(&clients, looks).unwrap();
 }
 
 /// Of a flow that has ended, or of a session that takes the relay.

@@ -108,6 +108,9 @@ pub(crate) struct Habits {
     /// So many bytes of something behind each packet without payload, in its frame
     #[arg(long, default_value_t = 0)]
     pub(crate) padding: usize,
+    /// Each frame has a priority and no VLAN (IEEE 802.1Q, 9.6: VID 0), as some adapters send them
+    #[arg(long)]
+    pub(crate) priority_tag: bool,
 }
 
 /// Of a SYN, as it has them.

@@ -14,6 +14,10 @@ use super::segment::{Segment, each_option};
 const MSS: u8 = 2;
 const SCALE: u8 = 3;
 pub(crate) const TIMESTAMPS: u8 = 8;
+/// Of both ends, at the beginning of a frame.
+const ADDRESSES: usize = 12;
+/// Priority 5 and VLAN 0, by the type of such frames.
+const PRIORITY_TAG: [u8; 4] = [0x81, 0x00, 0xa0, 0x00];
 
 /// Changes what goes out, and takes back in what comes what concerns that.
 pub(crate) struct Wire {
@@ -139,6 +143,9 @@ impl Wire {
         if !has_payload {
             // There is room for it.
             frame.extend(vec![0xa5; self.habits.padding]);
+        }
+        if self.habits.priority_tag {
+            frame.splice(ADDRESSES..ADDRESSES, PRIORITY_TAG);
         }
         if is_due(self.habits.twice, self.passed.segments) {
             self.passed.twice += 1;
