@@ -35,6 +35,9 @@ class ListenerStats(Struct, frozen=True, gc=False):
     """As bound: a configured port 0 shows as the port that was given."""
     accepted: int
     active: int
+    places: int
+    """That are taken now: those of the process before this one count, those that were left to the
+    next process don't."""
     received_bytes: int
     """From clients."""
     sent_bytes: int

@@ -70,6 +70,16 @@ class Wish:
     share: float = 1.0
     max_sessions: int | None = None
 
+    def both(self, other: "Wish") -> "Wish":
+        """What two agents of a server come to: the stricter word of each kind."""
+        states = {self.state, other.state}
+        caps = [one for one in (self.max_sessions, other.max_sessions) if one is not None]
+        return Wish(
+            next((one for one in (ServerState.MAINT, ServerState.DRAIN) if one in states), None),
+            min(self.share, other.share),
+            min(caps, default=None),
+        )
+
 
 NO_WISH = Wish()
 

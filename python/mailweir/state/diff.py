@@ -114,7 +114,11 @@ def _further_checks(
 def _keys(old: Part, new: Part, keys: Iterable[str]) -> Iterator[str]:
     for key in keys:
         was, now = getattr(old, key), getattr(new, key)
-        if was != now:
+        if isinstance(was, Mapping) and isinstance(now, Mapping):
+            # Of a request's headers: what they have may be nobody else's to know.
+            if names := sorted(one for one in {*was, *now} if was.get(one) != now.get(one)):
+                yield f"{key} {', '.join(names)} changed"
+        elif was != now:
             yield f"{key} {_setting(was)} -> {_setting(now)}"
 
 
@@ -122,19 +126,26 @@ def _setting(value: object) -> str:
     """As the file has it."""
     if isinstance(value, list):
         return " ".join(map(str, value)) or "none"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {one}" for key, one in value.items()) or "none"
     return "by default" if value is None else _written(value)
 
 
 def panics(old: DesiredState | None, new: DesiredState) -> Iterator[tuple[str, bool, str]]:
     """Pools whose panic began (True) or is over, each with how its servers are."""
-    before = {pool.name for pool in old.pools if pool.is_in_panic()} if old else set()
+    before = {pool.name: pool for pool in old.pools if pool.is_in_panic()} if old else {}
     for pool in new.pools:
         if (now := pool.is_in_panic()) != (pool.name in before):
-            # Those that drain by a check count in a panic, and drain again behind it.
-            drain = [one for one in pool.servers if one.state is ServerState.DRAIN]
-            counted = [*pool.counted(), *(one for one in drain if one.weight and not one.backup)]
+            counted = pool.counted()
+            if not now:
+                # Those that drain by a check counted in the panic, and drain again behind it.
+                was = {one.name: one.state for one in before[pool.name].servers}
+                counted += [
+                    one
+                    for one in pool.servers
+                    if one.state is ServerState.DRAIN
+                    and was.get(one.name) is ServerState.PANIC
+                    and one.weight
+                    and not one.backup
+                ]
             up = sum(one.state is ServerState.UP for one in counted)
             yield pool.name, now, f"{up} of {_count(len(counted), 'server')} up"
 

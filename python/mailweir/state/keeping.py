@@ -13,6 +13,8 @@ from mailweir.lanes import Lane
 from mailweir.state.overrides import Overrides
 from mailweir.state.overrides_file import OverridesFile
 
+# How long somebody waits for the disk that a word is kept on, in seconds.
+PATIENCE = 0.3
 # Seconds that the disk may take to tell what was kept before.
 _READING = 10.0
 

@@ -283,6 +283,8 @@ impl Session {
     async fn end(&self, ending: Ending, words: Option<Vec<u8>>, mut record: Record) {
         record.decided();
         let end = ending.end;
+        // Whatever comes of the farewell: the process may stop meanwhile.
+        record.ends(end);
         if ending.client.is_some() || ending.server.is_some() {
             let line = words.unwrap_or_else(|| self.last_word(end.reason));
             // In a box: most sessions end by themselves, and don't need the room.

@@ -105,6 +105,9 @@ pub struct ListenerStats {
     pub accepted: u64,
     /// Sessions now.
     pub active: u64,
+    /// Places that are taken now: those of the process before this one count, those that were left
+    /// to the next process don't.
+    pub places: u64,
     /// From clients.
     pub received_bytes: u64,
     /// To clients.
@@ -314,6 +317,7 @@ impl ListenerStats {
             addresses: listener.bind.iter().filter_map(bound).collect(),
             accepted,
             active: accepted.saturating_sub(all_ended),
+            places: listener.state.occupancy.now(),
             received_bytes: counters.sum(|one| &one.received_bytes),
             sent_bytes: counters.sum(|one| &one.sent_bytes),
             accept_pauses: counters.sum(|one| &one.accept_pauses),

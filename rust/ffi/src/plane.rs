@@ -43,15 +43,13 @@ impl DataPlane {
             .map_err(|error| apply_error(&error))
     }
 
-    /// Changes what servers may be used for; those that aren't there are passed over. JSON, a
-    /// `[pool, server, state]` of each.
+    /// Changes what servers may be used for, those of a pool all at once; those that aren't there are
+    /// passed over. JSON, a `[pool, server, state]` of each.
     #[pyo3(signature = (*, states))]
     fn set_server_states(&self, py: Python<'_>, states: &[u8]) -> PyResult<()> {
         py.detach(|| {
             let states: Vec<(String, String, ServerState)> = decode(states)?;
-            for (pool, server, state) in states {
-                self.0.set_server_state(&pool, &server, state);
-            }
+            self.0.set_server_states(&states);
             Ok(())
         })
         .map_err(|error| spec_error(&error))

@@ -53,9 +53,11 @@ impl Silence {
     /// When the silence has lasted too long, and what that is called.
     ///
     /// A client may close its direction behind the final dot. Its server has all the time
-    /// that RFC 5321 gives it to answer: a session cut before that is sent again.
-    pub(crate) fn limit(&self, timeouts: &Timeouts) -> (Instant, EndReason) {
-        let (length, reason): (Duration, _) = match self.spoke {
+    /// that RFC 5321 gives it to answer: a session cut before that is sent again. So where an answer
+    /// to a message is `due`, whoever spoke last.
+    pub(crate) fn limit(&self, timeouts: &Timeouts, due: bool) -> (Instant, EndReason) {
+        let awaited = if due { Side::Client } else { self.spoke };
+        let (length, reason): (Duration, _) = match awaited {
             _ if self.server_closed => (timeouts.half_closed, EndReason::HalfClosed),
             Side::Client => (timeouts.idle_server, EndReason::IdleServer),
             Side::Server if self.client_closed => (timeouts.half_closed, EndReason::HalfClosed),
@@ -79,6 +81,10 @@ mod tests {
     };
 
     fn limit(events: &[(u64, &str)]) -> (u64, EndReason) {
+        limit_where(events, false)
+    }
+
+    fn limit_where(events: &[(u64, &str)], due: bool) -> (u64, EndReason) {
         let start = Instant::now();
         let mut silence = Silence::new(start);
         for (at, event) in events {
@@ -91,7 +97,7 @@ mod tests {
                 other => panic!("{other}"),
             }
         }
-        let (deadline, reason) = silence.limit(&TIMEOUTS);
+        let (deadline, reason) = silence.limit(&TIMEOUTS, due);
         ((deadline - start).as_secs(), reason)
     }
 
@@ -111,6 +117,10 @@ mod tests {
         assert_eq!(limit(&due), (663, EndReason::IdleServer));
         let answered = [(2, "client"), (3, "client closes"), (100, "server")];
         assert_eq!(limit(&answered), (160, EndReason::HalfClosed));
+        // Replies to what was pipelined before a message (RFC 3030) aren't the answer to it.
+        let pipelined = [(2, "client"), (3, "client closes"), (4, "server")];
+        assert_eq!(limit_where(&pipelined, true), (664, EndReason::IdleServer));
+        assert_eq!(limit_where(&pipelined, false), (64, EndReason::HalfClosed));
         let no_answer_can_come = [(2, "client"), (3, "server closes")];
         assert_eq!(limit(&no_answer_can_come), (63, EndReason::HalfClosed));
         let still_sending = [(3, "server closes"), (50, "client")];

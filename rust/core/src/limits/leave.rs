@@ -40,6 +40,8 @@ pub(crate) enum Standing {
     BetweenCommands,
     /// A message is under way.
     InMessage,
+    /// A message was said, and its answer is due.
+    AnswerDue,
     /// Neither.
     Unclear,
 }
@@ -51,7 +53,7 @@ impl Leave {
             _ if moment.spoke == Side::Client => None,
             Standing::BetweenCommands => Some(spec.quiet),
             Standing::Unclear => Some(spec.quiet_opaque),
-            Standing::InMessage => None,
+            Standing::InMessage | Standing::AnswerDue => None,
         };
         let when_quiet = |from: Instant, reason| {
             let quiet_at = from.max(moment.since + quiet?);
@@ -60,11 +62,14 @@ impl Leave {
         let drain = self.turn(spec);
         let drain = drain.and_then(|from| when_quiet(from, EndReason::Drain));
         let age = self.aged.and_then(|at| when_quiet(at, EndReason::Age));
-        let deadline = self
-            .drains
-            .map(|began| (began + spec.deadline, EndReason::DrainDeadline));
-        let limits = [drain, age, deadline].into_iter().flatten();
+        let limits = [drain, age, self.deadline(spec)].into_iter().flatten();
         limits.min_by_key(|(at, _)| *at)
+    }
+
+    /// When it is cut whatever it does, if it drains.
+    pub(crate) fn deadline(&self, spec: &DrainSpec) -> Option<(Instant, EndReason)> {
+        let began = self.drains?;
+        Some((began + spec.deadline, EndReason::DrainDeadline))
     }
 
     /// Why the session is to be cut at the next place for it, if it is to be by `now`.

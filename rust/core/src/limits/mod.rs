@@ -31,7 +31,7 @@ pub(crate) struct Terms<'a> {
 impl Terms<'_> {
     /// When the session is over, and why.
     pub(crate) fn limit(&self, silence: &Silence, standing: Standing) -> (Instant, EndReason) {
-        let idle = silence.limit(self.timeouts);
+        let idle = self.idle(silence, standing);
         let Some(leave) = self.leave() else {
             return idle;
         };
@@ -44,6 +44,21 @@ impl Terms<'_> {
             Some(cut) if cut.0 < idle.0 => cut,
             _ => idle,
         }
+    }
+
+    /// When it is over whatever is on its way, and why: a cut that waits for a quiet moment hides no
+    /// limit behind it.
+    pub(crate) fn hard_limit(&self, silence: &Silence, standing: Standing) -> (Instant, EndReason) {
+        let idle = self.idle(silence, standing);
+        let deadline = self.leave().and_then(|leave| leave.deadline(self.drain));
+        match deadline {
+            Some(deadline) if deadline.0 < idle.0 => deadline,
+            _ => idle,
+        }
+    }
+
+    fn idle(&self, silence: &Silence, standing: Standing) -> (Instant, EndReason) {
+        silence.limit(self.timeouts, standing == Standing::AnswerDue)
     }
 
     /// What it is to be cut for beside its silence, if there is anything.

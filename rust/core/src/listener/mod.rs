@@ -121,10 +121,8 @@ pub(crate) fn take_over(socket: &StdListener) -> Vec<Client> {
     while std::time::Instant::now() < until {
         match accept_one(socket) {
             Ok(client) => queued.push(client),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                std::thread::sleep(QUIET / 10);
-            }
-            Err(_) => break,
+            // None now, or no descriptor for it: another session may end meanwhile.
+            Err(_) => std::thread::sleep(QUIET / 10),
         }
     }
     shut(socket);

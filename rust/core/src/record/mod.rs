@@ -290,6 +290,11 @@ impl Record {
         }
     }
 
+    /// It is over so, and is closed soon.
+    pub(crate) fn ends(&mut self, end: End) {
+        self.end = Some(end);
+    }
+
     /// The session ended so.
     pub(crate) fn close(mut self, end: End) {
         self.end = Some(end);

@@ -260,6 +260,12 @@ impl<'a> RelayedSession<'a> {
                 alarm.as_mut().reset(self.next_look(limit).into());
             } else if self.is_cuttable(reason) {
                 return Poll::Ready(End::ours(reason));
+            } else if let (at, reason) = self
+                .terms
+                .hard_limit(&self.hearing.silence, self.standing())
+                && at <= now
+            {
+                return Poll::Ready(End::ours(reason));
             } else {
                 again = Some(now + AGAIN);
             }
@@ -281,15 +287,20 @@ impl<'a> RelayedSession<'a> {
 
     /// When the session is over as things stand, and why.
     fn limit(&self) -> (Instant, EndReason) {
+        self.terms.limit(&self.hearing.silence, self.standing())
+    }
+
+    fn standing(&self) -> Standing {
         let dialogue = &self.hearing.dialogue;
-        let standing = if dialogue.is_between_commands() {
+        if dialogue.is_between_commands() {
             Standing::BetweenCommands
+        } else if dialogue.message_is_due() {
+            Standing::AnswerDue
         } else if dialogue.in_data() == Some(true) {
             Standing::InMessage
         } else {
             Standing::Unclear
-        };
-        self.terms.limit(&self.hearing.silence, standing)
+        }
     }
 
     /// Whether the session may be cut for `reason` at this moment: a cut for a drain or for age

@@ -89,15 +89,16 @@ impl Roster {
         self.serve(&mut seats);
     }
 
-    /// Changes what a server may be used for.
-    pub(crate) fn set_state(self: &Arc<Self>, seat: usize, state: ServerState) {
-        self.set_state_at(seat, state, nanos(Instant::now()));
+    /// Changes what servers may be used for, all at once: where one takes the place of another,
+    /// nobody sees the pool without either.
+    pub(crate) fn set_states(self: &Arc<Self>, states: &[(usize, ServerState)]) {
+        self.set_states_at(states, nanos(Instant::now()));
     }
 
     /// The same at a moment.
-    pub(crate) fn set_state_at(self: &Arc<Self>, seat: usize, state: ServerState, now: u64) {
+    pub(crate) fn set_states_at(self: &Arc<Self>, states: &[(usize, ServerState)], now: u64) {
         let mut seats = self.lock();
-        seats.set_state(seat, state, now);
+        seats.set_states(states, now);
         self.serve(&mut seats);
     }
 

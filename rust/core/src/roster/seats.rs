@@ -149,9 +149,11 @@ impl Seats {
         self.restate(now);
     }
 
-    pub(super) fn set_state(&mut self, seat: usize, state: ServerState, now: u64) {
-        self.seats[seat].state = state;
-        self.seats[seat].server.set_state(state);
+    pub(super) fn set_states(&mut self, states: &[(usize, ServerState)], now: u64) {
+        for (seat, state) in states {
+            self.seats[*seat].state = *state;
+            self.seats[*seat].server.set_state(*state);
+        }
         self.restate(now);
     }
 
@@ -303,6 +305,11 @@ impl Seats {
     /// Whether a server takes new sessions, or would if it weren't full.
     pub(crate) fn is_usable(&self, seat: usize) -> bool {
         self.seats[seat].is_usable(self.now)
+    }
+
+    /// The same, and no other server comes before it: a backup's turn comes without any of those.
+    pub(crate) fn is_wanted(&self, seat: usize) -> bool {
+        self.is_shared(&self.seats[seat])
     }
 
     pub(crate) fn is_full(&self, seat: usize) -> bool {

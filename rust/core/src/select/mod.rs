@@ -100,7 +100,7 @@ fn own_seat(pool: &Pool, seats: &Seats, asking: &Asking<'_>) -> Option<usize> {
     let key = sticky.source.key(asking.client);
     let own = pool.roster.sticky().find(key, nanos(asking.now))?;
     let seat = seats.seat_of(own)?;
-    (seats.is_usable(seat) && suits(pool, asking.tried, seat)).then_some(seat)
+    (seats.is_wanted(seat) && suits(pool, asking.tried, seat)).then_some(seat)
 }
 
 /// A place at a server of `pool`, as that of a member.
@@ -153,7 +153,8 @@ struct Choosing {
 }
 
 fn choose(pool: &Pool, seats: &mut Seats, asking: &Asking<'_>) -> Result<Choosing, EndReason> {
-    if seats.somebody_waits() {
+    // They come first, where there is anything to wait for.
+    if seats.somebody_waits() && asking.tried.len() < pool.members.len() {
         return Err(EndReason::Full);
     }
     let own = own_seat(pool, seats, asking);
@@ -184,7 +185,7 @@ fn anyone(pool: &Pool, seats: &mut Seats, asking: &Asking<'_>) -> Result<usize, 
     let may = |seat: usize| suits(pool, asking.tried, seat);
     by_choice(pool, seats, asking.client, may)
         .or_else(|| seats.least_of_all(may))
-        .ok_or_else(|| why_none(pool, seats))
+        .ok_or_else(|| why_none(pool, seats, asking.tried))
 }
 
 /// Whether a session that tried some members may have this seat.
@@ -234,7 +235,7 @@ pub(crate) fn look(pool: &Pool) -> Result<(), EndReason> {
     if let Some(queue) = pool.queue
         && seats.waiting() < queue.length
     {
-        return match why_none(pool, &seats) {
+        return match why_none(pool, &seats, &[]) {
             EndReason::Full => Ok(()),
             _ if seats.least_of_all(|_| true).is_some() => Ok(()),
             why => Err(why),
@@ -243,14 +244,17 @@ pub(crate) fn look(pool: &Pool) -> Result<(), EndReason> {
     if !seats.somebody_waits() && seats.least_of_all(|_| true).is_some() {
         return Ok(());
     }
-    Err(why_none(pool, &seats))
+    Err(why_none(pool, &seats, &[]))
 }
 
-/// What keeps every server of `pool` from being picked.
-fn why_none(pool: &Pool, seats: &Seats) -> EndReason {
+/// What keeps every server of `pool` from being picked by a session that tried some: those aren't
+/// waited for.
+fn why_none(pool: &Pool, seats: &Seats, tried: &[usize]) -> EndReason {
     let any = |is: &dyn Fn(usize) -> bool| pool.members.iter().any(|member| is(member.seat));
     let in_state = |state| any(&|seat| seats.is_in_state(seat, state));
-    if seats.somebody_waits() || any(&|seat| seats.is_usable(seat) && seats.is_full(seat)) {
+    let may_wait = |seat| suits(pool, tried, seat) && seats.is_usable(seat) && seats.is_full(seat);
+    let line = seats.somebody_waits() && tried.len() < pool.members.len();
+    if line || any(&may_wait) {
         EndReason::Full
     } else if in_state(ServerState::Drain) {
         EndReason::Draining

@@ -155,10 +155,16 @@ impl Snapshot {
             .map(|(_, one)| Arc::as_ptr(&one.server))
             .collect();
         let mut retired = vec![];
-        for (pool, member) in self.servers() {
-            if !stay.contains(&Arc::as_ptr(&member.server)) {
-                pool.roster.set_state(member.seat, ServerState::Drain);
+        for pool in &self.pools {
+            let left = pool.members.iter();
+            let left = left.filter(|one| !stay.contains(&Arc::as_ptr(&one.server)));
+            let mut states = vec![];
+            for member in left {
+                states.push((member.seat, ServerState::Drain));
                 retired.push((Arc::clone(&pool.name), Arc::clone(&member.name)));
+            }
+            if !states.is_empty() {
+                pool.roster.set_states(&states);
             }
         }
         retired

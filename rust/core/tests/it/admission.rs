@@ -267,7 +267,7 @@ async fn who_is_unwelcome_may_be_reset_or_forgotten() {
     assert!(heard.is_err() || heard.unwrap().is_err());
     // Anybody else is told.
     rig.plane
-        .set_server_state("farm", "0", mailweir_core::spec::ServerState::Down);
+        .set_server_states(&[("farm", "0", mailweir_core::spec::ServerState::Down)]);
     let mut client = SmtpClient::connect(rig.addr()).await.unwrap();
     assert_eq!(client.greeting().await.unwrap().code, 421);
 }

@@ -16,10 +16,10 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::rig::{Rig, ended, raw, reasons, spec};
 
-const QUIET: Duration = Duration::from_millis(100);
-const OPAQUE: Duration = Duration::from_millis(400);
+pub(crate) const QUIET: Duration = Duration::from_millis(100);
+pub(crate) const OPAQUE: Duration = Duration::from_millis(400);
 
-fn quick(mut spec: PlaneSpec) -> PlaneSpec {
+pub(crate) fn quick(mut spec: PlaneSpec) -> PlaneSpec {
     spec.drain = DrainSpec {
         quiet: QUIET,
         quiet_opaque: OPAQUE,
@@ -45,8 +45,9 @@ async fn is_told(mut client: SmtpClient, words: &str) {
     assert_eq!(rest, b"");
 }
 
-fn drain(rig: &Rig) {
-    rig.plane.set_server_state("farm", "0", ServerState::Drain);
+pub(crate) fn drain(rig: &Rig) {
+    rig.plane
+        .set_server_states(&[("farm", "0", ServerState::Drain)]);
 }
 
 #[tokio::test]
@@ -232,10 +233,10 @@ async fn what_is_not_plain_is_cut_without_a_word() {
     let client = TcpStream::connect(rig.addr());
     let (client, server) = tokio::join!(client, server.accept());
     let (mut client, mut server) = (client.unwrap(), server.unwrap().0);
+    let spoke = Instant::now();
     server.write_all(b"250 looks like SMTP\r\n").await.unwrap();
     let mut seen = vec![0; 21];
     client.read_exact(&mut seen).await.unwrap();
-    let spoke = Instant::now();
     drain(&rig);
     seen.clear();
     client.read_to_end(&mut seen).await.unwrap();
@@ -262,7 +263,8 @@ async fn a_server_that_is_ready_again_keeps_its_sessions_and_gets_new_ones() {
         "{refusal:?}"
     );
     drop(refused);
-    rig.plane.set_server_state("farm", "0", ServerState::Up);
+    rig.plane
+        .set_server_states(&[("farm", "0", ServerState::Up)]);
     assert_eq!(client.send_message(100).await.unwrap().code, 250);
     greeted(rig.addr()).await.quit().await.unwrap();
     client.quit().await.unwrap();
@@ -457,7 +459,7 @@ async fn a_session_in_the_middle_of_a_message_is_killed_without_a_word() {
 }
 
 /// A client and the server that its session is with, both played by the test.
-async fn both_ends(rig: &Rig, listener: &TcpListener) -> [TcpStream; 2] {
+pub(crate) async fn both_ends(rig: &Rig, listener: &TcpListener) -> [TcpStream; 2] {
     let client = TcpStream::connect(rig.addr());
     let (client, server) = tokio::join!(client, listener.accept());
     [client.unwrap(), server.unwrap().0]
@@ -473,7 +475,7 @@ async fn in_message(rig: &Rig, listener: &TcpListener) -> [TcpStream; 2] {
 }
 
 /// One says something, and the other hears it whole.
-async fn pass(from: &mut TcpStream, to: &mut TcpStream, said: &str) {
+pub(crate) async fn pass(from: &mut TcpStream, to: &mut TcpStream, said: &str) {
     from.write_all(said.as_bytes()).await.unwrap();
     to.read_exact(&mut vec![0; said.len()]).await.unwrap();
 }

@@ -7,6 +7,7 @@ mod caps;
 mod closing;
 mod conduct;
 mod drain;
+mod due;
 mod failpoints;
 mod greeting;
 mod hello;

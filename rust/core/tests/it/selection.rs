@@ -91,14 +91,15 @@ async fn states_decide_who_gets_new_sessions() {
     ];
     let rig = Rig::start(&servers.each_ref().map(ScriptedServer::addr));
     for state in [ServerState::Down, ServerState::Drain, ServerState::Maint] {
-        rig.plane.set_server_state("farm", "0", state);
+        rig.plane.set_server_states(&[("farm", "0", state)]);
         mail(&rig).await;
         mail(&rig).await;
     }
     assert_eq!([servers[0].accepted(), servers[1].accepted()], [0, 6]);
-    rig.plane.set_server_state("farm", "0", ServerState::Up);
     rig.plane
-        .set_server_state("farm", "nobody", ServerState::Up);
+        .set_server_states(&[("farm", "0", ServerState::Up)]);
+    rig.plane
+        .set_server_states(&[("farm", "nobody", ServerState::Up)]);
     mail(&rig).await;
     mail(&rig).await;
     assert_eq!(servers[0].accepted(), 1);
@@ -117,7 +118,8 @@ async fn without_a_server_the_client_is_told_to_come_back() {
         assert!(said.starts_with("421 4.3.2 mx.test "), "{said:?}");
         assert!(said.ends_with("\r\n"), "{said:?}");
     }
-    rig.plane.set_server_state("farm", "0", ServerState::Down);
+    rig.plane
+        .set_server_states(&[("farm", "0", ServerState::Down)]);
     let mut client = SmtpClient::connect(rig.addr()).await.unwrap();
     assert_eq!(client.greeting().await.unwrap().code, 421);
     drop(client);

@@ -13,7 +13,7 @@ use crate::roster::GreetingOutcome;
 use crate::snapshot::Snapshot;
 use crate::spec::{
     Balance, DrainSpec, KernelSpec, LogFormat, LogSpec, LogTarget, PlaneSpec, PoolSpec, RoomSpec,
-    ServerSpec,
+    ServerSpec, SourceSpec, StickySpec,
 };
 
 fn spec(balance: Balance, weights: &[u32]) -> PlaneSpec {
@@ -88,7 +88,7 @@ fn foresee(pool: &Pool) -> Option<&Member> {
 }
 
 fn set(pool: &Pool, index: usize, state: ServerState) {
-    pool.roster.set_state(pool.members[index].seat, state);
+    pool.roster.set_states(&[(pool.members[index].seat, state)]);
 }
 
 fn indexes(snapshot: &Snapshot, picks: usize) -> Vec<usize> {
@@ -218,6 +218,26 @@ fn a_full_server_is_passed_over() {
     assert_eq!(pick(&snapshot.pools[0], &[]).unwrap_err(), EndReason::Full);
     sessions.remove(1);
     assert_eq!(pick(&snapshot.pools[0], &[]).unwrap().index, 1);
+}
+
+#[test]
+fn a_source_stays_with_a_backup_only_while_there_is_nobody_else() {
+    let mut registry = Registry::new(1);
+    let mut spec = spec(Balance::LeastConn, &[1, 1]);
+    spec.pools[0].servers[1].backup = true;
+    spec.pools[0].sticky = Some(StickySpec {
+        source: SourceSpec {
+            prefix4: 32,
+            prefix6: 64,
+        },
+        ttl: Duration::from_secs(60),
+    });
+    let snapshot = apply(&spec, &mut registry);
+    let pool = &snapshot.pools[0];
+    set(pool, 0, ServerState::Down);
+    assert_eq!(indexes(&snapshot, 2), [1, 1]);
+    set(pool, 0, ServerState::Up);
+    assert_eq!(indexes(&snapshot, 2), [0, 0]);
 }
 
 #[test]

@@ -56,7 +56,8 @@ fn goes_to(listener: &Listener, now: Instant) -> Option<usize> {
 
 fn all(pool: &Pool, state: ServerState, now: Instant) {
     for member in &pool.members {
-        pool.roster.set_state_at(member.seat, state, nanos(now));
+        pool.roster
+            .set_states_at(&[(member.seat, state)], nanos(now));
     }
 }
 
@@ -149,6 +150,25 @@ fn servers_that_are_down_and_tried_all_the_same_come_last() {
 }
 
 #[test]
+fn one_server_for_another_is_no_overflow() {
+    let mut registry = Registry::new(1);
+    let snapshot = apply(&plan(None), &mut registry);
+    let farm = &snapshot.pools[0];
+    let [a, b] = [0, 1].map(|index: usize| farm.members[index].seat);
+    let now = Instant::now();
+    let take_turns = [
+        [(a, ServerState::Up), (b, ServerState::Ejected)],
+        [(a, ServerState::Down), (b, ServerState::Up)],
+        [(b, ServerState::Down), (a, ServerState::Up)],
+    ];
+    for states in take_turns {
+        farm.roster.set_states_at(&states, nanos(now));
+        assert_eq!(goes_to(&snapshot.listeners[0], now), Some(0));
+    }
+    assert_eq!(farm.roster.overflow().unwrap().begun, 0);
+}
+
+#[test]
 fn a_full_pool_spills_session_by_session() {
     let mut registry = Registry::new(1);
     let snapshot = apply(&plan(Some(1)), &mut registry);
@@ -196,7 +216,7 @@ proptest! {
         for (pool, server, state, wait, ended) in steps {
             now += Duration::from_secs(wait);
             let of = &snapshot.pools[pool];
-            of.roster.set_state_at(of.members[server].seat, ServerState::ALL[state], nanos(now));
+            of.roster.set_states_at(&[(of.members[server].seat, ServerState::ALL[state])], nanos(now));
             held.truncate(held.len().saturating_sub(ended));
             let takes = |pool: &Pool| pool.members.iter().any(|one| {
                 one.server.state() == ServerState::Up && one.server.in_flight.now() < 3

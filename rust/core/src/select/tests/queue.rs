@@ -36,6 +36,26 @@ async fn who_waits_is_served_in_order_and_before_others() {
     assert_eq!(held.unwrap_err(), EndReason::Full);
 }
 
+/// Nobody could ever serve it: in line it would only keep others waiting.
+#[tokio::test]
+async fn who_tried_all_servers_waits_for_none() {
+    let mut registry = Registry::new(1);
+    let mut spec = spec(Balance::LeastConn, &[1, 1]);
+    for server in &mut spec.pools[0].servers {
+        server.max_sessions = Some(1);
+    }
+    let snapshot = apply(&spec, &mut registry);
+    let farm = &snapshot.pools[0];
+    let held = [pick(farm, &[]).unwrap(), pick(farm, &[]).unwrap()];
+    let ticket = farm.roster.queue(waiting(farm, &[]), 9);
+    assert!(ticket.is_some());
+    assert_eq!(pick(farm, &[0]).unwrap_err(), EndReason::Full);
+    assert_eq!(pick(farm, &[0, 1]).unwrap_err(), EndReason::NoServer);
+    drop(ticket);
+    assert_eq!(pick(farm, &[0, 1]).unwrap_err(), EndReason::NoServer);
+    drop(held);
+}
+
 #[tokio::test]
 async fn a_wait_is_over_in_time_and_takes_no_place() {
     let mut registry = Registry::new(1);

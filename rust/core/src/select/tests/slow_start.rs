@@ -16,7 +16,7 @@ fn slow_start_rises_with_time() {
         set(farm, 0, ServerState::Down);
         let began = Instant::now() + Duration::from_secs(600);
         farm.roster
-            .set_state_at(farm.members[0].seat, ServerState::Up, nanos(began));
+            .set_states_at(&[(farm.members[0].seat, ServerState::Up)], nanos(began));
         // 300 sessions a second, each of 100 ms.
         let mut open = VecDeque::new();
         let mut share = vec![];
@@ -72,7 +72,7 @@ fn slow_start_refuses_nobody() {
     set(farm, 1, ServerState::Down);
     let later = Instant::now() + Duration::from_secs(300);
     farm.roster
-        .set_state_at(farm.members[1].seat, ServerState::Up, nanos(later));
+        .set_states_at(&[(farm.members[1].seat, ServerState::Up)], nanos(later));
     set(farm, 0, ServerState::Drain);
     for _ in 0..10 {
         assert_eq!(ask(farm, 1, &[], later).unwrap().0, 1);

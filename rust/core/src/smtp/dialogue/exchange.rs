@@ -243,6 +243,11 @@ impl Exchange {
         goes_on || self.open || self.message_due > 0
     }
 
+    /// Whether a message was said, and the server is to answer it.
+    pub(super) fn message_is_due(&self) -> bool {
+        self.message_due > 0
+    }
+
     pub(super) fn has_quit(&self) -> bool {
         self.asked == Command::Quit
     }

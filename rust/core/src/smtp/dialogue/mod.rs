@@ -149,6 +149,12 @@ impl Dialogue {
         }
     }
 
+    /// Whether a whole message was said and isn't answered yet, whatever the server has said since: it
+    /// may have answered what was pipelined before it.
+    pub(crate) fn message_is_due(&self) -> bool {
+        self.exchange().is_some_and(Exchange::message_is_due)
+    }
+
     /// Whether every command has its reply and no message is under way, in plain text: what the
     /// client says next is a command, and may be answered by us.
     pub(crate) fn is_between_commands(&self) -> bool {
