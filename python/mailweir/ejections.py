@@ -17,6 +17,7 @@ from mailweir.health.outliers import DOWN, EVERY, Change, Outliers, PoolSeen, Se
 from mailweir.health.suspicion import Counted
 from mailweir.plane import Plane
 from mailweir.spec import DesiredPool, DesiredServer, DesiredState, ServerKey, ServerState
+from mailweir.state.desired import Health
 from mailweir.stats import PoolConduct
 
 _NONE = PoolConduct("", 0, ())
@@ -81,10 +82,17 @@ class Ejections:
         self._say_failing()
 
     def checked(self, result: Result) -> None:
-        """A check's result: it may bring its server back."""
-        if not result.key.is_main or not result.outcome.ok:
+        """A check's result: it may bring its server back. So may the want of one, for something of
+        our own: nobody could say when that is over.
+        """
+        outcome, key, now = result.outcome, result.key.server, self._clock()
+        if result.after is Health.DOWN and result.before is not Health.DOWN:
+            self._is_over(self._outliers.called_down(key, now))
+        if not result.key.is_main or not (outcome.ok or not outcome.conclusive):
             return
-        change = self._outliers.checked(result.key.server, result.outcome.at, self._clock())
+        self._is_over(self._outliers.checked(key, outcome.at, now, passed=outcome.ok))
+
+    def _is_over(self, change: Change | None) -> None:
         if change is not None:
             self._say(change)
             self._on_change()
@@ -139,7 +147,6 @@ def pool_seen(
                 one.address,
                 _is_in_use(one, backup=backups),
                 counted[one.name],
-                is_down=one.state in (ServerState.DOWN, ServerState.PANIC),
             )
             for one in pool.servers
             if one.name in counted

@@ -51,6 +51,8 @@ _POSTFIX_FILTER, _EXIM_FILTER, _OPENSMTPD_FILTER = _filters("127.0.0.1")
 # Postfix's own beginning.
 _OF_POSTFIX = re.compile(
     r"postfix/(?:postfix-script|master|postlog)\[|postfix/postscreen\[\d+\]: cache "
+    # The machine is busy.
+    r"|: psc_cache_\w+: \S+ \w+ average delay is \d+ ms$"
 )
 _POSTSCREEN = (
     *POSTSCREEN,

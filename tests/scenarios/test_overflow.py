@@ -104,8 +104,8 @@ def test_sessions_go_elsewhere_and_come_back(
             a.is_there = is_there
             until(lambda: _is_up(balancer) == is_there, "the check")  # noqa: B023 - asked at once
             assert _greeter(address) == "s"
-        a.is_there = True
         came = time.monotonic()
+        a.is_there = True
         until(lambda: _greeter(address) == "a", "sessions to come back", limit=_STEADY + LIMIT)
         took = time.monotonic() - came
         counted(f"a server came back: sessions did after {took:.1f} s")

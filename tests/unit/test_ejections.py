@@ -74,9 +74,12 @@ class _Process:
         out = self.outliers.ejected()
         return fold(config(), _UP, NOTHING_SAID, hostname="h", room=ROOM, ejected=out)
 
-    def checked(self, check: str = MAIN_CHECK, verdict: Health = Health.UP) -> None:
+    def checked(
+        self, check: str = MAIN_CHECK, verdict: Health = Health.UP, *, conclusive: bool = True
+    ) -> None:
         """A check of `a` that began now."""
-        outcome = Outcome(verdict, "" if verdict is Health.UP else "connect", "", 0.1, self.now)
+        step = "" if verdict is Health.UP else "connect"
+        outcome = Outcome(verdict, step, "", 0.1, self.now, conclusive=conclusive)
         target = targets(config(), NOTHING_SAID)[CheckKey(A, MAIN_CHECK)]
         up = Health.UP
         key = CheckKey(A, check)
@@ -125,6 +128,21 @@ def test_from_a_row_of_failures_to_the_check_behind_it() -> None:
     assert process.changes == 2
     process.look()
     assert process.hurried == [A]
+
+
+def test_want_of_something_of_ours_ends_an_ejection_too() -> None:
+    """Where no check can be made nobody else would."""
+    process = _Process()
+    process.look()
+    process.plane.counted = {"a": {"refused": 5, "in_a_row": 5}, "b": {"taken": 20}}
+    process.look()
+    process.checked(verdict=Health.DOWN, conclusive=False)
+    assert process.changes == 1, "its time isn't over"
+    process.now += 30
+    with capture_logs() as logs:
+        process.checked(verdict=Health.DOWN, conclusive=False)
+    assert [one["reason"] for one in logs] == ["its time is over, and it can't be checked"]
+    assert process.changes == 2
 
 
 def test_that_servers_fail_and_are_used_is_said_once() -> None:

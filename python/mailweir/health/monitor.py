@@ -15,13 +15,13 @@ from typing import Protocol
 
 from mailweir.config.address import Address
 from mailweir.config.check_keys import Check
-from mailweir.config.words import CheckKind, Decides
+from mailweir.config.words import CheckKind, Decides, Proxy
 from mailweir.faults import FaultPart, Faults
 from mailweir.health.agent_words import NOTHING_SAID, AgentSays, heard
 from mailweir.health.budget import Budget
 from mailweir.health.check import Outcome
 from mailweir.health.probes.arrival import SINKS
-from mailweir.health.target import CheckKey, Target
+from mailweir.health.target import CheckKey, Speech, Target
 from mailweir.health.track import Track, interval, renewed, step, unseen, worst
 from mailweir.spec import ServerKey, ServerState
 from mailweir.state.desired import NO_WISH, Health, Wish
@@ -38,6 +38,8 @@ _AT_ONCE = 1000
 
 # Keys of a check that say when it is made, and not what it asks.
 _PACE = ("every", "fast", "rise", "fall", "timeout", "initial")
+# These don't speak as sessions do.
+_OWN_PROTOCOL = (CheckKind.AGENT, CheckKind.HTTP, CheckKind.HTTPS)
 
 Probe = Callable[[Target], Awaitable[Outcome]]
 
@@ -168,7 +170,7 @@ class Monitor:
         for key, target in targets.items():
             watched = self._watched.get(key)
             if watched is None:
-                watched = Watched(key.check, target, unseen(target.check))
+                watched = Watched(key.check, target, unseen(target.check, is_main=key.is_main))
                 self._watched[key] = watched
             elif watched.target == target:
                 continue
@@ -200,7 +202,7 @@ class Monitor:
         for key, checks in self._servers.items():
             for watched in checks:
                 if (wish := _wish(watched)) != NO_WISH:
-                    found[key] = wish
+                    found[key] = wish.both(found.get(key, NO_WISH))
         return found
 
     def __len__(self) -> int:
@@ -391,7 +393,11 @@ def _asks_otherwise(old: Target, new: Target) -> bool:
 
 def _asked(target: Target) -> Target:
     pace = {name: Check.model_fields[name].default for name in _PACE}
-    return replace(target, connect=0.0, check=target.check.model_copy(update=pace))
+    asked = replace(target, connect=0.0, check=target.check.model_copy(update=pace))
+    if target.kind in _OWN_PROTOCOL:
+        # What sessions speak is nothing to it.
+        asked = replace(asked, speech=Speech.OPAQUE, proxy=Proxy.OFF)
+    return asked
 
 
 @dataclass(slots=True)

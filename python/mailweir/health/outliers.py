@@ -38,15 +38,12 @@ TOLD_AFTER = 20.0
 
 @dataclass(frozen=True, slots=True)
 class ServerSeen:
-    """A server of a pool. `in_use`: new sessions go there, or would if it weren't ejected.
-    `is_down`: its checks say so.
-    """
+    """A server of a pool. `in_use`: new sessions go there, or would if it weren't ejected."""
 
     name: str
     address: str
     in_use: bool
     counted: Counted
-    is_down: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +115,29 @@ class Outliers:
         """What changes by what is counted now."""
         return self._pools[seen.name].step(seen, now)
 
-    def checked(self, key: ServerKey, at: float, now: float) -> Change | None:
-        """A server passed a check that began at `at`. It is used again where its time is over."""
+    def checked(self, key: ServerKey, at: float, now: float, *, passed: bool) -> Change | None:
+        """A server passed a check that began at `at`, or that couldn't be made. It is used again
+        where its time is over.
+        """
         found = self._server(key)
         ejection = found.ejection if found else None
         if found is None or ejection is None or at < ejection.until:
             return None
         found.is_used(now)
-        return Change(key, ejection, "its time is over, and it passed a check")
+        why = "it passed a check" if passed else "it can't be checked"
+        return Change(key, ejection, f"its time is over, and {why}")
+
+    def called_down(self, key: ServerKey, now: float) -> Change | None:
+        """By its checks: what was wrong is what they see as well, and when they are content again,
+        so are we.
+        """
+        if (pool := self._pools.get(key.pool)) is not None:
+            pool.were_down[key.server] = now
+        found = self._server(key)
+        if found is None or (ejection := found.ejection) is None:
+            return None
+        found.is_used(now)
+        return Change(key, ejection, DOWN)
 
     def pardon(self, key: ServerKey, now: float) -> None:
         """An operator wants a server used: nothing is held against it any more."""
@@ -196,6 +208,8 @@ class _Pool:
     told: tuple[str, ...] = ()
     bad: int = 0
     got_worse: float = -inf
+    # When checks called a server down.
+    were_down: dict[str, float] = field(default_factory=dict)
     # Nothing is under way: the next bad session changes that.
     rests: bool = False
 
@@ -204,10 +218,6 @@ class _Pool:
         out = [(name, ejection) for name, ejection in moved.items() if ejection]
         self.servers = {one.name: self._known(one) for one in seen.members}
         changes = self._back(seen, out, now, "its address changed")
-        # What was wrong is what its checks see as well: when they are content again, so are we.
-        down = [one.name for one in seen.members if one.is_down]
-        found = [(name, ejection) for name in down if (ejection := self.servers[name].ejection)]
-        changes += self._back(seen, found, now, DOWN)
         counted = {one.name: one.counted for one in seen.members}
         if seen.settings is None:
             self.history.note(counted, [], now)
@@ -219,9 +229,13 @@ class _Pool:
         used = self._in_use(seen)
         if self.rests and seen.before:
             self.history.begin_anew(seen.before, used, now - EVERY)
-        if moved:
-            # What the machines before did is no evidence: these come into use now.
-            self.history.note(counted, [name for name in used if name not in moved], now)
+        # Long ago is nothing: nobody looks while the pool rests.
+        down = (name for name, at in self.were_down.items() if now - at < 2 * EVERY)
+        if anew := {*moved, *down}:
+            # What the machines before did is no evidence: these come into use now. Nor is what
+            # checks saw as well, perhaps for less than a second.
+            self.history.note(counted, [name for name in used if name not in anew], now)
+        self.were_down.clear()
         self.history.note(counted, used, now)
         changes += self._eject(seen, seen.settings, now)
         self._note_failing(seen, seen.settings, now)

@@ -53,6 +53,10 @@ class Counted(NamedTuple):
     in_vain: int  # that neither it nor another one took
     in_a_row: int  # at this moment, of those that it refused or cut
 
+    def is_before(self, later: "Counted") -> bool:
+        """Whether that can have become of this."""
+        return all(one <= other for one, other in zip(self[:-1], later[:-1], strict=True))
+
 
 _NOTHING = Counted(0, 0, 0, 0, 0)
 
@@ -151,6 +155,8 @@ class History:
         for name in names:
             now, base = self.now[name], self._since[name]
             begins = [base, *(begin[name] for begin in window.begins if name in begin)]
+            # Of a server that went and came: of that name another one has begun from nothing since.
+            begins = [one for one in begins if one.is_before(now)] or [_NOTHING]
             refused = now.refused - max(one.refused for one in begins)
             of_it = refused + now.taken - max(one.taken for one in begins)
             sessions += of_it

@@ -39,9 +39,13 @@ class Track:
     left: tuple[float, ...] = ()  # when it left `up`, the last FLAPS times; seconds of one clock
 
 
-def unseen(check: Check) -> Track:
-    """The track of a server that wasn't checked yet."""
-    return Track(Health.UP if check.initial is Initial.UP else Health.UNKNOWN)
+def unseen(check: Check, *, is_main: bool) -> Track:
+    """The track of a server that wasn't checked yet. The pool's own check is waited for; of a
+    further one nobody knows whether it ever comes.
+    """
+    if check.initial is Initial.UP:
+        return Track(Health.UP)
+    return Track(Health.UNKNOWN if is_main else Health.DOWN)
 
 
 def step(track: Track, verdict: Health, check: Check, now: float) -> Track:

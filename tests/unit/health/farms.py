@@ -50,7 +50,6 @@ class Farm:
                 "10.0.0.1:25",
                 in_use=name not in self.down,
                 counted=self._counted[name],
-                is_down=name in self.down,
             )
             for name in self.names
         ]
@@ -88,14 +87,18 @@ class Farm:
     def check(self, *, passes: Callable[[str], bool] = lambda _: True) -> list[Change]:
         """Those whose time is over."""
         due = [key for key in self.outliers.due(self.now) if passes(key.server)]
-        found = [self.outliers.checked(key, self.now, self.now) for key in due]
+        found = [self.outliers.checked(key, self.now, self.now, passed=True) for key in due]
         return [change for change in found if change]
+
+    def fails(self, name: str, sessions: int) -> None:
+        """So many in a row; the others take theirs."""
+        for other in self.used():
+            self._count(other, taken=20)
+        self._count(name, refused=sessions, in_a_row=sessions)
 
     def ejected(self, name: str) -> None:
         """Have one ejected, by a row of failures."""
-        for other in self.used():
-            self._count(other, taken=20)
-        self._count(name, refused=5, in_a_row=5)
+        self.fails(name, 5)
         (change,) = self.look()
         assert (change.key, change.ended) == (ServerKey(POOL, name), "")
         self._counted[name] = self._counted[name]._replace(in_a_row=0)

@@ -7,12 +7,12 @@ from ipaddress import ip_address
 import pytest
 
 from mailweir.config.check_keys import Check
-from mailweir.config.words import CheckKind, Decides, Initial
+from mailweir.config.words import CheckKind, Decides, Initial, Proxy
 from mailweir.health.budget import APART, AT_A_TIME, Budget
 from mailweir.health.check import Outcome
 from mailweir.health.monitor import KEPT
 from mailweir.health.probes.dial import Learned
-from mailweir.health.target import CheckKey, Target
+from mailweir.health.target import CheckKey, Speech, Target
 from mailweir.spec import ServerState
 from mailweir.state.desired import Health, Wish
 from unit.health.monitored import OF_A, A, World, monitoring, settle, target
@@ -116,6 +116,50 @@ async def test_an_agent_counts_at_once_and_its_absence_not_at_all() -> None:
         monitor.update({OF_A: target(1), FURTHER: weighs})
         await settle()
         assert (monitor.health(), monitor.wishes()) == ({A: Health.UP}, {A: Wish(share=0.25)})
+
+
+class _Agents(World):
+    """Each agent says one thing for ever; nothing once it is `silent`."""
+
+    def __init__(self, words: dict[int, str]) -> None:
+        super().__init__()
+        self.words = words
+        self.silent = False
+
+    async def probe(self, target: Target) -> Outcome:
+        if target.kind is not CheckKind.AGENT:
+            return await super().probe(target)
+        line = "" if self.silent else self.words[target.address.port]
+        learned = Learned(agent=line)
+        return Outcome(Health.UP, "", "", 0.0, 0.0, conclusive=bool(line), learned=learned)
+
+
+async def test_the_stricter_of_two_agents_counts() -> None:
+    agent = further(kind=CheckKind.AGENT)
+    other = replace(agent, address=target(3).address)
+    keys = (FURTHER, CheckKey(A, "other"))
+    world = _Agents({2: "maint 50% maxconn:9", 3: "drain 75% maxconn:3"})
+    for order in (keys, keys[::-1]):
+        async with monitoring(world) as monitor:
+            monitor.update({OF_A: target(1)} | dict(zip(order, (agent, other), strict=True)))
+            await monitor.first_results()
+            await settle()
+            assert monitor.wishes() == {A: Wish(ServerState.MAINT, 0.5, 3)}
+
+
+async def test_what_an_agent_said_outlives_another_way_to_tell_the_server_of_clients() -> None:
+    agent = further(kind=CheckKind.AGENT)
+    world = _Agents({2: "maint"})
+    async with monitoring(world) as monitor:
+        monitor.update({OF_A: target(1), FURTHER: agent})
+        await monitor.first_results()
+        await settle()
+        world.silent = True
+        for changed in ({"proxy": Proxy.V2}, {"speech": Speech.SMTPS}):
+            agent = replace(agent, **changed)
+            monitor.update({OF_A: target(1), FURTHER: agent})
+            await settle()
+            assert monitor.wishes() == {A: Wish(ServerState.MAINT)}
 
 
 async def test_a_host_has_a_budget_and_this_machine_none() -> None:

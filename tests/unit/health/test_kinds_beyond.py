@@ -25,7 +25,7 @@ from mailweir.config.check_keys import Arrives, Check, FurtherCheck
 from mailweir.config.words import CheckKind, Proxy, Verify
 from mailweir.health.agent_words import NOTHING_SAID, AgentSays, heard
 from mailweir.health.check import run
-from mailweir.health.probes import arrival
+from mailweir.health.probes import arrival, dialogue
 from mailweir.health.probes.dial import Progress
 from mailweir.health.target import Speech, Target
 from mailweir.spec import ServerState
@@ -83,9 +83,21 @@ async def test_a_message_arrives_in_a_maildir(tmp_path: Path) -> None:
     assert [file.name for file in new.iterdir()] == ["other"]
 
 
-async def test_a_message_that_is_lost(tmp_path: Path) -> None:
+class _Silent(_Taking):
+    """Doesn't answer QUIT."""
+
+    async def handle_QUIT(self, *_: object) -> str:  # noqa: N802 - aiosmtpd's name
+        await asyncio.sleep(60)
+        return "221 bye"
+
+
+@pytest.mark.parametrize("server", [_Taking, _Silent])
+async def test_a_message_that_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: type[_Taking]
+) -> None:
+    monkeypatch.setattr(dialogue, "_COURTESY", 0.1)
     (tmp_path / "new").mkdir()
-    async with smtp(_Taking(_nowhere)) as address:
+    async with smtp(server(_nowhere)) as address:
         keys: dict[str, Any] = {
             "rcpt_to": BOX,
             "arrives": {"maildir": str(tmp_path)},

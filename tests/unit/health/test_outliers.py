@@ -155,12 +155,12 @@ def test_it_comes_back_by_a_check_that_began_when_its_time_was_over() -> None:
     found.ejected("a")
     over = found.now + _BASE
     assert found.outliers.due(over - 0.1) == []
-    assert found.outliers.checked(_A, over - 0.1, over) is None
+    assert found.outliers.checked(_A, over - 0.1, over, passed=True) is None
     assert found.outliers.due(over) == [_A]
-    change = found.outliers.checked(_A, over, over + 0.1)
+    change = found.outliers.checked(_A, over, over + 0.1, passed=True)
     assert change
     assert (change.key, change.ended) == (_A, "its time is over, and it passed a check")
-    assert found.outliers.checked(_A, over, over + 0.2) is None, "it is in use"
+    assert found.outliers.checked(_A, over, over + 0.2, passed=True) is None, "it is in use"
     assert found.outliers.told(_A) is None
 
 
@@ -202,12 +202,33 @@ def test_what_checks_see_as_well_is_theirs() -> None:
     found = farm(0.0, 0.0, 0.0, 0.0)
     found.look()
     found.ejected("a")
-    found.down = {"a"}
-    (change,) = found.look()
+    change = found.outliers.called_down(_A, found.now)
+    assert change is not None
     assert (change.key.server, change.ended) == ("a", "its checks call it down")
-    found.down = set()
     assert found.look() == []
     assert found.out() == set()
+
+
+def test_what_checks_saw_for_less_than_a_second_is_no_evidence() -> None:
+    """It has failed in a row, was called down, and is up again when we look."""
+    found = farm(0.0, 0.0, 0.0, 0.0)
+    found.look()
+    found.fails("a", 39)
+    found.outliers.called_down(_A, found.now)
+    assert found.look() == []
+    found.now += 1
+    found.fails("a", 39)
+    assert [change.key.server for change in found.look()] == ["a"]
+
+
+def test_that_it_was_down_long_ago_is_no_excuse() -> None:
+    """Nobody had looked since."""
+    found = farm(0.0, 0.0, 0.0, 0.0)
+    found.look()
+    found.outliers.called_down(_A, found.now)
+    found.now += 600
+    found.fails("a", 39)
+    assert [change.key.server for change in found.look()] == ["a"]
 
 
 def test_what_is_kept_by_a_reload_and_what_is_not() -> None:

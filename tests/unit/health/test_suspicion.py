@@ -210,3 +210,17 @@ def test_a_server_fails_until_it_spoils_half_as_much() -> None:
         history(before, {"a": counted(taken=990, in_vain=10)}), "a", 5, 1.0, before=True
     )
     assert fails(history(before, {"a": counted(refused=5, in_a_row=5)}), "a", 5, 1.0, before=False)
+
+
+def test_a_server_that_went_and_came_has_begun_from_nothing() -> None:
+    """Of its name other figures are known still: nothing is below zero, nobody fails for it."""
+    found = History()
+    for second, of_b in enumerate([counted(100, 40), None, counted(30, 1), counted(60, 2)]):
+        figures = {"a": counted(100 * (second + 1), 40 * second)}
+        figures |= {"b": of_b} if of_b else {}
+        found.note(figures, list(figures), 10.0 * second)
+    for window in found.windows("a", 30.0):
+        own, rest = found.tally(["a"], window), found.tally(["b"], window)
+        assert 0 <= min(rest) <= max(rest) <= 62
+        assert 0 <= chance(own, rest) <= 1 + 1e-9
+    worst(found, ["a", "b"], ["a", "b"], 5, 30.0)

@@ -152,7 +152,12 @@ def test_all_that_decide_say_together() -> None:
 
 
 def test_what_a_server_is_before_its_first_check() -> None:
-    assert unseen(Check()).health is UNKNOWN
-    seen = unseen(Check(initial=Initial.UP))
-    assert seen.health is UP
-    assert step(seen, DOWN, Check(), 0.0).health is DOWN
+    assert unseen(Check(), is_main=True).health is UNKNOWN
+    for is_main in (True, False):
+        seen = unseen(Check(initial=Initial.UP), is_main=is_main)
+        assert seen.health is UP
+        assert step(seen, DOWN, Check(), 0.0).health is DOWN
+    # Of a further one nothing else would keep sessions away.
+    further = unseen(Check(initial=Initial.DOWN), is_main=False)
+    assert worst(UP, [further.health]) is DOWN
+    assert step(further, UP, Check(), 0.0).health is UP

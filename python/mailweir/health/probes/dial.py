@@ -15,8 +15,8 @@ from mailweir.state.desired import Health
 
 # linux/in.h; Python has no name for it before 3.12.
 _BIND_ADDRESS_NO_PORT = 24
-# What a connect fails with where this machine has no port, buffer or memory left.
-OURS = {errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM}
+# What a connect fails with where this machine has no port, buffer, memory or descriptor left.
+OURS = {errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 
 
 class ProbeError(Exception):
@@ -59,6 +59,7 @@ class Progress:
     def __init__(self) -> None:
         self.step = "connect"
         self.passed = False
+        self.awaits_more = False  # something is to come behind the session
         self.failed: ProbeError | None = None
         self.learned = NOTHING_LEARNED
         self.conclusive = True  # whether it says something of the server that it isn't in time

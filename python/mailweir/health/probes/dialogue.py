@@ -23,7 +23,7 @@ from mailweir.state.desired import Health
 # What a server says that is there, and wants no new sessions for now: it is about to stop or has
 # too many (421), or mail can't be taken for the moment: 452 is a full disk. RFC 5321, 4.2.2.
 _NOT_NOW = ("421", "450", "451", "452")
-# Seconds that the answer to QUIT is waited for after a failure.
+# Seconds that the answer to QUIT is waited for.
 _COURTESY = 5.0
 
 
@@ -107,6 +107,12 @@ class Dialogue:
             self._stream.write(b"QUIT\r\n")
 
 
+async def _leave(dialogue: Dialogue) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_COURTESY):
+            await dialogue.leave()
+
+
 @asynccontextmanager
 async def conversing(
     target: Target, progress: Progress, context: SSLContext | None = None
@@ -124,13 +130,11 @@ async def conversing(
                 await dialogue.begin_tls(context or tls.ANY, target.check.name)
             await dialogue.greeting()
             yield dialogue
-        progress.step, progress.passed = "quit", True
-        await dialogue.leave()
+        progress.step, progress.passed = "quit", not progress.awaits_more
+        await _leave(dialogue)
     except ProbeError as error:
         progress.failed = error
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_COURTESY):
-                await dialogue.leave()
+        await _leave(dialogue)
         raise
     except asyncio.CancelledError:
         # The check is given up: its server reads QUIT when it gets there.

@@ -20,6 +20,7 @@ async def probe(target: Target, progress: Progress) -> None:
     """Raises ProbeError as `rcpt`, and at data or arrival."""
     check = target.check
     token = token_hex(_TOKEN_BYTES)
+    progress.awaits_more = bool(check.arrives)
     context = await tls.context(check) if check.user else None
     async with arrival.awaited(check.arrives, token, progress) as arrived:
         async with conversing(target, progress, context) as dialogue:
@@ -27,7 +28,7 @@ async def probe(target: Target, progress: Progress) -> None:
             await dialogue.ask("data", "DATA", good="354")
             await dialogue.ask("data", _mail(check.mail_from, str(check.rcpt_to), token))
         if check.arrives:
-            progress.step, progress.passed = "arrival", False
+            progress.step = "arrival"
             progress.awaited = "mail"
             await arrived()
 
