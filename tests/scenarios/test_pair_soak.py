@@ -23,7 +23,7 @@ from harness.waiting import until
 
 Counted = Callable[[str], None]
 
-_SECONDS = float(os.environ.get("MAILWEIR_SOAK", 20))
+_SECONDS = float(os.environ.get("MAILWEIR_SOAK", 10))
 _SPINNING = 2  # processes for each processor
 _DEAD = 2.0  # seconds, the default: silence that long is a takeover
 

@@ -50,7 +50,14 @@ from mailweir.ha.machine.grace import Grace
 from mailweir.ha.machine.inputs import Machine
 from mailweir.ha.machine.wire import State
 from mailweir.ha.maintenance import Maintenance
-from mailweir.ha.settings import fixed_differences, loaded, node_of, ports_of, settings_of
+from mailweir.ha.settings import (
+    fixed_differences,
+    loaded,
+    node_of,
+    places_that_differ,
+    ports_of,
+    settings_of,
+)
 from mailweir.ha.signals import ignore_others
 from mailweir.ha.watching import Watching
 from mailweir.instance import only_instance
@@ -409,7 +416,8 @@ class Agent:
         self._supervisor.reloading()
         try:
             loaded, ha, found = await self._load()
-            if problems := fixed_differences(self._ha, ha):
+            places = places_that_differ(self._loaded.config, loaded.config)
+            if problems := [*fixed_differences(self._ha, ha), *places]:
                 raise StartError("; ".join(problems))
         except MailweirError as error:
             for line in str(error).splitlines():

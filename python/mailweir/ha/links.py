@@ -83,7 +83,11 @@ class Links:
     def open(self) -> None:
         """Bind and connect those that can be used by now. Raises StartError with what to do."""
         for number in self._ends:
-            self._open(number)
+            try:
+                self._open(number)
+            except StartError:
+                self.close()
+                raise
         if self._witness is not None:
             self._open_to_witness()
 
@@ -185,7 +189,6 @@ class Links:
             why = _why_absent(error, own, peer)
             self.absent[number] = why or str(error.strerror)
             if not why:
-                self.close()
                 at = f"ha.nodes.{self._node}.links.{self.names[number - 1]}"
                 raise StartError(f"{at}: {own}: {error.strerror}") from None
 

@@ -51,7 +51,8 @@ def _links(seen: Seen) -> Iterable[tuple[tuple[str], _Link]]:
     for number, name in [(WITNESS_LINK, "witness"), *enumerate(links.names, start=1)]:
         if number == WITNESS_LINK and not known.settings.witness:
             continue
-        last = known.peer.link_heard_at.get(number)
+        other = known.witness if number == WITNESS_LINK else known.peer
+        last = other.link_heard_at.get(number)
         heard = None if last is None else seen.at - last
         yield (name,), _Link(heard, links.sent[number], links.received[number])
 

@@ -86,6 +86,19 @@ def ports_of(config: Config) -> list[int]:
     return sorted({one.port for one in bound if one.ip in virtual or one.ip.is_unspecified})
 
 
+def places_that_differ(old: Config, new: Config) -> list[str]:
+    """Where it asks `mailweir run`, and where it keeps things: what differs of that, in words. A
+    reload that is taken would go on asking at the old place, and find nobody.
+    """
+    pairs = {"admin.socket": (old.admin.socket, new.admin.socket)}
+    pairs["state_dir"] = (old.state_dir, new.state_dir)
+    return [
+        f"`{key}` can't change while it runs: restart `mailweir ha`, the standby node's first"
+        for key, (before, after) in pairs.items()
+        if before != after
+    ]
+
+
 def fixed_differences(old: Ha, new: Ha) -> list[str]:
     """What differs that a running process can't change, in words."""
     found = [

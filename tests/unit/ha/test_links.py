@@ -161,6 +161,25 @@ def test_a_link_whose_address_comes_late(monkeypatch: pytest.MonkeyPatch) -> Non
         links.close()
 
 
+def test_a_link_that_can_not_be_opened_again_keeps_no_other_shut(
+    both: Both, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else has its port by now."""
+    links = both.links["a"]
+    links._sockets.pop(1).close()
+    connected = ha_links._connected
+
+    def refused(_: object, __: object) -> socket.socket:
+        raise OSError(errno.EADDRINUSE, "Address already in use")
+
+    monkeypatch.setattr(ha_links, "_connected", refused)
+    links.mend()
+    assert (links.numbers(), links.absent) == ([2], {1: "Address already in use"})
+    monkeypatch.setattr(ha_links, "_connected", connected)
+    links.mend()
+    assert sorted(links.numbers()) == [1, 2]
+
+
 class Stranded:
     """A socket whose address is gone."""
 

@@ -19,6 +19,7 @@ from unit.ha.pairs import (
     candidate,
     command,
     released,
+    settings,
     standing_by,
     with_standby,
 )
@@ -354,6 +355,15 @@ def test_what_the_peer_can_do_better(facts: dict[str, Any], after: float, why: s
     assert (table.state, table.why) == (State.RELEASING, why)
 
 
+def test_a_gateway_that_is_not_configured_any_more_moves_nothing() -> None:
+    """It was lost, and nobody asks for it from here on."""
+    table = with_standby(gateways=True)
+    table.learn(gateway_answers=False)
+    table.do(table.machine.configure(settings(gateways=False), table.now))
+    table.wait(30, **STANDBY)
+    assert table.state is State.ACTIVE
+
+
 @pytest.mark.parametrize("facts", [{"health": SICK}, {"health": POOR}, {"gateway_answers": False}])
 @pytest.mark.parametrize(
     "told",
@@ -380,11 +390,19 @@ def test_a_penalty_that_both_have_moves_nothing() -> None:
     assert table.state is State.ACTIVE
 
 
-def test_a_small_priority_less_a_penalty_is_no_worse() -> None:
-    table = with_standby(priority=30)
+@pytest.mark.parametrize(("mine", "theirs"), [(30, 30), (100, 30), (30, 100), (1, 254), (51, 20)])
+def test_a_small_priority_less_a_penalty_is_no_worse(mine: int, theirs: int) -> None:
+    table = with_standby(priority=mine)
     table.learn(health=POOR)
-    table.wait(60, priority=1, configured=30, **STANDBY)
+    table.wait(60, priority=max(1, theirs - 50), configured=theirs, **STANDBY)
     assert table.state is State.ACTIVE
+
+
+@pytest.mark.parametrize(("mine", "theirs"), [(30, 30), (100, 30), (30, 100)])
+def test_a_small_priority_that_is_whole_is_better_off(mine: int, theirs: int) -> None:
+    table = with_standby(priority=mine)
+    table.learn(health=POOR)
+    table.wait(60, until=State.RELEASING, priority=theirs, configured=theirs, **STANDBY)
 
 
 def test_who_is_better_off_but_sees_no_gateway_is_not_better() -> None:

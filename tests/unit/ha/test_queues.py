@@ -27,6 +27,14 @@ def test_a_socket_that_listens(address: str) -> None:
     assert not anybody_listens(_LOOPBACK, [port])
 
 
+def test_a_kernel_without_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queues, "_TABLES", (queues._TABLES[0], Path("/nowhere")))
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        port = int(one.getsockname()[1])
+        assert anybody_listens(_LOOPBACK, [port])
+    assert not anybody_listens(_LOOPBACK, [port])
+
+
 def test_what_can_not_be_known_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queues, "_TABLES", (Path("/nowhere"),))
     assert anybody_listens(_LOOPBACK, [25])

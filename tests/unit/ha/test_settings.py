@@ -7,7 +7,14 @@ import pytest
 from mailweir.config.ha import Ha
 from mailweir.config.model import Config
 from mailweir.errors import StartError
-from mailweir.ha.settings import fixed_differences, node_of, ports_of, settings_of
+from mailweir.ha.settings import (
+    fixed_differences,
+    node_of,
+    places_that_differ,
+    ports_of,
+    settings_of,
+)
+from unit.fakes import MINIMAL, config
 
 
 def pair(**more: Any) -> Ha:
@@ -60,3 +67,10 @@ def test_what_a_reload_can_not_change() -> None:
     ):
         (problem,) = fixed_differences(pair(), pair(**more))
         assert problem.startswith(key)
+
+
+def test_where_it_asks_can_not_change() -> None:
+    old, more = config(MINIMAL), "state_dir: /elsewhere\nadmin: {socket: /elsewhere/admin.sock}\n"
+    assert places_that_differ(old, config(MINIMAL)) == []
+    found = places_that_differ(old, config(MINIMAL + more))
+    assert [one.partition(" can't")[0] for one in found] == ["`admin.socket`", "`state_dir`"]

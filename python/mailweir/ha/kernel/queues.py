@@ -16,7 +16,9 @@ _LISTEN = "0A"
 
 
 def anybody_listens(virtual: Collection[IP], ports: Collection[int]) -> bool:
-    """At one of the addresses, or at all of this machine's. True where it can't be known."""
+    """At one of the addresses, or at all of this machine's. True where it can't be known. A kernel
+    without IPv6 has no table of that.
+    """
     try:
         return any(
             port in ports and (ip in virtual or ip.is_unspecified) for ip, port in _listening()
@@ -27,7 +29,7 @@ def anybody_listens(virtual: Collection[IP], ports: Collection[int]) -> bool:
 
 def _listening() -> Iterator[tuple[IP, int]]:
     """proc(5): those that listen stand first, so that thousands of sessions needn't be read."""
-    for table in _TABLES:
+    for table in [one for one in _TABLES if one.exists()] or _TABLES:
         with open(table, encoding="ascii") as lines:
             next(lines, "")
             for line in lines:

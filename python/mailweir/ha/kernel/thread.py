@@ -15,6 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import structlog
+
 from mailweir.config.ha import Floating
 from mailweir.errors import MailweirError, StartError
 from mailweir.ha.clock import now
@@ -30,6 +32,8 @@ _LOOK_AGAIN = 0.5
 _ABSENT = {errno.EADDRNOTAVAIL, errno.ENODEV, errno.ENXIO}
 
 Value = TypeVar("Value")
+
+_log = structlog.get_logger("mailweir")
 
 
 class AddressError(MailweirError):
@@ -223,6 +227,7 @@ class Kernel:
             # Leases aren't renewed any more: this node doesn't know what it has.
             self._broken = str(error) or repr(error)
             self._selector.unregister(self._monitor)
+            _log.error("the kernel isn't heard any more: restart mailweir-ha", reason=self._broken)
         self._say()
 
     def _look(self) -> None:

@@ -186,8 +186,8 @@ def reason_to_let_go(known: Known, now: float) -> tuple[str, State | None]:
         return f"no gateway answers here, and {name} reaches one", State.BACKUP
     if now - known.since < s.fault_hold:
         return "", None
-    worse = s.priority - known.priority() > told.configured - told.priority
-    if worse and not why_peer_sees_less(known):
+    mine, theirs = _losses(known, told)
+    if mine > theirs and not why_peer_sees_less(known):
         return f"{known.health.why}, and {name} is better off", State.BACKUP
     outranked = known.outranked_since
     if outranked is not None and now - outranked >= s.preempt_delay:
@@ -198,13 +198,21 @@ def reason_to_let_go(known: Known, now: float) -> tuple[str, State | None]:
 def outranks(known: Known, now: float) -> bool:
     """With `preempt`: whether the peer stands ready and has the higher priority."""
     told = known.peer.message
-    return (
-        known.settings.preempt
-        and told is not None
-        and not why_not_switch(known, now)
-        and told.priority > known.priority()
-        and told.configured - told.priority <= known.settings.priority - known.priority()
-    )
+    if told is None or not known.settings.preempt:
+        return False
+    mine, theirs = _losses(known, told)
+    return not why_not_switch(known, now) and told.priority > known.priority() and theirs <= mine
+
+
+def _losses(known: Known, told: Message) -> tuple[int, int]:
+    """What is taken off the priority of this node, and of the peer, for what is wrong there.
+
+    A priority falls to 1 at most, so of a small one less can be taken. Neither counts for more
+    than can be taken of both.
+    """
+    most = min(known.settings.priority, told.configured) - 1
+    mine = known.settings.priority - known.priority()
+    return min(mine, most), min(told.configured - told.priority, most)
 
 
 def why_not_switch(known: Known, now: float, *, force: bool = False) -> str:

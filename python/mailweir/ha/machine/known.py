@@ -95,6 +95,9 @@ class Known:
         """Go by other settings from here on."""
         self.settings = settings
         self.peer.dead = self.witness.dead = settings.dead
+        if not settings.gateways:
+            # Nobody asks any more: what was found out would stay for ever.
+            self.gateway_answers = self.gateway_lost_at = None
 
     def learn(self, facts: Facts, now: float) -> bool:
         """Take in what is another one; whether the carrier came back by it."""
