@@ -6,18 +6,25 @@ waits in the data plane is called in a lane.
 """
 
 import asyncio
+import signal
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from functools import partial
-from typing import Protocol
 
 import structlog
 
 from mailweir.config.load import Loaded
 from mailweir.config.model import Config
-from mailweir.errors import BusyError, ConfigError, MailweirError, Problem
+from mailweir.errors import (
+    BusyError,
+    ConfigError,
+    MailweirError,
+    PlaneError,
+    Problem,
+)
 from mailweir.faults import FaultPart
+from mailweir.giving_way import GivingWay, Upgrading
 from mailweir.health.first import first_checks
 from mailweir.health.target import CheckKey, Target, targets
 from mailweir.intents import Intents
@@ -35,33 +42,21 @@ from mailweir.reload import (
 from mailweir.spec import DesiredState, ServerKey
 from mailweir.state import diff
 from mailweir.state.desired import NO_WISH, Health, Wish, ending, fold
+from mailweir.state.keeping import PATIENCE
 from mailweir.state.reconcile import Reconciler
-from mailweir.upgrade.channel import Go, Serves
-from mailweir.upgrade.successor import Successor, UpgradeOutcome
+from mailweir.upgrade.successor import UpgradeOutcome
 
 # Each change of a server's health costs some 20 us for every server. Those of thousands are taken
 # together, so that most of the time is left for checks: seconds to wait, for each server.
 _GATHERED = 0.0001
 # An operator's word ends by the clock, which may be set: that is looked at so often, in seconds.
 _LOOK = 30.0
-# How long an operator waits for the disk that his word is kept on, in seconds.
-PATIENCE = 0.3
 
 _log = structlog.get_logger("mailweir")
 
 
 # Makes the process before this one give way; what it is given opens the listeners.
 TakeOver = Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]
-
-
-class Upgrading(Protocol):
-    """How the next process is begun, and what it is told when it is its turn."""
-
-    async def begin(self) -> Successor:
-        """One that could serve. Raises UpgradeError."""
-
-    def go(self) -> Go:
-        """What it is to know."""
 
 
 class Changes:
@@ -91,7 +86,7 @@ class Changes:
         self._read = first
         self._on_open = on_open
         self._on_round = on_round
-        self._upgrading = upgrading
+        self.giving_way = GivingWay(intents, parts, upgrading)
         self._take_over = take_over
         self.reconciler = Reconciler(parts.plane)
         self.last_load = ReloadOutcome(True, 0, "starting", time.time())
@@ -104,12 +99,9 @@ class Changes:
         self._coming: asyncio.Task[Read] | None = None
         self._loaded_to_come: Loaded | None = None
         self._waiting_for_reload: list[asyncio.Future[ReloadOutcome]] = []
-        # The next process on its way, and who waits for it.
-        self._next: asyncio.Task[Successor] | None = None
-        self._waiting_for_upgrade: list[asyncio.Future[UpgradeOutcome]] = []
-        self._hands_over = False
-        # The one that serves now instead of this process, and what it has taken.
-        self.successor: tuple[Successor, Serves] | None = None
+        # Whether sessions are relayed whatever the configuration says: those in the kernel would
+        # end with this process, which gives way, or it can't have the kernel path.
+        self._relays = self._is_without_kernel_path = False
 
     @property
     def loaded(self) -> Loaded:
@@ -132,7 +124,7 @@ class Changes:
 
         Raises UnknownError where `change` does, and BusyError.
         """
-        if self._hands_over:
+        if self.giving_way.hands_over:
             # It wouldn't be known to the next process.
             raise BusyError("mailweir is being upgraded; try again in a moment")
         change(self._parts.operator, self.loaded.config)
@@ -189,7 +181,7 @@ class Changes:
                 async with asyncio.timeout(self._next_look()):
                     await self._intents.wake.wait()
             self._intents.wake.clear()
-            if self._intents.terminations or self.successor:
+            if self._intents.terminations or self.giving_way.successor:
                 break
             try:
                 await self._act()
@@ -198,7 +190,7 @@ class Changes:
                 if self.reconciler.applied is None:
                     raise
                 self._parts.faults.note(FaultPart.CHANGE, error)
-        self._give_up()
+        await self._give_up()
 
     async def _act(self) -> None:
         for what in self._parts.operator.forget_those_over():
@@ -212,54 +204,40 @@ class Changes:
                 await self._open(coming.result())
             else:
                 await self._act_on_coming(coming)
-        if self._next is not None and self._next.done():
-            following, self._next = self._next, None
-            await self._hand_over(following)
+        if not await self.giving_way.hand_over():
+            await self._relay(self._is_without_kernel_path)
         # One or the other: the next process reads the configuration as well.
-        if self._coming is None and self._next is None:
-            self._begin_what_is_wanted()
+        if self._coming is None and not self.giving_way.is_under_way:
+            await self._begin_what_is_wanted()
         if self.reconciler.applied is not None:
             self._on_round()
 
-    def _begin_what_is_wanted(self) -> None:
+    async def _begin_what_is_wanted(self) -> None:
         if (reloads := self._intents.reloads.take()) is not None:
             self._waiting_for_reload = reloads
             self._parts.supervisor.reloading()
             self._prepare(self._reloaded())
         elif self.reconciler.applied and (upgrades := self._intents.upgrades.take()) is not None:
-            self._waiting_for_upgrade = upgrades
-            self._next = asyncio.create_task(self._upgrading.begin())
-            self._next.add_done_callback(lambda _: self._intents.wake.set())
+            await self._relay(self._relays or self.giving_way.ends_flows)
+            self.giving_way.begin(upgrades)
 
-    async def _hand_over(self, coming: asyncio.Task[Successor]) -> None:
-        """To the next process, which could serve, or couldn't be had."""
-        waiting, self._waiting_for_upgrade = self._waiting_for_upgrade, []
-        try:
-            successor = coming.result()
-            self._hands_over = True
-            await self._parts.keeping.settled(PATIENCE)
-            self.successor = successor, await successor.serves(self._upgrading.go())
-            # Who asks for the upgrade, and then something else, is answered by the next one.
-            self._parts.admin.stop_listening()
-            outcome = UpgradeOutcome(True, f"process {successor.pid} serves", successor.version)
-            self._intents.wake.set()
-        except MailweirError as error:
-            self._hands_over = False
-            outcome = UpgradeOutcome(False, str(error))
-            _log.error("the upgrade failed, this process goes on", reason=outcome.message)
-        answer(waiting, outcome)
+    async def _relay(self, relays: bool) -> None:
+        if relays != self._relays:
+            self._relays = relays
+            await self._act_on_states()
 
-    def _give_up(self) -> None:
+    async def _give_up(self) -> None:
         """What is under way; whoever waits is told."""
         if self._coming is not None:
             self._coming.cancel()
-        if self._next is not None:
-            self._next.cancel()
         why = "the process is ending"
-        upgrades = [*self._waiting_for_upgrade, *(self._intents.upgrades.take() or [])]
-        answer(upgrades, UpgradeOutcome(False, why))
-        reloads = [*self._waiting_for_reload, *(self._intents.reloads.take() or [])]
-        answer(reloads, self._refused(why))
+        await self.giving_way.give_up(why)
+        reloads = self._intents.reloads.take()
+        if self.giving_way.successor is not None:
+            why = "another process serves by now, and reads the configuration again"
+            if reloads is not None:
+                self.giving_way.tell(signal.SIGHUP)
+        answer([*self._waiting_for_reload, *(reloads or [])], self._refused(why))
         answer(self._waiting, why)
 
     def _next_look(self) -> float | None:
@@ -295,7 +273,7 @@ class Changes:
     def _fold(self, loaded: Loaded) -> DesiredState:
         health, words = self._parts.monitor.health(), self._parts.operator.overrides
         where = self._parts.room.where(loaded.config.max_sessions)
-        return fold(
+        desired = fold(
             loaded.config,
             health,
             words,
@@ -304,6 +282,7 @@ class Changes:
             wishes=self._parts.monitor.wishes(),
             ejected=self._parts.outliers.ejected(),
         )
+        return desired.relayed() if self._relays else desired
 
     def _known(self) -> dict[ServerKey, tuple[Health, Wish]]:
         """What checks and agents say of servers."""
@@ -366,7 +345,16 @@ class Changes:
         if self._take_over is not None:
             await self._take_over(partial(self._open_before, first))
         desired = self._fold(first.loaded)
-        await self._reconcile(first.loaded.config, desired)
+        try:
+            await self._reconcile(first.loaded.config, desired)
+        except PlaneError as error:
+            if self._take_over is None:
+                raise
+            # The process before this one serves no more. Sessions are relayed by now.
+            _log.error("sessions are relayed: there is no kernel path", reason=str(error))
+            self._relays = self._is_without_kernel_path = True
+            desired = desired.relayed()
+            await self._reconcile(first.loaded.config, desired)
         await self._keep_listening()
         message, warnings = diff.describe(None, desired), tuple(map(str, first.loaded.warnings))
         self.last_load = ReloadOutcome(True, 1, message, time.time(), warnings=warnings)
@@ -431,12 +419,17 @@ class Changes:
         new, old = read.loaded, self.loaded
         # Once more: a kernel path may have come while its servers were checked.
         self._refuse_what_is_fixed(new)
-        desired = self._fold(new)
-        settled = diff.settings(old.config, new.config)
-        change = diff.describe(self.reconciler.applied, desired, settled)
-        await self._reconcile(new.config, desired)
+        relays, self._relays = self._relays, False
+        try:
+            desired = self._fold(new)
+            settled = diff.settings(old.config, new.config)
+            change = diff.describe(self.reconciler.applied, desired, settled)
+            await self._reconcile(new.config, desired)
+        except BaseException:
+            self._relays = relays
+            raise
         # From here on it runs, whatever else fails.
-        self._read = read
+        self._read, self._is_without_kernel_path = read, False
         try:
             self._parts.digests.take(read.agreement)
             await self._parts.admin.take(new.roles, new.config.admin.hosts)

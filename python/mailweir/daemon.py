@@ -19,6 +19,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -30,7 +31,7 @@ from mailweir.admin.digests import Digests
 from mailweir.admin.guard import Hosts
 from mailweir.admin.metrics import Metrics
 from mailweir.admin.server import AdminServer
-from mailweir.changes import PATIENCE, Changes
+from mailweir.changes import Changes
 from mailweir.config.model import Config
 from mailweir.ejections import Ejections
 from mailweir.ending import drain
@@ -52,7 +53,7 @@ from mailweir.reload import Read, Reader, log_problems
 from mailweir.reports import Reports
 from mailweir.running import Running
 from mailweir.spec import DesiredState, ServerKey
-from mailweir.state.keeping import Keeping
+from mailweir.state.keeping import PATIENCE, Keeping
 from mailweir.state.overrides_file import OverridesFile
 from mailweir.supervisor import Supervisor
 from mailweir.taking_over import TakingOver
@@ -98,6 +99,8 @@ class Daemon:
         self._intents = Intents()
         self._outliers = Outliers()
         self._last_resort: threading.Timer | None = None
+        # What the process that serves now instead of this one is to hear.
+        self._tell_next: Callable[[signal.Signals], None] = lambda _: None
         # Made in startup, in this order.
         self._plane: Plane | None = None
         self._reports: Reports
@@ -115,9 +118,10 @@ class Daemon:
             self._watch_signals()  # a HUP from here on is a reload, and doesn't end the process
             if await self._unless_told_to_end(self._startup()):
                 await self._changes.run()
-                if self._changes.successor is not None:
-                    await self._handing_over.retire(*self._changes.successor)
-                if self._changes.successor is None or self._intents.terminations:
+                following = self._changes.giving_way.successor
+                if following is not None:
+                    await self._handing_over.retire(*following)
+                if following is None or self._intents.terminations:
                     await self._shutdown()
 
     def _has_ended(self) -> None:
@@ -157,7 +161,13 @@ class Daemon:
         plane = await self._lane.call(self._begin_plane)
         self._parts = self._made(first, plane, operator, keeping, found)
         self._handing_over = HandingOver(
-            self._parts, self._intents, lock, role=lambda: self.running.role.told
+            self._parts,
+            self._intents,
+            lock,
+            role=lambda: self.running.role.told,
+            before=self._sessions_before,
+            end=self._on_end,
+            reopen=self._on_usr1,
         )
         self._exits.push_async_callback(self._parts.monitor.close)
         self._exits.push_async_callback(self._parts.admin.close)
@@ -171,6 +181,7 @@ class Daemon:
             upgrading=self._handing_over,
             take_over=self._taking_over(config),
         )
+        self._tell_next = self._changes.giving_way.tell
         self.running = Running(
             self._parts,
             self._changes,
@@ -329,9 +340,8 @@ class Daemon:
         loop = asyncio.get_running_loop()
         actions: dict[signal.Signals, Callable[[], None]] = {
             signal.SIGHUP: self._intents.reload,
-            signal.SIGTERM: self._on_term,
-            # RestartKillSignal of the unit. Where nobody keeps the sockets, it is as TERM.
-            signal.SIGINT: lambda: self._on_term(restarts=self._supervisor.is_there),
+            signal.SIGTERM: partial(self._on_term, signal.SIGTERM),
+            signal.SIGINT: partial(self._on_term, signal.SIGINT),  # RestartKillSignal of the unit
             signal.SIGUSR1: self._on_usr1,
             signal.SIGUSR2: self._intents.upgrade,
         }
@@ -339,7 +349,12 @@ class Daemon:
             loop.add_signal_handler(number, action)
             self._exits.callback(loop.remove_signal_handler, number)
 
-    def _on_term(self, *, restarts: bool = False) -> None:
+    def _on_term(self, number: signal.Signals) -> None:
+        # Where nobody keeps the sockets, INT is as TERM.
+        self._on_end(restarts=number == signal.SIGINT and self._supervisor.is_there)
+        self._tell_next(number)
+
+    def _on_end(self, *, restarts: bool = False) -> None:
         self._intents.end(restarts=restarts)
         if self._predecessor is not None:
             self._predecessor.end(now=self._intents.terminations > 1)
@@ -387,13 +402,16 @@ class Daemon:
             terms=terms,
             wake=self._intents.wake,
             why_now=self._why_end_now,
-            before=lambda: self._predecessor.sessions if self._predecessor else 0,
+            before=self._sessions_before,
         )
         # The end frees it all; thousands of tasks that end would have it looked through many times.
         gc.disable()
         patience = 0 if self._why_end_now() else PATIENCE
         if problem := await self._parts.keeping.settled(patience):
             _log.error("operators' words won't outlive the process", reason=problem)
+
+    def _sessions_before(self) -> int:
+        return self._predecessor.sessions if self._predecessor else 0
 
     def _why_end_now(self) -> str:
         if self._intents.reloads.take() is not None:

@@ -1,9 +1,10 @@
 """How many descriptors the process has, and how many sessions they are enough for.
 
-Used for the room for sessions.
+Used for the room for sessions, and to wait for one of any number.
 """
 
 import resource
+import select
 
 # Descriptors that aren't sessions': pipes (their budget is below 600), checks (256 at a time),
 # listeners, admin connections (256 at each address), clients whose turn hasn't come yet (some
@@ -39,3 +40,12 @@ def sessions(descriptors: int) -> int:
 def spare(descriptors: int) -> int:
     """How many connections of each kind there may be beside those of sessions."""
     return min(max(_LEAST_SPARE, descriptors // _PER_SPARE), _MOST_SPARE)
+
+
+def until_readable(descriptor: int, seconds: float | None = None) -> bool:
+    """Wait for it in a thread, so long at most; whether it is. poll(2), since select(2) takes no
+    number above 1023.
+    """
+    looking = select.poll()
+    looking.register(descriptor, select.POLLIN)
+    return bool(looking.poll(None if seconds is None else seconds * 1000))

@@ -64,6 +64,10 @@ class Operator:
         """Go on with what was kept."""
         self.overrides = kept.without_those_over(self._clock()).without_absent(config)
 
+    def inherit(self, said: Overrides, config: Config) -> None:
+        """Go on with what the process before this one was told."""
+        self._take(said.without_those_over(self._clock()).without_absent(config))
+
     def go_back(self, overrides: Overrides) -> None:
         """Have what was said before count again."""
         self._take(overrides)

@@ -72,7 +72,7 @@ class Reports:
         """What comes of a check that takes no server out of use: somebody has to see to it."""
         if result.alarm == result.was_alarm or result.before is not result.after:
             return
-        if result.key.is_main:
+        if result.key.is_main and result.outcome.conclusive and not result.outcome.alarm:
             return  # it says of the server what there is to say
         about = {"server": str(result.key.server), "check": result.key.check}
         if result.alarm:

@@ -137,4 +137,6 @@ class Running:
         """The pair's addresses are about to be the other node's. Called by the admin routes."""
         if not self._intents.terminations:
             return 0
+        if self._predecessor is not None:
+            self._predecessor.end(now=True)
         return await lose(self.plane, self._parts.supervisor, self._parts.lane)

@@ -8,13 +8,13 @@ can't be reached, nothing is told and nothing is different.
 
 import asyncio
 import os
-import select
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
+from mailweir.descriptors import until_readable
 from mailweir.store import Store
 
 _MICROSECONDS = 1_000_000
@@ -88,7 +88,7 @@ class Supervisor:
         with open(heard, "rb", buffering=0) as ear:
             with open(kept, "wb", buffering=0) as mouth:
                 self._send(b"BARRIER=1\n", [mouth.fileno()])
-            select.select([ear], [], [], _BARRIER)
+            until_readable(ear.fileno(), _BARRIER)
 
     async def show_life(self, lags: Callable[[], Sequence[float]]) -> None:
         """Tell that this event loop moves, as long as some worker does as well: `lags` are the

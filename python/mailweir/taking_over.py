@@ -58,6 +58,7 @@ class TakingOver:
             # Of another version; its file was read at the start.
             _log.error("operators' words are taken from their file", reason=str(error))
         else:
-            self._parts.operator.remember(said, self._config)
+            # By this process's own hand: what the one before couldn't write isn't lost.
+            self._parts.operator.inherit(said, self._config)
         if go.role in [*HaRole] and go.keeper in [*HaKeeper]:
             self._tell_role(HaRole(go.role), HaKeeper(go.keeper))

@@ -8,6 +8,7 @@ import pytest
 from harness.mailweir.run import COMMAND
 from harness.needs import program
 from harness.process import run
+from installed.later_version import FILES, later
 
 _REPOSITORY = Path(__file__).parents[2]
 _SCRIPTS = ["preinst", "postinst", "prerm", "postrm", "build"]
@@ -55,6 +56,11 @@ def test_the_sandbox_is_as_tight_as_the_pages_say(unit: str) -> None:
     assert f"{said[1]} for `{unit}`" in page
     verify = run([program("systemd-analyze"), "verify", "--man=no", file])
     assert "Unknown" not in verify.stderr
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_the_later_version_can_be_made(file: str) -> None:
+    assert later(file) != (_REPOSITORY / file).read_text()
 
 
 def test_nothing_starts_before_the_file_is_edited() -> None:

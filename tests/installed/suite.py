@@ -2,12 +2,14 @@
 in this order, on one machine. `make installed` runs it.
 
 MAILWEIR_BARE is an archive of the bare root, with what the package depends on; MAILWEIR_PACKAGES
-are two packages, the second one newer.
+are two packages, the second one of `later_version`; MAILWEIR_WHEELS is a folder with all wheels.
+What docs/install.md says is typed as it stands there.
 """
 
 import json
 import os
 import re
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -32,6 +34,7 @@ _RESTARTS = count(3, 10)
 _INSTALLING = 300.0  # seconds
 # Of the unit: NET_BIND_SERVICE, NET_ADMIN, NET_RAW, PERFMON, BPF (capability.h).
 _CAPABILITIES = 1 << 10 | 1 << 12 | 1 << 13 | 1 << 38 | 1 << 39
+_REPOSITORY = Path(__file__).parents[2]
 Counted = Callable[[str], None]
 
 pytestmark = pytest.mark.timeout(600)
@@ -51,13 +54,30 @@ class Machine:
         """With apt, of what is there alone: it has no network but the test's."""
         there = self.root / "opt" / package.name
         there.write_bytes(package.read_bytes())
-        return self.says("apt-get", "-qy", "install", f"/opt/{package.name}")
+        return self.says("apt-get", "-qy", "--allow-downgrades", "install", f"/opt/{package.name}")
 
     def says(self, *command: str) -> str:
         """What a command says there, where that goes well."""
         done = self.node.run(*command, limit=_INSTALLING)
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done.stdout + done.stderr
+
+    def types(self, command: str, at: str = "/") -> str:
+        """The same of a line that somebody types there, in a folder."""
+        return self.says("bash", "-euc", f"cd {at}; {command}")
+
+    def writes(self) -> None:
+        """The configuration: two servers, behind a listener on port 25."""
+        file = self.root / "etc" / "mailweir" / "mailweir.yaml"
+        rows = (f"      {name}: {{address: '{at}', proxy: off}}\n" for name, at in _SERVERS.items())
+        file.write_text(f"""\
+listeners:
+  mx: {{bind: ["0.0.0.0:25"], pool: farm}}
+pools:
+  farm:
+    servers:
+{"".join(rows)}log: {{sessions: /var/log/mailweir/sessions.log}}
+""")
 
     def status(self) -> Tree:
         """What `mailweir status` says."""
@@ -112,10 +132,21 @@ def packages() -> list[Path]:
     return [Path(one) for one in os.environ["MAILWEIR_PACKAGES"].split(os.pathsep)]
 
 
+def commands(section: str) -> list[str]:
+    """What docs/install.md has people type, in one of its sections."""
+    page = (_REPOSITORY / "docs" / "install.md").read_text()
+    text = page.partition(f"## {section}\n")[2].partition("\n## ")[0]
+    return re.findall(r"(?m)^    (\S.*)$", text)
+
+
 def test_it_waits_to_be_edited(machine: Machine, packages: list[Path], counted: Counted) -> None:
+    made, installed, *_ = commands("The Debian package")
+    assert made.startswith("make deb")
+    assert made.endswith(f"target/package/{packages[0].name}")
+    shutil.copy(packages[0], machine.root / "opt")
     began = time.monotonic()
-    said = machine.install(packages[0])
-    counted(f"installed in {time.monotonic() - began:.1f} s")
+    said = machine.types(installed, at="/opt")
+    counted(f"{installed}: {time.monotonic() - began:.1f} s")
     assert "edit /etc/mailweir/mailweir.yaml, then: systemctl enable --now mailweir" in said
     assert machine.node.run("systemctl", "is-active", "mailweir").stdout == "inactive\n"
     assert machine.node.run("systemctl", "is-enabled", "mailweir").stdout == "disabled\n"
@@ -130,21 +161,16 @@ def test_it_waits_to_be_edited(machine: Machine, packages: list[Path], counted: 
 
 def test_it_serves_after_one_edit(machine: Machine, counted: Counted) -> None:
     began = time.monotonic()
-    file = machine.root / "etc" / "mailweir" / "mailweir.yaml"
-    rows = (f"      {name}: {{address: '{at}', proxy: off}}\n" for name, at in _SERVERS.items())
-    file.write_text(f"""\
-listeners:
-  mx: {{bind: ["0.0.0.0:25"], pool: farm}}
-pools:
-  farm:
-    servers:
-{"".join(rows)}log: {{sessions: /var/log/mailweir/sessions.log}}
-""")
-    machine.says("systemctl", "enable", "--now", "mailweir")
-    with machine.client() as client:
-        client.expect("220")
-        counted(f"from the edit to a greeting: {time.monotonic() - began:.1f} s")
-        client.expect("221", "QUIT")
+    machine.writes()
+    check, start, status = commands("The Debian package")[2:]
+    machine.types(check)
+    machine.types(start)
+    assert re.search(r"^farm +least_conn +2 +2 ", machine.types(status), re.MULTILINE)
+    for _ in _SERVERS:
+        _sends_a_mail(machine)
+    counted(
+        f"from the edit to a mail through each of two servers: {time.monotonic() - began:.1f} s"
+    )
     with ExitStack() as exits:
         load = machine.load(exits, f"--rate={_RATE}", "--concurrency=50")
         until(lambda: machine.status()["kernel_path"]["handed_over"] > _RATE, "flows")
@@ -155,6 +181,13 @@ pools:
     assert machine.status()["kernel_path"]["ends_with_process"] is None
     carried = machine.status()["kernel_path"]["handed_over"]
     counted(f"sessions by server: {took}; in the kernel {carried}")
+
+
+def _sends_a_mail(machine: Machine) -> None:
+    with machine.client() as client:
+        client.expect("220")
+        client.expect("250", "EHLO client.test")
+        client.mail()
 
 
 def _servers(machine: Machine) -> list[Tree]:
@@ -217,11 +250,16 @@ def test_a_restart_refuses_nobody(machine: Machine, counted: Counted) -> None:
     assert machine.status()["kernel_path"]["adopted"] >= 1
 
 
-def test_the_packages_upgrade_refuses_and_cuts_nobody(
-    machine: Machine, packages: list[Path], counted: Counted
+@pytest.mark.parametrize("number", [1, 0], ids=["later", "and-back"])
+def test_another_package_refuses_and_cuts_nobody(
+    machine: Machine, packages: list[Path], counted: Counted, number: int
 ) -> None:
-    machine.says("mailweir", "weight", "farm/b", "50")
-    old = machine.main_pid()
+    """Of another version: it passes over the fields that it doesn't know, and lets sessions in
+    tables that it can't read go on.
+    """
+    package, old = packages[number], machine.main_pid()
+    if number == 1:
+        machine.says("mailweir", "weight", "farm/b", "50")
     with ExitStack() as exits:
         lasting = machine.load(
             exits, f"--rate={_LONG}", f"--concurrency={_LONG}", "--messages=20", "--think=500ms"
@@ -229,8 +267,9 @@ def test_the_packages_upgrade_refuses_and_cuts_nobody(
         load = machine.load(exits, f"--rate={_RATE}", "--concurrency=200")
         with machine.client() as idle:
             idle.expect("220")
+            until(lambda: machine.status()["kernel_path"]["flows"] > _LONG, "long sessions")
             began = time.monotonic()
-            machine.install(packages[1])
+            machine.install(package)
             took = time.monotonic() - began
             new = machine.main_pid()
             idle.expect("250", "NOOP")
@@ -242,16 +281,33 @@ def test_the_packages_upgrade_refuses_and_cuts_nobody(
         lasting.stop()
         sent, long_sent = load.sent(), lasting.sent(4 * LIMIT)
     until(lambda: not machine.lives(old), "the old process to end")
-    assert "took over" in machine.journal()
-    words = [word["what"] for word in machine.status()["operator"]["words"]]
+    assert machine.journal().count("took over") == 2 - number
+    status = machine.status()
     counted(
-        f"apt-get install of a newer package took {took:.1f} s: {sent.ok} sessions fine, failed"
+        f"apt-get install of {status['version']} took {took:.1f} s: {sent.ok} sessions fine, failed"
         f" {sent.failures or 0}; {long_sent.ok} long ones, failed {long_sent.failures or 0}"
     )
     assert (sent.failures, long_sent.failures) == ({}, {})
-    assert words == ["weight farm/b 50"]
-    homes = sorted(one.name for one in (machine.root / "usr/lib/mailweir").iterdir())
-    assert packages[1].name.split("_")[1] in homes
+    assert [word["what"] for word in status["operator"]["words"]] == ["weight farm/b 50"]
+    version = package.name.split("_")[1]
+    assert status["version"] == version.partition("-")[0]
+    assert version in {one.name for one in (machine.root / "usr/lib/mailweir").iterdir()}
+
+
+def test_a_package_that_can_not_take_over_leaves_the_old_process(
+    machine: Machine, packages: list[Path]
+) -> None:
+    file = machine.root / "etc" / "mailweir" / "mailweir.yaml"
+    good, before = file.read_text(), machine.main_pid()
+    file.write_text(f"{good}nonsense: 1\n")
+    assert "the old version goes on" in machine.install(packages[1])
+    assert machine.main_pid() == before
+    assert machine.node.shows("mailweir", "ActiveState") == "active"
+    with machine.client() as client:
+        client.expect("220")
+    file.write_text(good)
+    machine.says("mailweir", "upgrade")
+    assert machine.main_pid() != before
 
 
 def test_a_new_main_that_dies_takes_no_old_session_along(machine: Machine) -> None:
@@ -293,3 +349,33 @@ def test_a_purge_leaves_nothing(machine: Machine) -> None:
     assert found.stdout == ""
     # As Debian has it, the user stays.
     assert machine.node.run("id", "mailweir").returncode == 0
+
+
+def test_the_wheel_serves_as_the_page_says(machine: Machine, counted: Counted) -> None:
+    """On the same machine, from what an index would give: it has none here."""
+    wheels, there = Path(os.environ["MAILWEIR_WHEELS"]), machine.root / "opt" / "wheels"
+    shutil.copytree(wheels, there)
+    (machine.root / "etc/pip.conf").write_text(
+        "[install]\nno-index = true\nfind-links = /opt/wheels\n"
+    )
+    checkout = machine.root / "opt" / "checkout"
+    shutil.copytree(_REPOSITORY / "config", checkout / "config")
+    shutil.copytree(_REPOSITORY / "packaging", checkout / "packaging")
+    venv = ("apt-get", "-qy", "install", "--no-download", "--no-install-recommends", "python3-venv")
+    machine.says(*venv)
+    made, *typed, start = commands("The wheel")
+    (wheel,) = there.glob("mailweir-*.whl")
+    assert made.startswith("make wheel")
+    assert made.endswith(f"target/package/{wheel.name}")
+    began = time.monotonic()
+    for command in typed:
+        machine.types(
+            command.replace("/PATH/OF/THE/WHEEL", f"/opt/wheels/{wheel.name}"), "/opt/checkout"
+        )
+    machine.writes()
+    machine.types(start)
+    _sends_a_mail(machine)
+    counted(f"by the wheel, from nothing to a mail: {time.monotonic() - began:.1f} s")
+    program = machine.says("readlink", "-f", "/usr/bin/mailweir")
+    assert program == "/opt/mailweir/bin/mailweir\n"
+    machine.says("systemctl", "disable", "--now", "mailweir")

@@ -5,18 +5,18 @@ What was said to the first process counts in the next one, and so does what it l
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from harness.clients.dialogue import Client
 from harness.clients.smtpload import Smtpload
-from harness.mailweir.kernel_rig import PORT, kernel_rig, rig_configuration
+from harness.mailweir.kernel_rig import PORT, kernel_rig
+from harness.mailweir.replaced import farm_configuration, farm_of_two
 from harness.mailweir.run import Tree
-from harness.networks.row import LISTENER, SERVER, Row, row
+from harness.networks.row import LISTENER, SERVER, Row
 from harness.programs.supervisor import Supervisor, supervisor
 from harness.scale import count
 from harness.waiting import LIMIT, until
@@ -29,19 +29,10 @@ _DEAD = f"{SERVER}:{PORT + 2}"
 pytestmark = pytest.mark.needs("iproute2", "nftables", "clang")
 
 
-@contextmanager
-def _farm(directory: Path, binary: Path) -> Iterator[Row]:
-    """Two servers in their network, and nobody at the address of a third one."""
-    with row() as networks:
-        servers = Smtpload(binary, directory, networks.before("s"))
-        listen = (f"{SERVER}:{PORT}", f"{SERVER}:{PORT + 1}")
-        with servers.sink("servers", listen=listen):
-            yield networks
-
-
 def _configuration(directory: Path, **more: object) -> Tree:
-    config = rig_configuration(directory, **more)
-    config["pools"]["farm"]["servers"] |= {"b": f"{SERVER}:{PORT + 1}", "dead": _DEAD}
+    """With a third server, at whose address nobody is."""
+    config = farm_configuration(directory, **more)
+    config["pools"]["farm"]["servers"]["dead"] = {"address": _DEAD, "proxy": "off"}
     return config
 
 
@@ -50,7 +41,7 @@ def test_kills_refuse_nobody(
 ) -> None:
     config = _configuration(tmp_path)
     seconds: list[float] = []
-    with _farm(tmp_path, smtpload_binary) as networks, supervisor(tmp_path) as systemd:
+    with farm_of_two(tmp_path, smtpload_binary) as networks, supervisor(tmp_path) as systemd:
         clients = Smtpload(smtpload_binary, tmp_path, networks.before("c"))
         with kernel_rig(networks, tmp_path, config, systemd.before()) as rig:
             systemd.until(lambda said: "READY=1" in said)
@@ -104,7 +95,7 @@ def _greeted_at(client: Client) -> float:
 
 def test_a_short_drain_refuses_nobody(tmp_path: Path, smtpload_binary: Path) -> None:
     config = _configuration(tmp_path, drain={"deadline": "0s"}, forwarding="relay")
-    with _farm(tmp_path, smtpload_binary) as networks, supervisor(tmp_path) as systemd:
+    with farm_of_two(tmp_path, smtpload_binary) as networks, supervisor(tmp_path) as systemd:
         with kernel_rig(networks, tmp_path, config, systemd.before()) as rig:
             systemd.until(lambda said: "READY=1" in said)
             rig.balancer.process.send(signal.SIGTERM)
@@ -117,7 +108,7 @@ def test_a_short_drain_refuses_nobody(tmp_path: Path, smtpload_binary: Path) -> 
 def test_a_long_drain_refuses_at_once(tmp_path: Path, smtpload_binary: Path) -> None:
     """A client that would have to wait for half an hour had better try another host."""
     config = _configuration(tmp_path, forwarding="relay")
-    with _farm(tmp_path, smtpload_binary) as networks, supervisor(tmp_path) as systemd:
+    with farm_of_two(tmp_path, smtpload_binary) as networks, supervisor(tmp_path) as systemd:
         with kernel_rig(networks, tmp_path, config, systemd.before()) as rig:
             systemd.until(lambda said: "READY=1" in said)
             with rig.client() as lasting:
@@ -134,7 +125,7 @@ def test_a_long_drain_refuses_at_once(tmp_path: Path, smtpload_binary: Path) -> 
 def test_a_listener_that_left_is_not_kept(tmp_path: Path, smtpload_binary: Path) -> None:
     config = _configuration(tmp_path, forwarding="relay")
     both = config["listeners"]["mx"] | {"bind": [f"{LISTENER}:{PORT}", "{}:{}".format(*_OTHER)]}
-    with _farm(tmp_path, smtpload_binary) as networks, supervisor(tmp_path) as systemd:
+    with farm_of_two(tmp_path, smtpload_binary) as networks, supervisor(tmp_path) as systemd:
         with kernel_rig(
             networks, tmp_path, config | {"listeners": {"mx": both}}, systemd.before()
         ) as rig:

@@ -1,12 +1,15 @@
-"""The program that an upgrade begins: one that dies at a point of it, where it is told to.
+"""The program that an upgrade begins: one that dies at a point of it, hangs or dawdles, where it is
+told to.
 
 A script that is the beginning of mailweir's command, as `stalling` is; the next process is begun by
 it alone.
 """
 
+import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,9 @@ from mailweir.upgrade.channel import VARIABLE
 
 # In the order in which a process that takes over comes by.
 POINTS = ("started", "configured", "prepared", "its turn", "listening")
+HANGS = "hangs"  # with its configuration read, for ever
+DAWDLES = "dawdles"  # with its listeners open, for a while; it says so
+_WHILE = 2.0
 _REPOSITORY = Path(__file__).parents[2]
 
 
@@ -28,7 +34,7 @@ class Program:
         self.replace("")
 
     def replace(self, point: str) -> None:
-        """From now on whoever is begun dies there; nowhere with an empty one."""
+        """From now on whoever is begun does so, or dies there; nowhere with an empty one."""
         new = self.file.with_suffix(".new")
         paths = [str(_REPOSITORY / folder) for folder in ("python", "tests")]
         new.write_text(
@@ -44,32 +50,36 @@ def begin(point: str) -> None:
     if sys.argv[2:4] == ["-m", "mailweir"]:
         del sys.argv[1:4]
     if point and VARIABLE in os.environ:
-        _dies_at(point)
+        _goes_wrong(point)
     main()
 
 
-def _dies_at(point: str) -> None:
-    if point == "started":
-        _die()
+def _goes_wrong(point: str) -> None:
+    def comes_by(place: str) -> None:
+        if place == point:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    comes_by("started")
     go, released = predecessor.Predecessor.go, predecessor.Predecessor.released
     listening = predecessor.Predecessor.listening
 
     def dies_when_configured(self: predecessor.Predecessor) -> object:
-        if point == "configured":
-            _die()
+        comes_by("configured")
+        if point == HANGS:
+            time.sleep(3600)
         return listening(self)
 
     async def dies_at_go(self: predecessor.Predecessor, version: str) -> object:
-        if point == "prepared":
-            _die()
+        comes_by("prepared")
         message = await go(self, version)
-        if point == "its turn":
-            _die()
+        comes_by("its turn")
         return message
 
     async def dies_when_released(self: predecessor.Predecessor) -> None:
-        if point == "listening":
-            _die()
+        comes_by("listening")
+        if point == DAWDLES:
+            print(DAWDLES, file=sys.stderr, flush=True)
+            await asyncio.sleep(_WHILE)
         await released(self)
 
     changes: dict[str, Callable[..., Any]] = {
@@ -79,7 +89,3 @@ def _dies_at(point: str) -> None:
     }
     for name, change in changes.items():
         setattr(predecessor.Predecessor, name, change)
-
-
-def _die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)

@@ -87,7 +87,7 @@ class Channel:
         self._socket = sock
         # Made in `open`.
         self._reader: asyncio.StreamReader
-        self._writer: asyncio.StreamWriter
+        self._writer: asyncio.StreamWriter | None = None
 
     async def open(self) -> None:
         """Begin to listen. Takes the socket over."""
@@ -97,7 +97,7 @@ class Channel:
 
     def say(self, message: Message) -> None:
         """Where nobody listens any more, nothing is said."""
-        if not self._writer.is_closing():
+        if self._writer is not None and not self._writer.is_closing():
             self._writer.write(encode(message) + b"\n")
 
     async def hear(self) -> Message | None:
@@ -116,4 +116,5 @@ class Channel:
 
     def close(self) -> None:
         """The other end is told."""
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()

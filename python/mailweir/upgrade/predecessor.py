@@ -5,6 +5,8 @@ the environment, asked by the daemon and its main loop.
 import asyncio
 import os
 import socket
+import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -12,7 +14,8 @@ import structlog
 from msgspec import DecodeError, ValidationError
 from msgspec.json import decode
 
-from mailweir.errors import StartError
+from mailweir.descriptors import until_readable
+from mailweir.errors import Exit, StartError
 from mailweir.spec import Elsewhere
 from mailweir.upgrade.channel import (
     VARIABLE,
@@ -29,6 +32,8 @@ from mailweir.upgrade.channel import (
 
 # Seconds for it to answer: it does nothing else meanwhile, but may wait for a disk.
 _LIMIT = 30.0
+# For a last word to be written.
+_LAST_WORD = 0.2
 _NOBODY = Elsewhere((), ())
 
 _log = structlog.get_logger("mailweir")
@@ -47,6 +52,10 @@ class Predecessor:
         self._channel = Channel(_taken(inheritance.channel))
         # Sessions that it has still.
         self.sessions = 0
+        # Whether this process is the one that serves, or is about to be.
+        self._is_over = False
+        watching = (os.pidfd_open(inheritance.pid),)
+        threading.Thread(target=self._watch, args=watching, name="before", daemon=True).start()
 
     @property
     def lives(self) -> bool:
@@ -76,6 +85,7 @@ class Predecessor:
         for one in self._admin.values():
             one.close()
         left = set(self._admin)
+        self._is_over = True
         self._channel.say(Serves(tuple(name for name in self._inherited if name not in left)))
         # Where it has died or hangs by now, what it had is this process's all the same.
         with suppress(StartError):
@@ -93,12 +103,23 @@ class Predecessor:
         _log.info("the process before this one has ended", pid=self.pid)
 
     def end(self, *, now: bool) -> None:
-        """Have it drain, or end now."""
-        self._channel.say(End(now))
+        """Have it drain, or end now; while it serves that isn't for us to say."""
+        if self._is_over:
+            self._channel.say(End(now))
 
     def reopen(self) -> None:
         """Have it open the session log's file anew."""
         self._channel.say(Reopen())
+
+    def _watch(self, handle: int) -> None:
+        """In a thread of its own, whatever hangs in the others: a process that doesn't serve yet
+        has nothing without the one before, and holds the lock that the next start needs.
+        """
+        until_readable(handle)  # once it has ended
+        if not self._is_over:
+            _log.error("the process before this one is gone before it handed over", pid=self.pid)
+            time.sleep(_LAST_WORD)
+            os._exit(Exit.FAILURE)
 
     async def _hear(self, failed: str) -> object:
         try:

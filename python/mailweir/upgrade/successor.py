@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -15,6 +14,7 @@ from typing import TypeVar
 
 from msgspec.json import encode
 
+from mailweir.descriptors import until_readable
 from mailweir.errors import UpgradeError
 from mailweir.lanes import Lane
 from mailweir.spec import Elsewhere
@@ -72,11 +72,15 @@ class Successor:
         cls, heritage: "Heritage", environment: Mapping[str, str], lane: Lane
     ) -> "Successor":
         """Start it. Raises UpgradeError."""
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            heritage.close()
+            raise UpgradeError(f"it can't be started: {error}") from None
         with theirs:
             try:
                 pid, handle = await lane.call(lambda: _started(heritage, theirs, environment))
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, subprocess.SubprocessError) as error:
                 ours.close()
                 raise UpgradeError(f"it can't be started: {error}") from None
         channel = Channel(ours)
@@ -104,17 +108,24 @@ class Successor:
         """What it wants; None once it is gone."""
         return await self._channel.hear()
 
+    def tell(self, number: signal.Signals) -> None:
+        """Pass a signal on that was meant for the process that serves."""
+        with suppress(OSError):
+            signal.pidfd_send_signal(self._handle, number)
+
     async def kill(self) -> None:
         """Have it gone."""
         await self._lane.call(self._kill)
         self._channel.close()
 
     def _kill(self) -> None:
+        if self._handle < 0:
+            return
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._handle, signal.SIGKILL)
-        # Readable once it has ended.
-        select.select([self._handle], [], [], _GONE)
-        os.close(self._handle)
+        until_readable(self._handle, _GONE)  # once it has ended
+        handle, self._handle = self._handle, -1
+        os.close(handle)
 
     async def _hear(self, wanted: type[_Heard], limit: float, what: str) -> _Heard:
         try:
@@ -139,6 +150,11 @@ class Heritage:
     listening: Sequence[socket.socket]
     admin: Mapping[str, int]
     stored: Sequence[str]
+
+    def close(self) -> None:
+        """The listening sockets; the next process has its own of them."""
+        for one in self.listening:
+            one.close()
 
 
 def _started(
@@ -168,8 +184,7 @@ def _started(
         pid = int(begun.stdout)
         return pid, os.pidfd_open(pid)
     finally:
-        for one in heritage.listening:
-            one.close()
+        heritage.close()
 
 
 def command(arguments: Sequence[str]) -> list[str]:

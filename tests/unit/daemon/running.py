@@ -16,6 +16,7 @@ from mailweir.operator import Speaker
 from mailweir.running import Running
 from mailweir.spec import ServerKey, ServerState
 from mailweir.supervisor import Supervisor
+from mailweir.upgrade.predecessor import Predecessor
 from unit.fakes import FakePlane
 
 A = ServerKey("farm", "a")
@@ -70,6 +71,18 @@ pools:
 {rows}""")
 
 
+def with_plane(file: Path, plane: FakePlane, before: Predecessor | None = None) -> Daemon:
+    """A process with this data plane, and with another process before it."""
+    return Daemon(
+        file,
+        version="1.2.3",
+        journal=Journal(),
+        supervisor=Supervisor({}),
+        predecessor=before,
+        start_plane=lambda *_: plane,
+    )
+
+
 @asynccontextmanager
 async def serving(
     folder: Path, servers: dict[str, str], extra: str = "", *, pool: str = ""
@@ -78,13 +91,7 @@ async def serving(
     write(file, servers, extra, pool=pool)
     plane = FakePlane()
     with capture_logs() as logs:
-        daemon = Daemon(
-            file,
-            version="1.2.3",
-            journal=Journal(),
-            supervisor=Supervisor({}),
-            start_plane=lambda *_: plane,
-        )
+        daemon = with_plane(file, plane)
         task = asyncio.create_task(daemon.run())
         running = Serving(daemon, plane, file, task, logs)
         await until(lambda: running.logged("started") or task.done())
