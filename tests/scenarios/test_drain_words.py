@@ -73,8 +73,8 @@ def test_an_answer_that_is_due_arrives_first(tmp_path: Path, start: Start) -> No
         balancer = start(_config(tmp_path, {"a": a}, quiet="200ms", spread="0s"))
         with Client(balancer.address()) as client:
             client.begin_mail()
-            client.send(f"{mail('<due@client.test>')}\r\n".encode())
             began = time.monotonic()
+            client.send(f"{mail('<due@client.test>')}\r\n".encode())
             assert balancer.command("drain", "farm/a").returncode == 0
             client.expect("250")
             assert time.monotonic() - began > delay / 2
@@ -115,10 +115,10 @@ def test_nothing_is_said_inside_tls(tmp_path: Path, start: Start) -> None:
                 client.socket.dup() as wire,
                 trusting.wrap_socket(client.socket, server_hostname=_NAME) as tls,
             ):
+                began = time.monotonic()
                 tls.sendall(b"EHLO client.test\r\n")
                 assert tls.recv(100) == b"250 mx, inside\r\n"
                 assert _tls(balancer)
-                began = time.monotonic()
                 assert balancer.command("drain", "farm/a").returncode == 0
                 wire.settimeout(_QUIET_IN_TLS + LIMIT)
                 assert wire.recv(100) == b""

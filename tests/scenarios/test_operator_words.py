@@ -64,7 +64,8 @@ def test_a_paused_listener_says_so(tmp_path: Path, start: Start, smtpload: Smtpl
         _refuses(balancer.address("msa"))
         (reason,) = balancer.status()["reasons"]
         assert reason.startswith("paused by ")
-        _say(balancer, "resume")
+        resumed = balancer.command("resume")
+        assert (resumed.returncode, "`mailweir resume mx`" in resumed.stderr) == (0, True)
         _takes_sessions(balancer.address("msa"))
         _refuses(balancer.address("mx"))
         _say(balancer, "resume", "mx")

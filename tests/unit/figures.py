@@ -82,6 +82,7 @@ _LISTENER = ListenerStats(
     addresses=(),
     accepted=7,
     active=1,
+    places=1,
     received_bytes=100,
     sent_bytes=200,
     accept_pauses=0,

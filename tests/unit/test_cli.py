@@ -194,7 +194,7 @@ def test_config_diff(
 @pytest.mark.parametrize(
     ("arguments", "route"),
     [
-        (["drain", "farm/a", "--for", "2h"], "/api/v1/servers/farm/a/drain?for=7200000ms"),
+        (["drain", "farm/a", "--for", "2h"], "/api/v1/servers/farm/a/drain?for=2h"),
         (["maint", "farm/a"], "/api/v1/servers/farm/a/maint"),
         (["drain", "farm/a", "--why", "new disk"], "/api/v1/servers/farm/a/drain?why=new+disk"),
         (["maint", "farm/a", "--why", "ü&"], "/api/v1/servers/farm/a/maint?why=%C3%BC%26"),
@@ -241,7 +241,7 @@ def test_an_operators_words(
         (["192.0.2.0/24"], "192.0.2.0%2F24", "192.0.2.0/24 is denied\n"),
         (
             ["192.0.2.0/24", "--for", "2h", "--why", "spam", "--end"],
-            "192.0.2.0%2F24?for=7200000ms&why=spam&end=1",
+            "192.0.2.0%2F24?for=2h&why=spam&end=1",
             "192.0.2.0/24 is denied (for 2h); 3 sessions told to end\n",
         ),
     ],

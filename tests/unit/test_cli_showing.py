@@ -24,6 +24,8 @@ def test_healthcheck(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     assert run(capsys, "healthcheck", "--listener", "mx") == (0, "ready\n", "")
     code, out, err = run(capsys, "healthcheck", "--listener", "in")
     assert (code, out, err) == (1, "", "mailweir: there is no listener in; there are mx\n")
+    asked_with({"error": "you are uid 34"})
+    assert run(capsys, "healthcheck") == (1, "", "mailweir: you are uid 34\n")
 
 
 def test_sessions_that_are_asked_for(

@@ -17,6 +17,8 @@ from mailweir.stats import Stats
 
 # Seconds that a reading of the data plane is good for. With 10 000 servers one takes 40 ms.
 _FRESH = 1.0
+# Of a worker that stands still, as the data plane has it.
+_STUCK = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class NodeHealth:
     started: float  # seconds since 1970
     listening: bool
     ending: bool
-    workers_alive: bool  # not every one is stuck
+    workers_alive: bool  # some worker moves
     sessions: int
     flows: int  # of these, sessions in the kernel
     servers: int
@@ -66,6 +68,8 @@ class HealthReader:
         self._steady = steady
         self._read: tuple[float, Stats] | None = None
         self._counted: tuple[DesiredState, Count] | None = None
+        # Whether no worker had moved for long, at the last reading and at the one before.
+        self._still = (False, False)
 
     def read(
         self,
@@ -88,7 +92,8 @@ class HealthReader:
             started=self._started,
             listening=applied is not None,
             ending=ending,
-            workers_alive=len(stats.stuck_workers()) < len(stats.workers),
+            # One reading alone may be that of a machine that stood still as a whole.
+            workers_alive=not all(self._still),
             sessions=stats.active,
             flows=stats.kernel_path.flows if stats.kernel_path else 0,
             servers=count.servers,
@@ -111,7 +116,10 @@ class HealthReader:
     def _figures(self) -> Stats:
         now = self._steady()
         if self._read is None or now - self._read[0] >= _FRESH:
-            self._read = (now, self._stats())
+            stats = self._stats()
+            self._read = (now, stats)
+            lags = [worker.lag for worker in stats.workers]
+            self._still = (self._still[1], min(lags, default=0.0) > _STUCK)
         return self._read[1]
 
 

@@ -2,19 +2,20 @@
 
 import json
 from dataclasses import asdict, replace
+from ipaddress import IPv4Network, IPv6Network, ip_network
 
 import structlog
 from aiohttp import web
 
 from mailweir.admin.access import Access
 from mailweir.admin.balancer import Balancer, Change
-from mailweir.admin.readiness import why_none
+from mailweir.admin.readiness import why_nowhere
 from mailweir.config.units import parse_duration
 from mailweir.config.words import HaKeeper, HaRole
 from mailweir.errors import BusyError, TooManyError, UnknownError
 from mailweir.operator import Speaker
-from mailweir.spec import ServerKey
-from mailweir.state.overrides import parse_denied, parse_weight, parse_why
+from mailweir.spec import ServerKey, ServerState
+from mailweir.state.overrides import author, parse_denied, parse_weight, parse_why
 
 _OF_SERVER = "/api/v1/servers/{pool}/{server}/{word:drain|maint|ready|weight|own-weight}"
 _OF_LISTENER = "/api/v1/listeners/{listener}/{word:pause|resume}"
@@ -64,7 +65,18 @@ class _Operating:
             "resume": lambda to, config: to.resume(listener, config),
         }
         what = f"{word} {listener or 'the node'}"
-        return web.json_response(await self._change(changes[word], what, speaker))
+        answer = await self._change(changes[word], what, speaker)
+        if word == "resume":
+            answer["problem"] = "; ".join(filter(None, (answer["problem"], self._paused(listener))))
+        return web.json_response(answer)
+
+    def _paused(self, listener: str | None) -> str:
+        """What is paused still, where somebody took a pause back; empty where nothing is."""
+        overrides = self._balancer.situation().overrides
+        if overrides.node:
+            return f"every listener is paused {author(overrides.node)}: `mailweir resume` ends that"
+        others = [f"`mailweir resume {one}`" for one in overrides.paused if listener is None]
+        return f"some listeners are paused by name: {', '.join(others)} ends that" if others else ""
 
     async def deny(self, request: web.Request) -> web.Response:
         """Have every listener refuse clients of a prefix. `for` is a time; `end=1` ends the
@@ -87,6 +99,10 @@ class _Operating:
         """Take that back."""
         prefix, speaker = _prefix(request), await self._speaker(request)
         answer = await self._change(lambda to, _: to.undeny(prefix), f"undeny {prefix}", speaker)
+        denied = map(ip_network, self._balancer.situation().overrides.denied)
+        if wider := [str(one) for one in denied if _has(one, ip_network(prefix))]:
+            still = f"{', '.join(wider)} is denied still, and has it"
+            answer["problem"] = "; ".join(filter(None, (answer["problem"], still)))
         return web.json_response({**answer, "prefix": prefix})
 
     async def kill(self, request: web.Request) -> web.Response:
@@ -120,9 +136,24 @@ class _Operating:
         return web.json_response({"role": role, "by": by, "changed": changed})
 
     def _lacks(self, pool: str) -> str:
-        """That a pool has no server for new sessions, and what comes of it; empty where it has."""
-        none = why_none(pool, self._balancer.situation().members.get(pool, []))
-        return f"{none}; clients are told to come later (421)" if none else ""
+        """That new sessions of a pool find no server that is up, and what comes of it; empty where
+        they do.
+        """
+        situation = self._balancer.situation()
+        pools = situation.config.pools
+        overflow = pools[pool].overflow if pool in pools else []
+        none = why_nowhere(pool, situation.members, overflow)
+        if not none:
+            return ""
+        tried = any(
+            server.state == ServerState.PANIC and server.weight > 0
+            for one in (pool, *overflow)
+            for server in situation.members.get(one, ())
+        )
+        what = (
+            "servers that are down are tried" if tried else "clients are told to come later (421)"
+        )
+        return f"{none}; {what}"
 
     async def addresses_move(self, _: web.Request) -> web.Response:
         """The addresses are about to be the other node's: end what is left of the sessions."""
@@ -219,3 +250,9 @@ def _bad(message: str) -> web.HTTPException:
 
 def _refused(status: type[web.HTTPClientError], message: str) -> web.HTTPException:
     return status(text=json.dumps({"error": message}), content_type="application/json")
+
+
+def _has(wider: IPv4Network | IPv6Network, prefix: IPv4Network | IPv6Network) -> bool:
+    if isinstance(wider, IPv4Network):
+        return isinstance(prefix, IPv4Network) and prefix.subnet_of(wider)
+    return isinstance(prefix, IPv6Network) and prefix.subnet_of(wider)

@@ -100,7 +100,9 @@ def why_none(pool: str, servers: Iterable[Member]) -> str:
     named = [_as_it_is(server) for server in members[:_MOST_NAMED]]
     more = len(members) - len(named)
     rest = [f"{more} more"] if more else []
-    return f"pool {pool}: no server takes new sessions: {', '.join(named + rest)}"
+    tried = any(server.state == ServerState.PANIC for server in members)
+    what = "is up" if tried else "takes new sessions"
+    return f"pool {pool}: no server {what}: {', '.join(named + rest)}"
 
 
 def why_nowhere(pool: str, members: Mapping[str, Iterable[Member]], overflow: Sequence[str]) -> str:
@@ -137,4 +139,6 @@ def why_unready(
 def _as_it_is(server: Member) -> str:
     if server.state == ServerState.UP:
         return f"{server.name} has weight {server.weight}"
+    if server.state == ServerState.PANIC:
+        return f"{server.name} is down, and tried all the same"
     return f"{server.name} is in state {server.state}"

@@ -5,6 +5,7 @@ those that show clients' addresses, stand on the UNIX socket alone. `guard` is b
 """
 
 from dataclasses import asdict
+from functools import partial
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
@@ -28,6 +29,7 @@ from mailweir.config.prefix import parse_prefix
 from mailweir.config.whole import whole
 from mailweir.errors import UnknownError
 from mailweir.journal import Journal
+from mailweir.situation import Situation
 from mailweir.spec import ServerKey
 
 _LIMIT_DIGITS = 9
@@ -37,7 +39,7 @@ def answers(balancer: Balancer, registry: CollectorRegistry, journal: Journal) -
     """The applications for the UNIX socket and for TCP."""
 
     def read_write(access: Access, guard: Middleware) -> web.Application:
-        app = read_only(guard)
+        app = reading(guard, shows_clients=True)
         add_operating(app, balancer, access)
         add_following(app, journal)
         _add_what_the_pair_asks(app, balancer)
@@ -46,13 +48,13 @@ def answers(balancer: Balancer, registry: CollectorRegistry, journal: Journal) -
 
     scraping, rates = Scraping(registry, balancer), Rates()
 
-    def read_only(guard: Middleware) -> web.Application:
+    def reading(guard: Middleware, *, shows_clients: bool) -> web.Application:
         app = web.Application(middlewares=[guard])
-        _add_reading(app, balancer, scraping, rates)
+        _add_reading(app, balancer, scraping, rates, shows_clients=shows_clients)
         _add_servers(app, balancer)
         return app
 
-    return read_write, read_only
+    return read_write, partial(reading, shows_clients=False)
 
 
 def _add_reading_at_the_socket(app: web.Application, balancer: Balancer) -> None:
@@ -116,13 +118,23 @@ def _sessions(balancer: Balancer, request: web.Request) -> web.Response:
         client, limit = _client(request), _limit(request)
     except ValueError as error:
         return web.json_response({"error": str(error)}, status=400)
-    found = balancer.plane.sessions(
-        listener=request.query.get("listener"),
-        server=ServerKey(pool, name) if pool else None,
-        client=client,
-        limit=limit,
-    )
+    listener, server = request.query.get("listener"), ServerKey(pool, name) if pool else None
+    found = balancer.plane.sessions(listener=listener, server=server, client=client, limit=limit)
+    # What has left the configuration may have sessions still.
+    if not found and (unknown := _unknown(balancer.situation(), listener, server)):
+        return web.json_response({"error": unknown}, status=404)
     return web.json_response({"sessions": [session(one) for one in found]})
+
+
+def _unknown(situation: Situation, listener: str | None, server: ServerKey | None) -> str:
+    """Which of them isn't there; empty where both are."""
+    known = situation.config.listeners
+    if listener is not None and listener not in known:
+        return f"there is no listener {listener}; there are {', '.join(known)}"
+    if server is None:
+        return ""
+    members = (one.name for one in situation.members.get(server.pool, ()))
+    return "" if server.server in members else f"there is no server {server}"
 
 
 def _refused(balancer: Balancer, request: web.Request) -> web.Response:
@@ -157,7 +169,12 @@ def _limit(request: web.Request) -> int:
 
 
 def _add_reading(
-    app: web.Application, balancer: Balancer, scraping: Scraping, rates: Rates
+    app: web.Application,
+    balancer: Balancer,
+    scraping: Scraping,
+    rates: Rates,
+    *,
+    shows_clients: bool,
 ) -> None:
     async def index(_: web.Request) -> web.Response:
         """The page with all servers, in HTML."""
@@ -180,8 +197,10 @@ def _add_reading(
         return web.json_response(asdict(balancer.health()))
 
     async def show_status(_: web.Request) -> web.Response:
-        """How the process is: all that `mailweir status` shows."""
-        return web.json_response(status(balancer.situation()))
+        """How the process is: all that `mailweir status` shows. By HTTP `operator.words` is without
+        what operators deny; how many prefixes that are is in `operator.denied`.
+        """
+        return web.json_response(status(balancer.situation(), shows_clients=shows_clients))
 
     app.router.add_get("/", index)
     app.router.add_get("/healthz", healthz)

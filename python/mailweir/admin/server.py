@@ -121,6 +121,9 @@ class AdminServer:
         made = socket.socket(family, socket.SOCK_STREAM)
         try:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                # As listeners: IPv4 is another address.
+                made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             may_come_later(made)
             made.bind((str(http.ip), http.port))
             made.listen()

@@ -15,7 +15,7 @@ from mailweir.config.pool import Pool, Server
 from mailweir.situation import Situation
 
 
-def _counted(situation: Situation) -> int:
+def counted(situation: Situation) -> int:
     """Sessions that count against `max_sessions`: flows do where an operator wrote it."""
     stats = situation.stats
     flows = stats.kernel_path.flows if stats.kernel_path else 0
@@ -44,7 +44,7 @@ _PROCESS = Group[Situation, Situation](
         "mailweir_sessions_counted",
         "Sessions now that count against mailweir_max_sessions: with those in the kernel where"
         " max_sessions is written, without them where it is auto.",
-        _counted,
+        counted,
     ),
 )
 _LISTENERS = Group[Situation, Listener](

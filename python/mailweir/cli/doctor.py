@@ -66,7 +66,7 @@ def _live(socket_path: str) -> "Live | None":
     try:
         status = client.ask(socket_path, "GET", "/api/v1/status", timeout=_ASKING)
         servers = client.ask(socket_path, "GET", "/api/v1/servers", timeout=_ASKING)
-        sessions = {(row["pool"], row["name"]): row["sessions"] for row in servers["servers"]}
+        sessions = {(row["pool"], row["name"]): row["active"] for row in servers["servers"]}
         path = status["kernel_path"] or {}
         return Live(status["pid"], sessions, path.get("why_not") or "")
     except (MailweirError, KeyError):  # nobody answers, or not to us

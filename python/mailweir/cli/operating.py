@@ -272,7 +272,9 @@ def _change(
     """Say something; `others` are parameters of the route where they aren't None."""
     from urllib.parse import urlencode
 
-    said = {"for": None if seconds is None else f"{round(seconds * 1000)}ms", **others}
+    from mailweir.config.units import format_duration
+
+    said = {"for": None if seconds is None else format_duration(seconds), **others}
     query = urlencode({key: value for key, value in said.items() if value is not None})
     answer = ask(socket_path, "POST", f"{route}?{query}" if query else route)
     if answer["problem"]:

@@ -35,9 +35,9 @@ def healthcheck(listener: str | None, socket_path: str, as_json: bool) -> None:
     Exit code 0 where they may, 4 where not, with the reasons, 3 where nobody answers. Without
     --listener they may where each pool in use has a server for them.
     """
-    from mailweir.admin import client, text
+    from mailweir.admin import text
 
-    status = client.ask(socket_path, "GET", "/api/v1/status", timeout=_HEALTHCHECK_LIMIT)
+    status = ask(socket_path, "GET", "/api/v1/status", timeout=_HEALTHCHECK_LIMIT)
     if listener is not None:
         known = {one["name"]: one for one in status["listeners"]}
         if listener not in known:

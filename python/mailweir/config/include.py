@@ -4,6 +4,7 @@ Called by `load`, before anything looks at what is in the tree. What comes of it
 stood in one file, but that each node knows the file it was read from.
 """
 
+import fnmatch
 import glob
 import os
 from collections.abc import Iterator
@@ -100,7 +101,13 @@ def _matching(pattern: str, main: str) -> tuple[list[str], str]:
         # One folder is looked through, not a file system.
         return [], "a wildcard can only be in the file's name, as in conf.d/*.yaml"
     if glob.has_magic(name):
-        files = sorted(glob.glob(os.path.join(glob.escape(folder), name)))
+        # Not glob.glob: to that a folder that we may not read has nothing in it.
+        try:
+            there = os.listdir(folder or os.curdir)
+        except OSError as error:
+            return [], f"the folder {folder} can't be read: {os.strerror(error.errno or 0)}"
+        shown = [one for one in there if not one.startswith(".") or name.startswith(".")]
+        files = sorted(os.path.join(folder, one) for one in fnmatch.filter(shown, name))
     for file in files:
         if not os.path.isfile(file):
             is_there = os.path.lexists(file)

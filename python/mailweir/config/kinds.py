@@ -98,7 +98,11 @@ def _check_source(value: object) -> IPv4Address | IPv6Address:
     ip = parse_ip(value)
     if ip.is_unspecified:
         raise ValueError(f"{ip} stands for every address; name one")
+    if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
+        raise ValueError(f"write the IPv4 address itself: {ip.ipv4_mapped}")
     refuse_unusable(ip)
+    if isinstance(ip, IPv6Address) and ip.scope_id is not None:
+        raise ValueError("addresses with a zone (%) can't be used")
     return ip
 
 

@@ -70,7 +70,8 @@ async def talk(dial: Dial, opening: Opening, asked: Asked) -> Heard:
         sock = await connected(dial)
     except OSError as error:
         return Heard(opening, broken=Broken("connect", _how(error, dial.connect)))
-    own, there = sock.getsockname()[:2], sock.getpeername()[:2]
+    # Not getpeername: it may have been reset by now.
+    own, there = sock.getsockname()[:2], (str(dial.address.ip), dial.address.port)
     stream = await opened(sock)
     helo = asked.helo or literal(str(opening.client or own[0]))
     talking = _Talking(dial, opening, asked, own[0], helo, stream)

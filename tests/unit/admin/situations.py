@@ -152,7 +152,9 @@ class FakeBalancer:
         )
 
     def situation(self, *, with_times: bool = False) -> Situation:
-        return replace(self.now, role=self.role.told)
+        said = self.operator.overrides
+        words = said if any(said.words()) else self.now.overrides
+        return replace(self.now, role=self.role.told, overrides=words)
 
     def health(self) -> NodeHealth:
         applied = fold(config(), {A: Health.UP}, NOTHING_SAID, hostname="h", room=ROOM)

@@ -36,6 +36,10 @@ class _Member:
             "no server takes new sessions: a is in state drain, b is in state down",
         ),
         (
+            [_Member("a", "drain"), _Member("b", "panic")],
+            "no server is up: a is in state drain, b is down, and tried all the same",
+        ),
+        (
             [_Member(name, "maint") for name in "abcdef"],
             "no server takes new sessions: a is in state maint, b is in state maint,"
             " c is in state maint, d is in state maint, 2 more",

@@ -240,8 +240,13 @@ async def test_listeners_and_the_node_are_paused(
     await writable.post("/api/v1/listeners/mx/pause")
     await writable.post("/api/v1/pause?for=10m")
     assert [what for what, _ in balancer.operator.overrides.words()] == ["pause mx", "pause"]
-    await writable.post("/api/v1/listeners/mx/resume")
-    await writable.post("/api/v1/resume")
+    answer = await writable.post("/api/v1/listeners/mx/resume")
+    assert "every listener is paused" in (await answer.json())["problem"]
+    await writable.post("/api/v1/listeners/mx/pause")
+    answer = await writable.post("/api/v1/resume")
+    assert "`mailweir resume mx` ends that" in (await answer.json())["problem"]
+    answer = await writable.post("/api/v1/listeners/mx/resume")
+    assert (await answer.json())["problem"] == ""
     assert not list(balancer.operator.overrides.words())
     assert (await writable.post("/api/v1/listeners/mxx/pause")).status == 404
     assert (await readable.post("/api/v1/pause")).status == 403
@@ -261,6 +266,12 @@ async def test_prefixes_are_denied(
         "192.0.2.0/24",
         0,
     )
+    # Whom they deny is for operators to see.
+    status = await (await writable.get("/api/v1/status")).json()
+    assert [one["what"] for one in status["operator"]["words"]] == ["deny 192.0.2.0/24"]
+    answer = await readable.get("/api/v1/status")
+    assert "192.0.2.0" not in await answer.text()
+    assert (await answer.json())["operator"]["denied"] == 1
     word = balancer.operator.overrides.denied["192.0.2.0/24"]
     assert word.until == word.at + 7200
     with capture_logs() as logs:
@@ -269,8 +280,12 @@ async def test_prefixes_are_denied(
     assert [(one["change"], one["sessions"]) for one in logs] == [
         ("end sessions from 192.0.2.9/32", 1)
     ]
+    await writable.post("/api/v1/deny/192.0.2.8")
+    answer = await writable.post("/api/v1/undeny/192.0.2.8")
+    assert (await answer.json())["problem"] == "192.0.2.0/24 is denied still, and has it"
     answer = await writable.post("/api/v1/undeny/192.0.2.0%2F24")
     assert (await answer.json())["prefix"] == "192.0.2.0/24"
+    assert (await answer.json())["problem"] == ""
     assert list(balancer.operator.overrides.denied) == ["192.0.2.9/32"]
     answer = await writable.post("/api/v1/undeny/192.0.2.0%2F24")
     assert answer.status == 404
@@ -369,6 +384,19 @@ async def test_sessions_are_listed_and_killed_at_the_socket_alone(
     assert (await writable.post("/api/v1/sessions/00000000000000ab/kill")).status == 200
     answer = await writable.post("/api/v1/sessions/ff/kill")
     assert (answer.status, await answer.json()) == (404, {"error": "no session ff lives"})
+
+
+async def test_sessions_of_what_is_not_there(writable: Client, balancer: FakeBalancer) -> None:
+    """None of it is no drained server."""
+    balancer.plane.live = []
+    for query, error in [
+        ("listener=typo", "there is no listener typo; there are mx"),
+        ("server=farm/typo", "there is no server farm/typo"),
+        ("server=farm", "there is no server farm/"),
+    ]:
+        answer = await writable.get(f"/api/v1/sessions?{query}")
+        assert (answer.status, await answer.json()) == (404, {"error": error})
+    assert (await writable.get("/api/v1/sessions?listener=mx&server=farm/a")).status == 200
 
 
 async def test_sessions_of_a_prefix(writable: Client, balancer: FakeBalancer) -> None:

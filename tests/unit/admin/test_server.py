@@ -91,6 +91,15 @@ async def test_both_sites_answer_and_go(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+async def test_http_of_ipv6_leaves_ipv4_alone(tmp_path: Path) -> None:
+    server = admin_server(tmp_path / "admin.sock", "[::]:0")
+    await opened(server)
+    (bound,) = server._tcp.values()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", bound.getsockname()[1]), 5)
+    await server.close()
+
+
 async def test_http_that_is_taken(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         http = f"127.0.0.1:{taken.getsockname()[1]}"

@@ -49,6 +49,7 @@ def test_status_says_all_of_it_in_json() -> None:
             "ready": True,
             "reasons": [],
             "active": 1,
+            "places": 1,
             "accepted": 7,
             "received_bytes": 100,
             "sent_bytes": 200,

@@ -1,5 +1,6 @@
 """What `include` names: one configuration from many files, and every way that can go wrong."""
 
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -40,6 +41,22 @@ def problems(file: Path) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         load(file)
     return [str(one).replace(f"{file.parent}/", "") for one in caught.value.problems]
+
+
+def test_a_folder_that_we_may_not_read_is_not_empty(
+    farm: Farm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a reload would take its listeners away."""
+    main = "include: [conf.d/*.yaml]\n" + _LISTENER % ("mx", 25, "farm") + _POOL % "farm"
+    file = farm(main, a=_LISTENER % ("a", 26, "farm"))
+
+    def refused(_: object) -> list[str]:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "listdir", refused)
+    assert problems(file) == [
+        "mailweir.yaml:1:11: include.0: the folder conf.d can't be read: Permission denied"
+    ]
 
 
 def test_parts_of_many_files_are_one_configuration(farm: Farm) -> None:
@@ -127,6 +144,10 @@ def test_what_an_included_file_can_not_have(farm: Farm, included: str, line: str
     ("patterns", "lines"),
     [
         ("[conf.d/none-*.yaml]", []),
+        (
+            "[none.d/*.yaml]",
+            ["1:11: include.0: the folder none.d can't be read: No such file or directory"],
+        ),
         ("[conf.d/none.yaml]", ["1:11: include.0: there is no file conf.d/none.yaml"]),
         ("[conf.d]", ["1:11: include.0: conf.d is no regular file"]),
         (

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from mailweir.spec import DesiredState, ServerKey, ServerState
 from mailweir.state.desired import Health, fold
 from mailweir.state.diff import changed_server_states, describe, panics, settings
+from mailweir.state.overrides import Overrides, StateWord
 from unit.fakes import MINIMAL, NOTHING_SAID, ROOM, config
 
 
@@ -178,6 +179,13 @@ def test_where_a_panic_begins_and_ends() -> None:
     assert list(panics(half, none)) == [("farm", True, "0 of 2 servers up")]
     assert list(panics(none, none)) == []
     assert list(panics(none, half)) == [("farm", False, "1 of 2 servers up")]
+    # Who was taken out of use isn't counted, then and later.
+    words = Overrides(states={"farm/a": StateWord(state="drain", by="root", at=0.0)})
+    told, up = (
+        fold(config(), health, words, hostname="h", room=ROOM) for health in (down("ab"), down("a"))
+    )
+    assert list(panics(None, told)) == [("farm", True, "0 of 1 server up")]
+    assert list(panics(told, up)) == [("farm", False, "1 of 1 server up")]
     assert describe(half, none) == (
         "pool farm: server a: down -> panic; pool farm: server b: up -> panic"
     )
@@ -242,6 +250,17 @@ def test_who_may_ask_is_told() -> None:
     said = list(settings(config(), config(none)))
     assert said == [f"pool farm: outlier {whole} -> none"]
     assert list(settings(config(none), config())) == [f"pool farm: outlier none -> {whole}"]
+    plain, known, other = (
+        at_pool(f"check: {{kind: http, header: {{{header}}}}}")
+        for header in ("", "Authorization: old, Host: a", "Authorization: new, Host: a")
+    )
+    # What the headers have is nobody else's to know.
+    assert list(settings(config(known), config(other))) == [
+        "pool farm: check header Authorization changed"
+    ]
+    assert list(settings(config(plain), config(known))) == [
+        "pool farm: check header Authorization, Host changed"
+    ]
     share = at_pool("panic: 7%")
     assert list(settings(config(), config(share))) == ["pool farm: panic 50% -> 7%"]
     assert list(settings(config(new), config())) == ["admin: operators root @root -> none"]

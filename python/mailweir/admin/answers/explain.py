@@ -6,6 +6,7 @@ from typing import Any
 
 from mailweir.admin.answers.servers import servers
 from mailweir.admin.readiness import told_of_pause
+from mailweir.admin.standing import counted
 from mailweir.config.kinds import parse_ip
 from mailweir.config.listener import Listener
 from mailweir.config.pool import Pool
@@ -156,7 +157,7 @@ def _why_refused(
             return f"denied: {access}"
         case "source_sessions" | "source_rate":
             return _limit(DryRun(reason), configured)
-        case "full" if situation.stats.active >= situation.stats.max_sessions:
+        case "full" if counted(situation) >= situation.stats.max_sessions:
             return f"the process has as many sessions as it may: {situation.stats.max_sessions}"
         case "full" if stats.active >= (configured.limits.sessions or stats.active + 1):
             return _limit(DryRun.SESSIONS, configured)

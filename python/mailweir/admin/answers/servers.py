@@ -115,6 +115,8 @@ def _by_checks(server: ServerStats, situation: Situation) -> str | None:
             return f"{check.name}: the agent says {check.wished}"
     for check in checks:
         if check.decides is Decides.STATE and check.health in (Health.DOWN, Health.DRAIN):
+            if not check.results:
+                return f"{check.name}: not checked yet"
             last = check.results[-1]
             return f"{check.name}: {check.alarm if last.ok else last.detail}"
     return None

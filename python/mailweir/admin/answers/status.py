@@ -13,9 +13,12 @@ from mailweir.state.overrides import Word, told
 from mailweir.stats import Histogram, ListenerStats, Stats
 
 
-def status(situation: Situation) -> dict[str, object]:
-    """The answer to `mailweir status`."""
-    stats, reasons = situation.stats, unready(situation)
+def status(situation: Situation, *, shows_clients: bool = True) -> dict[str, object]:
+    """The answer to `mailweir status`; where it isn't to show clients, without whom operators
+    deny.
+    """
+    stats, reasons, said = situation.stats, unready(situation), situation.overrides
+    words = said if shows_clients else said.model_copy(update={"denied": {}})
     return {
         "version": situation.version,
         "pid": situation.pid,
@@ -37,7 +40,8 @@ def status(situation: Situation) -> dict[str, object]:
         "faults": [asdict(fault) for fault in situation.faults],
         "kernel_path": kernel_path(stats),
         "operator": {
-            "words": [_word(what, word, situation) for what, word in situation.overrides.words()],
+            "words": [_word(what, word, situation) for what, word in words.words()],
+            "denied": len(said.denied),
             "not_kept": situation.not_kept,
         },
         "ha": role(situation),
