@@ -13,8 +13,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Most tests wait most of the time.
-AT_ONCE := $(shell expr $$(nproc) '*' 3 + 1)
+# Most tests wait most of the time. More at once than so many wait for each other.
+AT_ONCE := $(shell expr $$(nproc) '*' 2 + 1)
 TESTS_AT_ONCE := $(AT_ONCE)
 TESTS_ALONE := 1
 # Those of Rust are over long before those of Python: few at a time leave these more of the machine.
@@ -34,8 +34,13 @@ help:  ## list the targets
 demo: setup  ## run a balancer with servers and load on this machine, and show it
 	$(BIN)/mailweir demo $(ARGS)
 
+# Each worker of pytest would rewrite what it imports; together they would do it all at once.
+$(VENV)/tests-rewritten: $(shell find tests -name '*.py') | setup
+	@# What it has against a test, the run itself will say.
+	@$(BIN)/pytest --collect-only --quiet >/dev/null && touch $@ || true
+
 .PHONY: test
-test: setup  ## run all tests, Rust's and Python's (ARGS goes to pytest)
+test: setup $(VENV)/tests-rewritten  ## run all tests, Rust's and Python's (ARGS goes to pytest)
 	cargo test --locked --quiet --no-run
 	@said=$$(mktemp); rust=0 beside=0 alone=0; \
 	cargo test --locked --quiet >"$$said" 2>&1 & cargo=$$!; \
@@ -47,7 +52,7 @@ test: setup  ## run all tests, Rust's and Python's (ARGS goes to pytest)
 	[[ "$$rust $$beside $$alone" =~ ^0\ (0 0|0 5|5 0)$$ ]]
 
 .PHONY: test-quick
-test-quick: setup  ## run those tests of Python alone that need no root: at each change
+test-quick: setup $(VENV)/tests-rewritten  ## run those tests of Python alone that need no root: at each change
 	$(PYTEST) tests/unit tests/ffi tests/arch $(ARGS)
 
 .PHONY: test-long
@@ -123,6 +128,11 @@ bench-choosing: setup  ## measure ways to balance and slow start (ARGS goes to b
 bench-failover: setup  ## measure how long a shared address is out (ARGS goes to benches/failover/run.py)
 	@.ci/need failover
 	$(BIN)/python benches/failover/run.py $(ARGS)
+
+.PHONY: bench-restarts
+bench-restarts: setup  ## measure what a restart, an upgrade and a reload cost (to benches/restarts/run.py)
+	@.ci/need bench
+	$(BIN)/python benches/restarts/run.py $(ARGS)
 
 .PHONY: bench-control
 bench-control: export MAILWEIR_TEST_LIMIT := 120

@@ -53,3 +53,14 @@ def test_many_checks(smtpload_binary: Path) -> None:
     assert int(rows[0][1]) == 0
     # 40 a second at their pace; it is measured from outside, for 3 s.
     assert all(25 <= int(number) <= 55 for _, number in rows[1:])
+
+
+@pytest.mark.needs("nftables", "haproxy")
+def test_restarts_beside_haproxy(smtpload_binary: Path) -> None:
+    assert smtpload_binary.exists()
+    bpf_files()
+    what = ("--rounds=1", "--mail=3", "--contenders=mailweir upgrade, kernel;haproxy reload")
+    done = run([sys.executable, _ROOT / "benches/restarts/run.py", *what], limit=3 * LIMIT)
+    assert done.returncode == 0, done.stderr
+    rows = re.findall(r"^\| (\w+ \w+).*? \| 1 \| \d+ \| 0 \|.*\| 1 \| 0 \|$", done.stdout, re.M)
+    assert rows == ["mailweir upgrade", "haproxy reload"], done.stdout

@@ -25,13 +25,14 @@ from harness.mailweir.admin_ends import (
 from harness.mailweir.promptness import MOST, commands, end
 from harness.mailweir.run import COMMAND, Mailweir, Tree, configuration, run_to_end, write
 from harness.process import running
+from harness.scale import count
 from harness.servers.scripted import Stream, serving
 from harness.waiting import until
 from scenarios.conftest import Start
 
 _FAST = {"every": "200ms", "fast": "100ms", "rise": 1, "fall": 1}
 _STRANGERS = ("daemon", "bin", "sys", "sync", "games", "man")
-_SCRAPES = 1000
+_SCRAPES = count(300, 1000)
 Counted = Callable[[str], None]
 
 # What hangs until it is given up costs little meanwhile: these tests run beside others.
@@ -170,7 +171,7 @@ def test_a_state_folder_that_hangs(
     assert "overrides.json isn't written yet: its disk takes long" in said.stderr
     assert balancer.server_is("a", "drain")
     assert "NOT KEPT FOR A RESTART" in balancer.command("status").stdout
-    prompt = commands(tmp_path / "admin.sock", "farm/a", number=30)
+    prompt = commands(tmp_path / "admin.sock", "farm/a", number=12)
     hanging.end()
     until(lambda: not balancer.status()["operator"]["not_kept"], "the disk to be well again")
     assert "overrides.json" not in balancer.command("drain", "farm/a").stderr
