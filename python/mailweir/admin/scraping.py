@@ -2,9 +2,10 @@
 
 For thousands of servers a scrape takes longer than checks may be late. One at a time, in a lane of
 its own, so that nobody's scrapes hold up what else is done in threads; one that is given up before
-its turn isn't begun.
+its turn costs nothing.
 """
 
+import asyncio
 import gzip
 from collections.abc import Sequence
 from functools import partial
@@ -32,13 +33,17 @@ class Scraping:
         self._registry = registry
         self._balancer = balancer
         self._lane = Lane("metrics")
+        self._turn = asyncio.Lock()
 
     async def answer(self, request: web.Request) -> web.Response:
         """All metrics for Prometheus, compressed where the client takes that."""
         zipped = "gzip" in request.headers.get("Accept-Encoding", "")
-        # Here in the event loop, where nothing that it is made of changes meanwhile.
-        now = self._balancer.situation(with_times=True)
-        body = await self._lane.call(partial(_body, self._registry, now, zipped))
+        async with self._turn:
+            # A scrape that was given up may be under way still.
+            await self._lane.call(_nothing)
+            # Here in the event loop, where nothing that it is made of changes meanwhile.
+            now = self._balancer.situation(with_times=True)
+            body = await self._lane.call(partial(_body, self._registry, now, zipped))
         headers = {"Content-Type": exposition.CONTENT_TYPE, "Vary": "Accept-Encoding"}
         if zipped:
             headers["Content-Encoding"] = "gzip"
@@ -52,6 +57,10 @@ def tables(now: Situation) -> Sequence[Table[Any]]:
         Table(SERVERS, lambda: Servers(now.stats.bounds, now.servers)),
         Table(STANDING, lambda: now),
     ]
+
+
+def _nothing() -> None:
+    """For the lane to be free."""
 
 
 def _body(registry: CollectorRegistry, now: Situation, zipped: bool) -> bytes:
