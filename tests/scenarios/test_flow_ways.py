@@ -255,6 +255,25 @@ def test_a_route_moves_under_a_flow_that_has_just_begun(tmp_path: Path, victim: 
                 client.mail()
 
 
+def test_what_is_said_in_the_name_of_a_server_goes_by_rules(tmp_path: Path) -> None:
+    """By the uplink that is for the listener's address; all else goes by the first one."""
+    with rig_before(tmp_path, polite) as rig, rig.client() as client:
+        client.expect("220")
+        until(lambda: rig.flows() == 1, "the session to be a flow")
+        _second_uplink(rig.networks, "c")
+        _, _, there = LEGS["c"]
+        gateway, _ = _OTHER["c"]
+        by_second = ["add", f"{there}/32", "via", gateway, "table", "7"]
+        rig.networks.run("l", "ip", "route", *by_second)
+        _only_the_second(rig.networks, "c")
+        rig.networks.run("l", "ip", "rule", "add", "from", LISTENER, "table", "7")
+        client.expect("250", "EHLO client.test")
+        (session,) = rig.sessions()
+        assert rig.balancer.command("kill", session["id"]).returncode == 0
+        with pytest.raises(ConnectionResetError):
+            client.line()
+
+
 def _second_uplink(networks: Row, network: str) -> None:
     """A second link between the balancer and a peer, which has no traffic yet."""
     there, here = _OTHER[network]
@@ -267,13 +286,20 @@ def _second_uplink(networks: Row, network: str) -> None:
 
 def _move(networks: Row, network: str) -> None:
     """The peer is reached by the second link, both ways; nothing passes the first."""
-    first, here, there = LEGS[network]
-    gateway, back = _OTHER[network]
+    first, _, there = LEGS[network]
+    gateway, _ = _OTHER[network]
+    _only_the_second(networks, network)
+    networks.run("l", "ip", "route", "replace", f"{there}/32", "via", gateway)
+    assert first not in networks.run("l", "ip", "route", "get", there)
+
+
+def _only_the_second(networks: Row, network: str) -> None:
+    """The peer goes by the second link, and nothing passes the first."""
+    _, here, there = LEGS[network]
+    _, back = _OTHER[network]
     networks.run(network, "ip", "route", "replace", f"{here}/32", "via", back)
     drop = f"type filter hook ingress device balancer priority 0;\n ip daddr {there} drop"
     networks.run(network, "nft", f"table netdev dead {{\n chain x {{\n {drop}\n }}\n}}")
-    networks.run("l", "ip", "route", "replace", f"{there}/32", "via", gateway)
-    assert first not in networks.run("l", "ip", "route", "get", there)
 
 
 def test_new_sessions_are_dialled_by_the_new_route(tmp_path: Path) -> None:
@@ -416,6 +442,24 @@ def test_an_interface_that_it_cannot_be_attached_to(tmp_path: Path) -> None:
             until(lambda: refused() == 0, "it to be attached to")
             assert _serve(rig) == {"kernel": _SESSIONS}
             assert "direct-action" not in _filters(networks, "servers")
+
+
+def test_a_route_moves_to_an_interface_before_the_program_is_there(tmp_path: Path) -> None:
+    config = rig_configuration(tmp_path)
+    with row() as networks, serving_there(networks, polite):
+        folder = _folder(networks, tmp_path, config)
+        folder.mkdir(mode=0o700)
+        (folder / "ingress:second").mkdir()
+        with kernel_rig(networks, tmp_path, config) as rig, rig.client() as client:
+            client.expect("220")
+            until(lambda: rig.flows() == 1, "the session to be a flow")
+            _second_uplink(networks, "c")
+            refused = partial(rig.balancer.metric, "mailweir_kernel_path_interfaces_refused")
+            until(lambda: refused() == 1, "the interface to be refused")
+            _move(networks, "c")
+            (folder / "ingress:second").rmdir()
+            client.expect("250", "EHLO client.test")
+            client.mail()
 
 
 def _folder(networks: Row, directory: Path, config: Tree) -> Path:

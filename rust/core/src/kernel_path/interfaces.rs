@@ -151,11 +151,12 @@ impl Interfaces {
     }
 
     /// Attaches it wherever it isn't, or isn't any more, and takes it off where it is to be no
-    /// more. One that it can't be attached to is left out: its sessions take the relay.
+    /// more; whether it is at more than before. One that it can't be attached to is left out: its
+    /// sessions take the relay.
     ///
     /// # Errors
     /// It is attached nowhere; what the kernel says.
-    pub(super) fn attach(&self) -> io::Result<()> {
+    pub(super) fn attach(&self) -> io::Result<bool> {
         let carriers = links::carriers(&links::all()?);
         let mut program = lock(&self.program);
         let wanted = carriers.values();
@@ -172,11 +173,14 @@ impl Interfaces {
         self.taken_off.add((before - attached.len()) as u64);
         self.set_attached(attached.clone());
         let mut refused = BTreeMap::new();
-        let mut result = Ok(());
+        let (mut has_more, mut result) = (false, Ok(false));
         for (index, carrier) in carriers {
             if let Entry::Vacant(place) = attached.entry(index) {
                 match program.attach(&carrier.name, carrier.framing) {
-                    Ok(()) => drop(place.insert(carrier)),
+                    Ok(()) => {
+                        place.insert(carrier);
+                        has_more = true;
+                    }
                     Err(error) => {
                         refused.insert(carrier.name, error.to_string());
                         result = Err(io::Error::other(error));
@@ -187,7 +191,7 @@ impl Interfaces {
         let is_anywhere = !attached.is_empty();
         self.set_attached(attached);
         *lock(&self.refused) = refused;
-        if is_anywhere { Ok(()) } else { result }
+        if is_anywhere { Ok(has_more) } else { result }
     }
 
     fn attached(&self) -> RwLockReadGuard<'_, HashMap<u32, Carrier>> {

@@ -152,11 +152,11 @@ impl Sweep {
                 .interfaces
                 .news_within(LOOK, self.path.flows.bell());
             let is_due = self.long.elapsed() >= LONG_LOOK;
-            if news.links || is_due {
-                // What can't be attached to takes the relay, told; the next look tries again.
-                let _ = self.path.interfaces.attach();
-            }
-            if news.routes {
+            // What can't be attached to takes the relay, told; the next look tries again.
+            let has_more =
+                (news.links || is_due) && self.path.interfaces.attach().unwrap_or_default();
+            // A route may have led to an interface before the program was there.
+            if news.routes || has_more {
                 self.path.ways.change();
             }
             self.look();

@@ -1,12 +1,15 @@
 //! What is said to the peers of a flow in each other's name, since there is no socket that would:
 //! resets, and keepalives.
 
-use std::io;
+use std::io::{self, IoSlice};
+use std::os::fd::AsRawFd;
 
 use mailweir_flow::layout::MARK;
 use mailweir_flow::segment::{ACK, RST, Segment};
 use mailweir_flow::{Direction, Flow, Key};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use nix::errno::Errno;
+use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrIn, sendmsg};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::record::Side;
 
@@ -73,10 +76,23 @@ impl Voice {
     /// Whether there was room for it. One that is lost otherwise is like any: the peer is asked again, or
     /// hears of its end when it says something.
     fn say(&self, segment: &Segment<'_>) -> bool {
-        let to = SockAddr::from(segment.key.to);
-        let sent = self.0.send_to(&segment.packet(), &to);
-        let code = sent.err().and_then(|error| error.raw_os_error());
-        !matches!(code, Some(libc::EAGAIN | libc::ENOBUFS))
+        let Key { from, to } = segment.key;
+        // Its route is the one of this address: rules may go by that, and aren't asked of the packet.
+        let source = libc::in_pktinfo {
+            ipi_ifindex: 0,
+            ipi_spec_dst: libc::in_addr {
+                s_addr: from.ip().to_bits().to_be(),
+            },
+            ipi_addr: libc::in_addr { s_addr: 0 },
+        };
+        let sent = sendmsg(
+            self.0.as_raw_fd(),
+            &[IoSlice::new(&segment.packet())],
+            &[ControlMessage::Ipv4PacketInfo(&source)],
+            MsgFlags::empty(),
+            Some(&SockaddrIn::from(to)),
+        );
+        !matches!(sent, Err(Errno::EAGAIN | Errno::ENOBUFS))
     }
 }
 
