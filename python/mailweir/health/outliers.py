@@ -131,8 +131,8 @@ class Outliers:
         """By its checks: what was wrong is what they see as well, and when they are content again,
         so are we.
         """
-        if (pool := self._pools.get(key.pool)) is not None:
-            pool.were_down[key.server] = now
+        # Perhaps before anybody has looked at its pool.
+        self._pools.setdefault(key.pool, _Pool()).were_down[key.server] = now
         found = self._server(key)
         if found is None or (ejection := found.ejection) is None:
             return None

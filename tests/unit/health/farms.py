@@ -25,7 +25,6 @@ class Farm:
 
     def __post_init__(self) -> None:
         self.outliers = Outliers()
-        self.outliers.keep([POOL])
         self.names = [chr(ord("a") + number) for number in range(len(self.shares))]
         self._counted = {name: Counted(0, 0, 0, 0, 0) for name in self.names}
         self._before: dict[str, Counted] = {}
@@ -40,6 +39,7 @@ class Farm:
 
     def look(self) -> list[Change]:
         """What is decided now."""
+        self.outliers.keep([POOL])
         return self.outliers.step(self.seen(), self.now)
 
     def seen(self) -> PoolSeen:

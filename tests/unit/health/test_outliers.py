@@ -209,10 +209,12 @@ def test_what_checks_see_as_well_is_theirs() -> None:
     assert found.out() == set()
 
 
-def test_what_checks_saw_for_less_than_a_second_is_no_evidence() -> None:
+@pytest.mark.parametrize("before", ["the first look", "a later one"])
+def test_what_checks_saw_for_less_than_a_second_is_no_evidence(before: str) -> None:
     """It has failed in a row, was called down, and is up again when we look."""
     found = farm(0.0, 0.0, 0.0, 0.0)
-    found.look()
+    if before == "a later one":
+        found.look()
     found.fails("a", 39)
     found.outliers.called_down(_A, found.now)
     assert found.look() == []
