@@ -1,7 +1,7 @@
 """How the process ends while its node has the addresses of a pair, and without that."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -26,16 +26,35 @@ class Told(Supervisor):
         return True
 
 
-async def ended(plane: FakePlane, told: Told, terms: Terms, seconds: float = 0.0) -> None:
-    """Sessions end after so many seconds."""
+def at_third_look(_told: Told, looks: int) -> bool:
+    return looks == 3
 
-    def end() -> None:
-        plane.active = 0
 
-    asyncio.get_running_loop().call_later(seconds, end)
-    wake = asyncio.Event()
-    lane = Lane("plane")
-    await drain(plane, told, lane, terms=terms, wake=wake, why_now=lambda: "")
+def once_kept(told: Told, _looks: int) -> bool:
+    return bool(told.kept)
+
+
+def never(_told: Told, _looks: int) -> bool:
+    return False
+
+
+async def ended(
+    plane: FakePlane, told: Told, terms: Terms, when: Callable[[Told, int], bool] = at_third_look
+) -> None:
+    """A process with one session drains, which ends when so much is told or at such a look: by no
+    clock, since a machine may stand still for as long as it likes.
+    """
+    plane.active, looks = 1, 0
+
+    def look() -> str:
+        nonlocal looks
+        looks += 1
+        if when(told, looks):
+            plane.active = 0
+        return ""
+
+    async with asyncio.timeout(30):
+        await drain(plane, told, Lane("plane"), terms=terms, wake=asyncio.Event(), why_now=look)
 
 
 @pytest.fixture(autouse=True)
@@ -46,22 +65,19 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_a_node_of_a_pair_leaves_its_clients_to_the_next_process() -> None:
     plane, told = FakePlane(), Told()
-    plane.active = 1
-    await ended(plane, told, Terms(1800.0, 10.0), seconds=0.05)
+    await ended(plane, told, Terms(1800.0, 60.0))
     assert (plane.left_to_successor, plane.hurries, told.kept) == (True, True, [])
 
 
 async def test_they_are_not_left_waiting_for_longer_than_a_handover() -> None:
     plane, told = FakePlane(), Told()
-    plane.active = 1
-    await ended(plane, told, Terms(1800.0, 0.05), seconds=0.3)
+    await ended(plane, told, Terms(1800.0, 0.05), once_kept)
     assert (plane.left_to_successor, told.kept) == (True, [[]])
 
 
 async def test_without_the_addresses_a_long_drain_refuses_at_once() -> None:
     plane, told = FakePlane(), Told()
-    plane.active = 1
-    await ended(plane, told, Terms(1800.0, None), seconds=0.05)
+    await ended(plane, told, Terms(1800.0, None))
     assert (plane.left_to_successor, plane.hurries, told.kept) == (False, False, [[]])
 
 
@@ -74,16 +90,14 @@ async def test_what_is_left_is_lost_when_the_addresses_move() -> None:
 async def test_clients_wait_for_the_next_process_at_a_restart() -> None:
     """Whatever the deadline is; sessions leave where they can, and the others soon."""
     plane, told = FakePlane(), Told()
-    plane.active = 1
-    await ended(plane, told, Terms(1800.0, None, restarts=True), seconds=0.05)
+    await ended(plane, told, Terms(1800.0, None, restarts=True))
     assert (plane.left_to_successor, plane.hurries, told.kept) == (True, True, [])
 
 
 async def test_a_restart_waits_for_nobody_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ending, "_SHORT", 0.05)
     plane, told = FakePlane(), Told()
-    plane.active = 1
-    await ended(plane, told, Terms(1800.0, None, restarts=True), seconds=5.0)
+    await ended(plane, told, Terms(1800.0, None, restarts=True), never)
     assert plane.active == 1
 
 

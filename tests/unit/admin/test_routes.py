@@ -442,7 +442,12 @@ async def test_scrapes_that_are_given_up_take_no_more_than_a_thread(
         return b"m 1\n"
 
     monkeypatch.setattr(exposition, "encode", encode)
+    first = asyncio.create_task(readable.get("/metrics"))
     try:
+        async with asyncio.timeout(30):
+            while not begun:  # noqa: ASYNC110 - it is a thread that says so
+                await asyncio.sleep(0.01)
+        first.cancel()
         for _ in range(40):
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(readable.get("/metrics"), 0.02)
