@@ -1,5 +1,5 @@
-"""Files of our own folder, opened so that nothing else can be in their place. Used by whoever keeps
-something in `state_dir`.
+"""Files of our own folder, opened so that nothing else can be in their place, and files of secrets.
+Used by whoever keeps something in `state_dir` or reads a key or a password.
 
 A symbolic link would have us write to what it names, a named pipe would keep us waiting.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 _NO_FILE = errno.EBADFD
 # ENXIO is a named pipe that nobody reads, or a socket.
 _SOMETHING_ELSE = (_NO_FILE, errno.ELOOP, errno.EISDIR, errno.ENXIO)
+_CREDENTIALS = Path("/run/credentials")
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 
 
@@ -24,6 +25,18 @@ def open_plain(path: Path, flags: int, mode: int = 0o640) -> int:
         os.close(descriptor)
         raise OSError(_NO_FILE, "it is no regular file")
     return descriptor
+
+
+def is_open_to_others(found: os.stat_result, path: Path) -> bool:
+    """Whether others than its owner may read or write a secret's file.
+
+    Of systemd's credentials the unit's user is let in by an ACL, which `stat` shows as the group's
+    right; nobody else gets into their folder (systemd.exec(5), LoadCredential=).
+    """
+    others = found.st_mode & (stat.S_IRWXG | stat.S_IRWXO)
+    if found.st_uid == 0 and Path(os.path.realpath(path)).is_relative_to(_CREDENTIALS):
+        others &= ~stat.S_IRGRP
+    return others != 0
 
 
 def is_in_the_way(error: OSError) -> bool:

@@ -222,7 +222,8 @@ def test_an_operators_words(
         if method == "POST":
             told.append(asked)
             return {"what": "said", "by": "anna", "problem": "not kept"}
-        return {"servers": [ROW]}
+        assert asked == "/api/v1/servers/farm/a"
+        return ROW
 
     monkeypatch.setattr("mailweir.admin.client.ask", ask)
     code, out, err = run(capsys, *arguments)
@@ -296,7 +297,7 @@ def test_what_is_denied_is_completed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_emptied_server(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    answering(monkeypatch, {"problem": "", "servers": [ROW | {"active": 0}]})
+    answering(monkeypatch, {"problem": "", **ROW, "active": 0})
     code, out, err = run(capsys, "drain", "farm/a", "--wait")
     assert (code, err) == (0, "")
     assert out == "farm/a drains, 0 sessions\nfarm/a is empty after 0.0 s\n"
@@ -309,7 +310,7 @@ def test_an_emptied_server(
 def test_a_server_that_is_not_empty_in_time(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    answering(monkeypatch, {"problem": "", "servers": [ROW]})
+    answering(monkeypatch, {"problem": "", **ROW})
     wait = ("maint", "farm/a", "--wait", "--timeout", "1ms")
     still = "mailweir: farm/a still has 1 session after 0 s\n"
     assert run(capsys, *wait) == (1, "farm/a is in maintenance, 1 session\n", still)

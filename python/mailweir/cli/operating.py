@@ -25,6 +25,9 @@ from mailweir.cli.shared import (
 )
 from mailweir.errors import Exit, MailweirError
 
+# Between looks whether a server is empty, in seconds: at first, and from so many seconds on.
+_SOON, _LATER, _SOON_OVER = 0.2, 1.0, 5.0
+
 _wait = click.option("--wait", is_flag=True, help="Until no session is left on it.")
 _timeout = click.option(
     "--timeout",
@@ -318,14 +321,11 @@ def _last_row(socket_path: str, server: str, wait: float) -> tuple[dict[str, Any
         waited = time.monotonic() - began
         if not row["active"] or waited > wait:
             return row, waited
-        time.sleep(0.2)
+        time.sleep(_SOON if waited < _SOON_OVER else _LATER)
 
 
 def _row_of(socket_path: str, server: str) -> dict[str, Any]:
-    """A server's row, which is there: a change to it was taken."""
-    pool, _, name = server.partition("/")
-    found = ask(socket_path, "GET", "/api/v1/servers")["servers"]
-    rows = [one for one in found if (one["pool"], one["name"]) == (pool, name)]
-    if not rows:
-        raise MailweirError(f"{server} left the configuration meanwhile")
-    return dict(rows[0])
+    """Of the server alone: a farm may have thousands. Raises MailweirError where it has left the
+    configuration meanwhile.
+    """
+    return ask(socket_path, "GET", f"/api/v1/servers/{server_path(server)}")

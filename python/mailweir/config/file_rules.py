@@ -11,6 +11,7 @@ from mailweir.config.check_keys import Check
 from mailweir.config.finding import Finding
 from mailweir.config.finding import Path as Place
 from mailweir.config.model import Config
+from mailweir.plainfile import is_open_to_others
 
 # Of `state_dir`: the lock, operators' words, and what a pair keeps.
 _LOCK = "lock"
@@ -32,9 +33,10 @@ def _state_dir(folder: Path) -> Iterator[Finding]:
     if os.path.realpath(folder) == "/":
         yield Finding(path, "can't be the root of the file system; make a folder for it")
         return
-    mode = _mode(folder)
-    if mode is None:
+    found = _looked_at(folder)
+    if found is None:
         return
+    mode = found.st_mode
     if not stat.S_ISDIR(mode):
         yield Finding(path, f"{folder} is there and is no folder")
     elif mode & stat.S_IWOTH:
@@ -56,11 +58,11 @@ def _session_log(config: Config, read: Iterable[str]) -> Iterator[Finding]:
     if not os.path.isdir(folder):
         yield Finding(path, f"mailweir won't start where there is no folder {folder}", warning=True)
         return
-    mode = _mode(Path(log))
-    if mode is None or stat.S_ISREG(mode) or stat.S_ISCHR(mode):
+    found = _looked_at(Path(log))
+    if found is None or stat.S_ISREG(found.st_mode) or stat.S_ISCHR(found.st_mode):
         return
     kinds = {stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe"}
-    kind = kinds.get(stat.S_IFMT(mode), "a device")
+    kind = kinds.get(stat.S_IFMT(found.st_mode), "a device")
     yield Finding(path, f"{log} is {kind}; write the path of a file")
 
 
@@ -80,8 +82,8 @@ def _of_checks(config: Config) -> Iterator[Finding]:
 
 
 def _maildir(path: Place, maildir: Path) -> Iterator[Finding]:
-    mode = _mode(maildir / "new")
-    if mode is None or not stat.S_ISDIR(mode):
+    found = _looked_at(maildir / "new")
+    if found is None or not stat.S_ISDIR(found.st_mode):
         yield Finding(
             path,
             f"there is no folder {maildir / 'new'}: the check says nothing of servers until a first"
@@ -91,12 +93,12 @@ def _maildir(path: Place, maildir: Path) -> Iterator[Finding]:
 
 
 def _unusable(file: Path, *, secret: bool) -> str:
-    mode = _mode(file)
-    if mode is None:
+    found = _looked_at(file)
+    if found is None:
         return "isn't there, or can't be looked at: the check can't be made"
-    if not stat.S_ISREG(mode):
+    if not stat.S_ISREG(found.st_mode):
         return "is no file: the check can't be made"
-    if secret and mode & (stat.S_IRWXG | stat.S_IRWXO):
+    if secret and is_open_to_others(found, file):
         return "can be read by others than its owner, and isn't used: chmod 400"
     return ""
 
@@ -119,9 +121,9 @@ def _others(config: Config, read: Iterable[str]) -> Iterator[tuple[str, str]]:
         )
 
 
-def _mode(path: Path) -> int | None:
+def _looked_at(path: Path) -> os.stat_result | None:
     """None where nothing is there, or it can't be looked at."""
     try:
-        return path.stat().st_mode
+        return path.stat()
     except (OSError, ValueError):
         return None

@@ -12,8 +12,10 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 
 from mailweir.admin import exposition
 from mailweir.admin.access import Access
+from mailweir.admin.exposition import Table
 from mailweir.admin.following import add_following
 from mailweir.admin.guard import Handler, Hosts
+from mailweir.admin.process_faults import FAULTS
 from mailweir.admin.server import AdminServer, Answers
 from mailweir.config.load import Loaded
 from mailweir.faults import Faults
@@ -50,10 +52,12 @@ class HaAdmin:
         self._node = node
         self._journal = journal
         hosts = Hosts(hostname, loaded.config.admin.hosts)
+        faults = Faults()
         self._server = AdminServer(
-            ha.socket, ha.http, loaded.roles, hosts, part="ha", faults=Faults()
+            ha.socket, ha.http, loaded.roles, hosts, part="ha", faults=faults
         )
         self._registry = CollectorRegistry()
+        self._registry.register(Table([FAULTS], lambda: faults))
 
     async def open(self) -> None:
         """Bind and answer. Raises StartError."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mailweir.errors import StartError
+from mailweir.plainfile import is_open_to_others
 
 SIZE = 32
 # As hexadecimal digits, with a line's end and some air.
@@ -35,7 +36,7 @@ def _read(number: int, path: Path) -> bytes:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise StartError(f"{at} can't be read: {reason}") from None
-    if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+    if is_open_to_others(found, path):
         raise StartError(
             f"{at} can be read by others than its owner (mode {stat.S_IMODE(found.st_mode):03o}),"
             f" who could take the addresses: chmod 400 {path}, or make a new one if they may have"

@@ -75,6 +75,18 @@ async def _asked(ends: tuple[asyncio.StreamReader, asyncio.StreamWriter], *said:
     return found
 
 
+async def test_its_bugs_are_counted(folder: Path) -> None:
+    admin = HaAdmin(Node(), _loaded(folder), Journal(), hostname="a")
+    await admin.open()
+    try:
+        reader, writer = await asyncio.open_unix_connection(folder / "ha.sock")
+        writer.write(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        assert b'\nmailweir_internal_errors_total{part="answer"} 0\n' in await reader.read()
+        writer.close()
+    finally:
+        await admin.close()
+
+
 async def test_operators_who_are_operators_no_more(folder: Path) -> None:
     node = Node()
     admin = HaAdmin(node, _loaded(folder, operators=["daemon"]), Journal(), hostname="a")

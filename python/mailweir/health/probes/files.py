@@ -9,7 +9,7 @@ from mailweir.errors import StalledError
 from mailweir.foreign import shown
 from mailweir.health.probes.dial import LocalError
 from mailweir.lanes import Lane
-from mailweir.plainfile import open_plain, reason
+from mailweir.plainfile import is_open_to_others, open_plain, reason
 
 LIMIT = 5.0  # seconds
 _LONGEST = 1024  # bytes of a password's file
@@ -35,9 +35,10 @@ def _password(file: Path) -> str:
     """In the lane. Raises OSError, and ValueError where it isn't fit for use."""
     # Secrets of containers are links to the newest of several: what counts is the file behind it.
     with open(open_plain(Path(os.path.realpath(file)), os.O_RDONLY), "rb") as stream:
-        mode = stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
+        found = os.fstat(stream.fileno())
         data = stream.read(_LONGEST)
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+    if is_open_to_others(found, file):
+        mode = stat.S_IMODE(found.st_mode)
         raise ValueError(f"others than its owner can read it (mode {mode:03o}): chmod 400")
     line = data.splitlines()[0] if data else b""
     if not line:

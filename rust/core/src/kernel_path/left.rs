@@ -1,5 +1,8 @@
 //! What is in the kernel of an instance whose process may not run: for commands that look there.
 
+use std::io;
+use std::path::PathBuf;
+
 use mailweir_flow::{State, Tables, Unavailable};
 
 use super::{NoKernelPath, adopt, bpf_files, earlier, pins};
@@ -21,8 +24,9 @@ pub struct Left {
 /// # Errors
 /// What the kernel says.
 pub fn left(instance: &str) -> Result<Option<Left>, NoKernelPath> {
+    let files = looked_into(bpf_files())?;
     let tables = Tables::pinned(&pins(instance)).map_err(Unavailable::from)?;
-    let folders = earlier::others(&bpf_files(), instance);
+    let folders = earlier::others(&files, instance);
     if tables.is_none() && folders.is_empty() {
         return Ok(None);
     }
@@ -36,6 +40,17 @@ pub fn left(instance: &str) -> Result<Option<Left>, NoKernelPath> {
         others,
         earlier,
     }))
+}
+
+/// The folder of all pins. Where a user may not look into it, that is no sign that nothing is there.
+fn looked_into(files: PathBuf) -> Result<PathBuf, NoKernelPath> {
+    match files.read_dir() {
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(NoKernelPath::System {
+            what: "its pins can't be looked for",
+            cause,
+        }),
+        _ => Ok(files),
+    }
 }
 
 /// Flows that are live, and other places.
@@ -54,7 +69,7 @@ fn count(tables: &Tables) -> Result<(usize, usize), NoKernelPath> {
 /// # Errors
 /// What the system says.
 pub fn flush(instance: &str) -> Result<(), NoKernelPath> {
-    let all = earlier::others(&bpf_files(), instance);
+    let all = earlier::others(&looked_into(bpf_files())?, instance);
     for pins in all.iter().chain([&pins(instance)]) {
         mailweir_flow::flush(pins).map_err(|cause| NoKernelPath::System {
             what: "its pins can't be removed",
@@ -62,4 +77,20 @@ pub fn flush(instance: &str) -> Result<(), NoKernelPath> {
         })?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_cannot_be_looked_into_is_not_empty() {
+        let nothing = PathBuf::from("/proc/self/nothing");
+        assert_eq!(looked_into(nothing.clone()).ok(), Some(nothing));
+        let no_folder = looked_into("/proc/self/status".into());
+        let Err(NoKernelPath::System { cause, .. }) = no_folder else {
+            panic!("it was taken for empty");
+        };
+        assert_eq!(cause.kind(), io::ErrorKind::NotADirectory);
+    }
 }
