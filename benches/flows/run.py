@@ -34,7 +34,7 @@ def main() -> int:
     parser.add_argument("--load-rate", type=int, default=600, help="of these, a second")
     parser.add_argument("--speaking", type=int, default=60_000, help="flows of `sweeper`")
     parser.add_argument("--looks", type=int, default=3, help="at these")
-    parser.add_argument("--look", type=float, default=20, help="at idle flows, in seconds")
+    parser.add_argument("--look", type=float, default=60, help="at idle flows, in seconds")
     parser.add_argument("--rate", type=int, default=3000, help="of `steady`, a second")
     parser.add_argument("--seconds", type=int, default=60, help="of `steady`")
     parser.add_argument("--flows", type=int, default=200_000, help="of `many`")
