@@ -4,6 +4,7 @@ always shown.
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -11,8 +12,10 @@ from hypothesis import settings
 from harness.machine.environment import same_everywhere
 from harness.machine.mounts import own_mounts
 from harness.needs import needs
+from harness.order import mingled
 
 _FIGURE = "figure"
+_SCENARIOS = Path(__file__).parent / "scenarios"
 # How long an example takes is the machine's affair.
 settings.register_profile("steady", deadline=None)
 settings.load_profile("steady")
@@ -27,6 +30,14 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "needs(*packages): Debian packages, installed before the test where we may"
     )
     config.addinivalue_line("markers", "alone(reason): with no other test beside it")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items[:] = mingled(
+        items,
+        module=lambda item: item.nodeid.partition("::")[0],
+        waits=lambda item: _SCENARIOS in item.path.parents,
+    )
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
