@@ -100,15 +100,14 @@ def relay_for_nobody(who: Recognised) -> str:
     })  # fmt: skip
 
 
-def raise_limit(who: Recognised, own: str, opened: int, said: str, subject: Subject) -> str:
-    """The server takes no more than `opened` sessions of one client, or of all, and said so."""
+def raise_limit(who: Recognised, own: str, said: str) -> str:
+    """The server takes no more sessions of one client, or of all, and `said` so."""
     exim = "smtp_accept_max_per_host" if "this IP address" in said else "smtp_accept_max"
-    theirs = _words(who.mta, {
+    return _words(who.mta, {
         Mta.POSTFIX: f"main.cf: smtpd_client_event_limit_exceptions = $mynetworks, {_in_list(own)}"
         " (or smtpd_client_connection_count_limit = 0)",
         Mta.EXIM: f"{exim} = 0",
     })  # fmt: skip
-    return f"{theirs}; or here {subject.key('max_sessions')}: {opened}"
 
 
 def take_name(who: Recognised, own: str, subject: Subject) -> str:

@@ -22,7 +22,7 @@ from mailweir.doctor.machine_state import MachineFacts
 from mailweir.doctor.machine_verdict import machine_findings
 from mailweir.doctor.opening import IP, Opening
 from mailweir.doctor.server_looks import look
-from mailweir.doctor.sessions_heard import Looked
+from mailweir.doctor.sessions_heard import Looked, is_about_name, is_about_relay
 from mailweir.doctor.subject import Subject, subjects
 from mailweir.foreign import shown
 from mailweir.this_machine import is_own
@@ -123,6 +123,8 @@ def _unanswered(asked: Sequence[Subject], looked: Sequence[Looked]) -> Iterator[
         recipient = heard.recipient if heard else None
         if seen.configured.serves and (recipient is None or recipient.code in (421, 530)):
             yield NotSeen(subject.where, "whether it relays: it let us name no recipient")
+        elif recipient is not None and not (is_about_relay(recipient) or is_about_name(recipient)):
+            yield NotSeen(subject.where, f"whether it relays: it refuses for else ({recipient})")
         if seen.configured.serves and subject.speaks == "smtps" and subject.proxy is Proxy.OFF:
             yield NotSeen(subject.where, "its limits by client: not tried where TLS comes first")
         tried = seen.at_once
@@ -162,9 +164,11 @@ async def _outwards(host: str) -> Iterator[Diagnosis]:
             ask = asyncio.get_running_loop().getaddrinfo
             (_, _, _, _, at), *_ = await ask(host, _SMTP, type=socket.SOCK_STREAM)
         address = Address(ip_address(at[0]), _SMTP)
-    except OSError as error:
-        # Of a lookup the words come second.
-        why = error.strerror or "no answer"
+    except (OSError, UnicodeError) as error:
+        # Of a lookup the words come second; a label of 64 letters isn't even looked up.
+        why = "it is no host name"
+        if isinstance(error, OSError):
+            why = error.strerror or "no answer"
         problem = f"can't be tried: {shown(host)} has no address ({shown(why)})"
         change = "write another name, or see to this machine's name servers (/etc/resolv.conf)"
     else:

@@ -20,8 +20,8 @@ from mailweir.health.probes import bytestream
 from mailweir.health.probes.bytestream import ByteStream
 from mailweir.health.probes.reply import NoReplyError, Replies
 
-# Seconds. Longer than checks wait, so that what comes too late for them is seen; and for a session
-# whose header is a guess.
+# Seconds. Longer than checks and clients wait, so that what comes too late for them is seen; and
+# for a session whose header is a guess.
 _LATER, _GUESS = 5.0, 15.0
 # Sessions that servers take at a time by default, and the first that would be too many: Postfix
 # of one client (smtpd_client_connection_count_limit), Exim of all (smtp_accept_max).
@@ -35,7 +35,7 @@ async def look(subject: Subject, source: IP | None, live: int) -> Looked:
     """Everything about a server that takes sessions to know. `live` is how many the running process
     has on it. Raises nothing but cancellation.
     """
-    greeting = max(subject.check_timeout, _GUESS) + _LATER
+    greeting = max(subject.check_timeout, subject.greeting, _GUESS) + _LATER
     dial = Dial(subject.address, source, subject.connect, greeting)
     tls_first = subject.speaks == "smtps"
     named = subject.proxy is not Proxy.OFF

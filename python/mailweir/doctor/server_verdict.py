@@ -8,7 +8,14 @@ from mailweir.doctor import advice
 from mailweir.doctor.certificates import wrong_with
 from mailweir.doctor.findings import Ailment, Diagnosis
 from mailweir.doctor.opening import IP
-from mailweir.doctor.sessions_heard import RECIPIENT, Heard, Looked, is_about_headers, is_about_name
+from mailweir.doctor.sessions_heard import (
+    RECIPIENT,
+    Heard,
+    Looked,
+    is_about_headers,
+    is_about_limit,
+    is_about_name,
+)
 from mailweir.doctor.subject import Subject
 from mailweir.foreign import shown
 
@@ -43,12 +50,22 @@ def _not_served(subject: Subject, looked: Looked) -> Diagnosis:
         found = _header(subject, looked)
         if found is not None:
             return found
-    if first.hello is not None and first.greeting is not None and first.greeting.good:
+    greets = first.greeting is not None and first.greeting.good
+    if first.greeting is not None and is_about_limit(first.greeting):
+        said = str(first.greeting)
+        return Diagnosis(
+            subject.where,
+            Ailment.CLIENT_LIMIT,
+            f"takes no more sessions now ({said})",
+            advice.raise_limit(first.mta, first.own, said),
+        )
+    # 4yz is no judgement of a name: the server can't serve for now.
+    if greets and first.hello is not None and first.hello.code // 100 == 5:
         return _helo(subject, first, str(first.hello), "at EHLO, so its checks fail")
     hint = ""
     if subject.speaks == "smtp" and first.greeting is None and subject.address.port == 465:
         hint = "; port 465 begins with TLS: a listener with protocol: smtps"
-    refuses = first.greeting is not None and not first.greeting.good
+    refuses = first.greeting is not None and not greets
     change = advice.let_in(first.mta, first.own) if refuses else advice.serve(subject, first.own)
     tried = ", with and without PROXY headers" if looked.others else ""
     return Diagnosis(
@@ -154,7 +171,8 @@ def _limit(subject: Subject, looked: Looked) -> Iterator[Diagnosis]:
         subject.where,
         Ailment.CLIENT_LIMIT,
         f"takes {at_once.opened} sessions of ours at a time{whose} ({said})",
-        advice.raise_limit(heard.mta, heard.own, at_once.opened, said, subject),
+        f"{advice.raise_limit(heard.mta, heard.own, said)};"
+        f" or here {subject.key('max_sessions')}: {at_once.opened}",
     )
 
 

@@ -109,9 +109,24 @@ def is_about_headers(proxy: Proxy, heard: Heard) -> bool:
     greeting, hello = heard.greeting, heard.hello
     if hello is not None:
         return hello.code in _NO_NAME_MEANT or (proxy is not Proxy.OFF and not is_about_name(hello))
+    if greeting is not None and is_about_limit(greeting):
+        return False
     # Who never expected a header and refuses us says so in his own words.
     refused = greeting is not None and greeting.code // 100 == 5
     return not (refused and proxy is Proxy.OFF)
+
+
+def is_about_limit(said: TimedReply) -> bool:
+    """Whether a server has as many sessions as it takes, of us or of all, by its words."""
+    return said.code == 421 and "TOO MANY" in str(said).upper()
+
+
+def is_about_relay(said: TimedReply) -> bool:
+    """Whether an answer to a recipient elsewhere says if the server takes mail for anywhere: it
+    takes it, or refuses just that (5.7.1 of RFC 3463; Exim's words; OpenSMTPD's).
+    """
+    words, theirs = str(said).upper(), (" 5.7.1 ", "RELAY", "INVALID RECIPIENT")
+    return said.good or (said.code // 100 == 5 and any(word in words for word in theirs))
 
 
 def is_about_name(said: TimedReply) -> bool:

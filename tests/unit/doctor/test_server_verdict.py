@@ -10,7 +10,7 @@ from mailweir.doctor.certificates import BadChain, Certificate
 from mailweir.doctor.findings import Ailment
 from mailweir.doctor.opening import CLIENT4, CLIENT6, Opening
 from mailweir.doctor.reply_words import TimedReply
-from mailweir.doctor.sessions_heard import AtOnce, Broken, Looked, is_about_headers
+from mailweir.doctor.sessions_heard import AtOnce, Broken, Looked, is_about_headers, is_about_relay
 from unit.doctor.subjects import CLOSED, GREETING, OWN, closed, found, heard, subject
 
 TAKEN = TimedReply(250, ("2.1.5 Ok",))
@@ -169,6 +169,38 @@ def test_a_server_that_refuses_us() -> None:
     assert f"smtpd_client_restrictions = check_client_access inline:{{{OWN}=OK}}" in one.change
 
 
+@pytest.mark.parametrize("proxy", ["off", "v2"])
+def test_a_server_that_has_too_many_sessions(proxy: str) -> None:
+    said = TimedReply(421, ("4.7.0 mx.farm.test Error: too many connections from 10.0.0.25",))
+    full = heard(proxy, greeting=said, hello=None)
+    [one] = found(subject(proxy), Looked(full))
+    assert (one.ailment, "too many connections" in one.wrong) == (Ailment.CLIENT_LIMIT, True)
+    assert "smtpd_client_event_limit_exceptions = $mynetworks, 10.0.0.25" in one.change
+
+
+def test_a_server_that_can_not_serve_for_now_has_nothing_against_a_name() -> None:
+    later = heard(hello=TimedReply(451, ("4.3.0 Temporary lookup failure",)))
+    [one] = found(subject(), Looked(later))
+    assert (one.ailment, "451 4.3.0 Temporary" in one.wrong) == (Ailment.GREETING, True)
+
+
+@pytest.mark.parametrize(
+    ("said", "about"),
+    [
+        ("250 2.1.5 Ok", True),
+        ("554 5.7.1 <x@example.com>: Relay access denied", True),
+        ("550 relay not permitted", True),
+        ("550 Invalid recipient: <x@example.com>", True),
+        ("550 5.1.1 <x@example.com>: no such user", False),
+        ("450 4.7.1 Client host rejected: cannot find your hostname", False),
+        ("451 4.7.1 Greylisting in action", False),
+    ],
+)
+def test_what_says_whether_it_relays(said: str, about: bool) -> None:
+    code, _, words = said.partition(" ")
+    assert is_about_relay(TimedReply(int(code), (words,))) is about
+
+
 def test_an_unknown_server_is_told_in_the_words_of_the_likely_ones() -> None:
     unknown = heard(greeting=TimedReply(220, ("ready",)), recipient=TAKEN)
     [one] = found(subject(), Looked(unknown))
@@ -188,6 +220,7 @@ def test_an_unknown_server_is_told_in_the_words_of_the_likely_ones() -> None:
         ("off", heard(hello=TimedReply(550, ("no",))), False),
         ("v2", heard("v2", hello=TimedReply(550, ("EHLO argument does not match",))), False),
         ("v2", heard("v2", hello=TimedReply(500, ("bad syntax",))), True),
+        ("v2", heard("v2", greeting=TimedReply(421, ("Too many of you",)), hello=None), False),
         ("v2", heard("v2", broken=Broken("connect", "refused"), greeting=None, hello=None), False),
     ],
 )
