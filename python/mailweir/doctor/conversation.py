@@ -12,6 +12,7 @@ import ssl
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from mailweir.config.address import Address
 from mailweir.config.units import format_duration
@@ -52,8 +53,9 @@ class Asked:
     """What is asked beyond a greeting and EHLO.
 
     `helo` is the name that is said; None is the client's address. `recipient`: whether a foreign
-    one is taken. `tls_first` is how a session begins, not a question. `who`: HELP, where
-    nothing else said who the server is.
+    one is taken. `tls_first` is how a session begins, not a question; `ca` is the file of those who
+    are trusted then (None: whom the system trusts). `who`: HELP, where nothing else said who the
+    server is.
     """
 
     helo: str | None = None
@@ -61,6 +63,7 @@ class Asked:
     tls: bool = False
     tls_first: bool = False
     verify: bool = True
+    ca: Path | None = None
     who: bool = True
 
 
@@ -220,7 +223,7 @@ class _Talking:
 
     async def _wrap(self, step: str, limit: float) -> None:
         self._step, self._waited = step, limit
-        context = trust.context(verify=self._asked.verify)
+        context = trust.context(verify=self._asked.verify, ca=self._asked.ca)
         async with asyncio.timeout(limit):
             await self._stream.begin_tls(context, self.heard().name or None)
         tls = self._stream.tls

@@ -8,18 +8,19 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
 from mailweir import descriptors, plane
 from mailweir.config.address import Address
 from mailweir.config.model import Config
 from mailweir.config.words import Proxy
-from mailweir.doctor import machine_facts, server_verdict
+from mailweir.doctor import machine_facts, server_verdict, trust
 from mailweir.doctor.conversation import Asked, Dial, talk
 from mailweir.doctor.findings import Ailment, Diagnosis, Examined, NotSeen
 from mailweir.doctor.machine_state import MachineFacts
 from mailweir.doctor.machine_verdict import machine_findings
+from mailweir.doctor.mta import Mta
 from mailweir.doctor.opening import IP, Opening
 from mailweir.doctor.server_looks import look
 from mailweir.doctor.sessions_heard import Looked, is_about_name, is_about_relay
@@ -52,16 +53,23 @@ def examine(config: Config, pool: str | None, live: Live | None, outwards: str |
     findings, not_seen = asyncio.run(_servers(chosen, live, outwards))
     if pool is None:
         pid = live.pid if live else None
-        facts = machine_facts.read(pid)
+        facts = machine_facts.read(pid, config.admin.socket)
         why_not = live.why_no_kernel_path if live else ""
         built = plane.kernel_path_is_built()
         findings += machine_findings(config, facts, pid, why_not, built=built)
-        not_seen += _not_seen(facts, live)
+        not_seen += _not_seen(config, facts, live)
     return Examined(len(chosen), tuple(findings), tuple(not_seen))
 
 
-def _not_seen(facts: MachineFacts, live: Live | None) -> Iterator[NotSeen]:
-    if live is None:
+def _not_seen(config: Config, facts: MachineFacts, live: Live | None) -> Iterator[NotSeen]:
+    if facts.unasked:
+        yield NotSeen(
+            "this machine",
+            "rights and descriptors of `mailweir run`, and whether ports whose process only root"
+            f" can see are its own: somebody may be at {config.admin.socket} and doesn't answer"
+            " you; ask as root, with that --socket (descriptors are those of this command)",
+        )
+    elif live is None:
         yield NotSeen(
             "this machine",
             "rights and descriptors of `mailweir run`: it isn't running, or can't be asked by you;"
@@ -82,9 +90,11 @@ async def _servers(
     sessions = live.sessions if live else {}
 
     async def one(subject: Subject) -> Looked:
+        lost = subject.ca and trust.why_not(subject.ca)
+        trusting = replace(subject, ca=None) if lost else subject
         async with hosts[subject.address.ip], beside:
             running = sessions.get((subject.pool, subject.name), 0)
-            return await look(subject, _source(subject), running)
+            return await look(trusting, _source(subject), running)
 
     # What speaks no SMTP can't be asked anything.
     asked = [subject for subject in chosen if subject.speaks != "tcp"]
@@ -110,6 +120,8 @@ def _unasked(chosen: Iterable[Subject]) -> Iterator[NotSeen]:
     for subject in chosen:
         if subject.speaks == "tcp":
             yield NotSeen(subject.where, "it speaks no SMTP (protocol: tcp): nothing can be asked")
+        elif subject.ca and (why := trust.why_not(subject.ca)):
+            yield NotSeen(subject.where, f"whether checks trust its certificate: {why}")
         if subject.server.source and _source(subject) is None:
             yield NotSeen(
                 subject.where,
@@ -123,6 +135,9 @@ def _unanswered(asked: Sequence[Subject], looked: Sequence[Looked]) -> Iterator[
         recipient = heard.recipient if heard else None
         if seen.configured.serves and (recipient is None or recipient.code in (421, 530)):
             yield NotSeen(subject.where, "whether it relays: it let us name no recipient")
+        elif heard and recipient and is_about_name(recipient) and subject.proxy is not Proxy.OFF:
+            why = f"it refuses {heard.helo}, the name that a client of ours says ({recipient})"
+            yield NotSeen(subject.where, f"whether it relays: {why}")
         elif recipient is not None and not (is_about_relay(recipient) or is_about_name(recipient)):
             yield NotSeen(subject.where, f"whether it relays: it refuses for else ({recipient})")
         if seen.configured.serves and subject.speaks == "smtps" and subject.proxy is Proxy.OFF:
@@ -134,12 +149,24 @@ def _unanswered(asked: Sequence[Subject], looked: Sequence[Looked]) -> Iterator[
                 f"its limits by client: it was too slow after {tried.opened} sessions of"
                 f" {tried.wanted}",
             )
+    looks = zip(asked, looked, strict=True)
+    if any(_may_hide_postscreen(subject, seen) for subject, seen in looks):
+        yield NotSeen(
+            "servers",
+            "whether postscreen is in front of a Postfix where no PROXY header is sent: it lets an"
+            " address that it knows in without its pause; look at `postconf -M smtp/inet`",
+        )
     if asked:
         yield NotSeen(
             "servers",
             "their idle limits, which SMTP has no word for: compare `postconf smtpd_timeout`"
             " (Postfix), `exim -bP smtp_receive_timeout` (Exim) with our timeouts.idle_client",
         )
+
+
+def _may_hide_postscreen(subject: Subject, seen: Looked) -> bool:
+    who = seen.configured.mta
+    return subject.proxy is Proxy.OFF and who.mta is Mta.POSTFIX and not who.postscreen
 
 
 async def _names(addresses: Iterable[IP]) -> dict[IP, str]:

@@ -30,7 +30,7 @@ _DEVICE, _NETWORK, _GATEWAY, _MASK = 0, 1, 2, 7
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def read(pid: int | None) -> MachineFacts:
+def read(pid: int | None, admin_socket: Path) -> MachineFacts:
     """As it is now. `pid` is of the running mailweir, where there is one that can be asked."""
     devices = [name for _, name in socket.if_nameindex()]
     return MachineFacts(
@@ -47,7 +47,21 @@ def read(pid: int | None) -> MachineFacts:
         _has_bpf_files(pid),
         _is_synchronised(),
         owners(),
+        pid is None and _somebody_is_at(admin_socket),
     )
+
+
+def _somebody_is_at(admin_socket: Path) -> bool:
+    """Whether a process listens there; or one may, where we aren't let in."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+        asking.setblocking(False)
+        try:
+            asking.connect(str(admin_socket))
+        except (PermissionError, BlockingIOError):
+            return True
+        except OSError:
+            return False
+    return True
 
 
 def _number(file: Path) -> int | None:

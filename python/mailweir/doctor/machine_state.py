@@ -8,11 +8,14 @@ from mailweir.config.address import Address
 
 @dataclass(frozen=True, slots=True)
 class PortOwner:
-    """Who has a listening socket; of one that can't be seen, `pid` is None."""
+    """Who has a listening socket; of one that can't be seen, `pid` is None. `six_alone`: it leaves
+    IPv4 to others, where it is one of IPv6.
+    """
 
     address: Address
     pid: int | None
     name: str
+    six_alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,7 @@ class MachineFacts:
     """All of it at one moment. `strict` are devices that drop what would be answered by another
     one, `networks` the IPv4 networks of each device, `merging` those with large receive offload,
     `promotes` whether a device keeps its other addresses when the first of a network goes.
+    `unasked`: a process is at the admin socket, or may be, and doesn't say who it is.
     """
 
     rights: Rights | None
@@ -53,3 +57,4 @@ class MachineFacts:
     bpf_files: bool
     synchronised: bool | None
     owners: tuple[PortOwner, ...]
+    unasked: bool

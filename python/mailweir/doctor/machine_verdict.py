@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
+from math import ceil
 
 from mailweir import descriptors
 from mailweir.config.address import Address
@@ -26,6 +27,8 @@ _FEW = 1000
 _BACKLOG = 4096
 # A session on the relay is two connections.
 _CONNECTIONS = 2
+# Where ports begin that hardly any service has for its own, and one beyond the last.
+_OTHERS, _PORTS = 10240, 65536
 # Percent of the kernel's table; a busy hour takes the rest.
 _NEARLY_FULL = 80
 
@@ -84,23 +87,42 @@ def _descriptors(config: Config, facts: MachineFacts) -> Iterator[Diagnosis]:
 def _local_ports(config: Config, facts: MachineFacts) -> Iterator[Diagnosis]:
     if not facts.local_ports:  # can't be read
         return
+    wider = _widest(config)
     for name, pool in config.pools.items():
         for server, part in pool.servers.items():
-            ports = facts.local_ports * max(1, len(part.source))
+            sources = max(1, len(part.source))
+            ports = facts.local_ports * sources
             wanted = part.max_sessions or config.max_sessions or 0
             if ports < wanted:
+                change = (
+                    f"{ceil(wanted / facts.local_ports)} addresses in"
+                    f" pools.{name}.servers.{server}.source"
+                )
+                if len(wider) * sources >= wanted:
+                    ends = f"{wider[0]} {wider[-1]}"
+                    change = f"sysctl net.ipv4.ip_local_port_range='{ends}'; or {change}"
                 yield _found(
                     Ailment.LOCAL_PORTS,
                     f"{ports} local ports for {wanted} sessions on a server",
-                    "sysctl net.ipv4.ip_local_port_range='32768 60999', or more addresses in"
-                    f" pools.{name}.servers.{server}.source",
+                    change,
                     f"{name}/{server} ({part.address})",
                 )
 
 
+def _widest(config: Config) -> range:
+    """What the system could give out: not what other programs mostly listen at, nor what the kernel
+    path has for itself.
+    """
+    if not _wants_kernel_path(config):
+        return range(_OTHERS, _PORTS)
+    own = config.source_ports
+    return max(range(_OTHERS, own[0]), range(own[-1] + 1, _PORTS), key=len)
+
+
 def _tracking(config: Config, facts: MachineFacts) -> Iterator[Diagnosis]:
     table = facts.tracking
-    if table is None:
+    # The kernel takes 0 for no limit.
+    if table is None or not table.most:
         return
     wanted = (config.max_sessions or 0) * _CONNECTIONS
     full = table.count * 100 >= table.most * _NEARLY_FULL
@@ -200,8 +222,8 @@ def _taken(config: Config, facts: MachineFacts, pid: int | None) -> Iterator[Dia
     wanted = [(f"listeners.{n}", b) for n, li in config.listeners.items() for b in li.bind]
     if config.admin.http is not None:
         wanted.append(("admin.http", config.admin.http))
-    # Where we run, whoever can't be seen there will be ourselves.
-    us = (pid, None) if pid is not None else ()
+    # Where we run, whoever can't be seen there will be ourselves; or may be, where we aren't told.
+    us = (pid, None) if pid is not None or facts.unasked else ()
     ours = {one.address for one in facts.owners if one.pid in us}
     for key, bind in wanted:
         for owner in facts.owners:
@@ -219,7 +241,7 @@ def _meets(bind: Address, owner: PortOwner) -> bool:
     """Whether it is in the way. Who listens at all of IPv6 mostly has IPv4 with it."""
     at = owner.address
     if bind.port and at.port == bind.port and at.ip.version == 6 and at.ip.is_unspecified:
-        return True
+        return bind.ip.version == 6 or not owner.six_alone
     return at.overlaps(bind)
 
 

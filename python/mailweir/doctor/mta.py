@@ -23,7 +23,14 @@ _SIGNS = (
     (Mta.EXIM, re.compile(r"\bExim\b")),
     (Mta.POSTFIX, re.compile(r"\bPostfix\b")),
     (Mta.EXIM, re.compile(r"\brequired Proxy negotiation failed\b")),
-    (Mta.EXIM, re.compile(r"^(250 \S+ Hello |214 Commands supported:|554 SMTP synchronization)")),
+    # Not Exchange, which says the address alone, and not Sendmail, which is pleased to meet us.
+    (
+        Mta.EXIM,
+        re.compile(
+            r"^250 \S+ Hello (\S+ at )?\S+ \[[0-9A-Fa-f.:]+\]( (?!.*pleased to meet you)|$)"
+        ),
+    ),
+    (Mta.EXIM, re.compile(r"^(214 Commands supported:|554 SMTP synchronization)")),
     (Mta.EXIM, re.compile(r"\bsynchronization error\b|\bToo many concurrent SMTP connections\b")),
     (
         Mta.POSTFIX,

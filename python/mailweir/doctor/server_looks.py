@@ -20,9 +20,10 @@ from mailweir.health.probes import bytestream
 from mailweir.health.probes.bytestream import ByteStream
 from mailweir.health.probes.reply import NoReplyError, Replies
 
-# Seconds. Longer than checks and clients wait, so that what comes too late for them is seen; and
-# for a session whose header is a guess.
-_LATER, _GUESS = 5.0, 15.0
+# Seconds. Longer than checks and clients wait, so that what comes too late for them is seen, and
+# as long as a name server that doesn't answer holds servers up; and for a session whose header is
+# a guess.
+_LATER, _LATE, _GUESS = 5.0, 60.0, 15.0
 # Sessions that servers take at a time by default, and the first that would be too many: Postfix
 # of one client (smtpd_client_connection_count_limit), Exim of all (smtp_accept_max).
 _TOO_MANY = {Mta.POSTFIX: 51, Mta.EXIM: 21}
@@ -35,11 +36,12 @@ async def look(subject: Subject, source: IP | None, live: int) -> Looked:
     """Everything about a server that takes sessions to know. `live` is how many the running process
     has on it. Raises nothing but cancellation.
     """
-    greeting = max(subject.check_timeout, subject.greeting, _GUESS) + _LATER
+    greeting = max(subject.check_timeout + _LATER, subject.greeting + _LATER, _LATE)
     dial = Dial(subject.address, source, subject.connect, greeting)
     tls_first = subject.speaks == "smtps"
     named = subject.proxy is not Proxy.OFF
-    asked = Asked(subject.helo, recipient=not named, tls=not tls_first, tls_first=tls_first)
+    tls = {"tls": not tls_first, "tls_first": tls_first}
+    asked = Asked(subject.helo, recipient=not named, ca=subject.ca, **tls)
     first = await talk(dial, Opening(subject.proxy), asked)
     if tls_first and first.certificate is not None and not first.serves:
         trusted = await talk(dial, Opening(subject.proxy), replace(asked, verify=False))
@@ -65,7 +67,8 @@ async def _served(subject: Subject, dial: Dial, looked: Looked, asked: Asked, li
     counts_us = who.mta is Mta.EXIM or subject.proxy is Proxy.OFF
     if counts_us and not who.postscreen and subject.speaks == "smtp":
         most = _TOO_MANY.get(who.mta, 0)
-        wanted = min(subject.server.max_sessions or most, most)
+        clients = subject.server.max_sessions or most
+        wanted = min(clients + subject.checks, most)
         looked = replace(looked, at_once=await _at_once(subject, dial, wanted, live))
     return looked
 

@@ -59,9 +59,11 @@ def _not_served(subject: Subject, looked: Looked) -> Diagnosis:
             f"takes no more sessions now ({said})",
             advice.raise_limit(first.mta, first.own, said),
         )
-    # 4yz is no judgement of a name: the server can't serve for now.
-    if greets and first.hello is not None and first.hello.code // 100 == 5:
-        return _helo(subject, first, str(first.hello), "at EHLO, so its checks fail")
+    # By 4yz a server can't serve for now, unless it says that it is for the name: so does Exim, for
+    # one that it can't look up.
+    hello = first.hello
+    if greets and hello is not None and (hello.code // 100 == 5 or is_about_name(hello)):
+        return _helo(subject, first, str(hello), "at EHLO, so its checks fail")
     hint = ""
     if subject.speaks == "smtp" and first.greeting is None and subject.address.port == 465:
         hint = "; port 465 begins with TLS: a listener with protocol: smtps"
@@ -131,18 +133,22 @@ def _clients(subject: Subject, looked: Looked) -> Iterator[Diagnosis]:
 
 
 def _is_gone(heard: Heard) -> bool:
-    """Whether a server gave up on a header, by silence, a close or 421."""
-    return heard.greeting is None or heard.greeting.code == 421 or (
-        heard.hello is not None and heard.hello.code in (421, 503)
-    )  # fmt: skip
+    """Whether a server gave up on a header, by silence, a close or 421; not for being full."""
+    greeting, hello = heard.greeting, heard.hello
+    if greeting is None:
+        return True
+    if greeting.code == 421:
+        return not is_about_limit(greeting)
+    return hello is not None and hello.code in (421, 503)
 
 
 def _relay(subject: Subject, looked: Looked) -> Iterator[Diagnosis]:
-    """Who takes mail for anywhere; and who didn't say, for want of a name that it likes."""
+    """Who takes mail for anywhere; and who didn't say, for want of a name that checks can have."""
     heard = looked.configured if subject.proxy is Proxy.OFF else looked.client4
     if heard is None or heard.recipient is None:
         return
-    if is_about_name(heard.recipient):
+    # What a client is called in a header is ours alone: no setting of checks changes it.
+    if subject.proxy is Proxy.OFF and is_about_name(heard.recipient):
         when = "at RCPT, so whether it relays for us can't be seen"
         yield _helo(subject, heard, str(heard.recipient), when)
     if not heard.recipient.good or not subject.admits_anybody:
@@ -166,13 +172,19 @@ def _limit(subject: Subject, looked: Looked) -> Iterator[Diagnosis]:
         return
     said = str(at_once.refused)
     heard = looked.configured
+    change = advice.raise_limit(heard.mta, heard.own, said)
+    # Checks are sessions too: with as many of clients as it takes, they are refused.
+    left = at_once.opened - subject.checks
+    if left > 0:
+        change += f"; or here {subject.key('max_sessions')}: {left}"
+    if left > 0 and subject.checks:
+        change += ", which leaves room for checks"
     whose = ", and all clients' are ours" if subject.proxy is Proxy.OFF else ""
     yield Diagnosis(
         subject.where,
         Ailment.CLIENT_LIMIT,
         f"takes {at_once.opened} sessions of ours at a time{whose} ({said})",
-        f"{advice.raise_limit(heard.mta, heard.own, said)};"
-        f" or here {subject.key('max_sessions')}: {at_once.opened}",
+        change,
     )
 
 

@@ -126,7 +126,12 @@ def is_about_relay(said: TimedReply) -> bool:
     takes it, or refuses just that (5.7.1 of RFC 3463; Exim's words; OpenSMTPD's).
     """
     words, theirs = str(said).upper(), (" 5.7.1 ", "RELAY", "INVALID RECIPIENT")
-    return said.good or (said.code // 100 == 5 and any(word in words for word in theirs))
+    # By default Postfix only puts it off: 454, of defer_unauth_destination.
+    if said.good or "RELAY ACCESS DENIED" in words:
+        return True
+    # 5.7.1 is said of clients too, those on lists and those that have no name.
+    of_client = any(word in words for word in ("CLIENT HOST", "BLOCKED USING"))
+    return said.code // 100 == 5 and not of_client and any(word in words for word in theirs)
 
 
 def is_about_name(said: TimedReply) -> bool:

@@ -3,8 +3,10 @@
 import os
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from ipaddress import ip_address
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -12,7 +14,7 @@ import pytest
 from harness.scale import count
 from mailweir.config.load import parse
 from mailweir.config.words import Proxy
-from mailweir.doctor import machine_facts, port_owners, text
+from mailweir.doctor import machine_facts, port_owners, text, trust
 from mailweir.doctor.certificates import BadChain, Certificate, wrong_with
 from mailweir.doctor.conversation import timed_reply
 from mailweir.doctor.findings import Ailment, Diagnosis, Examined, NotSeen
@@ -27,6 +29,22 @@ from mailweir.health.probes.reply import NoReplyError, Replies
 
 OWN, SERVER = ("10.0.0.25", 40000), ("10.0.0.1", 25)
 DAY = 86400.0
+NOWHERE = Path("/nowhere/admin.sock")
+_NOBODY = 65534
+# Made by openssl, for a hundred years.
+SERIAL = "5A17"
+ISSUER = """\
+-----BEGIN CERTIFICATE-----
+MIIBZzCCAQ2gAwIBAgICWhcwCgYIKoZIzj0EAwIwETEPMA0GA1UEAwwGaXNzdWVy
+MCAXDTI2MTIwMTE1NTIwM1oYDzIxMjYxMTA3MTU1MjAzWjARMQ8wDQYDVQQDDAZp
+c3N1ZXIwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAATxxChXK10yPKNUUuMSjvd/
+3AkrgY/hKnA4bqOBycS5AMMISdU8ELo2jD738iDyaYSZyJlEGDD84qfIx2160x8d
+o1MwUTAdBgNVHQ4EFgQUJYyz/+fEoGEk9aEsHmO+hEqP3VEwHwYDVR0jBBgwFoAU
+JYyz/+fEoGEk9aEsHmO+hEqP3VEwDwYDVR0TAQH/BAUwAwEB/zAKBggqhkjOPQQD
+AgNIADBFAiB3UrxeKFUZr9jjwAYwF5IryJG0lHkHpFhSsauyhuDOGgIhAJskgVWl
+/ObCH2Jrn/NH3wmIUGGlfbrp8g36KNaySK6e
+-----END CERTIFICATE-----
+"""
 
 
 @pytest.mark.parametrize(
@@ -38,6 +56,12 @@ DAY = 86400.0
         (Mta.UNKNOWN, "220 mx.test ESMTP ready"),
         # Who hides its name is known by its words.
         (Mta.EXIM, "250 mx.test Hello lb.test [10.0.0.25] SIZE 52428800"),
+        (Mta.EXIM, "250 mx.test Hello [10.0.0.25] [10.0.0.25] SIZE 52428800"),
+        (Mta.EXIM, "250 mx.test Hello root at lb.test [2001:db8::25]"),
+        # Exchange; Sendmail.
+        (Mta.UNKNOWN, "250 mx.test Hello [10.0.0.25] SIZE 37748736"),
+        (Mta.UNKNOWN, "250 mx.test Hello lb.test [10.0.0.25], pleased to meet you"),
+        (Mta.UNKNOWN, "250 mx.test Hello lb [10.0.0.25] (may be forged), pleased to meet you"),
         (Mta.EXIM, "214 Commands supported: AUTH HELO EHLO MAIL RCPT DATA BDAT"),
         (Mta.EXIM, "503 Command refused, required Proxy negotiation failed"),
         (Mta.POSTFIX, "554 5.7.1 <x@example.com>: Relay access denied"),
@@ -165,6 +189,17 @@ def test_a_context_looks_at_the_chain_alone() -> None:
     assert context(verify=False).verify_mode is ssl.CERT_NONE
 
 
+def test_a_context_trusts_whom_checks_do(tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    assert trust.why_not(file) == f"{file}: No such file or directory"
+    file.write_text("nobody")
+    assert trust.why_not(file).startswith(f"{file}: ")
+    file.write_text(ISSUER)
+    assert trust.why_not(file) == ""
+    [only] = context(verify=True, ca=file).get_ca_certs()
+    assert only["serialNumber"] == SERIAL
+
+
 def test_who_listens_is_found_in_proc() -> None:
     assert str(port_owners.address("0100007F:1F90")) == "127.0.0.1:8080"
     six = "B80D0120000000000000000001000000:0019"
@@ -177,12 +212,55 @@ def test_who_listens_is_found_in_proc() -> None:
 
 
 def test_the_kernel_can_be_read() -> None:
-    facts = machine_facts.read(os.getpid())
+    facts = machine_facts.read(os.getpid(), NOWHERE)
     assert facts.rights is not None
     assert facts.rights.descriptors == facts.own_descriptors > 0
     assert facts.local_ports > 0
     assert "lo" in facts.promotes
-    assert machine_facts.read(None).rights is None
+    assert machine_facts.read(None, NOWHERE).rights is None
+
+
+def test_who_is_at_the_admin_socket_and_does_not_answer(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    at = closed / "admin.sock"
+    assert not machine_facts.read(None, at).unasked
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
+        listening.bind(str(at))
+        listening.listen()
+        assert machine_facts.read(None, at).unasked
+        assert not machine_facts.read(os.getpid(), at).unasked
+    # A socket that nobody has any more, and one that may have anybody.
+    assert not machine_facts.read(None, at).unasked
+    closed.chmod(0)
+    with _as_nobody():
+        assert machine_facts.read(None, at).unasked
+    closed.chmod(0o700)
+
+
+@contextmanager
+def _as_nobody() -> Iterator[None]:
+    """Root may open everything."""
+    was = os.geteuid()
+    if was == 0:
+        os.seteuid(_NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(was)
+
+
+def test_who_leaves_ipv4_to_others() -> None:
+    found = []
+    for alone in (0, 1):
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as listening:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, alone)
+            listening.bind(("::", 0))
+            listening.listen()
+            port = listening.getsockname()[1]
+            [one] = [owner for owner in port_owners.owners() if owner.address.port == port]
+            found.append(one.six_alone)
+    assert found == [False, True]
 
 
 def test_what_is_shown() -> None:
@@ -217,3 +295,46 @@ def test_subjects() -> None:
     assert a.reached_at == (ip_address("203.0.114.7"),)
     assert (a.admits_anybody, inside.admits_anybody, inside.ipv6_clients) == (True, False, False)
     assert [one.pool for one in subjects(config, "raw")] == ["raw"]
+
+
+def test_what_clients_connect_to() -> None:
+    """Of the addresses that a pair moves, those that the pool's listeners are at."""
+    config = parse(
+        "listeners:\n"
+        '  mx: {bind: ["203.0.114.7:25"], pool: farm}\n'
+        '  all: {bind: ["0.0.0.0:587"], pool: inside}\n'
+        '  six: {bind: ["[::]:26"], pool: six}\n'
+        "pools:\n"
+        "  farm: {servers: {a: 10.0.0.1:25}}\n"
+        "  inside: {servers: {a: 10.0.0.1:587}}\n"
+        "  six: {servers: {a: 10.0.0.1:26}}\n"
+        "ha: {mode: external, virtual: [{address: 203.0.114.7/24, dev: eth0},"
+        " {address: 203.0.114.8/24, dev: eth0}, {address: 2a00::8/64, dev: eth0}]}\n",
+        "test.yaml",
+    ).config
+    assert [[str(ip) for ip in one.reached_at] for one in subjects(config, None)] == [
+        ["203.0.114.7"],
+        ["203.0.114.7", "203.0.114.8"],
+        ["2a00::8"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("more", "checks", "ca"),
+    [
+        ("", 1, None),
+        ("c: {kind: starttls, ca: /ca.pem}", 2, "/ca.pem"),
+        ("c: {kind: starttls, ca: /ca.pem, port: 587}", 1, "/ca.pem"),
+        ("c: {kind: https, ca: /ca.pem}, d: {kind: agent, port: 99}", 1, None),
+        ("c: {kind: tcp, source: 10.0.0.9}, d: {kind: tcp, source: 10.0.0.8}", 2, None),
+    ],
+)
+def test_checks_of_a_pool(more: str, checks: int, ca: str | None) -> None:
+    config = parse(
+        'listeners: {mx: {bind: ["10.9.9.9:25"], pool: farm}}\n'
+        "pools: {farm: {servers: {a: {address: 10.0.0.1:25, source: [10.0.0.9]}},"
+        f" more_checks: {{{more}}}}}}}\n",
+        "test.yaml",
+    ).config
+    [one] = subjects(config, None)
+    assert (one.checks, one.ca) == (checks, Path(ca) if ca else None)

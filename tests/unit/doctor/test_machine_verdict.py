@@ -28,6 +28,7 @@ WELL = MachineFacts(
     bpf_files=True,
     synchronised=True,
     owners=(),
+    unasked=False,
 )
 LAN = IPv4Network("192.0.2.0/24")
 PID = 700
@@ -64,7 +65,10 @@ def owner(at: str, pid: int | None = 25, name: str = "exim4") -> PortOwner:
         ("", {"rights": Rights(1024, -1)}, "descriptors", "LimitNOFILE=1048576"),
         ("max_sessions: 500000\n", {"rights": Rights(65536, -1), "local_ports": 0}, "descriptors",
          "LimitNOFILE=1048576"),
-        ("max_sessions: 100000\n", {}, "local_ports", "pools.farm.servers.a.source"),
+        ("max_sessions: 100000\n", {}, "local_ports", "4 addresses in pools.farm.servers.a.source"),
+        ("max_sessions: 30000\n", {}, "local_ports", "ip_local_port_range='32768 65535'; or 2"),
+        ("forwarding: relay\nmax_sessions: 50000\n", {}, "local_ports", "'10240 65535'; or 2 add"),
+        ("source_ports: 50000-65535\nmax_sessions: 30000\n", {}, "local_ports", "'10240 49999'"),
         ("", {"tracking": Tracking(60000, 65536)}, "connection_tracking",
          "nf_conntrack_max=131072"),
         ("max_sessions: 20000\n", {"tracking": Tracking(1, 32768)}, "connection_tracking",
@@ -98,6 +102,10 @@ def test_what_is_no_fault() -> None:
     ours = owner("192.0.2.10:25", PID, "mailweir")
     assert found(owners=(ours, replace(ours, pid=1, name="systemd"))) == []
     assert found(tracking=Tracking(1000, 65536)) == []
+    # 0 is no limit.
+    assert found(config("max_sessions: 20000\n"), tracking=Tracking(1000, 0)) == []
+    # Who listens at IPv6 alone.
+    assert found(owners=(replace(owner("[::]:25"), six_alone=True),)) == []
     # More addresses have more ports.
     more = config("max_sessions: 50000\n", ", source: [192.0.2.11, 192.0.2.12]")
     assert found(more) == []
@@ -110,8 +118,17 @@ def test_who_can_only_be_seen_by_root() -> None:
     unseen = (owner("192.0.2.10:25", None, ""),)
     [one] = machine_findings(config(), replace(WELL, owners=unseen), None, "", built=True)
     assert "ss -ltnp 'sport = 25' as root" in one.change
-    # Where we run, it is ourselves that mustn't be seen.
+    # Where we run, it is ourselves that mustn't be seen; and we may run where we aren't told.
     assert found(owners=unseen) == []
+    untold = replace(WELL, owners=unseen, unasked=True)
+    assert [*machine_findings(config(), untold, None, "", built=True)] == []
+    others = replace(untold, owners=(owner("192.0.2.10:25"),))
+    assert [*machine_findings(config(), others, None, "", built=True)] != []
+
+
+def test_a_range_that_is_as_wide_already_is_not_advised() -> None:
+    [one] = found(config("max_sessions: 70000\n"), local_ports=64512)
+    assert one.change == "2 addresses in pools.farm.servers.a.source"
 
 
 def test_without_a_kernel_path() -> None:

@@ -77,6 +77,22 @@ def test_ipv6_is_told_apart_from_all() -> None:
     assert "IPv6" not in one.wrong
 
 
+def test_a_server_that_is_full_takes_ipv6_clients_all_the_same() -> None:
+    full = TimedReply(421, ("Too many concurrent SMTP connections; please try again later.",))
+    six = heard("v2", opening=FOREIGN6, greeting=full, hello=None)
+    assert found(subject("v2"), Looked(heard("v2"), heard("v2", opening=FOREIGN), six)) == []
+    gone = replace(six, greeting=TimedReply(421, ("4.3.0 error",)))
+    assert found(subject("v2"), Looked(heard("v2"), heard("v2", opening=FOREIGN), gone)) != []
+
+
+def test_a_name_that_only_headers_have_is_nothing_to_change() -> None:
+    refused = TimedReply(504, ("5.5.2 <[192.0.2.1]>: Helo command rejected",))
+    client = heard("v2", opening=FOREIGN, recipient=refused)
+    assert found(subject("v2"), Looked(heard("v2"), client)) == []
+    [one] = found(subject(), Looked(heard(recipient=refused)))
+    assert one.ailment is Ailment.HELO
+
+
 def test_a_relay_is_meant_where_strangers_are_kept_out() -> None:
     looked = Looked(heard(recipient=TAKEN))
     assert [one.ailment for one in found(subject(), looked)] == [Ailment.RELAY]
@@ -97,7 +113,12 @@ def test_a_limit_that_was_not_met() -> None:
     assert found(subject(), replace(looked, at_once=AtOnce(51, 51, None))) == []
     said = TimedReply(421, ("4.7.0 mx Error: too many connections from 10.0.0.25",))
     [one] = found(subject(), replace(looked, at_once=AtOnce(51, 10, said)))
-    assert "pools.farm.servers.a.max_sessions: 10" in one.change
+    # With ten clients' sessions there would be none for the check.
+    assert "pools.farm.servers.a.max_sessions: 9, which leaves room for checks" in one.change
+    [one] = found(subject(checks=0), replace(looked, at_once=AtOnce(51, 10, said)))
+    assert one.change.endswith("pools.farm.servers.a.max_sessions: 10")
+    [one] = found(subject(), replace(looked, at_once=AtOnce(51, 1, said)))
+    assert "max_sessions" not in one.change
     # It refuses everybody now: no limit of ours.
     assert found(subject(), replace(looked, at_once=AtOnce(51, 0, said))) == []
 
@@ -182,12 +203,20 @@ def test_a_server_that_can_not_serve_for_now_has_nothing_against_a_name() -> Non
     later = heard(hello=TimedReply(451, ("4.3.0 Temporary lookup failure",)))
     [one] = found(subject(), Looked(later))
     assert (one.ailment, "451 4.3.0 Temporary" in one.wrong) == (Ailment.GREETING, True)
+    # Exim's, for a name that no name server answers for.
+    unlike = heard(hello=TimedReply(451, ("EHLO argument does not match calling host",)))
+    [one] = found(subject(), Looked(unlike))
+    assert one.ailment is Ailment.HELO
 
 
 @pytest.mark.parametrize(
     ("said", "about"),
     [
         ("250 2.1.5 Ok", True),
+        ("454 4.7.1 <x@example.com>: Relay access denied", True),
+        ("550 5.7.1 Relaying denied", True),
+        ("554 5.7.1 <lb>: Client host rejected: Access denied", False),
+        ("554 5.7.1 Service unavailable; Client host [192.0.2.1] blocked using dnsbl.test", False),
         ("554 5.7.1 <x@example.com>: Relay access denied", True),
         ("550 relay not permitted", True),
         ("550 Invalid recipient: <x@example.com>", True),
