@@ -322,4 +322,6 @@ async def test_a_password_that_cannot_be_used(
     async with playing(dialogue({})) as server:
         keys: dict[str, Any] = {"user": USER, "password_file": str(file), "verify": "none"}
         outcome = await check(server.address, CheckKind.AUTH, **keys)
+        await server.over.wait()
     assert (outcome.conclusive, outcome.detail) == (False, f"password_file {file}: {why}")
+    assert server.heard == [b"EHLO [127.0.0.1]\r\n", b"QUIT\r\n"]

@@ -15,7 +15,7 @@ from ssl import SSLContext, SSLObject
 
 from mailweir.health.probes import tls
 from mailweir.health.probes.bytestream import ByteStream, opened
-from mailweir.health.probes.dial import ProbeError, Progress, connect
+from mailweir.health.probes.dial import LocalError, ProbeError, Progress, connect
 from mailweir.health.probes.reply import Greeting, NoReplyError, Replies, Reply
 from mailweir.health.target import Speech, Target
 from mailweir.state.desired import Health
@@ -134,6 +134,10 @@ async def conversing(
         await _leave(dialogue)
     except ProbeError as error:
         progress.failed = error
+        await _leave(dialogue)
+        raise
+    except LocalError:
+        # A file that can't be read is no fault of the server's: it isn't to note a lost connection.
         await _leave(dialogue)
         raise
     except asyncio.CancelledError:
