@@ -31,6 +31,8 @@ MARGIN = 0.05
 FEWEST = 20
 # Seconds: the short one is for what begins suddenly, the long one for pools with few sessions.
 WINDOWS = (10.0, 60.0)
+# For so many seconds a server that went is remembered: few sessions last longer.
+REMEMBERED = 3600.0
 # Seconds between two figures that are kept: windows are up to so much longer.
 STRIDE = 5.0
 # Of a sum.
@@ -101,6 +103,9 @@ class History:
     _kept: deque[tuple[float, Mapping[str, Counted]]] = field(default_factory=deque)
     # Evidence is what comes behind these: since then a server has been in use.
     _since: dict[str, Counted] = field(default_factory=dict)
+    # Servers that went, when, and what had been counted: where sessions of theirs live on, what is
+    # counted goes on from there when they come back.
+    _gone: dict[str, tuple[float, Counted]] = field(default_factory=dict)
     # What had been counted of all when a server came into use: before that the others had other
     # servers to send sessions on to.
     _joined: dict[str, Mapping[str, Counted]] = field(default_factory=dict)
@@ -115,8 +120,14 @@ class History:
     def note(self, counted: Mapping[str, Counted], used: Sequence[str], now: float) -> None:
         """What is counted at this moment, and of whom it is evidence: those in use."""
         self._before, self.now = self.now, counted
+        self._gone |= {n: (now, one) for n, one in self._before.items() if n not in counted}
         self._joined = {name: self._joined.get(name, self._at_first(name)) for name in used}
         self._since = {name: self._still(name) for name in used}
+        self._gone = {
+            name: (at, one)
+            for name, (at, one) in self._gone.items()
+            if name not in counted and now - at < REMEMBERED
+        }
         rows, self._rows = self._rows, {}
         for name in used:
             row = self.row(name)
@@ -168,7 +179,10 @@ class History:
     def _still(self, name: str) -> Counted:
         known = self._since.get(name)
         if known is None:
-            return self.now[name] if name in self._before else _NOTHING
+            if name in self._before:
+                return self.now[name]
+            _, gone = self._gone.get(name, (0.0, _NOTHING))
+            return gone if gone.is_before(self.now[name]) else _NOTHING
         # A row that has ended since is no part of the next one.
         return known._replace(in_a_row=min(known.in_a_row, self.now[name].in_a_row))
 

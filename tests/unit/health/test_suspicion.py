@@ -224,3 +224,19 @@ def test_a_server_that_went_and_came_has_begun_from_nothing() -> None:
         assert 0 <= min(rest) <= max(rest) <= 62
         assert 0 <= chance(own, rest) <= 1 + 1e-9
     worst(found, ["a", "b"], ["a", "b"], 5, 30.0)
+
+
+@pytest.mark.parametrize("cut_since", [0, 60])
+def test_a_server_whose_sessions_outlive_its_removal_goes_on_from_there(cut_since: int) -> None:
+    """What is counted of it goes on as well: what it did before is no evidence."""
+    found = History()
+    moments = [counted(200), counted(500, 8, 50), None, counted(800, 8, 50 + cut_since)]
+    for second, of_b in enumerate(moments):
+        figures = {"a": counted(1000 * (second + 1))} | ({"b": of_b} if of_b else {})
+        found.note(figures, list(figures), float(second))
+    suspect = worst(found, ["a", "b"], ["a", "b"], 5, 3.0)
+    if cut_since:
+        assert suspect is not None
+        assert suspect.reason.startswith("60 of 300 sessions failed")
+    else:
+        assert suspect is None
